@@ -1,0 +1,98 @@
+//! What is wrong with a configuration, said with its key path; the loader adds file, line and column.
+
+use std::fmt;
+
+/// One thing wrong, or doubtful, in a configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// Whether it stops the configuration from being used.
+    pub severity: Severity,
+    /// The key it is about, such as `routes[2].upstream`; empty for the file as a whole.
+    pub path: String,
+    /// What is wrong, with the value that is wrong (never a secret).
+    pub reason: String,
+    /// What to write instead, as a clause: `write one of …`, `did you mean …?`.
+    pub hint: Option<String>,
+}
+
+/// Whether a finding stops the configuration from being used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Severity {
+    /// The configuration is refused.
+    Error,
+    /// The configuration is used, and the operator told.
+    Warning,
+}
+
+/// Everything found in one pass, so that an operator mends it all at once.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Findings {
+    list: Vec<Finding>,
+}
+
+impl Findings {
+    /// Adds an error at a key path.
+    pub fn error(&mut self, path: impl Into<String>, reason: impl Into<String>) -> &mut Finding {
+        self.push(Severity::Error, path.into(), reason.into())
+    }
+
+    /// Adds a warning at a key path.
+    pub fn warning(&mut self, path: impl Into<String>, reason: impl Into<String>) -> &mut Finding {
+        self.push(Severity::Warning, path.into(), reason.into())
+    }
+
+    /// Whether anything found stops the configuration from being used.
+    pub fn has_errors(&self) -> bool {
+        self.list.iter().any(|finding| finding.severity == Severity::Error)
+    }
+
+    /// The findings in the order they were made.
+    pub fn iter(&self) -> std::slice::Iter<'_, Finding> {
+        self.list.iter()
+    }
+
+    /// Takes in the findings of another pass.
+    pub fn extend(&mut self, other: Self) {
+        self.list.extend(other.list);
+    }
+
+    fn push(&mut self, severity: Severity, path: String, reason: String) -> &mut Finding {
+        self.list.push(Finding { severity, path, reason, hint: None });
+        let last = self.list.len() - 1;
+        #[expect(clippy::indexing_slicing, reason = "an element was pushed on the line above")]
+        &mut self.list[last]
+    }
+}
+
+impl Finding {
+    /// Says what to write instead.
+    pub fn hint(&mut self, hint: impl Into<String>) -> &mut Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// Suggests the nearest of `known` to a name that is not among them, or lists them all.
+    pub fn did_you_mean<'a>(&mut self, wrong: &str, known: impl IntoIterator<Item = &'a str>) -> &mut Self {
+        let known: Vec<&str> = known.into_iter().collect();
+        let nearest = known
+            .iter()
+            .map(|name| (strsim::damerau_levenshtein(wrong, name), *name))
+            .filter(|(distance, name)| *distance <= 1 + name.len() / 4)
+            .min();
+        match nearest {
+            Some((_, name)) => self.hint(format!("did you mean `{name}`?")),
+            None if known.is_empty() => self,
+            None => self.hint(format!("known: {}", known.join(", "))),
+        }
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.path.is_empty() {
+            write!(f, "{}: ", self.path)?;
+        }
+        f.write_str(&self.reason)?;
+        self.hint.as_ref().map_or(Ok(()), |hint| write!(f, "; {hint}"))
+    }
+}

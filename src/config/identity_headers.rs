@@ -1,0 +1,40 @@
+//! Names of the headers that carry the identity to the backend.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+/// `identity_headers`; the defaults are WeChat Cloud Run's.
+///
+/// Whatever the names, each is removed from what a client sends, in every spelling.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct IdentityHeaders {
+    /// Header for the openid.
+    pub openid: String,
+    /// Header for the unionid; sent only when it is known.
+    pub unionid: String,
+    /// Header for the appid.
+    pub appid: String,
+    /// Header that says how the call came; Cloud Run backends take its presence as "signed in".
+    pub source: String,
+    /// Header for `environment`.
+    pub env: String,
+    /// Value of the `env` header on signed-in requests; absent: the header is not sent.
+    pub environment: Option<String>,
+    /// Further names to remove from what clients send, in every spelling.
+    pub remove: Vec<String>,
+}
+
+impl Default for IdentityHeaders {
+    fn default() -> Self {
+        Self {
+            openid: "X-WX-OPENID".into(),
+            unionid: "X-WX-UNIONID".into(),
+            appid: "X-WX-APPID".into(),
+            source: "X-WX-SOURCE".into(),
+            env: "X-WX-ENV".into(),
+            environment: None,
+            remove: Vec::new(),
+        }
+    }
+}

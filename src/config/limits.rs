@@ -1,0 +1,62 @@
+//! Limits on connections and requests.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::{ByteSize, Duration};
+
+/// `limits`
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Largest header block; more is answered 431.
+    pub max_header: ByteSize,
+    /// Most header fields; more are answered 431.
+    pub max_header_fields: usize,
+    /// Longest request target; more is answered 414.
+    pub max_uri: ByteSize,
+    /// Longest wait for a whole request header on a new connection.
+    pub header_timeout: Duration,
+    /// How long a connection may stay idle between requests.
+    pub keepalive_timeout: Duration,
+    /// Longest silence while a client sends a body.
+    pub read_timeout: Duration,
+    /// Longest wait for a client to take what is sent.
+    pub write_timeout: Duration,
+    /// Most connections at once, all listeners together.
+    pub max_connections: usize,
+    /// HTTP/2 towards clients.
+    pub h2: H2Limits,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_header: ByteSize::kib(32),
+            max_header_fields: 100,
+            max_uri: ByteSize::kib(8),
+            header_timeout: Duration::from_secs(10),
+            keepalive_timeout: Duration::from_secs(60),
+            read_timeout: Duration::from_secs(30),
+            write_timeout: Duration::from_secs(30),
+            max_connections: 50_000,
+            h2: H2Limits::default(),
+        }
+    }
+}
+
+/// `limits.h2`
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct H2Limits {
+    /// Most requests at once on one connection.
+    pub max_concurrent_streams: u32,
+    /// How long a connection without requests is kept.
+    pub idle_timeout: Duration,
+}
+
+impl Default for H2Limits {
+    fn default() -> Self {
+        Self { max_concurrent_streams: 100, idle_timeout: Duration::from_secs(60) }
+    }
+}

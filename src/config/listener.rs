@@ -1,0 +1,47 @@
+//! Where clients connect.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+/// `listeners[]`
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Listener {
+    /// Address and port to bind, such as `0.0.0.0:8443` or `[::]:8443`.
+    #[schemars(with = "String")]
+    pub address: SocketAddr,
+    /// TLS; without it the listener speaks plain HTTP.
+    #[serde(default)]
+    pub tls: Option<ListenerTls>,
+    /// Whether HTTP/2 without TLS (prior knowledge) is accepted beside HTTP/1.1. Only without `tls`.
+    #[serde(default)]
+    pub h2c: bool,
+}
+
+/// `listeners[].tls`
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ListenerTls {
+    /// Certificates, chosen by the name the client asks for (SNI). The first answers a client that asks for none.
+    pub certificates: Vec<Certificate>,
+    /// Whether HTTP/2 is offered.
+    #[serde(default = "enabled")]
+    pub http2: bool,
+}
+
+/// `listeners[].tls.certificates[]`; both files are read again when they change.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Certificate {
+    /// PEM file with the certificate, then its chain.
+    pub certificate: PathBuf,
+    /// PEM file with the private key.
+    pub key: PathBuf,
+}
+
+const fn enabled() -> bool {
+    true
+}

@@ -1,0 +1,101 @@
+//! What an operator may write: plain types, one small file per section, and how they are loaded.
+//!
+//! A section holds values, not behaviour: the module that uses a section builds itself from it and refuses
+//! what makes no sense there. Nothing here imports another module of ours.
+
+mod admin;
+mod app;
+mod finding;
+mod identity_headers;
+mod limits;
+mod listener;
+mod login;
+mod route;
+mod secret;
+mod telemetry;
+mod throttle;
+mod token;
+mod upstream;
+pub mod value;
+mod wechat;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use ipnet::IpNet;
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+pub use admin::Admin;
+pub use app::{App, AppKind};
+pub use finding::{Finding, Findings, Severity};
+pub use identity_headers::IdentityHeaders;
+pub use limits::{H2Limits, Limits};
+pub use listener::{Certificate, Listener, ListenerTls};
+pub use login::Login;
+pub use route::{Access, RejectShape, Route};
+pub use telemetry::{AccessLog, AccessLogTarget, Log, LogFormat, Telemetry};
+pub use throttle::{FailedLoginLimit, LoginLimit, Throttle};
+pub use token::{Key, KeyAlgorithm, TokenCache, TokenSources, Tokens};
+pub use upstream::{Balance, Server, Upstream, UpstreamProtocol, UpstreamTls};
+pub use value::{ByteSize, Duration, Rate, SecretSource};
+pub use wechat::{Breaker, WeChat};
+
+/// The whole configuration file.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Folder for what the gateway keeps: its signing key. Made on first start, mode 0700. Static.
+    #[serde(default = "default_data_dir")]
+    pub data_dir: PathBuf,
+    /// Threads that serve requests; 0 is one for each core. Static.
+    #[serde(default)]
+    pub worker_threads: usize,
+    /// How long a stopping gateway waits for requests under way. Static.
+    #[serde(default = "default_drain_timeout")]
+    pub drain_timeout: Duration,
+    /// Where clients connect. At least one. Static.
+    pub listeners: Vec<Listener>,
+    /// The admin listener: metrics and health. Static.
+    #[serde(default)]
+    pub admin: Admin,
+    /// Peers whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed, as addresses or CIDR blocks. Default: nobody.
+    #[serde(default)]
+    #[schemars(with = "Vec<String>")]
+    pub trusted_proxies: Vec<IpNet>,
+    /// The WeChat apps whose users sign in, by a name of your choice.
+    pub apps: BTreeMap<String, App>,
+    /// How WeChat is called.
+    #[serde(default)]
+    pub wechat: WeChat,
+    /// Named sets of backend servers.
+    pub upstreams: BTreeMap<String, Upstream>,
+    /// Which requests go where, and who may make them. The longest matching path wins, not the first.
+    pub routes: Vec<Route>,
+    /// Names of the headers that carry the identity to the backend.
+    #[serde(default)]
+    pub identity_headers: IdentityHeaders,
+    /// The tokens the gateway issues and accepts.
+    #[serde(default)]
+    pub tokens: Tokens,
+    /// The login endpoints.
+    #[serde(default)]
+    pub login: Login,
+    /// Limits on logins.
+    #[serde(default)]
+    pub throttle: Throttle,
+    /// Limits on connections and requests.
+    #[serde(default)]
+    pub limits: Limits,
+    /// Logs.
+    #[serde(default)]
+    pub telemetry: Telemetry,
+}
+
+fn default_data_dir() -> PathBuf {
+    "data".into()
+}
+
+const fn default_drain_timeout() -> Duration {
+    Duration::from_secs(30)
+}

@@ -1,0 +1,66 @@
+//! Which requests go where, and who may make them.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::Duration;
+
+/// `routes[]`
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Route {
+    /// Name in logs and metrics; must be unique. Default: the path, or host and path.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// Hosts it serves: exact names, or `*.example.com` for every name below. Empty: every host.
+    #[serde(default)]
+    pub hosts: Vec<String>,
+    /// Path prefix, matched on segment boundaries: `/api` serves `/api` and `/api/x`, never `/apix`.
+    pub path: String,
+    /// Methods it serves. Empty: every method the gateway admits.
+    #[serde(default)]
+    pub methods: Vec<String>,
+    /// Who may call.
+    pub access: Access,
+    /// Apps whose users may call, by their names under `apps`. Empty: every app.
+    #[serde(default)]
+    pub apps: Vec<String>,
+    /// Where requests go: a name under `upstreams`.
+    pub upstream: String,
+    /// Longest silence of the upstream on this route, instead of the upstream's own `read_timeout`.
+    #[serde(default)]
+    pub read_timeout: Option<Duration>,
+    /// Whether WebSocket connections are let through.
+    #[serde(default)]
+    pub websocket: bool,
+    /// How a request without a valid token is refused.
+    #[serde(default)]
+    pub reject: RejectShape,
+    /// Whether the client's token is passed on to the backend. By default it is removed.
+    #[serde(default)]
+    pub forward_token: bool,
+}
+
+/// Who may call a route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Access {
+    /// Only with a valid token.
+    Authenticated,
+    /// Anybody; tokens are not looked at and no identity is passed on.
+    Public,
+    /// Anybody; with a valid token the identity is passed on. A token that is not valid is refused.
+    Optional,
+}
+
+/// How a request without a valid token is refused.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RejectShape {
+    /// 401 with `WWW-Authenticate` and a problem document.
+    #[default]
+    Problem,
+    /// 200 with `{"code":401,"message":...}`, for clients that look at the body alone.
+    #[serde(rename = "code_200")]
+    Code200,
+}

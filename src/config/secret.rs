@@ -1,0 +1,55 @@
+//! Reading a secret from where the configuration says it is.
+
+use std::{env, fs};
+
+use secrecy::SecretString;
+use zeroize::Zeroizing;
+
+use super::value::{EnvSecret, FileSecret};
+use super::{Findings, SecretSource};
+
+impl SecretSource {
+    /// Reads the secret; a finding at `path` says what is missing, and warns of an inline secret.
+    pub fn read(&self, path: &str, findings: &mut Findings) -> Option<SecretString> {
+        match self {
+            Self::Env(EnvSecret { env: name }) => match env::var(name) {
+                Ok(text) if !text.is_empty() => Some(text.into()),
+                Ok(_) => {
+                    findings.error(path, format!("environment variable `{name}` is empty"));
+                    None
+                }
+                Err(_) => {
+                    findings
+                        .error(path, format!("environment variable `{name}` is not set, or not UTF-8"))
+                        .hint(format!("set `{name}` before starting, or name another source"));
+                    None
+                }
+            },
+            Self::File(FileSecret { file }) => match fs::read_to_string(file).map(Zeroizing::new) {
+                Ok(text) => {
+                    let text = text.strip_suffix('\n').unwrap_or(&text);
+                    let text = text.strip_suffix('\r').unwrap_or(text);
+                    if text.is_empty() {
+                        findings.error(path, format!("file `{}` is empty", file.display()));
+                        return None;
+                    }
+                    Some(text.into())
+                }
+                Err(error) => {
+                    findings.error(path, format!("file `{}` cannot be read: {error}", file.display()));
+                    None
+                }
+            },
+            Self::Inline(text) if text.is_empty() => {
+                findings.error(path, "the secret is empty").hint("write `{ env: NAME }` or `{ file: path }`");
+                None
+            }
+            Self::Inline(text) => {
+                findings
+                    .warning(path, "the secret stands in the configuration itself")
+                    .hint("write `{ env: NAME }` or `{ file: path }` outside development");
+                Some(text.as_str().into())
+            }
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! Limits on logins.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::{Duration, Rate};
+
+/// `throttle`
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Throttle {
+    /// Logins of one client address.
+    pub login: LoginLimit,
+    /// Failed logins of one client address.
+    pub failed_login: FailedLoginLimit,
+    /// Exchanges with WeChat of all clients together; keep it below the quota of your apps.
+    pub wechat: LoginLimit,
+    /// IPv6 clients count together by this many leading bits. 32 to 128.
+    pub ipv6_prefix: u8,
+    /// Most client addresses remembered, for each limit; 16 bytes each.
+    pub capacity: usize,
+}
+
+impl Default for Throttle {
+    fn default() -> Self {
+        Self {
+            login: LoginLimit { rate: Rate::per_minute(10), burst: 20 },
+            failed_login: FailedLoginLimit::default(),
+            wechat: LoginLimit { rate: Rate::per_minute(4000), burst: 1000 },
+            ipv6_prefix: 64,
+            capacity: 262_144,
+        }
+    }
+}
+
+/// A rate with room for a burst.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LoginLimit {
+    /// How many, in the long run.
+    pub rate: Rate,
+    /// How many at once after a quiet time. At least 1.
+    pub burst: u32,
+}
+
+/// `throttle.failed_login`: after `allowed` failures each further one locks the address out, twice as long each time.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct FailedLoginLimit {
+    /// Failures that cost nothing. At least 1.
+    pub allowed: u32,
+    /// The first lock-out.
+    pub lockout: Duration,
+    /// The longest lock-out.
+    pub max_lockout: Duration,
+    /// How long without a failure until all is forgotten.
+    pub forget_after: Duration,
+}
+
+impl Default for FailedLoginLimit {
+    fn default() -> Self {
+        Self {
+            allowed: 10,
+            lockout: Duration::from_secs(10),
+            max_lockout: Duration::from_secs(900),
+            forget_after: Duration::from_secs(1800),
+        }
+    }
+}

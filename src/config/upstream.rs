@@ -1,0 +1,132 @@
+//! A named set of backend servers.
+
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::Duration;
+
+/// `upstreams.<name>`
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Upstream {
+    /// The servers, at least one.
+    pub servers: Vec<Server>,
+    /// How a server is chosen.
+    #[serde(default)]
+    pub balance: Balance,
+    /// What the servers speak.
+    #[serde(default)]
+    pub protocol: UpstreamProtocol,
+    /// TLS towards the servers; the certificate is always verified.
+    #[serde(default)]
+    pub tls: Option<UpstreamTls>,
+    /// Longest wait for a connection, TLS handshake included.
+    #[serde(default = "default_connect_timeout")]
+    pub connect_timeout: Duration,
+    /// Longest silence while waiting for the server to send.
+    #[serde(default = "default_read_timeout")]
+    pub read_timeout: Duration,
+    /// Longest wait for the server to take what is sent.
+    #[serde(default = "default_write_timeout")]
+    pub write_timeout: Duration,
+    /// How long an unused connection is kept.
+    #[serde(default = "default_idle_timeout")]
+    pub idle_timeout: Duration,
+    /// How long a server is passed over after it refused a connection, while others answer.
+    #[serde(default = "default_retry_after")]
+    pub failed_for: Duration,
+}
+
+/// `upstreams.<name>.servers[]`: `host:port`, or with a weight.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Server {
+    /// `host:port`
+    Address(String),
+    /// `{ address: host:port, weight: 2 }`
+    Weighted(WeightedServer),
+}
+
+/// `{ address: host:port, weight: 2 }`
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct WeightedServer {
+    /// `host:port`
+    pub address: String,
+    /// Share of the requests relative to the other servers, 1 to 1000.
+    pub weight: u16,
+}
+
+impl Server {
+    /// The server as `host:port`.
+    pub fn address(&self) -> &str {
+        match self {
+            Self::Address(address) | Self::Weighted(WeightedServer { address, .. }) => address,
+        }
+    }
+
+    /// The server's weight; 1 where none is written.
+    pub const fn weight(&self) -> u16 {
+        match self {
+            Self::Address(_) => 1,
+            Self::Weighted(WeightedServer { weight, .. }) => *weight,
+        }
+    }
+}
+
+/// How a server is chosen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Balance {
+    /// One after the other, by weight.
+    #[default]
+    RoundRobin,
+    /// The one with the fewest requests under way, relative to its weight.
+    LeastConnections,
+    /// Always the same for one person (by openid), or for one client address where nobody is signed in.
+    ConsistentHash,
+}
+
+/// What the servers speak.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum UpstreamProtocol {
+    /// HTTP/1.1.
+    #[default]
+    Http1,
+    /// HTTP/2 only; gRPC needs it. Without `tls`, prior knowledge (h2c).
+    Http2,
+}
+
+/// `upstreams.<name>.tls`
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct UpstreamTls {
+    /// Name that the servers' certificate must carry; also sent as SNI. Required: without a name nothing could be verified.
+    pub server_name: String,
+    /// PEM file of the certificate authority to trust instead of the system's.
+    #[serde(default)]
+    pub ca_file: Option<PathBuf>,
+}
+
+const fn default_connect_timeout() -> Duration {
+    Duration::from_secs(2)
+}
+
+const fn default_read_timeout() -> Duration {
+    Duration::from_secs(60)
+}
+
+const fn default_write_timeout() -> Duration {
+    Duration::from_secs(30)
+}
+
+const fn default_idle_timeout() -> Duration {
+    Duration::from_secs(60)
+}
+
+const fn default_retry_after() -> Duration {
+    Duration::from_secs(10)
+}

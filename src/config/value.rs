@@ -1,0 +1,238 @@
+//! Values with a unit: durations, sizes, rates, secrets. Each parses from the text an operator writes.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::ops::Deref;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Serialize};
+
+/// A value that does not parse; the message says what to write instead.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct InvalidValue(pub String);
+
+/// A length of time: a whole number and one of `ms`, `s`, `m`, `h`, `d`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Duration(pub std::time::Duration);
+
+impl Duration {
+    /// A duration of whole milliseconds.
+    pub const fn from_millis(millis: u64) -> Self {
+        Self(std::time::Duration::from_millis(millis))
+    }
+
+    /// A duration of whole seconds.
+    pub const fn from_secs(seconds: u64) -> Self {
+        Self(std::time::Duration::from_secs(seconds))
+    }
+}
+
+impl Deref for Duration {
+    type Target = std::time::Duration;
+
+    fn deref(&self) -> &std::time::Duration {
+        &self.0
+    }
+}
+
+const DURATION_UNITS: &[(&str, u64)] =
+    &[("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
+
+impl FromStr for Duration {
+    type Err = InvalidValue;
+
+    fn from_str(text: &str) -> Result<Self, InvalidValue> {
+        number_with_unit(text, DURATION_UNITS).map(Self::from_millis).ok_or_else(|| {
+            InvalidValue(format!("`{text}` is not a duration: write a whole number and a unit, such as `500ms`, `30s`, `5m`, `2h`, `7d`"))
+        })
+    }
+}
+
+impl fmt::Display for Duration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_with_unit(f, u64::try_from(self.0.as_millis()).unwrap_or(u64::MAX), DURATION_UNITS, "s")
+    }
+}
+
+/// A number of bytes: a whole number and one of `B`, `KiB`, `MiB`, `GiB`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct ByteSize(pub u64);
+
+impl ByteSize {
+    /// A size of `kib` times 1024 bytes.
+    pub const fn kib(kib: u64) -> Self {
+        Self(kib * 1024)
+    }
+
+    /// A size of `mib` times 1048576 bytes.
+    pub const fn mib(mib: u64) -> Self {
+        Self(mib * 1024 * 1024)
+    }
+
+    /// The size as a length in memory, saturating on a 32-bit machine.
+    pub fn as_usize(self) -> usize {
+        usize::try_from(self.0).unwrap_or(usize::MAX)
+    }
+}
+
+const SIZE_UNITS: &[(&str, u64)] = &[("B", 1), ("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)];
+
+impl FromStr for ByteSize {
+    type Err = InvalidValue;
+
+    fn from_str(text: &str) -> Result<Self, InvalidValue> {
+        number_with_unit(text, SIZE_UNITS).map(Self).ok_or_else(|| {
+            InvalidValue(format!(
+                "`{text}` is not a size: write a whole number and a unit, such as `512B`, `64KiB`, `1MiB`"
+            ))
+        })
+    }
+}
+
+impl fmt::Display for ByteSize {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_with_unit(f, self.0, SIZE_UNITS, "B")
+    }
+}
+
+/// So many events in a stretch of time: `10/min`, `100/s`, `1000/h`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Rate {
+    /// How many; at least one.
+    pub count: u32,
+    /// In how long.
+    pub per: std::time::Duration,
+}
+
+impl Rate {
+    /// So many a minute.
+    pub const fn per_minute(count: u32) -> Self {
+        Self { count, per: std::time::Duration::from_secs(60) }
+    }
+}
+
+const RATE_UNITS: &[(&str, u64)] = &[("s", 1), ("min", 60), ("h", 3600)];
+
+impl FromStr for Rate {
+    type Err = InvalidValue;
+
+    fn from_str(text: &str) -> Result<Self, InvalidValue> {
+        let parsed = text.split_once('/').and_then(|(count, unit)| {
+            let count = count.parse::<u32>().ok().filter(|count| *count > 0)?;
+            let (_, seconds) = RATE_UNITS.iter().find(|(name, _)| *name == unit)?;
+            Some(Self { count, per: std::time::Duration::from_secs(*seconds) })
+        });
+        parsed.ok_or_else(|| {
+            InvalidValue(format!("`{text}` is not a rate: write a number from 1 and a time, such as `10/min`, `100/s`, `1000/h`"))
+        })
+    }
+}
+
+impl fmt::Display for Rate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let unit = RATE_UNITS.iter().find(|(_, seconds)| *seconds == self.per.as_secs());
+        write!(f, "{}/{}", self.count, unit.map_or("s", |(name, _)| name))
+    }
+}
+
+macro_rules! text_value {
+    ($name:ident, $schema_name:literal, $pattern:literal, $description:literal) => {
+        impl TryFrom<String> for $name {
+            type Error = InvalidValue;
+
+            fn try_from(text: String) -> Result<Self, InvalidValue> {
+                text.parse()
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(value: $name) -> Self {
+                value.to_string()
+            }
+        }
+
+        impl JsonSchema for $name {
+            fn schema_name() -> Cow<'static, str> {
+                $schema_name.into()
+            }
+
+            fn json_schema(_: &mut SchemaGenerator) -> Schema {
+                json_schema!({ "type": "string", "pattern": $pattern, "description": $description })
+            }
+        }
+    };
+}
+
+text_value!(
+    Duration,
+    "Duration",
+    r"^[0-9]+(ms|s|m|h|d)$",
+    "A length of time, such as `500ms`, `30s`, `5m`, `2h`, `7d`."
+);
+text_value!(
+    ByteSize,
+    "ByteSize",
+    r"^[0-9]+(B|KiB|MiB|GiB)$",
+    "A number of bytes, such as `512B`, `64KiB`, `1MiB`."
+);
+text_value!(Rate, "Rate", r"^[1-9][0-9]*/(s|min|h)$", "A rate, such as `10/min`, `100/s`, `1000/h`.");
+
+/// Where a secret comes from: `{ env: NAME }`, `{ file: path }`, or the text itself in development.
+#[derive(Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum SecretSource {
+    /// An environment variable holds it.
+    Env(EnvSecret),
+    /// A file holds it; one newline at its end is dropped.
+    File(FileSecret),
+    /// The text itself: for development, warned about at start.
+    Inline(String),
+}
+
+/// `{ env: NAME }`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EnvSecret {
+    /// Name of the environment variable.
+    pub env: String,
+}
+
+/// `{ file: path }`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FileSecret {
+    /// Path of the file, relative to the working directory.
+    pub file: PathBuf,
+}
+
+impl fmt::Debug for SecretSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Env(EnvSecret { env }) => write!(f, "{{ env: {env} }}"),
+            Self::File(FileSecret { file }) => write!(f, "{{ file: {} }}", file.display()),
+            Self::Inline(_) => f.write_str("[redacted]"),
+        }
+    }
+}
+
+fn number_with_unit(text: &str, units: &[(&str, u64)]) -> Option<u64> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at_checked(digits)?;
+    let (_, factor) = units.iter().find(|(name, _)| *name == unit)?;
+    number.parse::<u64>().ok()?.checked_mul(*factor)
+}
+
+fn write_with_unit(f: &mut fmt::Formatter<'_>, value: u64, units: &[(&str, u64)], zero: &str) -> fmt::Result {
+    if value == 0 {
+        return write!(f, "0{zero}");
+    }
+    let largest = units.iter().rev().find(|(_, factor)| value.is_multiple_of(*factor));
+    let (name, factor) = largest.copied().unwrap_or((zero, 1));
+    write!(f, "{}{name}", value / factor)
+}

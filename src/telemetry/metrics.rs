@@ -1,0 +1,225 @@
+//! Every metric, in one list. Labels come from the configuration or from an enum, never from a request.
+
+use prometheus::core::Collector;
+use prometheus::{
+    Encoder, Gauge, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder,
+};
+
+/// Buckets for requests, in seconds.
+const REQUEST_BUCKETS: &[f64] = &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0];
+/// Buckets for calls to WeChat and the logins that wait for them, in seconds.
+const LOGIN_BUCKETS: &[f64] = &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 10.0];
+
+/// The metrics of one gateway, with the registry that exports them.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    registry: Registry,
+    /// `menshen_http_requests_total{route,method,code}`
+    pub http_requests: IntCounterVec,
+    /// `menshen_http_request_duration_seconds{route}`
+    pub http_request_duration: HistogramVec,
+    /// `menshen_refused_requests_total{reason}`
+    pub refused_requests: IntCounterVec,
+    /// `menshen_upstream_request_duration_seconds{upstream}`
+    pub upstream_request_duration: HistogramVec,
+    /// `menshen_upstream_failures_total{upstream,reason}`
+    pub upstream_failures: IntCounterVec,
+    /// `menshen_open_connections`
+    pub open_connections: IntGauge,
+    /// `menshen_rejected_connections_total{reason}`
+    pub rejected_connections: IntCounterVec,
+    /// `menshen_logins_total{provider,flow,outcome}`
+    pub logins: IntCounterVec,
+    /// `menshen_login_duration_seconds{app}`
+    pub login_duration: HistogramVec,
+    /// `menshen_wechat_request_duration_seconds{app,api}`
+    pub wechat_request_duration: HistogramVec,
+    /// `menshen_wechat_errors_total{app,errcode}`
+    pub wechat_errors: IntCounterVec,
+    /// `menshen_wechat_breaker_state{app}`
+    pub wechat_breaker_state: IntGaugeVec,
+    /// `menshen_token_verifications_total{outcome}`
+    pub token_verifications: IntCounterVec,
+    /// `menshen_token_cache_hits_total`
+    pub token_cache_hits: IntCounter,
+    /// `menshen_token_cache_misses_total`
+    pub token_cache_misses: IntCounter,
+    /// `menshen_token_cache_entries`
+    pub token_cache_entries: IntGauge,
+    /// `menshen_identity_headers_stripped_total`
+    pub identity_headers_stripped: IntCounter,
+    /// `menshen_throttled_total{limit}`
+    pub throttled: IntCounterVec,
+    /// `menshen_access_log_dropped_lines_total`
+    pub access_log_dropped_lines: IntCounter,
+    /// `menshen_config_last_reload_successful`
+    pub config_last_reload_successful: IntGauge,
+    /// `menshen_config_last_reload_success_timestamp_seconds`
+    pub config_last_reload_success_timestamp: Gauge,
+}
+
+impl Metrics {
+    /// Registers every metric.
+    ///
+    /// # Errors
+    /// [`prometheus::Error`] when a name is registered twice, which is a mistake in this file.
+    pub fn new() -> Result<Self, prometheus::Error> {
+        let new = Registration { registry: Registry::new() };
+        let build_info =
+            new.gauge_vec("build_info", "Always 1; the label says which version runs.", &["version"])?;
+        build_info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+
+        Ok(Self {
+            http_requests: new.counter_vec(
+                "http_requests_total",
+                "Moves once for each request that was answered, forwarded or not.",
+                &["route", "method", "code"],
+            )?,
+            http_request_duration: new.histogram_vec(
+                "http_request_duration_seconds",
+                "From the request's header to the answer's end.",
+                &["route"],
+                REQUEST_BUCKETS,
+            )?,
+            refused_requests: new.counter_vec(
+                "refused_requests_total",
+                "Moves when the gateway refuses a request itself, with the reason the access log gives.",
+                &["reason"],
+            )?,
+            upstream_request_duration: new.histogram_vec(
+                "upstream_request_duration_seconds",
+                "From the request's sending to the answer's header.",
+                &["upstream"],
+                REQUEST_BUCKETS,
+            )?,
+            upstream_failures: new.counter_vec(
+                "upstream_failures_total",
+                "Moves when a server did not connect, did not answer in time, or broke off.",
+                &["upstream", "reason"],
+            )?,
+            open_connections: new.gauge("open_connections", "Client connections open now.")?,
+            rejected_connections: new.counter_vec(
+                "rejected_connections_total",
+                "Moves when a client connection is closed before it sent a whole request.",
+                &["reason"],
+            )?,
+            logins: new.counter_vec(
+                "logins_total",
+                "Moves once for each login that was answered.",
+                &["provider", "flow", "outcome"],
+            )?,
+            login_duration: new.histogram_vec(
+                "login_duration_seconds",
+                "From a login's body to its answer.",
+                &["app"],
+                LOGIN_BUCKETS,
+            )?,
+            wechat_request_duration: new.histogram_vec(
+                "wechat_request_duration_seconds",
+                "One call to WeChat, retries counted singly.",
+                &["app", "api"],
+                LOGIN_BUCKETS,
+            )?,
+            wechat_errors: new.counter_vec(
+                "wechat_errors_total",
+                "Moves when WeChat answers an errcode; codes it does not document count as other.",
+                &["app", "errcode"],
+            )?,
+            wechat_breaker_state: new.gauge_vec(
+                "wechat_breaker_state",
+                "0 closed, 1 half open, 2 open: calls are refused without trying.",
+                &["app"],
+            )?,
+            token_verifications: new.counter_vec(
+                "token_verifications_total",
+                "Moves once for each token looked at, remembered or not.",
+                &["outcome"],
+            )?,
+            token_cache_hits: new
+                .counter("token_cache_hits_total", "Moves when a token was found verified.")?,
+            token_cache_misses: new
+                .counter("token_cache_misses_total", "Moves when a token had to be verified.")?,
+            token_cache_entries: new.gauge("token_cache_entries", "Tokens remembered as valid, now.")?,
+            identity_headers_stripped: new.counter(
+                "identity_headers_stripped_total",
+                "Moves for each identity header, in any spelling, that a client sent.",
+            )?,
+            throttled: new.counter_vec("throttled_total", "Moves when a limit refuses.", &["limit"])?,
+            access_log_dropped_lines: new.counter(
+                "access_log_dropped_lines_total",
+                "Moves for each access log line dropped because its reader was too slow.",
+            )?,
+            config_last_reload_successful: new.gauge(
+                "config_last_reload_successful",
+                "1 when the last load of the configuration succeeded.",
+            )?,
+            config_last_reload_success_timestamp: new.float_gauge(
+                "config_last_reload_success_timestamp_seconds",
+                "When a configuration was last loaded, Unix time.",
+            )?,
+            registry: new.registry,
+        })
+    }
+
+    /// Everything, in Prometheus' text format 0.0.4.
+    ///
+    /// # Errors
+    /// [`prometheus::Error`] when a metric cannot be written.
+    pub fn encode(&self) -> Result<Vec<u8>, prometheus::Error> {
+        let mut text = Vec::with_capacity(16 * 1024);
+        TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
+        Ok(text)
+    }
+}
+
+struct Registration {
+    registry: Registry,
+}
+
+impl Registration {
+    fn counter(&self, name: &str, help: &str) -> Result<IntCounter, prometheus::Error> {
+        self.add(IntCounter::with_opts(opts(name, help))?)
+    }
+
+    fn counter_vec(
+        &self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+    ) -> Result<IntCounterVec, prometheus::Error> {
+        self.add(IntCounterVec::new(opts(name, help), labels)?)
+    }
+
+    fn gauge(&self, name: &str, help: &str) -> Result<IntGauge, prometheus::Error> {
+        self.add(IntGauge::with_opts(opts(name, help))?)
+    }
+
+    fn float_gauge(&self, name: &str, help: &str) -> Result<Gauge, prometheus::Error> {
+        self.add(Gauge::with_opts(opts(name, help))?)
+    }
+
+    fn gauge_vec(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntGaugeVec, prometheus::Error> {
+        self.add(IntGaugeVec::new(opts(name, help), labels)?)
+    }
+
+    fn histogram_vec(
+        &self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+        buckets: &[f64],
+    ) -> Result<HistogramVec, prometheus::Error> {
+        let opts = HistogramOpts::new(name, help).namespace("menshen").buckets(buckets.to_vec());
+        self.add(HistogramVec::new(opts, labels)?)
+    }
+
+    fn add<C: Collector + Clone + 'static>(&self, metric: C) -> Result<C, prometheus::Error> {
+        self.registry.register(Box::new(metric.clone()))?;
+        Ok(metric)
+    }
+}
+
+fn opts(name: &str, help: &str) -> Opts {
+    Opts::new(name, help).namespace("menshen")
+}

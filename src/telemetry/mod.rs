@@ -1,0 +1,3 @@
+//! What the gateway says of itself: metrics, the access log, diagnostics.
+
+pub mod metrics;
