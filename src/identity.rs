@@ -83,6 +83,11 @@ identifier! {
     UnionId
 }
 
+identifier! {
+    /// A login's session; random, names the session in every token of it.
+    SessionId
+}
+
 /// Who signed in: an openid means nothing without the app it belongs to.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Subject {

@@ -1,8 +1,37 @@
 //! Menshen (门神): a reverse-proxy authentication gateway for applications whose users sign in with WeChat.
+//!
+//! What happens to a request, in module order: [`server`] accepts it, [`proxy`] admits it, [`route`] says who may
+//! call, [`authn`] finds out who does, [`identity_headers`] tells the backend. A person signs in through [`login`],
+//! which asks [`wechat`] and mints a [`token`]. The lower modules know nothing of the upper ones;
+//! `tests/it/layering.rs` holds the exact rule.
+
+pub mod cli;
+pub mod demo;
+
+pub mod reload;
+pub mod server;
+
+pub mod admin;
+pub mod proxy;
+
+pub mod runtime;
+
+pub mod identity_headers;
+pub mod login;
+
+pub mod authn;
+pub mod route;
+pub mod throttle;
+pub mod wechat;
+
+pub mod token;
+
+pub mod telemetry;
 
 pub mod clock;
 pub mod config;
 pub mod entropy;
 pub mod identity;
 pub mod problem;
-pub mod telemetry;
+
+pub mod emulator;

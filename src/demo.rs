@@ -1,0 +1,1 @@
+//! The main job in one process, to try and to paste from.

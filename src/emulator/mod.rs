@@ -1,0 +1,1 @@
+//! WeChat, for the demo and for tests: never on by itself.

@@ -1,0 +1,1 @@
+//! Load, build, swap; on any error keep what runs.

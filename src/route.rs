@@ -1,0 +1,1 @@
+//! Which route a request takes: host, path and method to access and upstream.

@@ -1,0 +1,1 @@
+//! All that a reload may swap, built from one configuration.

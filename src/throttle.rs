@@ -1,0 +1,1 @@
+//! Limits on logins, per client address and for all together.

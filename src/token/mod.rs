@@ -1,0 +1,1 @@
+//! Access tokens: minted, verified, and the keys that do it.
