@@ -1,1 +1,194 @@
-//! All that a reload may swap, built from one configuration.
+//! All that a reload may swap, built from one configuration; and what outlives every reload.
+
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+
+use http::{HeaderName, Method};
+use prometheus::{Histogram, IntCounter};
+
+use crate::authn::Authenticator;
+use crate::clock::Clock;
+use crate::config::{self, Config, Findings, TokenSources};
+use crate::entropy::Entropy;
+use crate::identity_headers::HeaderEdits;
+use crate::login::{self, Login};
+use crate::route::{METHODS, RouteTable};
+use crate::telemetry::metrics::Metrics;
+use crate::throttle::Throttle;
+use crate::token::{OnMissingKey, Tokens};
+use crate::upstream::Upstreams;
+use crate::wechat::WeChat;
+
+/// What outlives a reload.
+#[derive(Clone, Debug)]
+pub struct Shared {
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness.
+    pub entropy: Arc<dyn Entropy>,
+    /// Every metric.
+    pub metrics: Arc<Metrics>,
+}
+
+/// Everything a request needs to be decided, one configuration's worth.
+#[derive(Debug)]
+pub struct Runtime {
+    /// Which route a request takes.
+    pub routes: RouteTable,
+    /// Which server answers.
+    pub upstreams: Upstreams,
+    /// Who is calling.
+    pub authenticator: Authenticator,
+    /// What the backend is told.
+    pub header_edits: HeaderEdits,
+    /// The login endpoints.
+    pub login: Arc<Login>,
+    /// Where tokens are read from, and so removed from.
+    pub token_sources: TokenSources,
+    /// `token_sources.header`, parsed.
+    pub token_header: Option<HeaderName>,
+    /// Limits on connections and requests.
+    pub limits: config::Limits,
+    /// Peers whose forwarding headers are believed.
+    pub trusted_proxies: Vec<ipnet::IpNet>,
+    routes_metrics: Vec<RouteMetrics>,
+    no_route_metrics: RouteMetrics,
+}
+
+/// The metric children of one route, resolved before the first request.
+#[derive(Debug)]
+pub struct RouteMetrics {
+    /// `menshen_http_request_duration_seconds{route}`
+    pub duration: Histogram,
+    /// `menshen_upstream_request_duration_seconds{upstream}`
+    pub upstream_duration: Option<Histogram>,
+    name: Arc<str>,
+    metrics: Arc<Metrics>,
+    requests: Vec<OnceLock<IntCounter>>,
+}
+
+/// Statuses counted by themselves; all others count as the hundred they belong to.
+const STATUSES: [u16; 36] = [
+    100, 101, 200, 201, 202, 204, 206, 300, 301, 302, 303, 304, 307, 308, 400, 401, 403, 404, 405, 408, 409,
+    410, 412, 413, 414, 415, 417, 422, 429, 431, 499, 500, 501, 502, 503, 504,
+];
+/// One more than the highest hundred, for statuses not in [`STATUSES`].
+const HUNDREDS: usize = 10;
+
+impl Runtime {
+    /// Builds everything a configuration describes; a finding for all that makes no sense.
+    pub fn build(
+        config: &Config,
+        missing: OnMissingKey,
+        shared: &Shared,
+        findings: &mut Findings,
+    ) -> Option<Self> {
+        let Shared { clock, entropy, metrics } = shared;
+        let routes = RouteTable::build(&config.routes, &config.apps, &config.upstreams, findings);
+        let upstreams = Upstreams::build(&config.upstreams, findings);
+        let tokens = build_tokens(&config.tokens, &config.data_dir, missing, entropy.as_ref(), findings);
+        let wechat = WeChat::build(
+            &config.wechat,
+            &config.apps,
+            metrics,
+            Arc::clone(clock),
+            Arc::clone(entropy),
+            findings,
+        );
+        let throttle =
+            Throttle::build(&config.throttle, metrics, Arc::clone(clock), entropy.as_ref(), findings);
+        let header_edits = HeaderEdits::build(
+            &config.identity_headers,
+            config.limits.header_names,
+            config.routes.iter().any(|route| !route.methods.is_empty()),
+            metrics,
+            findings,
+        );
+        let token_header = config.tokens.sources.header.as_deref().and_then(|name| name.parse().ok());
+        // Everything that stands by itself was built, so that its findings are known; what follows needs it all.
+        let tokens = tokens?;
+        let authenticator = Authenticator::build(
+            &config.tokens,
+            &config.apps,
+            Arc::clone(&tokens),
+            metrics,
+            entropy.as_ref(),
+            findings,
+        );
+        let dependencies = login::Dependencies {
+            wechat: Arc::new(wechat?),
+            tokens,
+            throttle: Arc::new(throttle?),
+            metrics: Arc::clone(metrics),
+            clock: Arc::clone(clock),
+            entropy: Arc::clone(entropy),
+        };
+        let login = Login::build(&config.login, dependencies, findings);
+        let routes = routes?;
+        Some(Self {
+            routes_metrics: routes
+                .routes()
+                .iter()
+                .map(|route| RouteMetrics::new(&route.name, Some(&route.upstream), metrics))
+                .collect(),
+            no_route_metrics: RouteMetrics::new("", None, metrics),
+            upstreams: upstreams?,
+            authenticator: authenticator?,
+            header_edits: header_edits?,
+            login: Arc::new(login?),
+            token_sources: config.tokens.sources.clone(),
+            token_header,
+            limits: config.limits.clone(),
+            trusted_proxies: config.trusted_proxies.clone(),
+            routes,
+        })
+    }
+
+    /// The metrics of a route by its index, or of requests that no route serves.
+    pub fn route_metrics(&self, index: Option<usize>) -> &RouteMetrics {
+        index.and_then(|index| self.routes_metrics.get(index)).unwrap_or(&self.no_route_metrics)
+    }
+}
+
+impl RouteMetrics {
+    fn new(name: &str, upstream: Option<&str>, metrics: &Arc<Metrics>) -> Self {
+        let slots = (METHODS.len() + 1) * (STATUSES.len() + HUNDREDS);
+        Self {
+            duration: metrics.http_request_duration.with_label_values(&[name]),
+            upstream_duration: upstream
+                .map(|name| metrics.upstream_request_duration.with_label_values(&[name])),
+            name: name.into(),
+            metrics: Arc::clone(metrics),
+            requests: std::iter::repeat_with(OnceLock::new).take(slots).collect(),
+        }
+    }
+
+    /// Counts an answered request. A child is resolved when it first counts, and never again.
+    pub fn count(&self, method: &Method, status: u16) {
+        let method_index = METHODS.iter().position(|known| known == method).unwrap_or(METHODS.len());
+        let status_index = STATUSES
+            .iter()
+            .position(|known| *known == status)
+            .unwrap_or_else(|| STATUSES.len() + usize::from(status / 100).min(HUNDREDS - 1));
+        let Some(slot) = self.requests.get(method_index * (STATUSES.len() + HUNDREDS) + status_index) else {
+            return;
+        };
+        slot.get_or_init(|| {
+            let method = METHODS.get(method_index).map_or("other", Method::as_str);
+            let known = STATUSES.get(status_index).map(ToString::to_string);
+            let code = known.unwrap_or_else(|| format!("{}xx", status / 100));
+            self.metrics.http_requests.with_label_values(&[&self.name, method, &code])
+        })
+        .inc();
+    }
+}
+
+fn build_tokens(
+    config: &config::Tokens,
+    data_dir: &Path,
+    missing: OnMissingKey,
+    entropy: &dyn Entropy,
+    findings: &mut Findings,
+) -> Option<Arc<Tokens>> {
+    Tokens::build(config, data_dir, missing, entropy, findings).map(Arc::new)
+}

@@ -30,7 +30,7 @@ pub use admin::Admin;
 pub use app::{App, AppKind};
 pub use finding::{Finding, Findings, Severity};
 pub use identity_headers::IdentityHeaders;
-pub use limits::{H2Limits, Limits};
+pub use limits::{H2Limits, HeaderNames, Limits};
 pub use listener::{Certificate, Listener, ListenerTls};
 pub use login::Login;
 pub use route::{Access, RejectShape, Route};

@@ -10,8 +10,7 @@ use crate::config::TokenSources;
 
 /// Removes the token from every place a token is read from.
 ///
-/// `Authorization` is removed when `held_token` says the gateway read it, or when it looks like a token of ours:
-/// other schemes may be the backend's own.
+/// `Authorization` is removed when it looks like a token of ours; another scheme may be the backend's own.
 pub fn strip(request: &mut impl EditHeaders, sources: &TokenSources, header_name: Option<&HeaderName>) {
     let reads_authorization = sources.bearer || sources.raw_authorization;
     if reads_authorization && request.headers().get_all(header::AUTHORIZATION).iter().any(looks_like_token) {
@@ -36,14 +35,13 @@ pub fn join_cookies(request: &mut impl EditHeaders) {
     }
 }
 
-/// The query without a parameter; `None` when nothing is left.
-pub fn query_without<'q>(query: &'q str, parameter: &str) -> Option<Cow<'q, str>> {
+/// The query without a parameter; borrowed where it has none.
+pub fn query_without<'q>(query: &'q str, parameter: &str) -> Cow<'q, str> {
     let is_other = |pair: &&str| pair.split('=').next() != Some(parameter);
     if query.split('&').all(|pair| is_other(&pair)) {
-        return Some(Cow::Borrowed(query));
+        return Cow::Borrowed(query);
     }
-    let rest: Vec<&str> = query.split('&').filter(is_other).collect();
-    if rest.is_empty() { None } else { Some(Cow::Owned(rest.join("&"))) }
+    Cow::Owned(query.split('&').filter(is_other).collect::<Vec<_>>().join("&"))
 }
 
 /// Whether an `Authorization` value holds a compact JWS, with or without the scheme `Bearer`.

@@ -16,7 +16,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, header};
 use prometheus::IntCounter;
 
 use crate::authn::Authenticated;
-use crate::config::{self, Findings};
+use crate::config::{self, Findings, HeaderNames};
 use crate::telemetry::metrics::Metrics;
 
 use self::names::{Class, GUARDED, classes, fold};
@@ -44,6 +44,7 @@ pub struct HeaderEdits {
     source: InjectedName,
     env: Option<(InjectedName, HeaderValue)>,
     strips_method_overrides: bool,
+    strips_unusual_names: bool,
     stripped: IntCounter,
 }
 
@@ -75,6 +76,7 @@ impl HeaderEdits {
     /// Builds the edits; a finding for every name that is not a header name or that the gateway needs itself.
     pub fn build(
         config: &config::IdentityHeaders,
+        header_names: HeaderNames,
         distinguishes_methods: bool,
         metrics: &Metrics,
         findings: &mut Findings,
@@ -124,6 +126,7 @@ impl HeaderEdits {
             source: source?,
             env: env.zip(environment.and_then(Result::ok)),
             strips_method_overrides: distinguishes_methods,
+            strips_unusual_names: header_names != HeaderNames::Pass,
             stripped: metrics.identity_headers_stripped.clone(),
         })
     }
@@ -136,11 +139,6 @@ impl HeaderEdits {
         if let Some(authenticated) = authenticated {
             self.inject(request, authenticated);
         }
-    }
-
-    /// Whether a name other than a managed one would be folded onto a managed one by a CGI-style backend.
-    pub fn is_alias(&self, name: &HeaderName) -> bool {
-        has_unusual_character(name) && self.folded.contains(&fold(name.as_str()))
     }
 
     fn inject(&self, request: &mut impl EditHeaders, authenticated: &Authenticated) {
@@ -162,7 +160,7 @@ impl HeaderEdits {
         let mut removed: Vec<HeaderName> = Vec::new();
         for name in request.headers().keys() {
             let is_removed = if has_unusual_character(name) {
-                self.folded.contains(&fold(name.as_str()))
+                self.strips_unusual_names || self.is_alias(name)
             } else {
                 match self.classes.get(name) {
                     None => false,
@@ -185,7 +183,12 @@ impl HeaderEdits {
     }
 
     fn is_identity(&self, name: &HeaderName) -> bool {
-        has_unusual_character(name) || self.classes.get(name) == Some(&Class::Identity)
+        self.classes.get(name) == Some(&Class::Identity) || self.is_alias(name)
+    }
+
+    /// Whether a CGI-style backend would read this name as a managed one.
+    fn is_alias(&self, name: &HeaderName) -> bool {
+        has_unusual_character(name) && self.folded.contains(&fold(name.as_str()))
     }
 
     /// A trusted proxy's list goes on; anybody else's is worth nothing.

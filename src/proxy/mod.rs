@@ -1,1 +1,327 @@
-//! A request arrives.
+//! A request arrives: admitted, attributed to a client, routed, authenticated, forwarded.
+//!
+//! Each phase of Pingora's `ProxyHttp` delegates in a few lines. What is decided stands in the request's context;
+//! a step that is skipped leaves it undecided, and what is undecided is never forwarded.
+
+mod admission;
+mod body;
+mod client_address;
+mod context;
+mod decide;
+mod forward;
+pub mod guard;
+mod request_id;
+mod respond;
+
+use std::any::Any;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::{HeaderValue, Response, Version};
+use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::modules::http::HttpModules;
+use pingora::prelude::HttpPeer;
+use pingora::proxy::{FailToProxy, ProxyHttp, Session};
+use pingora::{Error, ErrorSource, ErrorType};
+
+use crate::authn::Authenticated;
+use crate::entropy::NoEntropy;
+use crate::login::Endpoint;
+use crate::runtime::{Runtime, Shared};
+use crate::telemetry::access_log::{AccessLog, Entry};
+
+use self::admission::Admission;
+use self::client_address::TrustedProxies;
+use self::context::{Context, Decision, Outcome};
+use self::guard::{HeaderRead, Reused};
+use self::request_id::{RequestId, RequestIds};
+
+/// The gateway, as Pingora drives it.
+pub struct Gateway {
+    current: Arc<ArcSwap<Current>>,
+    shared: Shared,
+    access_log: Arc<AccessLog>,
+    request_ids: RequestIds,
+}
+
+/// What one configuration says, with what this module derives from it.
+#[derive(Debug)]
+pub struct Current {
+    runtime: Runtime,
+    admission: Admission,
+    trusted_proxies: TrustedProxies,
+}
+
+impl Current {
+    /// Derives what the proxy needs from a runtime.
+    pub fn new(runtime: Runtime) -> Self {
+        Self {
+            admission: Admission::new(&runtime.limits),
+            trusted_proxies: TrustedProxies::new(&runtime.trusted_proxies),
+            runtime,
+        }
+    }
+
+    /// The runtime itself.
+    pub const fn runtime(&self) -> &Runtime {
+        &self.runtime
+    }
+}
+
+impl Gateway {
+    /// Serves each request by what `current` holds when it arrives.
+    ///
+    /// # Errors
+    /// [`NoEntropy`] when no request ids can be drawn.
+    pub fn new(
+        current: Arc<ArcSwap<Current>>,
+        shared: Shared,
+        access_log: Arc<AccessLog>,
+    ) -> Result<Self, NoEntropy> {
+        let request_ids = RequestIds::new(shared.entropy.as_ref())?;
+        Ok(Self { current, shared, access_log, request_ids })
+    }
+
+    /// Decides a request; an answer ends it here, none lets it go on.
+    async fn decide(&self, session: &mut Session, ctx: &mut Context) -> Option<Response<Bytes>> {
+        if let Some(answer) = decide::admit(session, ctx) {
+            return Some(answer);
+        }
+        if let Some(endpoint) = ctx.current.runtime.login.endpoint(session.req_header().uri.path()) {
+            return Some(answer_login(session, ctx, endpoint).await);
+        }
+        decide::find_route(session, ctx).or_else(|| decide::authenticate(session, ctx))
+    }
+
+    fn write_access_log(&self, session: &Session, ctx: &Context, status: u16) {
+        let request = session.req_header();
+        self.access_log.write(&Entry {
+            timestamp: ctx.now,
+            request_id: ctx.request_id.as_str(),
+            client_address: ctx.caller.client,
+            method: request.method.as_str(),
+            protocol: protocol(request.version),
+            host: &ctx.host,
+            path: request.uri.path(),
+            route: ctx.route.as_deref().map(|route| &*route.name),
+            decision: ctx.outcome.decision,
+            reason: ctx.outcome.reason,
+            status,
+            app: ctx.authenticated().map(|authenticated| &**authenticated.app()),
+            subject: ctx.authenticated().map(Authenticated::subject_hash),
+            upstream: ctx.upstream.as_deref().map(|upstream| &*upstream.name),
+            upstream_address: ctx.tried.last().copied(),
+            duration: self.shared.clock.instant().saturating_duration_since(ctx.started),
+            upstream_duration: ctx.upstream_duration,
+            request_bytes: session.body_bytes_read() as u64,
+            response_bytes: session.body_bytes_sent() as u64,
+        });
+    }
+}
+
+#[async_trait]
+impl ProxyHttp for Gateway {
+    type CTX = Context;
+
+    fn new_ctx(&self) -> Context {
+        Context::new(self.current.load_full(), self.shared.clock.as_ref(), self.request_ids.next())
+    }
+
+    fn init_downstream_modules(&self, _modules: &mut HttpModules) {
+        // Pingora's default adds a compression module that costs an allocation a request and is never used here.
+    }
+
+    async fn early_request_filter(&self, session: &mut Session, ctx: &mut Context) -> pingora::Result<()> {
+        let limits = &ctx.current.runtime.limits;
+        session.set_read_timeout(Some(limits.read_timeout.0));
+        session.set_write_timeout(Some(limits.write_timeout.0));
+        session.set_total_drain_timeout(Some(limits.read_timeout.0));
+        if session.get_keepalive().is_some() {
+            session.set_keepalive(Some(limits.keepalive_timeout.as_secs().max(1)));
+        }
+        Ok(())
+    }
+
+    async fn request_filter(&self, session: &mut Session, ctx: &mut Context) -> pingora::Result<bool> {
+        let Some(response) = self.decide(session, ctx).await else { return Ok(false) };
+        if ctx.outcome.decision == Outcome::REFUSED {
+            self.shared.metrics.refused_requests.with_label_values(&[ctx.outcome.reason]).inc();
+        }
+        respond::send(session, with_request_id(response, &ctx.request_id)).await?;
+        Ok(true)
+    }
+
+    async fn upstream_peer(
+        &self,
+        session: &mut Session,
+        ctx: &mut Context,
+    ) -> pingora::Result<Box<HttpPeer>> {
+        let (Some(route), Some(upstream)) = (&ctx.route, &ctx.upstream) else { return Err(undecided()) };
+        let server = match &ctx.decision {
+            Decision::Undecided => return Err(undecided()),
+            Decision::Authenticated(authenticated) => {
+                let openid = &authenticated.identity().subject.openid;
+                upstream.choose(openid.as_str().as_bytes(), &ctx.tried, ctx.now)
+            }
+            Decision::Public => upstream.choose(&client_key(ctx.caller.client), &ctx.tried, ctx.now),
+        };
+        let server = server.ok_or_else(|| Error::new_in(ErrorType::ConnectNoRoute))?;
+        ctx.in_flight = upstream.count(&server);
+        ctx.tried.push(server.address);
+        ctx.upstream_started = Some(self.shared.clock.instant());
+        if ctx.is_websocket {
+            // A tunnel is silent for as long as the application likes; TCP notices when an end is gone.
+            session.set_read_timeout(None);
+        }
+        Ok(upstream.peer(&server, route.read_timeout, ctx.is_websocket))
+    }
+
+    async fn upstream_request_filter(
+        &self,
+        session: &mut Session,
+        request: &mut RequestHeader,
+        ctx: &mut Context,
+    ) -> pingora::Result<()> {
+        if matches!(ctx.decision, Decision::Undecided) {
+            return Err(undecided());
+        }
+        forward::edit_request(session.req_header(), request, ctx)
+    }
+
+    async fn upstream_response_filter(
+        &self,
+        _session: &mut Session,
+        _response: &mut ResponseHeader,
+        ctx: &mut Context,
+    ) -> pingora::Result<()> {
+        ctx.upstream_duration = ctx.upstream_started.map(|started| self.since(started));
+        Ok(())
+    }
+
+    fn fail_to_connect(
+        &self,
+        _session: &mut Session,
+        _peer: &HttpPeer,
+        ctx: &mut Context,
+        mut error: Box<Error>,
+    ) -> Box<Error> {
+        if let (Some(upstream), Some(address)) = (&ctx.upstream, ctx.tried.last()) {
+            upstream.failed(*address, ctx.now);
+            // Nothing was sent, so another server may be asked whatever the method.
+            error.set_retry(ctx.tried.len() < upstream.max_tries);
+        }
+        error
+    }
+
+    async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut Context) -> FailToProxy {
+        let (status, reason) = forward::failure(error);
+        ctx.outcome = Outcome::refused(reason);
+        if let Some(upstream) = &ctx.upstream
+            && *error.esource() == ErrorSource::Upstream
+        {
+            self.shared.metrics.upstream_failures.with_label_values(&[&*upstream.name, reason]).inc();
+        }
+        tracing::debug!(request.id = %ctx.request_id, "request {} failed: {error}", ctx.request_id);
+        if let Some(status) = status
+            && session.response_written().is_none()
+        {
+            session.set_keepalive(None);
+            let answer = respond::problem(status, reason, None, ctx.request_id.as_str());
+            // The client may be gone; there is nobody left to tell.
+            _ = respond::send(session, with_request_id(answer, &ctx.request_id)).await;
+        }
+        FailToProxy { error_code: status.map_or(0, |status| status.as_u16()), can_reuse_downstream: false }
+    }
+
+    async fn logging(&self, session: &mut Session, _error: Option<&Error>, ctx: &mut Context) {
+        let status = session.response_written().map_or(0, |response| response.status.as_u16());
+        let runtime = &ctx.current.runtime;
+        let metrics = runtime.route_metrics(ctx.route.as_ref().map(|route| route.index));
+        metrics.count(&session.req_header().method, status);
+        metrics.duration.observe(self.since(ctx.started).as_secs_f64());
+        if let (Some(upstream), Some(duration)) = (&metrics.upstream_duration, ctx.upstream_duration) {
+            upstream.observe(duration.as_secs_f64());
+        }
+        self.write_access_log(session, ctx, status);
+    }
+
+    fn on_connection_reuse(
+        &self,
+        _session: &mut Session,
+        _ctx: &mut Context,
+        context: Box<dyn Any + Send + Sync>,
+    ) {
+        HeaderRead::signal(context);
+    }
+
+    fn persist_connection_context(
+        &self,
+        _session: &Session,
+        _ctx: &Context,
+    ) -> Option<Box<dyn Any + Send + Sync>> {
+        Some(Box::new(Reused))
+    }
+
+    fn suppress_error_log(&self, _session: &Session, _ctx: &Context, _error: &Error) -> bool {
+        // The access log has the reason; Pingora's line for each failed request would be a flood.
+        true
+    }
+}
+
+impl Gateway {
+    fn since(&self, started: std::time::Instant) -> Duration {
+        self.shared.clock.instant().saturating_duration_since(started)
+    }
+}
+
+async fn answer_login(session: &mut Session, ctx: &mut Context, endpoint: Endpoint) -> Response<Bytes> {
+    let login = Arc::clone(&ctx.current.runtime.login);
+    let request_id = ctx.request_id;
+    let client = ctx.caller.client;
+    let request = http::request::Parts::clone(session.req_header());
+    let answer = match login.admit(endpoint, &request, client, ctx.now, request_id.as_str()) {
+        Err(answer) => answer,
+        Ok(admission) => {
+            let body = match admission.body {
+                None => Ok(Bytes::new()),
+                Some(wanted) => body::read(session, wanted.max_bytes, wanted.timeout).await,
+            };
+            login.respond(endpoint, &request, body, client, ctx.now, request_id.as_str()).await
+        }
+    };
+    let is_success = answer.response.status().is_success();
+    ctx.outcome =
+        if is_success { Outcome::answered(answer.outcome) } else { Outcome::refused(answer.outcome) };
+    answer.response
+}
+
+fn with_request_id(mut response: Response<Bytes>, request_id: &RequestId) -> Response<Bytes> {
+    if let Ok(value) = HeaderValue::from_str(request_id.as_str()) {
+        response.headers_mut().insert("x-request-id", value);
+    }
+    response
+}
+
+/// What a consistent hash follows where nobody is signed in.
+fn client_key(client: std::net::IpAddr) -> [u8; 16] {
+    match client {
+        std::net::IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
+        std::net::IpAddr::V6(v6) => v6.octets(),
+    }
+}
+
+const fn protocol(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_2 => "HTTP/2",
+        Version::HTTP_10 => "HTTP/1.0",
+        _ => "HTTP/1.1",
+    }
+}
+
+/// A step was skipped: fail, do not forward.
+fn undecided() -> Box<Error> {
+    Error::explain(ErrorType::InternalError, "the request was not decided").into_in()
+}

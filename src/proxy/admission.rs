@@ -1,0 +1,307 @@
+//! The request as it may be: method, target, host, header names, count and size, framing.
+//!
+//! Looks before anything else does, at what the client really sent; what it lets through has one canonical path
+//! and one canonical host, which are matched and forwarded both. Knows nothing of routes and identities.
+
+use std::borrow::Cow;
+
+use http::request::Parts;
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version, header};
+
+use crate::config::{self, HeaderNames};
+use crate::identity_headers::has_unusual_character;
+use crate::route::path::{PathError, canonicalise};
+use crate::route::{METHODS, is_host_name};
+
+/// The limits a request must keep.
+#[derive(Clone, Debug)]
+pub struct Admission {
+    max_header_bytes: usize,
+    max_header_fields: usize,
+    max_target_bytes: usize,
+    header_names: HeaderNames,
+}
+
+/// What the client sent, as far as the server keeps it.
+#[derive(Clone, Copy, Debug)]
+pub struct Received<'r> {
+    /// The request, parsed.
+    pub parts: &'r Parts,
+    /// The request target as sent, without a fragment.
+    pub target: &'r [u8],
+    /// The header block as sent; HTTP/1 only.
+    pub raw_header: Option<&'r [u8]>,
+}
+
+/// A request that may go on.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Admitted<'r> {
+    /// The host it asks for: lower case, without port and trailing dot.
+    pub host: Cow<'r, str>,
+    /// The target to use instead, where the one sent was not canonical.
+    pub rewritten_target: Option<PathAndQuery>,
+    /// The authority to use instead, where the one sent was not canonical.
+    pub rewritten_authority: Option<String>,
+    /// `OPTIONS *`: about the gateway itself.
+    pub is_about_server: bool,
+}
+
+/// Why a request may not go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The method is not one the gateway admits.
+    #[error("the method is not admitted")]
+    Method,
+    /// The request target is too long.
+    #[error("the request target is too long")]
+    TargetTooLong,
+    /// The header block is too large, or has too many fields.
+    #[error("the header is too large")]
+    HeaderTooLarge,
+    /// The request target is not a path, or not one for this host.
+    #[error("the request target is malformed")]
+    Target,
+    /// The path has a spelling that a backend could read as another path.
+    #[error(transparent)]
+    Path(#[from] PathError),
+    /// There is no host, more than one, or one that is not a host name.
+    #[error("the host is missing or malformed")]
+    Host,
+    /// A header name has a character that some backend reads as another.
+    #[error("a header name has a character outside letters, digits and `-`")]
+    HeaderName,
+    /// The body's length is not said, or said twice.
+    #[error("the length of the body is ambiguous")]
+    Framing,
+    /// A line ends without CR.
+    #[error("a line of the header does not end with CR LF")]
+    LineEnding,
+    /// `Expect` asks for something other than `100-continue`.
+    #[error("the expectation cannot be met")]
+    Expectation,
+}
+
+impl Refusal {
+    /// The status it is answered with.
+    pub const fn status(self) -> StatusCode {
+        match self {
+            Self::Method => StatusCode::METHOD_NOT_ALLOWED,
+            Self::TargetTooLong => StatusCode::URI_TOO_LONG,
+            Self::HeaderTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Self::Expectation => StatusCode::EXPECTATION_FAILED,
+            Self::Target
+            | Self::Path(_)
+            | Self::Host
+            | Self::HeaderName
+            | Self::Framing
+            | Self::LineEnding => StatusCode::BAD_REQUEST,
+        }
+    }
+
+    /// The word in logs, metrics and answers.
+    pub const fn reason(self) -> &'static str {
+        match self {
+            Self::Method => "method_not_admitted",
+            Self::TargetTooLong => "target_too_long",
+            Self::HeaderTooLarge => "header_too_large",
+            Self::Target => "target_malformed",
+            Self::Path(_) => "path_refused",
+            Self::Host => "host_malformed",
+            Self::HeaderName => "header_name_refused",
+            Self::Framing => "framing_ambiguous",
+            Self::LineEnding => "line_ending_malformed",
+            Self::Expectation => "expectation_failed",
+        }
+    }
+}
+
+impl Admission {
+    /// Takes the limits from the configuration.
+    pub fn new(limits: &config::Limits) -> Self {
+        Self {
+            max_header_bytes: limits.max_header.as_usize(),
+            max_header_fields: limits.max_header_fields,
+            max_target_bytes: limits.max_uri.as_usize(),
+            header_names: limits.header_names,
+        }
+    }
+
+    /// Decides whether a request may go on.
+    ///
+    /// # Errors
+    /// [`Refusal`], the first reason found.
+    pub fn admit<'r>(&self, received: &Received<'r>) -> Result<Admitted<'r>, Refusal> {
+        let parts = received.parts;
+        if !METHODS.contains(&parts.method) {
+            return Err(Refusal::Method);
+        }
+        self.check_size(received)?;
+        if self.header_names == HeaderNames::Refuse && parts.headers.keys().any(has_unusual_character) {
+            return Err(Refusal::HeaderName);
+        }
+        check_framing(received)?;
+        check_expectation(&parts.headers)?;
+        let authority = authority(parts)?;
+        let (host, rewritten_authority) = canonical_host(authority)?;
+        let admitted = Admitted { host, rewritten_target: None, rewritten_authority, is_about_server: false };
+        if received.target == b"*" {
+            let is_about_server = parts.method == Method::OPTIONS;
+            return if is_about_server {
+                Ok(Admitted { is_about_server, ..admitted })
+            } else {
+                Err(Refusal::Target)
+            };
+        }
+        let rewritten_target = canonical_target(received, authority)?;
+        Ok(Admitted { rewritten_target, ..admitted })
+    }
+
+    fn check_size(&self, received: &Received<'_>) -> Result<(), Refusal> {
+        let headers = &received.parts.headers;
+        if received.target.len() > self.max_target_bytes {
+            return Err(Refusal::TargetTooLong);
+        }
+        let header_bytes = || headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
+        let is_too_large = headers.len() > self.max_header_fields
+            || received.raw_header.map_or_else(header_bytes, <[u8]>::len) > self.max_header_bytes;
+        if is_too_large { Err(Refusal::HeaderTooLarge) } else { Ok(()) }
+    }
+}
+
+/// Refuses every message whose end two readers could see at different places; RFC 9112 §6.3.
+fn check_framing(received: &Received<'_>) -> Result<(), Refusal> {
+    let headers = &received.parts.headers;
+    if let Some(raw) = received.raw_header {
+        let has_bare_line_feed =
+            raw.split_inclusive(|byte| *byte == b'\n').any(|line| !line.ends_with(b"\r\n"));
+        if has_bare_line_feed {
+            return Err(Refusal::LineEnding);
+        }
+    }
+    let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
+    if let Some(length) = lengths.next() {
+        let is_number =
+            !length.is_empty() && length.len() <= 19 && length.as_bytes().iter().all(u8::is_ascii_digit);
+        if !is_number || lengths.next().is_some() {
+            return Err(Refusal::Framing);
+        }
+    }
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    if let Some(coding) = codings.next() {
+        let is_chunked_alone = coding.as_bytes().eq_ignore_ascii_case(b"chunked") && codings.next().is_none();
+        let is_http1 = received.parts.version == Version::HTTP_11;
+        // Pingora drops Content-Length beside Transfer-Encoding before anybody sees it; the raw header still has it.
+        let has_length = headers.contains_key(header::CONTENT_LENGTH)
+            || received.raw_header.is_some_and(has_content_length);
+        if !is_chunked_alone || !is_http1 || has_length {
+            return Err(Refusal::Framing);
+        }
+    }
+    Ok(())
+}
+
+fn has_content_length(raw: &[u8]) -> bool {
+    let name = header::CONTENT_LENGTH.as_str().as_bytes();
+    raw.split(|byte| *byte == b'\n')
+        .filter_map(|line| line.split_at_checked(name.len()))
+        .any(|(start, rest)| start.eq_ignore_ascii_case(name) && rest.starts_with(b":"))
+}
+
+fn check_expectation(headers: &HeaderMap) -> Result<(), Refusal> {
+    let is_continue = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"100-continue");
+    if headers.get_all(header::EXPECT).iter().all(is_continue) { Ok(()) } else { Err(Refusal::Expectation) }
+}
+
+/// The one authority of a request: `:authority` of HTTP/2, the `Host` of HTTP/1.
+fn authority(parts: &Parts) -> Result<&str, Refusal> {
+    let mut hosts = parts.headers.get_all(header::HOST).iter();
+    let host = hosts.next().map(HeaderValue::to_str).transpose().map_err(|_| Refusal::Host)?;
+    if hosts.next().is_some() {
+        return Err(Refusal::Host);
+    }
+    let pseudo = parts.uri.authority().map(http::uri::Authority::as_str);
+    match (pseudo, host) {
+        (Some(pseudo), Some(host)) if !pseudo.eq_ignore_ascii_case(host) => Err(Refusal::Host),
+        (Some(authority), _) | (None, Some(authority)) => Ok(authority),
+        (None, None) => Err(Refusal::Host),
+    }
+}
+
+/// Splits an authority into its host in canonical form, and the whole rewritten where it was not canonical.
+fn canonical_host(authority: &str) -> Result<(Cow<'_, str>, Option<String>), Refusal> {
+    let (name, port) = if authority.starts_with('[') {
+        let (inner, rest) = authority.split_once(']').ok_or(Refusal::Host)?;
+        let name = authority.get(..=inner.len()).ok_or(Refusal::Host)?;
+        (name, if rest.is_empty() { None } else { Some(rest.strip_prefix(':').ok_or(Refusal::Host)?) })
+    } else {
+        authority.split_once(':').map_or((authority, None), |(name, port)| (name, Some(port)))
+    };
+    if port
+        .is_some_and(|port| !port.bytes().all(|byte| byte.is_ascii_digit()) || port.parse::<u16>().is_err())
+    {
+        return Err(Refusal::Host);
+    }
+    let without_dot = name.strip_suffix('.').unwrap_or(name);
+    let host = if without_dot.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        Cow::Owned(without_dot.to_ascii_lowercase())
+    } else {
+        Cow::Borrowed(without_dot)
+    };
+    if !is_host_name(&host) {
+        return Err(Refusal::Host);
+    }
+    let rewritten = (*host != *name).then(|| match port {
+        Some(port) => format!("{host}:{port}"),
+        None => host.clone().into_owned(),
+    });
+    Ok((host, rewritten))
+}
+
+/// Brings the target into origin form with a canonical path; `None` when it already is.
+fn canonical_target(received: &Received<'_>, authority: &str) -> Result<Option<PathAndQuery>, Refusal> {
+    // The parsed target has lost its fragment, and whatever stood behind it.
+    let request_line =
+        received.raw_header.and_then(|raw| raw.trim_ascii_start().split(|byte| *byte == b'\n').next());
+    let has_fragment = request_line.is_some_and(|line| line.contains(&b'#'));
+    let target = std::str::from_utf8(received.target).map_err(|_| Refusal::Target)?;
+    if has_fragment || target.contains('#') {
+        return Err(Refusal::Target);
+    }
+    let origin = if target.starts_with('/') { target } else { origin_form(target, authority)? };
+    let (path, query) = origin.split_once('?').map_or((origin, None), |(path, query)| (path, Some(query)));
+    let is_query = |query: &str| query.bytes().all(|byte| byte.is_ascii_graphic());
+    if !query.is_none_or(is_query) {
+        return Err(Refusal::Target);
+    }
+    let canonical = canonicalise(path)?;
+    if matches!(canonical, Cow::Borrowed(_)) && origin.len() == target.len() {
+        return Ok(None);
+    }
+    let rewritten = match query {
+        Some(query) => format!("{canonical}?{query}"),
+        None => canonical.into_owned(),
+    };
+    PathAndQuery::try_from(rewritten).map(Some).map_err(|_| Refusal::Target)
+}
+
+/// The origin form of an absolute-form target that names the request's own host; RFC 9112 §3.2.2.
+fn origin_form<'t>(target: &'t str, authority: &str) -> Result<&'t str, Refusal> {
+    let rest =
+        target.strip_prefix("http://").or_else(|| target.strip_prefix("https://")).ok_or(Refusal::Target)?;
+    let end = rest.find(['/', '?']).unwrap_or(rest.len());
+    let (named, origin) = rest.split_at_checked(end).ok_or(Refusal::Target)?;
+    match origin {
+        _ if !named.eq_ignore_ascii_case(authority) => Err(Refusal::Host),
+        "" => Ok("/"),
+        origin if origin.starts_with('/') => Ok(origin),
+        _ => Err(Refusal::Target),
+    }
+}
+
+/// A URI with another path and query.
+pub fn with_path_and_query(uri: &Uri, path_and_query: PathAndQuery) -> Option<Uri> {
+    let mut parts = uri.clone().into_parts();
+    parts.path_and_query = Some(path_and_query);
+    Uri::from_parts(parts).ok()
+}

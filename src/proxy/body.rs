@@ -1,0 +1,41 @@
+//! Reading the body of a request that the gateway answers itself: bounded in size and in time.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, header};
+use pingora::proxy::Session;
+
+use crate::login::BodyFault;
+
+/// Reads a whole body of at most `max_bytes` in at most `deadline`.
+pub(super) async fn read(
+    session: &mut Session,
+    max_bytes: usize,
+    deadline: Duration,
+) -> Result<Bytes, BodyFault> {
+    let read = tokio::time::timeout(deadline, read_all(session, max_bytes));
+    read.await.unwrap_or(Err(BodyFault::TimedOut))
+}
+
+async fn read_all(session: &mut Session, max_bytes: usize) -> Result<Bytes, BodyFault> {
+    if announced_length(&session.req_header().headers).is_some_and(|length| length > max_bytes) {
+        return Err(BodyFault::TooLarge);
+    }
+    if session.req_header().headers.contains_key(header::EXPECT) {
+        // Pingora answers this for forwarded requests only; the client would wait a second for nothing.
+        session.write_continue_response().await.map_err(|_| BodyFault::Broken)?;
+    }
+    let mut body = BytesMut::new();
+    while let Some(chunk) = session.read_request_body().await.map_err(|_| BodyFault::Broken)? {
+        if body.len() + chunk.len() > max_bytes {
+            return Err(BodyFault::TooLarge);
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body.freeze())
+}
+
+fn announced_length(headers: &HeaderMap) -> Option<usize> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}

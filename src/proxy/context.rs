@@ -1,0 +1,104 @@
+//! A request on its way: what is known of it, and what was decided.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::Current;
+use super::client_address::Caller;
+use super::request_id::RequestId;
+use crate::authn::Authenticated;
+use crate::clock::Clock;
+use crate::route::Route;
+use crate::upstream::{InFlight, Upstream};
+
+/// A request on its way, from its header to its access log line.
+pub struct Context {
+    pub(super) current: Arc<Current>,
+    pub(super) started: Instant,
+    pub(super) now: crate::clock::Timestamp,
+    pub(super) request_id: RequestId,
+    pub(super) caller: Caller,
+    pub(super) is_https: bool,
+    /// A WebSocket opening on a route that lets it through.
+    pub(super) is_websocket: bool,
+    /// Lower case, without port and trailing dot; empty until admitted.
+    pub(super) host: String,
+    pub(super) decision: Decision,
+    pub(super) route: Option<Arc<Route>>,
+    pub(super) upstream: Option<Arc<Upstream>>,
+    pub(super) outcome: Outcome,
+    /// The app that a login was for.
+    pub(super) login_app: Option<Arc<str>>,
+    /// Servers tried, the last one the one that answers.
+    pub(super) tried: Vec<SocketAddr>,
+    pub(super) in_flight: Option<InFlight>,
+    pub(super) upstream_started: Option<Instant>,
+    pub(super) upstream_duration: Option<Duration>,
+}
+
+/// What was decided of a request.
+#[derive(Debug)]
+pub(super) enum Decision {
+    /// Nothing yet; it goes nowhere.
+    Undecided,
+    /// Nobody needs to be known.
+    Public,
+    /// This person calls.
+    Authenticated(Authenticated),
+}
+
+/// What became of a request, in the access log's words.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Outcome {
+    pub(super) decision: &'static str,
+    pub(super) reason: &'static str,
+}
+
+impl Outcome {
+    pub(super) const REFUSED: &'static str = "refused";
+
+    pub(super) const fn forwarded(reason: &'static str) -> Self {
+        Self { decision: "forwarded", reason }
+    }
+
+    pub(super) const fn refused(reason: &'static str) -> Self {
+        Self { decision: Self::REFUSED, reason }
+    }
+
+    pub(super) const fn answered(reason: &'static str) -> Self {
+        Self { decision: "answered", reason }
+    }
+}
+
+impl Context {
+    pub(super) fn new(current: Arc<Current>, clock: &dyn Clock, request_id: RequestId) -> Self {
+        let unknown = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+        Self {
+            current,
+            started: clock.instant(),
+            now: clock.now(),
+            request_id,
+            caller: Caller { peer: unknown, peer_is_trusted: false, client: unknown },
+            is_https: false,
+            is_websocket: false,
+            host: String::new(),
+            decision: Decision::Undecided,
+            route: None,
+            upstream: None,
+            outcome: Outcome::refused("undecided"),
+            login_app: None,
+            tried: Vec::new(),
+            in_flight: None,
+            upstream_started: None,
+            upstream_duration: None,
+        }
+    }
+
+    pub(super) const fn authenticated(&self) -> Option<&Authenticated> {
+        match &self.decision {
+            Decision::Authenticated(authenticated) => Some(authenticated),
+            Decision::Undecided | Decision::Public => None,
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! The steps from a request's header to a decision: admission, caller, route, authentication.
+//!
+//! Each step answers the request or lets it go to the next; none of them waits for anything.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, Response, StatusCode, Version, header};
+use pingora::http::RequestHeader;
+use pingora::proxy::Session;
+
+use super::admission::{self, Admitted, Received, with_path_and_query};
+use super::context::{Context, Decision, Outcome};
+use super::request_id::RequestId;
+use super::respond;
+use crate::authn;
+use crate::config::Access;
+use crate::route::{METHODS, NoRoute};
+
+/// Methods named in `Allow` where the gateway itself refuses one.
+const ALLOW: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
+
+/// Lets a request in, and gives it its one canonical target and host.
+pub(super) fn admit(session: &mut Session, ctx: &mut Context) -> Option<Response<Bytes>> {
+    let Some(peer) = session.client_addr().and_then(|address| address.as_inet()).map(SocketAddr::ip) else {
+        return Some(refuse(ctx, StatusCode::BAD_REQUEST, "peer_unknown", None));
+    };
+    ctx.is_https = session.digest().is_some_and(|digest| digest.ssl_digest.is_some());
+    // A clone of the bytes is a count of references: the request is borrowed below.
+    let raw_header = session.as_downstream().as_http1().map(|http1| http1.get_headers_raw_bytes());
+    let request = session.req_header();
+    ctx.caller = ctx.current.trusted_proxies.caller(peer, &request.headers);
+    if ctx.caller.peer_is_trusted
+        && let Some(id) =
+            request.headers.get("x-request-id").and_then(|id| RequestId::parse(id.to_str().ok()?))
+    {
+        ctx.request_id = id;
+    }
+    let received = Received { parts: request, target: request.raw_path(), raw_header: raw_header.as_deref() };
+    let current = Arc::clone(&ctx.current);
+    match current.admission.admit(&received) {
+        Err(refusal) => Some(refuse_admission(ctx, refusal)),
+        Ok(admitted) if admitted.is_about_server => {
+            ctx.outcome = Outcome::answered("options");
+            let mut response = Response::new(Bytes::new());
+            *response.status_mut() = StatusCode::NO_CONTENT;
+            response.headers_mut().insert(header::ALLOW, ALLOW);
+            Some(response)
+        }
+        Ok(Admitted { host, rewritten_target: target, rewritten_authority: authority, .. }) => {
+            ctx.host = host.into_owned();
+            if target.is_none() && authority.is_none() {
+                return None;
+            }
+            let rewritten = rewrite(session.req_header_mut(), target, authority);
+            rewritten.is_none().then(|| refuse(ctx, StatusCode::BAD_REQUEST, "target_malformed", None))
+        }
+    }
+}
+
+/// Finds the route of an admitted request.
+pub(super) fn find_route(session: &Session, ctx: &mut Context) -> Option<Response<Bytes>> {
+    let request = session.req_header();
+    let current = Arc::clone(&ctx.current);
+    match current.runtime.routes.find(&ctx.host, request.uri.path(), &request.method) {
+        Ok(route) => {
+            let Some(upstream) = current.runtime.upstreams.by_name(&route.upstream) else {
+                return Some(refuse(ctx, StatusCode::INTERNAL_SERVER_ERROR, "upstream_undefined", None));
+            };
+            ctx.is_websocket = route.websocket && is_websocket_opening(request);
+            ctx.upstream = Some(Arc::clone(upstream));
+            ctx.route = Some(Arc::clone(route));
+            None
+        }
+        Err(NoRoute::NotFound) => Some(refuse(ctx, StatusCode::NOT_FOUND, "route_unknown", None)),
+        Err(NoRoute::MethodNotAllowed) => {
+            Some(refuse(ctx, StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", None))
+        }
+    }
+}
+
+/// Decides who calls, as the route asks.
+pub(super) fn authenticate(session: &Session, ctx: &mut Context) -> Option<Response<Bytes>> {
+    let Some(route) = ctx.route.clone() else {
+        return Some(refuse(ctx, StatusCode::INTERNAL_SERVER_ERROR, "undecided", None));
+    };
+    if route.access == Access::Public {
+        ctx.decision = Decision::Public;
+        ctx.outcome = Outcome::forwarded("public");
+        return None;
+    }
+    let current = Arc::clone(&ctx.current);
+    let authenticator = &current.runtime.authenticator;
+    let verified = authenticator.credential(session.req_header(), ctx.is_websocket).and_then(|credential| {
+        credential.map(|credential| authenticator.verify(&credential, ctx.now)).transpose()
+    });
+    let refusal = match verified {
+        Ok(Some(authenticated)) if !route.admits_app(authenticated.app()) => {
+            ctx.decision = Decision::Undecided;
+            ctx.outcome = Outcome::refused("app_not_admitted");
+            return Some(respond::forbidden(route.reject, "app_not_admitted", ctx.request_id.as_str()));
+        }
+        Ok(Some(authenticated)) => {
+            ctx.decision = Decision::Authenticated(authenticated);
+            ctx.outcome = Outcome::forwarded("authenticated");
+            return None;
+        }
+        Ok(None) if route.access == Access::Optional => {
+            ctx.decision = Decision::Public;
+            ctx.outcome = Outcome::forwarded("anonymous");
+            return None;
+        }
+        Ok(None) => authn::Refusal::NoToken,
+        Err(refusal) => refusal,
+    };
+    ctx.outcome = Outcome::refused(refusal.reason());
+    Some(respond::unauthenticated(&refusal, route.reject, ctx.request_id.as_str()))
+}
+
+/// Refuses with a problem document, and remembers why.
+pub(super) fn refuse(
+    ctx: &mut Context,
+    status: StatusCode,
+    reason: &'static str,
+    detail: Option<&str>,
+) -> Response<Bytes> {
+    ctx.outcome = Outcome::refused(reason);
+    respond::problem(status, reason, detail, ctx.request_id.as_str())
+}
+
+fn refuse_admission(ctx: &mut Context, refusal: admission::Refusal) -> Response<Bytes> {
+    let mut response = refuse(ctx, refusal.status(), refusal.reason(), Some(&refusal.to_string()));
+    if refusal == admission::Refusal::Method {
+        response.headers_mut().insert(header::ALLOW, ALLOW);
+    }
+    response
+}
+
+/// Writes the canonical target and host into the request; from here on nothing else is known of it.
+fn rewrite(
+    request: &mut RequestHeader,
+    target: Option<http::uri::PathAndQuery>,
+    authority: Option<String>,
+) -> Option<()> {
+    if let Some(target) = target {
+        request.set_uri(with_path_and_query(&request.uri, target)?);
+    }
+    if let Some(authority) = authority {
+        if request.uri.authority().is_some() {
+            let mut parts = request.uri.clone().into_parts();
+            parts.authority = Some(authority.parse().ok()?);
+            request.set_uri(http::Uri::from_parts(parts).ok()?);
+        }
+        if request.headers.contains_key(header::HOST) {
+            request.insert_header(header::HOST, authority).ok()?;
+        }
+    }
+    Some(())
+}
+
+/// RFC 6455 §4.1: the opening handshake of HTTP/1.1. Pingora lets no other upgrade through.
+fn is_websocket_opening(request: &RequestHeader) -> bool {
+    let mut upgrades = request.headers.get_all(header::UPGRADE).iter();
+    let is_websocket =
+        upgrades.next().is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"));
+    is_websocket
+        && upgrades.next().is_none()
+        && request.version == Version::HTTP_11
+        && request.method == Method::GET
+}
+
+const _: () = assert!(METHODS.len() == 7, "ALLOW names every method");
