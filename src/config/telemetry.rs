@@ -51,7 +51,7 @@ pub struct AccessLog {
     pub target: AccessLogTarget,
     /// The file, where `target` is `file`.
     pub file: Option<PathBuf>,
-    /// Most memory for lines not yet written; beyond it lines are dropped and counted.
+    /// Most memory for lines not yet written; beyond it lines are dropped and counted. 1MiB to 1GiB.
     pub buffer: ByteSize,
 }
 

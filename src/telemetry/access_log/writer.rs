@@ -1,0 +1,224 @@
+//! The buffer between the requests and the target, and the writing out of it.
+
+use std::io::{self, ErrorKind};
+use std::mem;
+use std::path::PathBuf;
+use std::thread;
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex};
+use prometheus::IntCounter;
+use tracing::{info, warn};
+
+use super::open_file;
+
+/// How long lines may wait for more.
+const LINGER: Duration = Duration::from_millis(50);
+/// How many bytes are written without waiting for more.
+const ENOUGH: usize = 256 * 1024;
+/// How long a target that would block is left alone.
+const BLOCKED_PAUSE: Duration = Duration::from_millis(5);
+
+/// Memory for so many bytes, taken once; the system gives pages only as they are used.
+pub(super) fn allocate(bytes: usize) -> io::Result<Vec<u8>> {
+    let mut buffer = Vec::new();
+    buffer.try_reserve_exact(bytes).map_err(|error| io::Error::new(ErrorKind::OutOfMemory, error))?;
+    Ok(buffer)
+}
+
+/// Lines on their way to the thread that writes.
+#[derive(Debug)]
+pub(super) struct Queue {
+    state: Mutex<State>,
+    /// Signalled when the thread that writes has something to do.
+    work: Condvar,
+    /// Signalled when a batch was written.
+    written: Condvar,
+    dropped_lines: IntCounter,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Never grows beyond the capacity it was made with.
+    lines: Vec<u8>,
+    is_urgent: bool,
+    is_reopening: bool,
+    is_closing: bool,
+    is_closed: bool,
+    batches_taken: u64,
+    batches_written: u64,
+}
+
+impl State {
+    fn is_idle(&self) -> bool {
+        self.lines.is_empty() && !self.is_hurried()
+    }
+
+    fn is_hurried(&self) -> bool {
+        self.is_urgent || self.is_reopening || self.is_closing
+    }
+}
+
+impl Queue {
+    pub(super) fn new(bytes: usize, dropped_lines: IntCounter) -> io::Result<Self> {
+        let state = State { lines: allocate(bytes)?, ..State::default() };
+        Ok(Self { state: Mutex::new(state), work: Condvar::new(), written: Condvar::new(), dropped_lines })
+    }
+
+    /// Lets `render` append a line of at most `longest` bytes, or counts it as dropped.
+    ///
+    /// The thread that writes is woken by the first line after its last batch, and when there is enough; not by each.
+    pub(super) fn append(&self, longest: usize, render: impl FnOnce(&mut Vec<u8>)) {
+        let mut state = self.state.lock();
+        let before = state.lines.len();
+        if state.lines.capacity() - before < longest {
+            drop(state);
+            self.dropped_lines.inc();
+            return;
+        }
+        render(&mut state.lines);
+        let after = state.lines.len();
+        drop(state);
+        if before == 0 || (before < ENOUGH && after >= ENOUGH) {
+            self.work.notify_one();
+        }
+    }
+
+    pub(super) fn reopen(&self) {
+        self.state.lock().is_reopening = true;
+        self.work.notify_one();
+    }
+
+    /// Waits until what was appended so far is written.
+    pub(super) fn flush(&self, timeout: Duration) {
+        let mut state = self.state.lock();
+        let last = state.batches_taken + u64::from(!state.lines.is_empty());
+        state.is_urgent = true;
+        self.work.notify_one();
+        self.written.wait_while_for(&mut state, |state| state.batches_written < last, timeout);
+    }
+
+    /// Has the rest written, and says whether that is done.
+    pub(super) fn close(&self, timeout: Duration) -> bool {
+        let mut state = self.state.lock();
+        state.is_closing = true;
+        self.work.notify_one();
+        self.written.wait_while_for(&mut state, |state| !state.is_closed, timeout);
+        state.is_closed
+    }
+
+    /// Waits for lines, writes them to `sink`, and says whether to go on. `spare` is the other half of the buffer.
+    pub(super) fn write_batch(&self, spare: &mut Vec<u8>, sink: &mut Sink) -> bool {
+        let mut state = self.state.lock();
+        self.work.wait_while(&mut state, |state| state.is_idle());
+        self.work.wait_while_for(
+            &mut state,
+            |state| state.lines.len() < ENOUGH && !state.is_hurried(),
+            LINGER,
+        );
+        mem::swap(&mut state.lines, spare);
+        state.is_urgent = false;
+        state.batches_taken += 1;
+        let is_reopening = mem::take(&mut state.is_reopening);
+        let is_last = state.is_closing;
+        drop(state);
+
+        if is_reopening {
+            sink.reopen();
+        }
+        sink.write(spare);
+        spare.clear();
+
+        let mut state = self.state.lock();
+        state.batches_written = state.batches_taken;
+        state.is_closed = is_last;
+        self.written.notify_all();
+        !is_last
+    }
+}
+
+/// Where lines go, and what is known of its troubles.
+pub(super) struct Sink {
+    target: Box<dyn io::Write + Send>,
+    path: Option<PathBuf>,
+    dropped_lines: IntCounter,
+    /// Whether the last batch failed: said once, not for each batch.
+    is_failing: bool,
+    /// Whether the target ends in part of a line.
+    is_torn: bool,
+}
+
+impl Sink {
+    pub(super) fn new(
+        target: Box<dyn io::Write + Send>,
+        path: Option<PathBuf>,
+        dropped_lines: IntCounter,
+    ) -> Self {
+        Self { target, path, dropped_lines, is_failing: false, is_torn: false }
+    }
+
+    /// Opens the file again; keeps the one it has when that fails.
+    fn reopen(&mut self) {
+        let Some(path) = &self.path else { return };
+        match open_file(path) {
+            Ok(file) => {
+                self.target = Box::new(file);
+                self.is_torn = false;
+                info!(file.path = %path.display(), "opened access log {} again", path.display());
+            }
+            Err(error) => {
+                warn!(file.path = %path.display(), "access log {} was not opened again: {error}", path.display());
+            }
+        }
+    }
+
+    /// Writes the lines; those that fail are counted as dropped, and the next batch is tried as if nothing had been.
+    pub(super) fn write(&mut self, lines: &[u8]) {
+        if lines.is_empty() {
+            return;
+        }
+        // What a failure left of a line must not spoil the line after it.
+        if self.is_torn
+            && let Err((_, error)) = self.put(b"\n")
+        {
+            return self.fail(lines, &error);
+        }
+        self.is_torn = false;
+        match self.put(lines) {
+            Ok(()) if self.is_failing => {
+                self.is_failing = false;
+                info!("the access log is written again");
+            }
+            Ok(()) => {}
+            Err((rest, error)) => {
+                let written = lines.get(..lines.len() - rest.len());
+                self.is_torn = written.and_then(<[u8]>::last).is_some_and(|byte| *byte != b'\n');
+                self.fail(rest, &error);
+            }
+        }
+    }
+
+    /// Writes all, or says what is left and why.
+    fn put<'b>(&mut self, mut bytes: &'b [u8]) -> Result<(), (&'b [u8], io::Error)> {
+        while !bytes.is_empty() {
+            match self.target.write(bytes) {
+                Ok(0) => return Err((bytes, ErrorKind::WriteZero.into())),
+                Ok(written) => bytes = bytes.get(written..).unwrap_or_default(),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                // Whoever gave us the pipe set it so; only the thread of this log waits.
+                Err(error) if error.kind() == ErrorKind::WouldBlock => thread::park_timeout(BLOCKED_PAUSE),
+                Err(error) => return Err((bytes, error)),
+            }
+        }
+        Ok(())
+    }
+
+    fn fail(&mut self, lost: &[u8], error: &io::Error) {
+        let lines = lost.iter().filter(|byte| **byte == b'\n').count();
+        self.dropped_lines.inc_by(lines as u64);
+        if !self.is_failing {
+            self.is_failing = true;
+            warn!("the access log cannot be written, lines are dropped until it can: {error}");
+        }
+    }
+}
