@@ -1,0 +1,131 @@
+//! What a token says: [`UnverifiedClaims`] as read, [`Claims`] once every rule held.
+
+use std::time::Duration;
+
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
+
+use super::VerifyError;
+use super::jws::parse_object;
+use crate::clock::Timestamp;
+use crate::identity::{AppId, Identity, OpenId, SessionId, Subject, UnionId};
+
+/// Longest an access token may live, whatever it says.
+pub(super) const MAX_LIFETIME: Duration = Duration::from_secs(24 * 3600);
+
+/// What a verified token says. Comes out of [`super::Tokens::verify`] and nowhere else.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claims {
+    identity: Identity,
+    session: SessionId,
+    expires_at: Timestamp,
+}
+
+impl Claims {
+    /// Who signed in.
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// The login this token belongs to.
+    pub fn session(&self) -> &SessionId {
+        &self.session
+    }
+
+    /// When the token stops being valid: it is valid while `now < expires_at`.
+    pub fn expires_at(&self) -> Timestamp {
+        self.expires_at
+    }
+}
+
+/// What a token must say to be one of ours.
+#[derive(Clone, Debug)]
+pub(super) struct Expectations {
+    pub(super) issuer: String,
+    pub(super) audience: String,
+    pub(super) clock_skew: Duration,
+}
+
+/// The claims as we write them.
+#[derive(Serialize)]
+pub(super) struct NewClaims<'a> {
+    pub(super) iss: &'a str,
+    pub(super) sub: String,
+    pub(super) aud: &'a str,
+    pub(super) exp: u64,
+    pub(super) iat: u64,
+    pub(super) nbf: u64,
+    pub(super) jti: String,
+    pub(super) sid: &'a SessionId,
+    pub(super) appid: &'a AppId,
+    pub(super) openid: &'a OpenId,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) unionid: Option<&'a UnionId>,
+}
+
+/// The claims as somebody wrote them: of the right JSON types, each at most once, and that is all.
+///
+/// An unknown claim is passed over (RFC 7519 §4), so that a newer gateway may add one while older ones still run.
+#[derive(Deserialize)]
+pub(super) struct UnverifiedClaims {
+    iss: String,
+    sub: String,
+    aud: String,
+    exp: u64,
+    iat: u64,
+    nbf: u64,
+    jti: String,
+    sid: SessionId,
+    appid: AppId,
+    openid: OpenId,
+    #[serde(default, deserialize_with = "present")]
+    unionid: Option<UnionId>,
+}
+
+impl UnverifiedClaims {
+    /// Reads a payload whose signature was found good.
+    pub(super) fn parse(payload: &[u8]) -> Result<Self, VerifyError> {
+        parse_object(payload).ok_or(VerifyError::InvalidClaims)
+    }
+
+    /// Holds the claims against every rule.
+    pub(super) fn check(self, expected: &Expectations, now: Timestamp) -> Result<Claims, VerifyError> {
+        if self.iss != expected.issuer {
+            return Err(VerifyError::WrongIssuer);
+        }
+        if self.aud != expected.audience {
+            return Err(VerifyError::WrongAudience);
+        }
+        self.check_times(expected.clock_skew, now)?;
+
+        let subject = Subject { appid: self.appid, openid: self.openid };
+        if self.sub != subject.to_string() || self.jti.is_empty() {
+            return Err(VerifyError::InvalidClaims);
+        }
+        Ok(Claims {
+            identity: Identity { subject, unionid: self.unionid },
+            session: self.sid,
+            expires_at: Timestamp::from_seconds(self.exp),
+        })
+    }
+
+    /// Bounding `exp` by `iat`, and `iat` by now, leaves no far future that some later arithmetic could wrap.
+    fn check_times(&self, clock_skew: Duration, now: Timestamp) -> Result<(), VerifyError> {
+        let latest_start = now.plus(clock_skew).seconds();
+        if self.iat > latest_start || self.nbf > latest_start {
+            return Err(VerifyError::NotYetValid);
+        }
+        let lifetime = self.exp.checked_sub(self.iat).ok_or(VerifyError::InvalidClaims)?;
+        if lifetime > MAX_LIFETIME.as_secs() {
+            return Err(VerifyError::InvalidClaims);
+        }
+        // No leeway here: the cache, the logs and the client all take `exp` at its word.
+        if now < Timestamp::from_seconds(self.exp) { Ok(()) } else { Err(VerifyError::Expired) }
+    }
+}
+
+/// A claim that may be left out, but where it stands is a string and not `null`.
+fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<UnionId>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    UnionId::parse(&text).map(Some).map_err(D::Error::custom)
+}

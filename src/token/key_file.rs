@@ -1,0 +1,88 @@
+//! Private keys on disk: read with care for who else may, and the first one made exactly once.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::path::Path;
+
+use zeroize::Zeroizing;
+
+use super::generate::GenerateError;
+use crate::entropy::{self, Entropy, NoEntropy};
+
+/// Largest key file read; an RSA key of 8192 bits takes 6.5 KiB.
+const MAX_FILE_BYTES: u64 = 64 * 1024;
+
+/// Nobody but the owner: what the gateway makes itself.
+pub(super) const OWNER_ONLY: u32 = 0o077;
+/// The group may read: what a container platform mounts for a user that is not root.
+pub(super) const GROUP_MAY_READ: u32 = 0o037;
+
+/// A key file that cannot be used, or made.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum KeyFileError {
+    #[error("cannot be read: {0}")]
+    Read(#[source] io::Error),
+    #[error("may be read or written by other users (mode {0:04o})")]
+    Exposed(u32),
+    #[error("is larger than any private key")]
+    TooLarge,
+    #[error("cannot be made: {0}")]
+    Create(#[source] io::Error),
+    #[error("cannot be made: {0}")]
+    NoEntropy(#[from] NoEntropy),
+    #[error("cannot be made: {0}")]
+    Generate(#[from] GenerateError),
+    #[error("vanished while it was made")]
+    Vanished,
+}
+
+/// Reads a key file; `None` when there is none. `forbidden` are the mode bits it must not have.
+pub(super) fn read(path: &Path, forbidden: u32) -> Result<Option<Zeroizing<Vec<u8>>>, KeyFileError> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(KeyFileError::Read(error)),
+    };
+    // Asked of the open file, not of the path: between two looks at a path it may become another file.
+    let metadata = file.metadata().map_err(KeyFileError::Read)?;
+    let mode = metadata.mode() & 0o7777;
+    if mode & forbidden != 0 {
+        return Err(KeyFileError::Exposed(mode));
+    }
+    if metadata.len() > MAX_FILE_BYTES {
+        return Err(KeyFileError::TooLarge);
+    }
+    let mut pem = Zeroizing::new(Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or(0) + 1));
+    file.take(MAX_FILE_BYTES).read_to_end(&mut pem).map_err(KeyFileError::Read)?;
+    Ok(Some(pem))
+}
+
+/// Puts a new key where there is none; where there is one by now, made by another process, that one stays.
+///
+/// The key is written whole, and to disk, under a name of its own, then linked to `path`: link(2) fails where
+/// the name exists, rename(2) would replace a key that another process has begun to sign with.
+pub(super) fn publish(path: &Path, pem: &str, entropy: &dyn Entropy) -> Result<(), KeyFileError> {
+    let directory = path.parent().filter(|parent| *parent != "").unwrap_or(Path::new("."));
+    let draft = directory.join(format!(".signing-key.{}.tmp", entropy::identifier(entropy)?));
+
+    DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(KeyFileError::Create)?;
+    let linked = write_new(&draft, pem).and_then(|()| fs::hard_link(&draft, path));
+    // A draft left behind is a key nobody uses, readable by its owner alone.
+    let _ = fs::remove_file(&draft);
+    match linked {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(KeyFileError::Create(error)),
+        _ => sync_directory(directory).map_err(KeyFileError::Create),
+    }
+}
+
+fn write_new(path: &Path, text: &str) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()
+}
+
+/// Without this a power cut may forget the name of a file whose bytes are safe.
+fn sync_directory(directory: &Path) -> io::Result<()> {
+    File::open(directory)?.sync_all()
+}

@@ -1,0 +1,214 @@
+//! The keys in use: from the configuration, or the one made on first start. The first signs, all verify.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use bytes::Bytes;
+use secrecy::ExposeSecret as _;
+use zeroize::Zeroizing;
+
+use super::OnMissingKey;
+use super::generate::generate_key;
+use super::jwk::JwkSet;
+use super::key::{Key, KeyError, name};
+use super::key_file::{self, GROUP_MAY_READ, KeyFileError, OWNER_ONLY};
+use crate::config::{self, Findings, KeyAlgorithm};
+use crate::entropy::Entropy;
+
+/// Where the key made on first start lies, below the data directory.
+const DEFAULT_KEY_FILE: &str = "signing-key.pem";
+/// Longest `kid`; it is in every token.
+const MAX_KID_BYTES: usize = 64;
+
+/// At least one key.
+#[derive(Debug)]
+pub(super) struct KeyRing {
+    signing: Key,
+    others: Vec<Key>,
+}
+
+impl KeyRing {
+    /// Reads every key, or the default one.
+    pub(super) fn build(
+        config: &config::Tokens,
+        data_dir: &Path,
+        missing: OnMissingKey,
+        entropy: &dyn Entropy,
+        findings: &mut Findings,
+    ) -> Option<Self> {
+        if config.keys.is_empty() {
+            let signing = default_key(config.algorithm, data_dir, missing, entropy, findings)?;
+            return Some(Self { signing, others: Vec::new() });
+        }
+        check_kids(&config.keys, findings);
+        let keys: Vec<Option<Key>> =
+            config.keys.iter().enumerate().map(|(index, key)| configured_key(index, key, findings)).collect();
+        let mut keys = keys.into_iter().collect::<Option<Vec<Key>>>()?.into_iter();
+        Some(Self { signing: keys.next()?, others: keys.collect() })
+    }
+
+    /// The key that signs.
+    pub(super) fn signing(&self) -> &Key {
+        &self.signing
+    }
+
+    /// The key with this id, and no other in its place.
+    pub(super) fn find(&self, kid: &str) -> Option<&Key> {
+        self.iter().find(|key| key.kid() == kid)
+    }
+
+    /// The public keys, as `/.well-known/jwks.json` answers them.
+    pub(super) fn jwks(&self) -> Bytes {
+        let set = JwkSet { keys: self.iter().filter_map(Key::jwk).collect() };
+        // Strings alone cannot fail to serialise.
+        serde_json::to_vec(&set).unwrap_or_default().into()
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &Key> {
+        std::iter::once(&self.signing).chain(&self.others)
+    }
+}
+
+fn check_kids(keys: &[config::Key], findings: &mut Findings) {
+    let mut seen = BTreeSet::new();
+    for (index, config::Key { kid, .. }) in keys.iter().enumerate() {
+        let path = format!("tokens.keys[{index}].kid");
+        let is_valid = (1..=MAX_KID_BYTES).contains(&kid.len())
+            && kid.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'));
+        if !is_valid {
+            findings
+                .error(path, format!("`{kid}` is not a key id"))
+                .hint("write 1 to 64 characters out of A-Z a-z 0-9 . _ -");
+        } else if !seen.insert(kid) {
+            findings
+                .error(path, format!("`{kid}` names two keys"))
+                .hint("give each key an id of its own, such as the date it was made");
+        }
+    }
+}
+
+fn configured_key(index: usize, key: &config::Key, findings: &mut Findings) -> Option<Key> {
+    let path = format!("tokens.keys[{index}]");
+    match (key.algorithm, &key.file, &key.secret) {
+        (KeyAlgorithm::HS256, None, Some(secret)) => {
+            let path = format!("{path}.secret");
+            let secret = secret.read(&path, findings)?;
+            match Key::from_secret(&key.kid, secret.expose_secret().as_bytes()) {
+                Ok(key) => Some(key),
+                Err(error) => {
+                    findings
+                        .error(path, format!("the secret {error}"))
+                        .hint("make one with `openssl rand -base64 48`");
+                    None
+                }
+            }
+        }
+        (KeyAlgorithm::HS256, _, _) => {
+            findings.error(path, "an HS256 key needs `secret`, and no `file`");
+            None
+        }
+        (algorithm, Some(file), None) => {
+            read_key(&format!("{path}.file"), file, &key.kid, algorithm, findings)
+        }
+        (algorithm, _, _) => {
+            findings
+                .error(path, format!("an {} key needs `file`, and no `secret`", name(algorithm)))
+                .hint(format!("make one with `menshen key generate --algorithm {}`", name(algorithm)));
+            None
+        }
+    }
+}
+
+fn read_key(
+    path: &str,
+    file: &Path,
+    kid: &str,
+    algorithm: KeyAlgorithm,
+    findings: &mut Findings,
+) -> Option<Key> {
+    let make_one = format!("make one with `menshen key generate --algorithm {}`", name(algorithm));
+    let pem = match key_file::read(file, GROUP_MAY_READ) {
+        Ok(Some(pem)) => pem,
+        Ok(None) => {
+            findings.error(path, format!("file `{}` does not exist", file.display())).hint(make_one);
+            return None;
+        }
+        Err(error) => return refuse_file(path, file, &error, findings),
+    };
+    match Key::from_pem(Some(kid), algorithm, &pem) {
+        Ok(key) => Some(key),
+        Err(error) => {
+            findings.error(path, format!("file `{}` {error}", file.display())).hint(match error {
+                KeyError::NotPkcs8 => {
+                    "convert it with `openssl pkcs8 -topk8 -nocrypt -in old.pem`".to_owned()
+                }
+                _ => make_one,
+            });
+            None
+        }
+    }
+}
+
+fn default_key(
+    algorithm: KeyAlgorithm,
+    data_dir: &Path,
+    missing: OnMissingKey,
+    entropy: &dyn Entropy,
+    findings: &mut Findings,
+) -> Option<Key> {
+    if !matches!(algorithm, KeyAlgorithm::ES256 | KeyAlgorithm::EdDSA) {
+        findings
+            .error("tokens.algorithm", format!("the gateway makes no {} key itself", name(algorithm)))
+            .hint("write `ES256` or `EdDSA`, or name a key under `tokens.keys`");
+        return None;
+    }
+    let file = data_dir.join(DEFAULT_KEY_FILE);
+    let pem = match default_pem(algorithm, &file, missing, entropy) {
+        Ok(pem) => pem,
+        Err(error) => return refuse_file("data_dir", &file, &error, findings),
+    };
+    Key::from_pem(None, algorithm, &pem).map_or_else(
+        |error| {
+            findings.error("data_dir", format!("file `{}` {error}", file.display())).hint(
+                "put the file or `tokens.algorithm` back as it was; or move the file away: a new key is made, \
+                 and everybody has to sign in again",
+            );
+            None
+        },
+        Some,
+    )
+}
+
+fn default_pem(
+    algorithm: KeyAlgorithm,
+    file: &Path,
+    missing: OnMissingKey,
+    entropy: &dyn Entropy,
+) -> Result<Zeroizing<Vec<u8>>, KeyFileError> {
+    if let Some(pem) = key_file::read(file, OWNER_ONLY)? {
+        return Ok(pem);
+    }
+    let generated = generate_key(algorithm)?;
+    let pem = generated.pem.expose_secret();
+    if missing == OnMissingKey::Ephemeral {
+        return Ok(Zeroizing::new(pem.as_bytes().to_vec()));
+    }
+    key_file::publish(file, pem, entropy)?;
+    // Another process may have been first: what counts is what lies there now.
+    key_file::read(file, OWNER_ONLY)?.ok_or(KeyFileError::Vanished)
+}
+
+fn refuse_file(path: &str, file: &Path, error: &KeyFileError, findings: &mut Findings) -> Option<Key> {
+    let finding = findings.error(path, format!("file `{}` {error}", file.display()));
+    match error {
+        KeyFileError::Exposed(_) => {
+            finding
+                .hint(format!("run `chmod 600 {}`; if others could read it, make a new key", file.display()));
+        }
+        KeyFileError::Create(_) => {
+            finding.hint("make the folder writable for the gateway, or name a key under `tokens.keys`");
+        }
+        _ => {}
+    }
+    None
+}
