@@ -16,12 +16,13 @@ pub mod proxy;
 
 pub mod runtime;
 
-pub mod identity_headers;
+//pub mod identity_headers;
 pub mod login;
 
 pub mod authn;
 pub mod route;
 pub mod throttle;
+pub mod upstream;
 pub mod wechat;
 
 pub mod token;

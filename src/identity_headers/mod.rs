@@ -1,0 +1,240 @@
+//! Strips what a client must not claim and injects what the gateway knows.
+//!
+//! Decides by header name alone, in every spelling that a CGI-style backend would fold onto a managed name.
+//! Applied to the request that goes upstream, after hop-by-hop removal, so that nothing a client nominates in
+//! `Connection` can remove what is injected here.
+
+pub mod credential;
+mod names;
+
+use std::collections::{HashMap, HashSet};
+use std::fmt::Write as _;
+use std::net::IpAddr;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+use prometheus::IntCounter;
+
+use crate::authn::Authenticated;
+use crate::config::{self, Findings};
+use crate::telemetry::metrics::Metrics;
+
+use self::names::{Class, GUARDED, classes, fold};
+
+pub use self::names::has_unusual_character;
+
+/// What edits a header map: the request's own, which may keep more than the map.
+pub trait EditHeaders {
+    /// The headers as they are.
+    fn headers(&self) -> &HeaderMap;
+    /// Removes every value of a header.
+    fn remove(&mut self, name: &HeaderName);
+    /// Sets a header to one value; `name` is a valid name, written as it stands where the protocol keeps case.
+    fn set(&mut self, name: &Bytes, value: HeaderValue);
+}
+
+/// The edits of one configuration, ready to be applied.
+#[derive(Debug)]
+pub struct HeaderEdits {
+    classes: HashMap<HeaderName, Class>,
+    folded: HashSet<String>,
+    openid: InjectedName,
+    unionid: InjectedName,
+    appid: InjectedName,
+    source: InjectedName,
+    env: Option<(InjectedName, HeaderValue)>,
+    strips_method_overrides: bool,
+    stripped: IntCounter,
+}
+
+/// A name that is injected, with the spelling it was configured in.
+#[derive(Clone, Debug)]
+struct InjectedName {
+    name: HeaderName,
+    spelling: Bytes,
+}
+
+/// What the gateway says of where a request came from.
+#[derive(Debug)]
+pub struct Origin<'a> {
+    /// Whether the peer is a trusted proxy.
+    pub peer_is_trusted: bool,
+    /// The peer itself.
+    pub peer: IpAddr,
+    /// `http` or `https`, as the client used it.
+    pub scheme: &'static str,
+    /// The host the client asked for.
+    pub host: &'a str,
+    /// The request's id.
+    pub request_id: &'a str,
+    /// A new trace to begin; `None` where the client's trace goes on.
+    pub traceparent: Option<&'a str>,
+}
+
+impl HeaderEdits {
+    /// Builds the edits; a finding for every name that is not a header name or that the gateway needs itself.
+    pub fn build(
+        config: &config::IdentityHeaders,
+        distinguishes_methods: bool,
+        metrics: &Metrics,
+        findings: &mut Findings,
+    ) -> Option<Self> {
+        let mut own = Findings::default();
+        let mut injected = |key: &str, text: &str| injected_name(&format!("identity_headers.{key}"), text, &mut own);
+        let openid = injected("openid", &config.openid);
+        let unionid = injected("unionid", &config.unionid);
+        let appid = injected("appid", &config.appid);
+        let source = injected("source", &config.source);
+        let env = injected("env", &config.env);
+        let environment = config.environment.as_deref().map(HeaderValue::from_str);
+        if matches!(environment, Some(Err(_))) {
+            own.error("identity_headers.environment", "the value has characters that no header may carry");
+        }
+
+        let names = [&openid, &unionid, &appid, &source, &env];
+        let mut classes = classes();
+        for name in names.into_iter().flatten() {
+            if classes.insert(name.name.clone(), Class::Identity).is_some_and(|class| class != Class::Identity) {
+                own.error("identity_headers", format!("`{}` is a header the gateway needs itself", name.name));
+            }
+        }
+        let mut distinct: Vec<_> = names.into_iter().flatten().map(|name| &name.name).collect();
+        distinct.sort_by_key(|name| name.as_str());
+        distinct.dedup();
+        if distinct.len() < names.into_iter().flatten().count() {
+            own.error("identity_headers", "two of the names are the same").hint("give each its own name");
+        }
+        for (position, text) in config.remove.iter().enumerate() {
+            match HeaderName::try_from(text.as_str()) {
+                Ok(name) => _ = classes.insert(name, Class::Identity),
+                Err(_) => _ = own.error(format!("identity_headers.remove[{position}]"), format!("`{text}` is not a header name")),
+            }
+        }
+        let folded = classes.keys().map(HeaderName::as_str).chain(GUARDED.iter().copied()).map(fold).collect();
+
+        let is_sound = !own.has_errors();
+        findings.extend(own);
+        is_sound.then_some(())?;
+        Some(Self {
+            classes,
+            folded,
+            openid: openid?,
+            unionid: unionid?,
+            appid: appid?,
+            source: source?,
+            env: env.zip(environment.and_then(Result::ok)),
+            strips_method_overrides: distinguishes_methods,
+            stripped: metrics.identity_headers_stripped.clone(),
+        })
+    }
+
+    /// Removes what no client may say, then says what the gateway knows.
+    pub fn apply(&self, request: &mut impl EditHeaders, authenticated: Option<&Authenticated>, origin: &Origin<'_>) {
+        let forwarded_for = Self::forwarded_for(request.headers(), origin);
+        self.strip(request, origin.peer_is_trusted);
+        set_origin(request, origin, forwarded_for);
+        if let Some(authenticated) = authenticated {
+            self.inject(request, authenticated);
+        }
+    }
+
+    /// Whether a name other than a managed one would be folded onto a managed one by a CGI-style backend.
+    pub fn is_alias(&self, name: &HeaderName) -> bool {
+        has_unusual_character(name) && self.folded.contains(&fold(name.as_str()))
+    }
+
+    fn inject(&self, request: &mut impl EditHeaders, authenticated: &Authenticated) {
+        let values = authenticated.header_values();
+        let mut set = |name: &InjectedName, value: &HeaderValue| request.set(&name.spelling, value.clone());
+        set(&self.openid, &values.openid);
+        set(&self.appid, &values.appid);
+        set(&self.source, &values.source);
+        if let Some(unionid) = &values.unionid {
+            set(&self.unionid, unionid);
+        }
+        if let Some((name, value)) = &self.env {
+            set(name, value);
+        }
+    }
+
+    fn strip(&self, request: &mut impl EditHeaders, peer_is_trusted: bool) {
+        // Almost no request has one, and an empty vector costs nothing.
+        let mut removed: Vec<HeaderName> = Vec::new();
+        for name in request.headers().keys() {
+            let is_removed = if has_unusual_character(name) {
+                self.folded.contains(&fold(name.as_str()))
+            } else {
+                match self.classes.get(name) {
+                    None => false,
+                    Some(Class::Identity) => true,
+                    Some(Class::Misleading | Class::Own) => true,
+                    Some(Class::MethodOverride) => self.strips_method_overrides,
+                    Some(Class::Forwarding) => !peer_is_trusted,
+                }
+            };
+            if is_removed {
+                removed.push(name.clone());
+            }
+        }
+        for name in removed {
+            if self.is_identity(&name) {
+                self.stripped.inc();
+            }
+            request.remove(&name);
+        }
+    }
+
+    fn is_identity(&self, name: &HeaderName) -> bool {
+        has_unusual_character(name) || self.classes.get(name) == Some(&Class::Identity)
+    }
+
+    /// A trusted proxy's list goes on; anybody else's is worth nothing.
+    fn forwarded_for(headers: &HeaderMap, origin: &Origin<'_>) -> Option<HeaderValue> {
+        let mut list = String::new();
+        if origin.peer_is_trusted {
+            for value in headers.get_all("x-forwarded-for") {
+                let Ok(text) = value.to_str() else { continue };
+                list.push_str(text.trim());
+                list.push_str(", ");
+            }
+        }
+        write!(list, "{}", origin.peer).ok()?;
+        HeaderValue::try_from(list).ok()
+    }
+}
+
+fn set_origin(request: &mut impl EditHeaders, origin: &Origin<'_>, forwarded_for: Option<HeaderValue>) {
+    static FORWARDED_FOR: Bytes = Bytes::from_static(b"X-Forwarded-For");
+    static FORWARDED_PROTO: Bytes = Bytes::from_static(b"X-Forwarded-Proto");
+    static FORWARDED_HOST: Bytes = Bytes::from_static(b"X-Forwarded-Host");
+    static REQUEST_ID: Bytes = Bytes::from_static(b"X-Request-Id");
+    static TRACEPARENT: Bytes = Bytes::from_static(b"traceparent");
+
+    let mut set = |name: &Bytes, value: Option<HeaderValue>| {
+        if let Some(value) = value {
+            request.set(name, value);
+        }
+    };
+    set(&FORWARDED_FOR, forwarded_for);
+    set(&FORWARDED_PROTO, Some(HeaderValue::from_static(origin.scheme)));
+    set(&FORWARDED_HOST, HeaderValue::from_str(origin.host).ok());
+    set(&REQUEST_ID, HeaderValue::from_str(origin.request_id).ok());
+    set(&TRACEPARENT, origin.traceparent.and_then(|text| HeaderValue::from_str(text).ok()));
+}
+
+fn injected_name(path: &str, text: &str, findings: &mut Findings) -> Option<InjectedName> {
+    let name = HeaderName::try_from(text).ok().filter(|name| !has_unusual_character(name));
+    let Some(name) = name else {
+        findings
+            .error(path, format!("`{text}` is not a header name of letters, digits and `-`"))
+            .hint("backends read `_` and `-` as the same character; write a name such as `X-User-Id`");
+        return None;
+    };
+    let is_needed = GUARDED.contains(&name.as_str()) || name == header::DATE;
+    if is_needed {
+        findings.error(path, format!("`{text}` is a header the gateway needs itself"));
+        return None;
+    }
+    Some(InjectedName { spelling: Bytes::copy_from_slice(text.as_bytes()), name })
+}
+

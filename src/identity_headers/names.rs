@@ -1,0 +1,112 @@
+//! The names that are managed, in lists: what no client may send, and what is only believed of some.
+
+use std::collections::HashMap;
+
+use http::HeaderName;
+
+/// Headers that tell some backend another path or method than the request line does, or that it trusts as its
+/// own. No client may send them, through whatever proxy.
+const MISLEADING: &[&str] = &[
+    "x-original-url",
+    "x-original-uri",
+    "x-rewrite-url",
+    "x-forwarded-uri",
+    "x-forwarded-path",
+    "x-forwarded-prefix",
+    "x-forwarded-method",
+    "x-middleware-subrequest",
+    "proxy",
+];
+
+/// Headers that tell the backend another method; they matter where a route depends on the method.
+const METHOD_OVERRIDES: &[&str] = &["x-http-method-override", "x-http-method", "x-method-override"];
+
+/// Headers that say where a request came from; believed from a trusted proxy alone.
+const FORWARDING: &[&str] = &[
+    "forwarded",
+    "x-real-ip",
+    "x-client-ip",
+    "x-cluster-client-ip",
+    "x-original-forwarded-for",
+    "x-forwarded-server",
+    "x-forwarded-port",
+    "x-forwarded-ssl",
+    "x-forwarded-scheme",
+    "x-url-scheme",
+    "front-end-https",
+    "true-client-ip",
+    "cf-connecting-ip",
+    "fastly-client-ip",
+    "x-envoy-external-address",
+    "x-envoy-internal",
+    "x-envoy-original-path",
+];
+
+/// Headers the gateway always sets itself.
+const OWN: &[&str] = &["x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "x-request-id"];
+
+/// Headers of WeChat Cloud Run's gateway that name an identity, whatever the configured names are.
+const CLOUD_RUN: &[&str] = &[
+    "x-wx-openid",
+    "x-wx-appid",
+    "x-wx-unionid",
+    "x-wx-source",
+    "x-wx-env",
+    "x-wx-from-openid",
+    "x-wx-from-appid",
+    "x-wx-from-unionid",
+    "x-wx-cloudbase-access-token",
+    "x-wx-from-cloudbase-access-token",
+];
+
+/// Headers no alias may stand for, though a client may send them under their own name.
+pub(super) const GUARDED: &[&str] = &[
+    "authorization",
+    "proxy-authorization",
+    "cookie",
+    "host",
+    "content-length",
+    "content-type",
+    "transfer-encoding",
+    "connection",
+    "upgrade",
+    "te",
+    "trailer",
+    "expect",
+    "x-forwarded-host",
+    "traceparent",
+    "tracestate",
+];
+
+/// Why a name is managed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Class {
+    Identity,
+    Misleading,
+    MethodOverride,
+    Forwarding,
+    Own,
+}
+
+/// Every managed name with its class.
+pub(super) fn classes() -> HashMap<HeaderName, Class> {
+    let of = |names: &'static [&'static str], class: Class| {
+        names.iter().map(move |name| (HeaderName::from_static(name), class))
+    };
+    of(MISLEADING, Class::Misleading)
+        .chain(of(METHOD_OVERRIDES, Class::MethodOverride))
+        .chain(of(FORWARDING, Class::Forwarding))
+        .chain(of(OWN, Class::Own))
+        .chain(of(CLOUD_RUN, Class::Identity))
+        .collect()
+}
+
+/// Whether a header name has a character outside letters, digits and `-`.
+pub fn has_unusual_character(name: &HeaderName) -> bool {
+    !name.as_str().bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+}
+
+/// What a CGI-style backend makes of a name, lower case: every character but letters and digits is the same.
+pub(super) fn fold(name: &str) -> String {
+    name.bytes().map(|byte| if byte.is_ascii_alphanumeric() { char::from(byte.to_ascii_lowercase()) } else { '_' }).collect()
+}

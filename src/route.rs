@@ -1,1 +1,0 @@
-//! Which route a request takes: host, path and method to access and upstream.

@@ -1,0 +1,290 @@
+//! Which route a request takes: host, path and method to access and upstream.
+//!
+//! The host decides first: a host that some route names is served by the routes that name it alone. Then the
+//! longest path decides, and only then the method: a method no route of that path serves is refused, never
+//! handed to a shorter and perhaps public path. Leaves admission to `proxy` and identity to `authn`.
+
+pub mod path;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::Method;
+
+use crate::config::{self, Access, Findings, RejectShape};
+
+/// Methods the gateway admits at all; RFC 9110 §9.3 without CONNECT and TRACE, and PATCH.
+pub const METHODS: [Method; 7] =
+    [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::OPTIONS];
+
+/// Every route, ready to be searched.
+#[derive(Debug)]
+pub struct RouteTable {
+    routes: Vec<Arc<Route>>,
+    hosts: HashMap<String, PathTable>,
+    /// Suffixes with their leading dot, longest first.
+    wildcards: Vec<(String, PathTable)>,
+    any_host: PathTable,
+    distinguishes_methods: bool,
+}
+
+/// One route.
+#[derive(Debug)]
+pub struct Route {
+    /// Position in the configuration; an index for what others keep per route.
+    pub index: usize,
+    /// Name in logs and metrics.
+    pub name: Arc<str>,
+    /// Who may call.
+    pub access: Access,
+    /// Name of the upstream.
+    pub upstream: Arc<str>,
+    /// Longest silence of the upstream here; `None`: the upstream's own.
+    pub read_timeout: Option<Duration>,
+    /// Whether WebSocket connections are let through.
+    pub websocket: bool,
+    /// How a request without a valid token is refused.
+    pub reject: RejectShape,
+    /// Whether the client's token is passed on.
+    pub forward_token: bool,
+    methods: Vec<Method>,
+    apps: Vec<Arc<str>>,
+}
+
+/// Why no route serves a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoRoute {
+    /// No route has this host and path.
+    NotFound,
+    /// The path's routes serve other methods.
+    MethodNotAllowed,
+}
+
+type PathTable = HashMap<String, Vec<Arc<Route>>>;
+
+impl RouteTable {
+    /// Builds the table; a finding for every rule that makes no sense.
+    pub fn build(
+        routes: &[config::Route],
+        apps: &BTreeMap<String, config::App>,
+        upstreams: &BTreeMap<String, config::Upstream>,
+        findings: &mut Findings,
+    ) -> Option<Self> {
+        let mut own = Findings::default();
+        let mut table = Self {
+            routes: Vec::with_capacity(routes.len()),
+            hosts: HashMap::new(),
+            wildcards: Vec::new(),
+            any_host: HashMap::new(),
+            distinguishes_methods: routes.iter().any(|route| !route.methods.is_empty()),
+        };
+        for (index, config) in routes.iter().enumerate() {
+            let at = format!("routes[{index}]");
+            let route = Arc::new(Route::build(index, config, &at, apps, upstreams, &mut own));
+            if table.routes.iter().any(|other| other.name == route.name) {
+                own.error(format!("{at}.name"), format!("another route is named `{}`", route.name))
+                    .hint("give each route a `name` of its own");
+            }
+            table.add(config, &route, &at, &mut own);
+            table.routes.push(route);
+        }
+        table.wildcards.sort_by_key(|(suffix, _)| std::cmp::Reverse(suffix.len()));
+        let is_sound = !own.has_errors();
+        findings.extend(own);
+        is_sound.then_some(table)
+    }
+
+    /// Finds the route of a request. `host` is lower case, without port and trailing dot; `path` is canonical.
+    ///
+    /// # Errors
+    /// [`NoRoute`] says whether another method would have been served.
+    pub fn find(&self, host: &str, path: &str, method: &Method) -> Result<&Arc<Route>, NoRoute> {
+        let routes = longest_match(self.table_of(host), path).ok_or(NoRoute::NotFound)?;
+        routes.iter().find(|route| route.serves(method)).ok_or(NoRoute::MethodNotAllowed)
+    }
+
+    /// Every route, in the order of the configuration.
+    pub fn routes(&self) -> &[Arc<Route>] {
+        &self.routes
+    }
+
+    /// Whether any rule depends on the method, so that a backend must not be told another one in a header.
+    pub const fn distinguishes_methods(&self) -> bool {
+        self.distinguishes_methods
+    }
+
+    fn table_of(&self, host: &str) -> &PathTable {
+        if let Some(table) = self.hosts.get(host) {
+            return table;
+        }
+        let wildcard = self
+            .wildcards
+            .iter()
+            .find(|(suffix, _)| host.len() > suffix.len() && host.ends_with(suffix.as_str()));
+        wildcard.map_or(&self.any_host, |(_, table)| table)
+    }
+
+    fn add(&mut self, config: &config::Route, route: &Arc<Route>, at: &str, findings: &mut Findings) {
+        let path = config.path.strip_suffix('/').unwrap_or(&config.path);
+        if config.hosts.is_empty() {
+            add_path(&mut self.any_host, path, route, at, findings);
+        }
+        for (position, host) in config.hosts.iter().enumerate() {
+            let at_host = format!("{at}.hosts[{position}]");
+            let table = match host.strip_prefix('*') {
+                Some(suffix) if is_host_name(suffix.strip_prefix('.').unwrap_or_default()) => {
+                    self.wildcard_table(suffix)
+                }
+                None if is_host_name(host) => self.hosts.entry(host.clone()).or_default(),
+                _ => {
+                    findings
+                        .error(at_host, format!("`{host}` is not a host name"))
+                        .hint("write lower-case names without a port, such as `api.example.com`, or `*.example.com`");
+                    continue;
+                }
+            };
+            add_path(table, path, route, at, findings);
+        }
+    }
+
+    fn wildcard_table(&mut self, suffix: &str) -> &mut PathTable {
+        let position = self.wildcards.iter().position(|(known, _)| known == suffix).unwrap_or_else(|| {
+            self.wildcards.push((suffix.to_owned(), PathTable::new()));
+            self.wildcards.len() - 1
+        });
+        #[expect(clippy::indexing_slicing, reason = "the position was found or made on the lines above")]
+        &mut self.wildcards[position].1
+    }
+}
+
+impl Route {
+    /// Whether users of this app may call.
+    pub fn admits_app(&self, app: &str) -> bool {
+        self.apps.is_empty() || self.apps.iter().any(|admitted| **admitted == *app)
+    }
+
+    fn serves(&self, method: &Method) -> bool {
+        self.methods.is_empty() || self.methods.contains(method)
+    }
+
+    fn build(
+        index: usize,
+        config: &config::Route,
+        at: &str,
+        apps: &BTreeMap<String, config::App>,
+        upstreams: &BTreeMap<String, config::Upstream>,
+        findings: &mut Findings,
+    ) -> Self {
+        check_path(&config.path, at, findings);
+        if !upstreams.contains_key(&config.upstream) {
+            findings
+                .error(format!("{at}.upstream"), format!("upstream `{}` is not defined", config.upstream))
+                .did_you_mean(&config.upstream, upstreams.keys().map(String::as_str));
+        }
+        for (position, app) in config.apps.iter().enumerate() {
+            if !apps.contains_key(app) {
+                findings
+                    .error(format!("{at}.apps[{position}]"), format!("app `{app}` is not defined"))
+                    .did_you_mean(app, apps.keys().map(String::as_str));
+            }
+        }
+        if config.access == Access::Public && !config.apps.is_empty() {
+            findings
+                .error(
+                    format!("{at}.apps"),
+                    "a public route looks at no identity, so it cannot admit some apps only",
+                )
+                .hint("write `access: authenticated`, or remove `apps`");
+        }
+        let methods = config.methods.iter().enumerate().filter_map(|(position, text)| {
+            let method = METHODS.iter().find(|method| method.as_str() == text);
+            if method.is_none() {
+                findings
+                    .error(
+                        format!("{at}.methods[{position}]"),
+                        format!("`{text}` is not a method the gateway admits"),
+                    )
+                    .did_you_mean(&text.to_ascii_uppercase(), METHODS.iter().map(Method::as_str));
+            }
+            method.cloned()
+        });
+        Self {
+            index,
+            methods: methods.collect(),
+            name: route_name(config).into(),
+            access: config.access,
+            upstream: config.upstream.as_str().into(),
+            read_timeout: config.read_timeout.map(|timeout| timeout.0),
+            websocket: config.websocket,
+            reject: config.reject,
+            forward_token: config.forward_token,
+            apps: config.apps.iter().map(|app| app.as_str().into()).collect(),
+        }
+    }
+}
+
+/// Whether text is a lower-case DNS name or an IP address, as it stands in a canonical host.
+pub fn is_host_name(text: &str) -> bool {
+    let is_address = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).is_some_and(|inner| {
+        !inner.is_empty() && inner.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f' | b':' | b'.'))
+    });
+    let is_label = |label: &str| {
+        !label.is_empty()
+            && label.len() <= 63
+            && label.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_'))
+    };
+    is_address || (text.len() <= 253 && text.split('.').all(is_label))
+}
+
+fn route_name(config: &config::Route) -> String {
+    let first_host = config.hosts.first().map_or("", String::as_str);
+    config.name.clone().unwrap_or_else(|| format!("{first_host}{}", config.path))
+}
+
+fn check_path(path: &str, at: &str, findings: &mut Findings) {
+    match path::canonicalise(path) {
+        Ok(canonical) if canonical == path => {}
+        Ok(canonical) => {
+            findings
+                .error(format!("{at}.path"), format!("`{path}` is not how requests for it are matched"))
+                .hint(format!("write `{canonical}`"));
+        }
+        Err(error) => {
+            findings
+                .error(format!("{at}.path"), format!("`{path}`: {error}, so no request can have it"))
+                .hint("write a plain path such as `/api`");
+        }
+    }
+}
+
+fn add_path(table: &mut PathTable, path: &str, route: &Arc<Route>, at: &str, findings: &mut Findings) {
+    let routes = table.entry(path.to_owned()).or_default();
+    let overlaps = |other: &Arc<Route>| {
+        route.methods.is_empty() && other.methods.is_empty()
+            || route.methods.iter().any(|method| other.methods.contains(method))
+    };
+    if let Some(other) = routes.iter().find(|other| overlaps(other)) {
+        findings.error(
+            format!("{at}.path"),
+            format!("route `{}` already serves this host, path and method", other.name),
+        );
+    }
+    routes.push(Arc::clone(route));
+    // A route that names its methods goes before one that serves the rest.
+    routes.sort_by_key(|route| route.methods.is_empty());
+}
+
+/// Walks from the whole path up, one segment at a time, so that `/api` never serves `/apix`.
+fn longest_match<'t>(table: &'t PathTable, path: &str) -> Option<&'t Vec<Arc<Route>>> {
+    let mut prefix = path.strip_suffix('/').unwrap_or(path);
+    loop {
+        if let Some(routes) = table.get(prefix) {
+            return Some(routes);
+        }
+        prefix = prefix.rsplit_once('/')?.0;
+    }
+}
+
+#[cfg(test)]
+mod tests;

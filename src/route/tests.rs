@@ -1,0 +1,120 @@
+use super::*;
+
+fn table(yaml: &str) -> Result<RouteTable, Vec<String>> {
+    let routes: Vec<config::Route> = serde_saphyr::from_str(yaml).unwrap();
+    let apps: BTreeMap<String, config::App> =
+        serde_saphyr::from_str("shop: { kind: mini_program, appid: wx1, secret: s }").unwrap();
+    let upstreams: BTreeMap<String, config::Upstream> =
+        serde_saphyr::from_str("api: { servers: ['127.0.0.1:1'] }\nother: { servers: ['127.0.0.1:2'] }")
+            .unwrap();
+    let mut findings = Findings::default();
+    let table = RouteTable::build(&routes, &apps, &upstreams, &mut findings);
+    table.ok_or_else(|| findings.iter().map(ToString::to_string).collect())
+}
+
+fn found(table: &RouteTable, host: &str, path: &str, method: Method) -> String {
+    table.find(host, path, &method).map_or_else(|none| format!("{none:?}"), |route| route.name.to_string())
+}
+
+#[test]
+fn the_longest_path_on_a_segment_boundary_wins() {
+    let table = table(
+        "
+        - { name: all, path: /, access: public, upstream: api }
+        - { name: api, path: /api, access: authenticated, upstream: api }
+        - { name: v1, path: /api/v1/, access: authenticated, upstream: api }",
+    )
+    .unwrap();
+
+    for (path, name) in [
+        ("/", "all"),
+        ("/apix", "all"),
+        ("/API", "all"),
+        ("/api", "api"),
+        ("/api/", "api"),
+        ("/api/v1x", "api"),
+        ("/api/v1", "v1"),
+        ("/api/v1/", "v1"),
+        ("/api/v1/x/y", "v1"),
+        ("/api/*", "api"),
+    ] {
+        assert_eq!(found(&table, "h", path, Method::GET), name, "{path}");
+    }
+}
+
+#[test]
+fn a_host_that_is_named_is_served_by_its_own_routes_alone() {
+    let table = table(
+        "
+        - { name: any, path: /, access: public, upstream: api }
+        - { name: admin, hosts: [admin.example.com], path: /x, access: authenticated, upstream: api }
+        - { name: wild, hosts: ['*.example.com'], path: /, access: authenticated, upstream: api }
+        - { name: deep, hosts: ['*.a.example.com'], path: /, access: authenticated, upstream: api }",
+    )
+    .unwrap();
+
+    for (host, path, name) in [
+        ("admin.example.com", "/x", "admin"),
+        ("admin.example.com", "/y", "NotFound"),
+        ("b.example.com", "/y", "wild"),
+        ("b.a.example.com", "/y", "deep"),
+        ("a.example.com", "/y", "wild"),
+        ("example.com", "/y", "any"),
+        ("badexample.com", "/y", "any"),
+        (".example.com", "/y", "any"),
+    ] {
+        assert_eq!(found(&table, host, path, Method::GET), name, "{host}{path}");
+    }
+}
+
+#[test]
+fn a_method_not_served_is_refused_and_never_falls_to_a_shorter_path() {
+    let table = table(
+        "
+        - { name: all, path: /, access: public, upstream: api }
+        - { name: read, path: /api, methods: [GET, HEAD], access: public, upstream: api }
+        - { name: write, path: /api/w, access: authenticated, upstream: api }
+        - { name: post, path: /api/w, methods: [POST], access: authenticated, upstream: other }",
+    )
+    .unwrap();
+
+    assert_eq!(found(&table, "h", "/api/x", Method::DELETE), "MethodNotAllowed");
+    assert_eq!(found(&table, "h", "/api/x", Method::GET), "read");
+    assert_eq!(found(&table, "h", "/api/w", Method::POST), "post");
+    assert_eq!(found(&table, "h", "/api/w", Method::DELETE), "write");
+    assert!(table.distinguishes_methods());
+}
+
+#[test]
+fn every_rule_that_makes_no_sense_is_found_in_one_pass() {
+    let found = table(
+        "
+        - { path: api, access: public, upstream: api }
+        - { path: /%61, access: public, upstream: api }
+        - { path: /b, access: public, upstream: apu, apps: [shop] }
+        - { path: /c, access: authenticated, upstream: api, apps: [shap], methods: [get, FOO] }
+        - { path: /d, hosts: ['A.com', 'a.com:80', '*a.com', '*'], access: public, upstream: api }
+        - { name: e, path: /e, access: public, upstream: api }
+        - { name: e, path: /e/, access: public, upstream: api }",
+    )
+    .unwrap_err();
+
+    assert_eq!(
+        found,
+        [
+            "routes[0].path: `api`: the path does not begin with a slash, so no request can have it; write a plain path such as `/api`",
+            "routes[1].path: `/%61` is not how requests for it are matched; write `/a`",
+            "routes[2].upstream: upstream `apu` is not defined; did you mean `api`?",
+            "routes[2].apps: a public route looks at no identity, so it cannot admit some apps only; write `access: authenticated`, or remove `apps`",
+            "routes[3].apps[0]: app `shap` is not defined; did you mean `shop`?",
+            "routes[3].methods[0]: `get` is not a method the gateway admits; did you mean `GET`?",
+            "routes[3].methods[1]: `FOO` is not a method the gateway admits; known: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS",
+            "routes[4].hosts[0]: `A.com` is not a host name; write lower-case names without a port, such as `api.example.com`, or `*.example.com`",
+            "routes[4].hosts[1]: `a.com:80` is not a host name; write lower-case names without a port, such as `api.example.com`, or `*.example.com`",
+            "routes[4].hosts[2]: `*a.com` is not a host name; write lower-case names without a port, such as `api.example.com`, or `*.example.com`",
+            "routes[4].hosts[3]: `*` is not a host name; write lower-case names without a port, such as `api.example.com`, or `*.example.com`",
+            "routes[6].name: another route is named `e`; give each route a `name` of its own",
+            "routes[6].path: route `e` already serves this host, path and method",
+        ]
+    );
+}

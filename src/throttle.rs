@@ -1,1 +1,0 @@
-//! Limits on logins, per client address and for all together.

@@ -1,0 +1,61 @@
+//! Which addresses count as one client, and the short name each has in the tables.
+
+use std::net::{IpAddr, Ipv6Addr};
+use std::num::NonZeroU64;
+
+use siphasher::sip::SipHasher13;
+
+use crate::config::Findings;
+use crate::entropy::{self, Entropy};
+
+/// A client's name in the tables: a keyed hash of its address.
+///
+/// Two clients share a name once in 2^64; the key is drawn at start, so that nobody can look for such a pair or
+/// pick addresses that fall together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct ClientKey(NonZeroU64);
+
+impl ClientKey {
+    /// The hash, evenly spread over all 64 bits.
+    pub(super) const fn hash(self) -> u64 {
+        self.0.get()
+    }
+}
+
+/// Turns addresses into keys.
+pub(super) struct ClientKeys {
+    hasher: SipHasher13,
+    ipv6_mask: u128,
+}
+
+impl ClientKeys {
+    pub(super) fn build(ipv6_prefix: u8, entropy: &dyn Entropy, findings: &mut Findings) -> Option<Self> {
+        let hash_key = entropy::bytes::<16>(entropy)
+            .map_err(|error| findings.error("throttle", format!("the tables need a key: {error}")));
+        if !(32..=128).contains(&ipv6_prefix) {
+            findings
+                .error("throttle.ipv6_prefix", format!("{ipv6_prefix} bits are no prefix of one client"))
+                .hint("write a number from 32 to 128");
+            return None;
+        }
+        Some(Self {
+            hasher: SipHasher13::new_with_key(&hash_key.ok()?),
+            ipv6_mask: u128::MAX << (128 - u32::from(ipv6_prefix)),
+        })
+    }
+
+    /// The key of the client at this address.
+    ///
+    /// An IPv4-mapped address is the IPv4 client. One IPv6 client commonly holds a whole /64 and may send from any
+    /// address in it, so only the prefix counts.
+    pub(super) fn key(&self, address: IpAddr) -> ClientKey {
+        let hash = match address.to_canonical() {
+            IpAddr::V4(address) => self.hasher.hash(&address.octets()),
+            IpAddr::V6(address) => {
+                let prefix = Ipv6Addr::from_bits(address.to_bits() & self.ipv6_mask);
+                self.hasher.hash(&prefix.octets())
+            }
+        };
+        ClientKey(NonZeroU64::new(hash).unwrap_or(NonZeroU64::MIN))
+    }
+}

@@ -1,0 +1,160 @@
+//! Lock-outs after failed logins, twice as long with each further failure.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::client::ClientKey;
+use super::table::{Capacity, Table};
+use crate::clock::Clock;
+use crate::config::{FailedLoginLimit, Findings};
+
+/// What failures cost.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rule {
+    allowed: u32,
+    lockout: Duration,
+    max_lockout: Duration,
+    forget_after: Duration,
+}
+
+impl Rule {
+    pub(super) fn build(config: &FailedLoginLimit, findings: &mut Findings) -> Option<Self> {
+        let FailedLoginLimit { allowed, lockout, max_lockout, forget_after } = config;
+        let mut sound = true;
+        let mut must = |holds: bool, key: &str, reason: String, hint: String| {
+            sound &= holds;
+            if !holds {
+                findings.error(format!("throttle.failed_login.{key}"), reason).hint(hint);
+            }
+        };
+        must(
+            *allowed >= 1,
+            "allowed",
+            "the first failure would lock out whoever mistyped".into(),
+            "write a number from 1".into(),
+        );
+        must(
+            !lockout.is_zero(),
+            "lockout",
+            format!("a lock-out of {lockout} locks nobody out"),
+            "write a duration such as `10s`".into(),
+        );
+        must(
+            max_lockout >= lockout,
+            "max_lockout",
+            format!("{max_lockout} is shorter than the first lock-out, `lockout: {lockout}`"),
+            format!("write `{lockout}` or longer"),
+        );
+        // A failure forgotten before its lock-out ends would make every lock-out the first.
+        must(
+            forget_after >= max_lockout,
+            "forget_after",
+            format!("{forget_after} is shorter than the longest lock-out, `max_lockout: {max_lockout}`"),
+            format!("write `{max_lockout}` or longer"),
+        );
+        sound.then_some(Self {
+            allowed: *allowed,
+            lockout: lockout.0,
+            max_lockout: max_lockout.0,
+            forget_after: forget_after.0,
+        })
+    }
+
+    /// When the lock-out of these failures ends; zero when there is none.
+    fn locked_until(&self, failures: &Failures) -> Moment {
+        let Some(doublings) = failures.count.saturating_sub(self.allowed).checked_sub(1) else {
+            return Moment(0);
+        };
+        let factor = 1_u32.checked_shl(doublings).unwrap_or(u32::MAX);
+        failures.last.plus(self.lockout.saturating_mul(factor).min(self.max_lockout))
+    }
+
+    fn is_forgotten(&self, failures: &Failures, now: Moment) -> bool {
+        failures.count == 0 || failures.last.plus(self.forget_after) <= now
+    }
+
+    /// Whether a newcomer may have the place of these failures: never that of a client that was locked out, until it
+    /// is forgotten; else that of the fewest and oldest. Newcomers thus push out each other, not whom they came for.
+    fn worth(&self, failures: &Failures, now: Moment) -> Option<(u32, Moment)> {
+        match failures {
+            _ if self.is_forgotten(failures, now) => Some((0, Moment(0))),
+            Failures { count, last } if *count <= self.allowed => Some((*count, *last)),
+            _ => None,
+        }
+    }
+}
+
+/// The failures of each client.
+pub(super) struct Lockouts {
+    rule: Rule,
+    table: Table<Failures>,
+    clock: Arc<dyn Clock>,
+    start: Instant,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Failures {
+    count: u32,
+    last: Moment,
+}
+
+/// Nanoseconds since the start; an `Instant` takes twice the room.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+struct Moment(u64);
+
+impl Moment {
+    fn plus(self, duration: Duration) -> Self {
+        Self(self.0.saturating_add(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)))
+    }
+
+    fn until(self, later: Self) -> Option<Duration> {
+        later.0.checked_sub(self.0).filter(|nanos| *nanos > 0).map(Duration::from_nanos)
+    }
+}
+
+impl Lockouts {
+    pub(super) fn new(rule: Rule, capacity: Capacity, clock: Arc<dyn Clock>) -> Self {
+        Self { rule, table: Table::new(capacity), start: clock.instant(), clock }
+    }
+
+    /// How long the client is still locked out, if it is.
+    pub(super) fn remaining(&self, client: ClientKey) -> Option<Duration> {
+        let now = self.now();
+        let failures = self.table.read(client, |failures| self.rule.worth(failures, now));
+        now.until(self.rule.locked_until(&failures))
+    }
+
+    /// Counts a failure.
+    pub(super) fn failed(&self, client: ClientKey) {
+        let now = self.now();
+        let worth = |failures: &Failures| self.rule.worth(failures, now);
+        self.table.update(client, worth, |failures| {
+            if now < self.rule.locked_until(failures) {
+                // Admitted before the lock-out began. A volley at once is one offence, not one doubling each.
+                return;
+            }
+            let count = if self.rule.is_forgotten(failures, now) { 0 } else { failures.count };
+            *failures = Failures { count: count.saturating_add(1), last: now };
+        });
+    }
+
+    /// Takes one failure back, except from a client locked out now.
+    pub(super) fn succeeded(&self, client: ClientKey) {
+        let now = self.now();
+        self.table.update_known(client, |failures| {
+            if now >= self.rule.locked_until(failures) {
+                failures.count = failures.count.saturating_sub(1);
+            }
+        });
+    }
+
+    fn now(&self) -> Moment {
+        Moment(0).plus(self.clock.instant().saturating_duration_since(self.start))
+    }
+
+    /// Bytes of the table.
+    #[cfg(test)]
+    pub(super) fn bytes(&self) -> usize {
+        self.table.bytes()
+    }
+}

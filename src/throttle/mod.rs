@@ -1,0 +1,181 @@
+//! Limits on logins, per client address and for all together, in memory of fixed size.
+//!
+//! Decides whether a login may be tried and whether WeChat may be asked, and how long the refused must wait. Three
+//! limits: logins of one client (GCRA, so a burst and then a steady rate), failed logins of one client (a lock-out
+//! that doubles), exchanges with WeChat of everybody (GCRA, kept under the quota). Who the client is, what counts
+//! as a failed login and what a refusal looks like are decided elsewhere.
+
+mod client;
+mod lockout;
+mod rate;
+mod table;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use prometheus::IntCounter;
+
+use crate::clock::Clock;
+use crate::config::{self, Findings};
+use crate::entropy::Entropy;
+use crate::telemetry::metrics::Metrics;
+use client::ClientKeys;
+use lockout::Lockouts;
+use rate::{ClientRate, GlobalRate};
+
+/// The limits on logins.
+///
+/// Holds its counts itself: whoever rebuilds it from an equal configuration forgets every lock-out, so a reload
+/// should keep the one it has.
+pub struct Throttle {
+    clients: ClientKeys,
+    login: ClientRate,
+    failed_login: Lockouts,
+    wechat: GlobalRate,
+    refused: RefusedCounters,
+}
+
+/// A limit refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("limit `{}` refused, for {} s", .limit.as_str(), .retry_after.as_secs_f64())]
+pub struct Throttled {
+    /// The limit.
+    pub limit: Limit,
+    /// How long until it may admit again.
+    pub retry_after: Duration,
+}
+
+impl Throttled {
+    /// The wait in whole seconds, rounded up, at least 1: the value of a `Retry-After` header.
+    ///
+    /// See RFC 9110 §10.2.3.
+    pub fn retry_after_seconds(self) -> u64 {
+        let part = u64::from(self.retry_after.subsec_nanos() > 0);
+        self.retry_after.as_secs().saturating_add(part).max(1)
+    }
+}
+
+/// The limits, as the metric `menshen_throttled_total` and the access log name them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Limit {
+    /// Logins of one client address.
+    Login,
+    /// Failed logins of one client address.
+    FailedLogin,
+    /// Exchanges with WeChat of all clients together.
+    WeChat,
+}
+
+impl Limit {
+    /// Every limit.
+    pub const ALL: [Self; 3] = [Self::Login, Self::FailedLogin, Self::WeChat];
+
+    /// The limit's name.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Login => "login",
+            Self::FailedLogin => "failed_login",
+            Self::WeChat => "wechat",
+        }
+    }
+}
+
+impl Throttle {
+    /// Builds the limits and allocates all the memory they will ever use; problems go to `findings`.
+    pub fn build(
+        config: &config::Throttle,
+        metrics: &Metrics,
+        clock: Arc<dyn Clock>,
+        entropy: &dyn Entropy,
+        findings: &mut Findings,
+    ) -> Option<Self> {
+        let capacity = table::Capacity::build(config.capacity, findings);
+        let clients = ClientKeys::build(config.ipv6_prefix, entropy, findings);
+        let login = rate::quota(&config.login, "throttle.login", findings);
+        let failed_login = lockout::Rule::build(&config.failed_login, findings);
+        let wechat = rate::quota(&config.wechat, "throttle.wechat", findings);
+
+        let capacity = capacity?;
+        Some(Self {
+            clients: clients?,
+            login: ClientRate::new(login?, capacity, Arc::clone(&clock)),
+            failed_login: Lockouts::new(failed_login?, capacity, Arc::clone(&clock)),
+            wechat: GlobalRate::new(wechat?, clock),
+            refused: RefusedCounters::new(metrics),
+        })
+    }
+
+    /// Admits one login of this client, or says which limit refused it.
+    ///
+    /// # Errors
+    /// [`Throttled`] while the client is locked out, or when it logs in too often.
+    pub fn admit_login(&self, client: IpAddr) -> Result<(), Throttled> {
+        let client = self.clients.key(client);
+        if let Some(remaining) = self.failed_login.remaining(client) {
+            return Err(self.refuse(Limit::FailedLogin, remaining));
+        }
+        self.login.admit(client).map_err(|wait| self.refuse(Limit::Login, wait))
+    }
+
+    /// Admits one exchange with WeChat, whoever asks for it.
+    ///
+    /// # Errors
+    /// [`Throttled`] when all clients together would exceed the quota.
+    pub fn admit_exchange(&self) -> Result<(), Throttled> {
+        self.wechat.admit().map_err(|wait| self.refuse(Limit::WeChat, wait))
+    }
+
+    /// Counts a login that failed by the client's own doing.
+    pub fn login_failed(&self, client: IpAddr) {
+        self.failed_login.failed(self.clients.key(client));
+    }
+
+    /// Takes one counted failure back.
+    ///
+    /// One, not all: else an attacker with one good account would wipe its failures with every tenth try. An address
+    /// shared by many people still stays far from a lock-out, since few of their logins fail.
+    pub fn login_succeeded(&self, client: IpAddr) {
+        self.failed_login.succeeded(self.clients.key(client));
+    }
+
+    fn refuse(&self, limit: Limit, retry_after: Duration) -> Throttled {
+        self.refused.of(limit).inc();
+        Throttled { limit, retry_after }
+    }
+}
+
+impl fmt::Debug for Throttle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Throttle").finish_non_exhaustive()
+    }
+}
+
+/// `menshen_throttled_total`, its children resolved.
+struct RefusedCounters {
+    login: IntCounter,
+    failed_login: IntCounter,
+    wechat: IntCounter,
+}
+
+impl RefusedCounters {
+    fn new(metrics: &Metrics) -> Self {
+        let child = |limit: Limit| metrics.throttled.with_label_values(&[limit.as_str()]);
+        Self {
+            login: child(Limit::Login),
+            failed_login: child(Limit::FailedLogin),
+            wechat: child(Limit::WeChat),
+        }
+    }
+
+    fn of(&self, limit: Limit) -> &IntCounter {
+        match limit {
+            Limit::Login => &self.login,
+            Limit::FailedLogin => &self.failed_login,
+            Limit::WeChat => &self.wechat,
+        }
+    }
+}

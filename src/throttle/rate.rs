@@ -1,0 +1,110 @@
+//! Steady rates with room for a burst: governor's GCRA over the gateway's clock and tables.
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use governor::middleware::NoOpMiddleware;
+use governor::nanos::Nanos;
+use governor::state::{InMemoryState, NotKeyed, StateStore};
+use governor::{NotUntil, Quota, RateLimiter};
+
+use super::client::ClientKey;
+use super::table::{Capacity, Table};
+use crate::clock::Clock;
+use crate::config::{Findings, LoginLimit};
+
+/// Largest burst: governor multiplies it by the time for one, in nanoseconds of 64 bits, unchecked.
+const MAX_BURST: u32 = 1_000_000;
+
+/// Reads a limit as governor's quota.
+pub(super) fn quota(limit: &LoginLimit, path: &str, findings: &mut Findings) -> Option<Quota> {
+    let burst = NonZeroU32::new(limit.burst).filter(|burst| burst.get() <= MAX_BURST);
+    if burst.is_none() {
+        findings
+            .error(format!("{path}.burst"), format!("a burst of {} cannot be kept", limit.burst))
+            .hint(format!("write a number from 1 to {MAX_BURST}"));
+    }
+    let every = limit.rate.per.checked_div(limit.rate.count).and_then(Quota::with_period);
+    if every.is_none() {
+        findings
+            .error(format!("{path}.rate"), format!("a rate of {} cannot be kept", limit.rate))
+            .hint("write at least one an hour and at most 1000000000 a second");
+    }
+    Some(every?.allow_burst(burst?))
+}
+
+/// One rate for each client.
+pub(super) struct ClientRate {
+    limiter: RateLimiter<ClientKey, Buckets, Monotonic, NoOpMiddleware<Instant>>,
+}
+
+impl ClientRate {
+    pub(super) fn new(quota: Quota, capacity: Capacity, clock: Arc<dyn Clock>) -> Self {
+        Self { limiter: RateLimiter::new(quota, Buckets(Table::new(capacity)), Monotonic(clock)) }
+    }
+
+    /// Takes one from the client's bucket, or says how long until there is one.
+    pub(super) fn admit(&self, client: ClientKey) -> Result<(), Duration> {
+        self.limiter.check_key(&client).map_err(|until| wait(&until, self.limiter.clock()))
+    }
+
+    /// Bytes of the table.
+    #[cfg(test)]
+    pub(super) fn bytes(self) -> usize {
+        self.limiter.into_state_store().0.bytes()
+    }
+}
+
+/// One rate for all.
+pub(super) struct GlobalRate {
+    limiter: RateLimiter<NotKeyed, InMemoryState, Monotonic, NoOpMiddleware<Instant>>,
+}
+
+impl GlobalRate {
+    pub(super) fn new(quota: Quota, clock: Arc<dyn Clock>) -> Self {
+        Self { limiter: RateLimiter::new(quota, InMemoryState::default(), Monotonic(clock)) }
+    }
+
+    /// Takes one, or says how long until there is one.
+    pub(super) fn admit(&self) -> Result<(), Duration> {
+        self.limiter.check().map_err(|until| wait(&until, self.limiter.clock()))
+    }
+}
+
+fn wait(until: &NotUntil<Instant>, clock: &Monotonic) -> Duration {
+    until.wait_time_from(clock.0.instant())
+}
+
+/// The gateway's clock, as governor reads it.
+struct Monotonic(Arc<dyn Clock>);
+
+impl governor::clock::Clock for Monotonic {
+    type Instant = Instant;
+
+    fn now(&self) -> Instant {
+        self.0.instant()
+    }
+}
+
+/// When each client's bucket is full again: the "theoretical arrival time" of GCRA.
+struct Buckets(Table<Nanos>);
+
+impl StateStore for Buckets {
+    type Key = ClientKey;
+
+    /// A bucket may be given up once it answers as an unused one would: then it is full and nothing is forgotten.
+    fn measure_and_replace<T, F, E>(&self, client: &ClientKey, decide: F) -> Result<T, E>
+    where
+        F: Fn(Option<Nanos>) -> Result<(T, Nanos), E>,
+    {
+        let answer = |full_at: Option<Nanos>| decide(full_at).ok().map(|(_, next)| next);
+        let unused = answer(None);
+        let worth = |full_at: &Nanos| (answer(Some(*full_at)) == unused).then_some(());
+        self.0.update(*client, worth, |full_at| {
+            let (outcome, next) = decide(Some(*full_at))?;
+            *full_at = next;
+            Ok(outcome)
+        })
+    }
+}

@@ -1,0 +1,134 @@
+//! A map from clients to what is counted of each, in memory that never grows and forgets no offender.
+//!
+//! The map is a row of small sets; a client's key says which set is its own. When all places of a set are taken, a
+//! newcomer gets the place of a client whose count is worth least, if the limit says that any may be given up. If
+//! none may, the newcomer is counted in the set's overflow, together with every other newcomer of that set: too
+//! strict for a moment, while letting it in uncounted, or forgetting an offender for it, would be an opening.
+
+use std::num::NonZeroUsize;
+
+use parking_lot::Mutex;
+
+use super::client::ClientKey;
+use crate::config::Findings;
+
+/// Places of one set. With half of all places taken, a set overflows once in about 300.
+const PLACES: usize = 16;
+
+/// Fewest and most clients a table may be told to hold; the most takes about 0.7 GiB.
+const CAPACITY: std::ops::RangeInclusive<usize> = 1024..=16_777_216;
+
+/// How many clients a table holds.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Capacity(NonZeroUsize);
+
+impl Capacity {
+    pub(super) fn build(clients: usize, findings: &mut Findings) -> Option<Self> {
+        if !CAPACITY.contains(&clients) {
+            let (least, most) = (CAPACITY.start(), CAPACITY.end());
+            findings
+                .error("throttle.capacity", format!("{clients} clients cannot be held"))
+                .hint(format!("write a number from {least} to {most}"));
+            return None;
+        }
+        NonZeroUsize::new(clients).map(Self)
+    }
+}
+
+/// The map. `V::default()` is what is counted of a client never seen.
+pub(super) struct Table<V> {
+    sets: Box<[Mutex<Set<V>>]>,
+}
+
+impl<V: Copy + Default> Table<V> {
+    /// Allocates the whole table.
+    pub(super) fn new(capacity: Capacity) -> Self {
+        let sets = capacity.0.get().div_ceil(PLACES);
+        Self { sets: (0..sets).map(|_| Mutex::new(Set::default())).collect() }
+    }
+
+    /// Runs `change` on the client's count, alone: nobody else reads or writes it meanwhile.
+    ///
+    /// `worth` says of a count whether its place may be given to a newcomer: `None` never, else the least first.
+    pub(super) fn update<W: Ord, R>(
+        &self,
+        client: ClientKey,
+        worth: impl Fn(&V) -> Option<W>,
+        change: impl FnOnce(&mut V) -> R,
+    ) -> R {
+        match self.set(client) {
+            Some(set) => change(set.lock().claim(client, worth)),
+            None => change(&mut V::default()),
+        }
+    }
+
+    /// Runs `change` on the client's count, if it has a place of its own.
+    pub(super) fn update_known(&self, client: ClientKey, change: impl FnOnce(&mut V)) {
+        let Some(set) = self.set(client) else { return };
+        let mut set = set.lock();
+        if let Some(place) = set.places.iter_mut().find(|place| place.client == Some(client)) {
+            change(&mut place.count);
+        }
+    }
+
+    /// What [`Table::update`] would find, without taking a place for the client.
+    pub(super) fn read<W: Ord>(&self, client: ClientKey, worth: impl Fn(&V) -> Option<W>) -> V {
+        self.set(client).map_or_else(V::default, |set| set.lock().read(client, worth))
+    }
+
+    /// The client's set; there always is one, since a table has at least one set.
+    fn set(&self, client: ClientKey) -> Option<&Mutex<Set<V>>> {
+        // The hash as a fraction of 2^64, times the number of sets: even for any number, without a division.
+        let set = (u128::from(client.hash()) * self.sets.len() as u128) >> 64;
+        usize::try_from(set).ok().and_then(|set| self.sets.get(set))
+    }
+
+    /// Bytes the table takes.
+    #[cfg(test)]
+    pub(super) fn bytes(&self) -> usize {
+        size_of_val(&*self.sets)
+    }
+}
+
+#[derive(Default)]
+struct Set<V> {
+    places: [Place<V>; PLACES],
+    overflow: V,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Place<V> {
+    client: Option<ClientKey>,
+    count: V,
+}
+
+impl<V: Copy + Default> Set<V> {
+    fn claim<W: Ord>(&mut self, client: ClientKey, worth: impl Fn(&V) -> Option<W>) -> &mut V {
+        let known = self.places.iter().position(|place| place.client == Some(client));
+        let position = known.or_else(|| self.cheapest(worth));
+        match position.and_then(|position| self.places.get_mut(position)) {
+            Some(place) => {
+                if place.client != Some(client) {
+                    *place = Place { client: Some(client), count: V::default() };
+                }
+                &mut place.count
+            }
+            None => &mut self.overflow,
+        }
+    }
+
+    fn read<W: Ord>(&self, client: ClientKey, worth: impl Fn(&V) -> Option<W>) -> V {
+        match self.places.iter().find(|place| place.client == Some(client)) {
+            Some(place) => place.count,
+            None if self.cheapest(worth).is_some() => V::default(),
+            None => self.overflow,
+        }
+    }
+
+    /// Where a newcomer goes: an empty place counts nothing, so it is worth as little as one forgotten.
+    fn cheapest<W: Ord>(&self, worth: impl Fn(&V) -> Option<W>) -> Option<usize> {
+        let worths = self.places.iter().enumerate();
+        let spare = worths.filter_map(|(position, place)| Some((worth(&place.count)?, position)));
+        spare.min().map(|(_, position)| position)
+    }
+}

@@ -1,0 +1,360 @@
+//! Which server answers: balancing, passing over servers that refuse connections, and how each is spoken to.
+//!
+//! Holds no request: `proxy` asks for a peer for each try and reports how it went.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use async_trait::async_trait;
+use futures_util::FutureExt as _;
+use pingora::lb::discovery::ServiceDiscovery;
+use pingora::lb::selection::{BackendIter, BackendSelection, Consistent, RoundRobin};
+use pingora::lb::{Backend, Backends, LoadBalancer};
+use pingora::protocols::ALPN;
+use pingora::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy};
+use pingora::utils::tls::WrappedX509;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+use x509_parser::prelude::{FromDer as _, X509Certificate};
+
+use crate::clock::Timestamp;
+use crate::config::{self, Balance, Findings, UpstreamProtocol};
+
+/// Every upstream, by name.
+#[derive(Debug)]
+pub struct Upstreams(BTreeMap<Arc<str>, Arc<Upstream>>);
+
+/// A named set of servers.
+pub struct Upstream {
+    /// The name under `upstreams`.
+    pub name: Arc<str>,
+    /// Whether the servers speak HTTP/2.
+    pub speaks_http2: bool,
+    /// Servers worth trying for one request.
+    pub max_tries: usize,
+    strategy: Strategy,
+    servers: ArcSwap<HashMap<SocketAddr, Arc<Server>>>,
+    peer: HttpPeer,
+    failed_for: Duration,
+}
+
+/// One server's state, shared by every request to it.
+#[derive(Debug)]
+pub struct Server {
+    /// Where it listens.
+    pub address: SocketAddr,
+    weight: usize,
+    in_flight: AtomicUsize,
+    /// Milliseconds since the epoch; 0: never failed.
+    failed_until: AtomicU64,
+}
+
+/// A request under way to a server; counts until dropped.
+#[derive(Debug)]
+pub struct InFlight(Arc<Server>);
+
+enum Strategy {
+    RoundRobin(LoadBalancer<RoundRobin>),
+    ConsistentHash(LoadBalancer<Consistent>),
+    LeastConnections(LoadBalancer<RoundRobin>),
+}
+
+impl Upstreams {
+    /// Builds every upstream; resolves names, so it may block.
+    pub fn build(upstreams: &BTreeMap<String, config::Upstream>, findings: &mut Findings) -> Option<Self> {
+        let mut own = Findings::default();
+        let built: BTreeMap<Arc<str>, Arc<Upstream>> = upstreams
+            .iter()
+            .enumerate()
+            .filter_map(|(index, (name, config))| {
+                let upstream = Upstream::build(index, name, config, &mut own)?;
+                Some((Arc::clone(&upstream.name), Arc::new(upstream)))
+            })
+            .collect();
+        let is_sound = !own.has_errors();
+        findings.extend(own);
+        is_sound.then_some(Self(built))
+    }
+
+    /// The upstream of a name.
+    pub fn by_name(&self, name: &str) -> Option<&Arc<Upstream>> {
+        self.0.get(name)
+    }
+
+    /// Resolves the servers' names again. Blocks; a name that does not resolve keeps its old addresses.
+    pub fn resolve_again(&self) {
+        for upstream in self.0.values() {
+            upstream.refresh();
+        }
+    }
+}
+
+impl Upstream {
+    /// Chooses a server for one try. `key` is what a consistent hash follows; `tried` servers are passed over.
+    pub fn choose(&self, key: &[u8], tried: &[SocketAddr], now: Timestamp) -> Option<Arc<Server>> {
+        let servers = self.servers.load();
+        let is_untried = |address: &SocketAddr| !tried.contains(address);
+        let is_healthy = |address: &SocketAddr| {
+            servers
+                .get(address)
+                .is_some_and(|server| server.failed_until.load(Ordering::Relaxed) <= now.millis())
+        };
+        let pick = |accept: &dyn Fn(&SocketAddr) -> bool| match &self.strategy {
+            Strategy::RoundRobin(balancer) => select(balancer, key, accept),
+            Strategy::ConsistentHash(balancer) => select(balancer, key, accept),
+            Strategy::LeastConnections(_) => least_busy(&servers, accept),
+        };
+        let address =
+            pick(&|address| is_untried(address) && is_healthy(address)).or_else(|| pick(&is_untried))?;
+        servers.get(&address).cloned()
+    }
+
+    /// How to speak to a server. WebSocket tunnels are let through when `websocket`, and may then be silent.
+    pub fn peer(&self, server: &Server, read_timeout: Option<Duration>, websocket: bool) -> Box<HttpPeer> {
+        let mut peer = Box::new(self.peer.clone());
+        peer._address = server.address.into();
+        if read_timeout.is_some() {
+            peer.options.read_timeout = read_timeout;
+        }
+        if websocket {
+            peer.options.http_upstream_request_policy = HttpUpstreamRequestPolicy::standard();
+            peer.options.read_timeout = None;
+        }
+        peer
+    }
+
+    /// Remembers that a server refused a connection.
+    pub fn failed(&self, address: SocketAddr, now: Timestamp) {
+        if let Some(server) = self.servers.load().get(&address) {
+            server.failed_until.store(now.plus(self.failed_for).millis(), Ordering::Relaxed);
+        }
+    }
+
+    /// Counts a request under way, where the balance needs it.
+    pub fn count(&self, server: &Arc<Server>) -> Option<InFlight> {
+        matches!(self.strategy, Strategy::LeastConnections(_)).then(|| {
+            server.in_flight.fetch_add(1, Ordering::Relaxed);
+            InFlight(Arc::clone(server))
+        })
+    }
+
+    fn build(index: usize, name: &str, config: &config::Upstream, findings: &mut Findings) -> Option<Self> {
+        let at = format!("upstreams.{name}");
+        let peer = build_peer(index, config, &at, findings)?;
+        let names: Vec<Named> = config
+            .servers
+            .iter()
+            .map(|server| Named {
+                host_and_port: server.address().to_owned(),
+                weight: server.weight().into(),
+            })
+            .collect();
+        for (position, named) in names.iter().enumerate() {
+            if let Err(error) = named.resolve() {
+                findings
+                    .error(
+                        format!("{at}.servers[{position}]"),
+                        format!("`{}` does not resolve: {error}", named.host_and_port),
+                    )
+                    .hint("write `host:port`, such as `127.0.0.1:9000` or `api.internal:8080`");
+            }
+        }
+        if findings.has_errors() {
+            return None;
+        }
+        let max_tries = names.len().min(3);
+        let backends = Backends::new(Box::new(Discovery { names }));
+        let strategy = match config.balance {
+            Balance::RoundRobin => Strategy::RoundRobin(LoadBalancer::from_backends(backends)),
+            Balance::ConsistentHash => Strategy::ConsistentHash(LoadBalancer::from_backends(backends)),
+            Balance::LeastConnections => Strategy::LeastConnections(LoadBalancer::from_backends(backends)),
+        };
+        let upstream = Self {
+            name: name.into(),
+            speaks_http2: config.protocol == UpstreamProtocol::Http2,
+            max_tries,
+            strategy,
+            servers: ArcSwap::default(),
+            peer,
+            failed_for: config.failed_for.0,
+        };
+        upstream.refresh();
+        Some(upstream)
+    }
+
+    fn refresh(&self) {
+        // Our discovery never awaits, so the update is done when it is first polled.
+        let backends = match &self.strategy {
+            Strategy::RoundRobin(balancer) | Strategy::LeastConnections(balancer) => update(balancer),
+            Strategy::ConsistentHash(balancer) => update(balancer),
+        };
+        let known = self.servers.load();
+        let servers = backends.iter().filter_map(|backend| {
+            let address = *backend.addr.as_inet()?;
+            let server = known.get(&address).filter(|server| server.weight == backend.weight).cloned();
+            Some((address, server.unwrap_or_else(|| Arc::new(Server::new(address, backend.weight)))))
+        });
+        self.servers.store(Arc::new(servers.collect()));
+    }
+}
+
+impl Server {
+    const fn new(address: SocketAddr, weight: usize) -> Self {
+        Self { address, weight, in_flight: AtomicUsize::new(0), failed_until: AtomicU64::new(0) }
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl fmt::Debug for Upstream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Upstream").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+fn update<S>(balancer: &LoadBalancer<S>) -> Arc<BTreeSet<Backend>>
+where
+    S: BackendSelection + 'static + Send + Sync,
+    S::Iter: BackendIter,
+{
+    if let Some(Err(error)) = balancer.update().now_or_never() {
+        tracing::warn!("the servers' names did not resolve, keeping the addresses known: {error}");
+    }
+    balancer.backends().get_backend()
+}
+
+fn select<S>(
+    balancer: &LoadBalancer<S>,
+    key: &[u8],
+    accept: &dyn Fn(&SocketAddr) -> bool,
+) -> Option<SocketAddr>
+where
+    S: BackendSelection + 'static + Send + Sync,
+    S::Iter: BackendIter,
+{
+    /// Servers looked at before giving up; more than any sensible upstream has.
+    const MAX_ITERATIONS: usize = 256;
+
+    let backend =
+        balancer.select_with(key, MAX_ITERATIONS, |backend, _| backend.addr.as_inet().is_some_and(accept))?;
+    backend.addr.as_inet().copied()
+}
+
+fn least_busy(
+    servers: &HashMap<SocketAddr, Arc<Server>>,
+    accept: &dyn Fn(&SocketAddr) -> bool,
+) -> Option<SocketAddr> {
+    // Compare in_flight / weight without dividing; ties go to whichever the map names first.
+    let candidates = servers.values().filter(|server| accept(&server.address));
+    let least = candidates.min_by_key(|server| {
+        (server.in_flight.load(Ordering::Relaxed) + 1).saturating_mul(1000) / server.weight.max(1)
+    })?;
+    Some(least.address)
+}
+
+fn build_peer(
+    index: usize,
+    config: &config::Upstream,
+    at: &str,
+    findings: &mut Findings,
+) -> Option<HttpPeer> {
+    let server_name = config.tls.as_ref().map_or("", |tls| tls.server_name.as_str());
+    if config.tls.is_some() && rustls::pki_types::ServerName::try_from(server_name).is_err() {
+        // Without a name Pingora would verify nothing at all.
+        findings
+            .error(format!("{at}.tls.server_name"), format!("`{server_name}` is not a DNS name"))
+            .hint("write the name the servers' certificate carries");
+        return None;
+    }
+    let unspecified = SocketAddr::from(([0, 0, 0, 0], 0));
+    let mut peer = HttpPeer::new(unspecified, config.tls.is_some(), server_name.to_owned());
+    // Pingora's pool does not tell authorities or protocols apart; a group for each upstream does.
+    peer.group_key = index as u64 + 1;
+    let options = &mut peer.options;
+    options.connection_timeout = Some(config.connect_timeout.0);
+    options.total_connection_timeout = Some(config.connect_timeout.0);
+    options.read_timeout = Some(config.read_timeout.0);
+    options.write_timeout = Some(config.write_timeout.0);
+    options.idle_timeout = Some(config.idle_timeout.0);
+    options.http_upstream_request_policy = HttpUpstreamRequestPolicy::deny_upgrades();
+    match config.protocol {
+        UpstreamProtocol::Http1 => options.alpn = ALPN::H1,
+        UpstreamProtocol::Http2 => {
+            options.alpn = ALPN::H2;
+            options.max_h2_streams = 100;
+        }
+    }
+    if let Some(file) = config.tls.as_ref().and_then(|tls| tls.ca_file.as_ref()) {
+        let certificates =
+            CertificateDer::pem_file_iter(file).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+        let authorities: Option<Vec<WrappedX509>> = certificates
+            .ok()
+            .filter(|list| !list.is_empty())
+            .and_then(|list| list.iter().map(authority).collect());
+        let Some(authorities) = authorities else {
+            findings.error(
+                format!("{at}.tls.ca_file"),
+                format!("`{}` holds no PEM certificates", file.display()),
+            );
+            return None;
+        };
+        options.ca = Some(Arc::from(authorities));
+    }
+    Some(peer)
+}
+
+fn authority(der: &CertificateDer<'_>) -> Option<WrappedX509> {
+    // The constructor below cannot fail, so whether the certificate parses is asked first.
+    X509Certificate::from_der(der).ok()?;
+    Some(WrappedX509::new(der.to_vec(), |raw| {
+        #[expect(clippy::expect_used, reason = "the same bytes were parsed on the lines above")]
+        X509Certificate::from_der(raw).expect("parsed before").1
+    }))
+}
+
+/// A server as the configuration names it.
+struct Named {
+    host_and_port: String,
+    weight: usize,
+}
+
+impl Named {
+    fn resolve(&self) -> std::io::Result<Vec<SocketAddr>> {
+        let addresses: Vec<SocketAddr> = self.host_and_port.to_socket_addrs()?.collect();
+        if addresses.is_empty() {
+            return Err(std::io::Error::other("no address"));
+        }
+        Ok(addresses)
+    }
+}
+
+struct Discovery {
+    names: Vec<Named>,
+}
+
+#[async_trait]
+impl ServiceDiscovery for Discovery {
+    async fn discover(&self) -> pingora::Result<(BTreeSet<Backend>, HashMap<u64, bool>)> {
+        let mut backends = BTreeSet::new();
+        for named in &self.names {
+            let addresses = named.resolve().map_err(|error| {
+                let context = format!("`{}` does not resolve", named.host_and_port);
+                pingora::Error::because(pingora::ErrorType::InternalError, context, error)
+            })?;
+            for address in addresses {
+                let backend = Backend::new_with_weight(&address.to_string(), named.weight)?;
+                backends.insert(backend);
+            }
+        }
+        Ok((backends, HashMap::new()))
+    }
+}
