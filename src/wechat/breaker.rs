@@ -1,0 +1,248 @@
+//! When not to call WeChat for an app: after failures in a row, or at once when the app itself is wrong.
+//!
+//! Closed: every call is let through. Open: none is, until its time is up. Then half open: one call tries, and its
+//! result closes the breaker or opens it again; a trial that is given up leaves the next call to try.
+
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use prometheus::IntGauge;
+
+/// One app's breaker.
+pub(super) struct Breaker {
+    failures: u32,
+    open_for: Duration,
+    state: Mutex<State>,
+    gauge: IntGauge,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum State {
+    Closed { failures: u32 },
+    Open { until: Instant, cause: Cause },
+    HalfOpen { cause: Cause },
+}
+
+/// Why a breaker opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cause {
+    /// Calls failed in a row.
+    Failures,
+    /// WeChat does not know the app or its secret.
+    Misconfigured { errcode: i64 },
+}
+
+/// What a call says of WeChat.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    Succeeded,
+    Failed,
+    Misconfigured { errcode: i64 },
+}
+
+/// A call not let through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Refusal {
+    pub(super) cause: Cause,
+    /// How long until a call is let through.
+    pub(super) retry_after: Duration,
+}
+
+impl Breaker {
+    /// Makes a closed breaker.
+    pub(super) fn new(failures: u32, open_for: Duration, gauge: IntGauge) -> Self {
+        let breaker = Self { failures, open_for, state: Mutex::new(State::Closed { failures: 0 }), gauge };
+        breaker.set(&mut breaker.state.lock(), State::Closed { failures: 0 });
+        breaker
+    }
+
+    /// Lets a call through, or says why not.
+    pub(super) fn admit(&self, now: Instant) -> Result<Permit<'_>, Refusal> {
+        let mut state = self.state.lock();
+        match *state {
+            State::Closed { .. } => Ok(Permit { breaker: self, trial: None }),
+            State::Open { until, cause } if now < until => {
+                Err(Refusal { cause, retry_after: until.saturating_duration_since(now) })
+            }
+            State::Open { until, cause } => {
+                self.set(&mut state, State::HalfOpen { cause });
+                Ok(Permit { breaker: self, trial: Some(Trial { until, cause }) })
+            }
+            State::HalfOpen { cause } => Err(Refusal { cause, retry_after: self.open_for }),
+        }
+    }
+
+    fn set(&self, state: &mut State, new: State) {
+        *state = new;
+        self.gauge.set(match new {
+            State::Closed { .. } => 0,
+            State::HalfOpen { .. } => 1,
+            State::Open { .. } => 2,
+        });
+    }
+}
+
+/// Leave to make one call; its result must be recorded, or a trial counts as not made.
+pub(super) struct Permit<'a> {
+    breaker: &'a Breaker,
+    trial: Option<Trial>,
+}
+
+/// What the breaker goes back to when the one call that tries is given up.
+#[derive(Clone, Copy)]
+struct Trial {
+    until: Instant,
+    cause: Cause,
+}
+
+impl Permit<'_> {
+    /// Takes the call's result in.
+    pub(super) fn record(mut self, verdict: Verdict, now: Instant) {
+        let breaker = self.breaker;
+        let is_trial = self.trial.take().is_some();
+        let mut state = breaker.state.lock();
+        let failures = match *state {
+            State::Closed { failures } => failures,
+            // A call from before the breaker opened says nothing of now; the trial's result decides.
+            _ if !is_trial => return,
+            _ => breaker.failures,
+        };
+
+        let until = now + breaker.open_for;
+        let new = match verdict {
+            Verdict::Succeeded => State::Closed { failures: 0 },
+            Verdict::Misconfigured { errcode } => {
+                State::Open { until, cause: Cause::Misconfigured { errcode } }
+            }
+            Verdict::Failed if failures.saturating_add(1) >= breaker.failures => {
+                State::Open { until, cause: Cause::Failures }
+            }
+            Verdict::Failed => State::Closed { failures: failures.saturating_add(1) },
+        };
+        breaker.set(&mut state, new);
+    }
+}
+
+impl Drop for Permit<'_> {
+    fn drop(&mut self) {
+        if let Some(Trial { until, cause }) = self.trial.take() {
+            let mut state = self.breaker.state.lock();
+            self.breaker.set(&mut state, State::Open { until, cause });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::{Clock, ManualClock};
+
+    const OPEN_FOR: Duration = Duration::from_secs(5);
+
+    fn breaker(failures: u32) -> (Breaker, ManualClock) {
+        let gauge = IntGauge::new("state", "state").unwrap();
+        (Breaker::new(failures, OPEN_FOR, gauge), ManualClock::start_now())
+    }
+
+    fn call(breaker: &Breaker, clock: &ManualClock, verdict: Verdict) {
+        breaker
+            .admit(clock.instant())
+            .unwrap_or_else(|refusal| panic!("{refusal:?}"))
+            .record(verdict, clock.instant());
+    }
+
+    fn refusal(breaker: &Breaker, clock: &ManualClock) -> Option<Refusal> {
+        breaker.admit(clock.instant()).err()
+    }
+
+    #[test]
+    fn failures_in_a_row_open_it_and_a_success_between_starts_again() {
+        let (breaker, clock) = breaker(3);
+
+        for verdict in
+            [Verdict::Failed, Verdict::Failed, Verdict::Succeeded, Verdict::Failed, Verdict::Failed]
+        {
+            call(&breaker, &clock, verdict);
+        }
+        assert_eq!(breaker.gauge.get(), 0);
+        call(&breaker, &clock, Verdict::Failed);
+
+        assert_eq!(breaker.gauge.get(), 2);
+        assert_eq!(
+            refusal(&breaker, &clock),
+            Some(Refusal { cause: Cause::Failures, retry_after: OPEN_FOR })
+        );
+    }
+
+    #[test]
+    fn misconfiguration_opens_it_at_once_and_keeps_its_cause() {
+        let (breaker, clock) = breaker(10);
+
+        call(&breaker, &clock, Verdict::Misconfigured { errcode: 40125 });
+        clock.advance(Duration::from_secs(2));
+
+        let cause = Cause::Misconfigured { errcode: 40125 };
+        assert_eq!(refusal(&breaker, &clock), Some(Refusal { cause, retry_after: Duration::from_secs(3) }));
+    }
+
+    #[test]
+    fn one_call_tries_when_the_time_is_up_and_its_success_closes_it() {
+        let (breaker, clock) = breaker(1);
+        call(&breaker, &clock, Verdict::Failed);
+        clock.advance(OPEN_FOR);
+
+        let trial = breaker.admit(clock.instant()).ok().unwrap();
+        assert_eq!(breaker.gauge.get(), 1);
+        assert!(refusal(&breaker, &clock).is_some(), "a second call while one tries");
+        trial.record(Verdict::Succeeded, clock.instant());
+
+        assert_eq!(breaker.gauge.get(), 0);
+        assert_eq!(refusal(&breaker, &clock), None);
+    }
+
+    #[test]
+    fn a_trial_that_fails_opens_it_for_the_whole_time_again() {
+        let (breaker, clock) = breaker(7);
+        call(&breaker, &clock, Verdict::Misconfigured { errcode: 40013 });
+        clock.advance(OPEN_FOR);
+
+        call(&breaker, &clock, Verdict::Failed);
+
+        assert_eq!(
+            refusal(&breaker, &clock),
+            Some(Refusal { cause: Cause::Failures, retry_after: OPEN_FOR })
+        );
+    }
+
+    #[test]
+    fn a_trial_given_up_lets_the_next_call_try() {
+        let (breaker, clock) = breaker(1);
+        call(&breaker, &clock, Verdict::Failed);
+        clock.advance(OPEN_FOR);
+
+        drop(breaker.admit(clock.instant()).ok().unwrap());
+
+        assert_eq!(breaker.gauge.get(), 2);
+        call(&breaker, &clock, Verdict::Succeeded);
+        assert_eq!(breaker.gauge.get(), 0);
+    }
+
+    #[test]
+    fn a_late_result_from_before_it_opened_changes_nothing() {
+        for late in [Verdict::Succeeded, Verdict::Failed, Verdict::Misconfigured { errcode: 40013 }] {
+            let (breaker, clock) = breaker(1);
+            let early = breaker.admit(clock.instant()).ok().unwrap();
+            call(&breaker, &clock, Verdict::Failed);
+            clock.advance(Duration::from_secs(1));
+
+            early.record(late, clock.instant());
+
+            let retry_after = Duration::from_secs(4);
+            assert_eq!(
+                refusal(&breaker, &clock),
+                Some(Refusal { cause: Cause::Failures, retry_after }),
+                "{late:?}"
+            );
+        }
+    }
+}

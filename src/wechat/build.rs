@@ -1,0 +1,229 @@
+//! The client from its configuration; every problem is reported, none stops the search for others.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::IpAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use reqwest::{Certificate, Url, redirect, retry};
+use tokio::sync::Semaphore;
+
+use super::breaker::Breaker;
+use super::{App, WeChat};
+use crate::clock::Clock;
+use crate::config::{self, Findings};
+use crate::entropy::Entropy;
+use crate::identity::AppId;
+use crate::telemetry::metrics::Metrics;
+
+/// Most retries after "system busy": more would only make WeChat busier.
+const MAX_BUSY_RETRIES: u8 = 2;
+/// Most exchanges under way that may be configured; each holds a connection.
+const MAX_IN_FLIGHT: usize = 65_536;
+/// How long an idle connection is kept: less than any server or firewall on the way does, for a request sent on a
+/// connection that the other side is closing is a code lost.
+const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(20);
+
+impl WeChat {
+    /// Builds the client; `None` when a finding is an error.
+    pub fn build(
+        config: &config::WeChat,
+        apps: &BTreeMap<String, config::App>,
+        metrics: &Metrics,
+        clock: Arc<dyn Clock>,
+        entropy: Arc<dyn Entropy>,
+        findings: &mut Findings,
+    ) -> Option<Self> {
+        let mut own = Findings::default();
+        check_limits(config, &mut own);
+        let hosts = build_hosts(&config.hosts, &mut own);
+        let extra_roots =
+            config.ca_file.as_deref().map(|file| read_roots(file, &mut own)).unwrap_or_default();
+        let apps = build_apps(apps, config, metrics, &mut own);
+        let client =
+            if own.has_errors() { None } else { build_client(config, &hosts, extra_roots, &mut own) };
+        let is_usable = !own.has_errors();
+        findings.extend(own);
+
+        client.filter(|_| is_usable).map(|client| Self {
+            apps,
+            hosts,
+            client,
+            timeout: *config.timeout,
+            busy_retries: config.busy_retries,
+            max_reply_bytes: config.max_reply.as_usize(),
+            in_flight: Semaphore::new(config.max_in_flight),
+            request_duration: metrics.wechat_request_duration.clone(),
+            errors: metrics.wechat_errors.clone(),
+            clock,
+            entropy,
+        })
+    }
+}
+
+fn check_limits(config: &config::WeChat, findings: &mut Findings) {
+    for (key, duration) in [
+        ("wechat.connect_timeout", config.connect_timeout),
+        ("wechat.timeout", config.timeout),
+        ("wechat.breaker.open_for", config.breaker.open_for),
+    ] {
+        // A day is far beyond sense, and keeps every sum of times in range.
+        if duration.is_zero() || *duration > Duration::from_secs(86_400) {
+            findings
+                .error(key, format!("`{duration}` is out of range"))
+                .hint("write 1ms to 1d, such as `3s`");
+        }
+    }
+    if config.busy_retries > MAX_BUSY_RETRIES {
+        findings
+            .error("wechat.busy_retries", format!("`{}` is too many", config.busy_retries))
+            .hint(format!("write 0 to {MAX_BUSY_RETRIES}"));
+    }
+    if !(1..=MAX_IN_FLIGHT).contains(&config.max_in_flight) {
+        findings
+            .error("wechat.max_in_flight", format!("`{}` is out of range", config.max_in_flight))
+            .hint(format!("write 1 to {MAX_IN_FLIGHT}"));
+    }
+    if config.max_reply.0 == 0 {
+        findings
+            .error("wechat.max_reply", "`0B` leaves no room for a reply")
+            .hint("write a size such as `64KiB`");
+    }
+    if config.breaker.failures == 0 {
+        findings
+            .error("wechat.breaker.failures", "`0` would never let a call through")
+            .hint("write 1 or more");
+    }
+}
+
+fn build_hosts(hosts: &[String], findings: &mut Findings) -> Vec<Url> {
+    if hosts.is_empty() {
+        findings
+            .error("wechat.hosts", "no host to call")
+            .hint("write at least one, such as `https://api.weixin.qq.com`");
+    }
+    let mut urls = Vec::with_capacity(hosts.len());
+    for (index, host) in hosts.iter().enumerate() {
+        match parse_host(host) {
+            Ok(url) => urls.push(url),
+            // The text is not repeated: a wrong one may hold a password.
+            Err(reason) => {
+                findings
+                    .error(format!("wechat.hosts[{index}]"), reason)
+                    .hint("write a scheme and a host, such as `https://api.weixin.qq.com`");
+            }
+        }
+    }
+    urls
+}
+
+/// Checks a base URL; over plain HTTP the app's secret may only travel within this machine.
+fn parse_host(text: &str) -> Result<Url, String> {
+    let url = Url::parse(text).map_err(|error| format!("not a URL: {error}"))?;
+    let host = url.host_str().unwrap_or_default();
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("a user or a password has no place here".into());
+    }
+    if url.path() != "/" || url.query().is_some() || url.fragment().is_some() {
+        return Err(format!("`{text}` has more than a scheme and a host"));
+    }
+    match url.scheme() {
+        "https" => Ok(url),
+        "http" if is_loopback(host) => Ok(url),
+        "http" => Err(format!("`{text}` would send the app's secret in the clear")),
+        scheme => Err(format!("scheme `{scheme}` is not supported")),
+    }
+}
+
+fn is_loopback(host: &str) -> bool {
+    let literal = host.trim_start_matches('[').trim_end_matches(']');
+    host == "localhost" || literal.parse::<IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback())
+}
+
+fn read_roots(file: &Path, findings: &mut Findings) -> Vec<Certificate> {
+    let key = "wechat.ca_file";
+    let name = file.display();
+    let pem = match fs::read(file) {
+        Ok(pem) => pem,
+        Err(error) => {
+            findings.error(key, format!("file `{name}` cannot be read: {error}"));
+            return Vec::new();
+        }
+    };
+    match Certificate::from_pem_bundle(&pem) {
+        Ok(roots) if !roots.is_empty() => roots,
+        _ => {
+            findings.error(key, format!("file `{name}` holds no certificate in PEM"));
+            Vec::new()
+        }
+    }
+}
+
+fn build_apps(
+    apps: &BTreeMap<String, config::App>,
+    config: &config::WeChat,
+    metrics: &Metrics,
+    findings: &mut Findings,
+) -> BTreeMap<Arc<str>, App> {
+    let mut names = BTreeMap::new();
+    let mut built = BTreeMap::new();
+    for (name, app) in apps {
+        let key = format!("apps.{name}");
+        let secret = app.secret.read(&format!("{key}.secret"), findings);
+        let Ok(appid) = AppId::parse(&app.appid) else {
+            findings
+                .error(format!("{key}.appid"), format!("`{}` is not an appid", app.appid.escape_debug()))
+                .hint("write it as WeChat's console shows it, such as `wx4f4bc4dec97d474b`");
+            continue;
+        };
+        if let Some(other) = names.insert(appid.clone(), name) {
+            findings
+                .error(format!("{key}.appid"), format!("`{appid}` is the appid of app `{other}` too"))
+                .hint("keep one of the two");
+        }
+        let Some(secret) = secret else { continue };
+
+        let name: Arc<str> = name.as_str().into();
+        let gauge = metrics.wechat_breaker_state.with_label_values(&[&*name]);
+        let breaker = Breaker::new(config.breaker.failures, *config.breaker.open_for, gauge);
+        built.insert(name.clone(), App { name, appid, kind: app.kind, secret, breaker });
+    }
+    built
+}
+
+fn build_client(
+    config: &config::WeChat,
+    hosts: &[Url],
+    extra_roots: Vec<Certificate>,
+    findings: &mut Findings,
+) -> Option<reqwest::Client> {
+    let builder = reqwest::Client::builder()
+        .connect_timeout(*config.connect_timeout)
+        .pool_idle_timeout(POOL_IDLE_TIMEOUT)
+        .http1_only()
+        // The secret goes to the configured hosts and nowhere else: no proxy from the environment, no redirect.
+        .no_proxy()
+        .redirect(redirect::Policy::none())
+        .referer(false)
+        // A code must not be sent twice. What remains is the pool's: it sends again what a stale connection did not
+        // take a byte of.
+        .retry(retry::never());
+
+    let is_plain = hosts.iter().all(|host| host.scheme() == "http");
+    // The emulator needs no authority, so a machine without any can still run it.
+    let builder =
+        if is_plain { builder.tls_certs_only(extra_roots) } else { builder.tls_certs_merge(extra_roots) };
+    match builder.build() {
+        Ok(client) => Some(client),
+        Err(error) => {
+            let reason =
+                std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
+            findings
+                .error("wechat", format!("no HTTPS client can be made: {reason}"))
+                .hint("install the system's certificate authorities (package `ca-certificates`)");
+            None
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! What can go wrong when WeChat is asked, and the one table that says which errcode means what.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+/// Why an exchange gave no identity. None of it holds a code, a secret or a word of WeChat's own text.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// The code is unknown, expired, of another app, or was used long ago.
+    #[error("the code is not valid")]
+    CodeInvalid,
+    /// The code was exchanged a short while ago.
+    #[error("the code was already used")]
+    CodeAlreadyUsed,
+    /// WeChat takes the person for a risk, or banned the account.
+    #[error("the person is blocked by wechat")]
+    UserBlocked,
+    /// Too many calls this minute, for the person or for the app.
+    #[error("too many calls this minute")]
+    RateLimited,
+    /// The app's calls of this day are used up.
+    #[error("the app's daily quota is used up")]
+    QuotaExhausted,
+    /// WeChat is busy, after all retries.
+    #[error("wechat is busy")]
+    Busy,
+    /// The appid or its secret is not what WeChat knows, or the app may not sign people in.
+    #[error("the app is misconfigured: errcode {errcode}")]
+    AppMisconfigured {
+        /// WeChat's errcode.
+        errcode: i64,
+    },
+    /// WeChat finds a mistake in our request.
+    #[error("wechat rejected the request as wrong: errcode {errcode}")]
+    RequestRejected {
+        /// WeChat's errcode.
+        errcode: i64,
+    },
+    /// The address called is no longer one of WeChat's.
+    #[error("the address called is retired")]
+    HostRetired,
+    /// An errcode that is not in the table.
+    #[error("unknown errcode {errcode}")]
+    Unknown {
+        /// WeChat's errcode.
+        errcode: i64,
+    },
+    /// The reply is not one that WeChat's documents know.
+    #[error("unexpected reply: {0}")]
+    UnexpectedReply(Fault),
+    /// No host took a connection; nothing was sent.
+    #[error("no connection")]
+    Unreachable,
+    /// The connection broke before the whole reply arrived; the code may be spent.
+    #[error("the connection broke before the reply")]
+    ConnectionLost,
+    /// The time for the exchange ran out; the code may be spent.
+    #[error("no reply in time")]
+    TimedOut,
+    /// Calls failed in a row; none is made for a while.
+    #[error("not called: earlier calls failed")]
+    BreakerOpen {
+        /// How long until one call is let through.
+        retry_after: Duration,
+    },
+    /// As many exchanges are under way as may be.
+    #[error("not called: too many calls under way")]
+    TooManyInFlight,
+}
+
+/// What is wrong with a reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Fault {
+    /// An HTTP status other than 200.
+    #[error("http status {0}")]
+    Status(u16),
+    /// More bytes than are read.
+    #[error("too large")]
+    TooLarge,
+    /// Not a JSON object of the documented types.
+    #[error("not the documented json")]
+    NotJson,
+    /// A success without an openid, or one that is not an identifier.
+    #[error("openid missing or malformed")]
+    OpenId,
+    /// A unionid that is not an identifier.
+    #[error("unionid malformed")]
+    UnionId,
+    /// A success without a session key, or one that is not 16 bytes of base64.
+    #[error("session_key missing or malformed")]
+    SessionKey,
+}
+
+impl Error {
+    /// Whether the same code can only ever be refused again.
+    pub const fn is_settled(&self) -> bool {
+        matches!(self, Self::CodeInvalid | Self::CodeAlreadyUsed | Self::UserBlocked)
+    }
+}
+
+/// What an errcode other than 0 means.
+pub(super) fn of_errcode(errcode: i64) -> Error {
+    find(errcode).map_or(Error::Unknown { errcode }, |row| row.error.clone())
+}
+
+/// The document that an errcode is explained in.
+pub(super) fn document(errcode: i64) -> &'static str {
+    find(errcode).map_or(GLOBAL, |row| row.document)
+}
+
+/// A failed call as metrics label it: the errcode where the table knows it, else how the call failed.
+pub(super) fn label(errcode: i64, error: &Error) -> Cow<'static, str> {
+    match error {
+        _ if find(errcode).is_some() => errcode.to_string().into(),
+        Error::UnexpectedReply(_) => "garbage".into(),
+        Error::TimedOut => "timeout".into(),
+        Error::Unreachable | Error::ConnectionLost => "unreachable".into(),
+        _ => "other".into(),
+    }
+}
+
+/// What a failure to send or to receive means. The cause is left behind: its text holds the URL, and that the secret.
+pub(super) fn of_transport(error: &reqwest::Error) -> Error {
+    // A connection that was not made in time counts as none: nothing was sent, so the next host may be tried.
+    if error.is_connect() {
+        Error::Unreachable
+    } else if error.is_timeout() {
+        Error::TimedOut
+    } else {
+        Error::ConnectionLost
+    }
+}
+
+/// One errcode: what it means, and the document that says so.
+struct Row {
+    errcode: i64,
+    error: Error,
+    document: &'static str,
+}
+
+const fn row(errcode: i64, error: Error, document: &'static str) -> Row {
+    Row { errcode, error, document }
+}
+
+fn find(errcode: i64) -> Option<&'static Row> {
+    TABLE.iter().find(|row| row.errcode == errcode)
+}
+
+const ENDPOINT: &str =
+    "https://developers.weixin.qq.com/miniprogram/dev/OpenApiDoc/user-login/code2Session.html";
+const GLOBAL: &str =
+    "https://developers.weixin.qq.com/doc/offiaccount/Getting_Started/Global_Return_Code.html";
+const TOKEN: &str =
+    "https://developers.weixin.qq.com/miniprogram/dev/OpenApiDoc/mp-access-token/getStableAccessToken.html";
+
+/// Every errcode that the code exchange is known to answer.
+static TABLE: &[Row] = &[
+    row(-1, Error::Busy, ENDPOINT),
+    row(40029, Error::CodeInvalid, ENDPOINT),
+    // Missing from the endpoint's own table, yet its everyday answer to a code sent twice.
+    row(40163, Error::CodeAlreadyUsed, GLOBAL),
+    row(40226, Error::UserBlocked, ENDPOINT),
+    // Not documented for this endpoint.
+    row(50002, Error::UserBlocked, GLOBAL),
+    row(45011, Error::RateLimited, ENDPOINT),
+    row(45009, Error::QuotaExhausted, GLOBAL),
+    row(40013, Error::AppMisconfigured { errcode: 40013 }, GLOBAL),
+    row(40125, Error::AppMisconfigured { errcode: 40125 }, GLOBAL),
+    row(40243, Error::AppMisconfigured { errcode: 40243 }, TOKEN),
+    row(48001, Error::AppMisconfigured { errcode: 48001 }, GLOBAL),
+    row(40002, Error::RequestRejected { errcode: 40002 }, GLOBAL),
+    row(41002, Error::RequestRejected { errcode: 41002 }, GLOBAL),
+    row(41004, Error::RequestRejected { errcode: 41004 }, GLOBAL),
+    row(41008, Error::RequestRejected { errcode: 41008 }, GLOBAL),
+    row(48017, Error::HostRetired, GLOBAL),
+];

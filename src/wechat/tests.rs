@@ -1,0 +1,648 @@
+//! The client against a server that writes raw bytes, because WeChat's quirks are bytes.
+
+mod fake;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use self::fake::{Fake, Reply};
+use super::*;
+use crate::clock::ManualClock;
+use crate::config::{self, ByteSize, Findings, SecretSource};
+use crate::entropy::SystemEntropy;
+use crate::identity::UnionId;
+use crate::telemetry::metrics::Metrics;
+
+const SECRET: &str = "c0ffee00c0ffee00c0ffee00c0ffee00";
+const CODE: &str = "051v0m000ObAyK19vV1005SDWf0v0m0s";
+const OPENID: &str = "oGZUI0egBJY1zhBYw2KhdUfwVJJE";
+const SUCCESS: &str = r#"{"session_key":"tiihtNczf5v6AKRyjwEUhQ==","openid":"oGZUI0egBJY1zhBYw2KhdUfwVJJE"}"#;
+
+struct Harness {
+    wechat: WeChat,
+    metrics: Metrics,
+    clock: ManualClock,
+}
+
+impl Harness {
+    fn new(hosts: &[&str], change: impl FnOnce(&mut config::WeChat)) -> Self {
+        let mut config = config_for(hosts);
+        change(&mut config);
+        let metrics = Metrics::new().unwrap();
+        let clock = ManualClock::start_now();
+        let mut findings = Findings::default();
+        let (shared_clock, entropy) = (Arc::new(clock.clone()), Arc::new(SystemEntropy));
+        let wechat = WeChat::build(&config, &apps(), &metrics, shared_clock, entropy, &mut findings);
+        let wechat = wechat.unwrap_or_else(|| panic!("{findings:?}"));
+        Self { wechat, metrics, clock }
+    }
+
+    fn with(fake: &Fake) -> Self {
+        Self::new(&[&fake.url()], |_| {})
+    }
+
+    async fn exchange(&self) -> Result<CodeExchange, Error> {
+        let app = self.wechat.app("shop").unwrap();
+        self.wechat.exchange_code(app, &Code::parse(CODE).unwrap()).await
+    }
+
+    fn errors(&self, label: &str) -> u64 {
+        self.metrics.wechat_errors.with_label_values(&["shop", label]).get()
+    }
+}
+
+fn config_for(hosts: &[&str]) -> config::WeChat {
+    config::WeChat { hosts: hosts.iter().map(|host| (*host).to_owned()).collect(), ..Default::default() }
+}
+
+fn apps() -> BTreeMap<String, config::App> {
+    BTreeMap::from([("shop".to_owned(), app("wx4f4bc4dec97d474b"))])
+}
+
+fn app(appid: &str) -> config::App {
+    let secret = SecretSource::Inline(SECRET.into());
+    config::App { kind: AppKind::MiniProgram, appid: appid.into(), secret }
+}
+
+/// An address that refuses connections.
+async fn closed_port() -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    format!("http://{}", listener.local_addr().unwrap())
+}
+
+#[tokio::test]
+async fn a_code_is_exchanged_with_the_documented_request() {
+    let fake = Fake::start([Reply::json(SUCCESS)]).await;
+    let harness = Harness::with(&fake);
+
+    let exchange = harness.exchange().await.unwrap();
+
+    assert_eq!(exchange.openid.as_str(), OPENID);
+    assert_eq!(exchange.unionid, None);
+    assert_eq!(
+        fake.requests(),
+        [format!(
+            "GET /sns/jscode2session?appid=wx4f4bc4dec97d474b&secret={SECRET}&js_code={CODE}&grant_type=authorization_code HTTP/1.1"
+        )]
+    );
+}
+
+#[tokio::test]
+async fn every_shape_of_success_is_accepted() {
+    let key = r#""session_key":"tiihtNczf5v6AKRyjwEUhQ==""#;
+    let openid = format!(r#""openid":"{OPENID}""#);
+    let bodies = [
+        (format!("{{{key},{openid}}}"), None),
+        (format!(r#"{{{key},{openid},"errcode":0,"errmsg":"ok"}}"#), None),
+        (format!(r#"{{{key},{openid},"errcode":"0"}}"#), None),
+        (format!(r#"{{{key},{openid},"errcode":0,"errmsg":7}}"#), None),
+        (format!(r#"{{{key},"expires_in":7200,{openid},"new":{{"a":[1]}}}}"#), None),
+        (
+            format!(r#"{{{key},{openid},"unionid":"ocMvos6NjeKLIBqg5Mr9QjxrP1FA"}}"#),
+            Some("ocMvos6NjeKLIBqg5Mr9QjxrP1FA"),
+        ),
+        (format!(r#"{{{key},{openid},"unionid":""}}"#), None),
+        (format!(r#"{{{key},{openid},"unionid":null}}"#), None),
+        (format!("\u{feff}{{{key},{openid}}}"), None),
+        (format!("  {{\n{key},\r\n{openid}}}\n"), None),
+        (format!(r#"{{"session_key":"mx\/kHyHLUtWGwHXkcGLVRA==",{openid}}}"#), None),
+    ];
+    for (body, unionid) in bodies {
+        for head in ["Content-Type: text/plain\r\n", "Content-Type: application/json; encoding=utf-8\r\n", ""]
+        {
+            let fake = Fake::start([Reply::with_headers(head, &body)]).await;
+
+            let exchange = Harness::with(&fake).exchange().await;
+
+            let exchange = exchange.unwrap_or_else(|error| panic!("{body}: {error}"));
+            assert_eq!(exchange.openid.as_str(), OPENID, "{body}");
+            assert_eq!(exchange.unionid.as_ref().map(UnionId::as_str), unionid, "{body}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_chunked_reply_is_read_whole() {
+    let fake = Fake::start([Reply::chunked(SUCCESS)]).await;
+
+    assert_eq!(Harness::with(&fake).exchange().await.unwrap().openid.as_str(), OPENID);
+}
+
+#[tokio::test]
+async fn every_documented_errcode_has_its_meaning_as_number_and_as_text() {
+    use Error::{
+        AppMisconfigured, Busy, CodeAlreadyUsed, CodeInvalid, HostRetired, QuotaExhausted, RateLimited,
+        RequestRejected, Unknown, UserBlocked,
+    };
+    let table = [
+        (-1, Busy, "-1"),
+        (40029, CodeInvalid, "40029"),
+        (40163, CodeAlreadyUsed, "40163"),
+        (40226, UserBlocked, "40226"),
+        (50002, UserBlocked, "50002"),
+        (45011, RateLimited, "45011"),
+        (45009, QuotaExhausted, "45009"),
+        (40013, AppMisconfigured { errcode: 40013 }, "40013"),
+        (40125, AppMisconfigured { errcode: 40125 }, "40125"),
+        (40243, AppMisconfigured { errcode: 40243 }, "40243"),
+        (48001, AppMisconfigured { errcode: 48001 }, "48001"),
+        (40002, RequestRejected { errcode: 40002 }, "40002"),
+        (41002, RequestRejected { errcode: 41002 }, "41002"),
+        (41004, RequestRejected { errcode: 41004 }, "41004"),
+        (41008, RequestRejected { errcode: 41008 }, "41008"),
+        (48017, HostRetired, "48017"),
+        (61003, Unknown { errcode: 61003 }, "other"),
+        (-2, Unknown { errcode: -2 }, "other"),
+        (i64::MAX, Unknown { errcode: i64::MAX }, "other"),
+    ];
+    for (errcode, expected, label) in table {
+        for written in [errcode.to_string(), format!("\"{errcode}\"")] {
+            // An openid beside an error is not believed.
+            let body = format!(
+                r#"{{"errcode":{written},"errmsg":"told, rid: 652d44d0-1d0af18b-5b069232","openid":"{OPENID}","session_key":"tiihtNczf5v6AKRyjwEUhQ=="}}"#
+            );
+            let fake = Fake::start([Reply::json(&body)]).await;
+            let harness = Harness::new(&[&fake.url()], |config| config.busy_retries = 0);
+
+            assert_eq!(harness.exchange().await.unwrap_err(), expected, "{body}");
+            assert_eq!(harness.errors(label), 1, "{body}");
+            assert_eq!(fake.requests().len(), 1, "{body}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_reply_that_is_not_whole_is_no_success() {
+    let key = r#""session_key":"tiihtNczf5v6AKRyjwEUhQ==""#;
+    let openid = format!(r#""openid":"{OPENID}""#);
+    let with_openid = |value: &str| (format!(r#"{{{key},"openid":{value}}}"#), Fault::OpenId);
+    let with_key = |value: &str| (format!(r#"{{{openid},"session_key":{value}}}"#), Fault::SessionKey);
+    let with_unionid = |value: &str| (format!(r#"{{{openid},{key},"unionid":{value}}}"#), Fault::UnionId);
+    let not_json = |body: &str| (body.to_owned(), Fault::NotJson);
+    let table = [
+        (format!("{{{key}}}"), Fault::OpenId),
+        (r#"{"errcode":0,"errmsg":"ok"}"#.to_owned(), Fault::OpenId),
+        ("{}".to_owned(), Fault::OpenId),
+        with_openid("null"),
+        with_openid(r#""""#),
+        with_openid(r#""o\r\nX-Role: admin""#),
+        with_openid(r#""o\u0000""#),
+        with_openid(r#""用户""#),
+        with_openid(&format!("\"{}\"", "o".repeat(129))),
+        (format!("{{{openid}}}"), Fault::SessionKey),
+        with_key("null"),
+        with_key(r#""""#),
+        with_key(r#""tiihtNczf5v6AKRyjwEUhQ""#),
+        with_key(r#""tiihtNczf5v6AKRyjwEUhR==""#),
+        with_key(r#""tiihtNczf5v6AKRyjwEU""#),
+        with_key(r#""AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA""#),
+        with_key(r#""tiihtNczf5v6AKRyjwEUh-==""#),
+        with_unionid(r#""u\nX: y""#),
+        with_unionid(r#""\u0000""#),
+        not_json(""),
+        not_json("<html><body>login</body></html>"),
+        not_json(r#"{"session_key":"tiihtNczf5v6AKRyjwEUhQ==","openid":"oGZU"#),
+        not_json("null"),
+        not_json("[]"),
+        not_json("\"ok\""),
+        not_json(&format!("{{{key},{openid}}} trailing")),
+        not_json(&format!("{{{key},{openid},{openid}}}")),
+        not_json(&format!(r#"{{{key},{openid},"errcode":"zero"}}"#)),
+        not_json(&format!(r#"{{{key},{openid},"errcode":1.5}}"#)),
+        not_json(&format!(r#"{{{key},{openid},"errcode":[]}}"#)),
+        not_json(&format!(r#"{{{key},{openid},"errcode":null}}"#)),
+        not_json(&format!(r#"{{{key},"openid":{{}}}}"#)),
+        not_json(&format!(r#"{{"a":{}"#, "[".repeat(10_000))),
+        (format!("{{{key},{openid},\"pad\":\"{}\"}}", "x".repeat(70_000)), Fault::TooLarge),
+    ];
+    for (body, fault) in table {
+        let fake = Fake::start([Reply::json(&body)]).await;
+        let harness = Harness::with(&fake);
+
+        let shown: String = body.chars().take(200).collect();
+        assert_eq!(harness.exchange().await.unwrap_err(), Error::UnexpectedReply(fault), "{shown}");
+        assert_eq!(harness.errors("garbage"), 1, "{shown}");
+    }
+}
+
+#[tokio::test]
+async fn invalid_utf_8_is_no_success() {
+    let mut body = SUCCESS.as_bytes().to_vec();
+    body.truncate(body.len() - 1);
+    body.extend_from_slice(b",\"x\":\"\xff\xfe\"}");
+    let fake = Fake::start([Reply::bytes("", &body)]).await;
+
+    let error = Harness::with(&fake).exchange().await.unwrap_err();
+
+    assert!(matches!(error, Error::UnexpectedReply(Fault::NotJson)), "{error}");
+}
+
+#[tokio::test]
+async fn a_status_other_than_200_is_an_error_whatever_the_body() {
+    for status in
+        ["500 Internal Server Error", "502 Bad Gateway", "404 Not Found", "201 Created", "302 Found"]
+    {
+        let fake = Fake::start([Reply::status(status, "Location: /sns/elsewhere\r\n", SUCCESS)]).await;
+
+        let error = Harness::with(&fake).exchange().await.unwrap_err();
+
+        assert!(matches!(error, Error::UnexpectedReply(Fault::Status(_))), "{status}: {error}");
+        assert_eq!(fake.requests().len(), 1, "{status}: a redirect must not be followed");
+    }
+}
+
+#[tokio::test]
+async fn busy_is_asked_again_at_most_as_often_as_configured() {
+    for busy_retries in 0..=2 {
+        let fake = Fake::start([Reply::json(r#"{"errcode":-1,"errmsg":"system error"}"#)]).await;
+        let harness = Harness::new(&[&fake.url()], |config| config.busy_retries = busy_retries);
+
+        assert_eq!(harness.exchange().await.unwrap_err(), Error::Busy);
+        assert_eq!(fake.requests().len(), usize::from(busy_retries) + 1);
+    }
+}
+
+#[tokio::test]
+async fn busy_once_then_success_is_a_success() {
+    let busy = Reply::json(r#"{"errcode":-1,"errmsg":"system error"}"#);
+    let fake = Fake::start([busy, Reply::json(SUCCESS)]).await;
+
+    assert_eq!(Harness::with(&fake).exchange().await.unwrap().openid.as_str(), OPENID);
+}
+
+#[tokio::test]
+async fn a_busy_answer_is_not_waited_for_past_the_deadline() {
+    let fake = Fake::start([Reply::json(r#"{"errcode":-1}"#)]).await;
+    let harness = Harness::new(&[&fake.url()], |config| config.timeout = config::Duration::from_millis(49));
+
+    let error = harness.exchange().await.unwrap_err();
+
+    assert!(matches!(error, Error::Busy | Error::TimedOut), "{error}");
+    assert!(fake.requests().len() <= 1);
+}
+
+#[tokio::test]
+async fn retry_waits_grow_and_stay_in_their_range() {
+    let harness = Harness::new(&["http://127.0.0.1:9"], |_| {});
+
+    for (retries, range) in [(0, 50..=100), (1, 100..=200)] {
+        for _ in 0..200 {
+            let wait = harness.wechat.retry_wait(retries).as_millis();
+            assert!(range.contains(&wait), "{wait} ms before retry {retries}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_refused_connection_moves_on_to_the_next_host() {
+    let fake = Fake::start([Reply::json(SUCCESS)]).await;
+    let harness = Harness::new(&[&closed_port().await, &fake.url()], |_| {});
+
+    assert_eq!(harness.exchange().await.unwrap().openid.as_str(), OPENID);
+    assert_eq!(fake.requests().len(), 1);
+}
+
+#[tokio::test]
+async fn no_host_that_connects_is_unreachable() {
+    let harness = Harness::new(&[&closed_port().await, &closed_port().await], |_| {});
+
+    assert_eq!(harness.exchange().await.unwrap_err(), Error::Unreachable);
+    assert_eq!(harness.errors("unreachable"), 2);
+}
+
+#[tokio::test]
+async fn nothing_is_sent_twice_once_it_was_sent() {
+    let truncated = Reply::raw("HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n{\"openid\"");
+    let table = [
+        ("dropped after the request", Reply::Drop, Error::ConnectionLost),
+        ("broken off within the body", truncated, Error::ConnectionLost),
+        ("not HTTP", Reply::raw("SSH-2.0-OpenSSH_9.9\r\n\r\n"), Error::ConnectionLost),
+        ("never answered", Reply::Hang, Error::TimedOut),
+    ];
+    for (case, reply, expected) in table {
+        let fake = Fake::start([reply]).await;
+        let other = Fake::start([Reply::json(SUCCESS)]).await;
+        let hosts = [fake.url(), other.url()];
+        let harness = Harness::new(&[&hosts[0], &hosts[1]], |config| {
+            config.timeout = config::Duration::from_millis(300);
+        });
+
+        assert_eq!(harness.exchange().await.unwrap_err(), expected, "{case}");
+        assert_eq!(fake.requests().len() + other.requests().len(), 1, "{case}");
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_sent_twice_over_a_connection_kept_alive_either() {
+    let fake = Fake::start([Reply::json(SUCCESS), Reply::Drop, Reply::json(SUCCESS)]).await;
+    let harness = Harness::with(&fake);
+
+    harness.exchange().await.unwrap();
+    let error = harness.exchange().await.unwrap_err();
+
+    assert_eq!(error, Error::ConnectionLost);
+    assert_eq!(fake.requests().len(), 2);
+    assert_eq!(fake.connections(), 1, "the second request must have met the first one's connection");
+}
+
+#[tokio::test]
+async fn an_answer_that_drips_is_cut_off_in_time() {
+    let fake = Fake::start([Reply::Drip]).await;
+    let harness = Harness::new(&[&fake.url()], |config| config.timeout = config::Duration::from_millis(300));
+
+    assert_eq!(harness.exchange().await.unwrap_err(), Error::TimedOut);
+    assert_eq!(harness.errors("timeout"), 1);
+}
+
+#[tokio::test]
+async fn more_exchanges_than_allowed_are_refused_without_asking() {
+    let fake = Fake::start([Reply::Hang]).await;
+    let harness = Harness::new(&[&fake.url()], |config| {
+        config.max_in_flight = 1;
+        config.timeout = config::Duration::from_millis(300);
+    });
+
+    let (first, second) = tokio::join!(harness.exchange(), harness.exchange());
+
+    assert_eq!(first.unwrap_err(), Error::TimedOut);
+    assert_eq!(second.unwrap_err(), Error::TooManyInFlight);
+    assert_eq!(fake.requests().len(), 1);
+}
+
+#[tokio::test]
+async fn the_breaker_opens_after_failures_and_one_call_finds_out_that_all_is_well() {
+    let bad = || Reply::status("502 Bad Gateway", "", "<html>");
+    let fake = Fake::start([bad(), bad(), bad(), Reply::json(SUCCESS)]).await;
+    let harness = Harness::new(&[&fake.url()], |config| config.breaker.failures = 3);
+    for _ in 0..3 {
+        harness.exchange().await.unwrap_err();
+    }
+
+    let refused = harness.exchange().await.unwrap_err();
+    assert_eq!(refused, Error::BreakerOpen { retry_after: Duration::from_secs(5) });
+    assert_eq!(fake.requests().len(), 3);
+
+    harness.clock.advance(Duration::from_secs(5));
+    harness.exchange().await.unwrap();
+    assert_eq!(harness.metrics.wechat_breaker_state.with_label_values(&["shop"]).get(), 0);
+}
+
+#[tokio::test]
+async fn a_wrong_secret_is_asked_about_once_until_the_breaker_tries_again() {
+    for errcode in [40013, 40125, 40243] {
+        let fake = Fake::start([Reply::json(&format!(r#"{{"errcode":{errcode}}}"#))]).await;
+        let harness = Harness::with(&fake);
+
+        for _ in 0..5 {
+            assert_eq!(harness.exchange().await.unwrap_err(), Error::AppMisconfigured { errcode });
+        }
+
+        assert_eq!(fake.requests().len(), 1);
+        assert_eq!(harness.metrics.wechat_breaker_state.with_label_values(&["shop"]).get(), 2);
+    }
+}
+
+#[tokio::test]
+async fn what_people_do_wrong_never_opens_the_breaker() {
+    for errcode in [40029, 40163, 40226, 45011] {
+        let fake = Fake::start([Reply::json(&format!(r#"{{"errcode":{errcode}}}"#))]).await;
+        let harness = Harness::new(&[&fake.url()], |config| config.breaker.failures = 2);
+
+        for _ in 0..5 {
+            harness.exchange().await.unwrap_err();
+        }
+
+        assert_eq!(fake.requests().len(), 5, "{errcode}");
+    }
+}
+
+#[tokio::test]
+async fn an_exchange_given_up_midway_leaves_the_breaker_and_the_slot_free() {
+    let fake = Fake::start([Reply::status("500 Oops", "", ""), Reply::Hang, Reply::json(SUCCESS)]).await;
+    let harness = Harness::new(&[&fake.url()], |config| {
+        config.breaker.failures = 1;
+        config.max_in_flight = 1;
+    });
+    harness.exchange().await.unwrap_err();
+    harness.clock.advance(Duration::from_secs(5));
+
+    tokio::select! {
+        biased;
+        result = harness.exchange() => panic!("{result:?}"),
+        () = fake.requests_reach(2) => {}
+    }
+
+    assert_eq!(harness.exchange().await.unwrap().openid.as_str(), OPENID);
+}
+
+#[tokio::test]
+async fn no_text_of_ours_holds_a_secret() {
+    let fake = Fake::start([Reply::json(SUCCESS), Reply::Drop]).await;
+    let harness = Harness::with(&fake);
+    let code = Code::parse(CODE).unwrap();
+    let app = harness.wechat.app("shop").unwrap();
+
+    let exchange = harness.exchange().await.unwrap();
+    let error = harness.exchange().await.unwrap_err();
+
+    let texts = format!("{exchange:?} {error:?} {error} {code:?} {app:?} {:?}", harness.wechat);
+    for secret in [SECRET, CODE, "tiihtNczf5v6AKRyjwEUhQ"] {
+        assert!(!texts.contains(secret), "{texts}");
+    }
+}
+
+#[test]
+fn codes_are_of_one_alphabet_and_length() {
+    for good in [CODE, "a", "-_", &"x".repeat(128)] {
+        assert!(Code::parse(good).is_ok(), "{good}");
+    }
+    let bad = [
+        "",
+        " ",
+        "a b",
+        "a&appid=x",
+        "a%26secret=x",
+        "a\n",
+        "a\0",
+        "ａ",
+        "code+",
+        "a/b",
+        "a=",
+        &"x".repeat(129),
+    ];
+    for bad in bad {
+        assert_eq!(Code::parse(bad).unwrap_err(), InvalidCode, "{bad:?}");
+    }
+}
+
+#[test]
+fn only_a_well_formed_rid_is_logged() {
+    let rid = "652d44d0-1d0af18b-5b069232";
+    for (errmsg, expected) in [
+        (format!("invalid code, rid: {rid}"), Some(rid)),
+        (format!("invalid appid rid: {rid}"), Some(rid)),
+        (format!("bad, hint: [XfmcTVNre-vGNNia] rid: {rid} more"), Some(rid)),
+        ("invalid code, hints: [ req_id: QkacMBore-rt6w3 ]".to_owned(), None),
+        ("rid: ".to_owned(), None),
+        (format!("rid: {rid}0"), None),
+        ("rid: 652d44d01d0af18b5b06923200".to_owned(), None),
+        ("rid: \u{1b}[31m-1d0af18b-5b069232".to_owned(), None),
+    ] {
+        let body = serde_json::json!({ "errcode": 40029, "errmsg": errmsg }).to_string();
+
+        assert_eq!(api::CodeReply::parse(body.as_bytes()).unwrap().rid().as_deref(), expected, "{errmsg}");
+    }
+}
+
+#[test]
+fn every_problem_of_a_configuration_is_found() {
+    type Change = fn(&mut config::WeChat, &mut BTreeMap<String, config::App>);
+    let table: &[(&str, Change, &str)] = &[
+        ("wechat.hosts", |c, _| c.hosts.clear(), "no host to call"),
+        (
+            "wechat.hosts[0]",
+            |c, _| c.hosts = vec!["api.weixin.qq.com".into()],
+            "not a URL: relative URL without a base",
+        ),
+        (
+            "wechat.hosts[0]",
+            |c, _| c.hosts = vec!["http://api.weixin.qq.com".into()],
+            "`http://api.weixin.qq.com` would send the app's secret in the clear",
+        ),
+        (
+            "wechat.hosts[0]",
+            |c, _| c.hosts = vec!["http://localhost.evil.com".into()],
+            "`http://localhost.evil.com` would send the app's secret in the clear",
+        ),
+        (
+            "wechat.hosts[0]",
+            |c, _| c.hosts = vec!["http://10.0.0.1".into()],
+            "`http://10.0.0.1` would send the app's secret in the clear",
+        ),
+        (
+            "wechat.hosts[1]",
+            |c, _| c.hosts = vec!["https://a".into(), "ftp://a".into()],
+            "scheme `ftp` is not supported",
+        ),
+        (
+            "wechat.hosts[0]",
+            |c, _| c.hosts = vec!["https://u:p@a".into()],
+            "a user or a password has no place here",
+        ),
+        (
+            "wechat.hosts[0]",
+            |c, _| c.hosts = vec!["https://a/sns".into()],
+            "`https://a/sns` has more than a scheme and a host",
+        ),
+        (
+            "wechat.hosts[0]",
+            |c, _| c.hosts = vec!["https://a?x".into()],
+            "`https://a?x` has more than a scheme and a host",
+        ),
+        ("wechat.timeout", |c, _| c.timeout = config::Duration::from_secs(0), "`0s` is out of range"),
+        (
+            "wechat.connect_timeout",
+            |c, _| c.connect_timeout = config::Duration::from_secs(0),
+            "`0s` is out of range",
+        ),
+        (
+            "wechat.breaker.open_for",
+            |c, _| c.breaker.open_for = config::Duration::from_secs(86_401),
+            "`86401s` is out of range",
+        ),
+        ("wechat.breaker.failures", |c, _| c.breaker.failures = 0, "`0` would never let a call through"),
+        ("wechat.busy_retries", |c, _| c.busy_retries = 3, "`3` is too many"),
+        ("wechat.max_in_flight", |c, _| c.max_in_flight = 0, "`0` is out of range"),
+        (
+            "wechat.max_in_flight",
+            |c, _| c.max_in_flight = usize::MAX,
+            "`18446744073709551615` is out of range",
+        ),
+        ("wechat.max_reply", |c, _| c.max_reply = ByteSize(0), "`0B` leaves no room for a reply"),
+        (
+            "wechat.ca_file",
+            |c, _| c.ca_file = Some("Cargo.toml".into()),
+            "file `Cargo.toml` holds no certificate in PEM",
+        ),
+        (
+            "apps.shop.appid",
+            |_, apps| {
+                apps.insert("shop".into(), app("wx 1"));
+            },
+            "`wx 1` is not an appid",
+        ),
+        (
+            "apps.twin.appid",
+            |_, apps| {
+                apps.insert("twin".into(), app("wx4f4bc4dec97d474b"));
+            },
+            "`wx4f4bc4dec97d474b` is the appid of app `shop` too",
+        ),
+        (
+            "apps.shop.secret",
+            |_, apps| {
+                apps.get_mut("shop").unwrap().secret = SecretSource::Inline(String::new());
+            },
+            "the secret is empty",
+        ),
+    ];
+    for (path, change, reason) in table {
+        let (mut config, mut apps) = (config_for(&["http://127.0.0.1:9"]), apps());
+        change(&mut config, &mut apps);
+
+        let (built, findings) = build(&config, &apps);
+
+        let errors: Vec<_> =
+            findings.iter().filter(|finding| finding.severity == config::Severity::Error).collect();
+        assert!(built.is_none(), "{path}: {reason}");
+        assert_eq!(errors.len(), 1, "{errors:?}");
+        assert_eq!((errors[0].path.as_str(), errors[0].reason.as_str()), (*path, *reason));
+    }
+}
+
+#[test]
+fn loopback_may_be_called_in_the_clear_in_every_spelling() {
+    for host in [
+        "http://127.0.0.1:8081",
+        "http://127.9.9.9",
+        "http://127.1",
+        "http://[::1]:80",
+        "http://localhost:1/",
+    ] {
+        let (built, findings) = build(&config_for(&[host]), &apps());
+
+        assert!(built.is_some(), "{host}: {findings:?}");
+    }
+}
+
+fn build(config: &config::WeChat, apps: &BTreeMap<String, config::App>) -> (Option<WeChat>, Findings) {
+    let mut findings = Findings::default();
+    let (clock, entropy) = (Arc::new(ManualClock::start_now()), Arc::new(SystemEntropy));
+    let wechat = WeChat::build(config, apps, &Metrics::new().unwrap(), clock, entropy, &mut findings);
+    (wechat, findings)
+}
+
+#[tokio::test]
+async fn a_host_is_believed_only_with_a_certificate_for_its_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let ca_file = folder.path().join("ca.pem");
+    for (name, is_reached) in [("localhost", true), ("api.example.com", false)] {
+        let made = rcgen::generate_simple_self_signed(vec![name.to_owned()]).unwrap();
+        std::fs::write(&ca_file, made.cert.pem()).unwrap();
+        let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+        let fake = Fake::start_tls(made.cert.der().clone(), key, [Reply::json(SUCCESS)]).await;
+        let host = format!("https://localhost:{}", fake.port());
+
+        let with_root = Harness::new(&[&host], |config| config.ca_file = Some(ca_file.clone()));
+        assert_eq!(with_root.exchange().await.is_ok(), is_reached, "{name}");
+
+        let without_root = Harness::new(&[&host], |_| {});
+        assert_eq!(without_root.exchange().await.unwrap_err(), Error::Unreachable, "{name}");
+        assert_eq!(
+            fake.requests().len(),
+            usize::from(is_reached),
+            "{name}: nothing is sent before the name is checked"
+        );
+    }
+}
