@@ -1,1 +1,176 @@
-//! The command line.
+//! The command line: what an operator types, and where the answer goes.
+//!
+//! Answers go to standard output, messages to standard error; the exit code is 0 when all is well, 1 when
+//! something failed and 2 for wrong usage or a wrong configuration. What the commands do is left to the modules.
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::{self, Document, Findings};
+
+const FAILED: u8 = 1;
+const MISUSED: u8 = 2;
+
+const EXAMPLES: &str = "\
+Examples:
+  menshen demo                          try it: nothing to configure
+  menshen check --config menshen.yaml   say what is wrong with a configuration
+  menshen serve --config menshen.yaml   run the gateway
+";
+
+/// Runs what the command line asks for.
+pub fn run() -> ExitCode {
+    let outcome = match Arguments::try_parse() {
+        Ok(arguments) => arguments.run(),
+        // Clap writes its own help: to standard output when asked for, to standard error when something is wrong.
+        Err(error) => {
+            let code = u8::try_from(error.exit_code()).unwrap_or(MISUSED);
+            return written(error.print(), code);
+        }
+    };
+    outcome.write()
+}
+
+/// A reverse-proxy authentication gateway for applications whose users sign in with WeChat.
+#[derive(Debug, Parser)]
+#[command(name = "menshen", version, before_help = EXAMPLES)]
+struct Arguments {
+    /// The configuration file
+    #[arg(long, global = true, value_name = "FILE", env = "MENSHEN_CONFIG", default_value = "menshen.yaml")]
+    config: PathBuf,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the gateway (the default)
+    Serve,
+    /// Say whether the configuration is valid, or everything that is wrong with it
+    Check,
+    /// Describe the configuration file
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Work with signing keys
+    #[command(subcommand)]
+    Key(KeyCommand),
+    /// Run a WeChat of your own on 127.0.0.1:9900, for development and tests
+    Emulator,
+    /// Run the gateway, an emulated WeChat and a sample backend in one process, to try
+    Demo {
+        /// Run what the demo shows, and exit 0 when all of it worked
+        #[arg(long)]
+        self_test: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum ConfigCommand {
+    /// Print the JSON Schema of the configuration file, for editors
+    Schema,
+}
+
+#[derive(Debug, Subcommand)]
+enum KeyCommand {
+    /// Make a new signing key
+    Generate,
+}
+
+impl Arguments {
+    fn run(&self) -> Outcome {
+        match self.command.as_ref().unwrap_or(&Command::Serve) {
+            Command::Serve => serve(&self.config),
+            Command::Check => check(&self.config),
+            Command::Config(ConfigCommand::Schema) => schema(),
+            Command::Key(KeyCommand::Generate) => generate_key(),
+            Command::Emulator => emulator(),
+            Command::Demo { self_test } => demo(*self_test),
+        }
+    }
+}
+
+/// What a command leaves behind.
+#[derive(Debug)]
+struct Outcome {
+    /// For standard output.
+    answer: String,
+    /// For standard error.
+    messages: String,
+    code: u8,
+}
+
+impl Outcome {
+    fn answer(answer: impl Into<String>) -> Self {
+        Self { answer: answer.into(), messages: String::new(), code: 0 }
+    }
+
+    fn failure(code: u8, messages: impl Into<String>) -> Self {
+        Self { answer: String::new(), messages: messages.into(), code }
+    }
+
+    fn write(&self) -> ExitCode {
+        let messages = write_line(&mut io::stderr().lock(), &self.messages);
+        written(messages.and(write_line(&mut io::stdout().lock(), &self.answer)), self.code)
+    }
+}
+
+fn serve(_config: &Path) -> Outcome {
+    Outcome::failure(FAILED, "menshen: `serve` is not built in yet")
+}
+
+fn check(path: &Path) -> Outcome {
+    let document = match Document::load(path) {
+        Ok(document) => document,
+        Err(report) => return Outcome::failure(MISUSED, report.to_string()),
+    };
+    let report = document.report(domain_findings(&document));
+    if report.has_errors() {
+        return Outcome::failure(MISUSED, report.to_string());
+    }
+    Outcome { messages: report.to_string(), ..Outcome::answer("configuration is valid") }
+}
+
+/// What the modules that use the configuration find wrong with it.
+fn domain_findings(_document: &Document) -> Findings {
+    // The seam for `runtime::check`: until it is called here, only the file itself is checked.
+    Findings::default()
+}
+
+fn schema() -> Outcome {
+    Outcome::answer(format!("{:#}", config::schema()))
+}
+
+fn generate_key() -> Outcome {
+    Outcome::failure(FAILED, "menshen: `key generate` is not built in yet")
+}
+
+fn emulator() -> Outcome {
+    Outcome::failure(FAILED, "menshen: `emulator` is not built in yet")
+}
+
+fn demo(_self_test: bool) -> Outcome {
+    Outcome::failure(FAILED, "menshen: `demo` is not built in yet")
+}
+
+fn write_line(to: &mut impl Write, text: &str) -> io::Result<()> {
+    if text.is_empty() {
+        return Ok(());
+    }
+    writeln!(to, "{text}")?;
+    to.flush()
+}
+
+/// The exit code after writing. A reader that went away (`menshen config schema | head`) has what it wanted; a
+/// full disk is a failure.
+fn written(result: io::Result<()>, code: u8) -> ExitCode {
+    match result {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            let _ = writeln!(io::stderr().lock(), "menshen: cannot write: {error}");
+            ExitCode::from(FAILED)
+        }
+        _ => ExitCode::from(code),
+    }
+}

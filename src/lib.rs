@@ -16,7 +16,7 @@ pub mod proxy;
 
 pub mod runtime;
 
-//pub mod identity_headers;
+pub mod identity_headers;
 pub mod login;
 
 pub mod authn;

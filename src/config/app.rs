@@ -1,12 +1,12 @@
 //! A WeChat app.
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::SecretSource;
 
 /// `apps.<name>`
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct App {
     /// What the app is at WeChat.
@@ -18,7 +18,7 @@ pub struct App {
 }
 
 /// What an app is at WeChat.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum AppKind {
     /// A mini program (小程序): its pages sign in with `wx.login`.

@@ -74,13 +74,8 @@ impl Finding {
     /// Suggests the nearest of `known` to a name that is not among them, or lists them all.
     pub fn did_you_mean<'a>(&mut self, wrong: &str, known: impl IntoIterator<Item = &'a str>) -> &mut Self {
         let known: Vec<&str> = known.into_iter().collect();
-        let nearest = known
-            .iter()
-            .map(|name| (strsim::damerau_levenshtein(wrong, name), *name))
-            .filter(|(distance, name)| *distance <= 1 + name.len() / 4)
-            .min();
-        match nearest {
-            Some((_, name)) => self.hint(format!("did you mean `{name}`?")),
+        match nearest(wrong, known.iter().copied()) {
+            Some(name) => self.hint(format!("did you mean `{name}`?")),
             None if known.is_empty() => self,
             None => self.hint(format!("known: {}", known.join(", "))),
         }
@@ -95,4 +90,19 @@ impl fmt::Display for Finding {
         f.write_str(&self.reason)?;
         self.hint.as_ref().map_or(Ok(()), |hint| write!(f, "; {hint}"))
     }
+}
+
+/// The one of `known` that somebody who wrote `wrong` most likely meant.
+pub(super) fn nearest<'a>(wrong: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    known
+        .into_iter()
+        .map(|name| (strsim::damerau_levenshtein(&plain(wrong), &plain(name)), name))
+        .filter(|(distance, name)| *distance <= 1 + name.len() / 4)
+        .min()
+        .map(|(_, name)| name)
+}
+
+/// `readTimeout`, `read-timeout` and `read_timeout` are one name to the person who writes them.
+fn plain(name: &str) -> String {
+    name.chars().filter(|c| !matches!(c, '_' | '-' | ' ')).flat_map(char::to_lowercase).collect()
 }

@@ -1,12 +1,12 @@
 //! Names of the headers that carry the identity to the backend.
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// `identity_headers`; the defaults are WeChat Cloud Run's.
 ///
 /// Whatever the names, each is removed from what a client sends, in every spelling.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct IdentityHeaders {
     /// Header for the openid.

@@ -1,17 +1,18 @@
 //! Limits on connections and requests.
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::{ByteSize, Duration};
 
 /// `limits`
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
     /// Largest header block; more is answered 431.
     pub max_header: ByteSize,
     /// Most header fields; more are answered 431.
+    #[schemars(range(min = 1))]
     pub max_header_fields: usize,
     /// What becomes of header names with characters other than letters, digits and `-`, which backends confuse.
     pub header_names: HeaderNames,
@@ -26,8 +27,10 @@ pub struct Limits {
     /// Longest wait for a client to take what is sent.
     pub write_timeout: Duration,
     /// Most connections at once, all listeners together.
+    #[schemars(range(min = 1))]
     pub max_connections: usize,
     /// HTTP/2 towards clients.
+    #[schemars(extend("x-static" = true))]
     pub h2: H2Limits,
 }
 
@@ -63,10 +66,11 @@ pub enum HeaderNames {
 }
 
 /// `limits.h2`
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct H2Limits {
     /// Most requests at once on one connection.
+    #[schemars(range(min = 1))]
     pub max_concurrent_streams: u32,
     /// How long a connection without requests is kept.
     pub idle_timeout: Duration,

@@ -4,14 +4,14 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// `listeners[]`
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Listener {
     /// Address and port to bind, such as `0.0.0.0:8443` or `[::]:8443`.
-    #[schemars(with = "String")]
+    #[schemars(with = "String", extend("format" = "socket-address"))]
     pub address: SocketAddr,
     /// TLS; without it the listener speaks plain HTTP.
     #[serde(default)]
@@ -22,10 +22,11 @@ pub struct Listener {
 }
 
 /// `listeners[].tls`
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ListenerTls {
     /// Certificates, chosen by the name the client asks for (SNI). The first answers a client that asks for none.
+    #[schemars(length(min = 1))]
     pub certificates: Vec<Certificate>,
     /// Whether HTTP/2 is offered.
     #[serde(default = "enabled")]
@@ -33,7 +34,7 @@ pub struct ListenerTls {
 }
 
 /// `listeners[].tls.certificates[]`; both files are read again when they change.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Certificate {
     /// PEM file with the certificate, then its chain.

@@ -5,16 +5,23 @@
 
 mod admin;
 mod app;
+mod document;
 mod finding;
+mod format;
 mod identity_headers;
 mod limits;
 mod listener;
 mod login;
+mod report;
 mod route;
+mod rules;
+mod schema;
 mod secret;
+mod structure;
 mod telemetry;
 mod throttle;
 mod token;
+mod tree;
 mod upstream;
 pub mod value;
 mod wechat;
@@ -24,16 +31,19 @@ use std::path::PathBuf;
 
 use ipnet::IpNet;
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 pub use admin::Admin;
 pub use app::{App, AppKind};
+pub use document::Document;
 pub use finding::{Finding, Findings, Severity};
 pub use identity_headers::IdentityHeaders;
 pub use limits::{H2Limits, HeaderNames, Limits};
 pub use listener::{Certificate, Listener, ListenerTls};
 pub use login::Login;
+pub use report::Report;
 pub use route::{Access, RejectShape, Route};
+pub use schema::{schema, static_changes};
 pub use telemetry::{AccessLog, AccessLogTarget, Log, LogFormat, Telemetry};
 pub use throttle::{FailedLoginLimit, LoginLimit, Throttle};
 pub use token::{Key, KeyAlgorithm, TokenCache, TokenSources, Tokens};
@@ -42,35 +52,43 @@ pub use value::{ByteSize, Duration, Rate, SecretSource};
 pub use wechat::{Breaker, WeChat};
 
 /// The whole configuration file.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// Folder for what the gateway keeps: its signing key. Made on first start, mode 0700. Static.
+    /// Folder for what the gateway keeps: its signing key. Made on first start, mode 0700.
     #[serde(default = "default_data_dir")]
+    #[schemars(extend("x-static" = true))]
     pub data_dir: PathBuf,
-    /// Threads that serve requests; 0 is one for each core. Static.
+    /// Threads that serve requests; 0 is one for each core.
     #[serde(default)]
+    #[schemars(extend("x-static" = true))]
     pub worker_threads: usize,
-    /// How long a stopping gateway waits for requests under way. Static.
+    /// How long a stopping gateway waits for requests under way.
     #[serde(default = "default_drain_timeout")]
+    #[schemars(extend("x-static" = true))]
     pub drain_timeout: Duration,
-    /// Where clients connect. At least one. Static.
+    /// Where clients connect. At least one.
+    #[schemars(length(min = 1), extend("x-static" = true))]
     pub listeners: Vec<Listener>,
-    /// The admin listener: metrics and health. Static.
+    /// The admin listener: metrics and health.
     #[serde(default)]
+    #[schemars(extend("x-static" = true))]
     pub admin: Admin,
     /// Peers whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed, as addresses or CIDR blocks. Default: nobody.
-    #[serde(default)]
-    #[schemars(with = "Vec<String>")]
+    #[serde(default, deserialize_with = "value::networks")]
+    #[schemars(schema_with = "value::networks_schema")]
     pub trusted_proxies: Vec<IpNet>,
     /// The WeChat apps whose users sign in, by a name of your choice.
+    #[schemars(extend("minProperties" = 1))]
     pub apps: BTreeMap<String, App>,
     /// How WeChat is called.
     #[serde(default)]
     pub wechat: WeChat,
     /// Named sets of backend servers.
+    #[schemars(extend("minProperties" = 1))]
     pub upstreams: BTreeMap<String, Upstream>,
     /// Which requests go where, and who may make them. The longest matching path wins, not the first.
+    #[schemars(length(min = 1))]
     pub routes: Vec<Route>,
     /// Names of the headers that carry the identity to the backend.
     #[serde(default)]
@@ -89,6 +107,7 @@ pub struct Config {
     pub limits: Limits,
     /// Logs.
     #[serde(default)]
+    #[schemars(extend("x-static" = true))]
     pub telemetry: Telemetry,
 }
 

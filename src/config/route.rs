@@ -1,12 +1,12 @@
 //! Which requests go where, and who may make them.
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::Duration;
 
 /// `routes[]`
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Route {
     /// Name in logs and metrics; must be unique. Default: the path, or host and path.
@@ -42,7 +42,7 @@ pub struct Route {
 }
 
 /// Who may call a route.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Access {
     /// Only with a valid token.
@@ -54,7 +54,7 @@ pub enum Access {
 }
 
 /// How a request without a valid token is refused.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RejectShape {
     /// 401 with `WWW-Authenticate` and a problem document.

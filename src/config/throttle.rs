@@ -1,12 +1,12 @@
 //! Limits on logins.
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::{Duration, Rate};
 
 /// `throttle`
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Throttle {
     /// Logins of one client address.
@@ -16,6 +16,7 @@ pub struct Throttle {
     /// Exchanges with WeChat of all clients together; keep it below the quota of your apps.
     pub wechat: LoginLimit,
     /// IPv6 clients count together by this many leading bits. 32 to 128.
+    #[schemars(range(min = 32, max = 128))]
     pub ipv6_prefix: u8,
     /// Most client addresses remembered, for each limit; 45 bytes each, taken at start. 1024 to 16777216.
     pub capacity: usize,
@@ -34,20 +35,22 @@ impl Default for Throttle {
 }
 
 /// A rate with room for a burst.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LoginLimit {
     /// How many, in the long run.
     pub rate: Rate,
     /// How many at once after a quiet time. 1 to 1000000.
+    #[schemars(range(min = 1, max = 1_000_000))]
     pub burst: u32,
 }
 
 /// `throttle.failed_login`: after `allowed` failures each further one locks the address out, twice as long each time.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct FailedLoginLimit {
     /// Failures that cost nothing. At least 1.
+    #[schemars(range(min = 1))]
     pub allowed: u32,
     /// The first lock-out.
     pub lockout: Duration,

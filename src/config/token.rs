@@ -3,12 +3,12 @@
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::{Duration, SecretSource};
 
 /// `tokens`
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Tokens {
     /// The `iss` claim: a name for this gateway that no other issuer of yours has.
@@ -45,7 +45,7 @@ impl Default for Tokens {
 }
 
 /// `tokens.keys[]`
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Key {
     /// The key's id, the `kid` of its tokens; must be unique.
@@ -61,7 +61,7 @@ pub struct Key {
 }
 
 /// Signature algorithm of a key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum KeyAlgorithm {
     /// ECDSA on P-256 with SHA-256.
     ES256,
@@ -74,7 +74,7 @@ pub enum KeyAlgorithm {
 }
 
 /// `tokens.sources`
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct TokenSources {
     /// Whether `Authorization: Bearer <token>` is read.
@@ -96,7 +96,7 @@ impl Default for TokenSources {
 }
 
 /// `tokens.cache`
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct TokenCache {
     /// Most tokens remembered as valid; about 700 bytes each.

@@ -3,15 +3,16 @@
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::Duration;
 
 /// `upstreams.<name>`
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Upstream {
     /// The servers, at least one.
+    #[schemars(length(min = 1))]
     pub servers: Vec<Server>,
     /// How a server is chosen.
     #[serde(default)]
@@ -40,7 +41,7 @@ pub struct Upstream {
 }
 
 /// `upstreams.<name>.servers[]`: `host:port`, or with a weight.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub enum Server {
     /// `host:port`
@@ -50,12 +51,13 @@ pub enum Server {
 }
 
 /// `{ address: host:port, weight: 2 }`
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WeightedServer {
     /// `host:port`
     pub address: String,
     /// Share of the requests relative to the other servers, 1 to 1000.
+    #[schemars(range(min = 1, max = 1000))]
     pub weight: u16,
 }
 
@@ -77,7 +79,7 @@ impl Server {
 }
 
 /// How a server is chosen.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Balance {
     /// One after the other, by weight.
@@ -90,7 +92,7 @@ pub enum Balance {
 }
 
 /// What the servers speak.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum UpstreamProtocol {
     /// HTTP/1.1.
@@ -101,7 +103,7 @@ pub enum UpstreamProtocol {
 }
 
 /// `upstreams.<name>.tls`
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct UpstreamTls {
     /// Name that the servers' certificate must carry; also sent as SNI. Required: without a name nothing could be verified.

@@ -2,12 +2,15 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::net::IpAddr;
 use std::ops::Deref;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use ipnet::IpNet;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// A value that does not parse; the message says what to write instead.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -142,7 +145,7 @@ impl fmt::Display for Rate {
 }
 
 macro_rules! text_value {
-    ($name:ident, $schema_name:literal, $pattern:literal, $description:literal) => {
+    ($name:ident, $format:literal, $pattern:literal, $description:literal) => {
         impl TryFrom<String> for $name {
             type Error = InvalidValue;
 
@@ -159,11 +162,16 @@ macro_rules! text_value {
 
         impl JsonSchema for $name {
             fn schema_name() -> Cow<'static, str> {
-                $schema_name.into()
+                stringify!($name).into()
             }
 
             fn json_schema(_: &mut SchemaGenerator) -> Schema {
-                json_schema!({ "type": "string", "pattern": $pattern, "description": $description })
+                json_schema!({
+                    "type": "string",
+                    "format": $format,
+                    "pattern": $pattern,
+                    "description": $description,
+                })
             }
         }
     };
@@ -171,21 +179,24 @@ macro_rules! text_value {
 
 text_value!(
     Duration,
-    "Duration",
+    "time-span",
     r"^[0-9]+(ms|s|m|h|d)$",
     "A length of time, such as `500ms`, `30s`, `5m`, `2h`, `7d`."
 );
 text_value!(
     ByteSize,
-    "ByteSize",
+    "byte-size",
     r"^[0-9]+(B|KiB|MiB|GiB)$",
     "A number of bytes, such as `512B`, `64KiB`, `1MiB`."
 );
-text_value!(Rate, "Rate", r"^[1-9][0-9]*/(s|min|h)$", "A rate, such as `10/min`, `100/s`, `1000/h`.");
+text_value!(Rate, "rate", r"^[1-9][0-9]*/(s|min|h)$", "A rate, such as `10/min`, `100/s`, `1000/h`.");
 
 /// Where a secret comes from: `{ env: NAME }`, `{ file: path }`, or the text itself in development.
+///
+/// `writeOnly` in its schema keeps the value out of every message about it.
 #[derive(Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(untagged)]
+#[schemars(extend("writeOnly" = true))]
 pub enum SecretSource {
     /// An environment variable holds it.
     Env(EnvSecret),
@@ -196,7 +207,7 @@ pub enum SecretSource {
 }
 
 /// `{ env: NAME }`.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EnvSecret {
     /// Name of the environment variable.
@@ -204,11 +215,22 @@ pub struct EnvSecret {
 }
 
 /// `{ file: path }`.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FileSecret {
     /// Path of the file, relative to the working directory.
     pub file: PathBuf,
+}
+
+impl Serialize for SecretSource {
+    /// Writes where the secret comes from, never the secret.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Env(source) => source.serialize(serializer),
+            Self::File(source) => source.serialize(serializer),
+            Self::Inline(_) => serializer.serialize_str("[redacted]"),
+        }
+    }
 }
 
 impl fmt::Debug for SecretSource {
@@ -219,6 +241,25 @@ impl fmt::Debug for SecretSource {
             Self::Inline(_) => f.write_str("[redacted]"),
         }
     }
+}
+
+/// Reads a list of addresses and CIDR blocks; an address stands for itself alone.
+pub(super) fn networks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>, D::Error> {
+    let texts = Vec::<String>::deserialize(deserializer)?;
+    texts.iter().map(|text| network(text).map_err(D::Error::custom)).collect()
+}
+
+pub(super) fn networks_schema(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "array", "items": { "type": "string", "format": "ip-network" } })
+}
+
+pub(super) fn network(text: &str) -> Result<IpNet, InvalidValue> {
+    let address = || text.parse::<IpAddr>().map(IpNet::from);
+    text.parse::<IpNet>().or_else(|_| address()).map_err(|_| {
+        InvalidValue(format!(
+            "`{text}` is neither an address nor a CIDR block: write such as `10.0.0.1`, `10.0.0.0/8`, `fd00::/8`"
+        ))
+    })
 }
 
 fn number_with_unit(text: &str, units: &[(&str, u64)]) -> Option<u64> {

@@ -3,23 +3,26 @@
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::{ByteSize, Duration};
 
 /// `wechat`
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct WeChat {
     /// Base URLs of WeChat's API, tried in this order when one refuses the connection. `http://` is for the emulator on loopback only.
+    #[schemars(length(min = 1))]
     pub hosts: Vec<String>,
     /// Longest wait for a connection.
     pub connect_timeout: Duration,
     /// Longest wait for a whole answer, connecting included.
     pub timeout: Duration,
     /// Most retries when WeChat answers -1, "system busy". 0 to 2.
+    #[schemars(range(max = 2))]
     pub busy_retries: u8,
     /// Most exchanges under way at once; more are answered `wechat_busy`.
+    #[schemars(range(min = 1))]
     pub max_in_flight: usize,
     /// Largest answer read.
     pub max_reply: ByteSize,
@@ -45,10 +48,11 @@ impl Default for WeChat {
 }
 
 /// `wechat.breaker`
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Breaker {
     /// Calls in a row that must fail, per app, before the breaker opens.
+    #[schemars(range(min = 1))]
     pub failures: u32,
     /// How long it stays open before one call is let through to try.
     pub open_for: Duration,

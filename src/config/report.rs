@@ -1,0 +1,93 @@
+//! Findings with the place in the file that each is about, as an operator reads them.
+
+use std::fmt;
+
+use super::{Finding, Findings, Severity};
+
+/// Everything found in one configuration file, sorted by line when it is written out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    name: String,
+    entries: Vec<Entry>,
+}
+
+/// Where a value stands in the file; both count from 1, columns in characters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Position {
+    pub(super) line: usize,
+    pub(super) column: usize,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Entry {
+    at: Option<Position>,
+    finding: Finding,
+}
+
+impl Report {
+    /// An empty report about the file `name`.
+    pub(super) fn new(name: impl Into<String>) -> Self {
+        Self { name: name.into(), entries: Vec::new() }
+    }
+
+    /// Whether anything found stops the configuration from being used.
+    pub fn has_errors(&self) -> bool {
+        self.entries.iter().any(|entry| entry.finding.severity == Severity::Error)
+    }
+
+    /// Whether nothing was found, not even a warning.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// The findings in the order they were made.
+    pub fn findings(&self) -> impl Iterator<Item = &Finding> {
+        self.entries.iter().map(|entry| &entry.finding)
+    }
+
+    /// Adds an error; the caller may still put a hint to it.
+    pub(super) fn error(
+        &mut self,
+        at: Option<Position>,
+        path: impl Into<String>,
+        reason: impl Into<String>,
+    ) -> &mut Finding {
+        let finding =
+            Finding { severity: Severity::Error, path: path.into(), reason: reason.into(), hint: None };
+        self.entries.push(Entry { at, finding });
+        let last = self.entries.len() - 1;
+        #[expect(clippy::indexing_slicing, reason = "an element was pushed on the line above")]
+        &mut self.entries[last].finding
+    }
+
+    /// Takes in findings that know only their key path; the same finding is not said twice.
+    pub(super) fn extend(&mut self, findings: &Findings, locate: impl Fn(&str) -> Option<Position>) {
+        for finding in findings.iter() {
+            let entry = Entry { at: locate(&finding.path), finding: finding.clone() };
+            if !self.entries.contains(&entry) {
+                self.entries.push(entry);
+            }
+        }
+    }
+}
+
+impl fmt::Display for Report {
+    /// Writes one line for each finding: `FILE:LINE:COLUMN: error: KEY.PATH: reason; hint`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut entries: Vec<&Entry> = self.entries.iter().collect();
+        entries.sort_by_key(|entry| entry.at);
+        for (index, Entry { at, finding }) in entries.into_iter().enumerate() {
+            let newline = if index == 0 { "" } else { "\n" };
+            let severity = match finding.severity {
+                Severity::Error => "error",
+                Severity::Warning => "warning",
+            };
+            write!(f, "{newline}{}", self.name)?;
+            if let Some(Position { line, column }) = at {
+                write!(f, ":{line}:{column}")?;
+            }
+            write!(f, ": {severity}: {finding}")?;
+        }
+        Ok(())
+    }
+}

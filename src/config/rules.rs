@@ -1,0 +1,78 @@
+//! What must hold between the values of one section, before any module looks at them.
+//!
+//! A range of a single number stands in the schema; what one section says of another is left to the modules.
+
+use super::{AccessLog, AccessLogTarget, Config, Findings, Listener};
+
+/// Everything in `config` that contradicts itself.
+pub(super) fn check(config: &Config) -> Findings {
+    let mut findings = Findings::default();
+    listeners(&config.listeners, &mut findings);
+    access_log(&config.telemetry.access_log, &mut findings);
+    timeouts(config, &mut findings);
+    findings
+}
+
+fn listeners(listeners: &[Listener], findings: &mut Findings) {
+    for (index, listener) in listeners.iter().enumerate() {
+        if listener.h2c && listener.tls.is_some() {
+            findings
+                .error(
+                    format!("listeners[{index}].h2c"),
+                    "`h2c` is HTTP/2 without TLS, and this listener has `tls`",
+                )
+                .hint("remove `h2c`; `tls.http2` is on by default");
+        }
+        let earlier = listeners.iter().take(index).position(|other| other.address == listener.address);
+        if let Some(earlier) = earlier
+            && listener.address.port() != 0
+        {
+            findings
+                .error(
+                    format!("listeners[{index}].address"),
+                    format!("`{}` is bound by listeners[{earlier}] already", listener.address),
+                )
+                .hint("choose another port");
+        }
+    }
+}
+
+fn access_log(log: &AccessLog, findings: &mut Findings) {
+    match (log.target, &log.file) {
+        (AccessLogTarget::File, None) => {
+            findings
+                .error("telemetry.access_log.file", "`target` is `file`, but no file is named")
+                .hint("write `file: access.log`, or `target: stdout`");
+        }
+        (AccessLogTarget::Stdout | AccessLogTarget::Off, Some(file)) => {
+            findings
+                .warning("telemetry.access_log.file", format!("nothing is written to `{}`", file.display()))
+                .hint("write `target: file` to use it");
+        }
+        _ => {}
+    }
+}
+
+/// A timeout of nothing would end what it guards before it starts.
+fn timeouts(config: &Config, findings: &mut Findings) {
+    let (limits, wechat) = (&config.limits, &config.wechat);
+    let mut all = vec![
+        ("wechat.connect_timeout".to_owned(), wechat.connect_timeout),
+        ("wechat.timeout".to_owned(), wechat.timeout),
+        ("login.body_timeout".to_owned(), config.login.body_timeout),
+        ("limits.header_timeout".to_owned(), limits.header_timeout),
+        ("limits.read_timeout".to_owned(), limits.read_timeout),
+        ("limits.write_timeout".to_owned(), limits.write_timeout),
+    ];
+    for (name, upstream) in &config.upstreams {
+        all.push((format!("upstreams.{name}.connect_timeout"), upstream.connect_timeout));
+        all.push((format!("upstreams.{name}.read_timeout"), upstream.read_timeout));
+        all.push((format!("upstreams.{name}.write_timeout"), upstream.write_timeout));
+    }
+    for (index, route) in config.routes.iter().enumerate() {
+        all.extend(route.read_timeout.map(|timeout| (format!("routes[{index}].read_timeout"), timeout)));
+    }
+    for (path, _) in all.into_iter().filter(|(_, timeout)| timeout.is_zero()) {
+        findings.error(path, "a timeout of nothing lets nothing through").hint("write such as `30s`");
+    }
+}

@@ -1,0 +1,289 @@
+//! A YAML file as a tree in which every value knows where it stands.
+//!
+//! Decides what of YAML a configuration may use: one document of maps, lists and scalars, with anchors and
+//! aliases; no tags, no keys that are not text. What the values mean is left to the schema.
+
+use std::collections::HashMap;
+
+use serde_saphyr::granit_parser::{self, ErrorKind, Event, Parser, ScalarStyle, ScanError, Span, options};
+
+use super::report::Position;
+
+/// Deeper nesting than any section has; it bounds the recursion here and in everything that walks the tree.
+const MAX_DEPTH: usize = 32;
+
+/// Most values in one file, those an alias repeats included: an alias of aliases must not fill the memory.
+const MAX_NODES: usize = 50_000;
+
+/// A value and where it stands.
+#[derive(Clone, Debug)]
+pub(super) struct Node {
+    pub(super) at: Position,
+    pub(super) value: Value,
+}
+
+/// What a value is.
+#[derive(Clone, Debug)]
+pub(super) enum Value {
+    Scalar(Scalar),
+    List(Vec<Node>),
+    Map(Vec<Entry>),
+}
+
+/// A key of a map with its value; a key written twice is here twice.
+#[derive(Clone, Debug)]
+pub(super) struct Entry {
+    pub(super) key: String,
+    pub(super) at: Position,
+    pub(super) node: Node,
+}
+
+/// A value that is neither map nor list.
+#[derive(Clone, Debug)]
+pub(super) struct Scalar {
+    pub(super) text: String,
+    /// Written without quotes, so that it may be a number, a boolean or nothing.
+    pub(super) is_plain: bool,
+}
+
+/// What a scalar is by the core schema of YAML 1.2, narrowed: numbers in plain decimal, `true` and `false` alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Null,
+    Boolean,
+    Integer(i128),
+    /// Any other number: with a fraction, an exponent, a base, or out of range.
+    Number,
+    Text,
+}
+
+impl Scalar {
+    pub(super) fn kind(&self) -> Kind {
+        match self.text.as_str() {
+            _ if !self.is_plain => Kind::Text,
+            "" | "~" | "null" | "Null" | "NULL" => Kind::Null,
+            "true" | "false" => Kind::Boolean,
+            text => text
+                .parse()
+                .ok()
+                .filter(|n: &i128| n.to_string() == text)
+                .map_or_else(|| if is_number(text) { Kind::Number } else { Kind::Text }, Kind::Integer),
+        }
+    }
+}
+
+fn is_number(text: &str) -> bool {
+    let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
+    let based = |prefix, radix| {
+        unsigned
+            .strip_prefix(prefix)
+            .is_some_and(|digits: &str| !digits.is_empty() && digits.chars().all(|c| c.is_digit(radix)))
+    };
+    let is_decimal =
+        unsigned.starts_with(|c: char| c.is_ascii_digit() || c == '.') && unsigned.parse::<f64>().is_ok();
+    is_decimal
+        || based("0x", 16)
+        || based("0o", 8)
+        || matches!(unsigned, ".inf" | ".Inf" | ".INF" | ".nan" | ".NaN" | ".NAN")
+}
+
+/// Why a file is no tree; the first problem only, for what follows cannot be trusted.
+#[derive(Debug)]
+pub(super) struct SyntaxError {
+    pub(super) at: Position,
+    pub(super) reason: String,
+    pub(super) hint: Option<&'static str>,
+}
+
+/// Parses the one document of `text`; `None` when nothing is written in it.
+pub(super) fn parse(text: &str) -> Result<Option<Node>, SyntaxError> {
+    let options = options! {
+        emit_comments: false,
+        flow_nesting_limit: MAX_DEPTH,
+        block_nesting_limit: MAX_DEPTH,
+    };
+    let parser = Parser::new_from_str_with_options(text, options);
+    Builder { events: parser, anchors: HashMap::new(), nodes: 0 }.document()
+}
+
+struct Builder<'t> {
+    events: Parser<'t, granit_parser::StrInput<'t>>,
+    anchors: HashMap<usize, Node>,
+    nodes: usize,
+}
+
+impl<'t> Builder<'t> {
+    fn document(mut self) -> Result<Option<Node>, SyntaxError> {
+        let mut root = None;
+        while let Some((event, span)) = self.next()? {
+            match event {
+                Event::StreamStart | Event::StreamEnd | Event::DocumentEnd => {}
+                Event::DocumentStart(..) if root.is_some() => {
+                    return Err(refuse(
+                        span,
+                        "a second document starts here",
+                        "keep one, without a `---` line inside",
+                    ));
+                }
+                Event::DocumentStart(..) => {}
+                event => root = Some(self.node(event, span)?),
+            }
+        }
+        Ok(root.filter(
+            |node: &Node| !matches!(&node.value, Value::Scalar(scalar) if scalar.kind() == Kind::Null),
+        ))
+    }
+
+    fn node(&mut self, event: Event<'t>, span: Span) -> Result<Node, SyntaxError> {
+        self.count(1, span)?;
+        if event.tag().is_some() {
+            return Err(refuse(
+                span,
+                "`!` starts a YAML tag, and tags are not used here",
+                "put text that starts with `!` in quotes",
+            ));
+        }
+        let at = position(span);
+        let (anchor, value) = match event {
+            Event::Alias(id) => return self.alias(id, span),
+            Event::Scalar(text, style, anchor, _) => {
+                let is_plain = style == ScalarStyle::Plain;
+                (anchor, Value::Scalar(Scalar { text: text.into_owned(), is_plain }))
+            }
+            Event::SequenceStart(_, anchor, _) => (anchor, Value::List(self.items()?)),
+            Event::MappingStart(_, anchor, _) => (anchor, Value::Map(self.entries()?)),
+            _ => return Err(refuse(span, "not valid YAML", "check the lines above")),
+        };
+        let node = Node { at, value };
+        if anchor != 0 {
+            self.anchors.insert(anchor, node.clone());
+        }
+        Ok(node)
+    }
+
+    fn items(&mut self) -> Result<Vec<Node>, SyntaxError> {
+        let mut items = Vec::new();
+        while let Some((event, span)) = self.next()? {
+            if matches!(event, Event::SequenceEnd) {
+                break;
+            }
+            items.push(self.node(event, span)?);
+        }
+        Ok(items)
+    }
+
+    fn entries(&mut self) -> Result<Vec<Entry>, SyntaxError> {
+        let mut entries = Vec::new();
+        while let Some((event, span)) = self.next()? {
+            if matches!(event, Event::MappingEnd) {
+                break;
+            }
+            let Value::Scalar(key) = self.node(event, span)?.value else {
+                return Err(refuse(
+                    span,
+                    "a map or list stands where a key belongs",
+                    "a template that was not filled in?",
+                ));
+            };
+            let Some((event, value_span)) = self.next()? else { break };
+            let node = self.node(event, value_span)?;
+            entries.push(Entry { key: key.text, at: position(span), node });
+        }
+        Ok(entries)
+    }
+
+    /// Repeats an anchored value. What is inside keeps its own place: that is where it is mended.
+    fn alias(&mut self, id: usize, span: Span) -> Result<Node, SyntaxError> {
+        let Some(anchored) = self.anchors.get(&id) else {
+            return Err(refuse(span, "this alias stands inside the value it repeats", "write the value out"));
+        };
+        let node = Node { at: position(span), value: anchored.value.clone() };
+        self.count(size(&node), span)?;
+        Ok(node)
+    }
+
+    fn count(&mut self, nodes: usize, span: Span) -> Result<(), SyntaxError> {
+        self.nodes += nodes;
+        if self.nodes > MAX_NODES {
+            return Err(refuse(span, format!("more than {MAX_NODES} values"), "a configuration is smaller"));
+        }
+        Ok(())
+    }
+
+    fn next(&mut self) -> Result<Option<(Event<'t>, Span)>, SyntaxError> {
+        self.events.next().transpose().map_err(|error| explain(&error))
+    }
+}
+
+fn size(node: &Node) -> usize {
+    match &node.value {
+        Value::Scalar(_) => 1,
+        Value::List(items) => 1 + items.iter().map(size).sum::<usize>(),
+        Value::Map(entries) => 1 + entries.iter().map(|entry| 1 + size(&entry.node)).sum::<usize>(),
+    }
+}
+
+fn position(span: Span) -> Position {
+    Position { line: span.start.line(), column: span.start.col() + 1 }
+}
+
+fn refuse(span: Span, reason: impl Into<String>, hint: &'static str) -> SyntaxError {
+    SyntaxError { at: position(span), reason: reason.into(), hint: Some(hint) }
+}
+
+/// Says a parser's complaint in the words of somebody who edits the file. Repeats no text of it: it may be a secret.
+fn explain(error: &ScanError) -> SyntaxError {
+    let (reason, hint) = match error.kind() {
+        ErrorKind::TabNotAllowed
+        | ErrorKind::TabInBlockIndentation
+        | ErrorKind::TabInIndentation
+        | ErrorKind::TabAtBlockScalarStart => ("a tab in the indentation", "indent with spaces"),
+        ErrorKind::MappingValueNotAllowed
+        | ErrorKind::InvalidColonPlacement
+        | ErrorKind::MappingKeyNotAllowed => (
+            "no key can stand here",
+            "check the indentation, the space after each `:` and open brackets above, and put text with `: ` in quotes",
+        ),
+        ErrorKind::ExpectedBlockMappingKey | ErrorKind::SimpleKeyExpected | ErrorKind::InvalidIndentation => {
+            ("a key is expected here", "indent it like its neighbours, and write a space after its `:`")
+        }
+        ErrorKind::ExpectedBlockSequenceEntry => {
+            ("a list item is expected here", "start it with `- `, indented like its neighbours")
+        }
+        ErrorKind::UnclosedFlowCollection { .. }
+        | ErrorKind::ExpectedFlowMappingSeparator
+        | ErrorKind::ExpectedFlowSequenceSeparator
+        | ErrorKind::UnexpectedEofFlowMapping
+        | ErrorKind::UnexpectedEofFlowSequence => {
+            ("a `,` or a closing bracket is missing", "look for the bracket that was opened above")
+        }
+        ErrorKind::UnclosedQuotedScalar
+        | ErrorKind::InvalidQuotedScalarIndent
+        | ErrorKind::DocumentIndicatorInQuotedScalar => {
+            ("a quote is not closed", "look for the quote that was opened above")
+        }
+        ErrorKind::InvalidTrailingSingleQuotedScalar | ErrorKind::InvalidTrailingDoubleQuotedScalar => (
+            "text after the closing quote",
+            "write a quote inside single quotes twice (`''`), or use the other kind of quote",
+        ),
+        ErrorKind::UnknownQuotedScalarEscape => {
+            ("`\\` starts an escape in double quotes", "use single quotes, or write `\\\\`")
+        }
+        ErrorKind::UnknownAnchor | ErrorKind::MissingAnchorOrAliasName => (
+            "`*` and `&` start YAML aliases and anchors, and this one names none",
+            "put text that starts with `*` or `&` in quotes",
+        ),
+        ErrorKind::UnexpectedCharacter { .. } => {
+            ("a value cannot start with this character", "put the value in quotes")
+        }
+        ErrorKind::RecursionLimitExceeded => ("nested too deeply", "a configuration is flatter"),
+        kind => {
+            return SyntaxError { at: mark(error), reason: format!("not valid YAML: {kind}"), hint: None };
+        }
+    };
+    SyntaxError { at: mark(error), reason: reason.to_owned(), hint: Some(hint) }
+}
+
+fn mark(error: &ScanError) -> Position {
+    Position { line: error.marker().line(), column: error.marker().col() + 1 }
+}
