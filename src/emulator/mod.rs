@@ -1,1 +1,250 @@
 //! WeChat, for the demo and for tests: never on by itself.
+//!
+//! It speaks WeChat's wire as the gateway meets it: the order of errors, the odd content types, codes that work
+//! once for five minutes, and on demand everything that goes wrong in life. What stands in for the phone
+//! (`wx.login` and the like) and for the test's hand is reached in process, or over HTTP below `/__emu/`.
+//! `docs/emulator.md` is its manual. It knows nothing of the gateway, and the gateway nothing of it.
+
+mod access_token;
+mod answer;
+mod call;
+mod code;
+mod config;
+mod control;
+mod endpoint;
+mod errcode;
+mod exchange;
+mod fault;
+mod identifier;
+mod quota;
+mod request;
+mod server;
+mod session_key;
+mod state;
+#[cfg(test)]
+mod tests;
+mod transfer;
+mod user_data;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use crate::clock::{Clock, Timestamp};
+use crate::entropy::{Entropy, NoEntropy};
+
+pub use call::{Call, Ending, fingerprint};
+pub use config::{App, Config, Quotas, Rotate, SessionKeys, User};
+pub use fault::{Effect, Errcode, Fault};
+pub use server::Running;
+pub use user_data::SealedUserData;
+
+use code::{Code, Kind};
+use state::State;
+
+/// An emulated WeChat. It may listen on several addresses at once, as WeChat does.
+#[derive(Debug)]
+pub struct Emulator {
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+    advanced_millis: AtomicU64,
+    max_connections: usize,
+    state: Mutex<State>,
+}
+
+/// How a code comes into the world.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CodeState {
+    /// Good for five minutes.
+    #[default]
+    Fresh,
+    /// Exchanged just now: answers 40163.
+    Used,
+    /// Issued five minutes ago: answers 40029.
+    Expired,
+}
+
+/// An order to the emulator that it cannot carry out.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ControlError {
+    /// The appid is not configured.
+    #[error("appid `{appid}` is not configured; known: {known}")]
+    UnknownApp {
+        /// The appid that was named.
+        appid: String,
+        /// The configured ones.
+        known: String,
+    },
+    /// The wxid is empty.
+    #[error("`wxid` is empty: name a person, such as `alice`")]
+    EmptyWxid,
+    /// The person never logged in to the app, or the key has died.
+    #[error("`{0}` has no session key there: call wx.login first")]
+    NoSessionKey(String),
+    /// There was no randomness.
+    #[error(transparent)]
+    NoEntropy(#[from] NoEntropy),
+}
+
+impl Emulator {
+    /// Builds an emulator that has seen nobody yet.
+    pub fn new(config: Config, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> Arc<Self> {
+        Arc::new(Self {
+            clock,
+            entropy,
+            advanced_millis: AtomicU64::new(0),
+            max_connections: config.max_connections,
+            state: Mutex::new(State::new(config)),
+        })
+    }
+
+    /// Serves HTTP on an address, on the current tokio runtime, until the returned handle is dropped.
+    ///
+    /// # Errors
+    /// When the address cannot be bound.
+    pub fn listen(self: &Arc<Self>, address: SocketAddr) -> io::Result<Running> {
+        server::listen(Arc::clone(self), address)
+    }
+
+    /// `wx.login` on a person's phone: a code that is good once, for five minutes.
+    ///
+    /// # Errors
+    /// [`ControlError`], for an app that is not configured or an empty wxid.
+    pub fn wx_login(&self, appid: &str, wxid: &str) -> Result<String, ControlError> {
+        self.wx_login_as(appid, wxid, CodeState::Fresh)
+    }
+
+    /// `wx.login`, with a code that is already used or expired if so wished.
+    ///
+    /// # Errors
+    /// As [`Self::wx_login`].
+    pub fn wx_login_as(&self, appid: &str, wxid: &str, code: CodeState) -> Result<String, ControlError> {
+        let text = identifier::login_code(&*self.entropy)?;
+        let now = self.now();
+        let mut state = self.state.lock();
+        state.check_person(appid, wxid)?;
+        let openid = state.identifiers.openid(wxid, appid);
+        state.session_keys.log_in(&openid, now, &*self.entropy)?;
+        state.codes.insert(text.clone(), issued(appid, wxid, Kind::Login, code, now), now);
+        Ok(text)
+    }
+
+    /// The `getPhoneNumber` event on a person's phone: a code for the person's number.
+    ///
+    /// # Errors
+    /// As [`Self::wx_login`].
+    pub fn phone_code(&self, appid: &str, wxid: &str) -> Result<String, ControlError> {
+        let text = identifier::phone_code(&*self.entropy)?;
+        let now = self.now();
+        let mut state = self.state.lock();
+        state.check_person(appid, wxid)?;
+        state.codes.insert(text.clone(), issued(appid, wxid, Kind::Phone, CodeState::Fresh, now), now);
+        Ok(text)
+    }
+
+    /// Who the person is in one app.
+    pub fn openid(&self, appid: &str, wxid: &str) -> String {
+        self.state.lock().identifiers.openid(wxid, appid)
+    }
+
+    /// Who the person is in every app of the same Open Platform account; nobody where the app is not bound.
+    pub fn unionid(&self, appid: &str, wxid: &str) -> Option<String> {
+        self.state.lock().unionid(appid, wxid)
+    }
+
+    /// The session key that is good now, of a person who logged in.
+    pub fn session_key(&self, appid: &str, wxid: &str) -> Option<String> {
+        let now = self.now();
+        let state = self.state.lock();
+        let openid = state.identifiers.openid(wxid, appid);
+        state.session_keys.current(&openid, now).map(str::to_owned)
+    }
+
+    /// Resets an app's secret, as in WeChat's console: the old one is dead at once.
+    ///
+    /// # Errors
+    /// [`ControlError::UnknownApp`].
+    pub fn reset_secret(&self, appid: &str, secret: &str) -> Result<(), ControlError> {
+        self.state.lock().app_mut(appid)?.secret = secret.to_owned();
+        Ok(())
+    }
+
+    /// Freezes an app's secret, as in WeChat's console, or thaws it.
+    ///
+    /// # Errors
+    /// [`ControlError::UnknownApp`].
+    pub fn freeze_secret(&self, appid: &str, frozen: bool) -> Result<(), ControlError> {
+        self.state.lock().app_mut(appid)?.frozen = frozen;
+        Ok(())
+    }
+
+    /// Makes something go wrong. Faults add up; of two that contradict each other the first wins.
+    pub fn inject(&self, fault: Fault) {
+        self.state.lock().faults.inject(fault);
+    }
+
+    /// Lets nothing go wrong any more, and says how many faults were left.
+    pub fn clear_faults(&self) -> usize {
+        self.state.lock().faults.clear()
+    }
+
+    /// The faults in force, with what is left of them.
+    pub fn faults(&self) -> Vec<Fault> {
+        self.state.lock().faults.to_vec()
+    }
+
+    /// The newest calls, oldest first.
+    pub fn calls(&self) -> Vec<Call> {
+        self.state.lock().calls.to_vec()
+    }
+
+    /// Forgets the calls so far, and says how many.
+    pub fn clear_calls(&self) -> usize {
+        self.state.lock().calls.clear()
+    }
+
+    /// Moves the virtual clock forward; it otherwise runs as the clock it was given.
+    pub fn advance(&self, by: Duration) {
+        let millis = u64::try_from(by.as_millis()).unwrap_or(u64::MAX);
+        self.advanced_millis.fetch_add(millis, Ordering::SeqCst);
+    }
+
+    /// The time on the virtual clock.
+    pub fn now(&self) -> Timestamp {
+        self.clock.now().plus(Duration::from_millis(self.advanced_millis.load(Ordering::SeqCst)))
+    }
+}
+
+impl State {
+    fn check_person(&self, appid: &str, wxid: &str) -> Result<(), ControlError> {
+        if wxid.is_empty() {
+            return Err(ControlError::EmptyWxid);
+        }
+        if self.apps.contains_key(appid) { Ok(()) } else { Err(self.unknown_app(appid)) }
+    }
+
+    fn app_mut(&mut self, appid: &str) -> Result<&mut App, ControlError> {
+        let unknown = self.unknown_app(appid);
+        self.apps.get_mut(appid).ok_or(unknown)
+    }
+
+    fn unknown_app(&self, appid: &str) -> ControlError {
+        let known = self.apps.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+        ControlError::UnknownApp { appid: appid.into(), known }
+    }
+}
+
+fn issued(appid: &str, wxid: &str, kind: Kind, code: CodeState, now: Timestamp) -> Code {
+    let life = u64::try_from(code::LIFE.as_millis()).unwrap_or(u64::MAX);
+    let issued = match code {
+        CodeState::Expired => Timestamp::from_millis(now.millis().saturating_sub(life)),
+        CodeState::Fresh | CodeState::Used => now,
+    };
+    let used = (code == CodeState::Used).then_some(now);
+    Code { appid: appid.into(), wxid: wxid.into(), kind, issued, used }
+}

@@ -1,0 +1,90 @@
+//! Codes: what a phone hands to a server, once. Whether one is good is decided here, in one step.
+
+use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
+
+use crate::clock::Timestamp;
+
+use super::errcode::{self, Refusal};
+
+/// How long a code may be exchanged, and how long WeChat remembers that it was. Five minutes, per its login guide.
+pub(super) const LIFE: Duration = Duration::from_secs(300);
+
+/// What a code was issued for; it is good for nothing else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// `wx.login`, exchanged for an openid.
+    Login,
+    /// The `getPhoneNumber` event, exchanged for a phone number.
+    Phone,
+}
+
+/// What is known of a code.
+#[derive(Clone, Debug)]
+pub(super) struct Code {
+    pub(super) appid: String,
+    pub(super) wxid: String,
+    pub(super) kind: Kind,
+    pub(super) issued: Timestamp,
+    pub(super) used: Option<Timestamp>,
+}
+
+/// Every code that still matters.
+#[derive(Debug, Default)]
+pub(super) struct Codes {
+    by_text: HashMap<String, Code>,
+    in_order: VecDeque<String>,
+}
+
+impl Codes {
+    /// Adds a code, and forgets those that answer like an unknown one by now.
+    pub(super) fn insert(&mut self, text: String, code: Code, now: Timestamp) {
+        self.forget(now);
+        self.in_order.push_back(text.clone());
+        self.by_text.insert(text, code);
+    }
+
+    /// Whose code this is, without using it; the quota of a user is counted by it.
+    pub(super) fn owner(&self, text: &str, appid: &str, kind: Kind) -> Option<&str> {
+        self.by_text.get(text).filter(|code| code.belongs_to(appid, kind)).map(|code| code.wxid.as_str())
+    }
+
+    /// Uses a code up and says whose it was.
+    ///
+    /// Another app's attempt leaves the code as it is. A used code is told from an unknown one for five minutes.
+    pub(super) fn redeem(
+        &mut self,
+        text: &str,
+        appid: &str,
+        kind: Kind,
+        now: Timestamp,
+    ) -> Result<String, Refusal> {
+        let code = self.by_text.get_mut(text).filter(|code| code.belongs_to(appid, kind));
+        let code = code.ok_or(errcode::INVALID_CODE)?;
+        match code.used {
+            Some(used) if now.since(used) <= LIFE => Err(errcode::CODE_BEEN_USED),
+            Some(_) => Err(errcode::INVALID_CODE),
+            None if now.since(code.issued) >= LIFE => Err(errcode::INVALID_CODE),
+            None => {
+                code.used = Some(now);
+                Ok(code.wxid.clone())
+            }
+        }
+    }
+
+    fn forget(&mut self, now: Timestamp) {
+        while let Some(text) = self.in_order.front() {
+            if self.by_text.get(text).is_some_and(|code| now.since(code.issued) <= 2 * LIFE) {
+                return;
+            }
+            self.by_text.remove(text);
+            self.in_order.pop_front();
+        }
+    }
+}
+
+impl Code {
+    fn belongs_to(&self, appid: &str, kind: Kind) -> bool {
+        self.appid == appid && self.kind == kind
+    }
+}

@@ -1,0 +1,203 @@
+//! One call from arrival to outcome: the faults that strike it, and WeChat's decision in between.
+
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use http::StatusCode;
+use serde_json::{Value, json};
+
+use super::Emulator;
+use super::answer::{Answer, Reply, Surface};
+use super::errcode::Refusal;
+use super::fault::{Effect, Errcode};
+use super::request::Request;
+use super::transfer;
+
+/// What becomes of a call.
+#[derive(Debug)]
+pub(super) enum Outcome {
+    /// An HTTP reply.
+    Reply(Reply),
+    /// The connection is closed without one.
+    Closed,
+    /// The connection is reset.
+    Reset,
+}
+
+impl Emulator {
+    /// Carries a call through, and logs it.
+    pub(super) async fn exchange(&self, request: &Request) -> Outcome {
+        let (call, effects) = self.arrive(request);
+        let outcome = self.play(request, call, &effects).await;
+        self.state.lock().calls.depart(call, &outcome);
+        outcome
+    }
+
+    fn arrive(&self, request: &Request) -> (u64, Vec<Effect>) {
+        let now = self.now();
+        let mut state = self.state.lock();
+        let appid = self.app_of(&state, request);
+        let effects = state.faults.strike(appid.as_deref(), &request.path, &*self.entropy);
+        if let Some(appid) = appid.filter(|_| effects.contains(&Effect::RevokeToken)) {
+            state.tokens.revoke(&appid, now);
+        }
+        (state.calls.arrive(request, effects.clone(), now), effects)
+    }
+
+    /// Which app calls, by its name in the query or the body, or by its token.
+    fn app_of(&self, state: &super::State, request: &Request) -> Option<String> {
+        let named = request.parameter("appid").map(str::to_owned);
+        let posted = || Some(request.json()?.get("appid")?.as_str()?.to_owned());
+        let by_token = || state.tokens.app_of(request.parameter("access_token")?, self.now()).ok();
+        named.or_else(posted).or_else(by_token)
+    }
+
+    async fn play(&self, request: &Request, call: u64, effects: &[Effect]) -> Outcome {
+        pause(effects.iter().filter_map(Effect::wait_before)).await;
+        if let Some(outcome) = effects.iter().find_map(Effect::loss_before) {
+            return outcome;
+        }
+        let reply = match effects.iter().find_map(Effect::page) {
+            Some(page) => page,
+            None => self.answer(request, call, effects),
+        };
+        pause(effects.iter().filter_map(Effect::wait_after)).await;
+        if let Some(outcome) = effects.iter().find_map(Effect::loss_after) {
+            return outcome;
+        }
+        Outcome::Reply(transport(reply, effects))
+    }
+
+    fn answer(&self, request: &Request, call: u64, effects: &[Effect]) -> Reply {
+        let instead = effects.iter().find_map(Effect::instead);
+        let mut answer = match instead {
+            Some(Errcode { errcode, consume }) => {
+                if consume {
+                    self.decide(request, call);
+                }
+                let rid = self.state.lock().identifiers.rid(self.now(), call);
+                Answer::new(Surface::of(&request.path), Err(Refusal::of(errcode)), &rid)
+            }
+            None => match self.decide(request, call) {
+                Some(answer) => answer,
+                None => return Reply::page(StatusCode::NOT_FOUND, "404 Not Found"),
+            },
+        };
+        let succeeded = answer.errcode() == 0;
+        for effect in effects {
+            effect.edit(&mut answer, succeeded);
+        }
+        answer.into_reply()
+    }
+
+    /// WeChat's own decision, which uses codes up; a path it does not have is `None`.
+    fn decide(&self, request: &Request, call: u64) -> Option<Answer> {
+        let now = self.now();
+        let mut state = self.state.lock();
+        let decision = state.decide(request, now, &*self.entropy)?;
+        let rid = state.identifiers.rid(now, call);
+        let answer = Answer::new(Surface::of(&request.path), decision, &rid);
+        state.calls.decide(call, answer.errcode());
+        Some(answer)
+    }
+}
+
+async fn pause(waits: impl Iterator<Item = Duration>) {
+    let total: Duration = waits.sum();
+    if !total.is_zero() {
+        tokio::time::sleep(total).await;
+    }
+}
+
+/// What the effects do to the bytes of a reply and to how they travel.
+fn transport(mut reply: Reply, effects: &[Effect]) -> Reply {
+    let has = |effect: &Effect| effects.contains(effect);
+    let mut body = reply.body.to_vec();
+    if has(&Effect::TruncatedJson) {
+        body.truncate(body.len() / 2);
+    }
+    if has(&Effect::Bom) {
+        body.splice(..0, *b"\xEF\xBB\xBF");
+    }
+    if has(&Effect::Newline) {
+        body.push(b'\n');
+    }
+    reply.body = Bytes::from(body);
+    reply.gzip = has(&Effect::Gzip);
+    reply.transfer = transfer::Transfer {
+        chunked: has(&Effect::Chunked),
+        cut: has(&Effect::TruncatedBody),
+        pace: effects.iter().find_map(|effect| match effect {
+            Effect::SlowBody(pace) => Some(**pace),
+            _ => None,
+        }),
+    };
+    reply
+}
+
+impl Effect {
+    fn wait_before(&self) -> Option<Duration> {
+        if let Self::DelayBefore(wait) = self { Some(**wait) } else { None }
+    }
+
+    fn wait_after(&self) -> Option<Duration> {
+        if let Self::DelayAfter(wait) = self { Some(**wait) } else { None }
+    }
+
+    const fn loss_before(&self) -> Option<Outcome> {
+        match self {
+            Self::DropBefore => Some(Outcome::Closed),
+            Self::ResetBefore => Some(Outcome::Reset),
+            _ => None,
+        }
+    }
+
+    const fn loss_after(&self) -> Option<Outcome> {
+        match self {
+            Self::DropAfter => Some(Outcome::Closed),
+            Self::ResetAfter => Some(Outcome::Reset),
+            _ => None,
+        }
+    }
+
+    fn page(&self) -> Option<Reply> {
+        match self {
+            Self::BadGateway => Some(Reply::page(StatusCode::BAD_GATEWAY, "502 Bad Gateway")),
+            Self::HtmlPage => Some(Reply::page(StatusCode::OK, "Please sign in to this network")),
+            _ => None,
+        }
+    }
+
+    const fn instead(&self) -> Option<Errcode> {
+        if let Self::Errcode(errcode) = self { Some(*errcode) } else { None }
+    }
+
+    /// Changes the members of an answer; most effects change a successful one only.
+    fn edit(&self, answer: &mut Answer, succeeded: bool) {
+        match self {
+            Self::Set(members) if succeeded => {
+                members.iter().for_each(|(name, value)| answer.set(name, value.clone()));
+            }
+            Self::Omit(names) if succeeded => answer.members.retain(|(name, _)| !names.contains(name)),
+            Self::ExtraFields if succeeded => {
+                answer.set("expires_in", 7200.into());
+                answer.set("reserved", json!({ "文": [null, true, 1.5, { "openid": "not this one" }] }));
+            }
+            Self::ErrcodeZero if succeeded => {
+                answer.set("errcode", 0.into());
+                answer.set("errmsg", "ok".into());
+            }
+            Self::ShortSessionKey if succeeded => {
+                answer.set("session_key", STANDARD.encode(b"8 bytes!").into());
+            }
+            Self::ErrcodeAsText => {
+                let errcode = answer.members.iter_mut().filter(|(name, _)| name == "errcode");
+                errcode.for_each(|(_, value)| *value = Value::String(value.to_string()));
+            }
+            Self::HugeBody(size) => answer.set("padding", "x".repeat(size.as_usize()).into()),
+            _ => {}
+        }
+    }
+}

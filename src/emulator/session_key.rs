@@ -1,0 +1,77 @@
+//! Session keys: at any time one for each person in each app.
+
+use std::collections::HashMap;
+
+use crate::clock::Timestamp;
+use crate::entropy::{Entropy, NoEntropy};
+
+use super::config::{self, Rotate};
+use super::identifier;
+
+/// The current key of everyone who ever logged in, by openid.
+#[derive(Debug)]
+pub(super) struct SessionKeys {
+    settings: config::SessionKeys,
+    by_openid: HashMap<String, SessionKey>,
+}
+
+#[derive(Debug)]
+struct SessionKey {
+    text: String,
+    issued: Timestamp,
+}
+
+impl SessionKeys {
+    pub(super) fn new(settings: config::SessionKeys) -> Self {
+        Self { settings, by_openid: HashMap::new() }
+    }
+
+    /// A person logs in: their key is made, kept, or replaced as the rotation says.
+    pub(super) fn log_in(
+        &mut self,
+        openid: &str,
+        now: Timestamp,
+        entropy: &dyn Entropy,
+    ) -> Result<(), NoEntropy> {
+        let replaced = match self.live(openid, now) {
+            None => true,
+            Some(key) => match self.settings.rotate {
+                Rotate::Always => true,
+                Rotate::Never => false,
+                Rotate::MinInterval(interval) => now.since(key.issued) >= *interval,
+            },
+        };
+        if replaced {
+            let key = SessionKey { text: identifier::session_key(entropy)?, issued: now };
+            self.by_openid.insert(openid.into(), key);
+        }
+        Ok(())
+    }
+
+    /// The key that is good now.
+    pub(super) fn current(&self, openid: &str, now: Timestamp) -> Option<&str> {
+        self.live(openid, now).map(|key| key.text.as_str())
+    }
+
+    /// The key that is good now, or a new one where the last one died between the login and the exchange.
+    pub(super) fn current_or_new(
+        &mut self,
+        openid: &str,
+        now: Timestamp,
+        entropy: &dyn Entropy,
+    ) -> Result<String, NoEntropy> {
+        if self.current(openid, now).is_none() {
+            self.log_in(openid, now, entropy)?;
+        }
+        self.current(openid, now).map(str::to_owned).ok_or(NoEntropy)
+    }
+
+    /// Whether the person ever logged in.
+    pub(super) fn has_seen(&self, openid: &str) -> bool {
+        self.by_openid.contains_key(openid)
+    }
+
+    fn live(&self, openid: &str, now: Timestamp) -> Option<&SessionKey> {
+        self.by_openid.get(openid).filter(|key| now.since(key.issued) < *self.settings.lifetime)
+    }
+}
