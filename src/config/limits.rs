@@ -54,7 +54,7 @@ impl Default for Limits {
 /// What becomes of header names with characters other than letters, digits and `-`.
 ///
 /// Whatever is chosen, a name that a backend could confuse with one the gateway manages never passes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum HeaderNames {
     /// The request is answered 400.
