@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::{ByteSize, Duration};
 
 /// `limits`
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
     /// Largest header block; more is answered 431.
@@ -66,7 +66,7 @@ pub enum HeaderNames {
 }
 
 /// `limits.h2`
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct H2Limits {
     /// Most requests at once on one connection.
