@@ -12,11 +12,11 @@ pub mod reload;
 pub mod server;
 
 pub mod admin;
-//pub mod proxy;
+pub mod proxy;
 
-//pub mod runtime;
+pub mod runtime;
 
-//pub mod identity_headers;
+pub mod identity_headers;
 pub mod login;
 
 pub mod authn;

@@ -10,13 +10,14 @@ mod listen;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use pingora::proxy::http_proxy;
 use pingora::server::configuration::ServerConf;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -79,6 +80,20 @@ pub enum StartError {
     /// There is no randomness.
     #[error(transparent)]
     Entropy(#[from] NoEntropy),
+}
+
+/// Why a gateway that was running ended.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// It did not start.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// A listener or the admin listener ended by itself.
+    #[error("a listener failed; see the log for why")]
+    ServiceEnded,
+    /// Signals cannot be waited for.
+    #[error("cannot wait for signals: {0}")]
+    Signals(io::Error),
 }
 
 /// A gateway that serves; dropping it without [`Running::stop`] ends it at once.
@@ -264,6 +279,76 @@ impl Running {
 impl fmt::Debug for Running {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Running").field("addresses", &self.addresses).finish_non_exhaustive()
+    }
+}
+
+/// Runs a gateway until a signal ends it: SIGTERM drains, SIGINT does not wait, SIGHUP loads the configuration again.
+///
+/// # Errors
+/// [`RunError`]; the process must end with a failure, since it serves nobody.
+pub fn run(document: &Document, path: &Path) -> Result<(), RunError> {
+    let running = start(document, path.to_owned(), Sources::default())?;
+    log_start(&running);
+    let ending = running.block_on(wait_for_end(&running));
+    match ending {
+        Ok(Ending::Drain) => {
+            tracing::info!("draining, at most {:?}", running.drain_timeout);
+            let cut = running.stop();
+            tracing::info!(connections.cut = cut, "stopped, {cut} connections cut");
+            Ok(())
+        }
+        Ok(Ending::AtOnce) => {
+            running.stop_within(Duration::ZERO);
+            Ok(())
+        }
+        Err(error) => {
+            running.stop_within(Duration::ZERO);
+            Err(error)
+        }
+    }
+}
+
+/// What a signal asks for.
+enum Ending {
+    Drain,
+    AtOnce,
+}
+
+async fn wait_for_end(running: &Running) -> Result<Ending, RunError> {
+    let on = |kind| signal(kind).map_err(RunError::Signals);
+    let (mut terminate, mut interrupt, mut hangup) =
+        (on(SignalKind::terminate())?, on(SignalKind::interrupt())?, on(SignalKind::hangup())?);
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => return Ok(Ending::Drain),
+            _ = interrupt.recv() => return Ok(Ending::AtOnce),
+            () = running.failed() => return Err(RunError::ServiceEnded),
+            // Reading files and resolving names may block; nothing else runs on this thread.
+            _ = hangup.recv() => log_reload(running.reload()),
+        }
+    }
+}
+
+fn log_start(running: &Running) {
+    tracing::info!("menshen {} started", env!("CARGO_PKG_VERSION"));
+    for address in &running.addresses {
+        tracing::info!(server.address = %address, "listening on {address}");
+    }
+    tracing::info!(server.address = %running.admin_address, "admin listening on {}", running.admin_address);
+    for finding in running.warnings.findings() {
+        tracing::warn!("{finding}");
+    }
+}
+
+fn log_reload(reloaded: Result<Report, Report>) {
+    match reloaded {
+        Ok(warnings) => {
+            tracing::info!("loaded the configuration again");
+            for finding in warnings.findings() {
+                tracing::warn!("{finding}");
+            }
+        }
+        Err(report) => tracing::error!("kept the old configuration, the new one cannot be used:\n{report}"),
     }
 }
 
