@@ -250,4 +250,6 @@ fn log_failure(host: &Url, app: &App, error: &Error, errcode: i64, rid: Option<&
 }
 
 #[cfg(test)]
+pub(crate) mod fake;
+#[cfg(test)]
 mod tests;

@@ -1,12 +1,10 @@
 //! The client against a server that writes raw bytes, because WeChat's quirks are bytes.
 
-mod fake;
-
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use self::fake::{Fake, Reply};
+use super::fake::{Fake, Reply};
 use super::*;
 use crate::clock::ManualClock;
 use crate::config::{self, ByteSize, Findings, SecretSource};

@@ -8,16 +8,18 @@ use parking_lot::Mutex;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
 
 /// What the server does with a request it has read.
 #[derive(Clone)]
-pub(super) enum Reply {
+pub(crate) enum Reply {
     /// Writes these bytes; keeps the connection when they are a whole answer.
     Bytes { bytes: Vec<u8>, keep: bool },
     /// Closes the connection.
     Drop,
+    /// Answers as the other reply when [`Fake::release`] is called.
+    Held(Box<Reply>),
     /// Never answers.
     Hang,
     /// Answers a byte at a time, without end.
@@ -25,30 +27,30 @@ pub(super) enum Reply {
 }
 
 impl Reply {
-    pub(super) fn json(body: &str) -> Self {
+    pub(crate) fn json(body: &str) -> Self {
         Self::with_headers("Content-Type: text/plain\r\n", body)
     }
 
-    pub(super) fn with_headers(headers: &str, body: &str) -> Self {
+    pub(crate) fn with_headers(headers: &str, body: &str) -> Self {
         Self::bytes(headers, body.as_bytes())
     }
 
-    pub(super) fn status(status: &str, headers: &str, body: &str) -> Self {
+    pub(crate) fn status(status: &str, headers: &str, body: &str) -> Self {
         Self::whole(status, headers, body.as_bytes())
     }
 
-    pub(super) fn bytes(headers: &str, body: &[u8]) -> Self {
+    pub(crate) fn bytes(headers: &str, body: &[u8]) -> Self {
         Self::whole("200 OK", headers, body)
     }
 
-    pub(super) fn chunked(body: &str) -> Self {
+    pub(crate) fn chunked(body: &str) -> Self {
         let (first, second) = body.split_at(10);
         let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
         let text = format!("{head}a\r\n{first}\r\n{:x}\r\n{second}\r\n0\r\n\r\n", second.len());
         Self::Bytes { bytes: text.into_bytes(), keep: true }
     }
 
-    pub(super) fn raw(text: &str) -> Self {
+    pub(crate) fn raw(text: &str) -> Self {
         Self::Bytes { bytes: text.as_bytes().to_vec(), keep: false }
     }
 
@@ -61,7 +63,7 @@ impl Reply {
 }
 
 /// The server, for as long as the test's runtime lives.
-pub(super) struct Fake {
+pub(crate) struct Fake {
     address: SocketAddr,
     seen: Arc<Seen>,
 }
@@ -70,14 +72,15 @@ struct Seen {
     replies: Mutex<Vec<Reply>>,
     requests: watch::Sender<Vec<String>>,
     connections: Mutex<usize>,
+    held: Semaphore,
 }
 
 impl Fake {
-    pub(super) async fn start(replies: impl IntoIterator<Item = Reply>) -> Self {
+    pub(crate) async fn start(replies: impl IntoIterator<Item = Reply>) -> Self {
         Self::start_with(None, replies).await
     }
 
-    pub(super) async fn start_tls(
+    pub(crate) async fn start_tls(
         certificate: CertificateDer<'static>,
         key: PrivateKeyDer<'static>,
         replies: impl IntoIterator<Item = Reply>,
@@ -98,6 +101,7 @@ impl Fake {
             replies: Mutex::new(replies),
             requests: watch::Sender::new(Vec::new()),
             connections: Mutex::new(0),
+            held: Semaphore::new(0),
         });
 
         let accepted = seen.clone();
@@ -120,24 +124,29 @@ impl Fake {
         Self { address, seen }
     }
 
-    pub(super) fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    pub(super) fn port(&self) -> u16 {
+    pub(crate) fn port(&self) -> u16 {
         self.address.port()
     }
 
     /// The request lines received so far.
-    pub(super) fn requests(&self) -> Vec<String> {
+    pub(crate) fn requests(&self) -> Vec<String> {
         self.seen.requests.borrow().clone()
     }
 
-    pub(super) fn connections(&self) -> usize {
+    /// Lets one held reply go, now or when it comes.
+    pub(crate) fn release(&self) {
+        self.seen.held.add_permits(1);
+    }
+
+    pub(crate) fn connections(&self) -> usize {
         *self.seen.connections.lock()
     }
 
-    pub(super) async fn requests_reach(&self, count: usize) {
+    pub(crate) async fn requests_reach(&self, count: usize) {
         self.seen.requests.subscribe().wait_for(|requests| requests.len() >= count).await.unwrap();
     }
 }
@@ -149,6 +158,13 @@ async fn serve(mut stream: impl AsyncRead + AsyncWrite + Unpin, seen: Arc<Seen>)
             if replies.len() > 1 { replies.pop() } else { replies.last().cloned() }.unwrap()
         };
         seen.requests.send_modify(|requests| requests.push(line));
+        let reply = match reply {
+            Reply::Held(reply) => {
+                seen.held.acquire().await.unwrap().forget();
+                *reply
+            }
+            reply => reply,
+        };
         match reply {
             Reply::Bytes { bytes, keep } => {
                 if stream.write_all(&bytes).await.is_err() || !keep {
@@ -156,7 +172,7 @@ async fn serve(mut stream: impl AsyncRead + AsyncWrite + Unpin, seen: Arc<Seen>)
                 }
             }
             Reply::Drop => return,
-            Reply::Hang => std::future::pending().await,
+            Reply::Held(_) | Reply::Hang => std::future::pending().await,
             Reply::Drip => loop {
                 let head = b"HTTP/1.1 200 OK\r\nContent-Length: 60000\r\n\r\n";
                 for byte in head.iter().chain(&[b' '; 60_000]) {

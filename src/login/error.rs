@@ -1,0 +1,255 @@
+//! Why a login was refused, and the one table that says how a client is told.
+
+use std::time::Duration;
+
+use http::StatusCode;
+
+use super::BodyFault;
+use super::body::Malformed;
+use crate::entropy::NoEntropy;
+use crate::throttle::Throttled;
+use crate::token::MintError;
+use crate::wechat;
+
+/// Wait that a busy WeChat is given, in seconds.
+const BUSY_SECONDS: u64 = 1;
+/// Wait that an unreachable WeChat is given, in seconds.
+const UNREACHABLE_SECONDS: u64 = 5;
+/// WeChat counts by the minute what it limits.
+const RATE_LIMITED_SECONDS: u64 = 60;
+/// WeChat counts quotas by the day; asking once in a while finds out when one was raised.
+const QUOTA_SECONDS: u64 = 600;
+
+/// Why a login was refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum LoginError {
+    #[error("not a POST")]
+    MethodNotAllowed,
+    #[error("neither JSON nor a form")]
+    MediaTypeUnsupported,
+    #[error("the body is too large")]
+    BodyTooLarge,
+    #[error("the body did not arrive in time")]
+    BodyTimedOut,
+    #[error("the body broke off")]
+    BodyIncomplete,
+    #[error("{0}")]
+    RequestMalformed(#[from] Malformed),
+    #[error("no app named, and not exactly one to choose from")]
+    AppMissing,
+    #[error("no such app")]
+    AppUnknown,
+    #[error("the code is not valid")]
+    CodeInvalid,
+    #[error("the code was already used")]
+    CodeAlreadyUsed,
+    #[error("the person is blocked by wechat")]
+    UserBlocked,
+    #[error("too many logins, for {retry_after_seconds} s")]
+    Throttled { retry_after_seconds: u64 },
+    #[error("wechat is busy")]
+    WeChatBusy,
+    #[error("the app's daily quota at wechat is used up")]
+    QuotaExhausted,
+    #[error("wechat cannot be reached")]
+    WeChatUnreachable { retry_after_seconds: u64 },
+    #[error("wechat answered what nobody expects")]
+    WeChatUnexpected,
+    #[error("wechat does not accept the app")]
+    AppMisconfigured,
+    #[error("an error of the gateway's own")]
+    Internal,
+}
+
+/// How a client is told.
+pub(super) struct Row {
+    pub(super) status: StatusCode,
+    /// `error` of RFC 6749 §5.2.
+    pub(super) error: &'static str,
+    /// The stable machine word; also the outcome in metrics and the access log.
+    pub(super) code: &'static str,
+    pub(super) description: &'static str,
+    pub(super) retry_after_seconds: Option<u64>,
+}
+
+impl LoginError {
+    /// The stable machine word.
+    pub(super) fn code(&self) -> &'static str {
+        self.row().code
+    }
+
+    /// Whether the same code would be refused again for good.
+    pub(super) fn is_settled(&self) -> bool {
+        matches!(self, Self::CodeInvalid | Self::CodeAlreadyUsed | Self::UserBlocked)
+    }
+
+    /// Whether the client may be guessing codes.
+    pub(super) fn is_failed_guess(&self) -> bool {
+        matches!(self, Self::CodeInvalid | Self::CodeAlreadyUsed)
+    }
+
+    pub(super) fn row(&self) -> Row {
+        match self {
+            Self::MethodNotAllowed => row(405, "invalid_request", "method_not_allowed", "send a POST"),
+            Self::MediaTypeUnsupported => row(
+                415,
+                "invalid_request",
+                "media_type_unsupported",
+                "send application/json or application/x-www-form-urlencoded",
+            ),
+            Self::BodyTooLarge => row(413, "invalid_request", "body_too_large", "the body is too large"),
+            Self::BodyTimedOut => row(
+                408,
+                "invalid_request",
+                "body_timed_out",
+                "the body did not arrive in time: send it again",
+            ),
+            Self::BodyIncomplete => {
+                row(400, "invalid_request", "body_incomplete", "the body broke off: send it again")
+            }
+            Self::RequestMalformed(malformed) => {
+                row(400, "invalid_request", "request_malformed", malformed.description())
+            }
+            Self::AppMissing => row(
+                400,
+                "invalid_request",
+                "app_missing",
+                "name the app: the gateway serves more than one, or none",
+            ),
+            Self::AppUnknown => {
+                row(400, "invalid_client", "app_unknown", "the gateway serves no app of this name")
+            }
+            Self::CodeInvalid => row(
+                401,
+                "invalid_grant",
+                "code_invalid",
+                "the code is unknown, expired or of another app: call wx.login for a new one",
+            ),
+            Self::CodeAlreadyUsed => row(
+                401,
+                "invalid_grant",
+                "code_already_used",
+                "the code was already used: call wx.login for a new one",
+            ),
+            Self::UserBlocked => row(
+                403,
+                "access_denied",
+                "user_blocked",
+                "WeChat blocks this person's login: do not try again by itself",
+            ),
+            Self::Throttled { retry_after_seconds } => row(
+                429,
+                "temporarily_unavailable",
+                "throttled",
+                "too many logins: wait, then send this request again",
+            )
+            .after(*retry_after_seconds),
+            Self::WeChatBusy => row(
+                503,
+                "temporarily_unavailable",
+                "wechat_busy",
+                "WeChat is busy: wait, then send this request again",
+            )
+            .after(BUSY_SECONDS),
+            Self::QuotaExhausted => row(
+                503,
+                "temporarily_unavailable",
+                "wechat_quota_exhausted",
+                "the app's logins of today are used up",
+            )
+            .after(QUOTA_SECONDS),
+            Self::WeChatUnreachable { retry_after_seconds } => row(
+                503,
+                "temporarily_unavailable",
+                "wechat_unreachable",
+                "WeChat cannot be reached: wait, then call wx.login and send the new code",
+            )
+            .after(*retry_after_seconds),
+            Self::WeChatUnexpected => row(
+                502,
+                "server_error",
+                "wechat_unexpected",
+                "WeChat answered what the gateway does not know: call wx.login and send the new code, once",
+            ),
+            Self::AppMisconfigured => row(
+                500,
+                "server_error",
+                "app_misconfigured",
+                "WeChat does not accept the app's id or secret: its operator must mend the configuration",
+            ),
+            Self::Internal => row(500, "server_error", "internal_error", "the gateway failed"),
+        }
+    }
+}
+
+fn row(status: u16, error: &'static str, code: &'static str, description: &'static str) -> Row {
+    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    Row { status, error, code, description, retry_after_seconds: None }
+}
+
+impl Row {
+    fn after(self, seconds: u64) -> Self {
+        Self { retry_after_seconds: Some(seconds.max(1)), ..self }
+    }
+}
+
+impl From<wechat::Error> for LoginError {
+    fn from(error: wechat::Error) -> Self {
+        match error {
+            wechat::Error::CodeInvalid => Self::CodeInvalid,
+            wechat::Error::CodeAlreadyUsed => Self::CodeAlreadyUsed,
+            wechat::Error::UserBlocked => Self::UserBlocked,
+            wechat::Error::RateLimited => Self::Throttled { retry_after_seconds: RATE_LIMITED_SECONDS },
+            wechat::Error::QuotaExhausted => Self::QuotaExhausted,
+            wechat::Error::Busy | wechat::Error::TooManyInFlight => Self::WeChatBusy,
+            wechat::Error::AppMisconfigured { .. } => Self::AppMisconfigured,
+            wechat::Error::Unreachable
+            | wechat::Error::ConnectionLost
+            | wechat::Error::TimedOut
+            | wechat::Error::HostRetired => {
+                Self::WeChatUnreachable { retry_after_seconds: UNREACHABLE_SECONDS }
+            }
+            wechat::Error::BreakerOpen { retry_after } => {
+                Self::WeChatUnreachable { retry_after_seconds: whole_seconds(retry_after) }
+            }
+            wechat::Error::UnexpectedReply(_)
+            | wechat::Error::RequestRejected { .. }
+            | wechat::Error::Unknown { .. } => Self::WeChatUnexpected,
+        }
+    }
+}
+
+impl From<Throttled> for LoginError {
+    fn from(throttled: Throttled) -> Self {
+        Self::Throttled { retry_after_seconds: throttled.retry_after_seconds() }
+    }
+}
+
+impl From<BodyFault> for LoginError {
+    fn from(fault: BodyFault) -> Self {
+        match fault {
+            BodyFault::TooLarge => Self::BodyTooLarge,
+            BodyFault::TimedOut => Self::BodyTimedOut,
+            BodyFault::Broken => Self::BodyIncomplete,
+        }
+    }
+}
+
+impl From<MintError> for LoginError {
+    fn from(error: MintError) -> Self {
+        tracing::error!("no token could be minted: {error}");
+        Self::Internal
+    }
+}
+
+impl From<NoEntropy> for LoginError {
+    fn from(error: NoEntropy) -> Self {
+        tracing::error!("no session could be named: {error}");
+        Self::Internal
+    }
+}
+
+/// Seconds, rounded up.
+fn whole_seconds(duration: Duration) -> u64 {
+    duration.as_secs() + u64::from(duration.subsec_nanos() > 0)
+}

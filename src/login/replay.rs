@@ -1,0 +1,209 @@
+//! One code, one exchange, one answer: for codes sent twice at once, or again after a lost reply.
+//!
+//! WeChat takes a code once and a mini program in the background loses replies, so its second try must find the answer
+//! of the first. The answer holds a token, so only the client that sent the code first is given it. Refusals that
+//! cannot change are remembered too; what may be better next time is not.
+
+use std::collections::{HashMap, VecDeque};
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderMap, header};
+use parking_lot::Mutex;
+use siphasher::sip128::{Hasher128 as _, SipHasher13};
+use std::hash::Hasher as _;
+use tokio::sync::watch;
+
+use super::error::LoginError;
+use super::mini_program::Outcome;
+use crate::clock::Timestamp;
+use crate::entropy::{self, Entropy, NoEntropy};
+use crate::wechat::Code;
+
+/// The codes of the last while, with their answers; of bounded size.
+pub(super) struct Replay {
+    keys: [u64; 2],
+    window: Duration,
+    capacity: usize,
+    memory: Mutex<Memory>,
+}
+
+/// A code of an app, as a keyed hash: memory holds no code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct CodeKey(u128);
+
+/// Who sends a code, as a keyed hash of address and user agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Caller(u128);
+
+/// What is to be done with a code.
+pub(super) enum Turn {
+    /// Nobody sent it before: exchange it.
+    First(Flight),
+    /// The same client sent it and it is being exchanged.
+    UnderWay(Landing),
+    /// The same client sent it and this came of it.
+    Known(Outcome),
+    /// Somebody else sent it.
+    OtherCaller,
+}
+
+#[derive(Default)]
+struct Memory {
+    entries: HashMap<CodeKey, Entry>,
+    /// Answered codes, oldest first, with the entry's number: a code may have been forgotten and sent again since.
+    answered: VecDeque<(CodeKey, u64)>,
+    next_number: u64,
+}
+
+struct Entry {
+    number: u64,
+    caller: Caller,
+    state: State,
+}
+
+enum State {
+    UnderWay(watch::Receiver<Option<Outcome>>),
+    Answered { outcome: Outcome, until: Timestamp },
+}
+
+impl Replay {
+    /// Makes an empty memory.
+    pub(super) fn new(window: Duration, capacity: usize, entropy: &dyn Entropy) -> Result<Self, NoEntropy> {
+        let keys = [entropy::bytes(entropy)?, entropy::bytes(entropy)?].map(u64::from_le_bytes);
+        Ok(Self { keys, window, capacity, memory: Mutex::default() })
+    }
+
+    /// The key of a code.
+    pub(super) fn code(&self, app: &str, code: &Code) -> CodeKey {
+        CodeKey(self.hash(&[app.as_bytes(), code.expose().as_bytes()]))
+    }
+
+    /// Who sends this: its address, where IPv6 gives each customer a whole /64, and its user agent.
+    pub(super) fn caller(&self, client: IpAddr, headers: &HeaderMap) -> Caller {
+        let address = match client.to_canonical() {
+            IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
+            IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).octets(),
+        };
+        let agents = headers.get_all(header::USER_AGENT).iter().map(|agent| agent.as_bytes());
+        Caller(self.hash(&Vec::from_iter([&address[..]].into_iter().chain(agents))))
+    }
+
+    /// Takes a turn with a code.
+    pub(super) fn turn(self: &Arc<Self>, code: CodeKey, caller: Caller, now: Timestamp) -> Turn {
+        let mut memory = self.memory.lock();
+        if let Some(entry) = memory.entries.get(&code) {
+            let is_caller = entry.caller == caller;
+            match &entry.state {
+                State::Answered { until, .. } if *until <= now => {}
+                _ if !is_caller => return Turn::OtherCaller,
+                State::UnderWay(outcome) => return Turn::UnderWay(Landing(outcome.clone())),
+                State::Answered { outcome, .. } => return Turn::Known(outcome.clone()),
+            }
+        }
+        let number = memory.next_number;
+        memory.next_number += 1;
+        let (sender, receiver) = watch::channel(None);
+        memory.entries.insert(code, Entry { number, caller, state: State::UnderWay(receiver) });
+        Turn::First(Flight { replay: Arc::clone(self), code, number, outcome: sender })
+    }
+
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.memory.lock().entries.len()
+    }
+
+    /// Each field with its length before it, so that none can reach into the next.
+    fn hash(&self, fields: &[&[u8]]) -> u128 {
+        let [first, second] = self.keys;
+        let mut hasher = SipHasher13::new_with_keys(first, second);
+        for field in fields {
+            hasher.write_usize(field.len());
+            hasher.write(field);
+        }
+        hasher.finish128().as_u128()
+    }
+}
+
+impl Memory {
+    fn remember(&mut self, code: CodeKey, number: u64, outcome: Outcome, until: Timestamp) {
+        if let Some(entry) = self.entries.get_mut(&code).filter(|entry| entry.number == number) {
+            entry.state = State::Answered { outcome, until };
+            self.answered.push_back((code, number));
+        }
+    }
+
+    fn forget(&mut self, code: CodeKey, number: u64) {
+        if self.entries.get(&code).is_some_and(|entry| entry.number == number) {
+            self.entries.remove(&code);
+        }
+    }
+
+    /// Makes room: drops what is out of date, and the oldest beyond `capacity`.
+    fn shrink(&mut self, capacity: usize, now: Timestamp) {
+        while let Some(&(code, number)) = self.answered.front() {
+            let entry = self.entries.get(&code).filter(|entry| entry.number == number);
+            let is_current = entry
+                .is_some_and(|entry| matches!(entry.state, State::Answered { until, .. } if now < until));
+            if is_current && self.answered.len() <= capacity {
+                return;
+            }
+            self.answered.pop_front();
+            self.forget(code, number);
+        }
+    }
+}
+
+/// The one exchange of a code; dropped without an outcome, it leaves the code as if never sent.
+pub(super) struct Flight {
+    replay: Arc<Replay>,
+    code: CodeKey,
+    number: u64,
+    outcome: watch::Sender<Option<Outcome>>,
+}
+
+impl Flight {
+    /// Where this flight's outcome arrives.
+    pub(super) fn landing(&self) -> Landing {
+        Landing(self.outcome.subscribe())
+    }
+
+    /// Tells everybody who waits, and remembers what cannot change.
+    pub(super) fn land(self, outcome: Outcome, now: Timestamp) {
+        let end = now.plus(self.replay.window);
+        let until = match &outcome {
+            // A token that has expired is no answer any more.
+            Ok(grant) => Some(end.min(grant.token.expires_at)),
+            Err(error) => error.is_settled().then_some(end),
+        };
+        if let Some(until) = until {
+            let mut memory = self.replay.memory.lock();
+            memory.remember(self.code, self.number, outcome.clone(), until);
+            memory.shrink(self.replay.capacity, now);
+        }
+        self.outcome.send_replace(Some(outcome));
+    }
+}
+
+impl Drop for Flight {
+    fn drop(&mut self) {
+        let mut memory = self.replay.memory.lock();
+        let entry = memory.entries.get(&self.code).filter(|entry| entry.number == self.number);
+        if entry.is_some_and(|entry| matches!(entry.state, State::UnderWay(_))) {
+            memory.forget(self.code, self.number);
+        }
+    }
+}
+
+/// Where the outcome of a flight arrives.
+pub(super) struct Landing(watch::Receiver<Option<Outcome>>);
+
+impl Landing {
+    /// Waits for the outcome.
+    pub(super) async fn wait(mut self) -> Outcome {
+        let outcome = self.0.wait_for(Option::is_some).await;
+        // The sender is gone without a word only when its task panicked.
+        outcome.ok().and_then(|outcome| outcome.clone()).unwrap_or(Err(LoginError::Internal))
+    }
+}
