@@ -54,6 +54,7 @@ pub use wechat::{Breaker, WeChat};
 /// The whole configuration file.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(title = "Menshen configuration")]
 pub struct Config {
     /// Folder for what the gateway keeps: its signing key. Made on first start, mode 0700.
     #[serde(default = "default_data_dir")]
@@ -118,3 +119,6 @@ fn default_data_dir() -> PathBuf {
 const fn default_drain_timeout() -> Duration {
     Duration::from_secs(30)
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,7 +5,10 @@
 
 use std::collections::HashMap;
 
-use serde_saphyr::granit_parser::{self, ErrorKind, Event, Parser, ScalarStyle, ScanError, Span, options};
+use serde_json::{Map, Number};
+use serde_saphyr::granit_parser::{
+    ErrorKind, Event, Parser, ScalarStyle, ScanError, Span, StrInput, options,
+};
 
 use super::report::Position;
 
@@ -46,11 +49,11 @@ pub(super) struct Scalar {
     pub(super) is_plain: bool,
 }
 
-/// What a scalar is by the core schema of YAML 1.2, narrowed: numbers in plain decimal, `true` and `false` alone.
+/// What a scalar is by the core schema of YAML 1.2, except that only numbers in plain decimal have a use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Null,
-    Boolean,
+    Boolean(bool),
     Integer(i128),
     /// Any other number: with a fraction, an exponent, a base, or out of range.
     Number,
@@ -62,7 +65,8 @@ impl Scalar {
         match self.text.as_str() {
             _ if !self.is_plain => Kind::Text,
             "" | "~" | "null" | "Null" | "NULL" => Kind::Null,
-            "true" | "false" => Kind::Boolean,
+            "true" | "True" | "TRUE" => Kind::Boolean(true),
+            "false" | "False" | "FALSE" => Kind::Boolean(false),
             text => text
                 .parse()
                 .ok()
@@ -87,6 +91,27 @@ fn is_number(text: &str) -> bool {
         || matches!(unsigned, ".inf" | ".Inf" | ".INF" | ".nan" | ".NaN" | ".NAN")
 }
 
+impl Node {
+    /// The value as serde reads it. Of a key written twice the last counts; the checker refuses that before.
+    pub(super) fn to_json(&self) -> serde_json::Value {
+        match &self.value {
+            Value::Scalar(scalar) => match scalar.kind() {
+                Kind::Null => serde_json::Value::Null,
+                Kind::Boolean(value) => value.into(),
+                Kind::Integer(number) => {
+                    Number::from_i128(number).map_or(serde_json::Value::Null, Into::into)
+                }
+                Kind::Number | Kind::Text => scalar.text.as_str().into(),
+            },
+            Value::List(items) => items.iter().map(Self::to_json).collect(),
+            Value::Map(entries) => {
+                let entries = entries.iter().map(|entry| (entry.key.clone(), entry.node.to_json()));
+                entries.collect::<Map<_, _>>().into()
+            }
+        }
+    }
+}
+
 /// Why a file is no tree; the first problem only, for what follows cannot be trusted.
 #[derive(Debug)]
 pub(super) struct SyntaxError {
@@ -107,7 +132,7 @@ pub(super) fn parse(text: &str) -> Result<Option<Node>, SyntaxError> {
 }
 
 struct Builder<'t> {
-    events: Parser<'t, granit_parser::StrInput<'t>>,
+    events: Parser<'t, StrInput<'t>>,
     anchors: HashMap<usize, Node>,
     nodes: usize,
 }
@@ -245,7 +270,10 @@ fn explain(error: &ScanError) -> SyntaxError {
             "check the indentation, the space after each `:` and open brackets above, and put text with `: ` in quotes",
         ),
         ErrorKind::ExpectedBlockMappingKey | ErrorKind::SimpleKeyExpected | ErrorKind::InvalidIndentation => {
-            ("a key is expected here", "indent it like its neighbours, and write a space after its `:`")
+            (
+                "a key is expected here",
+                "indent it like its neighbours, write a space after its `:`, and put text that starts with `[` or `{` in quotes",
+            )
         }
         ErrorKind::ExpectedBlockSequenceEntry => {
             ("a list item is expected here", "start it with `- `, indented like its neighbours")
