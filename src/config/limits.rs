@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::{ByteSize, Duration};
 
 /// `limits`
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
     /// Largest header block; more is answered 431.
@@ -14,6 +14,8 @@ pub struct Limits {
     /// Most header fields; more are answered 431.
     #[schemars(range(min = 1))]
     pub max_header_fields: usize,
+    /// What becomes of header names with characters other than letters, digits and `-`, which backends confuse.
+    pub header_names: HeaderNames,
     /// Longest request target; more is answered 414.
     pub max_uri: ByteSize,
     /// Longest wait for a whole request header on a new connection.
@@ -37,6 +39,7 @@ impl Default for Limits {
         Self {
             max_header: ByteSize::kib(32),
             max_header_fields: 100,
+            header_names: HeaderNames::Refuse,
             max_uri: ByteSize::kib(8),
             header_timeout: Duration::from_secs(10),
             keepalive_timeout: Duration::from_secs(60),
@@ -48,8 +51,22 @@ impl Default for Limits {
     }
 }
 
+/// What becomes of header names with characters other than letters, digits and `-`.
+///
+/// Whatever is chosen, a name that a backend could confuse with one the gateway manages never passes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum HeaderNames {
+    /// The request is answered 400.
+    Refuse,
+    /// The header is removed.
+    Strip,
+    /// The header passes, for backends that read names such as `access_token`.
+    Pass,
+}
+
 /// `limits.h2`
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct H2Limits {
     /// Most requests at once on one connection.

@@ -18,6 +18,7 @@ mod rules;
 mod schema;
 mod secret;
 mod structure;
+mod syntax;
 mod telemetry;
 mod throttle;
 mod token;
@@ -25,6 +26,7 @@ mod tree;
 mod upstream;
 pub mod value;
 mod wechat;
+mod wording;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -38,7 +40,7 @@ pub use app::{App, AppKind};
 pub use document::Document;
 pub use finding::{Finding, Findings, Severity};
 pub use identity_headers::IdentityHeaders;
-pub use limits::{H2Limits, Limits};
+pub use limits::{H2Limits, HeaderNames, Limits};
 pub use listener::{Certificate, Listener, ListenerTls};
 pub use login::Login;
 pub use report::Report;
@@ -52,7 +54,7 @@ pub use value::{ByteSize, Duration, Rate, SecretSource};
 pub use wechat::{Breaker, WeChat};
 
 /// The whole configuration file.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(title = "Menshen configuration")]
 pub struct Config {
@@ -62,7 +64,7 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// Threads that serve requests; 0 is one for each core.
     #[serde(default)]
-    #[schemars(extend("x-static" = true))]
+    #[schemars(range(max = 1024), extend("x-static" = true))]
     pub worker_threads: usize,
     /// How long a stopping gateway waits for requests under way.
     #[serde(default = "default_drain_timeout")]

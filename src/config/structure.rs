@@ -4,16 +4,14 @@
 //! left to `rules` and to the modules that use them.
 
 use std::collections::HashMap;
-use std::fmt::Write as _;
 
 use serde_json::Value as Schema;
 
-use super::finding::nearest;
+use super::finding::{nearest, shown};
 use super::report::{Position, Report};
-use super::schema::{
-    self, alternatives, description, free_values, is_secret, join, properties, required, words,
-};
+use super::schema::{self, allows, alternatives, free_values, is_secret, join, properties, required, words};
 use super::tree::{Entry, Kind, Node, Scalar, Value};
+use super::wording::{bounds, expected, keys_of, meaning, quoted, shape, whole_number};
 use super::{Finding, format};
 
 /// Reports all of `root` that the schema does not allow.
@@ -66,7 +64,7 @@ impl Checker<'_> {
         let mut seen: HashMap<&str, Position> = HashMap::new();
         for entry in entries {
             let key = entry.key.as_str();
-            let path = join(&place.path, &format::shown(key));
+            let path = join(&place.path, &shown(key));
             let known = properties(schema).find(|(name, _)| *name == key).map(|(_, property)| property);
             let first = seen.insert(key, entry.at);
             if key == "<<" {
@@ -75,8 +73,7 @@ impl Checker<'_> {
             } else if let Some(below) = known.or_else(|| free_values(schema)) {
                 let is_optional = known.is_some() && required(schema).all(|required| required != key);
                 if let Some(first) = first {
-                    let reason =
-                        format!("this key stands here a second time; the first is on line {}", first.line);
+                    let reason = format!("this key stands here a second time, first on line {}", first.line);
                     self.error(entry.at, &path, reason).hint("keep one of them");
                 }
                 self.value(below, &entry.node, &place.below(path, below, is_optional));
@@ -111,8 +108,8 @@ impl Checker<'_> {
         let known: Vec<&'static str> = properties(schema).map(|(name, _)| name).collect();
         // `secret:value` without the space is a key to YAML; what follows the colon is shown to nobody.
         let (name, lacks_space) = match entry.key.split_once(':') {
-            Some((name, _)) => (format::shown(name), true),
-            None => (format::shown(&entry.key), false),
+            Some((name, _)) => (shown(name), true),
+            None => (shown(&entry.key), false),
         };
         let finding = self.report.error(Some(entry.at), join(&place.path, &name), "unknown key");
         if lacks_space {
@@ -148,13 +145,18 @@ impl Checker<'_> {
             (Some(_), Kind::Null, _) => {}
             (None, Kind::Null, _) => {
                 let reason = format!("nothing is written here, where {} belongs", expected(alternatives));
-                let hint = if place.is_optional { "write it, or remove the key" } else { "write it" };
+                let hint = match (keys_of(alternatives), place.is_optional) {
+                    (Some(keys), true) => format!("write {keys}, or remove the key"),
+                    (Some(keys), false) => format!("write {keys}"),
+                    (None, true) => "write it, or remove the key".to_owned(),
+                    (None, false) => "write it".to_owned(),
+                };
                 self.error(at, &place.path, reason).hint(hint);
             }
             // Before types: `timeout: 30` lacks its unit, and that says more than "a number is not text".
             (_, _, Some(format)) => {
-                if let Some(reason) = format_error(format, &scalar.text) {
-                    self.error(at, &place.path, reason);
+                if let Err(invalid) = format::check(format, &scalar.text) {
+                    self.error(at, &place.path, invalid.reason).hint(invalid.hint);
                 }
             }
             (Some(schema), Kind::Integer(number), _) => self.range(schema, number, at, place),
@@ -178,8 +180,9 @@ impl Checker<'_> {
     fn range(&mut self, schema: &'static Schema, number: i128, at: Position, place: &Place) {
         let (least, most) = bounds(schema);
         if number < least || number > most {
+            let range = if number > most { format!("{least} to {most}") } else { format!("{least}") };
             self.error(at, &place.path, format!("{number} is out of range"))
-                .hint(format!("write a whole number from {least} to {most}"));
+                .hint(format!("write a whole number from {range}"));
         }
     }
 
@@ -187,34 +190,36 @@ impl Checker<'_> {
     fn misfit(&mut self, alternatives: &[&'static Schema], scalar: &Scalar, at: Position, place: &Place) {
         let takes = |name| alternatives.iter().any(|schema| allows(schema, name));
         let number = alternatives.iter().copied().find(|schema| allows(schema, "integer"));
-        let shown = if place.is_secret { "the value".to_owned() } else { quoted(scalar) };
+        let written = if place.is_secret { "the value".to_owned() } else { quoted(scalar) };
         let finding = self.error(at, &place.path, "");
         if takes("string") {
             let kind = if matches!(scalar.kind(), Kind::Boolean(_)) { "a boolean" } else { "a number" };
-            finding.reason = format!("{shown} is {kind} to YAML, where text belongs");
+            finding.reason = format!("{written} is {kind} to YAML, where text belongs");
             finding.hint(if place.is_optional {
                 "put it in quotes, or remove the key"
             } else {
                 "put it in quotes"
             });
         } else if takes("boolean") {
-            finding.reason = format!("{shown} is neither `true` nor `false`");
+            finding.reason = format!("{written} is neither `true` nor `false`");
             match scalar.text.to_ascii_lowercase().as_str() {
                 "yes" | "on" | "y" | "true" | "1" => finding.hint("write `true`, without quotes"),
                 "no" | "off" | "n" | "false" | "0" => finding.hint("write `false`, without quotes"),
                 _ => finding.hint("write one of them"),
             };
         } else if let Some(number) = number {
-            finding.reason = format!("{shown} is not a whole number");
+            finding.reason = format!("{written} is not a whole number");
             finding.hint(format!("write {}, in digits without quotes", whole_number(number)));
         } else {
             // What stands in the place of a section may be a secret: it is not shown.
             finding.reason = format!("text stands where {} belongs", expected(alternatives));
-            match alternatives.iter().any(|schema| is_list_of_text(schema)) {
-                true => finding.hint(format!("write `[{}]`", format::shown(&scalar.text))),
-                false if scalar.text.contains(':') => finding.hint("write a space after the `:`"),
-                false => finding,
-            };
+            if alternatives.iter().any(|schema| is_list_of_text(schema)) {
+                finding.hint(format!("write `[{}]`", shown(&scalar.text)));
+            } else if scalar.text.contains(':') {
+                finding.hint("write a space after the `:`");
+            } else if let Some(keys) = keys_of(alternatives) {
+                finding.hint(format!("write {keys}"));
+            }
         }
     }
 
@@ -232,6 +237,8 @@ impl Checker<'_> {
             finding.hint("start each item with `- `");
         } else if holds_maps && takes("object") {
             finding.hint("write the keys without `- `");
+        } else if let Some(keys) = keys_of(alternatives) {
+            finding.hint(format!("write {keys}"));
         }
     }
 
@@ -251,14 +258,6 @@ fn maps_like(alternatives: &[&'static Schema], entries: &[Entry]) -> Vec<&'stati
     exact.next().map_or(maps.clone(), |schema| vec![*schema])
 }
 
-fn allows(schema: &Schema, name: &str) -> bool {
-    match schema.get("type") {
-        Some(Schema::String(only)) => only == name,
-        Some(Schema::Array(several)) => several.iter().any(|one| one == name),
-        _ => name == "string" && schema.get("oneOf").is_some(),
-    }
-}
-
 fn fits(schema: &Schema, kind: Kind) -> bool {
     match kind {
         Kind::Null => allows(schema, "null"),
@@ -274,85 +273,9 @@ fn is_list_of_text(schema: &'static Schema) -> bool {
     !items.is_empty() && items.iter().all(|item| allows(item, "string"))
 }
 
-/// A scalar as it was written, near enough.
-fn quoted(scalar: &Scalar) -> String {
-    let shown = format::shown(&scalar.text);
-    if scalar.is_plain { format!("`{shown}`") } else { format!("`\"{shown}\"`") }
-}
-
 /// The one other place where a key of this name belongs.
 fn elsewhere(name: &str) -> Option<String> {
     let mut places = schema::keys().into_iter().filter(|key| key.name == name);
     let place = places.next().filter(|_| places.next().is_none())?;
     place.path.strip_suffix(name)?.strip_suffix('.').map(str::to_owned)
-}
-
-fn format_error(format: &str, text: &str) -> Option<String> {
-    format::check(format, text).err()?;
-    format::check(format, &format::shown(text)).err().map(|error| error.to_string())
-}
-
-fn bounds(schema: &Schema) -> (i128, i128) {
-    let bound = |key| schema.get(key).and_then(Schema::as_i64).map(i128::from);
-    let most = match schema.get("format").and_then(Schema::as_str) {
-        Some("uint8") => i128::from(u8::MAX),
-        Some("uint16") => i128::from(u16::MAX),
-        Some("uint32") => i128::from(u32::MAX),
-        _ => i128::from(u64::MAX),
-    };
-    (bound("minimum").unwrap_or(0), bound("maximum").unwrap_or(most).min(most))
-}
-
-/// A whole number with its range, in words.
-pub(super) fn whole_number(schema: &Schema) -> String {
-    match bounds(schema) {
-        (least, most) if most >= i128::from(u32::MAX) => format!("a whole number from {least}"),
-        (least, most) => format!("a whole number from {least} to {most}"),
-    }
-}
-
-/// What may be written, in words: `text`, `a list`, `{ env: … } or { file: … } or text`.
-fn expected(alternatives: &[&'static Schema]) -> String {
-    let mut nouns: Vec<String> = Vec::new();
-    for schema in alternatives {
-        let named = schema.get("format").and_then(Schema::as_str).and_then(format::noun);
-        let noun = match named {
-            Some(noun) => noun.to_owned(),
-            None if !words(schema).is_empty() => one_of(schema),
-            None if allows(schema, "array") => "a list".to_owned(),
-            None if allows(schema, "object") && alternatives.len() > 1 => shape(schema),
-            None if allows(schema, "object") => "a map".to_owned(),
-            None if allows(schema, "integer") => whole_number(schema),
-            None if allows(schema, "boolean") => "`true` or `false`".to_owned(),
-            None if allows(schema, "string") => "text".to_owned(),
-            None => continue,
-        };
-        nouns.push(noun);
-    }
-    nouns.join(" or ")
-}
-
-/// A map with its keys, in short.
-fn shape(schema: &'static Schema) -> String {
-    let keys: Vec<String> = properties(schema).map(|(key, _)| format!("{key}: …")).collect();
-    format!("`{{ {} }}`", keys.join(", "))
-}
-
-fn one_of(schema: &'static Schema) -> String {
-    words(schema).iter().map(|(word, _)| format!("`{word}`")).collect::<Vec<_>>().join(" or ")
-}
-
-/// What a missing key is for, and what may be written.
-fn meaning(property: &'static Schema) -> String {
-    let sentence = description(property).split(". ").next().unwrap_or_default().trim_end_matches('.');
-    let mut letters = sentence.chars();
-    let mut meaning: String =
-        letters.next().into_iter().flat_map(char::to_lowercase).chain(letters).collect();
-    let alternatives = alternatives(property);
-    let is_secret_or_word =
-        is_secret(property) || alternatives.iter().any(|schema| !words(schema).is_empty());
-    if is_secret_or_word {
-        let _ = write!(meaning, ": {}", expected(&alternatives));
-    }
-    meaning
 }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::{Duration, Rate};
 
 /// `throttle`
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Throttle {
     /// Logins of one client address.
@@ -18,7 +18,7 @@ pub struct Throttle {
     /// IPv6 clients count together by this many leading bits. 32 to 128.
     #[schemars(range(min = 32, max = 128))]
     pub ipv6_prefix: u8,
-    /// Most client addresses remembered, for each limit; 16 bytes each.
+    /// Most client addresses remembered, for each limit; 45 bytes each, taken at start. 1024 to 16777216.
     pub capacity: usize,
 }
 
@@ -40,8 +40,8 @@ impl Default for Throttle {
 pub struct LoginLimit {
     /// How many, in the long run.
     pub rate: Rate,
-    /// How many at once after a quiet time. At least 1.
-    #[schemars(range(min = 1))]
+    /// How many at once after a quiet time. 1 to 1000000.
+    #[schemars(range(min = 1, max = 1_000_000))]
     pub burst: u32,
 }
 
@@ -54,9 +54,9 @@ pub struct FailedLoginLimit {
     pub allowed: u32,
     /// The first lock-out.
     pub lockout: Duration,
-    /// The longest lock-out.
+    /// The longest lock-out. At least `lockout`.
     pub max_lockout: Duration,
-    /// How long without a failure until all is forgotten.
+    /// How long without a failure until all is forgotten. At least `max_lockout`.
     pub forget_after: Duration,
 }
 

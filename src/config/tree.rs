@@ -6,11 +6,10 @@
 use std::collections::HashMap;
 
 use serde_json::{Map, Number};
-use serde_saphyr::granit_parser::{
-    ErrorKind, Event, Parser, ScalarStyle, ScanError, Span, StrInput, options,
-};
+use serde_saphyr::granit_parser::{Event, Parser, ScalarStyle, Span, StrInput, options};
 
 use super::report::Position;
+use super::syntax::{SyntaxError, explain, position, refuse};
 
 /// Deeper nesting than any section has; it bounds the recursion here and in everything that walks the tree.
 const MAX_DEPTH: usize = 32;
@@ -110,14 +109,6 @@ impl Node {
             }
         }
     }
-}
-
-/// Why a file is no tree; the first problem only, for what follows cannot be trusted.
-#[derive(Debug)]
-pub(super) struct SyntaxError {
-    pub(super) at: Position,
-    pub(super) reason: String,
-    pub(super) hint: Option<&'static str>,
 }
 
 /// Parses the one document of `text`; `None` when nothing is written in it.
@@ -246,72 +237,4 @@ fn size(node: &Node) -> usize {
         Value::List(items) => 1 + items.iter().map(size).sum::<usize>(),
         Value::Map(entries) => 1 + entries.iter().map(|entry| 1 + size(&entry.node)).sum::<usize>(),
     }
-}
-
-fn position(span: Span) -> Position {
-    Position { line: span.start.line(), column: span.start.col() + 1 }
-}
-
-fn refuse(span: Span, reason: impl Into<String>, hint: &'static str) -> SyntaxError {
-    SyntaxError { at: position(span), reason: reason.into(), hint: Some(hint) }
-}
-
-/// Says a parser's complaint in the words of somebody who edits the file. Repeats no text of it: it may be a secret.
-fn explain(error: &ScanError) -> SyntaxError {
-    let (reason, hint) = match error.kind() {
-        ErrorKind::TabNotAllowed
-        | ErrorKind::TabInBlockIndentation
-        | ErrorKind::TabInIndentation
-        | ErrorKind::TabAtBlockScalarStart => ("a tab in the indentation", "indent with spaces"),
-        ErrorKind::MappingValueNotAllowed
-        | ErrorKind::InvalidColonPlacement
-        | ErrorKind::MappingKeyNotAllowed => (
-            "no key can stand here",
-            "check the indentation, the space after each `:` and open brackets above, and put text with `: ` in quotes",
-        ),
-        ErrorKind::ExpectedBlockMappingKey | ErrorKind::SimpleKeyExpected | ErrorKind::InvalidIndentation => {
-            (
-                "a key is expected here",
-                "indent it like its neighbours, write a space after its `:`, and put text that starts with `[` or `{` in quotes",
-            )
-        }
-        ErrorKind::ExpectedBlockSequenceEntry => {
-            ("a list item is expected here", "start it with `- `, indented like its neighbours")
-        }
-        ErrorKind::UnclosedFlowCollection { .. }
-        | ErrorKind::ExpectedFlowMappingSeparator
-        | ErrorKind::ExpectedFlowSequenceSeparator
-        | ErrorKind::UnexpectedEofFlowMapping
-        | ErrorKind::UnexpectedEofFlowSequence => {
-            ("a `,` or a closing bracket is missing", "look for the bracket that was opened above")
-        }
-        ErrorKind::UnclosedQuotedScalar
-        | ErrorKind::InvalidQuotedScalarIndent
-        | ErrorKind::DocumentIndicatorInQuotedScalar => {
-            ("a quote is not closed", "look for the quote that was opened above")
-        }
-        ErrorKind::InvalidTrailingSingleQuotedScalar | ErrorKind::InvalidTrailingDoubleQuotedScalar => (
-            "text after the closing quote",
-            "write a quote inside single quotes twice (`''`), or use the other kind of quote",
-        ),
-        ErrorKind::UnknownQuotedScalarEscape => {
-            ("`\\` starts an escape in double quotes", "use single quotes, or write `\\\\`")
-        }
-        ErrorKind::UnknownAnchor | ErrorKind::MissingAnchorOrAliasName => (
-            "`*` and `&` start YAML aliases and anchors, and this one names none",
-            "put text that starts with `*` or `&` in quotes",
-        ),
-        ErrorKind::UnexpectedCharacter { .. } => {
-            ("a value cannot start with this character", "put the value in quotes")
-        }
-        ErrorKind::RecursionLimitExceeded => ("nested too deeply", "a configuration is flatter"),
-        kind => {
-            return SyntaxError { at: mark(error), reason: format!("not valid YAML: {kind}"), hint: None };
-        }
-    };
-    SyntaxError { at: mark(error), reason: reason.to_owned(), hint: Some(hint) }
-}
-
-fn mark(error: &ScanError) -> Position {
-    Position { line: error.marker().line(), column: error.marker().col() + 1 }
 }

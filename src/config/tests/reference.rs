@@ -5,7 +5,7 @@ use serde_json::Value as Schema;
 use crate::config::schema::{
     self, Key, alternatives, description, free_values, is_secret, is_static, properties, required, words,
 };
-use crate::config::structure::whole_number;
+use crate::config::wording::whole_number;
 
 const INTRODUCTION: &str = "\
 <!-- Generated from the descriptions in src/config by `UPDATE=1 cargo test --lib config`. Edit those. -->
@@ -102,14 +102,14 @@ fn default<'s>(key: &'s Key, parent: Option<&'s Key>) -> Option<&'s Schema> {
 
 /// A section that may be left out, but not written in part.
 fn needs_all(parent: &Key) -> Option<String> {
-    parent.property.get("default")?;
+    let default = parent.property.get("default")?;
     let names: Vec<String> = alternatives(parent.property)
         .into_iter()
         .flat_map(required)
         .map(|name| format!("`{name}`"))
         .collect();
-    (!names.is_empty())
-        .then(|| format!("Left out, the defaults hold; written, it needs {}.", names.join(" and ")))
+    let left_out = if default.is_null() { "Not set by default" } else { "Left out, the defaults hold" };
+    (!names.is_empty()).then(|| format!("{left_out}; written, it needs {}.", names.join(" and ")))
 }
 
 fn kind(property: &'static Schema) -> String {
@@ -137,7 +137,9 @@ fn kind_of(schema: &'static Schema) -> Option<String> {
     Some(match named {
         Some(name) => name.to_owned(),
         None if !words(schema).is_empty() => "word".to_owned(),
-        None if is("array") => format!("list of {}", schema.get("items").map(kind).unwrap_or_default()),
+        None if is("array") => {
+            format!("list of {}", plural(&schema.get("items").map(kind).unwrap_or_default()))
+        }
         None if free_values(schema).is_some() => "sections by name".to_owned(),
         None if properties(schema).next().is_some() => "section".to_owned(),
         None if is("integer") => whole_number(schema),
@@ -145,6 +147,13 @@ fn kind_of(schema: &'static Schema) -> Option<String> {
         None if is("string") => "text".to_owned(),
         None => return None,
     })
+}
+
+fn plural(kinds: &str) -> String {
+    let plurals = kinds
+        .split(" or ")
+        .map(|kind| if kind == "address" { "addresses".to_owned() } else { format!("{kind}s") });
+    plurals.collect::<Vec<_>>().join(" or ")
 }
 
 /// The path that the keys below a key start with.
