@@ -62,7 +62,7 @@ impl Document {
     /// Everything that is wrong with it, with line and column.
     pub fn parse(name: &str, text: &str) -> Result<Self, Report> {
         let mut report = Report::new(name);
-        let root = match tree::parse(text) {
+        let mut root = match tree::parse(text) {
             Ok(Some(root)) => root,
             Ok(None) => {
                 report.error(None, "", "nothing is configured here").hint("start from conf/minimal.yaml");
@@ -90,6 +90,7 @@ impl Document {
             report.extend(&warnings, |path| Some(locate(&root, path)));
             return Err(report);
         }
+        root.forget_texts();
         Ok(Self { config, name: name.to_owned(), root, warnings })
     }
 

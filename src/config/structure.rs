@@ -70,7 +70,8 @@ impl Checker<'_> {
             if key == "<<" {
                 self.error(entry.at, &place.path, "merge keys (`<<`) are not supported")
                     .hint("write the keys out");
-            } else if let Some(below) = known.or_else(|| free_values(schema)) {
+            } else if let Some(below) = known.or_else(|| free_values(schema).filter(|_| !lacks_space(entry)))
+            {
                 let is_optional = known.is_some() && required(schema).all(|required| required != key);
                 if let Some(first) = first {
                     let reason = format!("this key stands here a second time, first on line {}", first.line);
@@ -107,12 +108,9 @@ impl Checker<'_> {
         }
         let known: Vec<&'static str> = properties(schema).map(|(name, _)| name).collect();
         // `secret:value` without the space is a key to YAML; what follows the colon is shown to nobody.
-        let (name, lacks_space) = match entry.key.split_once(':') {
-            Some((name, _)) => (shown(name), true),
-            None => (shown(&entry.key), false),
-        };
+        let name = shown(entry.key.split(':').next().unwrap_or_default());
         let finding = self.report.error(Some(entry.at), join(&place.path, &name), "unknown key");
-        if lacks_space {
+        if entry.key.contains(':') {
             finding.hint(format!("write a space after `{name}:`"));
             return known.into_iter().find(|key| *key == name);
         }
@@ -271,6 +269,12 @@ fn fits(schema: &Schema, kind: Kind) -> bool {
 fn is_list_of_text(schema: &'static Schema) -> bool {
     let items = schema.get("items").map(alternatives).unwrap_or_default();
     !items.is_empty() && items.iter().all(|item| allows(item, "string"))
+}
+
+/// Whether a key without a value is `key:value` without the space.
+fn lacks_space(entry: &Entry) -> bool {
+    let is_empty = matches!(&entry.node.value, Value::Scalar(scalar) if scalar.kind() == Kind::Null);
+    is_empty && entry.key.contains(':')
 }
 
 /// The one other place where a key of this name belongs.

@@ -212,6 +212,9 @@ fn no_message_shows_what_stands_where_a_secret_belongs() {
         "secret: HUSH\n      HUSH: 1",
         "other: { secret:HUSH }",
         "other: { secret: HUSH }",
+        "secret: a\n  two: { secret:HUSH }",
+        "secret: a\n  two: HUSH",
+        "secret: a\n  { secret:HUSH }",
     ] {
         let text = MINIMAL.replace("secret: emulator-secret-1", secret);
         let report = Document::parse("f", &text).expect_err(secret).to_string();
@@ -383,9 +386,9 @@ fn key_is_static_when_its_section_is() {
 
 #[test]
 fn inline_secret_is_never_serialized_nor_debugged() {
-    let config = parse("f", MINIMAL).config;
+    let document = parse("f", MINIMAL);
 
-    let shown = format!("{config:?} {}", serde_json::to_string(&config).unwrap());
+    let shown = format!("{document:?} {}", serde_json::to_string(&document.config).unwrap());
 
     assert!(!shown.contains("emulator-secret-1"));
     assert_eq!(shown.matches("[redacted]").count(), 2);

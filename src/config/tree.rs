@@ -7,6 +7,7 @@ use std::collections::HashMap;
 
 use serde_json::{Map, Number};
 use serde_saphyr::granit_parser::{Event, Parser, ScalarStyle, Span, StrInput, options};
+use zeroize::Zeroize as _;
 
 use super::report::Position;
 use super::syntax::{SyntaxError, explain, position, refuse};
@@ -91,6 +92,15 @@ fn is_number(text: &str) -> bool {
 }
 
 impl Node {
+    /// Keeps the places alone: what stood there may be a secret.
+    pub(super) fn forget_texts(&mut self) {
+        match &mut self.value {
+            Value::Scalar(scalar) => scalar.text.zeroize(),
+            Value::List(items) => items.iter_mut().for_each(Self::forget_texts),
+            Value::Map(entries) => entries.iter_mut().for_each(|entry| entry.node.forget_texts()),
+        }
+    }
+
     /// The value as serde reads it. Of a key written twice the last counts; the checker refuses that before.
     pub(super) fn to_json(&self) -> serde_json::Value {
         match &self.value {

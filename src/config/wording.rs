@@ -76,8 +76,11 @@ fn one_of(schema: &'static Schema) -> String {
 pub(super) fn meaning(property: &'static Schema) -> String {
     let sentence = description(property).split(". ").next().unwrap_or_default().trim_end_matches('.');
     let mut letters = sentence.chars();
-    let mut meaning: String =
-        letters.next().into_iter().flat_map(char::to_lowercase).chain(letters).collect();
+    let is_acronym = sentence.chars().nth(1).is_some_and(char::is_uppercase);
+    let mut meaning: String = match letters.next() {
+        Some(first) if !is_acronym => first.to_lowercase().chain(letters).collect(),
+        _ => sentence.to_owned(),
+    };
     let alternatives = alternatives(property);
     let is_secret_or_word =
         is_secret(property) || alternatives.iter().any(|schema| !words(schema).is_empty());
