@@ -4,12 +4,21 @@
 //! something failed and 2 for wrong usage or a wrong configuration. What the commands do is left to the modules.
 
 use std::io::{self, Write};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::{Parser, Subcommand};
+use secrecy::ExposeSecret as _;
 
-use crate::config::{self, Document, Findings};
+use crate::clock::SystemClock;
+use crate::config::{self, Document, Findings, KeyAlgorithm};
+use crate::emulator::{self, Emulator};
+use crate::entropy::SystemEntropy;
+use crate::server::{self, RunError, Sources, StartError};
+use crate::telemetry::diagnostics;
+use crate::token;
 
 const FAILED: u8 = 1;
 const MISUSED: u8 = 2;
@@ -58,7 +67,14 @@ enum Command {
     #[command(subcommand)]
     Key(KeyCommand),
     /// Run a WeChat of your own on 127.0.0.1:9900, for development and tests
-    Emulator,
+    Emulator {
+        /// The address to listen on
+        #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9900")]
+        listen: SocketAddr,
+        /// Apps, users and quotas, a YAML file; without it, the ones `docs/emulator.md` names
+        #[arg(long, value_name = "FILE")]
+        apps: Option<PathBuf>,
+    },
     /// Run the gateway, an emulated WeChat and a sample backend in one process, to try
     Demo {
         /// Run what the demo shows, and exit 0 when all of it worked
@@ -75,8 +91,12 @@ enum ConfigCommand {
 
 #[derive(Debug, Subcommand)]
 enum KeyCommand {
-    /// Make a new signing key
-    Generate,
+    /// Print a new signing key: the private key on standard output, its id on standard error
+    Generate {
+        /// What the key signs with: ES256, EdDSA or RS256
+        #[arg(long, value_name = "ALGORITHM", default_value = "ES256", value_parser = algorithm)]
+        algorithm: KeyAlgorithm,
+    },
 }
 
 impl Arguments {
@@ -85,15 +105,15 @@ impl Arguments {
             Command::Serve => serve(&self.config),
             Command::Check => check(&self.config),
             Command::Config(ConfigCommand::Schema) => schema(),
-            Command::Key(KeyCommand::Generate) => generate_key(),
-            Command::Emulator => emulator(),
+            Command::Key(KeyCommand::Generate { algorithm }) => generate_key(*algorithm),
+            Command::Emulator { listen, apps } => emulator(*listen, apps.as_deref()),
             Command::Demo { self_test } => demo(*self_test),
         }
     }
 }
 
 /// What a command leaves behind.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Outcome {
     /// For standard output.
     answer: String,
@@ -117,8 +137,19 @@ impl Outcome {
     }
 }
 
-fn serve(_config: &Path) -> Outcome {
-    Outcome::failure(FAILED, "menshen: `serve` is not built in yet")
+fn serve(path: &Path) -> Outcome {
+    let document = match Document::load(path) {
+        Ok(document) => document,
+        Err(report) => return Outcome::failure(MISUSED, report.to_string()),
+    };
+    if let Err(error) = diagnostics::install(&document.config.telemetry.log) {
+        return Outcome::failure(MISUSED, format!("menshen: {error}"));
+    }
+    match server::run(&document, path) {
+        Ok(()) => Outcome::default(),
+        Err(RunError::Start(StartError::Config(report))) => Outcome::failure(MISUSED, report.to_string()),
+        Err(error) => Outcome::failure(FAILED, format!("menshen: {error}")),
+    }
 }
 
 fn check(path: &Path) -> Outcome {
@@ -126,29 +157,72 @@ fn check(path: &Path) -> Outcome {
         Ok(document) => document,
         Err(report) => return Outcome::failure(MISUSED, report.to_string()),
     };
-    let report = document.report(domain_findings(&document));
+    let mut findings = Findings::default();
+    if let Err(error) = server::check(&document.config, &Sources::default(), &mut findings) {
+        return Outcome::failure(FAILED, format!("menshen: {error}"));
+    }
+    let report = document.report(findings);
     if report.has_errors() {
         return Outcome::failure(MISUSED, report.to_string());
     }
     Outcome { messages: report.to_string(), ..Outcome::answer("configuration is valid") }
 }
 
-/// What the modules that use the configuration find wrong with it.
-fn domain_findings(_document: &Document) -> Findings {
-    // The seam for `runtime::check`: until it is called here, only the file itself is checked.
-    Findings::default()
-}
-
 fn schema() -> Outcome {
     Outcome::answer(format!("{:#}", config::schema()))
 }
 
-fn generate_key() -> Outcome {
-    Outcome::failure(FAILED, "menshen: `key generate` is not built in yet")
+fn generate_key(algorithm: KeyAlgorithm) -> Outcome {
+    match token::generate_key(algorithm) {
+        Ok(key) => Outcome {
+            answer: key.pem.expose_secret().trim_end().to_owned(),
+            messages: format!("kid: {}", key.kid),
+            code: 0,
+        },
+        Err(error) => Outcome::failure(MISUSED, format!("menshen: {error}")),
+    }
 }
 
-fn emulator() -> Outcome {
-    Outcome::failure(FAILED, "menshen: `emulator` is not built in yet")
+fn algorithm(name: &str) -> Result<KeyAlgorithm, String> {
+    let known = [KeyAlgorithm::ES256, KeyAlgorithm::EdDSA, KeyAlgorithm::RS256, KeyAlgorithm::HS256];
+    let named = known.into_iter().find(|algorithm| format!("{algorithm:?}").eq_ignore_ascii_case(name));
+    named.ok_or_else(|| "write ES256, EdDSA or RS256".to_owned())
+}
+
+fn emulator(listen: SocketAddr, apps: Option<&Path>) -> Outcome {
+    let config = match apps.map(emulator_config).transpose() {
+        Ok(config) => config.unwrap_or_default(),
+        Err(message) => return Outcome::failure(MISUSED, message),
+    };
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return Outcome::failure(FAILED, format!("menshen: cannot start threads: {error}")),
+    };
+    let ended = runtime.block_on(async {
+        let emulator = Emulator::new(config, Arc::new(SystemClock), Arc::new(SystemEntropy));
+        let mut running = emulator
+            .listen(listen)
+            .map_err(|error| format!("menshen: cannot listen on {listen}: {error}"))?;
+        let started =
+            format!("menshen emulator {} listening on {}", env!("CARGO_PKG_VERSION"), running.url());
+        write_line(&mut io::stderr().lock(), &started)
+            .map_err(|error| format!("menshen: cannot write: {error}"))?;
+        tokio::select! {
+            () = running.wait() => Err("menshen: the listener failed".to_owned()),
+            _ = tokio::signal::ctrl_c() => Ok(()),
+        }
+    });
+    ended.map_or_else(|message| Outcome::failure(FAILED, message), |()| Outcome::default())
+}
+
+fn emulator_config(path: &Path) -> Result<emulator::Config, String> {
+    let yaml = std::fs::read_to_string(path)
+        .map_err(|error| format!("menshen: cannot read `{}`: {error}", path.display()))?;
+    let mut findings = Findings::default();
+    emulator::Config::from_yaml(&yaml, &mut findings).ok_or_else(|| {
+        let lines = findings.iter().map(|finding| format!("{}: {finding}", path.display()));
+        lines.collect::<Vec<_>>().join("\n")
+    })
 }
 
 fn demo(_self_test: bool) -> Outcome {

@@ -1,1 +1,101 @@
-//! Load, build, swap; on any error keep what runs.
+//! Load, build, compare, swap; on any error keep what runs.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+use crate::config::{Config, Document, Findings, Report};
+use crate::proxy::Current;
+use crate::runtime::{Runtime, Shared};
+use crate::token::OnMissingKey;
+
+/// Replaces the running configuration by what its file says now.
+pub struct Reload {
+    path: PathBuf,
+    started_with: Config,
+    current: Arc<ArcSwap<Current>>,
+    shared: Shared,
+}
+
+impl Reload {
+    /// Reloads from `path` into `current`. Static keys stay as they are in `started_with`.
+    pub const fn new(
+        path: PathBuf,
+        started_with: Config,
+        current: Arc<ArcSwap<Current>>,
+        shared: Shared,
+    ) -> Self {
+        Self { path, started_with, current, shared }
+    }
+
+    /// Loads the file and swaps it in. Requests under way keep what they began with.
+    ///
+    /// # Errors
+    /// The [`Report`] of everything wrong; what ran before goes on.
+    pub fn reload(&self) -> Result<Report, Report> {
+        let loaded = self.load();
+        self.record(loaded.is_ok());
+        let (runtime, warnings) = loaded?;
+        self.current.store(Arc::new(Current::new(runtime)));
+        Ok(warnings)
+    }
+
+    /// Records that the configuration the gateway started with was loaded.
+    pub fn record_start(&self) {
+        self.record(true);
+    }
+
+    fn load(&self) -> Result<(Runtime, Report), Report> {
+        let document = Document::load(&self.path)?;
+        let mut findings = Findings::default();
+        self.refuse_static_changes(&document.config, &mut findings);
+        let current = self.current.load();
+        let runtime = Runtime::build(
+            &document.config,
+            OnMissingKey::Create,
+            &self.shared,
+            Some(current.runtime()),
+            &mut findings,
+        );
+        let is_refused = findings.has_errors();
+        let report = document.report(findings);
+        match runtime {
+            Some(runtime) if !is_refused => Ok((runtime, report)),
+            _ => Err(report),
+        }
+    }
+
+    fn refuse_static_changes(&self, new: &Config, findings: &mut Findings) {
+        let old = &self.started_with;
+        let mut refuse_if = |is_changed: bool, key: &str| {
+            if is_changed {
+                findings
+                    .error(key, "this key changes at a restart only")
+                    .hint("put it back, or restart the gateway");
+            }
+        };
+        refuse_if(new.data_dir != old.data_dir, "data_dir");
+        refuse_if(new.worker_threads != old.worker_threads, "worker_threads");
+        refuse_if(new.drain_timeout != old.drain_timeout, "drain_timeout");
+        refuse_if(new.listeners != old.listeners, "listeners");
+        refuse_if(new.admin != old.admin, "admin");
+        refuse_if(new.telemetry != old.telemetry, "telemetry");
+    }
+
+    fn record(&self, is_successful: bool) {
+        let metrics = &self.shared.metrics;
+        metrics.config_last_reload_successful.set(i64::from(is_successful));
+        if is_successful {
+            let now = self.shared.clock.now();
+            metrics.config_last_reload_success_timestamp.set(now.millis() as f64 / 1000.0);
+        }
+    }
+}
+
+impl fmt::Debug for Reload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reload").field("path", &self.path).finish_non_exhaustive()
+    }
+}

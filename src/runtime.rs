@@ -51,6 +51,8 @@ pub struct Runtime {
     pub limits: config::Limits,
     /// Peers whose forwarding headers are believed.
     pub trusted_proxies: Vec<ipnet::IpNet>,
+    throttle: Arc<Throttle>,
+    throttle_config: config::Throttle,
     routes_metrics: Vec<RouteMetrics>,
     no_route_metrics: RouteMetrics,
 }
@@ -77,10 +79,14 @@ const HUNDREDS: usize = 10;
 
 impl Runtime {
     /// Builds everything a configuration describes; a finding for all that makes no sense.
+    ///
+    /// What `previous` remembers of clients goes on where its section did not change: a reload must not let an
+    /// offender start afresh.
     pub fn build(
         config: &Config,
         missing: OnMissingKey,
         shared: &Shared,
+        previous: Option<&Self>,
         findings: &mut Findings,
     ) -> Option<Self> {
         let Shared { clock, entropy, metrics } = shared;
@@ -95,8 +101,13 @@ impl Runtime {
             Arc::clone(entropy),
             findings,
         );
-        let throttle =
-            Throttle::build(&config.throttle, metrics, Arc::clone(clock), entropy.as_ref(), findings);
+        let throttle = match previous {
+            Some(previous) if previous.throttle_config == config.throttle => {
+                Some(Arc::clone(&previous.throttle))
+            }
+            _ => Throttle::build(&config.throttle, metrics, Arc::clone(clock), entropy.as_ref(), findings)
+                .map(Arc::new),
+        };
         let header_edits = HeaderEdits::build(
             &config.identity_headers,
             config.limits.header_names,
@@ -115,10 +126,11 @@ impl Runtime {
             entropy.as_ref(),
             findings,
         );
+        let throttle = throttle?;
         let dependencies = login::Dependencies {
             wechat: Arc::new(wechat?),
             tokens,
-            throttle: Arc::new(throttle?),
+            throttle: Arc::clone(&throttle),
             metrics: Arc::clone(metrics),
             clock: Arc::clone(clock),
             entropy: Arc::clone(entropy),
@@ -140,6 +152,8 @@ impl Runtime {
             token_header,
             limits: config.limits.clone(),
             trusted_proxies: config.trusted_proxies.clone(),
+            throttle,
+            throttle_config: config.throttle.clone(),
             routes,
         })
     }

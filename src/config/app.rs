@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::SecretSource;
 
 /// `apps.<name>`
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct App {
     /// What the app is at WeChat.

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 /// `identity_headers`; the defaults are WeChat Cloud Run's.
 ///
 /// Whatever the names, each is removed from what a client sends, in every spelling.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct IdentityHeaders {
     /// Header for the openid.

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::{ByteSize, Duration};
 
 /// `limits`
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
     /// Largest header block; more is answered 431.
@@ -54,7 +54,7 @@ impl Default for Limits {
 /// What becomes of header names with characters other than letters, digits and `-`.
 ///
 /// Whatever is chosen, a name that a backend could confuse with one the gateway manages never passes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum HeaderNames {
     /// The request is answered 400.
@@ -66,7 +66,7 @@ pub enum HeaderNames {
 }
 
 /// `limits.h2`
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct H2Limits {
     /// Most requests at once on one connection.

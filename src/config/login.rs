@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::{ByteSize, Duration};
 
 /// `login`
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Login {
     /// Path below which the gateway answers itself, on every host.

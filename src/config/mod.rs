@@ -52,7 +52,7 @@ pub use value::{ByteSize, Duration, Rate, SecretSource};
 pub use wechat::{Breaker, WeChat};
 
 /// The whole configuration file.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// Folder for what the gateway keeps: its signing key. Made on first start, mode 0700.

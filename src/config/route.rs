@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::Duration;
 
 /// `routes[]`
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Route {
     /// Name in logs and metrics; must be unique. Default: the path, or host and path.

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::ByteSize;
 
 /// `telemetry`
-#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Telemetry {
     /// What the gateway says of itself, on standard error.
@@ -18,7 +18,7 @@ pub struct Telemetry {
 }
 
 /// `telemetry.log`
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Log {
     /// Least level written: `error`, `warn`, `info`, `debug`, or a filter such as `info,menshen::wechat=debug`.
@@ -44,7 +44,7 @@ pub enum LogFormat {
 }
 
 /// `telemetry.access_log`
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct AccessLog {
     /// Where the lines go.

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{Duration, SecretSource};
 
 /// `tokens`
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Tokens {
     /// The `iss` claim: a name for this gateway that no other issuer of yours has.
@@ -96,7 +96,7 @@ impl Default for TokenSources {
 }
 
 /// `tokens.cache`
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct TokenCache {
     /// Most tokens remembered as valid; about 700 bytes each.

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::Duration;
 
 /// `upstreams.<name>`
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Upstream {
     /// The servers, at least one.
@@ -103,7 +103,7 @@ pub enum UpstreamProtocol {
 }
 
 /// `upstreams.<name>.tls`
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct UpstreamTls {
     /// Name that the servers' certificate must carry; also sent as SNI. Required: without a name nothing could be verified.

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{ByteSize, Duration};
 
 /// `wechat`
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct WeChat {
     /// Base URLs of WeChat's API, tried in this order when one refuses the connection. `http://` is for the emulator on loopback only.
@@ -48,7 +48,7 @@ impl Default for WeChat {
 }
 
 /// `wechat.breaker`
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Breaker {
     /// Calls in a row that must fail, per app, before the breaker opens.

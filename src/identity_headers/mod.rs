@@ -82,7 +82,8 @@ impl HeaderEdits {
         findings: &mut Findings,
     ) -> Option<Self> {
         let mut own = Findings::default();
-        let mut injected = |key: &str, text: &str| injected_name(&format!("identity_headers.{key}"), text, &mut own);
+        let mut injected =
+            |key: &str, text: &str| injected_name(&format!("identity_headers.{key}"), text, &mut own);
         let openid = injected("openid", &config.openid);
         let unionid = injected("unionid", &config.unionid);
         let appid = injected("appid", &config.appid);
@@ -96,8 +97,14 @@ impl HeaderEdits {
         let names = [&openid, &unionid, &appid, &source, &env];
         let mut classes = classes();
         for name in names.into_iter().flatten() {
-            if classes.insert(name.name.clone(), Class::Identity).is_some_and(|class| class != Class::Identity) {
-                own.error("identity_headers", format!("`{}` is a header the gateway needs itself", name.name));
+            if classes
+                .insert(name.name.clone(), Class::Identity)
+                .is_some_and(|class| class != Class::Identity)
+            {
+                own.error(
+                    "identity_headers",
+                    format!("`{}` is a header the gateway needs itself", name.name),
+                );
             }
         }
         let mut distinct: Vec<_> = names.into_iter().flatten().map(|name| &name.name).collect();
@@ -109,10 +116,16 @@ impl HeaderEdits {
         for (position, text) in config.remove.iter().enumerate() {
             match HeaderName::try_from(text.as_str()) {
                 Ok(name) => _ = classes.insert(name, Class::Identity),
-                Err(_) => _ = own.error(format!("identity_headers.remove[{position}]"), format!("`{text}` is not a header name")),
+                Err(_) => {
+                    _ = own.error(
+                        format!("identity_headers.remove[{position}]"),
+                        format!("`{text}` is not a header name"),
+                    )
+                }
             }
         }
-        let folded = classes.keys().map(HeaderName::as_str).chain(GUARDED.iter().copied()).map(fold).collect();
+        let folded =
+            classes.keys().map(HeaderName::as_str).chain(GUARDED.iter().copied()).map(fold).collect();
 
         let is_sound = !own.has_errors();
         findings.extend(own);
@@ -132,7 +145,12 @@ impl HeaderEdits {
     }
 
     /// Removes what no client may say, then says what the gateway knows.
-    pub fn apply(&self, request: &mut impl EditHeaders, authenticated: Option<&Authenticated>, origin: &Origin<'_>) {
+    pub fn apply(
+        &self,
+        request: &mut impl EditHeaders,
+        authenticated: Option<&Authenticated>,
+        origin: &Origin<'_>,
+    ) {
         let forwarded_for = Self::forwarded_for(request.headers(), origin);
         self.strip(request, origin.peer_is_trusted);
         set_origin(request, origin, forwarded_for);
@@ -240,4 +258,3 @@ fn injected_name(path: &str, text: &str, findings: &mut Findings) -> Option<Inje
     }
     Some(InjectedName { spelling: Bytes::copy_from_slice(text.as_bytes()), name })
 }
-

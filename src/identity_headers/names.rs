@@ -108,5 +108,7 @@ pub fn has_unusual_character(name: &HeaderName) -> bool {
 
 /// What a CGI-style backend makes of a name, lower case: every character but letters and digits is the same.
 pub(super) fn fold(name: &str) -> String {
-    name.bytes().map(|byte| if byte.is_ascii_alphanumeric() { char::from(byte.to_ascii_lowercase()) } else { '_' }).collect()
+    name.bytes()
+        .map(|byte| if byte.is_ascii_alphanumeric() { char::from(byte.to_ascii_lowercase()) } else { '_' })
+        .collect()
 }

@@ -28,8 +28,6 @@ pub struct Context {
     pub(super) route: Option<Arc<Route>>,
     pub(super) upstream: Option<Arc<Upstream>>,
     pub(super) outcome: Outcome,
-    /// The app that a login was for.
-    pub(super) login_app: Option<Arc<str>>,
     /// Servers tried, the last one the one that answers.
     pub(super) tried: Vec<SocketAddr>,
     pub(super) in_flight: Option<InFlight>,
@@ -87,7 +85,6 @@ impl Context {
             route: None,
             upstream: None,
             outcome: Outcome::refused("undecided"),
-            login_app: None,
             tried: Vec::new(),
             in_flight: None,
             upstream_started: None,

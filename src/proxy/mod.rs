@@ -3,14 +3,14 @@
 //! Each phase of Pingora's `ProxyHttp` delegates in a few lines. What is decided stands in the request's context;
 //! a step that is skipped leaves it undecided, and what is undecided is never forwarded.
 
-mod admission;
+pub mod admission;
 mod body;
-mod client_address;
+pub mod client_address;
 mod context;
 mod decide;
 mod forward;
 pub mod guard;
-mod request_id;
+pub mod request_id;
 mod respond;
 
 use std::any::Any;
@@ -20,7 +20,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{HeaderValue, Response, Version};
+use http::{HeaderValue, Response};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
 use pingora::prelude::HttpPeer;
@@ -103,8 +103,9 @@ impl Gateway {
             request_id: ctx.request_id.as_str(),
             client_address: ctx.caller.client,
             method: request.method.as_str(),
-            protocol: protocol(request.version),
-            host: &ctx.host,
+            scheme: if ctx.is_https { "https" } else { "http" },
+            version: request.version,
+            host: Some(&*ctx.host).filter(|host| !host.is_empty()),
             path: request.uri.path(),
             route: ctx.route.as_deref().map(|route| &*route.name),
             decision: ctx.outcome.decision,
@@ -310,14 +311,6 @@ fn client_key(client: std::net::IpAddr) -> [u8; 16] {
     match client {
         std::net::IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
         std::net::IpAddr::V6(v6) => v6.octets(),
-    }
-}
-
-const fn protocol(version: Version) -> &'static str {
-    match version {
-        Version::HTTP_2 => "HTTP/2",
-        Version::HTTP_10 => "HTTP/1.0",
-        _ => "HTTP/1.1",
     }
 }
 

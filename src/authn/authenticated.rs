@@ -1,0 +1,144 @@
+//! Proof of who signed in.
+
+use std::fmt;
+use std::sync::Arc;
+
+use http::HeaderValue;
+use http::header::InvalidHeaderValue;
+
+use crate::clock::Timestamp;
+use crate::config::AppKind;
+use crate::identity::{Identity, SessionId};
+use crate::token::Claims;
+
+/// Proof that a request shows a valid token of a configured app. Only [`super::Authenticator`] makes one.
+#[derive(Clone)]
+pub struct Authenticated(Arc<Proof>);
+
+struct Proof {
+    identity: Identity,
+    session: SessionId,
+    expires_at: Timestamp,
+    app: Arc<str>,
+    subject_hash: String,
+    header_values: HeaderValues,
+    generation: u64,
+}
+
+/// What the identity headers say, ready to be inserted.
+#[derive(Clone, Debug)]
+pub struct HeaderValues {
+    /// The openid.
+    pub openid: HeaderValue,
+    /// The unionid, where it is known.
+    pub unionid: Option<HeaderValue>,
+    /// The appid.
+    pub appid: HeaderValue,
+    /// How the call came, in WeChat Cloud Run's words.
+    pub source: HeaderValue,
+}
+
+impl Authenticated {
+    /// Who signed in.
+    pub fn identity(&self) -> &Identity {
+        &self.0.identity
+    }
+
+    /// The app they signed in to, by its configured name.
+    pub fn app(&self) -> &Arc<str> {
+        &self.0.app
+    }
+
+    /// The login the token belongs to.
+    pub fn session(&self) -> &SessionId {
+        &self.0.session
+    }
+
+    /// When the token stops being valid.
+    pub fn expires_at(&self) -> Timestamp {
+        self.0.expires_at
+    }
+
+    /// The subject as logs may show it: 16 hexadecimal characters, the same until the gateway restarts.
+    pub fn subject_hash(&self) -> &str {
+        &self.0.subject_hash
+    }
+
+    /// What the identity headers say.
+    pub fn header_values(&self) -> &HeaderValues {
+        &self.0.header_values
+    }
+
+    pub(super) fn new(
+        claims: &Claims,
+        app: &ConfiguredApp,
+        subject_hash: String,
+        generation: u64,
+    ) -> Result<Self, InvalidHeaderValue> {
+        let identity = claims.identity().clone();
+        Ok(Self(Arc::new(Proof {
+            header_values: HeaderValues::new(&identity, app.source.clone())?,
+            identity,
+            session: claims.session().clone(),
+            expires_at: claims.expires_at(),
+            app: Arc::clone(&app.name),
+            subject_hash,
+            generation,
+        })))
+    }
+
+    /// The revocation generation it was verified in.
+    pub(super) fn generation(&self) -> u64 {
+        self.0.generation
+    }
+
+    /// A proof of nothing, for tests of what is done with a proof.
+    #[cfg(test)]
+    pub(crate) fn for_test(identity: Identity, app: &str) -> Self {
+        let app = ConfiguredApp::new(app, AppKind::MiniProgram);
+        Self(Arc::new(Proof {
+            header_values: HeaderValues::new(&identity, app.source).unwrap(),
+            identity,
+            session: SessionId::parse("session-for-test").unwrap(),
+            expires_at: Timestamp::from_millis(u64::MAX),
+            app: app.name,
+            subject_hash: "0123456789abcdef".into(),
+            generation: 0,
+        }))
+    }
+}
+
+impl fmt::Debug for Authenticated {
+    /// Shows the subject as logs may.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Authenticated({} of {})", self.0.subject_hash, self.0.app)
+    }
+}
+
+impl HeaderValues {
+    fn new(identity: &Identity, source: HeaderValue) -> Result<Self, InvalidHeaderValue> {
+        let unionid = identity.unionid.as_ref().map(|unionid| HeaderValue::from_str(unionid.as_str()));
+        Ok(Self {
+            openid: HeaderValue::from_str(identity.subject.openid.as_str())?,
+            unionid: unionid.transpose()?,
+            appid: HeaderValue::from_str(identity.subject.appid.as_str())?,
+            source,
+        })
+    }
+}
+
+/// What authentication needs to know of an app.
+#[derive(Debug)]
+pub(super) struct ConfiguredApp {
+    pub(super) name: Arc<str>,
+    source: HeaderValue,
+}
+
+impl ConfiguredApp {
+    pub(super) fn new(name: &str, kind: AppKind) -> Self {
+        let source = match kind {
+            AppKind::MiniProgram => "wx_client",
+        };
+        Self { name: name.into(), source: HeaderValue::from_static(source) }
+    }
+}

@@ -1,0 +1,333 @@
+//! The token in a request: looked for in every configured place, and only ever one.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use http::header::{AUTHORIZATION, COOKIE};
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+use super::Refusal;
+use crate::config::{self, Findings};
+
+/// Headers with a meaning of their own; a bare token in one of them would be lost, or passed on by mistake.
+const RESERVED_HEADERS: [&str; 14] = [
+    "authorization",
+    "connection",
+    "content-length",
+    "content-type",
+    "cookie",
+    "expect",
+    "host",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+
+/// A place that may carry a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// The `Authorization` header.
+    Authorization,
+    /// The header named by `tokens.sources.header`.
+    Header,
+    /// The cookie named by `tokens.sources.cookie`.
+    Cookie,
+    /// The query parameter named by `tokens.sources.websocket_query`.
+    Query,
+}
+
+/// A token somebody showed, and where. It proves nothing.
+#[derive(Clone)]
+pub struct Credential<'a> {
+    token: Cow<'a, str>,
+    found_in: u8,
+}
+
+impl Credential<'_> {
+    /// The token as it came.
+    pub fn token(&self) -> &str {
+        &self.token
+    }
+
+    /// Whether the token stood in this place, and so has to be removed from it before forwarding.
+    pub fn is_in(&self, source: Source) -> bool {
+        self.found_in & bit(source) != 0
+    }
+}
+
+impl fmt::Debug for Credential<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Credential([redacted], found_in: {:#06b})", self.found_in)
+    }
+}
+
+/// The places a token is read from.
+#[derive(Clone, Debug)]
+pub struct TokenSources {
+    bearer: bool,
+    raw_authorization: bool,
+    header: Option<HeaderName>,
+    cookie: Option<String>,
+    websocket_query: Option<String>,
+}
+
+impl TokenSources {
+    /// Checks the names and that there is a place at all.
+    pub(super) fn build(config: &config::TokenSources, findings: &mut Findings) -> Option<Self> {
+        let mut problems = Findings::default();
+        let config::TokenSources { bearer, raw_authorization, header, cookie, websocket_query } = config;
+        if !bearer && !raw_authorization && header.is_none() && cookie.is_none() && websocket_query.is_none()
+        {
+            problems
+                .error("tokens.sources", "no token can reach the gateway: every source is off")
+                .hint("write `bearer: true`");
+        }
+        let header_name = header.as_deref().and_then(|name| header_name(name, &mut problems));
+        if let Some(name) = cookie.as_deref().filter(|name| !is_token(name)) {
+            problems
+                .error("tokens.sources.cookie", format!("`{name}` is not a cookie name"))
+                .hint("write letters, digits, `-` and `_`");
+        }
+        if let Some(name) = websocket_query.as_deref().filter(|name| !is_query_name(name)) {
+            problems
+                .error("tokens.sources.websocket_query", format!("`{name}` is not a parameter name"))
+                .hint("write letters, digits, `-`, `.`, `_` and `~`");
+        }
+        let has_errors = problems.has_errors();
+        findings.extend(problems);
+        (!has_errors).then(|| Self {
+            bearer: *bearer,
+            raw_authorization: *raw_authorization,
+            header: header_name,
+            cookie: cookie.clone(),
+            websocket_query: websocket_query.clone(),
+        })
+    }
+
+    /// The header that carries the bare token.
+    pub fn header(&self) -> Option<&HeaderName> {
+        self.header.as_ref()
+    }
+
+    /// The cookie that carries the token.
+    pub fn cookie(&self) -> Option<&str> {
+        self.cookie.as_deref()
+    }
+
+    /// The query parameter that carries the token on WebSocket upgrades.
+    pub fn websocket_query(&self) -> Option<&str> {
+        self.websocket_query.as_deref()
+    }
+
+    /// Looks in every place. The same token in two places is one token; two different ones are nobody's.
+    pub(super) fn find<'a>(
+        &self,
+        request: &'a Parts,
+        is_websocket: bool,
+    ) -> Result<Option<Credential<'a>>, Refusal> {
+        let mut found = None;
+        let headers = &request.headers;
+        if self.bearer || self.raw_authorization {
+            add(&mut found, Source::Authorization, self.in_authorization(headers)?)?;
+        }
+        if let Some(name) = &self.header {
+            add(&mut found, Source::Header, in_header(headers, name)?)?;
+        }
+        if let Some(name) = &self.cookie {
+            add(&mut found, Source::Cookie, in_cookie(headers, name)?)?;
+        }
+        if let Some(name) = self.websocket_query.as_deref().filter(|_| is_websocket) {
+            add(&mut found, Source::Query, in_query(request.uri.query().unwrap_or_default(), name)?)?;
+        }
+        Ok(found)
+    }
+
+    /// `Bearer <token>` (RFC 6750 §2.1), or the bare token. Another scheme is somebody else's business.
+    fn in_authorization<'a>(&self, headers: &'a HeaderMap) -> Result<Option<Cow<'a, str>>, Refusal> {
+        let Some(value) = only_value(headers, &AUTHORIZATION)? else { return Ok(None) };
+        let scheme_end = value.bytes().position(|byte| !is_token_byte(byte)).unwrap_or(value.len());
+        let (scheme, rest) = value.split_at_checked(scheme_end).ok_or(Refusal::Malformed)?;
+        if self.bearer && scheme.eq_ignore_ascii_case("bearer") {
+            let token = rest.trim_start_matches(' ');
+            // `Bearer`, `Bearer:x` and `Bearer\tx` mean to be bearer tokens, and are none.
+            return if token.len() < rest.len() { Ok(Some(token.into())) } else { Err(Refusal::Malformed) };
+        }
+        let is_bare = !value.contains([' ', '\t']);
+        Ok((self.raw_authorization && is_bare).then_some(value.into()))
+    }
+}
+
+/// Removes a cookie from a `Cookie` header's value; `None` when nothing is left.
+///
+/// Reads the value exactly as [`TokenSources`] does, so that what was taken for a token is what is removed.
+pub fn cookie_without(value: &str, name: &str) -> Option<String> {
+    let rest: Vec<&str> = pairs(value, ';').filter(|pair| cookie_named(pair, name).is_none()).collect();
+    (!rest.is_empty()).then(|| rest.join("; "))
+}
+
+/// Removes a parameter from a query; `None` when nothing is left.
+///
+/// Reads the query exactly as [`TokenSources`] does, so that what was taken for a token is what is removed.
+pub fn query_without(query: &str, name: &str) -> Option<String> {
+    let rest: Vec<&str> =
+        query.split('&').filter(|pair| !pair.is_empty() && parameter_named(pair, name).is_none()).collect();
+    (!rest.is_empty()).then(|| rest.join("&"))
+}
+
+fn in_header<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<Cow<'a, str>>, Refusal> {
+    Ok(only_value(headers, name)?.map(Cow::Borrowed))
+}
+
+fn in_cookie<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<Cow<'a, str>>, Refusal> {
+    let mut found = None;
+    for line in headers.get_all(COOKIE) {
+        for value in pairs(visible(line)?, ';').filter_map(|pair| cookie_named(pair, name)) {
+            if found.replace(Cow::Borrowed(value)).is_some() {
+                return Err(Refusal::SeveralTokens);
+            }
+        }
+    }
+    Ok(found)
+}
+
+fn in_query<'a>(query: &'a str, name: &str) -> Result<Option<Cow<'a, str>>, Refusal> {
+    let mut found = None;
+    for value in query.split('&').filter_map(|pair| parameter_named(pair, name)) {
+        let value = percent_decode(value).ok_or(Refusal::Malformed)?;
+        if found.replace(value).is_some() {
+            return Err(Refusal::SeveralTokens);
+        }
+    }
+    Ok(found)
+}
+
+fn add<'a>(
+    found: &mut Option<Credential<'a>>,
+    source: Source,
+    token: Option<Cow<'a, str>>,
+) -> Result<(), Refusal> {
+    let Some(token) = token else { return Ok(()) };
+    if token.is_empty() {
+        return Err(Refusal::Malformed);
+    }
+    match found {
+        Some(credential) if credential.token != token => Err(Refusal::SeveralTokens),
+        Some(credential) => {
+            credential.found_in |= bit(source);
+            Ok(())
+        }
+        None => {
+            *found = Some(Credential { token, found_in: bit(source) });
+            Ok(())
+        }
+    }
+}
+
+fn only_value<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>, Refusal> {
+    let mut values = headers.get_all(name).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    if values.next().is_some() {
+        return Err(Refusal::SeveralTokens);
+    }
+    visible(value).map(Some)
+}
+
+/// The value as text, if it is visible ASCII: a byte above 0x7f reads differently on every server.
+fn visible(value: &HeaderValue) -> Result<&str, Refusal> {
+    value.to_str().map(|text| text.trim_matches([' ', '\t'])).map_err(|_| Refusal::Malformed)
+}
+
+fn pairs(text: &str, separator: char) -> impl Iterator<Item = &str> {
+    text.split(separator).map(|pair| pair.trim_matches([' ', '\t'])).filter(|pair| !pair.is_empty())
+}
+
+/// The cookie's value, if this is its name; without a `=` the value is empty.
+fn cookie_named<'a>(pair: &'a str, name: &str) -> Option<&'a str> {
+    let (found, value) = pair.split_once('=').unwrap_or((pair, ""));
+    (found.trim_end_matches([' ', '\t']) == name).then(|| value.trim_start_matches([' ', '\t']))
+}
+
+/// The parameter's value, still encoded, if this is its name, however encoded.
+fn parameter_named<'a>(pair: &'a str, name: &str) -> Option<&'a str> {
+    let (found, value) = pair.split_once('=').unwrap_or((pair, ""));
+    (percent_decode(found)? == name).then_some(value)
+}
+
+/// Decodes `%xx`; `None` on a broken escape, and on bytes that are not UTF-8.
+fn percent_decode(text: &str) -> Option<Cow<'_, str>> {
+    let Some((plain, _)) = text.split_once('%') else { return Some(text.into()) };
+    let mut decoded = Vec::with_capacity(text.len());
+    decoded.extend_from_slice(plain.as_bytes());
+    let mut bytes = text.bytes().skip(plain.len());
+    while let Some(byte) = bytes.next() {
+        decoded.push(match byte {
+            b'%' => hex_digit(bytes.next()?)? << 4 | hex_digit(bytes.next()?)?,
+            byte => byte,
+        });
+    }
+    String::from_utf8(decoded).ok().map(Cow::Owned)
+}
+
+fn hex_digit(byte: u8) -> Option<u8> {
+    char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok())
+}
+
+fn header_name(name: &str, findings: &mut Findings) -> Option<HeaderName> {
+    let path = "tokens.sources.header";
+    match HeaderName::try_from(name) {
+        Ok(parsed) if RESERVED_HEADERS.contains(&parsed.as_str()) => {
+            findings
+                .error(path, format!("`{name}` has another meaning"))
+                .hint("choose a name of your own, such as `X-Token`");
+            None
+        }
+        Ok(parsed) => Some(parsed),
+        Err(_) => {
+            findings
+                .error(path, format!("`{name}` is not a header name"))
+                .hint("write letters, digits and `-`, such as `X-Token`");
+            None
+        }
+    }
+}
+
+const fn bit(source: Source) -> u8 {
+    1 << source as u8
+}
+
+fn is_token(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(is_token_byte)
+}
+
+/// A character of a `token`. See RFC 9110 §5.6.2.
+const fn is_token_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric()
+        || matches!(
+            byte,
+            b'!' | b'#'
+                | b'$'
+                | b'%'
+                | b'&'
+                | b'\''
+                | b'*'
+                | b'+'
+                | b'-'
+                | b'.'
+                | b'^'
+                | b'_'
+                | b'`'
+                | b'|'
+                | b'~'
+        )
+}
+
+/// Unreserved characters only, which nobody encodes. See RFC 3986 §2.3.
+fn is_query_name(text: &str) -> bool {
+    !text.is_empty()
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~'))
+}

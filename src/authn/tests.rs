@@ -1,0 +1,414 @@
+//! Finding tokens, and judging them from memory.
+
+mod credential;
+
+use std::fs;
+use std::path::Path;
+
+use secrecy::ExposeSecret as _;
+use tempfile::TempDir;
+
+use super::*;
+use crate::config::{App, AppKind, Key, KeyAlgorithm, SecretSource};
+use crate::entropy::{NoEntropy, SystemEntropy};
+use crate::identity::{Identity, OpenId, SessionId, UnionId};
+use crate::token::{OnMissingKey, generate_key};
+
+const NOW: Timestamp = Timestamp::from_seconds(1_800_000_000);
+const LIFETIME: Duration = Duration::from_secs(7200);
+const SHOP: &str = "wx0000000000shop";
+const BANK: &str = "wx0000000000bank";
+
+/// An authenticator for two apps, and what it is made of.
+struct Fixture {
+    config: config::Tokens,
+    metrics: Metrics,
+    tokens: Arc<Tokens>,
+    authenticator: Authenticator,
+    folder: TempDir,
+}
+
+impl Fixture {
+    fn new() -> Self {
+        Self::with(config::Tokens::default(), &[("shop", SHOP), ("bank", BANK)])
+    }
+
+    fn with(config: config::Tokens, apps: &[(&str, &str)]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let metrics = Metrics::new().unwrap();
+        let tokens = tokens(&config, folder.path());
+        let authenticator = build(&config, apps, &tokens, &metrics).unwrap();
+        Self { config, metrics, tokens, authenticator, folder }
+    }
+
+    fn mint(&self, appid: &str) -> String {
+        let minted = self.tokens.mint(&identity(appid), &session(), NOW, &SystemEntropy).unwrap();
+        minted.expose().to_owned()
+    }
+
+    fn verify(&self, token: &str, now: Timestamp) -> Result<Authenticated, Refusal> {
+        verify(&self.authenticator, token, now)
+    }
+
+    /// Hits, misses, forgeries remembered.
+    fn memory(&self) -> (u64, u64, u64) {
+        self.authenticator.refused.run_pending_tasks();
+        let Metrics { token_cache_hits, token_cache_misses, .. } = &self.metrics;
+        (token_cache_hits.get(), token_cache_misses.get(), self.authenticator.refused.entry_count())
+    }
+
+    fn outcome(&self, word: &str) -> u64 {
+        self.metrics.token_verifications.with_label_values(&[word]).get()
+    }
+}
+
+fn verify(authenticator: &Authenticator, token: &str, now: Timestamp) -> Result<Authenticated, Refusal> {
+    let (request, ()) = http::Request::builder()
+        .header("authorization", format!("Bearer {token}"))
+        .body(())
+        .unwrap()
+        .into_parts();
+    let credential = authenticator.credential(&request, false)?.unwrap();
+    authenticator.verify(&credential, now)
+}
+
+fn tokens(config: &config::Tokens, folder: &Path) -> Arc<Tokens> {
+    let mut findings = Findings::default();
+    let tokens = Tokens::build(config, folder, OnMissingKey::Create, &SystemEntropy, &mut findings);
+    Arc::new(tokens.unwrap_or_else(|| panic!("{findings:?}")))
+}
+
+fn build(
+    config: &config::Tokens,
+    apps: &[(&str, &str)],
+    tokens: &Arc<Tokens>,
+    metrics: &Metrics,
+) -> Result<Authenticator, Vec<String>> {
+    let app = |appid: &str| App {
+        kind: AppKind::MiniProgram,
+        appid: appid.into(),
+        secret: SecretSource::Inline("secret".into()),
+    };
+    let apps = apps.iter().map(|(name, appid)| ((*name).to_owned(), app(appid))).collect();
+    let mut findings = Findings::default();
+    let authenticator =
+        Authenticator::build(config, &apps, Arc::clone(tokens), metrics, &SystemEntropy, &mut findings);
+    assert_eq!(authenticator.is_none(), findings.has_errors());
+    authenticator.ok_or_else(|| findings.iter().map(ToString::to_string).collect())
+}
+
+fn identity(appid: &str) -> Identity {
+    let subject =
+        Subject { appid: AppId::parse(appid).unwrap(), openid: OpenId::parse("o-Alice_1").unwrap() };
+    Identity { subject, unionid: Some(UnionId::parse("u-Alice").unwrap()) }
+}
+
+fn session() -> SessionId {
+    SessionId::parse("session-1").unwrap()
+}
+
+#[test]
+fn valid_token_says_who_signed_in_first_and_again() {
+    let fixture = Fixture::new();
+    let token = fixture.mint(SHOP);
+
+    for time in ["first", "again"] {
+        let authenticated = fixture.verify(&token, NOW).unwrap();
+
+        assert_eq!(authenticated.identity(), &identity(SHOP), "{time}");
+        assert_eq!(&**authenticated.app(), "shop", "{time}");
+        assert_eq!(authenticated.session(), &session(), "{time}");
+        assert_eq!(authenticated.expires_at(), NOW.plus(LIFETIME), "{time}");
+        let HeaderValues { openid, unionid, appid, source } = authenticated.header_values();
+        assert_eq!((openid.as_bytes(), appid.as_bytes()), (&b"o-Alice_1"[..], SHOP.as_bytes()), "{time}");
+        assert_eq!(unionid.as_ref().unwrap(), "u-Alice", "{time}");
+        assert_eq!(source, "wx_client", "{time}");
+    }
+    assert_eq!(fixture.memory(), (1, 1, 0));
+    assert_eq!(fixture.outcome("valid"), 2);
+}
+
+#[test]
+fn unknown_unionid_is_no_header_value() {
+    let fixture = Fixture::new();
+    let identity = Identity { unionid: None, ..identity(SHOP) };
+    let token = fixture.tokens.mint(&identity, &session(), NOW, &SystemEntropy).unwrap();
+
+    let authenticated = fixture.verify(token.expose(), NOW).unwrap();
+
+    assert!(authenticated.header_values().unionid.is_none());
+}
+
+/// C10: a remembered token expires when it says, to the millisecond.
+#[test]
+fn remembered_token_expires_all_the_same() {
+    let fixture = Fixture::new();
+    let token = fixture.mint(SHOP);
+    let last = Timestamp::from_millis(NOW.plus(LIFETIME).millis() - 1);
+
+    assert!(fixture.verify(&token, NOW).is_ok());
+    assert!(fixture.verify(&token, last).is_ok());
+    assert_eq!(fixture.verify(&token, NOW.plus(LIFETIME)).unwrap_err(), Refusal::Expired);
+
+    assert_eq!(fixture.memory(), (2, 1, 0));
+    assert_eq!(fixture.outcome("expired"), 1);
+}
+
+/// C9: what one app's token primed, another app's token does not find.
+#[test]
+fn remembered_token_is_of_its_own_app() {
+    let fixture = Fixture::new();
+    let (shop, bank) = (fixture.mint(SHOP), fixture.mint(BANK));
+
+    for _ in 0..3 {
+        assert_eq!(&**fixture.verify(&shop, NOW).unwrap().app(), "shop");
+        assert_eq!(&**fixture.verify(&bank, NOW).unwrap().app(), "bank");
+    }
+    assert_eq!(fixture.memory(), (4, 2, 0));
+}
+
+#[test]
+fn changed_token_does_not_find_the_original_in_memory() {
+    let fixture = Fixture::new();
+    let token = fixture.mint(SHOP);
+    fixture.verify(&token, NOW).unwrap();
+
+    for at in 0..token.len() {
+        let mut changed = token.clone().into_bytes();
+        changed[at] = if changed[at] == b'A' { b'B' } else { b'A' };
+        let changed = String::from_utf8(changed).unwrap();
+        assert!(fixture.verify(&changed, NOW).is_err(), "{at}");
+    }
+    assert_eq!(fixture.memory().0, 0);
+}
+
+#[test]
+fn token_of_an_app_that_is_not_configured_is_refused() {
+    let fixture = Fixture::new();
+
+    let refusal = fixture.verify(&fixture.mint("wx0000000000gone"), NOW).unwrap_err();
+
+    assert_eq!(refusal, Refusal::UnknownApp);
+}
+
+/// C10: a reload that drops an app or a key makes a new authenticator, which remembers nothing.
+#[test]
+fn token_dies_with_its_app_and_with_its_key() {
+    let mut fixture = Fixture::new();
+    let token = fixture.mint(SHOP);
+    fixture.verify(&token, NOW).unwrap();
+
+    fixture.authenticator =
+        build(&fixture.config, &[("bank", BANK)], &fixture.tokens, &fixture.metrics).unwrap();
+    assert_eq!(fixture.verify(&token, NOW).unwrap_err(), Refusal::UnknownApp);
+
+    let file = fixture.folder.path().join("new.pem");
+    write_private(&file, generate_key(KeyAlgorithm::ES256).unwrap().pem.expose_secret());
+    let key = Key { kid: "new".into(), algorithm: KeyAlgorithm::ES256, file: Some(file), secret: None };
+    let config = config::Tokens { keys: vec![key], ..config::Tokens::default() };
+    let rotated = tokens(&config, fixture.folder.path());
+    fixture.authenticator = build(&config, &[("shop", SHOP)], &rotated, &fixture.metrics).unwrap();
+    assert_eq!(fixture.verify(&token, NOW).unwrap_err(), Refusal::UnknownKey);
+}
+
+fn write_private(path: &Path, text: &str) {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    fs::write(path, text).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
+}
+
+#[test]
+fn nothing_is_remembered_across_an_invalidation() {
+    let fixture = Fixture::new();
+    let token = fixture.mint(SHOP);
+    let forged = forge(&token);
+    fixture.verify(&token, NOW).unwrap();
+    fixture.verify(&forged, NOW).unwrap_err();
+
+    fixture.authenticator.invalidate_all();
+
+    assert!(fixture.verify(&token, NOW).is_ok());
+    assert!(fixture.verify(&forged, NOW).is_err());
+    assert_eq!(fixture.memory().0, 0);
+}
+
+#[test]
+fn verdict_reached_during_an_invalidation_is_not_used_again() {
+    let fixture = Fixture::new();
+    let authenticator = &fixture.authenticator;
+    let token = fixture.mint(SHOP);
+    let hash = authenticator.token_hasher.hash(token.as_bytes()).as_u128();
+
+    let before = authenticator.generation.load(Ordering::Acquire);
+    authenticator.invalidate_all();
+    authenticator.judge_anew(&token, hash, before, NOW).unwrap();
+    assert!(authenticator.verified.contains_key(&hash));
+
+    assert!(fixture.verify(&token, NOW).is_ok());
+    assert_eq!(fixture.memory(), (0, 1, 0));
+}
+
+/// The token with another signature, well formed.
+fn forge(token: &str) -> String {
+    let (message, signature) = token.rsplit_once('.').unwrap();
+    let mut signature: Vec<char> = signature.chars().collect();
+    signature[0] = if signature[0] == 'A' { 'B' } else { 'A' };
+    format!("{message}.{}", signature.into_iter().collect::<String>())
+}
+
+#[test]
+fn forged_signature_is_remembered() {
+    let fixture = Fixture::new();
+    let forged = forge(&fixture.mint(SHOP));
+
+    for _ in 0..3 {
+        assert_eq!(fixture.verify(&forged, NOW).unwrap_err(), Refusal::BadSignature);
+    }
+
+    assert_eq!(fixture.memory(), (0, 3, 1));
+    assert_eq!(fixture.outcome("bad_signature"), 3);
+}
+
+#[test]
+fn refusal_that_time_may_change_is_not_remembered() {
+    let fixture = Fixture::new();
+    let token = fixture.mint(SHOP);
+
+    let early = Timestamp::from_seconds(NOW.seconds() - 60);
+    assert_eq!(fixture.verify(&token, early).unwrap_err(), Refusal::NotYetValid);
+    assert_eq!(fixture.verify(&token, NOW.plus(LIFETIME)).unwrap_err(), Refusal::Expired);
+    assert!(fixture.verify(&token, NOW).is_ok());
+
+    assert_eq!(fixture.memory(), (0, 3, 0));
+}
+
+#[test]
+fn junk_is_refused_without_being_remembered() {
+    let fixture = Fixture::new();
+
+    for number in 0..100 {
+        let junk = format!("junk{number}");
+        assert_eq!(fixture.verify(&junk, NOW).unwrap_err(), Refusal::Malformed);
+    }
+
+    assert_eq!(fixture.memory(), (0, 100, 0));
+}
+
+#[test]
+fn memory_is_bounded() {
+    let cache = config::TokenCache { capacity: 10, refused_capacity: 10, ..config::TokenCache::default() };
+    let fixture = Fixture::with(
+        config::Tokens { cache, algorithm: KeyAlgorithm::EdDSA, ..config::Tokens::default() },
+        &[("shop", SHOP)],
+    );
+
+    for _ in 0..100 {
+        let token = fixture.mint(SHOP);
+        fixture.verify(&token, NOW).unwrap();
+        fixture.verify(&forge(&token), NOW).unwrap_err();
+    }
+
+    fixture.authenticator.verified.run_pending_tasks();
+    assert!(fixture.authenticator.verified.entry_count() <= 10);
+    assert!(fixture.memory().2 <= 10);
+}
+
+#[test]
+fn caches_of_no_capacity_still_judge() {
+    let cache =
+        config::TokenCache { capacity: 0, refused_capacity: 0, refused_for: config::Duration::from_secs(0) };
+    let fixture = Fixture::with(config::Tokens { cache, ..config::Tokens::default() }, &[("shop", SHOP)]);
+    let token = fixture.mint(SHOP);
+
+    for _ in 0..3 {
+        assert!(fixture.verify(&token, NOW).is_ok());
+        assert_eq!(fixture.verify(&forge(&token), NOW).unwrap_err(), Refusal::BadSignature);
+    }
+}
+
+#[test]
+fn logs_see_a_hash_of_the_subject_and_nothing_else() {
+    let fixture = Fixture::new();
+
+    let shop = fixture.verify(&fixture.mint(SHOP), NOW).unwrap();
+    let shop_again = fixture.verify(&fixture.mint(SHOP), NOW).unwrap();
+    let bank = fixture.verify(&fixture.mint(BANK), NOW).unwrap();
+
+    assert_eq!(shop.subject_hash().len(), 16);
+    assert!(shop.subject_hash().bytes().all(|byte| byte.is_ascii_hexdigit()));
+    assert_eq!(shop.subject_hash(), shop_again.subject_hash());
+    assert_ne!(shop.subject_hash(), bank.subject_hash());
+    assert!(!format!("{shop:?}").contains("Alice"));
+    // Another start, another key: hashes tell nothing across installations.
+    let other = Fixture::new();
+    assert_ne!(other.verify(&other.mint(SHOP), NOW).unwrap().subject_hash(), shop.subject_hash());
+}
+
+#[test]
+fn proof_for_tests_keeps_the_subject_out_of_debug_as_well() {
+    let proof = Authenticated::for_test(identity(SHOP), "shop");
+
+    assert_eq!(format!("{proof:?}"), "Authenticated(0123456789abcdef of shop)");
+}
+
+#[test]
+fn every_refusal_has_a_word_of_its_own_and_one_oauth_error() {
+    let mut words: Vec<&str> = Refusal::ALL.iter().map(|refusal| refusal.reason()).collect();
+    words.sort_unstable();
+    words.dedup();
+    assert_eq!(words.len(), Refusal::ALL.len());
+
+    for (index, refusal) in Refusal::ALL.into_iter().enumerate() {
+        assert_eq!(refusal as usize, index, "{refusal:?}");
+        let expected = (refusal != Refusal::NoToken).then_some("invalid_token");
+        assert_eq!(refusal.oauth_error(), expected, "{refusal:?}");
+    }
+}
+
+#[test]
+fn every_problem_is_reported_at_once() {
+    let sources = config::TokenSources {
+        header: Some("Authorization".into()),
+        cookie: Some("a b".into()),
+        websocket_query: Some("a=b".into()),
+        ..config::TokenSources::default()
+    };
+    let cache =
+        config::TokenCache { refused_for: "40000000d".parse().unwrap(), ..config::TokenCache::default() };
+    let config = config::Tokens { sources, cache, ..config::Tokens::default() };
+    let fixture = Fixture::new();
+
+    let problems =
+        build(&config, &[("a", SHOP), ("b", SHOP)], &fixture.tokens, &fixture.metrics).unwrap_err();
+
+    let paths: Vec<&str> = problems.iter().map(|problem| problem.split(": ").next().unwrap()).collect();
+    assert_eq!(
+        paths,
+        [
+            "tokens.sources.header",
+            "tokens.sources.cookie",
+            "tokens.sources.websocket_query",
+            "apps.b.appid",
+            "tokens.cache.refused_for",
+        ]
+    );
+}
+
+#[test]
+fn gateway_does_not_start_without_randomness() {
+    #[derive(Debug)]
+    struct Dry;
+    impl Entropy for Dry {
+        fn fill(&self, _: &mut [u8]) -> Result<(), NoEntropy> {
+            Err(NoEntropy)
+        }
+    }
+    let Fixture { config, metrics, tokens, .. } = Fixture::new();
+    let mut findings = Findings::default();
+
+    let built = Authenticator::build(&config, &BTreeMap::new(), tokens, &metrics, &Dry, &mut findings);
+
+    assert!(built.is_none());
+    assert!(findings.has_errors());
+}

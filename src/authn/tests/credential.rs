@@ -1,0 +1,341 @@
+//! Where a token is found, and where it is not.
+
+use http::{HeaderName, HeaderValue, Request};
+
+use super::*;
+use crate::authn::Refusal::{Malformed, SeveralTokens};
+use crate::config::TokenSources as Config;
+
+fn bearer() -> Config {
+    Config::default()
+}
+
+fn raw() -> Config {
+    Config { bearer: false, raw_authorization: true, ..Config::default() }
+}
+
+fn all() -> Config {
+    Config {
+        bearer: true,
+        raw_authorization: true,
+        header: Some("X-Token".into()),
+        cookie: Some("session".into()),
+        websocket_query: Some("token".into()),
+    }
+}
+
+type Headers<'a> = &'a [(&'a str, &'a [u8])];
+
+fn request(uri: &str, headers: Headers<'_>) -> Parts {
+    let (mut parts, ()) = Request::builder().uri(uri).body(()).unwrap().into_parts();
+    for (name, value) in headers {
+        let name = HeaderName::try_from(*name).unwrap();
+        parts.headers.append(name, HeaderValue::from_bytes(value).unwrap());
+    }
+    parts
+}
+
+fn find(
+    config: &Config,
+    request: &Parts,
+    is_websocket: bool,
+) -> Result<Option<(String, Vec<Source>)>, Refusal> {
+    let mut findings = Findings::default();
+    let sources = TokenSources::build(config, &mut findings).unwrap();
+    let found = sources.find(request, is_websocket)?;
+    Ok(found.map(|credential| {
+        let places = [Source::Authorization, Source::Header, Source::Cookie, Source::Query];
+        let places = places.into_iter().filter(|place| credential.is_in(*place)).collect();
+        (credential.token().to_owned(), places)
+    }))
+}
+
+/// What is expected of a request: a token, none, or a refusal.
+type Expected = Result<Option<&'static str>, Refusal>;
+
+fn check(config: &Config, table: &[(Headers<'_>, Expected)]) {
+    for (headers, expected) in table {
+        let found = find(config, &request("/", headers), false).map(|found| found.map(|(token, _)| token));
+        let shown: Vec<_> =
+            headers.iter().map(|(name, value)| format!("{name}: {}", value.escape_ascii())).collect();
+        assert_eq!(found, expected.map(|token| token.map(str::to_owned)), "{shown:?} with {config:?}");
+    }
+}
+
+#[test]
+fn bearer_token_is_read_from_authorization() {
+    check(
+        &bearer(),
+        &[
+            (&[], Ok(None)),
+            (&[("authorization", b"Bearer t.o.k")], Ok(Some("t.o.k"))),
+            (&[("authorization", b"bearer t")], Ok(Some("t"))),
+            (&[("authorization", b"BEARER t")], Ok(Some("t"))),
+            (&[("authorization", b"bEaReR   t")], Ok(Some("t"))),
+            (&[("authorization", b"Bearer t  ")], Ok(Some("t"))),
+            (&[("authorization", b"  Bearer t")], Ok(Some("t"))),
+            // Passed on whole: no part of them is taken for the token.
+            (&[("authorization", b"Bearer t u")], Ok(Some("t u"))),
+            (&[("authorization", b"Bearer t, Bearer u")], Ok(Some("t, Bearer u"))),
+            (&[("authorization", b"Bearer \tt")], Ok(Some("\tt"))),
+            // Meant as bearer tokens, and none.
+            (&[("authorization", b"Bearer")], Err(Malformed)),
+            (&[("authorization", b"Bearer ")], Err(Malformed)),
+            (&[("authorization", b"Bearer\tt")], Err(Malformed)),
+            (&[("authorization", b"Bearer:t")], Err(Malformed)),
+            (&[("authorization", b"Bearer=t")], Err(Malformed)),
+            (&[("authorization", b"Bearer,t")], Err(Malformed)),
+            // Other schemes are not ours.
+            (&[("authorization", b"Basic dTpw")], Ok(None)),
+            (&[("authorization", b"Digest username=\"u\"")], Ok(None)),
+            (&[("authorization", b"Bearerx t")], Ok(None)),
+            (&[("authorization", b"t")], Ok(None)),
+            (&[("authorization", b"")], Ok(None)),
+            // Sources that are off are not looked at.
+            (&[("cookie", b"session=t"), ("x-token", b"t")], Ok(None)),
+            (&[("cookie", b"\xff")], Ok(None)),
+        ],
+    );
+}
+
+#[test]
+fn bare_token_is_read_from_authorization_where_configured() {
+    check(
+        &raw(),
+        &[
+            (&[("authorization", b"t.o.k")], Ok(Some("t.o.k"))),
+            (&[("authorization", b"")], Err(Malformed)),
+            (&[("authorization", b"Bearer t")], Ok(None)),
+            (&[("authorization", b"Basic dTpw")], Ok(None)),
+        ],
+    );
+    check(
+        &all(),
+        &[
+            (&[("authorization", b"t.o.k")], Ok(Some("t.o.k"))),
+            (&[("authorization", b"Bearer t.o.k")], Ok(Some("t.o.k"))),
+            (&[("authorization", b"Bearer")], Err(Malformed)),
+            (&[("authorization", b"Basic dTpw")], Ok(None)),
+        ],
+    );
+}
+
+/// A7: two lines are refused even if they agree; servers differ in which they take.
+#[test]
+fn second_authorization_is_refused() {
+    for config in [bearer(), raw(), all()] {
+        check(
+            &config,
+            &[
+                (&[("authorization", b"Bearer t"), ("authorization", b"Bearer u")], Err(SeveralTokens)),
+                (&[("authorization", b"Bearer t"), ("authorization", b"Bearer t")], Err(SeveralTokens)),
+                (&[("authorization", b"Bearer t"), ("authorization", b"Basic u")], Err(SeveralTokens)),
+                (&[("authorization", b"Basic u"), ("Authorization", b"Bearer t")], Err(SeveralTokens)),
+                (&[("authorization", b""), ("authorization", b"Bearer t")], Err(SeveralTokens)),
+            ],
+        );
+    }
+}
+
+/// A14: a byte above 0x7f is neither a token nor a reason to look away.
+#[test]
+fn bytes_that_are_not_ascii_are_refused() {
+    check(
+        &all(),
+        &[
+            (&[("authorization", b"Bearer \xff\xfe")], Err(Malformed)),
+            (&[("authorization", b"\x80Bearer t")], Err(Malformed)),
+            (&[("authorization", b"Basic \x80")], Err(Malformed)),
+            (&[("authorization", "Bearer ü".as_bytes())], Err(Malformed)),
+            (&[("x-token", b"t\x80")], Err(Malformed)),
+            (&[("cookie", b"session=\xff")], Err(Malformed)),
+            (&[("cookie", b"other=\xff; session=t")], Err(Malformed)),
+            (&[("cookie", b"session=t"), ("cookie", b"other=\xff")], Err(Malformed)),
+        ],
+    );
+}
+
+#[test]
+fn token_is_read_from_a_header_of_its_own() {
+    check(
+        &all(),
+        &[
+            (&[("x-token", b"t")], Ok(Some("t"))),
+            (&[("X-TOKEN", b" t ")], Ok(Some("t"))),
+            (&[("x-token", b"")], Err(Malformed)),
+            (&[("x-token", b"t"), ("X-Token", b"u")], Err(SeveralTokens)),
+            (&[("x-token", b"t"), ("x-token", b"t")], Err(SeveralTokens)),
+            (&[("x_token", b"t")], Ok(None)),
+        ],
+    );
+}
+
+/// B18, A7.
+#[test]
+fn token_is_read_from_one_cookie() {
+    check(
+        &all(),
+        &[
+            (&[("cookie", b"session=t")], Ok(Some("t"))),
+            (&[("cookie", b"a=1; session=t; b=2")], Ok(Some("t"))),
+            (&[("cookie", b"a=1;session=t;b=2")], Ok(Some("t"))),
+            (&[("cookie", b"; ;session=t;;")], Ok(Some("t"))),
+            (&[("cookie", b"a=1"), ("cookie", b"session=t"), ("cookie", b"b=2")], Ok(Some("t"))),
+            (&[("cookie", b"session = t")], Ok(Some("t"))),
+            (&[("cookie", b"session=t=u")], Ok(Some("t=u"))),
+            (&[("cookie", b"session=\"t\"")], Ok(Some("\"t\""))),
+            (&[("cookie", b"session=!!!garbage")], Ok(Some("!!!garbage"))),
+            (&[("cookie", b"session=a, session=b")], Ok(Some("a, session=b"))),
+            (&[("cookie", b"Session=t; xsession=t; session2=t; a=session=t")], Ok(None)),
+            (&[("cookie", b"")], Ok(None)),
+            (&[("cookie", b"session=")], Err(Malformed)),
+            (&[("cookie", b"session")], Err(Malformed)),
+            (&[("cookie", b"session=t; session=u")], Err(SeveralTokens)),
+            (&[("cookie", b"session=t; session=t")], Err(SeveralTokens)),
+            (&[("cookie", b"session=; session=t")], Err(SeveralTokens)),
+            (&[("cookie", b"session=t; session")], Err(SeveralTokens)),
+            (&[("cookie", b"session=t"), ("cookie", b"session=u")], Err(SeveralTokens)),
+            (&[("cookie", b"session=t"), ("cookie", b"a=1;session=t")], Err(SeveralTokens)),
+        ],
+    );
+}
+
+#[test]
+fn token_is_read_from_the_query_of_a_websocket_only() {
+    let table: [(&str, Expected); 18] = [
+        ("/", Ok(None)),
+        ("/?", Ok(None)),
+        ("/?token=t", Ok(Some("t"))),
+        ("/?a=1&token=t.o-k_&b=2", Ok(Some("t.o-k_"))),
+        ("/?token=%74%2e%6F", Ok(Some("t.o"))),
+        ("/?%74oken=t", Ok(Some("t"))),
+        ("/?token=t+u", Ok(Some("t+u"))),
+        ("/?token=t=u", Ok(Some("t=u"))),
+        ("/?Token=t&xtoken=t&token2=t", Ok(None)),
+        ("/?a=%zz&token=t", Ok(Some("t"))),
+        ("/?token", Err(Malformed)),
+        ("/?token=", Err(Malformed)),
+        ("/?token=%", Err(Malformed)),
+        ("/?token=%7", Err(Malformed)),
+        ("/?token=%zz", Err(Malformed)),
+        ("/?token=%+7", Err(Malformed)),
+        ("/?token=%ff", Err(Malformed)),
+        ("/?token=t&%74%6f%6b%65%6e=t", Err(SeveralTokens)),
+    ];
+    for (uri, expected) in table {
+        let request = request(uri, &[]);
+        let found = find(&all(), &request, true).map(|found| found.map(|(token, _)| token));
+        assert_eq!(found, expected.map(|token| token.map(str::to_owned)), "{uri}");
+        assert_eq!(find(&all(), &request, false), Ok(None), "{uri} without an upgrade");
+    }
+}
+
+/// A8: no precedence among places; they agree or the request is refused.
+#[test]
+fn two_different_tokens_are_refused_and_the_same_one_twice_is_not() {
+    let places: [(&str, &[u8], Source); 3] = [
+        ("authorization", b"Bearer t", Source::Authorization),
+        ("x-token", b"t", Source::Header),
+        ("cookie", b"session=t", Source::Cookie),
+    ];
+    let others: [&[u8]; 3] = [b"Bearer u", b"u", b"session=u"];
+    for first in 0..3 {
+        let (name, value, place) = places[first];
+        let agreeing = request("/?token=t", &[(name, value)]);
+        assert_eq!(find(&all(), &agreeing, true), Ok(Some(("t".into(), vec![place, Source::Query]))));
+        assert_eq!(find(&all(), &agreeing, false), Ok(Some(("t".into(), vec![place]))));
+        let differing = request("/?token=u", &[(name, value)]);
+        assert_eq!(find(&all(), &differing, true), Err(SeveralTokens), "{place:?}");
+
+        for second in (0..3).filter(|second| *second != first) {
+            let (other_name, same, _) = places[second];
+            let agreeing = request("/", &[(name, value), (other_name, same)]);
+            assert_eq!(find(&all(), &agreeing, false).unwrap().unwrap().1.len(), 2, "{place:?}");
+            let differing = request("/", &[(name, value), (other_name, others[second])]);
+            assert_eq!(find(&all(), &differing, false), Err(SeveralTokens), "{place:?}");
+        }
+    }
+}
+
+#[test]
+fn debug_does_not_show_the_token() {
+    let fixture = Fixture::new();
+    let request = request("/", &[("authorization", b"Bearer sesame")]);
+
+    let credential = fixture.authenticator.credential(&request, false).unwrap().unwrap();
+
+    assert!(!format!("{credential:?}").contains("sesame"));
+}
+
+#[test]
+fn refusal_to_choose_is_counted() {
+    let fixture = Fixture::new();
+    let request = request("/", &[("authorization", b"Bearer t"), ("authorization", b"Bearer u")]);
+
+    fixture.authenticator.credential(&request, false).unwrap_err();
+
+    assert_eq!(fixture.outcome("several_tokens"), 1);
+}
+
+#[test]
+fn removing_a_cookie_leaves_the_others() {
+    let table = [
+        ("session=t", None),
+        ("a=1; session=t; b=2", Some("a=1; b=2")),
+        ("session = t;a=1", Some("a=1")),
+        ("session", None),
+        ("a=1", Some("a=1")),
+        ("Session=t", Some("Session=t")),
+        ("a=session=t", Some("a=session=t")),
+        ("", None),
+    ];
+    for (value, expected) in table {
+        assert_eq!(cookie_without(value, "session").as_deref(), expected, "{value}");
+    }
+}
+
+#[test]
+fn removing_a_parameter_leaves_the_others_as_they_were() {
+    let table = [
+        ("token=t", None),
+        ("a=1&token=t&b=%zz", Some("a=1&b=%zz")),
+        ("%74oken=t&a", Some("a")),
+        ("token=%zz&a=1", Some("a=1")),
+        ("a=1", Some("a=1")),
+        ("Token=t", Some("Token=t")),
+        ("", None),
+    ];
+    for (query, expected) in table {
+        assert_eq!(query_without(query, "token").as_deref(), expected, "{query}");
+    }
+}
+
+#[test]
+fn sources_that_make_no_sense_are_refused() {
+    let none = Config { bearer: false, ..Config::default() };
+    let header = |name: &str| Config { header: Some(name.into()), ..Config::default() };
+    let cookie = |name: &str| Config { cookie: Some(name.into()), ..Config::default() };
+    let query = |name: &str| Config { websocket_query: Some(name.into()), ..Config::default() };
+    let mut table = vec![(none, "tokens.sources")];
+    for name in
+        ["", "a b", "a:b", "ü", "authorization", "Cookie", "Connection", "TE", "Host", "Content-Length"]
+    {
+        table.push((header(name), "tokens.sources.header"));
+    }
+    for name in ["", "a b", "a=b", "a;b", "ü", "\"a\""] {
+        table.push((cookie(name), "tokens.sources.cookie"));
+    }
+    for name in ["", "a b", "a=b", "a&b", "a%20", "a+b", "ü"] {
+        table.push((query(name), "tokens.sources.websocket_query"));
+    }
+
+    for (config, path) in table {
+        let mut findings = Findings::default();
+        assert!(TokenSources::build(&config, &mut findings).is_none(), "{config:?}");
+        assert_eq!(
+            findings.iter().map(|finding| finding.path.as_str()).collect::<Vec<_>>(),
+            [path],
+            "{config:?}"
+        );
+    }
+}

@@ -1,0 +1,78 @@
+//! From a listener's configuration to a service that accepts connections.
+//!
+//! Sockets are bound before anything is served, so that an address in use is one plain message at start, and
+//! handed to Pingora, which would otherwise bind for itself and panic.
+
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::IntoRawFd as _;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use pingora::apps::ServerApp;
+use pingora::listeners::ListenerConfig;
+use pingora::listeners::tls::TlsSettings;
+use pingora::protocols::ALPN;
+use pingora::protocols::l4::stream::L4BufferSettings;
+use pingora::server::{Fds, ListenFds, ShutdownWatch};
+use pingora::services::Service as _;
+use pingora::services::listening::Service;
+
+use super::StartError;
+use super::certificates::Certificates;
+
+/// Bytes read at once from a client; small, because each open connection holds as many.
+const READ_BUFFER: usize = 8 * 1024;
+/// One packet's worth, so that a short header and body leave together.
+const WRITE_BUFFER: usize = 1460;
+
+/// A socket that is bound, not yet served.
+#[derive(Debug)]
+pub(super) struct Bound {
+    /// The address, with the port that was chosen where 0 was asked for.
+    pub(super) address: SocketAddr,
+    socket: TcpListener,
+}
+
+impl Bound {
+    /// Binds an address.
+    pub(super) fn bind(address: SocketAddr) -> Result<Self, StartError> {
+        let failed = |source| StartError::Bind { address, source };
+        let socket = TcpListener::bind(address).map_err(failed)?;
+        socket.set_nonblocking(true).map_err(failed)?;
+        let address = socket.local_addr().map_err(failed)?;
+        Ok(Self { address, socket })
+    }
+
+    /// Accepts connections until told to stop.
+    pub(super) async fn serve<A>(self, name: &str, app: A, tls: Option<TlsSettings>, shutdown: ShutdownWatch)
+    where
+        A: ServerApp + Send + Sync + 'static,
+    {
+        let address = self.address.to_string();
+        let mut fds = Fds::new();
+        fds.add(address.clone(), self.socket.into_raw_fd());
+        let fds: ListenFds = Arc::new(Mutex::new(fds));
+
+        let mut listener =
+            ListenerConfig::tcp(address).l4_buffer(L4BufferSettings::new(READ_BUFFER, WRITE_BUFFER));
+        if let Some(settings) = tls {
+            listener = listener.tls(settings);
+        }
+        let mut service = Service::new(name.to_owned(), app);
+        service.add_listener(listener);
+        service.start_service(Some(fds), shutdown, 1).await;
+    }
+}
+
+/// TLS with certificates that may change while it runs.
+///
+/// # Errors
+/// [`StartError::Tls`] when Pingora does not take the settings; plain HTTP is never served instead.
+pub(super) fn tls_settings(certificates: Arc<Certificates>, http2: bool) -> Result<TlsSettings, StartError> {
+    // The paths are not read: the resolver takes their place.
+    let mut settings =
+        TlsSettings::intermediate("", "").map_err(|error| StartError::Tls(error.to_string()))?;
+    settings.set_cert_resolver(certificates);
+    settings.set_alpn(if http2 { ALPN::H2H1 } else { ALPN::H1 });
+    Ok(settings)
+}
