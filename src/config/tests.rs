@@ -350,7 +350,7 @@ fn changed_static_keys_are_named_and_dynamic_ones_are_not() {
     let running = parse("f", MINIMAL).config;
     let mut new = running.clone();
     new.routes.clear();
-    new.limits.max_connections = 1;
+    new.limits.max_header_fields = 1;
     assert_eq!(super::static_changes(&running, &new), Findings::default());
     new.listeners[0].h2c = true;
     new.limits.h2.max_concurrent_streams = 1;
@@ -379,7 +379,7 @@ fn key_is_static_when_its_section_is() {
     ] {
         assert!(statics.iter().any(|other| other == path), "{path}");
     }
-    for path in ["routes[].path", "apps.<name>.secret", "limits.max_header", "tokens.keys[].kid"] {
+    for path in ["routes[].path", "apps.<name>.secret", "limits.max_header_fields", "tokens.keys[].kid"] {
         assert!(statics.iter().all(|other| other != path), "{path}");
     }
 }
