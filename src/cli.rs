@@ -248,3 +248,78 @@ fn written(result: io::Result<()>, code: u8) -> ExitCode {
         _ => ExitCode::from(code),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn help_leads_with_an_example() {
+        let help = Arguments::command().render_help().to_string();
+
+        assert!(help.starts_with("Examples:\n  menshen demo"), "{help}");
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn configuration_is_named_before_or_after_the_command() {
+        for line in [["menshen", "--config", "a.yaml", "check"], ["menshen", "check", "--config", "a.yaml"]] {
+            let arguments = Arguments::try_parse_from(line).unwrap();
+
+            assert_eq!(arguments.config, Path::new("a.yaml"));
+            assert!(matches!(arguments.command, Some(Command::Check)));
+        }
+    }
+
+    #[test]
+    fn wrong_usage_exits_2_and_help_exits_0() {
+        for (line, code) in
+            [("chekc", 2), ("--frobnicate", 2), ("config", 2), ("--help", 0), ("--version", 0)]
+        {
+            let error = Arguments::try_parse_from(["menshen", line]).unwrap_err();
+
+            assert_eq!(error.exit_code(), code, "{line}");
+        }
+    }
+
+    #[test]
+    fn check_of_a_valid_file_says_so() {
+        let outcome = check(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/conf/minimal.yaml")));
+
+        assert_eq!((outcome.answer.as_str(), outcome.code), ("configuration is valid", 0));
+    }
+
+    #[test]
+    fn check_of_a_wrong_file_exits_2_with_every_problem_and_no_answer() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("wrong.yaml");
+        std::fs::write(&path, "worker_threads: two\ndrain_timeout: 30\n").unwrap();
+
+        let outcome = check(&path);
+
+        assert_eq!((outcome.answer.as_str(), outcome.code), ("", 2));
+        assert!(outcome.messages.contains(":1:17: error: worker_threads: "), "{}", outcome.messages);
+        assert!(outcome.messages.contains(":2:16: error: drain_timeout: "), "{}", outcome.messages);
+    }
+
+    #[test]
+    fn check_prints_warnings_and_still_exits_0() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("doubtful.yaml");
+        let minimal = include_str!("../conf/minimal.yaml");
+        std::fs::write(&path, format!("{minimal}telemetry: {{ access_log: {{ file: a.log }} }}\n")).unwrap();
+
+        let outcome = check(&path);
+
+        assert_eq!((outcome.answer.as_str(), outcome.code), ("configuration is valid", 0));
+        assert!(outcome.messages.contains("warning: telemetry.access_log.file: "), "{}", outcome.messages);
+    }
+
+    #[test]
+    fn reader_that_went_away_changes_no_exit_code() {
+        assert_eq!(written(Err(io::ErrorKind::BrokenPipe.into()), 0), ExitCode::SUCCESS);
+        assert_eq!(written(Err(io::ErrorKind::BrokenPipe.into()), 2), ExitCode::from(2));
+    }
+}

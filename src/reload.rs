@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
-use crate::config::{Config, Document, Findings, Report};
+use crate::config::{self, Config, Document, Report};
 use crate::proxy::Current;
 use crate::runtime::{Runtime, Shared};
 use crate::token::OnMissingKey;
@@ -49,8 +49,7 @@ impl Reload {
 
     fn load(&self) -> Result<(Runtime, Report), Report> {
         let document = Document::load(&self.path)?;
-        let mut findings = Findings::default();
-        self.refuse_static_changes(&document.config, &mut findings);
+        let mut findings = config::static_changes(&self.started_with, &document.config);
         let current = self.current.load();
         let runtime = Runtime::build(
             &document.config,
@@ -65,23 +64,6 @@ impl Reload {
             Some(runtime) if !is_refused => Ok((runtime, report)),
             _ => Err(report),
         }
-    }
-
-    fn refuse_static_changes(&self, new: &Config, findings: &mut Findings) {
-        let old = &self.started_with;
-        let mut refuse_if = |is_changed: bool, key: &str| {
-            if is_changed {
-                findings
-                    .error(key, "this key changes at a restart only")
-                    .hint("put it back, or restart the gateway");
-            }
-        };
-        refuse_if(new.data_dir != old.data_dir, "data_dir");
-        refuse_if(new.worker_threads != old.worker_threads, "worker_threads");
-        refuse_if(new.drain_timeout != old.drain_timeout, "drain_timeout");
-        refuse_if(new.listeners != old.listeners, "listeners");
-        refuse_if(new.admin != old.admin, "admin");
-        refuse_if(new.telemetry != old.telemetry, "telemetry");
     }
 
     fn record(&self, is_successful: bool) {

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::Path;
 
-use serde_saphyr::{DuplicateKeyPolicy, MergeKeyPolicy};
+use serde::Deserialize as _;
 
 use super::report::{Position, Report};
 use super::tree::{self, Node, Value};
@@ -62,7 +62,7 @@ impl Document {
     /// Everything that is wrong with it, with line and column.
     pub fn parse(name: &str, text: &str) -> Result<Self, Report> {
         let mut report = Report::new(name);
-        let root = match tree::parse(text) {
+        let mut root = match tree::parse(text) {
             Ok(Some(root)) => root,
             Ok(None) => {
                 report.error(None, "", "nothing is configured here").hint("start from conf/minimal.yaml");
@@ -77,11 +77,11 @@ impl Document {
         if report.has_errors() {
             return Err(report);
         }
-        let config = match deserialize(text) {
+        // From the tree that was checked: two readings of one text could differ.
+        let config = match Config::deserialize(root.to_json()) {
             Ok(config) => config,
             Err(error) => {
-                let at = error.location().and_then(position);
-                report.error(at, "", error.without_snippet().to_string());
+                report.error(None, "", error.to_string());
                 return Err(report);
             }
         };
@@ -90,6 +90,7 @@ impl Document {
             report.extend(&warnings, |path| Some(locate(&root, path)));
             return Err(report);
         }
+        root.forget_texts();
         Ok(Self { config, name: name.to_owned(), root, warnings })
     }
 
@@ -110,23 +111,6 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
         return Err(io::ErrorKind::FileTooLarge.into());
     }
     Ok(bytes)
-}
-
-/// Reads what the schema allowed; as strict as the schema, so that both see the same values.
-fn deserialize(text: &str) -> Result<Config, serde_saphyr::Error> {
-    let options = serde_saphyr::options! {
-        duplicate_keys: DuplicateKeyPolicy::Error,
-        merge_keys: MergeKeyPolicy::Error,
-        strict_booleans: true,
-        reject_unsupported_tags: true,
-        with_snippet: false,
-    };
-    serde_saphyr::from_str_with_options(text, options)
-}
-
-fn position(location: serde_saphyr::Location) -> Option<Position> {
-    let line = usize::try_from(location.line()).ok().filter(|line| *line > 0)?;
-    Some(Position { line, column: usize::try_from(location.column()).ok()? })
 }
 
 fn end_of(text: &str) -> Position {

@@ -10,6 +10,7 @@ use super::{ByteSize, Duration};
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
     /// Largest header block; more is answered 431.
+    #[schemars(extend("x-static" = true))]
     pub max_header: ByteSize,
     /// Most header fields; more are answered 431.
     #[schemars(range(min = 1))]
@@ -19,15 +20,17 @@ pub struct Limits {
     /// Longest request target; more is answered 414.
     pub max_uri: ByteSize,
     /// Longest wait for a whole request header on a new connection.
+    #[schemars(extend("x-static" = true))]
     pub header_timeout: Duration,
     /// How long a connection may stay idle between requests.
+    #[schemars(extend("x-static" = true))]
     pub keepalive_timeout: Duration,
     /// Longest silence while a client sends a body.
     pub read_timeout: Duration,
     /// Longest wait for a client to take what is sent.
     pub write_timeout: Duration,
     /// Most connections at once, all listeners together.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1), extend("x-static" = true))]
     pub max_connections: usize,
     /// HTTP/2 towards clients.
     #[schemars(extend("x-static" = true))]

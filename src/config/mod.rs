@@ -18,6 +18,7 @@ mod rules;
 mod schema;
 mod secret;
 mod structure;
+mod syntax;
 mod telemetry;
 mod throttle;
 mod token;
@@ -25,6 +26,7 @@ mod tree;
 mod upstream;
 pub mod value;
 mod wechat;
+mod wording;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -54,6 +56,7 @@ pub use wechat::{Breaker, WeChat};
 /// The whole configuration file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(title = "Menshen configuration")]
 pub struct Config {
     /// Folder for what the gateway keeps: its signing key. Made on first start, mode 0700.
     #[serde(default = "default_data_dir")]
@@ -61,7 +64,7 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// Threads that serve requests; 0 is one for each core.
     #[serde(default)]
-    #[schemars(extend("x-static" = true))]
+    #[schemars(range(max = 1024), extend("x-static" = true))]
     pub worker_threads: usize,
     /// How long a stopping gateway waits for requests under way.
     #[serde(default = "default_drain_timeout")]
@@ -118,3 +121,6 @@ fn default_data_dir() -> PathBuf {
 const fn default_drain_timeout() -> Duration {
     Duration::from_secs(30)
 }
+
+#[cfg(test)]
+mod tests;

@@ -55,10 +55,8 @@ fn access_log(log: &AccessLog, findings: &mut Findings) {
 
 /// A timeout of nothing would end what it guards before it starts.
 fn timeouts(config: &Config, findings: &mut Findings) {
-    let (limits, wechat) = (&config.limits, &config.wechat);
+    let limits = &config.limits;
     let mut all = vec![
-        ("wechat.connect_timeout".to_owned(), wechat.connect_timeout),
-        ("wechat.timeout".to_owned(), wechat.timeout),
         ("login.body_timeout".to_owned(), config.login.body_timeout),
         ("limits.header_timeout".to_owned(), limits.header_timeout),
         ("limits.read_timeout".to_owned(), limits.read_timeout),

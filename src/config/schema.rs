@@ -75,6 +75,15 @@ pub(super) fn is_static(property: &Value) -> bool {
     property.get("x-static") == Some(&Value::Bool(true))
 }
 
+/// Whether values of a type are allowed.
+pub(super) fn allows(schema: &Value, name: &str) -> bool {
+    match schema.get("type") {
+        Some(Value::String(only)) => only == name,
+        Some(Value::Array(several)) => several.iter().any(|one| one == name),
+        _ => name == "string" && schema.get("oneOf").is_some(),
+    }
+}
+
 /// The keys of a map with fixed keys, in the order they are declared.
 pub(super) fn properties(schema: &Value) -> impl Iterator<Item = (&str, &Value)> {
     let map = schema.get("properties").and_then(Value::as_object);
@@ -108,6 +117,7 @@ pub(super) fn description(schema: &Value) -> &str {
 }
 
 /// A key of the configuration, wherever it stands.
+#[cfg_attr(not(test), expect(dead_code, reason = "the reference, which a test writes, needs all of it"))]
 pub(super) struct Key {
     /// Such as `listeners[].tls.certificates[].key` or `apps.<name>.kind`.
     pub(super) path: String,

@@ -4,71 +4,93 @@
 //! left to `rules` and to the modules that use them.
 
 use std::collections::HashMap;
-use std::fmt::Write as _;
 
 use serde_json::Value as Schema;
 
-use super::finding::nearest;
+use super::finding::{nearest, shown};
 use super::report::{Position, Report};
-use super::schema::{
-    self, alternatives, description, free_values, is_secret, join, properties, required, words,
-};
+use super::schema::{self, allows, alternatives, free_values, is_secret, join, properties, required, words};
 use super::tree::{Entry, Kind, Node, Scalar, Value};
+use super::wording::{bounds, expected, keys_of, meaning, quoted, shape, whole_number};
 use super::{Finding, format};
 
 /// Reports all of `root` that the schema does not allow.
 pub(super) fn check(root: &Node, report: &mut Report) {
-    Checker { report }.value(schema::root(), root, "", false);
+    let place = Place { path: String::new(), is_secret: false, is_optional: false };
+    Checker { report }.value(schema::root(), root, &place);
 }
 
 struct Checker<'r> {
     report: &'r mut Report,
 }
 
+/// Where the checker is.
+struct Place {
+    path: String,
+    /// Within a secret no value is shown, nor a key that the schema does not have.
+    is_secret: bool,
+    /// The key may be left out.
+    is_optional: bool,
+}
+
+impl Place {
+    fn below(&self, path: String, schema: &'static Schema, is_optional: bool) -> Self {
+        Self { path, is_secret: self.is_secret || is_secret(schema), is_optional }
+    }
+}
+
 impl Checker<'_> {
-    fn value(&mut self, schema: &'static Schema, node: &Node, path: &str, within_secret: bool) {
-        let secret = within_secret || is_secret(schema);
+    fn value(&mut self, schema: &'static Schema, node: &Node, place: &Place) {
         let alternatives = alternatives(schema);
         match &node.value {
-            Value::Map(entries) => match best_map(&alternatives, entries) {
-                Some(map) => self.map(map, entries, node.at, path, secret),
-                None => self.misplaced("a map", &alternatives, node, path),
+            Value::Map(entries) => match maps_like(&alternatives, entries).as_slice() {
+                [] => self.misplaced("a map", &alternatives, node, place),
+                [only] => self.map(only, entries, node.at, place),
+                [_, _, ..] => {
+                    self.error(node.at, &place.path, "this map has the wrong keys")
+                        .hint(format!("write {}", expected(&alternatives)));
+                }
             },
             Value::List(items) => match alternatives.iter().find(|schema| allows(schema, "array")) {
-                Some(list) => self.list(schema, list, items, node.at, path, secret),
-                None => self.misplaced("a list", &alternatives, node, path),
+                Some(list) => self.list(list, items, node.at, place),
+                None => self.misplaced("a list", &alternatives, node, place),
             },
-            Value::Scalar(scalar) => self.scalar(&alternatives, scalar, node, path, secret),
+            Value::Scalar(scalar) => self.scalar(&alternatives, scalar, node.at, place),
         }
     }
 
-    fn map(&mut self, schema: &'static Schema, entries: &[Entry], at: Position, path: &str, secret: bool) {
+    fn map(&mut self, schema: &'static Schema, entries: &[Entry], at: Position, place: &Place) {
         let mut meant = Vec::new();
         let mut seen: HashMap<&str, Position> = HashMap::new();
         for entry in entries {
             let key = entry.key.as_str();
-            let entry_path = join(path, &format::shown(key));
+            let path = join(&place.path, &shown(key));
             let known = properties(schema).find(|(name, _)| *name == key).map(|(_, property)| property);
+            let first = seen.insert(key, entry.at);
             if key == "<<" {
-                self.error(entry.at, path, "merge keys (`<<`) are not supported").hint("write the keys out");
-            } else if let Some(first) = seen.insert(key, entry.at) {
-                let reason =
-                    format!("this key stands here a second time; the first is on line {}", first.line);
-                let path = if secret { path } else { &entry_path };
-                self.error(entry.at, path, reason).hint("keep one of them");
-            } else if let Some(below) = known.or_else(|| free_values(schema)) {
-                self.value(below, &entry.node, &entry_path, secret);
+                self.error(entry.at, &place.path, "merge keys (`<<`) are not supported")
+                    .hint("write the keys out");
+            } else if let Some(below) = known.or_else(|| free_values(schema).filter(|_| !lacks_space(entry)))
+            {
+                let is_optional = known.is_some() && required(schema).all(|required| required != key);
+                if let Some(first) = first {
+                    let reason = format!("this key stands here a second time, first on line {}", first.line);
+                    self.error(entry.at, &path, reason).hint("keep one of them");
+                }
+                self.value(below, &entry.node, &place.below(path, below, is_optional));
             } else {
-                meant.extend(self.unknown_key(schema, entries, entry, path, secret));
+                meant.extend(self.unknown_key(schema, entries, entry, place));
             }
         }
-        for key in required(schema).filter(|key| !seen.contains_key(key) && !meant.contains(key)) {
+        let is_missing =
+            |key: &&str| !seen.contains_key(key) && !seen.contains_key("<<") && !meant.contains(key);
+        for key in required(schema).filter(is_missing) {
             let hint =
                 properties(schema).find(|(name, _)| *name == key).map(|(_, property)| meaning(property));
-            self.error(at, join(path, key), "this key is required, and missing").hint = hint;
+            self.error(at, &join(&place.path, key), "this key is required, and missing").hint = hint;
         }
         if schema.get("minProperties").is_some() && entries.is_empty() {
-            self.error(at, path, "at least one is needed here");
+            self.error(at, &place.path, "the map is empty").hint("write at least one");
         }
     }
 
@@ -78,189 +100,181 @@ impl Checker<'_> {
         schema: &'static Schema,
         entries: &[Entry],
         entry: &Entry,
-        path: &str,
-        secret: bool,
+        place: &Place,
     ) -> Option<&'static str> {
-        if secret {
-            self.error(entry.at, path, "an unknown key").hint(format!("write {}", expected_maps(schema)));
+        if place.is_secret {
+            self.error(entry.at, &place.path, "an unknown key").hint(format!("write {}", shape(schema)));
             return None;
         }
+        let known: Vec<&'static str> = properties(schema).map(|(name, _)| name).collect();
         // `secret:value` without the space is a key to YAML; what follows the colon is shown to nobody.
-        let name = entry.key.split_once(':').map_or(entry.key.as_str(), |(name, _)| name);
-        let name = format::shown(name);
-        let is_free = |key: &&str| entries.iter().all(|entry| entry.key != **key);
-        let known: Vec<&'static str> = static_keys(schema).filter(is_free).collect();
-        let nearest = nearest(&name, known.iter().copied());
-        let lacks_space = name.len() < entry.key.len() && entry.key.contains(':');
-        let finding = self.error(entry.at, join(path, &name), "unknown key");
-        if lacks_space {
+        let name = shown(entry.key.split(':').next().unwrap_or_default());
+        let finding = self.report.error(Some(entry.at), join(&place.path, &name), "unknown key");
+        if entry.key.contains(':') {
             finding.hint(format!("write a space after `{name}:`"));
             return known.into_iter().find(|key| *key == name);
         }
+        let missing = known.iter().copied().filter(|key| entries.iter().all(|entry| entry.key != *key));
+        let nearest = nearest(&name, missing).or_else(|| nearest(&name, known.iter().copied()));
         match (nearest, elsewhere(&name)) {
+            (Some(nearest), _) => finding.hint(format!("did you mean `{nearest}`?")),
             (None, Some(place)) => finding.hint(format!("this key belongs under `{place}`")),
-            _ => finding.did_you_mean(&name, known.iter().copied()),
+            (None, None) => finding.did_you_mean(&name, known.iter().copied()),
         };
         nearest
     }
 
-    fn list(
-        &mut self,
-        whole: &'static Schema,
-        schema: &'static Schema,
-        items: &[Node],
-        at: Position,
-        path: &str,
-        secret: bool,
-    ) {
-        let needs_one = [whole, schema].iter().any(|schema| schema.get("minItems").is_some());
-        if needs_one && items.is_empty() {
-            self.error(at, path, "the list is empty").hint("write at least one");
+    fn list(&mut self, schema: &'static Schema, items: &[Node], at: Position, place: &Place) {
+        if schema.get("minItems").is_some() && items.is_empty() {
+            self.error(at, &place.path, "the list is empty").hint("write at least one");
         }
         let Some(below) = schema.get("items") else { return };
         for (index, item) in items.iter().enumerate() {
-            self.value(below, item, &format!("{path}[{index}]"), secret);
+            self.value(below, item, &place.below(format!("{}[{index}]", place.path), below, false));
         }
     }
 
-    fn scalar(
-        &mut self,
-        alternatives: &[&'static Schema],
-        scalar: &Scalar,
-        node: &Node,
-        path: &str,
-        secret: bool,
-    ) {
+    fn scalar(&mut self, alternatives: &[&'static Schema], scalar: &Scalar, at: Position, place: &Place) {
         let kind = scalar.kind();
-        let fitting = alternatives.iter().find(|schema| fits(schema, kind));
-        let formatted = alternatives.iter().find_map(|schema| schema.get("format")?.as_str());
-        match (fitting, formatted) {
-            _ if kind == Kind::Null && fitting.is_none() => {
-                self.error(
-                    node.at,
-                    path,
-                    format!("nothing is written here, where {} belongs", expected(alternatives)),
-                )
-                .hint("write it, or remove the key");
+        let fitting = alternatives.iter().copied().find(|schema| fits(schema, kind));
+        let mut formatted = alternatives.iter().filter_map(|schema| schema.get("format")?.as_str());
+        let format = formatted.find(|format| format::noun(format).is_some());
+        match (fitting, kind, format) {
+            (Some(_), Kind::Null, _) => {}
+            (None, Kind::Null, _) => {
+                let reason = format!("nothing is written here, where {} belongs", expected(alternatives));
+                let hint = match (keys_of(alternatives), place.is_optional) {
+                    (Some(keys), true) => format!("write {keys}, or remove the key"),
+                    (Some(keys), false) => format!("write {keys}"),
+                    (None, true) => "write it, or remove the key".to_owned(),
+                    (None, false) => "write it".to_owned(),
+                };
+                self.error(at, &place.path, reason).hint(hint);
             }
-            (Some(schema), _) if kind == Kind::Text && !words(schema).is_empty() => {
-                self.word(schema, scalar, node, path);
-            }
-            (Some(schema), _) if matches!(kind, Kind::Integer(_)) => {
-                self.range(schema, kind, scalar, node, path)
-            }
-            // `timeout: 30` lacks its unit: the format says that better than "a number is no text".
-            (_, Some(format)) if kind != Kind::Null && format::noun(format).is_some() => {
-                if let Some(error) = format_error(format, &scalar.text) {
-                    self.error(node.at, path, error);
+            // Before types: `timeout: 30` lacks its unit, and that says more than "a number is not text".
+            (_, _, Some(format)) => {
+                if let Err(invalid) = format::check(format, &scalar.text) {
+                    self.error(at, &place.path, invalid.reason).hint(invalid.hint);
                 }
             }
-            (Some(_), _) => {}
-            (None, _) => self.misfit(alternatives, scalar, node, path, secret),
+            (Some(schema), Kind::Integer(number), _) => self.range(schema, number, at, place),
+            (Some(schema), Kind::Text, _) if !words(schema).is_empty() => {
+                self.word(schema, scalar, at, place)
+            }
+            (Some(_), _, _) => {}
+            (None, _, _) => self.misfit(alternatives, scalar, at, place),
         }
     }
 
-    fn word(&mut self, schema: &'static Schema, scalar: &Scalar, node: &Node, path: &str) {
+    fn word(&mut self, schema: &'static Schema, scalar: &Scalar, at: Position, place: &Place) {
         let known = words(schema);
         if known.iter().all(|(word, _)| *word != scalar.text) {
-            let shown = format::shown(&scalar.text);
-            self.error(node.at, path, format!("`{shown}` is not a value of this key"))
-                .did_you_mean(&scalar.text, known.into_iter().map(|(word, _)| word));
+            let reason = format!("{} is not a value of this key", quoted(scalar));
+            let finding = self.error(at, &place.path, reason);
+            finding.did_you_mean(&scalar.text, known.into_iter().map(|(word, _)| word));
         }
     }
 
-    fn range(&mut self, schema: &'static Schema, kind: Kind, scalar: &Scalar, node: &Node, path: &str) {
+    fn range(&mut self, schema: &'static Schema, number: i128, at: Position, place: &Place) {
         let (least, most) = bounds(schema);
-        let Kind::Integer(number) = kind else { return };
         if number < least || number > most {
-            self.error(node.at, path, format!("{} is out of range", format::shown(&scalar.text)))
-                .hint(format!("write {}", whole_number(schema)));
+            let range = if number > most { format!("{least} to {most}") } else { format!("{least}") };
+            self.error(at, &place.path, format!("{number} is out of range"))
+                .hint(format!("write a whole number from {range}"));
         }
     }
 
     /// Reports a scalar of the wrong type.
-    fn misfit(
-        &mut self,
-        alternatives: &[&'static Schema],
-        scalar: &Scalar,
-        node: &Node,
-        path: &str,
-        secret: bool,
-    ) {
-        let shown =
-            if secret { "the value".to_owned() } else { format!("`{}`", format::shown(&scalar.text)) };
+    fn misfit(&mut self, alternatives: &[&'static Schema], scalar: &Scalar, at: Position, place: &Place) {
         let takes = |name| alternatives.iter().any(|schema| allows(schema, name));
-        let finding = self.error(node.at, path, "");
-        let lower = scalar.text.to_ascii_lowercase();
-        if scalar.kind() != Kind::Text && takes("string") {
-            finding.reason = format!("{shown} is not text to YAML, but a number or a boolean");
-            finding.hint("put it in quotes");
+        let number = alternatives.iter().copied().find(|schema| allows(schema, "integer"));
+        let written = if place.is_secret { "the value".to_owned() } else { quoted(scalar) };
+        let finding = self.error(at, &place.path, "");
+        if takes("string") {
+            let kind = if matches!(scalar.kind(), Kind::Boolean(_)) { "a boolean" } else { "a number" };
+            finding.reason = format!("{written} is {kind} to YAML, where text belongs");
+            finding.hint(if place.is_optional {
+                "put it in quotes, or remove the key"
+            } else {
+                "put it in quotes"
+            });
         } else if takes("boolean") {
-            finding.reason = format!("{shown} is neither `true` nor `false`");
-            match lower.as_str() {
+            finding.reason = format!("{written} is neither `true` nor `false`");
+            match scalar.text.to_ascii_lowercase().as_str() {
                 "yes" | "on" | "y" | "true" | "1" => finding.hint("write `true`, without quotes"),
                 "no" | "off" | "n" | "false" | "0" => finding.hint("write `false`, without quotes"),
-                _ => finding,
+                _ => finding.hint("write one of them"),
             };
-        } else if let Some(number) = alternatives.iter().find(|schema| allows(schema, "integer")) {
-            finding.reason = format!("{shown} is not a whole number");
-            finding.hint(format!("write {} in plain digits", whole_number(number)));
+        } else if let Some(number) = number {
+            finding.reason = format!("{written} is not a whole number");
+            finding.hint(format!("write {}, in digits without quotes", whole_number(number)));
         } else {
-            finding.reason = format!("{shown} stands where {} belongs", expected(alternatives));
-            if takes("array") && !secret {
-                finding.hint(format!("write `[{}]`", format::shown(&scalar.text)));
+            // What stands in the place of a section may be a secret: it is not shown.
+            finding.reason = format!("text stands where {} belongs", expected(alternatives));
+            if alternatives.iter().any(|schema| is_list_of_text(schema)) {
+                finding.hint(format!("write `[{}]`", shown(&scalar.text)));
             } else if scalar.text.contains(':') {
                 finding.hint("write a space after the `:`");
+            } else if let Some(keys) = keys_of(alternatives) {
+                finding.hint(format!("write {keys}"));
             }
         }
     }
 
     /// Reports a map or a list where something else belongs.
-    fn misplaced(&mut self, found: &str, alternatives: &[&'static Schema], node: &Node, path: &str) {
-        let wants_list = alternatives.iter().any(|schema| allows(schema, "array"));
-        let reason = format!("{found} stands where {} belongs", expected(alternatives));
-        let finding = self.error(node.at, path, reason);
-        if wants_list {
+    fn misplaced(&mut self, found: &str, alternatives: &[&'static Schema], node: &Node, place: &Place) {
+        let takes = |name| alternatives.iter().any(|schema| allows(schema, name));
+        let holds_maps = matches!(&node.value, Value::List(items)
+            if items.iter().any(|item| matches!(item.value, Value::Map(_))));
+        let finding = self.error(
+            node.at,
+            &place.path,
+            format!("{found} stands where {} belongs", expected(alternatives)),
+        );
+        if takes("array") {
             finding.hint("start each item with `- `");
-        } else if found == "a list" && alternatives.iter().any(|schema| allows(schema, "object")) {
+        } else if holds_maps && takes("object") {
             finding.hint("write the keys without `- `");
+        } else if let Some(keys) = keys_of(alternatives) {
+            finding.hint(format!("write {keys}"));
         }
     }
 
-    fn error(&mut self, at: Position, path: impl Into<String>, reason: impl Into<String>) -> &mut Finding {
+    fn error(&mut self, at: Position, path: &str, reason: impl Into<String>) -> &mut Finding {
         self.report.error(Some(at), path, reason)
     }
 }
 
-/// Of several kinds of map, the one that shares most keys with what is written.
-fn best_map(alternatives: &[&'static Schema], entries: &[Entry]) -> Option<&'static Schema> {
-    let shared = |schema: &Schema| {
-        properties(schema).filter(|(name, _)| entries.iter().any(|e| e.key == *name)).count()
-    };
-    let maps = alternatives.iter().copied().filter(|schema| allows(schema, "object"));
-    maps.rev().max_by_key(|schema| shared(schema))
-}
-
-fn allows(schema: &Schema, name: &str) -> bool {
-    match schema.get("type") {
-        Some(Schema::String(only)) => only == name,
-        Some(Schema::Array(several)) => several.iter().any(|one| one == name),
-        _ => name == "string" && schema.get("oneOf").is_some(),
-    }
+/// The kinds of map that may stand here: of several, the one that has just the keys that are written.
+fn maps_like(alternatives: &[&'static Schema], entries: &[Entry]) -> Vec<&'static Schema> {
+    let has = |schema: &Schema, key: &str| properties(schema).any(|(name, _)| name == key);
+    let is_written = |key: &str| entries.iter().any(|entry| entry.key == key);
+    let maps: Vec<_> = alternatives.iter().copied().filter(|schema| allows(schema, "object")).collect();
+    let mut exact = maps.iter().filter(|schema| {
+        entries.iter().all(|entry| has(schema, &entry.key)) && required(schema).all(is_written)
+    });
+    exact.next().map_or(maps.clone(), |schema| vec![*schema])
 }
 
 fn fits(schema: &Schema, kind: Kind) -> bool {
     match kind {
         Kind::Null => allows(schema, "null"),
-        Kind::Boolean => allows(schema, "boolean"),
+        Kind::Boolean(_) => allows(schema, "boolean"),
         Kind::Integer(_) => allows(schema, "integer"),
         Kind::Number => false,
         Kind::Text => allows(schema, "string"),
     }
 }
 
-fn static_keys(schema: &'static Schema) -> impl Iterator<Item = &'static str> {
-    properties(schema).map(|(name, _)| name)
+fn is_list_of_text(schema: &'static Schema) -> bool {
+    let items = schema.get("items").map(alternatives).unwrap_or_default();
+    !items.is_empty() && items.iter().all(|item| allows(item, "string"))
+}
+
+/// Whether a key without a value is `key:value` without the space.
+fn lacks_space(entry: &Entry) -> bool {
+    let is_empty = matches!(&entry.node.value, Value::Scalar(scalar) if scalar.kind() == Kind::Null);
+    is_empty && entry.key.contains(':')
 }
 
 /// The one other place where a key of this name belongs.
@@ -268,73 +282,4 @@ fn elsewhere(name: &str) -> Option<String> {
     let mut places = schema::keys().into_iter().filter(|key| key.name == name);
     let place = places.next().filter(|_| places.next().is_none())?;
     place.path.strip_suffix(name)?.strip_suffix('.').map(str::to_owned)
-}
-
-fn format_error(format: &str, text: &str) -> Option<String> {
-    format::check(format, text).err()?;
-    format::check(format, &format::shown(text)).err().map(|error| error.to_string())
-}
-
-fn bounds(schema: &Schema) -> (i128, i128) {
-    let bound = |key| schema.get(key).and_then(Schema::as_i64).map(i128::from);
-    let most = match schema.get("format").and_then(Schema::as_str) {
-        Some("uint8") => i128::from(u8::MAX),
-        Some("uint16") => i128::from(u16::MAX),
-        Some("uint32") => i128::from(u32::MAX),
-        _ => i128::from(u64::MAX),
-    };
-    (bound("minimum").unwrap_or(0), bound("maximum").unwrap_or(most).min(most))
-}
-
-/// A whole number with its range, in words.
-pub(super) fn whole_number(schema: &Schema) -> String {
-    match bounds(schema) {
-        (least, most) if most >= i128::from(u32::MAX) => format!("a whole number from {least}"),
-        (least, most) => format!("a whole number from {least} to {most}"),
-    }
-}
-
-/// What may be written, in words: `text`, `a list`, `{ env: … } or { file: … } or text`.
-fn expected(alternatives: &[&'static Schema]) -> String {
-    let mut nouns: Vec<String> = Vec::new();
-    for schema in alternatives {
-        let named = schema.get("format").and_then(Schema::as_str).and_then(format::noun);
-        let noun = match named {
-            Some(noun) => noun.to_owned(),
-            None if !words(schema).is_empty() => one_of(schema),
-            None if allows(schema, "array") => "a list".to_owned(),
-            None if allows(schema, "object") && alternatives.len() > 1 => expected_maps(schema),
-            None if allows(schema, "object") => "a map".to_owned(),
-            None if allows(schema, "integer") => whole_number(schema),
-            None if allows(schema, "boolean") => "`true` or `false`".to_owned(),
-            None if allows(schema, "string") => "text".to_owned(),
-            None => continue,
-        };
-        nouns.push(noun);
-    }
-    nouns.join(" or ")
-}
-
-fn expected_maps(schema: &'static Schema) -> String {
-    let keys: Vec<String> = static_keys(schema).map(|key| format!("{key}: …")).collect();
-    format!("`{{ {} }}`", keys.join(", "))
-}
-
-fn one_of(schema: &'static Schema) -> String {
-    words(schema).iter().map(|(word, _)| format!("`{word}`")).collect::<Vec<_>>().join(" or ")
-}
-
-/// What a missing key is for, and what may be written.
-fn meaning(property: &'static Schema) -> String {
-    let sentence = description(property).split(". ").next().unwrap_or_default().trim_end_matches('.');
-    let mut letters = sentence.chars();
-    let mut meaning: String =
-        letters.next().into_iter().flat_map(char::to_lowercase).chain(letters).collect();
-    let alternatives = alternatives(property);
-    let is_secret_or_word =
-        is_secret(property) || alternatives.iter().any(|schema| !words(schema).is_empty());
-    if is_secret_or_word {
-        let _ = write!(meaning, ": {}", expected(&alternatives));
-    }
-    meaning
 }

@@ -5,9 +5,12 @@
 
 use std::collections::HashMap;
 
-use serde_saphyr::granit_parser::{self, ErrorKind, Event, Parser, ScalarStyle, ScanError, Span, options};
+use serde_json::{Map, Number};
+use serde_saphyr::granit_parser::{Event, Parser, ScalarStyle, Span, StrInput, options};
+use zeroize::Zeroize as _;
 
 use super::report::Position;
+use super::syntax::{SyntaxError, explain, position, refuse};
 
 /// Deeper nesting than any section has; it bounds the recursion here and in everything that walks the tree.
 const MAX_DEPTH: usize = 32;
@@ -46,11 +49,11 @@ pub(super) struct Scalar {
     pub(super) is_plain: bool,
 }
 
-/// What a scalar is by the core schema of YAML 1.2, narrowed: numbers in plain decimal, `true` and `false` alone.
+/// What a scalar is by the core schema of YAML 1.2, except that only numbers in plain decimal have a use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Null,
-    Boolean,
+    Boolean(bool),
     Integer(i128),
     /// Any other number: with a fraction, an exponent, a base, or out of range.
     Number,
@@ -62,7 +65,8 @@ impl Scalar {
         match self.text.as_str() {
             _ if !self.is_plain => Kind::Text,
             "" | "~" | "null" | "Null" | "NULL" => Kind::Null,
-            "true" | "false" => Kind::Boolean,
+            "true" | "True" | "TRUE" => Kind::Boolean(true),
+            "false" | "False" | "FALSE" => Kind::Boolean(false),
             text => text
                 .parse()
                 .ok()
@@ -87,12 +91,34 @@ fn is_number(text: &str) -> bool {
         || matches!(unsigned, ".inf" | ".Inf" | ".INF" | ".nan" | ".NaN" | ".NAN")
 }
 
-/// Why a file is no tree; the first problem only, for what follows cannot be trusted.
-#[derive(Debug)]
-pub(super) struct SyntaxError {
-    pub(super) at: Position,
-    pub(super) reason: String,
-    pub(super) hint: Option<&'static str>,
+impl Node {
+    /// Keeps the places alone: what stood there may be a secret.
+    pub(super) fn forget_texts(&mut self) {
+        match &mut self.value {
+            Value::Scalar(scalar) => scalar.text.zeroize(),
+            Value::List(items) => items.iter_mut().for_each(Self::forget_texts),
+            Value::Map(entries) => entries.iter_mut().for_each(|entry| entry.node.forget_texts()),
+        }
+    }
+
+    /// The value as serde reads it. Of a key written twice the last counts; the checker refuses that before.
+    pub(super) fn to_json(&self) -> serde_json::Value {
+        match &self.value {
+            Value::Scalar(scalar) => match scalar.kind() {
+                Kind::Null => serde_json::Value::Null,
+                Kind::Boolean(value) => value.into(),
+                Kind::Integer(number) => {
+                    Number::from_i128(number).map_or(serde_json::Value::Null, Into::into)
+                }
+                Kind::Number | Kind::Text => scalar.text.as_str().into(),
+            },
+            Value::List(items) => items.iter().map(Self::to_json).collect(),
+            Value::Map(entries) => {
+                let entries = entries.iter().map(|entry| (entry.key.clone(), entry.node.to_json()));
+                entries.collect::<Map<_, _>>().into()
+            }
+        }
+    }
 }
 
 /// Parses the one document of `text`; `None` when nothing is written in it.
@@ -107,7 +133,7 @@ pub(super) fn parse(text: &str) -> Result<Option<Node>, SyntaxError> {
 }
 
 struct Builder<'t> {
-    events: Parser<'t, granit_parser::StrInput<'t>>,
+    events: Parser<'t, StrInput<'t>>,
     anchors: HashMap<usize, Node>,
     nodes: usize,
 }
@@ -221,69 +247,4 @@ fn size(node: &Node) -> usize {
         Value::List(items) => 1 + items.iter().map(size).sum::<usize>(),
         Value::Map(entries) => 1 + entries.iter().map(|entry| 1 + size(&entry.node)).sum::<usize>(),
     }
-}
-
-fn position(span: Span) -> Position {
-    Position { line: span.start.line(), column: span.start.col() + 1 }
-}
-
-fn refuse(span: Span, reason: impl Into<String>, hint: &'static str) -> SyntaxError {
-    SyntaxError { at: position(span), reason: reason.into(), hint: Some(hint) }
-}
-
-/// Says a parser's complaint in the words of somebody who edits the file. Repeats no text of it: it may be a secret.
-fn explain(error: &ScanError) -> SyntaxError {
-    let (reason, hint) = match error.kind() {
-        ErrorKind::TabNotAllowed
-        | ErrorKind::TabInBlockIndentation
-        | ErrorKind::TabInIndentation
-        | ErrorKind::TabAtBlockScalarStart => ("a tab in the indentation", "indent with spaces"),
-        ErrorKind::MappingValueNotAllowed
-        | ErrorKind::InvalidColonPlacement
-        | ErrorKind::MappingKeyNotAllowed => (
-            "no key can stand here",
-            "check the indentation, the space after each `:` and open brackets above, and put text with `: ` in quotes",
-        ),
-        ErrorKind::ExpectedBlockMappingKey | ErrorKind::SimpleKeyExpected | ErrorKind::InvalidIndentation => {
-            ("a key is expected here", "indent it like its neighbours, and write a space after its `:`")
-        }
-        ErrorKind::ExpectedBlockSequenceEntry => {
-            ("a list item is expected here", "start it with `- `, indented like its neighbours")
-        }
-        ErrorKind::UnclosedFlowCollection { .. }
-        | ErrorKind::ExpectedFlowMappingSeparator
-        | ErrorKind::ExpectedFlowSequenceSeparator
-        | ErrorKind::UnexpectedEofFlowMapping
-        | ErrorKind::UnexpectedEofFlowSequence => {
-            ("a `,` or a closing bracket is missing", "look for the bracket that was opened above")
-        }
-        ErrorKind::UnclosedQuotedScalar
-        | ErrorKind::InvalidQuotedScalarIndent
-        | ErrorKind::DocumentIndicatorInQuotedScalar => {
-            ("a quote is not closed", "look for the quote that was opened above")
-        }
-        ErrorKind::InvalidTrailingSingleQuotedScalar | ErrorKind::InvalidTrailingDoubleQuotedScalar => (
-            "text after the closing quote",
-            "write a quote inside single quotes twice (`''`), or use the other kind of quote",
-        ),
-        ErrorKind::UnknownQuotedScalarEscape => {
-            ("`\\` starts an escape in double quotes", "use single quotes, or write `\\\\`")
-        }
-        ErrorKind::UnknownAnchor | ErrorKind::MissingAnchorOrAliasName => (
-            "`*` and `&` start YAML aliases and anchors, and this one names none",
-            "put text that starts with `*` or `&` in quotes",
-        ),
-        ErrorKind::UnexpectedCharacter { .. } => {
-            ("a value cannot start with this character", "put the value in quotes")
-        }
-        ErrorKind::RecursionLimitExceeded => ("nested too deeply", "a configuration is flatter"),
-        kind => {
-            return SyntaxError { at: mark(error), reason: format!("not valid YAML: {kind}"), hint: None };
-        }
-    };
-    SyntaxError { at: mark(error), reason: reason.to_owned(), hint: Some(hint) }
-}
-
-fn mark(error: &ScanError) -> Position {
-    Position { line: error.marker().line(), column: error.marker().col() + 1 }
 }

@@ -7,6 +7,7 @@ use std::ops::Deref;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use super::finding::shown;
 use ipnet::IpNet;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::Error as _;
@@ -14,8 +15,19 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// A value that does not parse; the message says what to write instead.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct InvalidValue(pub String);
+#[error("{reason}; {hint}")]
+pub struct InvalidValue {
+    /// What is wrong, with the value.
+    pub reason: String,
+    /// What to write instead.
+    pub hint: &'static str,
+}
+
+impl InvalidValue {
+    pub(super) fn new(text: &str, reason: &str, hint: &'static str) -> Self {
+        Self { reason: format!("`{}` {reason}", shown(text)), hint }
+    }
+}
 
 /// A length of time: a whole number and one of `ms`, `s`, `m`, `h`, `d`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -50,7 +62,8 @@ impl FromStr for Duration {
 
     fn from_str(text: &str) -> Result<Self, InvalidValue> {
         number_with_unit(text, DURATION_UNITS).map(Self::from_millis).ok_or_else(|| {
-            InvalidValue(format!("`{text}` is not a duration: write a whole number and a unit, such as `500ms`, `30s`, `5m`, `2h`, `7d`"))
+            let hint = "write a whole number and a unit, such as `500ms`, `30s`, `5m`, `2h`, `7d`";
+            InvalidValue::new(text, "is not a duration", hint)
         })
     }
 }
@@ -90,9 +103,8 @@ impl FromStr for ByteSize {
 
     fn from_str(text: &str) -> Result<Self, InvalidValue> {
         number_with_unit(text, SIZE_UNITS).map(Self).ok_or_else(|| {
-            InvalidValue(format!(
-                "`{text}` is not a size: write a whole number and a unit, such as `512B`, `64KiB`, `1MiB`"
-            ))
+            let hint = "write a whole number and a unit, such as `512B`, `64KiB`, `1MiB`";
+            InvalidValue::new(text, "is not a size", hint)
         })
     }
 }
@@ -132,7 +144,8 @@ impl FromStr for Rate {
             Some(Self { count, per: std::time::Duration::from_secs(*seconds) })
         });
         parsed.ok_or_else(|| {
-            InvalidValue(format!("`{text}` is not a rate: write a number from 1 and a time, such as `10/min`, `100/s`, `1000/h`"))
+            let hint = "write a number from 1 and a time, such as `10/min`, `100/s`, `1000/h`";
+            InvalidValue::new(text, "is not a rate", hint)
         })
     }
 }
@@ -256,9 +269,8 @@ pub(super) fn networks_schema(_: &mut SchemaGenerator) -> Schema {
 pub(super) fn network(text: &str) -> Result<IpNet, InvalidValue> {
     let address = || text.parse::<IpAddr>().map(IpNet::from);
     text.parse::<IpNet>().or_else(|_| address()).map_err(|_| {
-        InvalidValue(format!(
-            "`{text}` is neither an address nor a CIDR block: write such as `10.0.0.1`, `10.0.0.0/8`, `fd00::/8`"
-        ))
+        let hint = "write such as `10.0.0.1`, `10.0.0.0/8`, `fd00::/8`";
+        InvalidValue::new(text, "is neither an IP address nor a CIDR block", hint)
     })
 }
 

@@ -64,7 +64,7 @@ impl State {
             return Err(errcode::CODE_BLOCKED);
         }
         let openid = self.identifiers.openid(&wxid, appid);
-        let session_key = self.session_keys.current_or_new(&openid, now, entropy);
+        let session_key = self.session_keys.current_or_new(appid, &openid, now, entropy);
         let session_key = session_key.map_err(|_| errcode::SYSTEM_ERROR)?;
         let mut session = members([("session_key", session_key.into()), ("openid", openid.into())]);
         if let Some(unionid) = self.unionid(appid, &wxid) {
@@ -114,9 +114,9 @@ impl State {
 
     /// `GET /wxa/checksession`: the signature is of the empty text, keyed by the session key as its base64 text.
     fn check_session(&self, request: &Request, now: Timestamp) -> Decision {
-        self.token_app(request, now)?;
+        let appid = self.token_app(request, now)?;
         let openid = request.required("openid", errcode::INVALID_OPENID)?;
-        if !self.session_keys.has_seen(openid) {
+        if !self.session_keys.has_seen(&appid, openid) {
             return Err(errcode::INVALID_OPENID);
         }
         if request.parameter("sig_method") != Some("hmac_sha256") {

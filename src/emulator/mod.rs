@@ -129,7 +129,7 @@ impl Emulator {
         let mut state = self.state.lock();
         state.check_person(appid, wxid)?;
         let openid = state.identifiers.openid(wxid, appid);
-        state.session_keys.log_in(&openid, now, &*self.entropy)?;
+        state.session_keys.log_in(appid, &openid, now, &*self.entropy)?;
         state.codes.insert(text.clone(), issued(appid, wxid, Kind::Login, code, now), now);
         Ok(text)
     }

@@ -135,12 +135,13 @@ async fn handle(
     request: hyper::Request<Incoming>,
 ) -> Result<Response<Outgoing>, Infallible> {
     let (parts, body) = request.into_parts();
+    let closing = parts.headers.get(header::CONNECTION).is_some_and(|value| value == "close");
     let outcome = match read(body).await {
         Some(body) => decide(emulator, Request::new(peer, &parts, body)).await,
         None => Outcome::Reply(Reply::page(StatusCode::PAYLOAD_TOO_LARGE, "413 Request Entity Too Large")),
     };
     match outcome {
-        Outcome::Reply(reply) => Ok(response(reply, &cut)),
+        Outcome::Reply(reply) => Ok(response(reply, closing, &cut)),
         Outcome::Closed => gone(&cut, Cut::Close).await,
         Outcome::Reset => gone(&cut, Cut::Reset).await,
     }
@@ -166,13 +167,15 @@ async fn gone<T>(cut: &UnboundedSender<Cut>, how: Cut) -> T {
     std::future::pending().await
 }
 
-fn response(reply: Reply, cut: &UnboundedSender<Cut>) -> Response<Outgoing> {
+fn response(reply: Reply, closing: bool, cut: &UnboundedSender<Cut>) -> Response<Outgoing> {
     let body = if reply.gzip { gzip(&reply.body) } else { reply.body };
     let mut response = Response::new(Outgoing::new(body, reply.transfer, cut));
     *response.status_mut() = reply.status;
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(reply.content_type));
-    headers.insert(header::CONNECTION, HeaderValue::from_static("keep-alive"));
+    if !closing {
+        headers.insert(header::CONNECTION, HeaderValue::from_static("keep-alive"));
+    }
     if reply.gzip {
         headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
     }

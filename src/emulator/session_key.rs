@@ -17,6 +17,7 @@ pub(super) struct SessionKeys {
 
 #[derive(Debug)]
 struct SessionKey {
+    appid: String,
     text: String,
     issued: Timestamp,
 }
@@ -29,6 +30,7 @@ impl SessionKeys {
     /// A person logs in: their key is made, kept, or replaced as the rotation says.
     pub(super) fn log_in(
         &mut self,
+        appid: &str,
         openid: &str,
         now: Timestamp,
         entropy: &dyn Entropy,
@@ -42,7 +44,8 @@ impl SessionKeys {
             },
         };
         if replaced {
-            let key = SessionKey { text: identifier::session_key(entropy)?, issued: now };
+            let key = identifier::session_key(entropy)?;
+            let key = SessionKey { appid: appid.into(), text: key, issued: now };
             self.by_openid.insert(openid.into(), key);
         }
         Ok(())
@@ -56,19 +59,20 @@ impl SessionKeys {
     /// The key that is good now, or a new one where the last one died between the login and the exchange.
     pub(super) fn current_or_new(
         &mut self,
+        appid: &str,
         openid: &str,
         now: Timestamp,
         entropy: &dyn Entropy,
     ) -> Result<String, NoEntropy> {
         if self.current(openid, now).is_none() {
-            self.log_in(openid, now, entropy)?;
+            self.log_in(appid, openid, now, entropy)?;
         }
         self.current(openid, now).map(str::to_owned).ok_or(NoEntropy)
     }
 
-    /// Whether the person ever logged in.
-    pub(super) fn has_seen(&self, openid: &str) -> bool {
-        self.by_openid.contains_key(openid)
+    /// Whether this openid is one of the app's, of a person who ever logged in.
+    pub(super) fn has_seen(&self, appid: &str, openid: &str) -> bool {
+        self.by_openid.get(openid).is_some_and(|key| key.appid == appid)
     }
 
     fn live(&self, openid: &str, now: Timestamp) -> Option<&SessionKey> {

@@ -53,15 +53,11 @@ impl Emulator {
         };
         let iv = entropy::bytes::<16>(&*self.entropy)?;
         let cloud_id = URL_SAFE_NO_PAD.encode(entropy::bytes::<32>(&*self.entropy)?);
-        let signed = digest::digest(
-            &digest::SHA1_FOR_LEGACY_USE_ONLY,
-            [raw_data.as_bytes(), key.as_bytes()].concat().as_slice(),
-        );
         Ok(SealedUserData {
             encrypted_data: seal(&key, iv, sealed.into_bytes()).ok_or(entropy::NoEntropy)?,
             iv: STANDARD.encode(iv),
+            signature: signature(&raw_data, &key),
             raw_data,
-            signature: hex(signed.as_ref()),
             cloud_id: format!("66_{cloud_id}"),
         })
     }
@@ -91,6 +87,12 @@ impl Emulator {
 
 fn to_json(data: &Map<String, Value>) -> String {
     serde_json::to_string(data).unwrap_or_default()
+}
+
+/// SHA-1 over the data and the session key as its base64 text.
+pub(super) fn signature(raw_data: &str, session_key: &str) -> String {
+    let signed = [raw_data, session_key].concat();
+    hex(digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, signed.as_bytes()).as_ref())
 }
 
 fn seal(session_key: &str, iv: [u8; 16], mut data: Vec<u8>) -> Option<String> {

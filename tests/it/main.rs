@@ -1,1 +1,16 @@
-fn main() {}
+//! Tests through real sockets: a real gateway, an emulated WeChat, a backend that keeps what it was sent.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    unreachable_pub,
+    missing_docs,
+    reason = "a test that cannot go on should say so and stop"
+)]
+
+mod common;
+mod identity;

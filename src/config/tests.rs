@@ -1,0 +1,474 @@
+//! The loader as an operator meets it: files in, messages out.
+
+mod reference;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use proptest::prelude::*;
+
+use super::tree::{self, Kind, Node, Scalar, Value};
+use super::{Document, Findings, SecretSource, schema};
+
+const MINIMAL: &str = include_str!("../../conf/minimal.yaml");
+const EVERY_KEY: &str = include_str!("../../conf/menshen.yaml");
+
+#[test]
+fn every_invalid_file_is_answered_with_the_expected_messages() {
+    let files = fixtures("invalid");
+
+    for file in &files {
+        let name = file.file_name().unwrap().to_str().unwrap();
+        let text = fs::read_to_string(file).unwrap();
+        let report = Document::parse(name, &text).expect_err(name);
+        assert!(report.has_errors(), "{name}");
+        assert_current(&file.with_extension("expected"), &format!("{report}\n"));
+    }
+
+    assert_eq!(files.len(), INVALID, "a fixture was added or lost");
+}
+
+#[test]
+fn every_valid_file_loads_without_a_word() {
+    let files = fixtures("valid");
+
+    for file in &files {
+        let document = Document::load(file).unwrap_or_else(|report| panic!("{report}"));
+        assert_eq!(document.report(Findings::default()).to_string(), "", "{}", file.display());
+    }
+
+    assert_eq!(files.len(), VALID, "a fixture was added or lost");
+}
+
+const INVALID: usize = 35;
+const VALID: usize = 8;
+
+#[test]
+fn example_files_load_without_a_word() {
+    for (name, text) in [("conf/minimal.yaml", MINIMAL), ("conf/menshen.yaml", EVERY_KEY)] {
+        let document = parse(name, text);
+        assert_eq!(document.report(Findings::default()).to_string(), "", "{name}");
+    }
+}
+
+#[test]
+fn full_example_holds_every_key_of_the_schema() {
+    let written = tree::parse(&uncommented(EVERY_KEY)).unwrap().unwrap();
+    let mut paths = BTreeSet::new();
+    collect(&written, String::new(), &mut paths);
+
+    let missing: Vec<String> =
+        schema::keys().into_iter().map(|key| key.path).filter(|path| !paths.contains(path)).collect();
+
+    assert_eq!(missing, Vec::<String>::new(), "write these keys into conf/menshen.yaml");
+}
+
+#[test]
+fn what_stands_in_comments_of_the_full_example_is_valid_too() {
+    let report = Document::parse("", &uncommented(EVERY_KEY)).unwrap_err();
+
+    let others: Vec<String> = report
+        .findings()
+        .filter(|finding| !finding.reason.starts_with("this key stands here a second time"))
+        .map(ToString::to_string)
+        .collect();
+    assert_eq!(others, Vec::<String>::new());
+}
+
+#[test]
+fn full_example_shows_the_defaults() {
+    let wechat = MINIMAL.find("wechat:").unwrap()..MINIMAL.find("upstreams:").unwrap();
+    let mut least = MINIMAL.to_owned();
+    least.replace_range(wechat, "");
+    let defaults = serde_json::to_value(parse("least", &least).config).unwrap();
+    let example = serde_json::to_value(parse("conf/menshen.yaml", EVERY_KEY).config).unwrap();
+
+    for (section, _) in schema::properties(schema::root()) {
+        let (mut example, mut default) = (example[section].clone(), defaults[section].clone());
+        if section == "apps" {
+            continue;
+        }
+        for upstreams in [&mut example, &mut default].into_iter().filter(|_| section == "upstreams") {
+            upstreams["backend"].as_object_mut().unwrap().remove("servers");
+        }
+        assert_eq!(example, default, "{section}");
+    }
+}
+
+#[test]
+fn published_schema_is_current() {
+    assert_current(&root().join("conf/menshen.schema.json"), &format!("{:#}\n", schema::root()));
+}
+
+#[test]
+fn published_reference_is_current() {
+    assert_current(&root().join("docs/configuration.md"), &reference::markdown());
+}
+
+#[test]
+fn every_key_is_described() {
+    for key in schema::keys() {
+        assert!(!schema::description(key.property).is_empty(), "{}", key.path);
+    }
+}
+
+#[test]
+fn key_path_is_found_in_the_file_or_else_its_nearest_parent() {
+    let document = parse("menshen.yaml", MINIMAL);
+    for (path, place) in [
+        ("listeners", "3:3"),
+        ("listeners[0].address", "3:14"),
+        ("listeners[0].tls", "3:5"),
+        ("listeners[7].address", "3:3"),
+        ("apps.shop.secret", "8:13"),
+        ("apps.shopping.secret", "5:3"),
+        ("upstreams.backend.servers[0]", "13:15"),
+        ("routes[0].upstream", "17:15"),
+        ("routes[0].upstream.x", "17:15"),
+        ("routes[x]", "15:3"),
+        ("limits.h2", "2:1"),
+    ] {
+        let mut findings = Findings::default();
+        findings.error(path, "reason");
+        let report = document.report(findings).to_string();
+        assert_eq!(report, format!("menshen.yaml:{place}: error: {path}: reason"));
+    }
+}
+
+#[test]
+fn names_with_dots_and_brackets_are_found_by_key_path() {
+    let text = MINIMAL.replace(
+        "  shop:",
+        "  shop: &shop\n    kind: mini_program\n    appid: a\n    secret: b\n  shop.x[1]:",
+    );
+    let document = parse("f", &text.replace("shop: &shop", "shop:"));
+    let mut findings = Findings::default();
+    findings.warning("apps.shop.x[1].secret", "reason").hint("hint");
+
+    assert_eq!(
+        document.report(findings).to_string(),
+        "f:12:13: warning: apps.shop.x[1].secret: reason; hint"
+    );
+}
+
+#[test]
+fn findings_are_sorted_by_line_and_said_once() {
+    let document = parse("f", MINIMAL);
+    let mut findings = Findings::default();
+    findings.error("routes[0].upstream", "third");
+    findings.error("", "first");
+    findings.warning("apps.shop", "second");
+    findings.error("routes[0].upstream", "third");
+
+    let report = document.report(findings);
+
+    assert!(report.has_errors());
+    assert_eq!(
+        report.to_string(),
+        "f: error: first\nf:6:5: warning: apps.shop: second\nf:17:15: error: routes[0].upstream: third"
+    );
+}
+
+#[test]
+fn warning_alone_is_no_error() {
+    let text = format!("{MINIMAL}telemetry: {{ access_log: {{ file: x.log }} }}\n");
+
+    let report = parse("f", &text).report(Findings::default());
+
+    assert!(!report.has_errors());
+    assert_eq!(
+        report.to_string(),
+        "f:18:34: warning: telemetry.access_log.file: nothing is written to `x.log`; write `target: file` to use it"
+    );
+}
+
+#[test]
+fn no_message_shows_what_stands_where_a_secret_belongs() {
+    for secret in [
+        "secret: [HUSH]",
+        "secret: { HUSH }",
+        "secret: { HUSH: 1 }",
+        "secret: { value: HUSH }",
+        "secret: { env: [HUSH] }",
+        "secret: { env: { HUSH: 1 } }",
+        "secret: { env: a, env: HUSH, HUSH: 1 }",
+        "secret: { <<: HUSH }",
+        "secret:HUSH",
+        "secret: HUSH: x",
+        "secret: \"HUSH\" HUSH",
+        "secret: 'HUSH",
+        "secret: *HUSH",
+        "secret: !HUSH",
+        "secret: !HUSH x",
+        "secret: @HUSH",
+        "secret: { env: HUSH",
+        "secret: |-HUSH",
+        "secret: \"HUSH\\q\"",
+        "secret: &HUSH [*HUSH]",
+        "secret: ? HUSH",
+        "secret: %HUSH",
+        "secret:\n    - HUSH",
+        "secret: HUSH\n      HUSH: 1",
+        "other: { secret:HUSH }",
+        "other: { secret: HUSH }",
+        "secret: a\n  two: { secret:HUSH }",
+        "secret: a\n  two: HUSH",
+        "secret: a\n  { secret:HUSH }",
+    ] {
+        let text = MINIMAL.replace("secret: emulator-secret-1", secret);
+        let report = Document::parse("f", &text).expect_err(secret).to_string();
+        assert!(!report.contains("HUSH"), "{secret}\n{report}");
+    }
+    let number = MINIMAL.replace("secret: emulator-secret-1", "secret: 4711");
+    assert!(!Document::parse("f", &number).unwrap_err().to_string().contains("4711"));
+}
+
+#[test]
+fn what_passes_for_text_is_read_as_that_very_text() {
+    for text in [
+        "yes",
+        "no",
+        "on",
+        "off",
+        "y",
+        "n",
+        "1_000",
+        "0b11",
+        "0o9",
+        "0xg",
+        "1:30",
+        "12e",
+        "e1",
+        "1.2.3",
+        "2026-01-02",
+        "nan",
+        "inf",
+        "Infinity",
+        ".infx",
+        "0x",
+        "1e400x",
+        "NaN",
+        "nUll",
+        "--1",
+        "+-1",
+        "=",
+        "1 2",
+        "٣",
+    ] {
+        assert_eq!(scalar(text).kind(), Kind::Text, "{text}");
+        let yaml = MINIMAL.replace("secret: emulator-secret-1", &format!("secret: {text}"));
+        let document = Document::parse("f", &yaml).unwrap_or_else(|report| panic!("{text}: {report}"));
+        let SecretSource::Inline(read) = &document.config.apps["shop"].secret else { panic!("{text}") };
+        assert_eq!(read, text);
+    }
+}
+
+#[test]
+fn numbers_booleans_and_nothing_are_not_text() {
+    for (text, kind) in [
+        ("true", Kind::Boolean(true)),
+        ("TRUE", Kind::Boolean(true)),
+        ("false", Kind::Boolean(false)),
+        ("False", Kind::Boolean(false)),
+        ("", Kind::Null),
+        ("~", Kind::Null),
+        ("null", Kind::Null),
+        ("0", Kind::Integer(0)),
+        ("-7", Kind::Integer(-7)),
+        ("007", Kind::Number),
+        ("+5", Kind::Number),
+        ("1.5", Kind::Number),
+        (".5", Kind::Number),
+        ("1e5", Kind::Number),
+        ("0x1F", Kind::Number),
+        ("0o17", Kind::Number),
+        (".inf", Kind::Number),
+        ("-.INF", Kind::Number),
+        (".nan", Kind::Number),
+    ] {
+        assert_eq!(scalar(text).kind(), kind, "{text}");
+        assert_eq!(Scalar { text: text.into(), is_plain: false }.kind(), Kind::Text, "quoted {text}");
+    }
+}
+
+#[test]
+fn alias_of_aliases_is_refused_before_it_fills_the_memory() {
+    let mut text = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
+    for level in 1..12 {
+        let below = format!("*a{}, ", level - 1).repeat(10);
+        text.push_str(&format!("a{level}: &a{level} [{below}]\n"));
+    }
+
+    let report = Document::parse("f", &text).unwrap_err().to_string();
+
+    assert!(report.contains("more than 50000 values"), "{report}");
+}
+
+#[test]
+fn file_that_is_none_is_said_in_words() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, bytes: &[u8]| {
+        let path = folder.path().join(name);
+        fs::write(&path, bytes).unwrap();
+        path
+    };
+    let large = " ".repeat(1024 * 1024 + 1);
+    for (path, message) in [
+        (
+            folder.path().join("absent"),
+            ": error: there is no such file; name one with `--config FILE` or MENSHEN_CONFIG",
+        ),
+        (folder.path().to_owned(), ": error: this is a directory; name the file in it"),
+        (write("large", large.as_bytes()), ": error: larger than 1 MiB; is this the configuration file?"),
+        (write("empty", b""), ": error: nothing is configured here; start from conf/minimal.yaml"),
+        (
+            write("comment", b"# a: b\n---\n"),
+            ": error: nothing is configured here; start from conf/minimal.yaml",
+        ),
+        (
+            write("latin1", b"a: 1\nb: caf\xe9\n"),
+            ":2:7: error: not UTF-8 from here on; save the file as UTF-8",
+        ),
+    ] {
+        let report = Document::load(&path).unwrap_err();
+        assert_eq!(report.to_string(), format!("{}{message}", path.display()));
+    }
+}
+
+#[test]
+fn byte_order_mark_and_carriage_returns_change_nothing() {
+    let text = format!("\u{feff}{}", MINIMAL.replace('\n', "\r\n"));
+
+    let document = parse("f", &text);
+
+    assert_eq!(format!("{:?}", document.config), format!("{:?}", parse("f", MINIMAL).config));
+}
+
+#[test]
+fn changed_static_keys_are_named_and_dynamic_ones_are_not() {
+    let running = parse("f", MINIMAL).config;
+    let mut new = running.clone();
+    new.routes.clear();
+    new.limits.max_connections = 1;
+    assert_eq!(super::static_changes(&running, &new), Findings::default());
+    new.listeners[0].h2c = true;
+    new.limits.h2.max_concurrent_streams = 1;
+    new.worker_threads = 3;
+
+    let changes = super::static_changes(&running, &new);
+
+    let paths: Vec<&str> = changes.iter().map(|finding| finding.path.as_str()).collect();
+    assert_eq!(paths, ["worker_threads", "listeners", "limits.h2"]);
+}
+
+#[test]
+fn key_is_static_when_its_section_is() {
+    let statics: Vec<String> = schema::keys()
+        .into_iter()
+        .filter(|key| schema::is_static(key.property))
+        .map(|key| key.path)
+        .collect();
+
+    for path in [
+        "data_dir",
+        "listeners",
+        "listeners[].tls.certificates[].key",
+        "admin.address",
+        "telemetry.log.level",
+    ] {
+        assert!(statics.iter().any(|other| other == path), "{path}");
+    }
+    for path in ["routes[].path", "apps.<name>.secret", "limits.max_header", "tokens.keys[].kid"] {
+        assert!(statics.iter().all(|other| other != path), "{path}");
+    }
+}
+
+#[test]
+fn inline_secret_is_never_serialized_nor_debugged() {
+    let document = parse("f", MINIMAL);
+
+    let shown = format!("{document:?} {}", serde_json::to_string(&document.config).unwrap());
+
+    assert!(!shown.contains("emulator-secret-1"));
+    assert_eq!(shown.matches("[redacted]").count(), 2);
+}
+
+proptest! {
+    #[test]
+    fn whatever_is_written_is_loaded_or_refused_with_a_message(
+        at in 0..MINIMAL.len(), length in 0..40_usize, noise in "[-a-z:{}\\[\\]*&!|>'\"%@`#,. \t\n0-9?~<]{0,6}",
+    ) {
+        let mut text = MINIMAL.to_owned();
+        let start = (0..=at).rev().find(|at| text.is_char_boundary(*at)).unwrap();
+        let end = (start + length..).find(|at| *at >= text.len() || text.is_char_boundary(*at)).unwrap();
+        text.replace_range(start..end.min(MINIMAL.len()), &noise);
+
+        match Document::parse("f", &text) {
+            Ok(document) => prop_assert!(!document.report(Findings::default()).has_errors()),
+            Err(report) => prop_assert!(report.has_errors() && !report.to_string().contains("untagged")),
+        }
+    }
+}
+
+fn parse(name: &str, text: &str) -> Document {
+    Document::parse(name, text).unwrap_or_else(|report| panic!("{report}"))
+}
+
+fn scalar(text: &str) -> Scalar {
+    Scalar { text: text.to_owned(), is_plain: true }
+}
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn fixtures(kind: &str) -> Vec<PathBuf> {
+    let entries = fs::read_dir(root().join("tests/fixtures/config").join(kind)).unwrap();
+    let files = entries.map(|entry| entry.unwrap().path());
+    let mut files: Vec<PathBuf> =
+        files.filter(|path| path.extension().is_some_and(|it| it == "yaml")).collect();
+    files.sort();
+    files
+}
+
+/// Holds a written file against what it should be; with `UPDATE=1` in the environment, writes it instead.
+fn assert_current(path: &Path, expected: &str) {
+    if std::env::var_os("UPDATE").is_some_and(|value| value == "1") {
+        fs::write(path, expected).unwrap();
+    }
+    let written = fs::read_to_string(path).unwrap_or_default();
+    assert!(
+        written == expected,
+        "{} is stale: look at the change, then run `UPDATE=1 cargo test --lib config`\n--- written\n{written}\n--- now\n{expected}",
+        path.display()
+    );
+}
+
+/// The text with every commented-out key put in force.
+fn uncommented(text: &str) -> String {
+    let line = |line: &str| {
+        let (indent, comment) = line.split_once("# ").filter(|(indent, _)| indent.trim().is_empty())?;
+        let key = comment.trim_start().trim_start_matches("- ");
+        let (name, _) = key.split_once(':')?;
+        let is_key = name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
+        is_key.then(|| format!("{indent}{comment}\n"))
+    };
+    text.lines().map(|text| line(text).unwrap_or_else(|| format!("{text}\n"))).collect()
+}
+
+/// Every key path of a file, as the schema writes it; the names of apps and upstreams are left out.
+fn collect(node: &Node, path: String, paths: &mut BTreeSet<String>) {
+    match &node.value {
+        Value::Scalar(_) => {}
+        Value::List(items) => items.iter().for_each(|item| collect(item, format!("{path}[]"), paths)),
+        Value::Map(entries) => {
+            for entry in entries {
+                let is_name = matches!(path.as_str(), "apps" | "upstreams");
+                let below = if is_name { format!("{path}.<name>") } else { schema::join(&path, &entry.key) };
+                paths.insert(below.clone());
+                collect(&entry.node, below, paths);
+            }
+        }
+    }
+}

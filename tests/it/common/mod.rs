@@ -1,0 +1,234 @@
+//! What every test stands on: a real gateway, an emulated WeChat, a backend that keeps what it was sent.
+
+pub mod backend;
+pub mod client;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Once};
+use std::time::{Duration, Instant};
+
+use menshen::clock::{Clock, ManualClock, SystemClock};
+use menshen::config::Document;
+use menshen::emulator::{self, Emulator};
+use menshen::entropy::SystemEntropy;
+use menshen::server::{self, Running, Sources};
+use tempfile::TempDir;
+
+pub use self::backend::{Backend, Recorded, Reply};
+pub use self::client::{Connection, Response};
+
+/// The first app of the emulator, as the gateway's `apps.shop`.
+pub const APPID: &str = "wxe000000000000001";
+/// Longest wait for anything in a test.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A gateway between an emulated WeChat and a recording backend, all on free loopback ports.
+pub struct World {
+    pub emulator: Arc<Emulator>,
+    pub backend: Backend,
+    pub clock: ManualClock,
+    gateway: Option<Running>,
+    // Dropped after the gateway, in this order.
+    _emulating: emulator::Running,
+    threads: Option<tokio::runtime::Runtime>,
+    pub data: TempDir,
+}
+
+/// What the default world serves: one route of each kind, no throttle that a test could run into.
+pub const ROUTES: &str = "
+routes:
+  - { name: protected, path: /, access: authenticated, upstream: backend }
+  - { name: public, path: /pub, access: public, upstream: backend }
+  - { name: optional, path: /opt, access: optional, upstream: backend }
+";
+
+/// Limits far above what a test sends.
+pub const NO_THROTTLE: &str = "
+throttle:
+  login: { rate: 1000000/s, burst: 1000000 }
+  wechat: { rate: 1000000/s, burst: 1000000 }
+  failed_login: { allowed: 1000000 }
+";
+
+impl World {
+    /// A world with one route of each kind.
+    pub fn new() -> Self {
+        Self::with(&format!("{ROUTES}{NO_THROTTLE}"))
+    }
+
+    /// A world with these sections besides `listeners`, `admin`, `data_dir`, `apps`, `wechat` and `upstreams`;
+    /// a section written here replaces the default one. `{backend}`, `{emulator}` and `{data}` are filled in.
+    pub fn with(sections: &str) -> Self {
+        Self::with_backend(Backend::echo(), sections)
+    }
+
+    /// As [`World::with`], with a backend of the test's own.
+    pub fn with_backend(backend: Backend, sections: &str) -> Self {
+        install_crypto();
+        let threads =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let clock = ManualClock::start_now();
+        let shared_clock: Arc<dyn Clock> = Arc::new(clock.clone());
+        let emulator =
+            Emulator::new(emulator::Config::default(), Arc::clone(&shared_clock), Arc::new(SystemEntropy));
+        let emulating = {
+            let _context = threads.enter();
+            emulator.listen(loopback()).unwrap()
+        };
+        let data = tempfile::tempdir().unwrap();
+        let yaml = yaml(sections)
+            .replace("{backend}", &backend.address().to_string())
+            .replace("{emulator}", &emulating.url())
+            .replace("{data}", data.path().to_str().unwrap());
+        let gateway = start(&yaml, data.path().join("menshen.yaml"), shared_clock);
+        Self {
+            emulator,
+            backend,
+            clock,
+            gateway: Some(gateway),
+            _emulating: emulating,
+            threads: Some(threads),
+            data,
+        }
+    }
+
+    /// Where clients connect: the first listener.
+    pub fn address(&self) -> SocketAddr {
+        self.gateway().addresses()[0]
+    }
+
+    pub fn gateway(&self) -> &Running {
+        self.gateway.as_ref().unwrap()
+    }
+
+    /// Stops the gateway as SIGTERM would; how many connections were cut.
+    pub fn stop(&mut self) -> usize {
+        self.gateway.take().unwrap().stop()
+    }
+
+    /// A new connection to the first listener.
+    pub fn connect(&self) -> Connection {
+        Connection::open(self.address())
+    }
+
+    /// Sends one request over a connection of its own.
+    pub fn send(&self, request: &str) -> Response {
+        self.connect().send(request.as_bytes())
+    }
+
+    /// `GET` with these header lines, each ended by CR LF.
+    pub fn get(&self, path: &str, headers: &str) -> Response {
+        self.send(&format!("GET {path} HTTP/1.1\r\nHost: gateway.test\r\n{headers}\r\n"))
+    }
+
+    /// Posts a login body as JSON.
+    pub fn login_with(&self, body: &str) -> Response {
+        self.post_login(body, "application/json", "")
+    }
+
+    pub fn post_login(&self, body: &str, content_type: &str, headers: &str) -> Response {
+        self.send(&format!(
+            "POST /auth/login HTTP/1.1\r\nHost: gateway.test\r\nContent-Type: {content_type}\r\n{headers}Content-Length: {}\r\n\r\n{body}",
+            body.len()
+        ))
+    }
+
+    /// A fresh code of a person.
+    pub fn code(&self, person: &str) -> String {
+        self.emulator.wx_login(APPID, person).unwrap()
+    }
+
+    /// Signs a person in; their access token.
+    pub fn sign_in(&self, person: &str) -> String {
+        let response = self.login_with(&format!(r#"{{"code":"{}"}}"#, self.code(person)));
+        assert_eq!(response.status, 200, "{}", response.text());
+        response.json()["access_token"].as_str().unwrap().to_owned()
+    }
+
+    /// Signs a person in; the header line that says so.
+    pub fn bearer(&self, person: &str) -> String {
+        format!("Authorization: Bearer {}\r\n", self.sign_in(person))
+    }
+
+    /// The text of `/metrics`.
+    pub fn metrics(&self) -> String {
+        let mut admin = Connection::open(self.gateway().admin_address());
+        admin.send(b"GET /metrics HTTP/1.1\r\nHost: admin\r\n\r\n").text()
+    }
+
+    /// The value of one metric line, such as `menshen_throttled_total{limit="login"}`; 0 when it is not there.
+    pub fn metric(&self, name: &str) -> f64 {
+        let text = self.metrics();
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.map_or(0.0, |value| value.parse().unwrap())
+    }
+
+    /// How often WeChat was asked to exchange a code.
+    pub fn exchanges(&self) -> usize {
+        self.emulator.calls().iter().filter(|call| call.path == "/sns/jscode2session").count()
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        if let Some(gateway) = self.gateway.take() {
+            gateway.stop_within(Duration::ZERO);
+        }
+        if let Some(threads) = self.threads.take() {
+            threads.shutdown_background();
+        }
+    }
+}
+
+/// Starts a gateway from YAML; the text is also written to `path`, so that it can be reloaded.
+pub fn start(yaml: &str, path: PathBuf, clock: Arc<dyn Clock>) -> Running {
+    std::fs::write(&path, yaml).unwrap();
+    let document = Document::parse("test.yaml", yaml).unwrap_or_else(|report| panic!("{report}"));
+    let sources = Sources { clock, entropy: Arc::new(SystemEntropy) };
+    server::start(&document, path, sources).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// Waits until something is true, or fails the test.
+pub fn eventually(what: &str, mut is_true: impl FnMut() -> bool) {
+    let deadline = SystemClock.instant() + PATIENCE;
+    while !is_true() {
+        assert!(SystemClock.instant() < deadline, "did not happen in {PATIENCE:?}: {what}");
+        std::thread::park_timeout(Duration::from_millis(5));
+    }
+}
+
+/// The instant, for measuring.
+pub fn now() -> Instant {
+    SystemClock.instant()
+}
+
+pub fn loopback() -> SocketAddr {
+    "127.0.0.1:0".parse().unwrap()
+}
+
+/// The gateway's binary does this first thing in `main`.
+pub fn install_crypto() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        rustls::crypto::aws_lc_rs::default_provider().install_default().unwrap();
+    });
+}
+
+fn yaml(sections: &str) -> String {
+    let defaults = [
+        ("listeners", "listeners:\n  - address: 127.0.0.1:0\n"),
+        ("admin", "admin: { address: 127.0.0.1:0 }\n"),
+        ("data_dir", "data_dir: '{data}/state'\n"),
+        (
+            "apps",
+            "apps:\n  shop: { kind: mini_program, appid: wxe000000000000001, secret: emulator-secret-1 }\n",
+        ),
+        ("wechat", "wechat: { hosts: ['{emulator}'] }\n"),
+        ("upstreams", "upstreams:\n  backend: { servers: ['{backend}'] }\n"),
+        ("telemetry", "telemetry: { access_log: { target: file, file: '{data}/access.log' } }\n"),
+    ];
+    let is_given = |key: &str| sections.lines().any(|line| line.starts_with(&format!("{key}:")));
+    let missing = defaults.iter().filter(|(key, _)| !is_given(key)).map(|(_, text)| *text);
+    missing.collect::<String>() + sections
+}
