@@ -36,6 +36,16 @@ impl Login {
             parts,
         })
     }
+
+    /// Goes on with the codes that another configuration's login remembers, so that a reload forgets no answer; one with
+    /// other limits starts afresh.
+    #[must_use]
+    pub fn with_memory_of(mut self, previous: &Self) -> Self {
+        if self.replay.has_limits_of(&previous.replay) {
+            self.replay = Arc::clone(&previous.replay);
+        }
+        self
+    }
 }
 
 /// Accepts only what a canonical path can begin with, else the endpoints would be where nobody finds them.

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::error::LoginError;
-use super::replay::{Caller, Flight, Turn};
+use super::replay::{Caller, CodeKey, Flight, Turn};
 use super::{Dependencies, Login};
 use crate::clock::Timestamp;
 use crate::config::AppKind;
@@ -17,6 +17,7 @@ use crate::wechat::{App, Code};
 pub(super) struct Attempt {
     /// Name of an app that the gateway serves.
     pub(super) app: Arc<str>,
+    pub(super) key: CodeKey,
     pub(super) code: Code,
     pub(super) client: IpAddr,
     pub(super) caller: Caller,
@@ -34,23 +35,22 @@ pub(super) type Outcome = Result<Grant, LoginError>;
 
 impl Login {
     /// Finds the mini program of this name; the name may be left out where there is one only.
-    pub(super) fn choose_app(&self, name: Option<&str>) -> Result<Arc<str>, LoginError> {
+    pub(super) fn choose_app(&self, name: Option<&str>) -> Result<&App, LoginError> {
         let is_mini_program = |app: &&App| app.kind == AppKind::MiniProgram;
         if let Some(name) = name {
             let app = self.parts.wechat.app(name).filter(is_mini_program);
-            return app.map(|app| app.name.clone()).ok_or(LoginError::AppUnknown);
+            return app.ok_or(LoginError::AppUnknown);
         }
         let mut apps = self.parts.wechat.apps().filter(is_mini_program);
         match (apps.next(), apps.next()) {
-            (Some(only), None) => Ok(only.name.clone()),
+            (Some(only), None) => Ok(only),
             _ => Err(LoginError::AppMissing),
         }
     }
 
     /// Exchanges the code, or gives the answer it got before.
     pub(super) async fn sign_in(self: &Arc<Self>, attempt: Attempt, now: Timestamp) -> Outcome {
-        let key = self.replay.code(&attempt.app, &attempt.code);
-        match self.replay.turn(key, attempt.caller, now) {
+        match self.replay.turn(attempt.key, attempt.caller, now) {
             Turn::First(flight) => {
                 let landing = flight.landing();
                 // Its own task: the code is spent once WeChat saw it, whether or not this client waits for the answer.

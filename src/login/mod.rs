@@ -233,7 +233,8 @@ impl Login {
         let body = Format::of(&request.headers)?.read(&body)?;
         let app = self.choose_app(body.app.as_deref())?;
         let caller = self.replay.caller(client, &request.headers);
-        Ok(Attempt { app, code: body.code, client, caller })
+        let key = self.replay.code(&app.appid, &body.code);
+        Ok(Attempt { app: app.name.clone(), key, code: body.code, client, caller })
     }
 
     fn count(&self, outcome: &str) {

@@ -19,6 +19,7 @@ use super::error::LoginError;
 use super::mini_program::Outcome;
 use crate::clock::Timestamp;
 use crate::entropy::{self, Entropy, NoEntropy};
+use crate::identity::AppId;
 use crate::wechat::Code;
 
 /// The codes of the last while, with their answers; of bounded size.
@@ -76,8 +77,8 @@ impl Replay {
     }
 
     /// The key of a code.
-    pub(super) fn code(&self, app: &str, code: &Code) -> CodeKey {
-        CodeKey(self.hash(&[app.as_bytes(), code.expose().as_bytes()]))
+    pub(super) fn code(&self, app: &AppId, code: &Code) -> CodeKey {
+        CodeKey(self.hash(&[app.as_str().as_bytes(), code.expose().as_bytes()]))
     }
 
     /// Who sends this: its address, where IPv6 gives each customer a whole /64, and its user agent.
@@ -107,6 +108,11 @@ impl Replay {
         let (sender, receiver) = watch::channel(None);
         memory.entries.insert(code, Entry { number, caller, state: State::UnderWay(receiver) });
         Turn::First(Flight { replay: Arc::clone(self), code, number, outcome: sender })
+    }
+
+    /// Whether another memory may go on in place of this one.
+    pub(super) fn has_limits_of(&self, other: &Self) -> bool {
+        self.window == other.window && self.capacity == other.capacity
     }
 
     #[cfg(test)]
@@ -205,5 +211,43 @@ impl Landing {
         let outcome = self.0.wait_for(Option::is_some).await;
         // The sender is gone without a word only when its task panicked.
         outcome.ok().and_then(|outcome| outcome.clone()).unwrap_or(Err(LoginError::Internal))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::entropy::SystemEntropy;
+
+    #[test]
+    fn bytes_moved_from_one_field_to_the_next_are_another_key() {
+        let replay = Replay::new(Duration::from_secs(60), 1, &SystemEntropy).unwrap();
+        let spellings: [&[&[u8]]; 5] =
+            [&[b"ab", b"c"], &[b"a", b"bc"], &[b"abc"], &[b"abc", b""], &[b"", b"abc"]];
+
+        let keys: std::collections::BTreeSet<u128> =
+            spellings.iter().map(|fields| replay.hash(fields)).collect();
+
+        assert_eq!(keys.len(), spellings.len());
+    }
+
+    #[test]
+    fn keys_differ_from_one_gateway_to_the_next() {
+        let new = || Replay::new(Duration::from_secs(60), 1, &SystemEntropy).unwrap();
+
+        assert_ne!(new().hash(&[b"code"]), new().hash(&[b"code"]));
+    }
+
+    #[tokio::test]
+    async fn a_flight_that_never_lands_leaves_the_code_as_if_never_sent() {
+        let replay = Arc::new(Replay::new(Duration::from_secs(60), 1, &SystemEntropy).unwrap());
+        let (code, caller, now) = (CodeKey(1), Caller(1), Timestamp::from_seconds(1));
+        let Turn::First(flight) = replay.turn(code, caller, now) else { panic!("not the first") };
+        let landing = flight.landing();
+
+        drop(flight);
+
+        assert_eq!(landing.wait().await.unwrap_err(), LoginError::Internal);
+        assert!(matches!(replay.turn(code, Caller(2), now), Turn::First(_)));
     }
 }

@@ -116,8 +116,7 @@ fn dependencies(
     let tokens = config::Tokens { keys: vec![key], ..Default::default() };
     let folder = tempfile::tempdir().unwrap();
     let tokens = Tokens::build(&tokens, folder.path(), OnMissingKey::Ephemeral, &*entropy, findings);
-    let wechat =
-        crate::wechat::WeChat::build(&setup.wechat, &apps, metrics, clock.clone(), entropy.clone(), findings);
+    let wechat = WeChat::build(&setup.wechat, &apps, metrics, clock.clone(), entropy.clone(), findings);
     let throttle = Throttle::build(&setup.throttle, metrics, clock.clone(), &*entropy, findings);
     Dependencies {
         wechat: Arc::new(wechat.unwrap()),
@@ -624,6 +623,22 @@ async fn what_is_out_of_date_is_dropped() {
 }
 
 #[tokio::test]
+async fn a_reload_forgets_no_answer_unless_the_limits_changed() {
+    for (window, calls) in [(60, 1), (59, 2)] {
+        let mut harness = Harness::new([Reply::json(SUCCESS)]).await;
+        harness.login(CODE).await;
+
+        let config =
+            config::Login { replay_window: config::Duration::from_secs(window), ..Default::default() };
+        let reloaded = Login::build(&config, harness.login.parts.clone(), &mut Findings::default()).unwrap();
+        harness.login = Arc::new(reloaded.with_memory_of(&harness.login));
+        harness.login(CODE).await;
+
+        assert_eq!(harness.fake.requests().len(), calls, "window of {window} s");
+    }
+}
+
+#[tokio::test]
 async fn a_client_that_logs_in_too_often_is_told_how_long_to_wait() {
     let harness = Harness::with([Reply::json(SUCCESS)], |setup| {
         setup.throttle.login = config::LoginLimit { rate: Rate::per_minute(6), burst: 2 };
@@ -776,7 +791,8 @@ async fn a_refusal_repeats_nothing_that_the_client_sent() {
 
 #[tokio::test]
 async fn every_problem_of_a_configuration_is_found() {
-    let table: &[(&str, fn(&mut config::Login), &str)] = &[
+    type Change = fn(&mut config::Login);
+    let table: &[(&str, Change, &str)] = &[
         ("login.path_prefix", |c| c.path_prefix = String::new(), "`` is not a path to put endpoints below"),
         ("login.path_prefix", |c| c.path_prefix = "/".into(), "`/` is not a path to put endpoints below"),
         (

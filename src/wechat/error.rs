@@ -91,13 +91,6 @@ pub enum Fault {
     SessionKey,
 }
 
-impl Error {
-    /// Whether the same code can only ever be refused again.
-    pub const fn is_settled(&self) -> bool {
-        matches!(self, Self::CodeInvalid | Self::CodeAlreadyUsed | Self::UserBlocked)
-    }
-}
-
 /// What an errcode other than 0 means.
 pub(super) fn of_errcode(errcode: i64) -> Error {
     find(errcode).map_or(Error::Unknown { errcode }, |row| row.error.clone())

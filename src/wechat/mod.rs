@@ -86,7 +86,7 @@ impl WeChat {
 
     /// Exchanges a mini program's login code for the person who signed in.
     ///
-    /// WeChat gives one answer for a code; after an error other than those of [`Error::is_settled`] nobody can know
+    /// WeChat gives one answer for a code; after [`Error::TimedOut`] and [`Error::ConnectionLost`] nobody can know
     /// whether it was spent. Dropping the future leaves the client fit for the next call.
     ///
     /// # Errors

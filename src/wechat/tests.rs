@@ -272,12 +272,19 @@ async fn busy_once_then_success_is_a_success() {
 #[tokio::test]
 async fn a_busy_answer_is_not_waited_for_past_the_deadline() {
     let fake = Fake::start([Reply::json(r#"{"errcode":-1}"#)]).await;
-    let harness = Harness::new(&[&fake.url()], |config| config.timeout = config::Duration::from_millis(49));
+    let harness = Harness::new(&[&fake.url()], |config| {
+        // Less than the shortest wait before a retry.
+        config.timeout = config::Duration::from_millis(49);
+        config.breaker.failures = u32::MAX;
+    });
 
-    let error = harness.exchange().await.unwrap_err();
-
-    assert!(matches!(error, Error::Busy | Error::TimedOut), "{error}");
-    assert!(fake.requests().len() <= 1);
+    // A slow machine may not answer in so short a time, but not again and again.
+    for _ in 0..100 {
+        if harness.exchange().await.unwrap_err() == Error::Busy {
+            return;
+        }
+    }
+    panic!("busy was never told, only the deadline");
 }
 
 #[tokio::test]
