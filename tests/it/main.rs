@@ -14,3 +14,4 @@
 
 mod common;
 mod identity;
+mod layering;

@@ -304,8 +304,12 @@ impl Write for Target {
 }
 
 fn log_to(target: impl Write + Send + 'static, dropped: &IntCounter) -> AccessLog {
-    let bytes = MIN_BUFFER.as_usize();
-    AccessLog { writer: Some(Writer::start(Box::new(target), None, bytes, dropped.clone()).unwrap()) }
+    log_with_buffer(MIN_BUFFER, target, dropped)
+}
+
+fn log_with_buffer(buffer: ByteSize, target: impl Write + Send + 'static, dropped: &IntCounter) -> AccessLog {
+    let writer = Writer::start(Box::new(target), None, buffer.as_usize(), dropped.clone());
+    AccessLog { writer: Some(writer.unwrap()) }
 }
 
 fn paths(text: &str) -> Vec<String> {
@@ -342,6 +346,16 @@ fn dropping_the_log_writes_what_is_left() {
     drop(log);
 
     assert_eq!(paths(&target.text()), Vec::from_iter((0..100).map(|n| format!("/{n}"))));
+}
+
+#[test]
+fn end_does_not_wait_longer_than_the_lines_take() {
+    let log = log_to(Target::default(), &counter());
+
+    write_path(&log, "/a");
+    let is_done = log.writer.as_ref().unwrap().queue.close(Duration::from_secs(60));
+
+    assert!(is_done);
 }
 
 #[test]
@@ -383,7 +397,7 @@ fn many_lines_are_one_write() {
 #[test]
 fn lines_of_many_threads_stay_whole() {
     let (target, dropped) = (Target::default(), counter());
-    let log = log_to(target.clone(), &dropped);
+    let log = log_with_buffer(ByteSize::mib(8), target.clone(), &dropped);
 
     thread::scope(|scope| {
         for thread in 0..8 {
