@@ -135,7 +135,10 @@ impl Runtime {
             clock: Arc::clone(clock),
             entropy: Arc::clone(entropy),
         };
-        let login = Login::build(&config.login, dependencies, findings);
+        let login = Login::build(&config.login, dependencies, findings).map(|login| match previous {
+            Some(previous) => login.with_memory_of(&previous.login),
+            None => login,
+        });
         let routes = routes?;
         Some(Self {
             routes_metrics: routes

@@ -23,27 +23,28 @@ const MAY_IMPORT: &[(&str, &str)] = &[
     ("throttle", "clock entropy config telemetry"),
     ("wechat", "clock entropy identity config telemetry token"),
     ("route", "config"),
+    ("upstream", "clock config telemetry"),
     ("authn", "clock entropy identity config telemetry token"),
     ("identity_headers", "identity config telemetry authn"),
     ("login", "clock entropy identity problem config telemetry token throttle wechat authn"),
     (
         "runtime",
-        "clock entropy identity config telemetry token throttle wechat route authn identity_headers login",
+        "clock entropy identity config telemetry token throttle wechat route upstream authn identity_headers login",
     ),
     (
         "proxy",
-        "clock entropy identity problem config telemetry token throttle wechat route authn identity_headers login runtime",
+        "clock entropy identity problem config telemetry token throttle wechat route upstream authn identity_headers login runtime",
     ),
     ("admin", "problem telemetry runtime"),
-    ("reload", "clock entropy config telemetry runtime proxy"),
-    ("server", "clock entropy config telemetry runtime proxy admin reload"),
+    ("reload", "clock entropy config telemetry token runtime proxy"),
+    ("server", "clock entropy config telemetry token runtime proxy admin reload"),
     ("demo", "clock entropy config emulator telemetry runtime server"),
     ("cli", "clock entropy config emulator telemetry token runtime server demo"),
 ];
 
 /// External crates, by name and the prefix of names such as `pingora_core`, and the only modules that may name them.
 const CONFINED: &[(&str, &str)] = &[
-    ("pingora", "proxy admin reload server"),
+    ("pingora", "upstream proxy admin server"),
     ("reqwest", "wechat demo"),
     ("hyper", "emulator demo"),
     ("clap", "cli"),

@@ -137,7 +137,7 @@ async fn wrong_orders_are_refused_with_a_sentence() {
             "`zoe` has no session key",
         ),
         ("POST", "app", r#"{"appid":"wxnone"}"#, 400, "appid `wxnone` is not configured"),
-        ("POST", "time/advance", r#"{"by":"five"}"#, 400, "`five` is not a duration: write"),
+        ("POST", "time/advance", r#"{"by":"five"}"#, 400, "`five` is not a duration; write"),
         ("POST", "fault", r#"{"effect":"explode"}"#, 400, "unknown variant `explode`"),
         ("POST", "fault", r#"{"effect":"bom","app":"x"}"#, 400, "unknown field `app`"),
         ("POST", "fault", r#"{"effect":"bom","appid":"wxnone"}"#, 400, "appid `wxnone` is not configured"),
