@@ -7,20 +7,20 @@ use super::step::{Call, Show, Step};
 /// The line that carries out a step; `url` is the whole address of the call.
 pub(super) fn line(step: &Step, url: &str) -> String {
     match step.show {
-        Show::Body => format!("{}; echo", curl("-s", &step.call, url)),
-        Show::Everything => format!("{}; echo", curl("-si", &step.call, url)),
+        Show::Body => format!("{}; echo", curl("-sS", &step.call, url)),
+        Show::Everything => format!("{}; echo", curl("-sSi", &step.call, url)),
         Show::Lines(beginnings) => {
-            format!("{} | grep -E '^({})'", curl("-s", &step.call, url), beginnings.join("|"))
+            format!("{} | grep -E '^({})'", curl("-sS", &step.call, url), beginnings.join("|"))
         }
         Show::Keep { member, variable } => {
-            let curl = curl("-s", &step.call, url);
+            let curl = curl("-sS", &step.call, url);
             let sed = format!(r#"sed 's/.*"{member}":"\([^"]*\)".*/\1/'"#);
             format!(r#"answer=$({curl}); echo "$answer"; {variable}=$({sed} <<<"$answer")"#)
         }
         Show::Repeated { times, headers } => {
             let times = (1..=times).map(|time| time.to_string()).collect::<Vec<_>>().join(" ");
-            let curl = curl("-si", &step.call, url);
-            format!("for i in {times}; do {curl}; done | grep -iE '^(HTTP|{})'", headers.join("|"))
+            let curl = curl("-sSi", &step.call, url);
+            format!("for i in {times}; do {curl}; echo; done | grep -iE '^(HTTP|{})'", headers.join("|"))
         }
     }
 }
@@ -60,7 +60,7 @@ mod tests {
     fn a_body_with_a_variable_is_quoted_so_that_the_shell_fills_it_in() {
         assert_eq!(
             named("send the code again"),
-            r#"curl -s -H 'Content-Type: application/json' -d "{\"code\":\"$code\"}" http://127.0.0.1:8080/x; echo"#
+            r#"curl -sS -H 'Content-Type: application/json' -d "{\"code\":\"$code\"}" http://127.0.0.1:8080/x; echo"#
         );
     }
 
@@ -69,7 +69,7 @@ mod tests {
         assert_eq!(
             named("open the mini program"),
             concat!(
-                r#"answer=$(curl -s -H 'Content-Type: application/json' "#,
+                r#"answer=$(curl -sS -H 'Content-Type: application/json' "#,
                 r#"-d '{"appid":"wxe000000000000001","wxid":"alice"}' http://127.0.0.1:8080/x); "#,
                 r#"echo "$answer"; code=$(sed 's/.*"code":"\([^"]*\)".*/\1/' <<<"$answer")"#,
             )

@@ -175,7 +175,7 @@ routes:
 login:
   replay_window: 5m # as long as WeChat's codes live, for whoever reads while pasting
 throttle:
-  login: {{ rate: 30/min, burst: 10 }}
+  login: {{ rate: 10/min, burst: 10 }}
 telemetry:
   access_log:
     target: file

@@ -48,7 +48,7 @@ pub(super) enum Show {
     Repeated { times: u32, headers: &'static [&'static str] },
 }
 
-/// What must come back; of a repeated call, the last time.
+/// What must come back; of a repeated call, one time at least.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Expect {
     pub(super) status: u16,
@@ -86,7 +86,7 @@ const BEARER: (&str, &str) = ("Authorization", "Bearer $token");
 pub(super) const STEPS: &[Step] = &[
     Step {
         name: "open the mini program",
-        about: "on the phone, wx.login() gets a code that is good once; here the emulator is the phone",
+        about: "wx.login() gives it a code that is good once; the emulator plays the phone, too",
         call: Call::post(
             Server::WeChat,
             "/__emu/wx.login",
@@ -108,7 +108,7 @@ pub(super) const STEPS: &[Step] = &[
     },
     Step {
         name: "call the backend",
-        about: "it answers what it was sent: who is calling, in plain headers, and not the token",
+        about: "it answers what it received: who is calling, in plain headers, and no token",
         call: ORDERS.with(&[BEARER]),
         show: Show::Body,
         expect: expect(
@@ -126,12 +126,12 @@ pub(super) const STEPS: &[Step] = &[
         name: "pretend to be somebody else",
         about: "what a client says of its identity never reaches the backend",
         call: ORDERS.with(&[BEARER, ("X-WX-OPENID", "mallory")]),
-        show: Show::Body,
+        show: Show::Lines(&["X-WX-"]),
         expect: expect(200, &["X-WX-OPENID: $openid"], &["mallory"]),
     },
     Step {
         name: "pretend where no login is asked for",
-        about: "nor on a public route: the backend sees a caller without a name",
+        about: "on a public route it does not either: the backend sees nobody",
         call: Call::get(Server::Gateway, "/public/menu").with(&[("X-WX-OPENID", "mallory")]),
         show: Show::Body,
         expect: expect(200, &["nobody is signed in"], &["mallory"]),
@@ -152,14 +152,14 @@ pub(super) const STEPS: &[Step] = &[
     },
     Step {
         name: "call with a wrong token",
-        about: "one character too many is enough",
+        about: "401 again: nothing but an untouched token of this gateway will do",
         call: ORDERS.with(&[("Authorization", "Bearer $token-")]),
         show: Show::Everything,
         expect: expect(401, &["www-authenticate: Bearer", "invalid_token"], &["/orders/7"]),
     },
     Step {
         name: "send the code again",
-        about: "a phone that lost the answer tries once more and gets the same one; WeChat is not asked twice",
+        about: "a phone that lost the answer gets the same one once more, and WeChat is not asked twice",
         call: LOGIN,
         show: Show::Body,
         expect: expect(200, &["$token"], &[]),
@@ -180,26 +180,29 @@ pub(super) const STEPS: &[Step] = &[
     },
     Step {
         name: "sign in too often",
-        about: "429 with Retry-After, before WeChat is bothered; each client address has its own limit",
+        about: "429 and when to come back, without a word to WeChat; each client address has its own limit",
         call: LOGIN,
         show: Show::Repeated { times: 12, headers: &["retry-after"] },
         expect: expect(429, &["retry-after: ", "throttled"], &["access_token"]),
     },
     Step {
         name: "look at the metrics",
-        about: "for Prometheus, on the admin listener: every login, every forged header, every refusal",
+        about: "for Prometheus, on the admin listener; all those logins were two questions to WeChat",
         call: Call::get(Server::Admin, "/metrics"),
         show: Show::Lines(&[
             "menshen_logins_total",
-            "menshen_identity_headers_stripped_total",
             "menshen_refused_requests_total",
+            "menshen_identity_headers_stripped_total",
+            "menshen_wechat_request_duration_seconds_count",
         ]),
         expect: expect(
             200,
             &[
                 r#"menshen_logins_total{flow="mini_program",outcome="ok",provider="wechat"}"#,
-                r#"menshen_refused_requests_total{reason="no_token"}"#,
+                r#"menshen_refused_requests_total{reason="no_token"} 1"#,
                 r#"menshen_refused_requests_total{reason="throttled"}"#,
+                // One for the code that was sent so often, one for the made-up one.
+                r#"menshen_wechat_request_duration_seconds_count{api="jscode2session",app="shop"} 2"#,
             ],
             &["$openid"],
         ),
