@@ -12,6 +12,8 @@
     reason = "a test that cannot go on should say so and stop"
 )]
 
+mod cli;
 mod common;
+mod demo;
 mod identity;
 mod layering;
