@@ -16,3 +16,5 @@ mod common;
 mod identity;
 mod layering;
 mod login;
+mod throttle;
+mod tokens;
