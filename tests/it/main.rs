@@ -16,5 +16,7 @@ mod common;
 mod identity;
 mod layering;
 mod login;
+mod process;
+mod reload;
 mod throttle;
 mod tokens;

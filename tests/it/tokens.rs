@@ -196,11 +196,10 @@ fn claims_signed_by_our_own_key_must_still_be_ours_and_of_now() {
         println!("{name}: {value}");
         assert_refused(&world.get("/x", &bearer(&token)), code);
     }
-    for exp in [now, now - 1, 1001] {
-        let claims =
-            with(&with(&forger.claims_with("iat", json!(1000)), "nbf", json!(1000)), "exp", json!(exp));
-        let response = world.get("/x", &bearer(&forger.sign(&forger.header, &claims)));
-        assert!(response.status == 401 && response.json()["code"] != "unknown_key", "{exp}");
+    for exp in [now, now - 1] {
+        let mut claims = forger.claims_with("exp", json!(exp));
+        (claims["iat"], claims["nbf"]) = (json!(now - 100), json!(now - 100));
+        assert_refused(&world.get("/x", &bearer(&forger.sign(&forger.header, &claims))), "expired");
     }
     let mut claims = forger.claims_with("appid", json!("wxe000000000000002"));
     claims["sub"] = json!(format!("wxe000000000000002:{}", claims["openid"].as_str().unwrap()));
