@@ -18,5 +18,6 @@ mod layering;
 mod login;
 mod process;
 mod reload;
+mod secrets;
 mod throttle;
 mod tokens;
