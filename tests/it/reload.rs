@@ -383,7 +383,7 @@ fn a_bad_configuration_ends_the_start_with_2_and_every_problem() {
 }
 
 #[test]
-fn readiness_ends_with_the_drain() {
+fn a_draining_gateway_is_alive_and_not_ready() {
     let (backend, release) = held_backend();
     let world = World::with_backend(backend, &format!("{ROUTES}{NO_THROTTLE}"));
     let mut process = Process::beside(&world);
@@ -395,10 +395,10 @@ fn readiness_ends_with_the_drain() {
     let mut slow = process.connect();
     slow.write(b"GET /pub/slow HTTP/1.1\r\nHost: gateway.test\r\n\r\n");
     eventually("the backend is asked", || world.backend.count() == 1);
-    let mut kept = Connection::open(process.admin_address);
-    assert_eq!(kept.send(b"GET /livez HTTP/1.1\r\nHost: admin\r\n\r\n").status, 200);
 
     process.signal("TERM");
+    eventually("it says that it is stopping", || status("/readyz") == 503);
+    assert_eq!([status("/livez"), status("/metrics")], [200, 200], "what happens meanwhile can be watched");
     release.send(()).unwrap();
 
     assert_eq!(slow.read_response(false).status, 200);
