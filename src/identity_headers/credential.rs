@@ -6,6 +6,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use super::EditHeaders;
+use crate::authn;
 use crate::config::TokenSources;
 
 /// Removes the token from every place a token is read from.
@@ -22,7 +23,7 @@ pub fn strip(request: &mut impl EditHeaders, sources: &TokenSources, header_name
     if let Some(cookie) = &sources.cookie
         && request.headers().contains_key(header::COOKIE)
     {
-        let rest = cookies_without(request.headers(), Some(cookie));
+        let rest = cookies(request.headers(), Some(cookie));
         set_cookie(request, rest);
     }
 }
@@ -30,18 +31,9 @@ pub fn strip(request: &mut impl EditHeaders, sources: &TokenSources, header_name
 /// Joins the `Cookie` lines that HTTP/2 clients may send apart; HTTP/1.1 has one, RFC 9113 §8.2.3.
 pub fn join_cookies(request: &mut impl EditHeaders) {
     if request.headers().get_all(header::COOKIE).iter().nth(1).is_some() {
-        let joined = cookies_without(request.headers(), None);
+        let joined = cookies(request.headers(), None);
         set_cookie(request, joined);
     }
-}
-
-/// The query without a parameter; borrowed where it has none.
-pub fn query_without<'q>(query: &'q str, parameter: &str) -> Cow<'q, str> {
-    let is_other = |pair: &&str| pair.split('=').next() != Some(parameter);
-    if query.split('&').all(|pair| is_other(&pair)) {
-        return Cow::Borrowed(query);
-    }
-    Cow::Owned(query.split('&').filter(is_other).collect::<Vec<_>>().join("&"))
 }
 
 /// Whether an `Authorization` value holds a compact JWS, with or without the scheme `Bearer`.
@@ -54,22 +46,17 @@ fn looks_like_token(value: &HeaderValue) -> bool {
     token.starts_with(b"eyJ") && token.iter().filter(|byte| **byte == b'.').count() == 2
 }
 
-fn cookies_without(headers: &HeaderMap, name: Option<&str>) -> String {
-    let mut kept = String::new();
-    for line in headers.get_all(header::COOKIE) {
-        // A line that is not text cannot be searched for our cookie, so it does not pass.
-        let Ok(line) = line.to_str() else { continue };
-        for pair in line.split(';').map(str::trim).filter(|pair| !pair.is_empty()) {
-            if name.is_some() && pair.split('=').next().map(str::trim) == name {
-                continue;
-            }
-            if !kept.is_empty() {
-                kept.push_str("; ");
-            }
-            kept.push_str(pair);
-        }
-    }
-    kept
+/// Every `Cookie` line in one, without the cookie of this name.
+fn cookies(headers: &HeaderMap, without: Option<&str>) -> String {
+    // A line that is not text cannot be searched for our cookie, so it does not pass.
+    let lines = headers.get_all(header::COOKIE).iter().filter_map(|line| line.to_str().ok());
+    let kept: Vec<Cow<'_, str>> = lines
+        .filter_map(|line| match without {
+            Some(name) => authn::cookie_without(line, name).map(Cow::Owned),
+            None => Some(Cow::Borrowed(line)),
+        })
+        .collect();
+    kept.join("; ")
 }
 
 fn set_cookie(request: &mut impl EditHeaders, cookies: String) {

@@ -1,7 +1,5 @@
 //! What is changed on the way to the backend, and what a failure there means to the client.
 
-use std::borrow::Cow;
-
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header};
 use pingora::http::RequestHeader;
@@ -9,6 +7,7 @@ use pingora::{Error, ErrorSource, ErrorType};
 
 use super::admission::with_path_and_query;
 use super::context::Context;
+use crate::authn;
 use crate::identity_headers::{EditHeaders, Origin, credential};
 
 /// Strips and injects; runs again for every try, and after Pingora's own hop-by-hop removal.
@@ -122,7 +121,10 @@ fn is_authority(text: &str) -> bool {
 
 fn strip_query_token(request: &mut RequestHeader, parameter: Option<&str>) -> pingora::Result<()> {
     let Some((parameter, query)) = parameter.zip(request.uri.query()) else { return Ok(()) };
-    let Cow::Owned(rest) = credential::query_without(query, parameter) else { return Ok(()) };
+    let rest = authn::query_without(query, parameter).unwrap_or_default();
+    if rest.len() == query.len() {
+        return Ok(());
+    }
     let path = request.uri.path();
     let target = if rest.is_empty() { path.to_owned() } else { format!("{path}?{rest}") };
     let uri = target.parse().ok().and_then(|target| with_path_and_query(&request.uri, target));
