@@ -19,7 +19,7 @@ use crate::authn::Authenticated;
 use crate::config::{self, Findings, HeaderNames};
 use crate::telemetry::metrics::Metrics;
 
-use self::names::{Class, GUARDED, classes, fold};
+use self::names::{Class, GUARDED, classes, is_of_family, plain};
 
 pub use self::names::has_unusual_character;
 
@@ -37,7 +37,8 @@ pub trait EditHeaders {
 #[derive(Debug)]
 pub struct HeaderEdits {
     classes: HashMap<HeaderName, Class>,
-    folded: HashSet<String>,
+    /// Names no alias may stand for.
+    plain: HashSet<String>,
     openid: InjectedName,
     unionid: InjectedName,
     appid: InjectedName,
@@ -114,7 +115,10 @@ impl HeaderEdits {
             own.error("identity_headers", "two of the names are the same").hint("give each its own name");
         }
         for (position, text) in config.remove.iter().enumerate() {
-            match HeaderName::try_from(text.as_str()) {
+            // Aliases are told by the plain name they stand for, so that is what is kept.
+            let name = HeaderName::try_from(text.as_str())
+                .and_then(|name| HeaderName::try_from(plain(name.as_str())));
+            match name {
                 Ok(name) => _ = classes.insert(name, Class::Identity),
                 Err(_) => {
                     _ = own.error(
@@ -124,15 +128,15 @@ impl HeaderEdits {
                 }
             }
         }
-        let folded =
-            classes.keys().map(HeaderName::as_str).chain(GUARDED.iter().copied()).map(fold).collect();
+        let plain = classes.keys().map(HeaderName::as_str).chain(GUARDED.iter().copied()).map(str::to_owned);
+        let plain = plain.collect();
 
         let is_sound = !own.has_errors();
         findings.extend(own);
         is_sound.then_some(())?;
         Some(Self {
             classes,
-            folded,
+            plain,
             openid: openid?,
             unionid: unionid?,
             appid: appid?,
@@ -181,7 +185,7 @@ impl HeaderEdits {
                 self.strips_unusual_names || self.is_alias(name)
             } else {
                 match self.classes.get(name) {
-                    None => false,
+                    None => is_of_family(name.as_str()),
                     Some(Class::Identity) => true,
                     Some(Class::Misleading | Class::Own) => true,
                     Some(Class::MethodOverride) => self.strips_method_overrides,
@@ -201,12 +205,16 @@ impl HeaderEdits {
     }
 
     fn is_identity(&self, name: &HeaderName) -> bool {
-        self.classes.get(name) == Some(&Class::Identity) || self.is_alias(name)
+        self.classes.get(name) == Some(&Class::Identity) || is_of_family(name.as_str()) || self.is_alias(name)
     }
 
     /// Whether a CGI-style backend would read this name as a managed one.
     fn is_alias(&self, name: &HeaderName) -> bool {
-        has_unusual_character(name) && self.folded.contains(&fold(name.as_str()))
+        if !has_unusual_character(name) {
+            return false;
+        }
+        let plain = plain(name.as_str());
+        self.plain.contains(&plain) || is_of_family(&plain)
     }
 
     /// A trusted proxy's list goes on; anybody else's is worth nothing.
