@@ -179,9 +179,8 @@ pub fn cookie_without(value: &str, name: &str) -> Option<String> {
 ///
 /// Reads the query exactly as [`TokenSources`] does, so that what was taken for a token is what is removed.
 pub fn query_without(query: &str, name: &str) -> Option<String> {
-    let rest: Vec<&str> =
-        query.split('&').filter(|pair| !pair.is_empty() && parameter_named(pair, name).is_none()).collect();
-    (!rest.is_empty()).then(|| rest.join("&"))
+    let rest: Vec<&str> = query.split('&').filter(|pair| parameter_named(pair, name).is_none()).collect();
+    Some(rest.join("&")).filter(|rest| !rest.is_empty())
 }
 
 fn in_header<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<Cow<'a, str>>, Refusal> {

@@ -19,7 +19,7 @@ use crate::authn::Authenticated;
 use crate::config::{self, Findings, HeaderNames};
 use crate::telemetry::metrics::Metrics;
 
-use self::names::{Class, GUARDED, classes, fold};
+use self::names::{Class, GUARDED, classes, is_of_family, plain};
 
 pub use self::names::has_unusual_character;
 
@@ -38,7 +38,8 @@ pub trait EditHeaders {
 pub struct HeaderEdits {
     classes: HashMap<HeaderName, Class>,
     shapes: Shapes,
-    folded: HashSet<String>,
+    /// Names no alias may stand for.
+    plain: HashSet<String>,
     openid: InjectedName,
     unionid: InjectedName,
     appid: InjectedName,
@@ -115,7 +116,10 @@ impl HeaderEdits {
             own.error("identity_headers", "two of the names are the same").hint("give each its own name");
         }
         for (position, text) in config.remove.iter().enumerate() {
-            match HeaderName::try_from(text.as_str()) {
+            // Aliases are told by the plain name they stand for, so that is what is kept.
+            let name = HeaderName::try_from(text.as_str())
+                .and_then(|name| HeaderName::try_from(plain(name.as_str())));
+            match name {
                 Ok(name) => _ = classes.insert(name, Class::Identity),
                 Err(_) => {
                     _ = own.error(
@@ -125,8 +129,8 @@ impl HeaderEdits {
                 }
             }
         }
-        let folded =
-            classes.keys().map(HeaderName::as_str).chain(GUARDED.iter().copied()).map(fold).collect();
+        let plain = classes.keys().map(HeaderName::as_str).chain(GUARDED.iter().copied()).map(str::to_owned);
+        let plain = plain.collect();
 
         let is_sound = !own.has_errors();
         findings.extend(own);
@@ -134,7 +138,7 @@ impl HeaderEdits {
         Some(Self {
             shapes: Shapes::of(classes.keys()),
             classes,
-            folded,
+            plain,
             openid: openid?,
             unionid: unionid?,
             appid: appid?,
@@ -183,7 +187,7 @@ impl HeaderEdits {
                 self.strips_unusual_names || self.is_alias(name)
             } else {
                 match self.class(name) {
-                    None => false,
+                    None => is_of_family(name.as_str()),
                     Some(Class::Identity | Class::Misleading | Class::Own) => true,
                     Some(Class::MethodOverride) => self.strips_method_overrides,
                     Some(Class::Forwarding) => !peer_is_trusted,
@@ -202,7 +206,7 @@ impl HeaderEdits {
     }
 
     fn is_identity(&self, name: &HeaderName) -> bool {
-        self.class(name) == Some(Class::Identity) || self.is_alias(name)
+        self.class(name) == Some(Class::Identity) || is_of_family(name.as_str()) || self.is_alias(name)
     }
 
     fn class(&self, name: &HeaderName) -> Option<Class> {
@@ -211,7 +215,11 @@ impl HeaderEdits {
 
     /// Whether a CGI-style backend would read this name as a managed one.
     fn is_alias(&self, name: &HeaderName) -> bool {
-        has_unusual_character(name) && self.folded.contains(&fold(name.as_str()))
+        if !has_unusual_character(name) {
+            return false;
+        }
+        let plain = plain(name.as_str());
+        self.plain.contains(&plain) || is_of_family(&plain)
     }
 
     /// A trusted proxy's list goes on; anybody else's is worth nothing.
