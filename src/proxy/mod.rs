@@ -92,7 +92,8 @@ impl Gateway {
             return Some(answer);
         }
         if let Some(endpoint) = ctx.current.runtime.login.endpoint(session.req_header().uri.path()) {
-            return Some(answer_login(session, ctx, endpoint).await);
+            // Boxed, so that the room a login needs is not moved about with every other request.
+            return Some(Box::pin(answer_login(session, ctx, endpoint)).await);
         }
         decide::find_route(session, ctx).or_else(|| decide::authenticate(session, ctx))
     }
