@@ -15,3 +15,4 @@
 mod common;
 mod identity;
 mod layering;
+mod paths;
