@@ -109,6 +109,11 @@ impl TokenSources {
         })
     }
 
+    /// Whether `Authorization` is read at all.
+    pub const fn read_authorization(&self) -> bool {
+        self.bearer || self.raw_authorization
+    }
+
     /// The header that carries the bare token.
     pub fn header(&self) -> Option<&HeaderName> {
         self.header.as_ref()
@@ -132,7 +137,7 @@ impl TokenSources {
     ) -> Result<Option<Credential<'a>>, Refusal> {
         let mut found = None;
         let headers = &request.headers;
-        if self.bearer || self.raw_authorization {
+        if self.read_authorization() {
             add(&mut found, Source::Authorization, self.in_authorization(headers)?)?;
         }
         if let Some(name) = &self.header {

@@ -1,38 +1,35 @@
 //! Takes the gateway's own token out of a request, so that a backend never holds what would sign in elsewhere.
 
-use std::borrow::Cow;
-
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::{HeaderValue, header};
 
 use super::EditHeaders;
-use crate::authn;
-use crate::config::TokenSources;
+use crate::authn::{TokenSources, cookie_without};
 
-/// Removes the token from every place a token is read from.
+/// Removes the token from every header a token is read from.
 ///
-/// `Authorization` is removed when it looks like a token of ours; another scheme may be the backend's own.
-pub fn strip(request: &mut impl EditHeaders, sources: &TokenSources, header_name: Option<&HeaderName>) {
-    let reads_authorization = sources.bearer || sources.raw_authorization;
-    if reads_authorization && request.headers().get_all(header::AUTHORIZATION).iter().any(looks_like_token) {
+/// `Authorization` is removed when the gateway read its token there, or when it looks like a token of ours: another
+/// scheme may be the backend's own.
+pub fn strip(request: &mut impl EditHeaders, sources: &TokenSources, was_in_authorization: bool) {
+    let looks_like_ours = || {
+        let mut values = request.headers().get_all(header::AUTHORIZATION).iter();
+        sources.read_authorization() && values.any(looks_like_token)
+    };
+    if was_in_authorization || looks_like_ours() {
         request.remove(&header::AUTHORIZATION);
     }
-    if let Some(name) = header_name {
+    if let Some(name) = sources.header() {
         request.remove(name);
     }
-    if let Some(cookie) = &sources.cookie
-        && request.headers().contains_key(header::COOKIE)
-    {
-        let rest = cookies(request.headers(), Some(cookie));
-        set_cookie(request, rest);
+    if let Some(name) = sources.cookie() {
+        edit_cookies(request, |line| cookie_without(line, name));
     }
 }
 
 /// Joins the `Cookie` lines that HTTP/2 clients may send apart; HTTP/1.1 has one, RFC 9113 §8.2.3.
 pub fn join_cookies(request: &mut impl EditHeaders) {
     if request.headers().get_all(header::COOKIE).iter().nth(1).is_some() {
-        let joined = cookies(request.headers(), None);
-        set_cookie(request, joined);
+        edit_cookies(request, |line| Some(line.trim().to_owned()));
     }
 }
 
@@ -43,29 +40,21 @@ fn looks_like_token(value: &HeaderValue) -> bool {
         Some((scheme, rest)) if scheme.eq_ignore_ascii_case(b"bearer ") => rest.trim_ascii_start(),
         _ => bytes,
     };
-    token.starts_with(b"eyJ") && token.iter().filter(|byte| **byte == b'.').count() == 2
+    token.starts_with(b"eyJ") && memchr::memchr_iter(b'.', token).count() == 2
 }
 
-/// Every `Cookie` line in one, without the cookie of this name.
-fn cookies(headers: &HeaderMap, without: Option<&str>) -> String {
-    // A line that is not text cannot be searched for our cookie, so it does not pass.
-    let lines = headers.get_all(header::COOKIE).iter().filter_map(|line| line.to_str().ok());
-    let kept: Vec<Cow<'_, str>> = lines
-        .filter_map(|line| match without {
-            Some(name) => authn::cookie_without(line, name).map(Cow::Owned),
-            None => Some(Cow::Borrowed(line)),
-        })
-        .collect();
-    kept.join("; ")
-}
-
-fn set_cookie(request: &mut impl EditHeaders, cookies: String) {
+/// Replaces all `Cookie` lines by one, made of what `edit` leaves of each.
+fn edit_cookies(request: &mut impl EditHeaders, edit: impl Fn(&str) -> Option<String>) {
     static COOKIE: Bytes = Bytes::from_static(b"Cookie");
 
+    if !request.headers().contains_key(header::COOKIE) {
+        return;
+    }
+    // A line that is not text cannot be searched for our cookie, so it does not pass.
+    let lines = request.headers().get_all(header::COOKIE).iter().filter_map(|line| line.to_str().ok());
+    let kept: Vec<String> = lines.filter_map(edit).filter(|line| !line.is_empty()).collect();
     request.remove(&header::COOKIE);
-    if !cookies.is_empty()
-        && let Ok(value) = HeaderValue::try_from(cookies)
-    {
+    if let Some(value) = HeaderValue::try_from(kept.join("; ")).ok().filter(|value| !value.is_empty()) {
         request.set(&COOKIE, value);
     }
 }

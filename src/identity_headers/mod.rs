@@ -37,6 +37,7 @@ pub trait EditHeaders {
 #[derive(Debug)]
 pub struct HeaderEdits {
     classes: HashMap<HeaderName, Class>,
+    shapes: Shapes,
     /// Names no alias may stand for.
     plain: HashSet<String>,
     openid: InjectedName,
@@ -135,6 +136,7 @@ impl HeaderEdits {
         findings.extend(own);
         is_sound.then_some(())?;
         Some(Self {
+            shapes: Shapes::of(classes.keys()),
             classes,
             plain,
             openid: openid?,
@@ -184,10 +186,9 @@ impl HeaderEdits {
             let is_removed = if has_unusual_character(name) {
                 self.strips_unusual_names || self.is_alias(name)
             } else {
-                match self.classes.get(name) {
+                match self.class(name) {
                     None => is_of_family(name.as_str()),
-                    Some(Class::Identity) => true,
-                    Some(Class::Misleading | Class::Own) => true,
+                    Some(Class::Identity | Class::Misleading | Class::Own) => true,
                     Some(Class::MethodOverride) => self.strips_method_overrides,
                     Some(Class::Forwarding) => !peer_is_trusted,
                 }
@@ -205,7 +206,11 @@ impl HeaderEdits {
     }
 
     fn is_identity(&self, name: &HeaderName) -> bool {
-        self.classes.get(name) == Some(&Class::Identity) || is_of_family(name.as_str()) || self.is_alias(name)
+        self.class(name) == Some(Class::Identity) || is_of_family(name.as_str()) || self.is_alias(name)
+    }
+
+    fn class(&self, name: &HeaderName) -> Option<Class> {
+        if self.shapes.may_hold(name) { self.classes.get(name).copied() } else { None }
     }
 
     /// Whether a CGI-style backend would read this name as a managed one.
@@ -230,6 +235,35 @@ impl HeaderEdits {
         write!(list, "{}", origin.peer).ok()?;
         HeaderValue::try_from(list).ok()
     }
+}
+
+/// First letters and lengths of the managed names. Most headers share them with none, and need not be hashed.
+#[derive(Debug)]
+struct Shapes {
+    /// For each first byte, a bit for each length modulo 64.
+    lengths: Box<[u64; 256]>,
+}
+
+impl Shapes {
+    fn of<'n>(names: impl Iterator<Item = &'n HeaderName>) -> Self {
+        let mut lengths = Box::new([0; 256]);
+        for (first, bit) in names.filter_map(shape) {
+            if let Some(bits) = lengths.get_mut(usize::from(first)) {
+                *bits |= bit;
+            }
+        }
+        Self { lengths }
+    }
+
+    fn may_hold(&self, name: &HeaderName) -> bool {
+        let Some((first, bit)) = shape(name) else { return false };
+        self.lengths.get(usize::from(first)).is_some_and(|bits| bits & bit != 0)
+    }
+}
+
+fn shape(name: &HeaderName) -> Option<(u8, u64)> {
+    let name = name.as_str().as_bytes();
+    Some((*name.first()?, 1 << (name.len() % 64)))
 }
 
 fn set_origin(request: &mut impl EditHeaders, origin: &Origin<'_>, forwarded_for: Option<HeaderValue>) {

@@ -28,6 +28,7 @@ pub(super) struct Attempt {
 pub(super) struct Grant {
     pub(super) token: Arc<Minted>,
     pub(super) identity: Identity,
+    pub(super) session: SessionId,
 }
 
 /// How a login ended, as everybody is told who sent its code.
@@ -57,12 +58,13 @@ impl Login {
                 tokio::spawn(Arc::clone(self).fly(attempt, flight));
                 landing.wait().await
             }
-            Turn::UnderWay(landing) => landing.wait().await,
-            Turn::Known(outcome) => {
-                if outcome.as_ref().is_err_and(LoginError::is_failed_guess) {
+            Turn::UnderWay(landing) => self.renew(landing.wait().await?),
+            Turn::Known(Ok(grant)) => self.renew(grant),
+            Turn::Known(Err(error)) => {
+                if error.is_failed_guess() {
                     self.parts.throttle.login_failed(attempt.client);
                 }
-                outcome
+                Err(error)
             }
             Turn::OtherCaller => {
                 self.parts.throttle.login_failed(attempt.client);
@@ -93,7 +95,19 @@ impl Login {
         let identity = Identity { subject, unionid: exchange.unionid };
         let session = new_session(&**entropy)?;
         let token = tokens.mint(&identity, &session, clock.now(), &**entropy)?;
-        Ok(Grant { token: Arc::new(token), identity })
+        Ok(Grant { token: Arc::new(token), identity, session })
+    }
+
+    /// The grant of an earlier request, with a token that is good now: a reload since may have taken away the key that
+    /// signed it, and the code cannot be exchanged again.
+    fn renew(&self, grant: Grant) -> Outcome {
+        let Dependencies { tokens, clock, entropy, .. } = &self.parts;
+        let now = clock.now();
+        if tokens.verify(grant.token.expose(), now).is_ok() {
+            return Ok(grant);
+        }
+        let token = tokens.mint(&grant.identity, &grant.session, now, &**entropy)?;
+        Ok(Grant { token: Arc::new(token), ..grant })
     }
 }
 

@@ -20,7 +20,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{HeaderValue, Response};
+use http::{HeaderValue, Method, Response};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
 use pingora::prelude::HttpPeer;
@@ -30,6 +30,7 @@ use pingora::{Error, ErrorSource, ErrorType};
 use crate::authn::Authenticated;
 use crate::entropy::NoEntropy;
 use crate::login::Endpoint;
+use crate::route::METHODS;
 use crate::runtime::{Runtime, Shared};
 use crate::telemetry::access_log::{AccessLog, Entry};
 
@@ -102,7 +103,7 @@ impl Gateway {
             timestamp: ctx.now,
             request_id: ctx.request_id.as_str(),
             client_address: ctx.caller.client,
-            method: request.method.as_str(),
+            method: logged_method(&request.method),
             scheme: if ctx.is_https { "https" } else { "http" },
             version: request.version,
             host: Some(&*ctx.host).filter(|host| !host.is_empty()),
@@ -297,6 +298,11 @@ async fn answer_login(session: &mut Session, ctx: &mut Context, endpoint: Endpoi
     ctx.outcome =
         if is_success { Outcome::answered(answer.outcome) } else { Outcome::refused(answer.outcome) };
     answer.response
+}
+
+/// The method where the gateway knows it; any other is whatever a client wrote there. `_OTHER` is OpenTelemetry's word.
+fn logged_method(method: &Method) -> &'static str {
+    METHODS.iter().find(|known| *known == method).map_or("_OTHER", Method::as_str)
 }
 
 fn with_request_id(mut response: Response<Bytes>, request_id: &RequestId) -> Response<Bytes> {

@@ -108,6 +108,8 @@ pub struct Running {
     health: Arc<Health>,
     drain_timeout: Duration,
     shutdown: watch::Sender<bool>,
+    /// Never told anything: the admin listener answers for as long as the process drains.
+    _admin_shutdown: watch::Sender<bool>,
     ended: watch::Receiver<bool>,
     threads: tokio::runtime::Runtime,
 }
@@ -165,7 +167,7 @@ pub fn start(document: &Document, path: PathBuf, sources: Sources) -> Result<Run
 
     let mut services = JoinSet::new();
     let admin = Admin::new(Arc::clone(&shared.metrics), Arc::clone(&health));
-    let watch = shutdown_watch.clone();
+    let (admin_shutdown, watch) = watch::channel(false);
     services.spawn_on(async move { admin_socket.serve("admin", admin, None, watch).await }, threads.handle());
     let mut loaded = certificates.iter();
     for (socket, listener) in sockets.into_iter().zip(&config.listeners) {
@@ -203,6 +205,7 @@ pub fn start(document: &Document, path: PathBuf, sources: Sources) -> Result<Run
         health,
         drain_timeout: config.drain_timeout.0,
         shutdown,
+        _admin_shutdown: admin_shutdown,
         ended,
         threads,
     })

@@ -12,7 +12,15 @@
     reason = "a test that cannot go on should say so and stop"
 )]
 
+mod cli;
 mod common;
+mod demo;
 mod identity;
 mod layering;
 mod paths;
+mod login;
+mod process;
+mod reload;
+mod secrets;
+mod throttle;
+mod tokens;

@@ -1,0 +1,126 @@
+//! The gateway as operations run it: the binary, its output, its signals.
+
+use std::fs::{self, File};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use tempfile::TempDir;
+
+use crate::common::{Connection, PATIENCE, World, eventually, now};
+
+/// A gateway in a process of its own, between the emulator and the backend of a [`World`].
+pub struct Process {
+    child: Child,
+    folder: TempDir,
+    pub address: SocketAddr,
+    pub admin_address: SocketAddr,
+}
+
+impl Process {
+    /// Runs the binary with the configuration of `world`, and with files of its own.
+    pub fn beside(world: &World) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let yaml = fs::read_to_string(world.data.path().join("menshen.yaml")).unwrap();
+        let yaml = yaml.replace(world.data.path().to_str().unwrap(), folder.path().to_str().unwrap());
+        fs::write(folder.path().join("menshen.yaml"), yaml).unwrap();
+        let mut child = spawn(folder.path());
+        let stderr = folder.path().join("stderr");
+        let mut addresses = None;
+        eventually("the process serves", || {
+            let said = fs::read_to_string(&stderr).unwrap();
+            assert!(child.try_wait().unwrap().is_none(), "the process ended: {said}");
+            addresses = announced(&said);
+            addresses.is_some()
+        });
+        let (address, admin_address) = addresses.unwrap();
+        Self { child, folder, address, admin_address }
+    }
+
+    pub fn config(&self) -> PathBuf {
+        self.folder.path().join("menshen.yaml")
+    }
+
+    pub fn stderr(&self) -> String {
+        self.read("stderr")
+    }
+
+    pub fn read(&self, file: &str) -> String {
+        fs::read_to_string(self.folder.path().join(file)).unwrap()
+    }
+
+    pub fn connect(&self) -> Connection {
+        Connection::open(self.address)
+    }
+
+    pub fn admin(&self, path: &str) -> String {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: admin\r\n\r\n");
+        Connection::open(self.admin_address).send(request.as_bytes()).text()
+    }
+
+    /// Sends a signal, such as `HUP`.
+    pub fn signal(&self, name: &str) {
+        let id = self.child.id();
+        let status = Command::new("sh").args(["-c", &format!("kill -{name} {id}")]).status().unwrap();
+        assert!(status.success());
+    }
+
+    /// The exit code, once it ends.
+    pub fn wait(&mut self) -> Option<i32> {
+        wait(&mut self.child)
+    }
+
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        _ = self.child.kill();
+        _ = self.child.wait();
+    }
+}
+
+/// Runs `menshen serve` in a folder until it ends by itself; its exit code and standard error.
+pub fn run_to_end(folder: &Path) -> (Option<i32>, String) {
+    let mut child = spawn(folder);
+    let code = wait(&mut child);
+    (code, fs::read_to_string(folder.join("stderr")).unwrap())
+}
+
+fn spawn(folder: &Path) -> Child {
+    Command::new(env!("CARGO_BIN_EXE_menshen"))
+        .args(["serve", "--config"])
+        .arg(folder.join("menshen.yaml"))
+        .stdin(Stdio::null())
+        .stdout(File::create(folder.join("stdout")).unwrap())
+        .stderr(File::create(folder.join("stderr")).unwrap())
+        .spawn()
+        .unwrap()
+}
+
+fn wait(child: &mut Child) -> Option<i32> {
+    let deadline = now() + PATIENCE;
+    loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            return status.code();
+        }
+        if now() > deadline {
+            _ = child.kill();
+            _ = child.wait();
+            panic!("the process did not end");
+        }
+        std::thread::park_timeout(std::time::Duration::from_millis(5));
+    }
+}
+
+/// The addresses that a starting gateway names, once it has named both.
+fn announced(said: &str) -> Option<(SocketAddr, SocketAddr)> {
+    let after = |mark: &str| said.split(mark).nth(1)?.split_whitespace().next()?.parse().ok();
+    let admin = after(" admin listening on ")?;
+    let public = said
+        .lines()
+        .find(|line| !line.contains(" admin listening on ") && line.contains(" listening on "))?;
+    Some((public.split(" listening on ").nth(1)?.split_whitespace().next()?.parse().ok()?, admin))
+}
