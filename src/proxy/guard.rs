@@ -2,11 +2,13 @@
 //! bound on open connections.
 //!
 //! Pingora restarts its read timer with every byte, so a client that trickles one byte at a time would hold a
-//! connection for ever.
+//! connection for ever; and it has no timer at all while it looks for the preface of HTTP/2 and waits for the first
+//! request after it.
 
 use std::any::Any;
+use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -73,8 +75,20 @@ impl Drop for OpenConnection {
 
 /// One listener's way into the gateway.
 pub struct Guard {
-    http: Arc<HeaderDeadline>,
+    listener: Arc<Listener>,
     connections: Arc<Connections>,
+    speaks_h2c: bool,
+}
+
+/// What all connections of a listener share.
+struct Listener {
+    proxy: Arc<HttpProxy<Gateway>>,
+    options: HttpServerOptions,
+    h2c_options: HttpServerOptions,
+    h2_options: H2Options,
+    first: Duration,
+    next: Duration,
+    slow_header: IntCounter,
 }
 
 impl Guard {
@@ -86,21 +100,35 @@ impl Guard {
         speaks_h2c: bool,
     ) -> Self {
         let mut options = HttpServerOptions::default();
-        options.h2c = speaks_h2c;
         options.h2_idle_timeout = Some(limits.h2.idle_timeout.0);
+        let mut h2c_options = options.clone();
+        h2c_options.h2c = true;
         let mut h2_options = default_h2_options();
         h2_options.max_concurrent_streams(limits.h2.max_concurrent_streams);
         h2_options
             .max_header_list_size(u32::try_from(limits.max_header.0).unwrap_or(u32::MAX).saturating_mul(2));
-        let http = HeaderDeadline {
+        let listener = Listener {
             proxy,
-            connections: Arc::clone(&connections),
             options,
+            h2c_options,
             h2_options,
             first: limits.header_timeout.0,
             next: limits.keepalive_timeout.0 + limits.header_timeout.0,
+            slow_header: connections.slow_header.clone(),
         };
-        Self { http: Arc::new(http), connections }
+        Self { listener: Arc::new(listener), connections, speaks_h2c }
+    }
+
+    async fn serve(
+        &self,
+        mut stream: Stream,
+        shutdown: &ShutdownWatch,
+        has_begun: &Arc<AtomicBool>,
+    ) -> Option<Stream> {
+        let is_h2c = self.speaks_h2c && begins_as_http2(&mut stream).await;
+        let connection =
+            Connection { listener: Arc::clone(&self.listener), is_h2c, has_begun: Arc::clone(has_begun) };
+        Arc::new(connection).process_new(stream, shutdown).await
     }
 }
 
@@ -108,22 +136,37 @@ impl Guard {
 impl ServerApp for Guard {
     async fn process_new(self: &Arc<Self>, stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
         let _open = self.connections.admit()?;
-        self.http.process_new(stream, shutdown).await
+        let has_begun = Arc::new(AtomicBool::new(false));
+        let mut serving = pin!(self.serve(stream, shutdown, &has_begun));
+        if let Ok(stream) = tokio::time::timeout(self.listener.first, &mut serving).await {
+            return stream;
+        }
+        if !has_begun.load(Ordering::Relaxed) {
+            self.connections.slow_header.inc();
+            return None;
+        }
+        serving.await
     }
 
     async fn cleanup(&self) {
-        self.http.http_cleanup().await;
+        self.listener.proxy.http_cleanup().await;
     }
 }
 
-/// Gives a client so long for each header, whatever it sends.
-struct HeaderDeadline {
-    proxy: Arc<HttpProxy<Gateway>>,
-    connections: Arc<Connections>,
-    options: HttpServerOptions,
-    h2_options: H2Options,
-    first: Duration,
-    next: Duration,
+/// Whether a connection begins as the preface of HTTP/2 does. Pingora waits for the whole preface before it believes
+/// that it is none, and the shortest requests are shorter.
+async fn begins_as_http2(stream: &mut Stream) -> bool {
+    let mut start = [0; 3];
+    matches!(stream.try_peek(&mut start).await, Ok(true)) && start == *b"PRI"
+}
+
+/// One connection: gives a client so long for each header, whatever it sends.
+struct Connection {
+    listener: Arc<Listener>,
+    is_h2c: bool,
+    /// Whether the requests' own deadlines have taken over: from the start with HTTP/1, from the first request with
+    /// HTTP/2.
+    has_begun: Arc<AtomicBool>,
 }
 
 /// Travels with a request as its connection's context; Pingora hands it over once the header is parsed.
@@ -143,28 +186,30 @@ impl HeaderRead {
 }
 
 #[async_trait]
-impl HttpServerApp for HeaderDeadline {
+impl HttpServerApp for Connection {
     async fn process_new_http(
         self: &Arc<Self>,
         mut session: ServerSession,
         shutdown: &ShutdownWatch,
     ) -> Option<ReusedHttpStream> {
+        self.has_begun.store(true, Ordering::Relaxed);
+        let listener = &self.listener;
         if session.is_http2() {
-            return self.proxy.process_new_http(session, shutdown).await;
+            return listener.proxy.process_new_http(session, shutdown).await;
         }
         let is_reused = session.take_connection_user_context().is_some();
-        let deadline = if is_reused { self.next } else { self.first };
+        let deadline = if is_reused { listener.next } else { listener.first };
         let (signal, header_read) = oneshot::channel();
         session.set_connection_user_context(Some(Box::new(HeaderRead(signal))));
 
-        let mut request = self.proxy.process_new_http(session, shutdown);
+        let mut request = listener.proxy.process_new_http(session, shutdown);
         tokio::select! {
             biased;
             reused = &mut request => return reused,
             _ = header_read => {}
             () = tokio::time::sleep(deadline) => {
                 if !is_reused {
-                    self.connections.slow_header.inc();
+                    listener.slow_header.inc();
                 }
                 return None;
             }
@@ -173,14 +218,11 @@ impl HttpServerApp for HeaderDeadline {
     }
 
     fn server_options(&self) -> Option<&HttpServerOptions> {
-        Some(&self.options)
+        let Listener { options, h2c_options, .. } = &*self.listener;
+        Some(if self.is_h2c { h2c_options } else { options })
     }
 
     fn h2_options(&self) -> Option<H2Options> {
-        Some(self.h2_options.clone())
-    }
-
-    async fn http_cleanup(&self) {
-        self.proxy.http_cleanup().await;
+        Some(self.listener.h2_options.clone())
     }
 }

@@ -17,6 +17,7 @@ mod common;
 mod demo;
 mod identity;
 mod layering;
+mod paths;
 mod login;
 mod process;
 mod reload;
