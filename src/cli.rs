@@ -14,6 +14,7 @@ use secrecy::ExposeSecret as _;
 
 use crate::clock::SystemClock;
 use crate::config::{self, Document, Findings, KeyAlgorithm};
+use crate::demo::{self, DemoError};
 use crate::emulator::{self, Emulator};
 use crate::entropy::SystemEntropy;
 use crate::server::{self, RunError, Sources, StartError};
@@ -225,8 +226,16 @@ fn emulator_config(path: &Path) -> Result<emulator::Config, String> {
     })
 }
 
-fn demo(_self_test: bool) -> Outcome {
-    Outcome::failure(FAILED, "menshen: `demo` is not built in yet")
+fn demo(self_test: bool) -> Outcome {
+    let out = &mut io::stdout().lock();
+    let shown = if self_test { demo::self_test(out) } else { demo::show(out).map(|()| true) };
+    match shown {
+        Ok(true) => Outcome::default(),
+        Ok(false) => Outcome { code: FAILED, ..Outcome::default() },
+        // As in `written`: a reader that went away has what it wanted.
+        Err(DemoError::Write(error)) if error.kind() == io::ErrorKind::BrokenPipe => Outcome::default(),
+        Err(error) => Outcome::failure(FAILED, format!("menshen: {error}")),
+    }
 }
 
 fn write_line(to: &mut impl Write, text: &str) -> io::Result<()> {

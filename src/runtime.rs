@@ -3,12 +3,12 @@
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
-use http::{HeaderName, Method};
+use http::Method;
 use prometheus::{Histogram, IntCounter};
 
 use crate::authn::Authenticator;
 use crate::clock::Clock;
-use crate::config::{self, Config, Findings, TokenSources};
+use crate::config::{self, Config, Findings};
 use crate::entropy::Entropy;
 use crate::identity_headers::HeaderEdits;
 use crate::login::{self, Login};
@@ -43,10 +43,6 @@ pub struct Runtime {
     pub header_edits: HeaderEdits,
     /// The login endpoints.
     pub login: Arc<Login>,
-    /// Where tokens are read from, and so removed from.
-    pub token_sources: TokenSources,
-    /// `token_sources.header`, parsed.
-    pub token_header: Option<HeaderName>,
     /// Limits on connections and requests.
     pub limits: config::Limits,
     /// Peers whose forwarding headers are believed.
@@ -115,7 +111,6 @@ impl Runtime {
             metrics,
             findings,
         );
-        let token_header = config.tokens.sources.header.as_deref().and_then(|name| name.parse().ok());
         // Everything that stands by itself was built, so that its findings are known; what follows needs it all.
         let tokens = tokens?;
         let authenticator = Authenticator::build(
@@ -151,8 +146,6 @@ impl Runtime {
             authenticator: authenticator?,
             header_edits: header_edits?,
             login: Arc::new(login?),
-            token_sources: config.tokens.sources.clone(),
-            token_header,
             limits: config.limits.clone(),
             trusted_proxies: config.trusted_proxies.clone(),
             throttle,

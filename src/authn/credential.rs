@@ -109,6 +109,11 @@ impl TokenSources {
         })
     }
 
+    /// Whether `Authorization` is read at all.
+    pub const fn read_authorization(&self) -> bool {
+        self.bearer || self.raw_authorization
+    }
+
     /// The header that carries the bare token.
     pub fn header(&self) -> Option<&HeaderName> {
         self.header.as_ref()
@@ -132,7 +137,7 @@ impl TokenSources {
     ) -> Result<Option<Credential<'a>>, Refusal> {
         let mut found = None;
         let headers = &request.headers;
-        if self.bearer || self.raw_authorization {
+        if self.read_authorization() {
             add(&mut found, Source::Authorization, self.in_authorization(headers)?)?;
         }
         if let Some(name) = &self.header {
@@ -174,9 +179,8 @@ pub fn cookie_without(value: &str, name: &str) -> Option<String> {
 ///
 /// Reads the query exactly as [`TokenSources`] does, so that what was taken for a token is what is removed.
 pub fn query_without(query: &str, name: &str) -> Option<String> {
-    let rest: Vec<&str> =
-        query.split('&').filter(|pair| !pair.is_empty() && parameter_named(pair, name).is_none()).collect();
-    (!rest.is_empty()).then(|| rest.join("&"))
+    let rest: Vec<&str> = query.split('&').filter(|pair| parameter_named(pair, name).is_none()).collect();
+    Some(rest.join("&")).filter(|rest| !rest.is_empty())
 }
 
 fn in_header<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<Cow<'a, str>>, Refusal> {

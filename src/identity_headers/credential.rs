@@ -1,47 +1,36 @@
 //! Takes the gateway's own token out of a request, so that a backend never holds what would sign in elsewhere.
 
-use std::borrow::Cow;
-
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::{HeaderValue, header};
 
 use super::EditHeaders;
-use crate::config::TokenSources;
+use crate::authn::{TokenSources, cookie_without};
 
-/// Removes the token from every place a token is read from.
+/// Removes the token from every header a token is read from.
 ///
-/// `Authorization` is removed when it looks like a token of ours; another scheme may be the backend's own.
-pub fn strip(request: &mut impl EditHeaders, sources: &TokenSources, header_name: Option<&HeaderName>) {
-    let reads_authorization = sources.bearer || sources.raw_authorization;
-    if reads_authorization && request.headers().get_all(header::AUTHORIZATION).iter().any(looks_like_token) {
+/// `Authorization` is removed when the gateway read its token there, or when it looks like a token of ours: another
+/// scheme may be the backend's own.
+pub fn strip(request: &mut impl EditHeaders, sources: &TokenSources, was_in_authorization: bool) {
+    let looks_like_ours = || {
+        let mut values = request.headers().get_all(header::AUTHORIZATION).iter();
+        sources.read_authorization() && values.any(looks_like_token)
+    };
+    if was_in_authorization || looks_like_ours() {
         request.remove(&header::AUTHORIZATION);
     }
-    if let Some(name) = header_name {
+    if let Some(name) = sources.header() {
         request.remove(name);
     }
-    if let Some(cookie) = &sources.cookie
-        && request.headers().contains_key(header::COOKIE)
-    {
-        let rest = cookies_without(request.headers(), Some(cookie));
-        set_cookie(request, rest);
+    if let Some(name) = sources.cookie() {
+        edit_cookies(request, |line| cookie_without(line, name));
     }
 }
 
 /// Joins the `Cookie` lines that HTTP/2 clients may send apart; HTTP/1.1 has one, RFC 9113 §8.2.3.
 pub fn join_cookies(request: &mut impl EditHeaders) {
     if request.headers().get_all(header::COOKIE).iter().nth(1).is_some() {
-        let joined = cookies_without(request.headers(), None);
-        set_cookie(request, joined);
+        edit_cookies(request, |line| Some(line.trim().to_owned()));
     }
-}
-
-/// The query without a parameter; borrowed where it has none.
-pub fn query_without<'q>(query: &'q str, parameter: &str) -> Cow<'q, str> {
-    let is_other = |pair: &&str| pair.split('=').next() != Some(parameter);
-    if query.split('&').all(|pair| is_other(&pair)) {
-        return Cow::Borrowed(query);
-    }
-    Cow::Owned(query.split('&').filter(is_other).collect::<Vec<_>>().join("&"))
 }
 
 /// Whether an `Authorization` value holds a compact JWS, with or without the scheme `Bearer`.
@@ -51,34 +40,21 @@ fn looks_like_token(value: &HeaderValue) -> bool {
         Some((scheme, rest)) if scheme.eq_ignore_ascii_case(b"bearer ") => rest.trim_ascii_start(),
         _ => bytes,
     };
-    token.starts_with(b"eyJ") && token.iter().filter(|byte| **byte == b'.').count() == 2
+    token.starts_with(b"eyJ") && memchr::memchr_iter(b'.', token).count() == 2
 }
 
-fn cookies_without(headers: &HeaderMap, name: Option<&str>) -> String {
-    let mut kept = String::new();
-    for line in headers.get_all(header::COOKIE) {
-        // A line that is not text cannot be searched for our cookie, so it does not pass.
-        let Ok(line) = line.to_str() else { continue };
-        for pair in line.split(';').map(str::trim).filter(|pair| !pair.is_empty()) {
-            if name.is_some() && pair.split('=').next().map(str::trim) == name {
-                continue;
-            }
-            if !kept.is_empty() {
-                kept.push_str("; ");
-            }
-            kept.push_str(pair);
-        }
-    }
-    kept
-}
-
-fn set_cookie(request: &mut impl EditHeaders, cookies: String) {
+/// Replaces all `Cookie` lines by one, made of what `edit` leaves of each.
+fn edit_cookies(request: &mut impl EditHeaders, edit: impl Fn(&str) -> Option<String>) {
     static COOKIE: Bytes = Bytes::from_static(b"Cookie");
 
+    if !request.headers().contains_key(header::COOKIE) {
+        return;
+    }
+    // A line that is not text cannot be searched for our cookie, so it does not pass.
+    let lines = request.headers().get_all(header::COOKIE).iter().filter_map(|line| line.to_str().ok());
+    let kept: Vec<String> = lines.filter_map(edit).filter(|line| !line.is_empty()).collect();
     request.remove(&header::COOKIE);
-    if !cookies.is_empty()
-        && let Ok(value) = HeaderValue::try_from(cookies)
-    {
+    if let Some(value) = HeaderValue::try_from(kept.join("; ")).ok().filter(|value| !value.is_empty()) {
         request.set(&COOKIE, value);
     }
 }

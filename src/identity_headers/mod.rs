@@ -19,7 +19,7 @@ use crate::authn::Authenticated;
 use crate::config::{self, Findings, HeaderNames};
 use crate::telemetry::metrics::Metrics;
 
-use self::names::{Class, GUARDED, classes, fold};
+use self::names::{Class, GUARDED, classes, is_of_family, plain};
 
 pub use self::names::has_unusual_character;
 
@@ -37,7 +37,9 @@ pub trait EditHeaders {
 #[derive(Debug)]
 pub struct HeaderEdits {
     classes: HashMap<HeaderName, Class>,
-    folded: HashSet<String>,
+    shapes: Shapes,
+    /// Names no alias may stand for.
+    plain: HashSet<String>,
     openid: InjectedName,
     unionid: InjectedName,
     appid: InjectedName,
@@ -114,7 +116,10 @@ impl HeaderEdits {
             own.error("identity_headers", "two of the names are the same").hint("give each its own name");
         }
         for (position, text) in config.remove.iter().enumerate() {
-            match HeaderName::try_from(text.as_str()) {
+            // Aliases are told by the plain name they stand for, so that is what is kept.
+            let name = HeaderName::try_from(text.as_str())
+                .and_then(|name| HeaderName::try_from(plain(name.as_str())));
+            match name {
                 Ok(name) => _ = classes.insert(name, Class::Identity),
                 Err(_) => {
                     _ = own.error(
@@ -124,15 +129,16 @@ impl HeaderEdits {
                 }
             }
         }
-        let folded =
-            classes.keys().map(HeaderName::as_str).chain(GUARDED.iter().copied()).map(fold).collect();
+        let plain = classes.keys().map(HeaderName::as_str).chain(GUARDED.iter().copied()).map(str::to_owned);
+        let plain = plain.collect();
 
         let is_sound = !own.has_errors();
         findings.extend(own);
         is_sound.then_some(())?;
         Some(Self {
+            shapes: Shapes::of(classes.keys()),
             classes,
-            folded,
+            plain,
             openid: openid?,
             unionid: unionid?,
             appid: appid?,
@@ -180,10 +186,9 @@ impl HeaderEdits {
             let is_removed = if has_unusual_character(name) {
                 self.strips_unusual_names || self.is_alias(name)
             } else {
-                match self.classes.get(name) {
-                    None => false,
-                    Some(Class::Identity) => true,
-                    Some(Class::Misleading | Class::Own) => true,
+                match self.class(name) {
+                    None => is_of_family(name.as_str()),
+                    Some(Class::Identity | Class::Misleading | Class::Own) => true,
                     Some(Class::MethodOverride) => self.strips_method_overrides,
                     Some(Class::Forwarding) => !peer_is_trusted,
                 }
@@ -201,12 +206,20 @@ impl HeaderEdits {
     }
 
     fn is_identity(&self, name: &HeaderName) -> bool {
-        self.classes.get(name) == Some(&Class::Identity) || self.is_alias(name)
+        self.class(name) == Some(Class::Identity) || is_of_family(name.as_str()) || self.is_alias(name)
+    }
+
+    fn class(&self, name: &HeaderName) -> Option<Class> {
+        if self.shapes.may_hold(name) { self.classes.get(name).copied() } else { None }
     }
 
     /// Whether a CGI-style backend would read this name as a managed one.
     fn is_alias(&self, name: &HeaderName) -> bool {
-        has_unusual_character(name) && self.folded.contains(&fold(name.as_str()))
+        if !has_unusual_character(name) {
+            return false;
+        }
+        let plain = plain(name.as_str());
+        self.plain.contains(&plain) || is_of_family(&plain)
     }
 
     /// A trusted proxy's list goes on; anybody else's is worth nothing.
@@ -222,6 +235,35 @@ impl HeaderEdits {
         write!(list, "{}", origin.peer).ok()?;
         HeaderValue::try_from(list).ok()
     }
+}
+
+/// First letters and lengths of the managed names. Most headers share them with none, and need not be hashed.
+#[derive(Debug)]
+struct Shapes {
+    /// For each first byte, a bit for each length modulo 64.
+    lengths: Box<[u64; 256]>,
+}
+
+impl Shapes {
+    fn of<'n>(names: impl Iterator<Item = &'n HeaderName>) -> Self {
+        let mut lengths = Box::new([0; 256]);
+        for (first, bit) in names.filter_map(shape) {
+            if let Some(bits) = lengths.get_mut(usize::from(first)) {
+                *bits |= bit;
+            }
+        }
+        Self { lengths }
+    }
+
+    fn may_hold(&self, name: &HeaderName) -> bool {
+        let Some((first, bit)) = shape(name) else { return false };
+        self.lengths.get(usize::from(first)).is_some_and(|bits| bits & bit != 0)
+    }
+}
+
+fn shape(name: &HeaderName) -> Option<(u8, u64)> {
+    let name = name.as_str().as_bytes();
+    Some((*name.first()?, 1 << (name.len() % 64)))
 }
 
 fn set_origin(request: &mut impl EditHeaders, origin: &Origin<'_>, forwarded_for: Option<HeaderValue>) {

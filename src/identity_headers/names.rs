@@ -46,18 +46,11 @@ const FORWARDING: &[&str] = &[
 const OWN: &[&str] = &["x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "x-request-id"];
 
 /// Headers of WeChat Cloud Run's gateway that name an identity, whatever the configured names are.
-const CLOUD_RUN: &[&str] = &[
-    "x-wx-openid",
-    "x-wx-appid",
-    "x-wx-unionid",
-    "x-wx-source",
-    "x-wx-env",
-    "x-wx-from-openid",
-    "x-wx-from-appid",
-    "x-wx-from-unionid",
-    "x-wx-cloudbase-access-token",
-    "x-wx-from-cloudbase-access-token",
-];
+const CLOUD_RUN: &[&str] = &["x-wx-openid", "x-wx-appid", "x-wx-unionid", "x-wx-source", "x-wx-env"];
+
+/// How the names of Cloud Run's other identity headers begin: who calls on whose behalf, and with what. It adds to
+/// them without notice, so the beginning decides.
+const CLOUD_RUN_FAMILIES: &[&str] = &["x-wx-from-", "x-wx-cloudbase-"];
 
 /// Headers no alias may stand for, though a client may send them under their own name.
 pub(super) const GUARDED: &[&str] = &[
@@ -101,14 +94,20 @@ pub(super) fn classes() -> HashMap<HeaderName, Class> {
         .collect()
 }
 
+/// Whether a name, of letters, digits and `-`, begins as one of Cloud Run's families of identity headers does.
+pub(super) fn is_of_family(plain: &str) -> bool {
+    CLOUD_RUN_FAMILIES.iter().any(|family| plain.starts_with(family))
+}
+
 /// Whether a header name has a character outside letters, digits and `-`.
 pub fn has_unusual_character(name: &HeaderName) -> bool {
     !name.as_str().bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
 }
 
-/// What a CGI-style backend makes of a name, lower case: every character but letters and digits is the same.
-pub(super) fn fold(name: &str) -> String {
+/// The plain name that a CGI-style backend takes a name for, lower case: to it, every character but letters and
+/// digits is the same.
+pub(super) fn plain(name: &str) -> String {
     name.bytes()
-        .map(|byte| if byte.is_ascii_alphanumeric() { char::from(byte.to_ascii_lowercase()) } else { '_' })
+        .map(|byte| if byte.is_ascii_alphanumeric() { char::from(byte.to_ascii_lowercase()) } else { '-' })
         .collect()
 }

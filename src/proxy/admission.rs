@@ -172,12 +172,8 @@ impl Admission {
 /// Refuses every message whose end two readers could see at different places; RFC 9112 §6.3.
 fn check_framing(received: &Received<'_>) -> Result<(), Refusal> {
     let headers = &received.parts.headers;
-    if let Some(raw) = received.raw_header {
-        let has_bare_line_feed =
-            raw.split_inclusive(|byte| *byte == b'\n').any(|line| !line.ends_with(b"\r\n"));
-        if has_bare_line_feed {
-            return Err(Refusal::LineEnding);
-        }
+    if received.raw_header.is_some_and(has_bare_line_feed) {
+        return Err(Refusal::LineEnding);
     }
     let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
     if let Some(length) = lengths.next() {
@@ -199,6 +195,10 @@ fn check_framing(received: &Received<'_>) -> Result<(), Refusal> {
         }
     }
     Ok(())
+}
+
+fn has_bare_line_feed(raw: &[u8]) -> bool {
+    memchr::memchr_iter(b'\n', raw).any(|at| at == 0 || raw.get(at - 1) != Some(&b'\r'))
 }
 
 fn has_content_length(raw: &[u8]) -> bool {
@@ -261,9 +261,11 @@ fn canonical_host(authority: &str) -> Result<(Cow<'_, str>, Option<String>), Ref
 /// Brings the target into origin form with a canonical path; `None` when it already is.
 fn canonical_target(received: &Received<'_>, authority: &str) -> Result<Option<PathAndQuery>, Refusal> {
     // The parsed target has lost its fragment, and whatever stood behind it.
-    let request_line =
-        received.raw_header.and_then(|raw| raw.trim_ascii_start().split(|byte| *byte == b'\n').next());
-    let has_fragment = request_line.is_some_and(|line| line.contains(&b'#'));
+    let has_fragment = received.raw_header.is_some_and(|raw| {
+        let raw = raw.trim_ascii_start();
+        let request_line = memchr::memchr(b'\n', raw).and_then(|end| raw.get(..end)).unwrap_or(raw);
+        memchr::memchr(b'#', request_line).is_some()
+    });
     let target = std::str::from_utf8(received.target).map_err(|_| Refusal::Target)?;
     if has_fragment || target.contains('#') {
         return Err(Refusal::Target);

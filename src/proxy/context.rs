@@ -25,6 +25,8 @@ pub struct Context {
     /// Lower case, without port and trailing dot; empty until admitted.
     pub(super) host: String,
     pub(super) decision: Decision,
+    /// Whether the token that was verified stands in `Authorization`.
+    pub(super) token_in_authorization: bool,
     pub(super) route: Option<Arc<Route>>,
     pub(super) upstream: Option<Arc<Upstream>>,
     pub(super) outcome: Outcome,
@@ -82,6 +84,7 @@ impl Context {
             is_websocket: false,
             host: String::new(),
             decision: Decision::Undecided,
+            token_in_authorization: false,
             route: None,
             upstream: None,
             outcome: Outcome::refused("undecided"),

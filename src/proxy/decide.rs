@@ -93,7 +93,9 @@ pub(super) fn authenticate(session: &Session, ctx: &mut Context) -> Option<Respo
     let current = Arc::clone(&ctx.current);
     let authenticator = &current.runtime.authenticator;
     let verified = authenticator.credential(session.req_header(), ctx.is_websocket).and_then(|credential| {
-        credential.map(|credential| authenticator.verify(&credential, ctx.now)).transpose()
+        let Some(credential) = credential else { return Ok(None) };
+        ctx.token_in_authorization = credential.is_in(authn::Source::Authorization);
+        authenticator.verify(&credential, ctx.now).map(Some)
     });
     let refusal = match verified {
         Ok(Some(authenticated)) if !route.admits_app(authenticated.app()) => {

@@ -1,7 +1,5 @@
 //! What is changed on the way to the backend, and what a failure there means to the client.
 
-use std::borrow::Cow;
-
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header};
 use pingora::http::RequestHeader;
@@ -9,6 +7,7 @@ use pingora::{Error, ErrorSource, ErrorType};
 
 use super::admission::with_path_and_query;
 use super::context::Context;
+use crate::authn::query_without;
 use crate::identity_headers::{EditHeaders, Origin, credential};
 
 /// Strips and injects; runs again for every try, and after Pingora's own hop-by-hop removal.
@@ -32,8 +31,9 @@ pub(super) fn edit_request(
 
     runtime.header_edits.apply(&mut Edits(request), ctx.authenticated(), &origin);
     if !ctx.route.as_ref().is_some_and(|route| route.forward_token) {
-        credential::strip(&mut Edits(request), &runtime.token_sources, runtime.token_header.as_ref());
-        strip_query_token(request, runtime.token_sources.websocket_query.as_deref())?;
+        let sources = runtime.authenticator.sources();
+        credential::strip(&mut Edits(request), sources, ctx.token_in_authorization);
+        strip_query_token(request, sources.websocket_query())?;
     }
     if received.version == Version::HTTP_2 && !speaks_http2 {
         credential::join_cookies(&mut Edits(request));
@@ -122,9 +122,12 @@ fn is_authority(text: &str) -> bool {
 
 fn strip_query_token(request: &mut RequestHeader, parameter: Option<&str>) -> pingora::Result<()> {
     let Some((parameter, query)) = parameter.zip(request.uri.query()) else { return Ok(()) };
-    let Cow::Owned(rest) = credential::query_without(query, parameter) else { return Ok(()) };
+    let rest = query_without(query, parameter);
+    if rest.as_deref() == Some(query) {
+        return Ok(());
+    }
     let path = request.uri.path();
-    let target = if rest.is_empty() { path.to_owned() } else { format!("{path}?{rest}") };
+    let target = rest.map_or_else(|| path.to_owned(), |rest| format!("{path}?{rest}"));
     let uri = target.parse().ok().and_then(|target| with_path_and_query(&request.uri, target));
     request.set_uri(uri.ok_or_else(|| Error::new_in(ErrorType::InternalError))?);
     Ok(())

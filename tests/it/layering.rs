@@ -45,7 +45,7 @@ const MAY_IMPORT: &[(&str, &str)] = &[
 /// External crates, by name and the prefix of names such as `pingora_core`, and the only modules that may name them.
 const CONFINED: &[(&str, &str)] = &[
     ("pingora", "upstream proxy admin server"),
-    ("reqwest", "wechat demo"),
+    ("reqwest", "wechat"),
     ("hyper", "emulator demo"),
     ("clap", "cli"),
 ];

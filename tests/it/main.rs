@@ -12,7 +12,9 @@
     reason = "a test that cannot go on should say so and stop"
 )]
 
+mod cli;
 mod common;
+mod demo;
 mod identity;
 mod layering;
 mod login;

@@ -126,7 +126,8 @@ impl Recorded {
     }
 }
 
-fn fold(name: &str) -> String {
+/// What a CGI-style backend makes of a header name.
+pub fn fold(name: &str) -> String {
     name.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' }).collect()
 }
 

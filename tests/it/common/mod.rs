@@ -2,6 +2,7 @@
 
 pub mod backend;
 pub mod client;
+pub mod http2;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -15,7 +16,7 @@ use menshen::entropy::SystemEntropy;
 use menshen::server::{self, Running, Sources};
 use tempfile::TempDir;
 
-pub use self::backend::{Backend, Recorded, Reply};
+pub use self::backend::{Backend, Recorded, Reply, fold};
 pub use self::client::{Connection, Response};
 
 /// The first app of the emulator, as the gateway's `apps.shop`.

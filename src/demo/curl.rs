@@ -1,0 +1,87 @@
+//! A step as a line for a shell: bash, curl, grep and sed, nothing else.
+
+use std::fmt::Write as _;
+
+use super::step::{Call, Show, Step};
+
+/// The line that carries out a step; `url` is the whole address of the call.
+pub(super) fn line(step: &Step, url: &str) -> String {
+    match step.show {
+        Show::Body => format!("{}; echo", curl("-sS", &step.call, url)),
+        Show::Everything => format!("{}; echo", curl("-sSi", &step.call, url)),
+        Show::Lines(beginnings) => {
+            format!("{} | grep -E '^({})'", curl("-sS", &step.call, url), beginnings.join("|"))
+        }
+        Show::Keep { member, variable } => {
+            let curl = curl("-sS", &step.call, url);
+            let sed = format!(r#"sed 's/.*"{member}":"\([^"]*\)".*/\1/'"#);
+            format!(r#"answer=$({curl}); echo "$answer"; {variable}=$({sed} <<<"$answer")"#)
+        }
+        Show::Repeated { times, headers } => {
+            let times = (1..=times).map(|time| time.to_string()).collect::<Vec<_>>().join(" ");
+            let curl = curl("-sSi", &step.call, url);
+            format!("for i in {times}; do {curl}; echo; done | grep -iE '^(HTTP|{})'", headers.join("|"))
+        }
+    }
+}
+
+fn curl(options: &str, call: &Call, url: &str) -> String {
+    let mut line = format!("curl {options}");
+    for (name, value) in call.headers {
+        // Writing to a string cannot fail.
+        _ = write!(line, " -H {}", quoted(&format!("{name}: {value}")));
+    }
+    if let Some(json) = call.json {
+        _ = write!(line, " -H 'Content-Type: application/json' -d {}", quoted(json));
+    }
+    format!("{line} {url}")
+}
+
+/// A word for the shell: as it stands, or with its `$variables` filled in.
+fn quoted(text: &str) -> String {
+    if text.contains('$') {
+        format!("\"{}\"", text.replace('\\', r"\\").replace('"', r#"\""#).replace('`', r"\`"))
+    } else {
+        format!("'{}'", text.replace('\'', r"'\''"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::demo::step::STEPS;
+
+    fn named(name: &str) -> String {
+        let step = STEPS.iter().find(|step| step.name == name).unwrap();
+        line(step, "http://127.0.0.1:8080/x")
+    }
+
+    #[test]
+    fn a_body_with_a_variable_is_quoted_so_that_the_shell_fills_it_in() {
+        assert_eq!(
+            named("send the code again"),
+            r#"curl -sS -H 'Content-Type: application/json' -d "{\"code\":\"$code\"}" http://127.0.0.1:8080/x; echo"#
+        );
+    }
+
+    #[test]
+    fn a_kept_member_becomes_a_shell_variable() {
+        assert_eq!(
+            named("open the mini program"),
+            concat!(
+                r#"answer=$(curl -sS -H 'Content-Type: application/json' "#,
+                r#"-d '{"appid":"wxe000000000000001","wxid":"alice"}' http://127.0.0.1:8080/x); "#,
+                r#"echo "$answer"; code=$(sed 's/.*"code":"\([^"]*\)".*/\1/' <<<"$answer")"#,
+            )
+        );
+    }
+
+    #[test]
+    fn no_line_holds_what_an_interactive_shell_expands_by_itself() {
+        for step in STEPS {
+            let line = line(step, "http://127.0.0.1:8080/x");
+
+            assert!(!line.contains(['!', '`', '\n', '\t']), "{line}");
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! Everything that runs while the demo does: WeChat, the backend, the gateway, and their folder.
+
+use std::fs::DirBuilder;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use std::{env, fs, io};
+
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::DemoError;
+use super::backend::Backend;
+use super::step::Server;
+use crate::clock::SystemClock;
+use crate::config::Document;
+use crate::emulator::{self, Emulator};
+use crate::entropy::{self, Entropy, SystemEntropy};
+use crate::server::{self, Sources, StartError};
+
+/// The app and the person of the steps, both known to the emulator as it is without a configuration.
+pub(super) const APPID: &str = "wxe000000000000001";
+pub(super) const USER: &str = "alice";
+
+/// All parts, serving.
+#[derive(Debug)]
+pub(super) struct Stage {
+    pub(super) emulator: Arc<Emulator>,
+    wechat: emulator::Running,
+    backend: Backend,
+    gateway: server::Running,
+    gateway_address: SocketAddr,
+    folder: Folder,
+    threads: Runtime,
+}
+
+impl Stage {
+    /// Starts everything on ports that the system chooses.
+    pub(super) fn start() -> Result<Self, DemoError> {
+        let threads = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .map_err(failed("a thread"))?;
+        let emulator =
+            Emulator::new(emulator::Config::default(), Arc::new(SystemClock), Arc::new(SystemEntropy));
+        let (wechat, backend) = threads.block_on(async {
+            let wechat = emulator.listen((Ipv4Addr::LOCALHOST, 0).into()).map_err(failed("WeChat"))?;
+            Ok::<_, DemoError>((wechat, Backend::start().await.map_err(failed("the backend"))?))
+        })?;
+        let folder = Folder::create(&SystemEntropy).map_err(failed("in a temporary folder"))?;
+        let yaml = configuration(&folder, &wechat.url(), backend.address);
+        fs::write(folder.configuration(), &yaml).map_err(failed("in a temporary folder"))?;
+        let document = Document::parse(&folder.configuration().display().to_string(), &yaml)
+            .map_err(StartError::Config)?;
+        let gateway = server::start(&document, folder.configuration(), Sources::default())?;
+        let gateway_address = gateway.addresses().first().copied().ok_or(DemoError::Ended)?;
+        Ok(Self { emulator, wechat, backend, gateway, gateway_address, folder, threads })
+    }
+
+    /// The address of a server that steps call.
+    pub(super) fn address(&self, server: Server) -> SocketAddr {
+        match server {
+            Server::WeChat => self.wechat.address,
+            Server::Gateway => self.gateway_address,
+            Server::Admin => self.gateway.admin_address(),
+        }
+    }
+
+    /// The address of the backend, which no step calls itself.
+    pub(super) const fn backend(&self) -> SocketAddr {
+        self.backend.address
+    }
+
+    /// Where configuration and access log are.
+    pub(super) const fn folder(&self) -> &Folder {
+        &self.folder
+    }
+
+    /// Runs a future beside the parts.
+    pub(super) fn block_on<F: Future>(&self, future: F) -> F::Output {
+        self.threads.block_on(future)
+    }
+
+    /// Shows something, then serves until a signal ends the demo.
+    pub(super) fn show_until_signal(
+        &self,
+        show: impl FnOnce(&Self) -> io::Result<()>,
+    ) -> Result<(), DemoError> {
+        self.block_on(async {
+            // Waited for before anything is shown: whoever reads it may end the demo at once.
+            let on = |kind| signal(kind).map_err(failed("to wait for signals"));
+            let (mut interrupt, mut terminate, mut hangup) =
+                (on(SignalKind::interrupt())?, on(SignalKind::terminate())?, on(SignalKind::hangup())?);
+            show(self)?;
+            tokio::select! {
+                _ = interrupt.recv() => Ok(()),
+                _ = terminate.recv() => Ok(()),
+                // The terminal was closed; the folder has to go all the same.
+                _ = hangup.recv() => Ok(()),
+                () = self.gateway.failed() => Err(DemoError::Ended),
+            }
+        })
+    }
+
+    /// Ends everything and removes the folder.
+    pub(super) fn end(self) {
+        self.gateway.stop_within(Duration::ZERO);
+        self.threads.shutdown_timeout(Duration::from_secs(1));
+    }
+}
+
+/// A folder of this run alone; dropping it removes it with all that is in it.
+#[derive(Debug)]
+pub(super) struct Folder(PathBuf);
+
+impl Folder {
+    fn create(entropy: &dyn Entropy) -> io::Result<Self> {
+        let name = entropy::identifier(entropy).map_err(io::Error::other)?;
+        let path = env::temp_dir().join(format!("menshen-demo-{name}"));
+        // A signing key comes into it: for the owner alone, and never one that somebody else has put there.
+        DirBuilder::new().mode(0o700).create(&path)?;
+        Ok(Self(path))
+    }
+
+    pub(super) fn configuration(&self) -> PathBuf {
+        self.0.join("menshen.yaml")
+    }
+
+    pub(super) fn access_log(&self) -> PathBuf {
+        self.0.join("access.log")
+    }
+
+    fn data(&self) -> PathBuf {
+        self.0.join("data")
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // Nothing can be done about a folder that cannot be removed; the system empties its own in time.
+        _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn configuration(folder: &Folder, wechat: &str, backend: SocketAddr) -> String {
+    let (data, access_log) = (quoted(&folder.data()), quoted(&folder.access_log()));
+    format!(
+        "\
+# What the demo runs. conf/minimal.yaml is the least that runs, conf/menshen.yaml names every key.
+data_dir: {data}
+listeners:
+  - address: 127.0.0.1:0
+admin:
+  address: 127.0.0.1:0
+apps:
+  shop:
+    kind: mini_program
+    appid: {APPID}
+    secret: emulator-secret-1
+wechat:
+  hosts: [\"{wechat}\"]
+upstreams:
+  backend:
+    servers: [\"{backend}\"]
+routes:
+  - path: /
+    access: authenticated
+    upstream: backend
+  - path: /public
+    access: public
+    upstream: backend
+login:
+  replay_window: 5m # as long as WeChat's codes live, for whoever reads while pasting
+throttle:
+  login: {{ rate: 10/min, burst: 10 }}
+telemetry:
+  access_log:
+    target: file
+    file: {access_log}
+"
+    )
+}
+
+/// A path as a YAML string.
+fn quoted(path: &Path) -> String {
+    serde_json::Value::from(path.to_string_lossy()).to_string()
+}
+
+fn failed(part: &'static str) -> impl FnOnce(io::Error) -> DemoError {
+    move |source| DemoError::Start { part, source }
+}

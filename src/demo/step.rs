@@ -1,0 +1,217 @@
+//! What the demo does, step by step: one table, which is shown as shell lines and run by the self-test.
+//!
+//! Texts are written as a shell reads them between double quotes: `$token` is what an earlier step kept.
+
+use http::Method;
+
+/// One thing to try.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Step {
+    pub(super) name: &'static str,
+    /// What happens, and why it matters; one line.
+    pub(super) about: &'static str,
+    pub(super) call: Call,
+    pub(super) show: Show,
+    pub(super) expect: Expect,
+}
+
+/// A request.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Call {
+    pub(super) server: Server,
+    pub(super) path: &'static str,
+    pub(super) headers: &'static [(&'static str, &'static str)],
+    /// Sent with POST; without one the request is a GET.
+    pub(super) json: Option<&'static str>,
+}
+
+/// Who is called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Server {
+    WeChat,
+    Gateway,
+    Admin,
+}
+
+/// What is shown of the answer.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Show {
+    /// The body.
+    Body,
+    /// Status and headers too.
+    Everything,
+    /// The lines of the body that begin with one of these.
+    Lines(&'static [&'static str]),
+    /// The body; and a member of it is kept, for later steps to name.
+    Keep { member: &'static str, variable: &'static str },
+    /// The same call so many times, of each answer the header lines of these names, and the status.
+    Repeated { times: u32, headers: &'static [&'static str] },
+}
+
+/// What must come back; of a repeated call, one time at least.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Expect {
+    pub(super) status: u16,
+    pub(super) contains: &'static [&'static str],
+    pub(super) lacks: &'static [&'static str],
+}
+
+impl Call {
+    pub(super) const fn method(&self) -> Method {
+        if self.json.is_some() { Method::POST } else { Method::GET }
+    }
+
+    const fn get(server: Server, path: &'static str) -> Self {
+        Self { server, path, headers: &[], json: None }
+    }
+
+    const fn post(server: Server, path: &'static str, json: &'static str) -> Self {
+        Self { server, path, headers: &[], json: Some(json) }
+    }
+
+    const fn with(self, headers: &'static [(&'static str, &'static str)]) -> Self {
+        Self { headers, ..self }
+    }
+}
+
+const fn expect(status: u16, contains: &'static [&'static str], lacks: &'static [&'static str]) -> Expect {
+    Expect { status, contains, lacks }
+}
+
+const LOGIN: Call = Call::post(Server::Gateway, "/auth/login", r#"{"code":"$code"}"#);
+const ORDERS: Call = Call::get(Server::Gateway, "/orders/7");
+const BEARER: (&str, &str) = ("Authorization", "Bearer $token");
+
+/// The demo, in order.
+pub(super) const STEPS: &[Step] = &[
+    Step {
+        name: "open the mini program",
+        about: "wx.login() gives it a code that is good once; the emulator plays the phone, too",
+        call: Call::post(
+            Server::WeChat,
+            "/__emu/wx.login",
+            r#"{"appid":"wxe000000000000001","wxid":"alice"}"#,
+        ),
+        show: Show::Keep { member: "code", variable: "code" },
+        expect: expect(200, &[], &[]),
+    },
+    Step {
+        name: "sign in",
+        about: "the gateway exchanges the code with WeChat and answers with a token of its own",
+        call: LOGIN,
+        show: Show::Keep { member: "access_token", variable: "token" },
+        expect: expect(
+            200,
+            &["cache-control: no-store", r#""token_type":"Bearer""#, r#""openid":"$openid""#],
+            &["session_key"],
+        ),
+    },
+    Step {
+        name: "call the backend",
+        about: "it answers what it received: who is calling, in plain headers, and no token",
+        call: ORDERS.with(&[BEARER]),
+        show: Show::Body,
+        expect: expect(
+            200,
+            &[
+                "X-WX-OPENID: $openid",
+                "X-WX-UNIONID: $unionid",
+                "X-WX-APPID: $appid",
+                "X-WX-SOURCE: wx_client",
+            ],
+            &["authorization", "$token"],
+        ),
+    },
+    Step {
+        name: "pretend to be somebody else",
+        about: "what a client says of its identity never reaches the backend",
+        call: ORDERS.with(&[BEARER, ("X-WX-OPENID", "mallory")]),
+        show: Show::Lines(&["X-WX-"]),
+        expect: expect(200, &["X-WX-OPENID: $openid"], &["mallory"]),
+    },
+    Step {
+        name: "pretend where no login is asked for",
+        about: "on a public route it does not either: the backend sees nobody",
+        call: Call::get(Server::Gateway, "/public/menu").with(&[("X-WX-OPENID", "mallory")]),
+        show: Show::Body,
+        expect: expect(200, &["nobody is signed in"], &["mallory"]),
+    },
+    Step {
+        name: "pretend in another spelling",
+        about: "a name that PHP or WSGI would take for X-WX-OPENID is refused outright",
+        call: ORDERS.with(&[BEARER, ("X_WX_OPENID", "mallory")]),
+        show: Show::Everything,
+        expect: expect(400, &["header_name_refused"], &["mallory"]),
+    },
+    Step {
+        name: "call without a token",
+        about: "401, and the backend never hears of it",
+        call: ORDERS,
+        show: Show::Everything,
+        expect: expect(401, &["www-authenticate: Bearer", "no_token"], &["/orders/7"]),
+    },
+    Step {
+        name: "call with a wrong token",
+        about: "401 again: nothing but an untouched token of this gateway will do",
+        call: ORDERS.with(&[("Authorization", "Bearer $token-")]),
+        show: Show::Everything,
+        expect: expect(401, &["www-authenticate: Bearer", "invalid_token"], &["/orders/7"]),
+    },
+    Step {
+        name: "send the code again",
+        about: "a phone that lost the answer gets the same one once more, and WeChat is not asked twice",
+        call: LOGIN,
+        show: Show::Body,
+        expect: expect(200, &["$token"], &[]),
+    },
+    Step {
+        name: "send somebody else's code",
+        about: "from another client the same code is worth nothing",
+        call: LOGIN.with(&[("User-Agent", "mallory")]),
+        show: Show::Everything,
+        expect: expect(401, &["invalid_grant", "code_already_used"], &["access_token"]),
+    },
+    Step {
+        name: "make up a code",
+        about: "WeChat says no, and the client is told in a word that never changes",
+        call: Call::post(Server::Gateway, "/auth/login", r#"{"code":"made-up"}"#),
+        show: Show::Everything,
+        expect: expect(401, &["invalid_grant", "code_invalid"], &["access_token"]),
+    },
+    Step {
+        name: "sign in too often",
+        about: "429 and when to come back, without a word to WeChat; each client address has its own limit",
+        call: LOGIN,
+        show: Show::Repeated { times: 12, headers: &["retry-after"] },
+        expect: expect(429, &["retry-after: ", "throttled"], &["access_token"]),
+    },
+    Step {
+        name: "look at the metrics",
+        about: "for Prometheus, on the admin listener; all those logins were two questions to WeChat",
+        call: Call::get(Server::Admin, "/metrics"),
+        show: Show::Lines(&[
+            "menshen_logins_total",
+            "menshen_refused_requests_total",
+            "menshen_identity_headers_stripped_total",
+            "menshen_wechat_request_duration_seconds_count",
+        ]),
+        expect: expect(
+            200,
+            &[
+                r#"menshen_logins_total{flow="mini_program",outcome="ok",provider="wechat"}"#,
+                r#"menshen_refused_requests_total{reason="no_token"} 1"#,
+                r#"menshen_refused_requests_total{reason="throttled"}"#,
+                // One for the code that was sent so often, one for the made-up one.
+                r#"menshen_wechat_request_duration_seconds_count{api="jscode2session",app="shop"} 2"#,
+            ],
+            &["$openid"],
+        ),
+    },
+    Step {
+        name: "fetch the public keys",
+        about: "a backend that trusts no network verifies the token itself, with any JWT library",
+        call: Call::get(Server::Gateway, "/.well-known/jwks.json"),
+        show: Show::Body,
+        expect: expect(200, &[r#""kty":"EC""#, r#""alg":"ES256""#], &[r#""d":"#]),
+    },
+];

@@ -1,0 +1,128 @@
+//! The way through the steps: shown as lines to paste, or gone by itself.
+
+use std::collections::BTreeMap;
+use std::env;
+use std::io::{self, Write};
+
+use super::client::{self, Answer};
+use super::curl;
+use super::stage::{APPID, Stage, USER};
+use super::step::{STEPS, Server, Show, Step};
+
+/// Shows where everything is and what to paste.
+pub(super) fn show(stage: &Stage, out: &mut impl Write) -> io::Result<()> {
+    let folder = stage.folder();
+    writeln!(
+        out,
+        "menshen {}: a gateway, a WeChat to ask, and a backend that has never heard of either.\n",
+        env!("CARGO_PKG_VERSION")
+    )?;
+    writeln!(out, "  gateway     http://{}", stage.address(Server::Gateway))?;
+    writeln!(out, "  its admin   http://{}", stage.address(Server::Admin))?;
+    writeln!(out, "  WeChat      http://{} (emulated)", stage.address(Server::WeChat))?;
+    writeln!(out, "  backend     http://{}", stage.backend())?;
+    writeln!(out, "  config      {}", folder.configuration().display())?;
+    writeln!(out, "  access log  {}\n", folder.access_log().display())?;
+    writeln!(out, "Paste these lines into another terminal, one after the other.\n")?;
+    if has_proxy() {
+        writeln!(out, "# a proxy is set in this environment: what follows stays on this machine")?;
+        writeln!(out, "export no_proxy=127.0.0.1\n")?;
+    }
+    for (step, number) in STEPS.iter().zip(1..) {
+        writeln!(out, "# {number}. {}: {}", step.name, step.about)?;
+        writeln!(out, "{}\n", curl::line(step, &url(stage, step)))?;
+    }
+    writeln!(out, "Ctrl-C ends the demo and removes what it wrote.")?;
+    out.flush()
+}
+
+/// Goes through the steps, a line for each; says whether all went as they should.
+pub(super) fn run(stage: &Stage, out: &mut impl Write) -> io::Result<bool> {
+    let mut variables = Variables::new(stage);
+    let mut passed = 0;
+    for step in STEPS {
+        match stage.block_on(take(step, stage, &mut variables)) {
+            Ok(()) => {
+                passed += 1;
+                writeln!(out, "ok   {}: {}", step.name, step.about)?;
+            }
+            Err(reason) => writeln!(out, "FAIL {}: {reason}", step.name)?,
+        }
+        out.flush()?;
+    }
+    writeln!(out, "{passed} of {} steps passed", STEPS.len())?;
+    out.flush()?;
+    Ok(passed == STEPS.len())
+}
+
+/// Takes one step, or says why it went wrong.
+async fn take(step: &Step, stage: &Stage, variables: &mut Variables) -> Result<(), String> {
+    let times = if let Show::Repeated { times, .. } = step.show { times } else { 1 };
+    let server = stage.address(step.call.server);
+    let mut answer = None;
+    for _ in 0..times {
+        let sent = client::send(&step.call, server, |text| variables.fill_in(text)).await;
+        let sent = sent.map_err(|error| format!("no answer from {}: {error}", url(stage, step)))?;
+        if answer.insert(sent).status == step.expect.status {
+            break;
+        }
+    }
+    let answer = answer.ok_or("nothing was sent")?;
+    check(step, &answer, variables)?;
+    if let Show::Keep { member, variable } = step.show {
+        let value = serde_json::from_str::<serde_json::Value>(&answer.body)
+            .ok()
+            .and_then(|body| Some(body.get(member)?.as_str()?.to_owned()))
+            .ok_or_else(|| format!("no `{member}` in {}", answer.body))?;
+        variables.keep(variable, value);
+    }
+    Ok(())
+}
+
+fn check(step: &Step, answer: &Answer, variables: &Variables) -> Result<(), String> {
+    let wrong =
+        |what: String| Err(format!("{what} in:\n{}\n{}{}", answer.status, answer.headers, answer.body));
+    if answer.status != step.expect.status {
+        return wrong(format!("expected status {}", step.expect.status));
+    }
+    let holds = |text: &str| answer.headers.contains(text) || answer.body.contains(text);
+    for text in step.expect.contains.iter().map(|text| variables.fill_in(text)) {
+        if !holds(&text) {
+            return wrong(format!("expected `{text}`"));
+        }
+    }
+    for text in step.expect.lacks.iter().map(|text| variables.fill_in(text)) {
+        if holds(&text) {
+            return wrong(format!("expected no `{text}`"));
+        }
+    }
+    Ok(())
+}
+
+fn url(stage: &Stage, step: &Step) -> String {
+    format!("http://{}{}", stage.address(step.call.server), step.call.path)
+}
+
+/// Whether curl would go through a proxy.
+fn has_proxy() -> bool {
+    ["http_proxy", "all_proxy", "ALL_PROXY"].iter().any(|name| env::var_os(name).is_some())
+}
+
+/// What earlier steps kept, and what a step may expect.
+struct Variables(BTreeMap<&'static str, String>);
+
+impl Variables {
+    fn new(stage: &Stage) -> Self {
+        let openid = stage.emulator.openid(APPID, USER);
+        let unionid = stage.emulator.unionid(APPID, USER).unwrap_or_default();
+        Self(BTreeMap::from([("appid", APPID.to_owned()), ("openid", openid), ("unionid", unionid)]))
+    }
+
+    fn keep(&mut self, name: &'static str, value: String) {
+        self.0.insert(name, value);
+    }
+
+    fn fill_in(&self, text: &str) -> String {
+        self.0.iter().fold(text.to_owned(), |text, (name, value)| text.replace(&format!("${name}"), value))
+    }
+}

@@ -1,0 +1,156 @@
+//! The newcomer's first command: what it shows works, and it leaves nothing behind.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+/// Every step of the demo, with what a newcomer sees when pasting its line.
+const STEPS: [(&str, &[&str]); 14] = [
+    ("open the mini program", &[r#"{"code":""#]),
+    ("sign in", &[r#"{"access_token":"ey"#, r#""openid":"o"#, r#""unionid":"o"#]),
+    ("call the backend", &["GET /orders/7 HTTP/1.1", "X-WX-OPENID: o", "X-WX-SOURCE: wx_client"]),
+    ("pretend to be somebody else", &["X-WX-OPENID: o", "X-WX-APPID: wxe000000000000001"]),
+    ("pretend where no login is asked for", &["GET /public/menu HTTP/1.1", "nobody is signed in"]),
+    ("pretend in another spelling", &["HTTP/1.1 400 ", "header_name_refused"]),
+    ("call without a token", &["HTTP/1.1 401 ", "no_token"]),
+    ("call with a wrong token", &["HTTP/1.1 401 ", "invalid_token"]),
+    ("send the code again", &[r#"{"access_token":"ey"#]),
+    ("send somebody else's code", &["HTTP/1.1 401 ", "code_already_used"]),
+    ("make up a code", &["HTTP/1.1 401 ", "code_invalid"]),
+    ("sign in too often", &["HTTP/1.1 200 ", "HTTP/1.1 429 ", "retry-after: "]),
+    ("look at the metrics", &["menshen_logins_total{", "menshen_refused_requests_total{"]),
+    ("fetch the public keys", &[r#"{"keys":[{"#, r#""alg":"ES256""#]),
+];
+
+#[test]
+fn the_self_test_takes_every_step_and_succeeds() {
+    let temporary = tempfile::tempdir().unwrap();
+
+    let output = demo(temporary.path()).arg("--self-test").output().unwrap();
+
+    let stdout = String::from_utf8(output.stdout).unwrap();
+    let lines: Vec<&str> = stdout.lines().collect();
+    assert_eq!(lines.len(), STEPS.len() + 1, "{stdout}");
+    for ((name, _), line) in STEPS.iter().zip(&lines) {
+        assert!(line.starts_with(&format!("ok   {name}: ")), "{name}: {line}");
+    }
+    assert_eq!(lines[STEPS.len()], "14 of 14 steps passed");
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(entries(temporary.path()), 0, "something was left behind");
+}
+
+#[test]
+fn the_lines_shown_work_when_pasted_into_bash_as_they_stand() {
+    let temporary = tempfile::tempdir().unwrap();
+    let mut demo = Demo::start(temporary.path());
+
+    let output = bash(&demo.shown, temporary.path());
+
+    let shown_by_step: Vec<&str> = output.split("=== ").skip(1).collect();
+    assert_eq!(shown_by_step.len(), STEPS.len(), "{output}");
+    for ((name, expected), shown) in STEPS.iter().zip(shown_by_step) {
+        assert!(shown.contains(name), "expected step `{name}` in:\n{shown}");
+        for text in *expected {
+            assert!(shown.contains(text), "{name}: expected `{text}` in:\n{shown}");
+        }
+        assert!(!shown.contains("curl: "), "{name}: curl failed:\n{shown}");
+        assert!(!shown.contains(": mallory"), "{name}: a forged header went through:\n{shown}");
+    }
+    demo.end();
+}
+
+#[test]
+fn ctrl_c_ends_the_demo_and_leaves_nothing_behind() {
+    let temporary = tempfile::tempdir().unwrap();
+    let mut demo = Demo::start(temporary.path());
+    assert_eq!(entries(temporary.path()), 1, "the demo's folder");
+
+    demo.end();
+
+    assert_eq!(entries(temporary.path()), 0, "something was left behind");
+}
+
+fn demo(temporary: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_menshen"));
+    command.arg("demo").env("TMPDIR", temporary);
+    for name in ["http_proxy", "all_proxy", "ALL_PROXY"] {
+        command.env_remove(name);
+    }
+    command
+}
+
+/// A demo that was shown and waits to be ended.
+struct Demo {
+    child: Child,
+    /// What it printed.
+    shown: String,
+}
+
+impl Demo {
+    fn start(temporary: &Path) -> Self {
+        let mut child = demo(temporary).stdout(Stdio::piped()).spawn().unwrap();
+        let mut shown = String::new();
+        for line in BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap) {
+            shown.push_str(&line);
+            shown.push('\n');
+            if line.starts_with("Ctrl-C ends") {
+                break;
+            }
+        }
+        Self { child, shown }
+    }
+
+    /// Ends it as Ctrl-C does.
+    fn end(&mut self) {
+        assert!(
+            Command::new("sh")
+                .args(["-c", &format!("kill -INT {}", self.child.id())])
+                .status()
+                .unwrap()
+                .success()
+        );
+        assert_eq!(self.child.wait().unwrap().code(), Some(0));
+    }
+}
+
+impl Drop for Demo {
+    fn drop(&mut self) {
+        // Ended already, where the test came so far.
+        _ = self.child.kill();
+        _ = self.child.wait();
+    }
+}
+
+/// Runs what was shown, with `=== ` and its heading before what each line prints.
+fn bash(shown: &str, home: &Path) -> String {
+    let mut script = String::from("exec 2>&1\n");
+    let steps =
+        shown.lines().skip_while(|line| !line.starts_with("# ")).filter(|line| !line.starts_with("Ctrl-C"));
+    for line in steps {
+        match line.strip_prefix("# ") {
+            // Headings hold apostrophes.
+            Some(heading) => script.push_str(&format!("echo \"=== {heading}\"\n")),
+            None => script.push_str(&format!("{line}\n")),
+        }
+    }
+    let mut bash = Command::new("bash")
+        .arg("--norc")
+        .env("HOME", home)
+        .env_remove("http_proxy")
+        .env_remove("all_proxy")
+        .env_remove("ALL_PROXY")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = bash.stdin.take().unwrap();
+    stdin.write_all(script.as_bytes()).unwrap();
+    drop(stdin);
+    String::from_utf8(bash.wait_with_output().unwrap().stdout).unwrap()
+}
+
+fn entries(folder: &Path) -> usize {
+    fs::read_dir(folder).unwrap().count()
+}
