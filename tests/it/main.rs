@@ -12,6 +12,7 @@
     reason = "a test that cannot go on should say so and stop"
 )]
 
+mod balancing;
 mod cli;
 mod common;
 mod demo;
@@ -19,7 +20,10 @@ mod identity;
 mod layering;
 mod login;
 mod process;
+mod proxying;
 mod reload;
 mod secrets;
 mod throttle;
+mod tls;
 mod tokens;
+mod websocket;
