@@ -1,8 +1,9 @@
-//! What stands before Pingora's request loop and Pingora does not defend: a deadline for a whole header, and a
-//! bound on open connections.
+//! What stands before Pingora's request loop and Pingora does not defend: a bound on open connections, and a
+//! deadline for what a client must send before anything is known of it.
 //!
 //! Pingora restarts its read timer with every byte, so a client that trickles one byte at a time would hold a
-//! connection for ever.
+//! connection for ever. It has no timer at all while it waits to see whether a connection speaks HTTP/2, and it
+//! makes TLS handshakes, a minute each, before it asks us whether there is room; so they are made here.
 
 use std::any::Any;
 use std::sync::Arc;
@@ -11,13 +12,15 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use pingora::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream, ServerApp};
+use pingora::listeners::tls::Acceptor;
 use pingora::protocols::Stream;
 use pingora::protocols::http::ServerSession;
 use pingora::protocols::http::v2::server::{H2Options, default_h2_options};
+use pingora::protocols::l4::stream::Stream as TcpStream;
 use pingora::proxy::HttpProxy;
 use pingora::server::ShutdownWatch;
 use prometheus::{IntCounter, IntGauge};
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 use super::Gateway;
 use crate::config;
@@ -31,6 +34,7 @@ pub struct Connections {
     gauge: IntGauge,
     over_limit: IntCounter,
     slow_header: IntCounter,
+    tls_failed: IntCounter,
 }
 
 impl Connections {
@@ -42,6 +46,7 @@ impl Connections {
             gauge: metrics.open_connections.clone(),
             over_limit: metrics.rejected_connections.with_label_values(&["too_many"]),
             slow_header: metrics.rejected_connections.with_label_values(&["header_timeout"]),
+            tls_failed: metrics.rejected_connections.with_label_values(&["tls_failed"]),
         }
     }
 
@@ -72,9 +77,17 @@ impl Drop for OpenConnection {
 }
 
 /// One listener's way into the gateway.
-pub struct Guard {
-    http: Arc<HeaderDeadline>,
+pub struct Guard(Arc<Listener>);
+
+/// What every connection of a listener shares.
+struct Listener {
+    proxy: Arc<HttpProxy<Gateway>>,
     connections: Arc<Connections>,
+    tls: Option<Acceptor>,
+    options: HttpServerOptions,
+    h2_options: H2Options,
+    first_header: Duration,
+    next_header: Duration,
 }
 
 impl Guard {
@@ -83,6 +96,7 @@ impl Guard {
         proxy: Arc<HttpProxy<Gateway>>,
         connections: Arc<Connections>,
         limits: &config::Limits,
+        tls: Option<Acceptor>,
         speaks_h2c: bool,
     ) -> Self {
         let mut options = HttpServerOptions::default();
@@ -92,38 +106,67 @@ impl Guard {
         h2_options.max_concurrent_streams(limits.h2.max_concurrent_streams);
         h2_options
             .max_header_list_size(u32::try_from(limits.max_header.0).unwrap_or(u32::MAX).saturating_mul(2));
-        let http = HeaderDeadline {
+        Self(Arc::new(Listener {
             proxy,
-            connections: Arc::clone(&connections),
+            connections,
+            tls,
             options,
             h2_options,
-            first: limits.header_timeout.0,
-            next: limits.keepalive_timeout.0 + limits.header_timeout.0,
-        };
-        Self { http: Arc::new(http), connections }
+            first_header: limits.header_timeout.0,
+            next_header: limits.keepalive_timeout.0 + limits.header_timeout.0,
+        }))
     }
 }
 
 #[async_trait]
 impl ServerApp for Guard {
     async fn process_new(self: &Arc<Self>, stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
-        let _open = self.connections.admit()?;
-        self.http.process_new(stream, shutdown).await
+        let listener = &self.0;
+        let _open = listener.connections.admit()?;
+        let http = Arc::new(HeaderDeadline { listener: Arc::clone(listener), first_request: Notify::new() });
+        let mut served = Box::pin(async {
+            let stream = listener.handshake(stream).await?;
+            http.process_new(stream, shutdown).await
+        });
+        tokio::select! {
+            biased;
+            ended = &mut served => return ended,
+            () = http.first_request.notified() => {}
+            () = tokio::time::sleep(listener.first_header) => {
+                listener.connections.slow_header.inc();
+                return None;
+            }
+        }
+        served.await
     }
 
     async fn cleanup(&self) {
-        self.http.http_cleanup().await;
+        self.0.proxy.http_cleanup().await;
     }
 }
 
-/// Gives a client so long for each header, whatever it sends.
+impl Listener {
+    /// The stream as the client means it: decrypted where the listener speaks TLS.
+    async fn handshake(&self, stream: Stream) -> Option<Stream> {
+        let Some(tls) = &self.tls else { return Some(stream) };
+        // Pingora's own accept loop, which knows no TLS here, hands over nothing but TCP.
+        let stream = stream.into_any().downcast::<TcpStream>().ok()?;
+        match tls.tls_handshake(*stream).await {
+            Ok(stream) => Some(Box::new(stream)),
+            Err(error) => {
+                self.connections.tls_failed.inc();
+                tracing::debug!("a TLS handshake failed: {error}");
+                None
+            }
+        }
+    }
+}
+
+/// One connection. Gives a client so long for each header, whatever it sends.
 struct HeaderDeadline {
-    proxy: Arc<HttpProxy<Gateway>>,
-    connections: Arc<Connections>,
-    options: HttpServerOptions,
-    h2_options: H2Options,
-    first: Duration,
-    next: Duration,
+    listener: Arc<Listener>,
+    /// Told when the connection has become HTTP: for HTTP/1 before a header is read, for HTTP/2 after.
+    first_request: Notify,
 }
 
 /// Travels with a request as its connection's context; Pingora hands it over once the header is parsed.
@@ -149,22 +192,24 @@ impl HttpServerApp for HeaderDeadline {
         mut session: ServerSession,
         shutdown: &ShutdownWatch,
     ) -> Option<ReusedHttpStream> {
+        let listener = &self.listener;
+        self.first_request.notify_one();
         if session.is_http2() {
-            return self.proxy.process_new_http(session, shutdown).await;
+            return listener.proxy.process_new_http(session, shutdown).await;
         }
         let is_reused = session.take_connection_user_context().is_some();
-        let deadline = if is_reused { self.next } else { self.first };
+        let deadline = if is_reused { listener.next_header } else { listener.first_header };
         let (signal, header_read) = oneshot::channel();
         session.set_connection_user_context(Some(Box::new(HeaderRead(signal))));
 
-        let mut request = self.proxy.process_new_http(session, shutdown);
+        let mut request = listener.proxy.process_new_http(session, shutdown);
         tokio::select! {
             biased;
             reused = &mut request => return reused,
             _ = header_read => {}
             () = tokio::time::sleep(deadline) => {
                 if !is_reused {
-                    self.connections.slow_header.inc();
+                    listener.connections.slow_header.inc();
                 }
                 return None;
             }
@@ -173,14 +218,10 @@ impl HttpServerApp for HeaderDeadline {
     }
 
     fn server_options(&self) -> Option<&HttpServerOptions> {
-        Some(&self.options)
+        Some(&self.listener.options)
     }
 
     fn h2_options(&self) -> Option<H2Options> {
-        Some(self.h2_options.clone())
-    }
-
-    async fn http_cleanup(&self) {
-        self.proxy.http_cleanup().await;
+        Some(self.listener.h2_options.clone())
     }
 }
