@@ -20,7 +20,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{HeaderValue, Method, Response};
+use http::{HeaderValue, Method, Response, Version, header};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
 use pingora::prelude::HttpPeer;
@@ -200,6 +200,19 @@ impl ProxyHttp for Gateway {
         ctx: &mut Context,
     ) -> pingora::Result<()> {
         ctx.upstream_duration = ctx.upstream_started.map(|started| self.since(started));
+        Ok(())
+    }
+
+    async fn response_filter(
+        &self,
+        session: &mut Session,
+        response: &mut ResponseHeader,
+        _ctx: &mut Context,
+    ) -> pingora::Result<()> {
+        if session.req_header().version < Version::HTTP_11 {
+            // A client of HTTP/1.0 knows no chunks; its answer ends with the connection. RFC 9112 §6.1.
+            response.remove_header(&header::TRANSFER_ENCODING);
+        }
         Ok(())
     }
 
