@@ -216,6 +216,29 @@ impl ProxyHttp for Gateway {
         Ok(())
     }
 
+    fn error_while_proxy(
+        &self,
+        peer: &HttpPeer,
+        session: &mut Session,
+        error: Box<Error>,
+        ctx: &mut Context,
+        is_reused: bool,
+    ) -> Box<Error> {
+        let mut error = error.more_context(format!("peer {peer}"));
+        let is_repeatable =
+            session.req_header().method.is_idempotent() && !session.as_ref().retry_buffer_truncated();
+        if is_repeatable {
+            error.retry.decide_reuse(is_reused);
+        } else {
+            error.set_retry(false);
+        }
+        if error.retry() {
+            // A kept connection had gone stale, which says nothing of the server: it may be asked again.
+            ctx.tried.pop();
+        }
+        error
+    }
+
     fn fail_to_connect(
         &self,
         _session: &mut Session,
