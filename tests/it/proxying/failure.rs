@@ -41,7 +41,11 @@ fn a_body_that_breaks_off_never_looks_whole() {
         assert!(received.contains("only this"), "{name}: {received}");
         assert!(!received.ends_with("0\r\n\r\n"), "{name}: {received}");
         let line = logged(&world, "/pub/x");
-        assert_eq!((&line["decision"], &line["reason"]), (&"refused".into(), &"upstream_broke_off".into()), "{name}");
+        assert_eq!(
+            (&line["decision"], &line["reason"]),
+            (&"refused".into(), &"upstream_broke_off".into()),
+            "{name}"
+        );
         assert_eq!(line["http.response.status_code"], 200);
         assert_eq!(upstream_failures(&world, "upstream_broke_off"), 1.0, "{name}");
     }
@@ -99,7 +103,8 @@ fn a_request_on_a_connection_that_had_gone_stale_is_repeated_only_where_that_is_
         let mut client = world.connect();
         assert_eq!(client.send(GET).text(), "ok");
 
-        let length = if matches!(method, "PUT" | "POST" | "PATCH") { "Content-Length: 4\r\n\r\nbody" } else { "\r\n" };
+        let length =
+            if matches!(method, "PUT" | "POST" | "PATCH") { "Content-Length: 4\r\n\r\nbody" } else { "\r\n" };
         let answer =
             client.send(format!("{method} /pub/again HTTP/1.1\r\nHost: gateway.test\r\n{length}").as_bytes());
 
@@ -122,9 +127,8 @@ fn a_request_that_breaks_on_a_new_connection_is_not_repeated() {
         let backend = Backend::with(|_| Reply::Take(Box::new(|stream| _ = stream.shutdown(Shutdown::Both))));
         let world = with_backend(backend, "");
 
-        let answer = world.send(&format!(
-            "{method} /pub/x HTTP/1.1\r\nHost: gateway.test\r\nContent-Length: 0\r\n\r\n"
-        ));
+        let answer = world
+            .send(&format!("{method} /pub/x HTTP/1.1\r\nHost: gateway.test\r\nContent-Length: 0\r\n\r\n"));
 
         assert_eq!(answer.status, 502, "{method}");
         assert_eq!(answer.header("content-type"), Some("application/problem+json"));
@@ -165,8 +169,8 @@ fn a_silent_backend_is_a_gateway_timeout() {
     );
 
     for (method, path) in [("GET", "/pub/get"), ("POST", "/pub/post")] {
-        let answer =
-            world.send(&format!("{method} {path} HTTP/1.1\r\nHost: gateway.test\r\nContent-Length: 0\r\n\r\n"));
+        let answer = world
+            .send(&format!("{method} {path} HTTP/1.1\r\nHost: gateway.test\r\nContent-Length: 0\r\n\r\n"));
 
         assert_eq!((answer.status, answer.json()["code"].as_str().unwrap()), (504, "upstream_timeout"));
         assert_eq!(logged(&world, path)["reason"], "upstream_timeout");
@@ -182,10 +186,8 @@ fn a_backend_that_falls_silent_within_a_body_breaks_it_off() {
             _ = stream.read(&mut [0]);
         }))
     });
-    let world = with_backend(
-        backend,
-        "upstreams: { backend: { servers: ['{backend}'], read_timeout: 300ms } }\n",
-    );
+    let world =
+        with_backend(backend, "upstreams: { backend: { servers: ['{backend}'], read_timeout: 300ms } }\n");
 
     let received = everything(&world, GET);
 

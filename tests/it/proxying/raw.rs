@@ -21,11 +21,7 @@ pub fn serve(handler: impl Fn(TcpStream) + Send + Sync + 'static) -> SocketAddr 
 }
 
 /// A world whose backend is `handler`; `options` are added to the upstream, `sections` to the configuration.
-pub fn world(
-    handler: impl Fn(TcpStream) + Send + Sync + 'static,
-    options: &str,
-    sections: &str,
-) -> World {
+pub fn world(handler: impl Fn(TcpStream) + Send + Sync + 'static, options: &str, sections: &str) -> World {
     let address = serve(handler);
     World::with_backend(
         Backend::echo(),
@@ -65,7 +61,9 @@ pub fn write_body(stream: &mut impl Write, length: usize, chunked: bool) -> bool
         let count = (64 * 1024).min(length - at);
         let piece = pattern(at, count);
         let written = if chunked {
-            write!(stream, "{count:x}\r\n").and_then(|()| stream.write_all(piece)).and_then(|()| stream.write_all(b"\r\n"))
+            write!(stream, "{count:x}\r\n")
+                .and_then(|()| stream.write_all(piece))
+                .and_then(|()| stream.write_all(b"\r\n"))
         } else {
             stream.write_all(piece)
         };
