@@ -12,15 +12,19 @@
     reason = "a test that cannot go on should say so and stop"
 )]
 
+mod balancing;
 mod cli;
 mod common;
 mod demo;
 mod identity;
 mod layering;
-mod paths;
 mod login;
+mod paths;
 mod process;
+mod proxying;
 mod reload;
 mod secrets;
 mod throttle;
+mod tls;
 mod tokens;
+mod websocket;
