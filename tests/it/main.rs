@@ -15,10 +15,11 @@
 mod cli;
 mod common;
 mod demo;
+mod framing;
 mod identity;
 mod layering;
-mod paths;
 mod login;
+mod paths;
 mod process;
 mod reload;
 mod secrets;
