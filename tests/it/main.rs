@@ -16,6 +16,7 @@ mod balancing;
 mod cli;
 mod common;
 mod demo;
+mod framing;
 mod identity;
 mod layering;
 mod login;
