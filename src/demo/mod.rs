@@ -22,7 +22,7 @@ use self::stage::Stage;
 #[derive(Debug, thiserror::Error)]
 pub enum DemoError {
     /// A part of it did not start.
-    #[error("cannot start {part}: {source}")]
+    #[error("cannot set up {part}: {source}")]
     Start {
         /// The part.
         part: &'static str,
