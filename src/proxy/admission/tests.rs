@@ -234,12 +234,13 @@ fn only_one_expectation_can_be_met() {
 fn what_is_too_large_is_refused_with_its_own_status() {
     let limits = config::Limits::default();
     let long = format!("/{}", "x".repeat(limits.max_uri.as_usize()));
+    let fits = format!("/{}", "x".repeat(limits.max_uri.as_usize() - 1));
     let value = "x".repeat(limits.max_header.as_usize());
     let names: Vec<String> = (0..limits.max_header_fields).map(|index| format!("x-{index}")).collect();
     let many: Vec<(&str, &str)> = names.iter().map(|name| (&**name, "1")).collect();
 
     assert_eq!(get(&long), Err(Refusal::TargetTooLong));
-    assert!(get(&long[1..]).is_err() && get(&long[..long.len() - 1]).is_ok());
+    assert!(get(&fits).is_ok());
     assert_eq!(with(&[("x-a", &value)]), Err(Refusal::HeaderTooLarge));
     assert_eq!(with(&many), Err(Refusal::HeaderTooLarge));
     assert!(with(&many[1..]).is_ok());
