@@ -98,6 +98,10 @@ impl Upstream {
     /// Chooses a server for one try. `key` is what a consistent hash follows; `tried` servers are passed over.
     pub fn choose(&self, key: &[u8], tried: &[SocketAddr], now: Timestamp) -> Option<Arc<Server>> {
         let servers = self.servers.load();
+        if servers.len() == 1 {
+            // Nothing to choose: even a server that failed is better than none.
+            return servers.values().find(|server| !tried.contains(&server.address)).cloned();
+        }
         let is_untried = |address: &SocketAddr| !tried.contains(address);
         let is_healthy = |address: &SocketAddr| {
             servers

@@ -1,25 +1,26 @@
-//! What stands before Pingora's request loop and Pingora does not defend: a deadline for a whole header, and a
-//! bound on open connections.
+//! What stands before Pingora's request loop and Pingora does not defend: a bound on open connections, and a
+//! deadline for what a client must send before anything is known of it.
 //!
 //! Pingora restarts its read timer with every byte, so a client that trickles one byte at a time would hold a
-//! connection for ever; and it has no timer at all while it looks for the preface of HTTP/2 and waits for the first
-//! request after it.
+//! connection for ever. It has no timer at all while it waits to see whether a connection speaks HTTP/2, and it
+//! makes TLS handshakes, a minute each, before it asks us whether there is room; so they are made here.
 
 use std::any::Any;
-use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use pingora::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream, ServerApp};
+use pingora::listeners::tls::Acceptor;
 use pingora::protocols::Stream;
 use pingora::protocols::http::ServerSession;
 use pingora::protocols::http::v2::server::{H2Options, default_h2_options};
+use pingora::protocols::l4::stream::Stream as TcpStream;
 use pingora::proxy::HttpProxy;
 use pingora::server::ShutdownWatch;
 use prometheus::{IntCounter, IntGauge};
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 use super::Gateway;
 use crate::config;
@@ -33,6 +34,7 @@ pub struct Connections {
     gauge: IntGauge,
     over_limit: IntCounter,
     slow_header: IntCounter,
+    tls_failed: IntCounter,
 }
 
 impl Connections {
@@ -44,6 +46,7 @@ impl Connections {
             gauge: metrics.open_connections.clone(),
             over_limit: metrics.rejected_connections.with_label_values(&["too_many"]),
             slow_header: metrics.rejected_connections.with_label_values(&["header_timeout"]),
+            tls_failed: metrics.rejected_connections.with_label_values(&["tls_failed"]),
         }
     }
 
@@ -74,21 +77,19 @@ impl Drop for OpenConnection {
 }
 
 /// One listener's way into the gateway.
-pub struct Guard {
-    listener: Arc<Listener>,
-    connections: Arc<Connections>,
-    speaks_h2c: bool,
-}
+pub struct Guard(Arc<Listener>);
 
-/// What all connections of a listener share.
+/// What every connection of a listener shares.
 struct Listener {
     proxy: Arc<HttpProxy<Gateway>>,
+    connections: Arc<Connections>,
+    tls: Option<Acceptor>,
+    speaks_h2c: bool,
     options: HttpServerOptions,
     h2c_options: HttpServerOptions,
     h2_options: H2Options,
-    first: Duration,
-    next: Duration,
-    slow_header: IntCounter,
+    first_header: Duration,
+    next_header: Duration,
 }
 
 impl Guard {
@@ -97,6 +98,7 @@ impl Guard {
         proxy: Arc<HttpProxy<Gateway>>,
         connections: Arc<Connections>,
         limits: &config::Limits,
+        tls: Option<Acceptor>,
         speaks_h2c: bool,
     ) -> Self {
         let mut options = HttpServerOptions::default();
@@ -107,49 +109,64 @@ impl Guard {
         h2_options.max_concurrent_streams(limits.h2.max_concurrent_streams);
         h2_options
             .max_header_list_size(u32::try_from(limits.max_header.0).unwrap_or(u32::MAX).saturating_mul(2));
-        let listener = Listener {
+        Self(Arc::new(Listener {
             proxy,
+            connections,
+            tls,
+            speaks_h2c,
             options,
             h2c_options,
             h2_options,
-            first: limits.header_timeout.0,
-            next: limits.keepalive_timeout.0 + limits.header_timeout.0,
-            slow_header: connections.slow_header.clone(),
-        };
-        Self { listener: Arc::new(listener), connections, speaks_h2c }
-    }
-
-    async fn serve(
-        &self,
-        mut stream: Stream,
-        shutdown: &ShutdownWatch,
-        has_begun: &Arc<AtomicBool>,
-    ) -> Option<Stream> {
-        let is_h2c = self.speaks_h2c && begins_as_http2(&mut stream).await;
-        let connection =
-            Connection { listener: Arc::clone(&self.listener), is_h2c, has_begun: Arc::clone(has_begun) };
-        Arc::new(connection).process_new(stream, shutdown).await
+            first_header: limits.header_timeout.0,
+            next_header: limits.keepalive_timeout.0 + limits.header_timeout.0,
+        }))
     }
 }
 
 #[async_trait]
 impl ServerApp for Guard {
     async fn process_new(self: &Arc<Self>, stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
-        let _open = self.connections.admit()?;
-        let has_begun = Arc::new(AtomicBool::new(false));
-        let mut serving = pin!(self.serve(stream, shutdown, &has_begun));
-        if let Ok(stream) = tokio::time::timeout(self.listener.first, &mut serving).await {
-            return stream;
+        let listener = &self.0;
+        let _open = listener.connections.admit()?;
+        let first_request = Arc::new(Notify::new());
+        let mut served = Box::pin(async {
+            let mut stream = listener.handshake(stream).await?;
+            let is_h2c = listener.speaks_h2c && begins_as_http2(&mut stream).await;
+            let first_request = Arc::clone(&first_request);
+            let http = Arc::new(HeaderDeadline { listener: Arc::clone(listener), is_h2c, first_request });
+            http.process_new(stream, shutdown).await
+        });
+        tokio::select! {
+            biased;
+            ended = &mut served => return ended,
+            () = first_request.notified() => {}
+            () = tokio::time::sleep(listener.first_header) => {
+                listener.connections.slow_header.inc();
+                return None;
+            }
         }
-        if !has_begun.load(Ordering::Relaxed) {
-            self.connections.slow_header.inc();
-            return None;
-        }
-        serving.await
+        served.await
     }
 
     async fn cleanup(&self) {
-        self.listener.proxy.http_cleanup().await;
+        self.0.proxy.http_cleanup().await;
+    }
+}
+
+impl Listener {
+    /// The stream as the client means it: decrypted where the listener speaks TLS.
+    async fn handshake(&self, stream: Stream) -> Option<Stream> {
+        let Some(tls) = &self.tls else { return Some(stream) };
+        // Pingora's own accept loop, which knows no TLS here, hands over nothing but TCP.
+        let stream = stream.into_any().downcast::<TcpStream>().ok()?;
+        match tls.tls_handshake(*stream).await {
+            Ok(stream) => Some(Box::new(stream)),
+            Err(error) => {
+                self.connections.tls_failed.inc();
+                tracing::debug!("a TLS handshake failed: {error}");
+                None
+            }
+        }
     }
 }
 
@@ -160,13 +177,12 @@ async fn begins_as_http2(stream: &mut Stream) -> bool {
     matches!(stream.try_peek(&mut start).await, Ok(true)) && start == *b"PRI"
 }
 
-/// One connection: gives a client so long for each header, whatever it sends.
-struct Connection {
+/// One connection. Gives a client so long for each header, whatever it sends.
+struct HeaderDeadline {
     listener: Arc<Listener>,
     is_h2c: bool,
-    /// Whether the requests' own deadlines have taken over: from the start with HTTP/1, from the first request with
-    /// HTTP/2.
-    has_begun: Arc<AtomicBool>,
+    /// Told when the connection has become HTTP: for HTTP/1 before a header is read, for HTTP/2 after.
+    first_request: Arc<Notify>,
 }
 
 /// Travels with a request as its connection's context; Pingora hands it over once the header is parsed.
@@ -186,19 +202,19 @@ impl HeaderRead {
 }
 
 #[async_trait]
-impl HttpServerApp for Connection {
+impl HttpServerApp for HeaderDeadline {
     async fn process_new_http(
         self: &Arc<Self>,
         mut session: ServerSession,
         shutdown: &ShutdownWatch,
     ) -> Option<ReusedHttpStream> {
-        self.has_begun.store(true, Ordering::Relaxed);
         let listener = &self.listener;
+        self.first_request.notify_one();
         if session.is_http2() {
             return listener.proxy.process_new_http(session, shutdown).await;
         }
         let is_reused = session.take_connection_user_context().is_some();
-        let deadline = if is_reused { listener.next } else { listener.first };
+        let deadline = if is_reused { listener.next_header } else { listener.first_header };
         let (signal, header_read) = oneshot::channel();
         session.set_connection_user_context(Some(Box::new(HeaderRead(signal))));
 
@@ -209,7 +225,7 @@ impl HttpServerApp for Connection {
             _ = header_read => {}
             () = tokio::time::sleep(deadline) => {
                 if !is_reused {
-                    listener.slow_header.inc();
+                    listener.connections.slow_header.inc();
                 }
                 return None;
             }

@@ -20,7 +20,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{HeaderValue, Method, Response};
+use http::{HeaderValue, Method, Response, Version, header};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
 use pingora::prelude::HttpPeer;
@@ -92,7 +92,8 @@ impl Gateway {
             return Some(answer);
         }
         if let Some(endpoint) = ctx.current.runtime.login.endpoint(session.req_header().uri.path()) {
-            return Some(answer_login(session, ctx, endpoint).await);
+            // Boxed, so that the room a login needs is not moved about with every other request.
+            return Some(Box::pin(answer_login(session, ctx, endpoint)).await);
         }
         decide::find_route(session, ctx).or_else(|| decide::authenticate(session, ctx))
     }
@@ -201,6 +202,42 @@ impl ProxyHttp for Gateway {
     ) -> pingora::Result<()> {
         ctx.upstream_duration = ctx.upstream_started.map(|started| self.since(started));
         Ok(())
+    }
+
+    async fn response_filter(
+        &self,
+        session: &mut Session,
+        response: &mut ResponseHeader,
+        _ctx: &mut Context,
+    ) -> pingora::Result<()> {
+        if session.req_header().version < Version::HTTP_11 {
+            // A client of HTTP/1.0 knows no chunks; its answer ends with the connection. RFC 9112 §6.1.
+            response.remove_header(&header::TRANSFER_ENCODING);
+        }
+        Ok(())
+    }
+
+    fn error_while_proxy(
+        &self,
+        peer: &HttpPeer,
+        session: &mut Session,
+        error: Box<Error>,
+        ctx: &mut Context,
+        is_reused: bool,
+    ) -> Box<Error> {
+        let mut error = error.more_context(format!("peer {peer}"));
+        let is_repeatable =
+            session.req_header().method.is_idempotent() && !session.as_ref().retry_buffer_truncated();
+        if is_repeatable {
+            error.retry.decide_reuse(is_reused);
+        } else {
+            error.set_retry(false);
+        }
+        if error.retry() {
+            // A kept connection had gone stale, which says nothing of the server: it may be asked again.
+            ctx.tried.pop();
+        }
+        error
     }
 
     fn fail_to_connect(

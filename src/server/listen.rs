@@ -10,7 +10,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use pingora::apps::ServerApp;
 use pingora::listeners::ListenerConfig;
-use pingora::listeners::tls::TlsSettings;
+use pingora::listeners::tls::{Acceptor, TlsSettings};
 use pingora::protocols::ALPN;
 use pingora::protocols::l4::stream::L4BufferSettings;
 use pingora::server::{Fds, ListenFds, ShutdownWatch};
@@ -44,7 +44,7 @@ impl Bound {
     }
 
     /// Accepts connections until told to stop.
-    pub(super) async fn serve<A>(self, name: &str, app: A, tls: Option<TlsSettings>, shutdown: ShutdownWatch)
+    pub(super) async fn serve<A>(self, name: &str, app: A, shutdown: ShutdownWatch)
     where
         A: ServerApp + Send + Sync + 'static,
     {
@@ -53,11 +53,8 @@ impl Bound {
         fds.add(address.clone(), self.socket.into_raw_fd());
         let fds: ListenFds = Arc::new(Mutex::new(fds));
 
-        let mut listener =
+        let listener =
             ListenerConfig::tcp(address).l4_buffer(L4BufferSettings::new(READ_BUFFER, WRITE_BUFFER));
-        if let Some(settings) = tls {
-            listener = listener.tls(settings);
-        }
         let mut service = Service::new(name.to_owned(), app);
         service.add_listener(listener);
         service.start_service(Some(fds), shutdown, 1).await;
@@ -68,11 +65,11 @@ impl Bound {
 ///
 /// # Errors
 /// [`StartError::Tls`] when Pingora does not take the settings; plain HTTP is never served instead.
-pub(super) fn tls_settings(certificates: Arc<Certificates>, http2: bool) -> Result<TlsSettings, StartError> {
+pub(super) fn tls_acceptor(certificates: Arc<Certificates>, http2: bool) -> Result<Acceptor, StartError> {
     // The paths are not read: the resolver takes their place.
     let mut settings =
         TlsSettings::intermediate("", "").map_err(|error| StartError::Tls(error.to_string()))?;
     settings.set_cert_resolver(certificates);
     settings.set_alpn(if http2 { ALPN::H2H1 } else { ALPN::H1 });
-    Ok(settings)
+    Ok(settings.build())
 }

@@ -34,7 +34,7 @@ use crate::telemetry::metrics::Metrics;
 use crate::token::OnMissingKey;
 
 use self::certificates::Certificates;
-use self::listen::{Bound, tls_settings};
+use self::listen::{Bound, tls_acceptor};
 
 /// How often certificate files are looked at, and servers' names resolved.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(10);
@@ -168,19 +168,20 @@ pub fn start(document: &Document, path: PathBuf, sources: Sources) -> Result<Run
     let mut services = JoinSet::new();
     let admin = Admin::new(Arc::clone(&shared.metrics), Arc::clone(&health));
     let (admin_shutdown, watch) = watch::channel(false);
-    services.spawn_on(async move { admin_socket.serve("admin", admin, None, watch).await }, threads.handle());
+    services.spawn_on(async move { admin_socket.serve("admin", admin, watch).await }, threads.handle());
     let mut loaded = certificates.iter();
     for (socket, listener) in sockets.into_iter().zip(&config.listeners) {
         let tls = match &listener.tls {
             None => None,
             Some(tls) => {
                 let certificates = loaded.next().ok_or_else(|| StartError::Tls("no certificates".into()))?;
-                Some(tls_settings(Arc::clone(certificates), tls.http2)?)
+                Some(tls_acceptor(Arc::clone(certificates), tls.http2)?)
             }
         };
-        let guard = Guard::new(Arc::clone(&proxy), Arc::clone(&connections), &config.limits, listener.h2c);
+        let guard =
+            Guard::new(Arc::clone(&proxy), Arc::clone(&connections), &config.limits, tls, listener.h2c);
         let watch = shutdown_watch.clone();
-        services.spawn_on(async move { socket.serve("gateway", guard, tls, watch).await }, threads.handle());
+        services.spawn_on(async move { socket.serve("gateway", guard, watch).await }, threads.handle());
     }
     let certificates = Arc::new(certificates);
     threads.spawn(refresh(Arc::clone(&certificates), Arc::clone(&current)));

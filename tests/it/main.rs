@@ -12,6 +12,7 @@
     reason = "a test that cannot go on should say so and stop"
 )]
 
+mod balancing;
 mod cli;
 mod common;
 mod demo;
@@ -21,7 +22,10 @@ mod layering;
 mod login;
 mod paths;
 mod process;
+mod proxying;
 mod reload;
 mod secrets;
 mod throttle;
+mod tls;
 mod tokens;
+mod websocket;

@@ -70,6 +70,13 @@ impl Process {
         wait(&mut self.child)
     }
 
+    /// A line of `/proc/PID/status` that counts memory, in bytes: `VmRSS` now, `VmHWM` the most so far.
+    pub fn memory(&self, line: &str) -> usize {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let value = status.lines().find_map(|known| known.strip_prefix(line)?.strip_prefix(':')).unwrap();
+        value.trim().strip_suffix(" kB").unwrap().parse::<usize>().unwrap() * 1024
+    }
+
     pub fn is_running(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()
     }
