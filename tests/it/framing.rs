@@ -478,10 +478,7 @@ fn an_expectation_is_met_by_the_backend_or_refused() {
 fn a_final_answer_to_an_expectation_leaves_no_body_behind() {
     let backend = Backend::with(|_| {
         Reply::Take(Box::new(|mut stream| {
-            _ = std::io::Write::write_all(
-                &mut stream,
-                b"HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno",
-            );
+            _ = stream.write_all(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno");
             _ = std::io::copy(&mut stream, &mut std::io::sink());
         }))
     });
@@ -563,9 +560,15 @@ fn a_header_that_does_not_end_in_time_ends_the_connection() {
             "GET /pub HTTP/1.1\r\n",
             "GET /pub HTTP/1.1\r\nHost: a\r\nX-A: ",
         ] {
+            let mut silent = world.connect();
+            silent.write(start.as_bytes());
             let mut connection = world.connect();
             connection.write(start.as_bytes());
 
+            // A preface of HTTP/2 may be refused at once; everything else waits for the deadline.
+            let answered = silent.try_read_response(false).map_or(400, |response| response.status);
+            assert_eq!(answered, 400, "{name}, {start:?}, then nothing");
+            assert!(silent.is_closed(), "{name}, {start:?}, then nothing");
             trickle_until_closed(&mut connection, &format!("{name}, {start:?}"));
         }
         let slow = r#"menshen_rejected_connections_total{reason="header_timeout"}"#;
@@ -604,7 +607,7 @@ fn trickle_until_closed(connection: &mut Connection, what: &str) {
 #[test]
 fn an_http2_connection_on_which_no_request_begins_is_closed() {
     let world = world_with(
-        "limits: { header_timeout: 300ms, h2: { idle_timeout: 300ms } }\nlisteners:\n  - { address: 127.0.0.1:0, h2c: true }\n",
+        "limits: { header_timeout: 300ms }\nlisteners:\n  - { address: 127.0.0.1:0, h2c: true }\n",
     );
 
     assert!(Http2::open(world.address()).is_closed(), "after the preface");
@@ -614,6 +617,10 @@ fn an_http2_connection_on_which_no_request_begins_is_closed() {
     connection.frame(http2::HEADERS, http2::END_STREAM, 1, &block);
     assert!(connection.is_closed(), "after a header block that goes on");
 
+    // From the first request on, the idle time counts.
+    let world = world_with(
+        "limits: { h2: { idle_timeout: 300ms } }\nlisteners:\n  - { address: 127.0.0.1:0, h2c: true }\n",
+    );
     let mut connection = Http2::open(world.address());
     assert_eq!(connection.send(&http2::fields("GET", b"/pub", &[])).status(), 200);
     assert!(connection.is_closed(), "after a request");
