@@ -14,7 +14,7 @@ const BODY: usize = 100 * MIB;
 const GROWTH: usize = 32 * MIB;
 
 /// `PUT /n` is answered with the length of its body, `GET /n` with a body of n bytes.
-fn counting_world() -> World {
+pub fn counting_world(sections: &str) -> World {
     raw::world(
         |mut stream| loop {
             let head = read_head(&mut stream);
@@ -39,7 +39,7 @@ fn counting_world() -> World {
             }
         },
         "",
-        "",
+        sections,
     )
 }
 
@@ -66,7 +66,7 @@ fn download(connection: &mut Connection, length: usize, kind: &str) {
 
 #[test]
 fn bodies_of_100_mb_pass_whole_both_ways_in_constant_memory() {
-    let world = counting_world();
+    let world = counting_world("");
     let gateway = Process::beside(&world);
     let mut connection = gateway.connect();
     for chunked in [false, true] {
