@@ -36,8 +36,6 @@ pub struct Upstream {
     pub name: Arc<str>,
     /// Whether the servers speak HTTP/2.
     pub speaks_http2: bool,
-    /// Servers worth trying for one request.
-    pub max_tries: usize,
     strategy: Strategy,
     servers: ArcSwap<HashMap<SocketAddr, Arc<Server>>>,
     peer: HttpPeer,
@@ -107,7 +105,7 @@ impl Upstream {
         let pick = |accept: &dyn Fn(&SocketAddr) -> bool| match &self.strategy {
             Strategy::RoundRobin(balancer) => select(balancer, key, accept),
             Strategy::ConsistentHash(balancer) => select(balancer, key, accept),
-            Strategy::LeastConnections(_) => least_busy(&servers, accept),
+            Strategy::LeastConnections(balancer) => least_busy(balancer, &servers, accept),
         };
         let address =
             pick(&|address| is_untried(address) && is_healthy(address)).or_else(|| pick(&is_untried))?;
@@ -133,6 +131,11 @@ impl Upstream {
         if let Some(server) = self.servers.load().get(&address) {
             server.failed_until.store(now.plus(self.failed_for).millis(), Ordering::Relaxed);
         }
+    }
+
+    /// Servers worth trying for one request; a name may stand for several.
+    pub fn max_tries(&self) -> usize {
+        self.servers.load().len().min(3)
     }
 
     /// Counts a request under way, where the balance needs it.
@@ -167,7 +170,6 @@ impl Upstream {
         if findings.has_errors() {
             return None;
         }
-        let max_tries = names.len().min(3);
         let backends = Backends::new(Box::new(Discovery { names }));
         let strategy = match config.balance {
             Balance::RoundRobin => Strategy::RoundRobin(LoadBalancer::from_backends(backends)),
@@ -177,7 +179,6 @@ impl Upstream {
         let upstream = Self {
             name: name.into(),
             speaks_http2: config.protocol == UpstreamProtocol::Http2,
-            max_tries,
             strategy,
             servers: ArcSwap::default(),
             peer,
@@ -249,16 +250,23 @@ where
     backend.addr.as_inet().copied()
 }
 
+/// The server with the fewest requests under way for its weight; those that have equally few take turns.
 fn least_busy(
+    turns: &LoadBalancer<RoundRobin>,
     servers: &HashMap<SocketAddr, Arc<Server>>,
     accept: &dyn Fn(&SocketAddr) -> bool,
 ) -> Option<SocketAddr> {
-    // Compare in_flight / weight without dividing; ties go to whichever the map names first.
-    let candidates = servers.values().filter(|server| accept(&server.address));
-    let least = candidates.min_by_key(|server| {
-        (server.in_flight.load(Ordering::Relaxed) + 1).saturating_mul(1000) / server.weight.max(1)
-    })?;
-    Some(least.address)
+    let load = |server: &Server| {
+        server.in_flight.load(Ordering::Relaxed).saturating_mul(1000) / server.weight.max(1)
+    };
+    // Looked at once: the counts change while we choose.
+    let loads: Vec<(SocketAddr, usize)> = servers
+        .values()
+        .filter(|server| accept(&server.address))
+        .map(|server| (server.address, load(server)))
+        .collect();
+    let least = loads.iter().map(|(_, load)| *load).min()?;
+    select(turns, &[], &|address| loads.contains(&(*address, least)))
 }
 
 fn build_peer(name: &str, config: &config::Upstream, at: &str, findings: &mut Findings) -> Option<HttpPeer> {

@@ -254,7 +254,7 @@ impl ProxyHttp for Gateway {
         if let (Some(upstream), Some(address)) = (&ctx.upstream, ctx.tried.last()) {
             upstream.failed(*address, ctx.now);
             // Nothing was sent, so another server may be asked whatever the method.
-            error.set_retry(ctx.tried.len() < upstream.max_tries);
+            error.set_retry(ctx.tried.len() < upstream.max_tries());
         }
         error
     }
