@@ -2,6 +2,8 @@
 //!
 //! Holds no request: `proxy` asks for a peer for each try and reports how it went.
 
+mod tunnel;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -25,6 +27,10 @@ use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use crate::clock::Timestamp;
 use crate::config::{self, Balance, Findings, UpstreamProtocol};
+
+use self::tunnel::TunnelConnector;
+
+pub use self::tunnel::Opened;
 
 /// Every upstream, by name.
 #[derive(Debug)]
@@ -112,16 +118,26 @@ impl Upstream {
         servers.get(&address).cloned()
     }
 
-    /// How to speak to a server. WebSocket tunnels are let through when `websocket`, and may then be silent.
-    pub fn peer(&self, server: &Server, read_timeout: Option<Duration>, websocket: bool) -> Box<HttpPeer> {
+    /// How to speak to a server. A WebSocket opening is let through where there is a tunnel to be opened.
+    pub fn peer(
+        &self,
+        server: &Server,
+        read_timeout: Option<Duration>,
+        tunnel: Option<&Opened>,
+    ) -> Box<HttpPeer> {
         let mut peer = Box::new(self.peer.clone());
         peer._address = server.address.into();
+        let options = &mut peer.options;
         if read_timeout.is_some() {
-            peer.options.read_timeout = read_timeout;
+            options.read_timeout = read_timeout;
         }
-        if websocket {
-            peer.options.http_upstream_request_policy = HttpUpstreamRequestPolicy::standard();
-            peer.options.read_timeout = None;
+        if let Some(opened) = tunnel {
+            options.http_upstream_request_policy = HttpUpstreamRequestPolicy::standard();
+            let patience = options.read_timeout.take();
+            options.custom_l4 = Some(Arc::new(TunnelConnector { opened: opened.clone(), patience }));
+            // A connection made for one tunnel is of use to no other request, also where it was refused.
+            options.idle_timeout = Some(Duration::ZERO);
+            peer.group_key = !peer.group_key;
         }
         peer
     }
