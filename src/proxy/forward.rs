@@ -56,7 +56,7 @@ pub(super) fn failure(error: &Error) -> (Option<StatusCode>, &'static str) {
         (ErrorSource::Upstream, E::ConnectTimedout | E::TLSHandshakeTimedout) => {
             (Some(StatusCode::GATEWAY_TIMEOUT), "upstream_connect_timeout")
         }
-        (ErrorSource::Upstream, E::ReadTimedout | E::WriteTimedout) => {
+        (ErrorSource::Upstream, E::ReadTimedout | E::WriteTimedout | E::ReadError) if is_timeout(error) => {
             (Some(StatusCode::GATEWAY_TIMEOUT), "upstream_timeout")
         }
         (
@@ -86,6 +86,13 @@ pub(super) fn failure(error: &Error) -> (Option<StatusCode>, &'static str) {
             (Some(StatusCode::INTERNAL_SERVER_ERROR), "internal_error")
         }
     }
+}
+
+/// Whether Pingora's timer, or that of a connection of ours, ended it.
+fn is_timeout(error: &Error) -> bool {
+    let cause = error.root_cause().downcast_ref::<std::io::Error>();
+    *error.etype() != ErrorType::ReadError
+        || cause.is_some_and(|cause| cause.kind() == std::io::ErrorKind::TimedOut)
 }
 
 /// `https` where the client used it, with us or with a trusted proxy before us.
