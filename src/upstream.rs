@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
+use std::hash::{Hash as _, Hasher as _};
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -20,6 +21,7 @@ use pingora::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy};
 use pingora::utils::tls::WrappedX509;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
+use siphasher::sip::SipHasher13;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use crate::clock::Timestamp;
@@ -70,9 +72,8 @@ impl Upstreams {
         let mut own = Findings::default();
         let built: BTreeMap<Arc<str>, Arc<Upstream>> = upstreams
             .iter()
-            .enumerate()
-            .filter_map(|(index, (name, config))| {
-                let upstream = Upstream::build(index, name, config, &mut own)?;
+            .filter_map(|(name, config)| {
+                let upstream = Upstream::build(name, config, &mut own)?;
                 Some((Arc::clone(&upstream.name), Arc::new(upstream)))
             })
             .collect();
@@ -147,9 +148,9 @@ impl Upstream {
         })
     }
 
-    fn build(index: usize, name: &str, config: &config::Upstream, findings: &mut Findings) -> Option<Self> {
+    fn build(name: &str, config: &config::Upstream, findings: &mut Findings) -> Option<Self> {
         let at = format!("upstreams.{name}");
-        let peer = build_peer(index, config, &at, findings)?;
+        let peer = build_peer(name, config, &at, findings)?;
         let names: Vec<Named> = config
             .servers
             .iter()
@@ -265,12 +266,7 @@ fn least_busy(
     Some(least.address)
 }
 
-fn build_peer(
-    index: usize,
-    config: &config::Upstream,
-    at: &str,
-    findings: &mut Findings,
-) -> Option<HttpPeer> {
+fn build_peer(name: &str, config: &config::Upstream, at: &str, findings: &mut Findings) -> Option<HttpPeer> {
     let server_name = config.tls.as_ref().map_or("", |tls| tls.server_name.as_str());
     if config.tls.is_some() && rustls::pki_types::ServerName::try_from(server_name).is_err() {
         // Without a name Pingora would verify nothing at all.
@@ -281,8 +277,7 @@ fn build_peer(
     }
     let unspecified = SocketAddr::from(([0, 0, 0, 0], 0));
     let mut peer = HttpPeer::new(unspecified, config.tls.is_some(), server_name.to_owned());
-    // Pingora's pool does not tell authorities or protocols apart; a group for each upstream does.
-    peer.group_key = index as u64 + 1;
+    peer.group_key = pool_group(name, config);
     let options = &mut peer.options;
     options.connection_timeout = Some(config.connect_timeout.0);
     options.total_connection_timeout = Some(config.connect_timeout.0);
@@ -314,6 +309,18 @@ fn build_peer(
         options.ca = Some(Arc::from(authorities));
     }
     Some(peer)
+}
+
+/// Pingora's pool tells neither authorities nor protocols apart, and outlives a reload: a connection that the old
+/// authority vouched for must not be used when the new one would not.
+fn pool_group(name: &str, config: &config::Upstream) -> u64 {
+    let mut hasher = SipHasher13::new();
+    name.hash(&mut hasher);
+    (config.protocol == UpstreamProtocol::Http2).hash(&mut hasher);
+    let file = config.tls.as_ref().and_then(|tls| tls.ca_file.as_ref());
+    // A file that cannot be read is reported by whoever needs what it says.
+    file.map(|file| std::fs::read(file).unwrap_or_default()).hash(&mut hasher);
+    hasher.finish()
 }
 
 fn authority(der: &CertificateDer<'_>) -> Option<WrappedX509> {
@@ -360,5 +367,49 @@ impl ServiceDiscovery for Discovery {
             }
         }
         Ok((backends, HashMap::new()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pingora::upstreams::peer::Peer as _;
+
+    use super::*;
+    use crate::config::Document;
+
+    /// The pool a connection of upstream `b` goes to and comes from.
+    fn pool(upstreams: &str) -> u64 {
+        let yaml = format!(
+            "listeners: [{{ address: '127.0.0.1:0' }}]\napps: {{ a: {{ kind: mini_program, appid: wx0000000000000001, secret: s }} }}\nroutes: [{{ path: /, access: public, upstream: b }}]\nupstreams:\n{upstreams}"
+        );
+        let document = Document::parse("test.yaml", &yaml).unwrap_or_else(|report| panic!("{report}"));
+        let mut findings = Findings::default();
+        let built = Upstreams::build(&document.config.upstreams, &mut findings);
+        let built = built.unwrap_or_else(|| panic!("{findings:?}"));
+        built.by_name("b").unwrap().peer.reuse_hash()
+    }
+
+    #[test]
+    fn a_connection_is_used_again_only_by_the_upstream_it_was_made_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("ca.pem");
+        let new_authority = || {
+            let made = rcgen::generate_simple_self_signed(vec!["b.test".into()]).unwrap();
+            std::fs::write(&file, made.cert.pem()).unwrap();
+        };
+        let with_tls = format!(
+            "  b: {{ servers: ['127.0.0.1:1'], tls: {{ server_name: b.test, ca_file: '{}' }} }}\n",
+            file.display()
+        );
+        let plain = "  b: { servers: ['127.0.0.1:1'] }\n";
+        let http2 = "  b: { servers: ['127.0.0.1:1'], protocol: http2 }\n";
+        new_authority();
+        let before = pool(&with_tls);
+
+        assert_eq!(pool(&with_tls), before, "a reload without a change keeps its connections");
+        assert_eq!(pool(plain), pool(&format!("  a: {{ servers: ['127.0.0.1:1'] }}\n{plain}")));
+        assert_ne!(pool(plain), pool(http2));
+        new_authority();
+        assert_ne!(pool(&with_tls), before, "another authority");
     }
 }
