@@ -3,7 +3,8 @@
 use menshen::config::Document;
 use menshen::server::{self, Sources};
 
-use crate::common::{NO_THROTTLE, ROUTES, World, install_crypto};
+use crate::common::{Backend, NO_THROTTLE, ROUTES, Reply, World, install_crypto};
+use crate::process::Process;
 
 const VICTIM: &str = "victim";
 
@@ -129,4 +130,38 @@ fn a_header_no_request_can_do_without_is_not_removed() {
             assert!(said.contains("identity_headers.remove[0]"), "{name}: {said:?}");
         }
     }
+}
+
+/// C15: what a body or a backend's answer holds is as secret as a token, and most of all when it is broken.
+#[test]
+fn a_message_that_does_not_parse_is_not_copied_to_the_log() {
+    let backend = Backend::with(|_| {
+        Reply::Last(
+            b"HTTP/1.1 200 OK\r\nSet-Cookie: session=secret-of-the-backend\r\nBad Name: x\r\n\r\n".to_vec(),
+        )
+    });
+    let world = World::with_backend(
+        backend,
+        &format!(
+            "{ROUTES}{NO_THROTTLE}telemetry: {{ log: {{ level: trace }}, access_log: {{ target: off }} }}\n"
+        ),
+    );
+    let mut process = Process::beside(&world);
+
+    let broken = process.connect().send(b"GET /pub/x HTTP/1.1\r\nHost: gateway.test\r\n\r\n");
+    assert_eq!(broken.status, 502);
+    for chunks in ["zz-secret-of-the-client\r\n", "3\r\nabcsecret-of-the-client\r\n0\r\n\r\n"] {
+        let request = format!(
+            "POST /pub/x HTTP/1.1\r\nHost: gateway.test\r\nTransfer-Encoding: chunked\r\n\r\n{chunks}"
+        );
+        let mut connection = process.connect();
+        connection.write(request.as_bytes());
+        _ = connection.try_read_response(false);
+    }
+    process.signal("TERM");
+    assert_eq!(process.wait(), Some(0));
+
+    let log = process.stderr();
+    assert!(log.contains("failed: "), "{log}");
+    assert!(!log.contains("secret-of"), "{log}");
 }
