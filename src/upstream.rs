@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
-use std::hash::{Hash as _, Hasher as _};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -21,7 +21,6 @@ use pingora::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy};
 use pingora::utils::tls::WrappedX509;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
-use siphasher::sip::SipHasher13;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use crate::clock::Timestamp;
@@ -277,7 +276,8 @@ fn build_peer(name: &str, config: &config::Upstream, at: &str, findings: &mut Fi
     }
     let unspecified = SocketAddr::from(([0, 0, 0, 0], 0));
     let mut peer = HttpPeer::new(unspecified, config.tls.is_some(), server_name.to_owned());
-    peer.group_key = pool_group(name, config);
+    let mut pool_group = DefaultHasher::new();
+    (name, config.protocol).hash(&mut pool_group);
     let options = &mut peer.options;
     options.connection_timeout = Some(config.connect_timeout.0);
     options.total_connection_timeout = Some(config.connect_timeout.0);
@@ -295,6 +295,9 @@ fn build_peer(name: &str, config: &config::Upstream, at: &str, findings: &mut Fi
     if let Some(file) = config.tls.as_ref().and_then(|tls| tls.ca_file.as_ref()) {
         let certificates =
             CertificateDer::pem_file_iter(file).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+        if let Ok(certificates) = &certificates {
+            certificates.iter().for_each(|certificate| certificate.as_ref().hash(&mut pool_group));
+        }
         let authorities: Option<Vec<WrappedX509>> = certificates
             .ok()
             .filter(|list| !list.is_empty())
@@ -308,19 +311,10 @@ fn build_peer(name: &str, config: &config::Upstream, at: &str, findings: &mut Fi
         };
         options.ca = Some(Arc::from(authorities));
     }
+    // Pingora's pool tells neither authorities nor protocols apart, and outlives a reload: a connection that an
+    // authority vouched for must not be used once that authority is no longer trusted.
+    peer.group_key = pool_group.finish();
     Some(peer)
-}
-
-/// Pingora's pool tells neither authorities nor protocols apart, and outlives a reload: a connection that the old
-/// authority vouched for must not be used when the new one would not.
-fn pool_group(name: &str, config: &config::Upstream) -> u64 {
-    let mut hasher = SipHasher13::new();
-    name.hash(&mut hasher);
-    (config.protocol == UpstreamProtocol::Http2).hash(&mut hasher);
-    let file = config.tls.as_ref().and_then(|tls| tls.ca_file.as_ref());
-    // A file that cannot be read is reported by whoever needs what it says.
-    file.map(|file| std::fs::read(file).unwrap_or_default()).hash(&mut hasher);
-    hasher.finish()
 }
 
 fn authority(der: &CertificateDer<'_>) -> Option<WrappedX509> {
