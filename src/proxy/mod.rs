@@ -271,7 +271,7 @@ impl ProxyHttp for Gateway {
         {
             self.shared.metrics.upstream_failures.with_label_values(&[&*upstream.name, reason]).inc();
         }
-        tracing::debug!(request.id = %ctx.request_id, "request {} failed: {error}", ctx.request_id);
+        tracing::debug!(request.id = %ctx.request_id, "request {} failed: {}", ctx.request_id, forward::described(error));
         if let Some(status) = status
             && session.response_written().is_none()
         {
