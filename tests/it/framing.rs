@@ -478,10 +478,7 @@ fn an_expectation_is_met_by_the_backend_or_refused() {
 fn a_final_answer_to_an_expectation_leaves_no_body_behind() {
     let backend = Backend::with(|_| {
         Reply::Take(Box::new(|mut stream| {
-            _ = std::io::Write::write_all(
-                &mut stream,
-                b"HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno",
-            );
+            _ = stream.write_all(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno");
             _ = std::io::copy(&mut stream, &mut std::io::sink());
         }))
     });

@@ -20,6 +20,7 @@ mod framing;
 mod identity;
 mod layering;
 mod login;
+mod metrics;
 mod paths;
 mod process;
 mod proxying;
