@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -70,9 +71,8 @@ impl Upstreams {
         let mut own = Findings::default();
         let built: BTreeMap<Arc<str>, Arc<Upstream>> = upstreams
             .iter()
-            .enumerate()
-            .filter_map(|(index, (name, config))| {
-                let upstream = Upstream::build(index, name, config, &mut own)?;
+            .filter_map(|(name, config)| {
+                let upstream = Upstream::build(name, config, &mut own)?;
                 Some((Arc::clone(&upstream.name), Arc::new(upstream)))
             })
             .collect();
@@ -147,9 +147,9 @@ impl Upstream {
         })
     }
 
-    fn build(index: usize, name: &str, config: &config::Upstream, findings: &mut Findings) -> Option<Self> {
+    fn build(name: &str, config: &config::Upstream, findings: &mut Findings) -> Option<Self> {
         let at = format!("upstreams.{name}");
-        let peer = build_peer(index, config, &at, findings)?;
+        let peer = build_peer(name, config, &at, findings)?;
         let names: Vec<Named> = config
             .servers
             .iter()
@@ -265,12 +265,7 @@ fn least_busy(
     Some(least.address)
 }
 
-fn build_peer(
-    index: usize,
-    config: &config::Upstream,
-    at: &str,
-    findings: &mut Findings,
-) -> Option<HttpPeer> {
+fn build_peer(name: &str, config: &config::Upstream, at: &str, findings: &mut Findings) -> Option<HttpPeer> {
     let server_name = config.tls.as_ref().map_or("", |tls| tls.server_name.as_str());
     if config.tls.is_some() && rustls::pki_types::ServerName::try_from(server_name).is_err() {
         // Without a name Pingora would verify nothing at all.
@@ -281,8 +276,8 @@ fn build_peer(
     }
     let unspecified = SocketAddr::from(([0, 0, 0, 0], 0));
     let mut peer = HttpPeer::new(unspecified, config.tls.is_some(), server_name.to_owned());
-    // Pingora's pool does not tell authorities or protocols apart; a group for each upstream does.
-    peer.group_key = index as u64 + 1;
+    let mut pool_group = DefaultHasher::new();
+    (name, config.protocol).hash(&mut pool_group);
     let options = &mut peer.options;
     options.connection_timeout = Some(config.connect_timeout.0);
     options.total_connection_timeout = Some(config.connect_timeout.0);
@@ -300,6 +295,9 @@ fn build_peer(
     if let Some(file) = config.tls.as_ref().and_then(|tls| tls.ca_file.as_ref()) {
         let certificates =
             CertificateDer::pem_file_iter(file).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+        if let Ok(certificates) = &certificates {
+            certificates.iter().for_each(|certificate| certificate.as_ref().hash(&mut pool_group));
+        }
         let authorities: Option<Vec<WrappedX509>> = certificates
             .ok()
             .filter(|list| !list.is_empty())
@@ -313,6 +311,9 @@ fn build_peer(
         };
         options.ca = Some(Arc::from(authorities));
     }
+    // Pingora's pool tells neither authorities nor protocols apart, and outlives a reload: a connection that an
+    // authority vouched for must not be used once that authority is no longer trusted.
+    peer.group_key = pool_group.finish();
     Some(peer)
 }
 

@@ -300,3 +300,6 @@ fn injected_name(path: &str, text: &str, findings: &mut Findings) -> Option<Inje
     }
     Some(InjectedName { spelling: Bytes::copy_from_slice(text.as_bytes()), name })
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,7 +6,7 @@ use http::HeaderName;
 
 /// Headers that tell some backend another path or method than the request line does, or that it trusts as its
 /// own. No client may send them, through whatever proxy.
-const MISLEADING: &[&str] = &[
+pub(super) const MISLEADING: &[&str] = &[
     "x-original-url",
     "x-original-uri",
     "x-rewrite-url",
@@ -19,10 +19,11 @@ const MISLEADING: &[&str] = &[
 ];
 
 /// Headers that tell the backend another method; they matter where a route depends on the method.
-const METHOD_OVERRIDES: &[&str] = &["x-http-method-override", "x-http-method", "x-method-override"];
+pub(super) const METHOD_OVERRIDES: &[&str] =
+    &["x-http-method-override", "x-http-method", "x-method-override"];
 
 /// Headers that say where a request came from; believed from a trusted proxy alone.
-const FORWARDING: &[&str] = &[
+pub(super) const FORWARDING: &[&str] = &[
     "forwarded",
     "x-real-ip",
     "x-client-ip",
@@ -43,14 +44,14 @@ const FORWARDING: &[&str] = &[
 ];
 
 /// Headers the gateway always sets itself.
-const OWN: &[&str] = &["x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "x-request-id"];
+pub(super) const OWN: &[&str] = &["x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "x-request-id"];
 
 /// Headers of WeChat Cloud Run's gateway that name an identity, whatever the configured names are.
 const CLOUD_RUN: &[&str] = &["x-wx-openid", "x-wx-appid", "x-wx-unionid", "x-wx-source", "x-wx-env"];
 
 /// How the names of Cloud Run's other identity headers begin: who calls on whose behalf, and with what. It adds to
 /// them without notice, so the beginning decides.
-const CLOUD_RUN_FAMILIES: &[&str] = &["x-wx-from-", "x-wx-cloudbase-"];
+pub(super) const CLOUD_RUN_FAMILIES: &[&str] = &["x-wx-from-", "x-wx-cloudbase-"];
 
 /// Headers no alias may stand for, though a client may send them under their own name.
 pub(super) const GUARDED: &[&str] = &[

@@ -20,7 +20,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{HeaderValue, Method, Response, Version, header};
+use http::{HeaderValue, Method, Response, StatusCode, Version, header};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
 use pingora::prelude::HttpPeer;
@@ -196,9 +196,14 @@ impl ProxyHttp for Gateway {
     async fn upstream_response_filter(
         &self,
         _session: &mut Session,
-        _response: &mut ResponseHeader,
+        response: &mut ResponseHeader,
         ctx: &mut Context,
     ) -> pingora::Result<()> {
+        if response.status == StatusCode::SWITCHING_PROTOCOLS && !ctx.is_websocket {
+            // Passed on, it would leave the client in another protocol than the gateway.
+            let what = "the backend switched protocols unasked";
+            return Err(Error::explain(ErrorType::InvalidHTTPHeader, what).into_up());
+        }
         ctx.upstream_duration = ctx.upstream_started.map(|started| self.since(started));
         Ok(())
     }

@@ -4,6 +4,8 @@
 //! request, or a body of another length, would be seen there.
 
 use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::common::http2::{self, Fields, Http2, Outcome};
@@ -473,27 +475,76 @@ fn an_expectation_is_met_by_the_backend_or_refused() {
     assert_not_smuggled(&world, sent.as_bytes());
 }
 
-/// F14: an answer that comes before the body was sent closes the connection; the body is no request.
+/// F14: after an answer that comes before the body was sent, neither connection goes on: what the client sends next
+/// is no request, and the next request is nobody's body.
 #[test]
 fn a_final_answer_to_an_expectation_leaves_no_body_behind() {
-    let backend = Backend::with(|_| {
-        Reply::Take(Box::new(|mut stream| {
-            _ = stream.write_all(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno");
-            _ = std::io::copy(&mut stream, &mut std::io::sink());
-        }))
+    for expect in ["Expect: 100-continue\r\n", ""] {
+        let (address, connections) = impatient_backend();
+        let world = world_with(&format!("upstreams: {{ backend: {{ servers: ['{address}'] }} }}\n"));
+        let mut connection = world.connect();
+        connection.write(
+            format!("POST /pub/x HTTP/1.1\r\nHost: a\r\n{expect}Content-Length: {}\r\n\r\n", SMUGGLED.len())
+                .as_bytes(),
+        );
+        assert_eq!(connection.read_response(false).status, 403);
+
+        _ = connection.stream.write_all(SMUGGLED.as_bytes());
+        _ = connection.stream.write_all(LAST);
+        let mut more = Vec::new();
+        while let Some(response) = connection.try_read_response(false) {
+            more.push(response.status);
+        }
+        assert_eq!(world.get("/pub/next", "").status, 403);
+
+        assert!(more.is_empty() || more == [204], "{more:?}");
+        let received: Vec<String> = connections.lock().unwrap().clone();
+        let mut requests: Vec<String> = received.iter().flat_map(|bytes| framed(bytes)).collect();
+        requests.sort();
+        assert_eq!(requests, ["GET /pub/next HTTP/1.1", "POST /pub/x HTTP/1.1"], "{received:?}");
+    }
+}
+
+/// The request lines a backend reads that keeps to the lengths it is told.
+fn framed(mut bytes: &str) -> Vec<String> {
+    let mut lines = Vec::new();
+    while let Some((head, rest)) = bytes.split_once("\r\n\r\n") {
+        lines.push(head.lines().next().unwrap().to_owned());
+        let length = head.lines().find_map(|line| line.strip_prefix("Content-Length: "));
+        let length: usize = length.map_or(0, |length| length.parse().unwrap());
+        bytes = rest.get(length..).unwrap_or_default();
+    }
+    lines
+}
+
+/// A backend that answers 403 as soon as it has a header; what it was sent, by connection.
+fn impatient_backend() -> (SocketAddr, Arc<Mutex<Vec<String>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let connections = Arc::new(Mutex::new(Vec::new()));
+    let kept = Arc::clone(&connections);
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let kept = Arc::clone(&kept);
+            std::thread::spawn(move || {
+                let (mut received, mut buffer, mut place) = (String::new(), [0; 4096], None);
+                while let Ok(count @ 1..) = stream.read(&mut buffer) {
+                    received += &String::from_utf8_lossy(&buffer[..count]);
+                    let mut kept = kept.lock().unwrap();
+                    let place = *place.get_or_insert_with(|| {
+                        kept.push(String::new());
+                        kept.len() - 1
+                    });
+                    kept[place].clone_from(&received);
+                    drop(kept);
+                    if received.ends_with("\r\n\r\n") {
+                        _ = stream.write_all(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno");
+                    }
+                }
+            });
+        }
     });
-    // The backend answers when it has the header: without a length it reads no body here.
-    let world = World::with_backend(backend, &format!("{ROUTES}{NO_THROTTLE}"));
-    let mut connection = world.connect();
-    connection.write(
-        b"POST /pub/x HTTP/1.1\r\nHost: gateway.test\r\nExpect: 100-continue\r\nConnection: content-length\r\nContent-Length: 0\r\n\r\n",
-    );
-    let response = connection.read_response(false);
-    assert_eq!(response.status, 403);
-    connection.write(SMUGGLED.as_bytes());
-    _ = connection.stream.write_all(LAST);
-    while connection.try_read_response(false).is_some() {}
-    assert_not_smuggled(&world, SMUGGLED.as_bytes());
+    (address, connections)
 }
 
 /// Requests sent ahead are served one by one or not at all, never mixed.
@@ -560,9 +611,15 @@ fn a_header_that_does_not_end_in_time_ends_the_connection() {
             "GET /pub HTTP/1.1\r\n",
             "GET /pub HTTP/1.1\r\nHost: a\r\nX-A: ",
         ] {
+            let mut silent = world.connect();
+            silent.write(start.as_bytes());
             let mut connection = world.connect();
             connection.write(start.as_bytes());
 
+            // A preface of HTTP/2 may be refused at once; everything else waits for the deadline.
+            let answered = silent.try_read_response(false).map_or(400, |response| response.status);
+            assert_eq!(answered, 400, "{name}, {start:?}, then nothing");
+            assert!(silent.is_closed(), "{name}, {start:?}, then nothing");
             trickle_until_closed(&mut connection, &format!("{name}, {start:?}"));
         }
         let slow = r#"menshen_rejected_connections_total{reason="header_timeout"}"#;
@@ -601,7 +658,7 @@ fn trickle_until_closed(connection: &mut Connection, what: &str) {
 #[test]
 fn an_http2_connection_on_which_no_request_begins_is_closed() {
     let world = world_with(
-        "limits: { header_timeout: 300ms, h2: { idle_timeout: 300ms } }\nlisteners:\n  - { address: 127.0.0.1:0, h2c: true }\n",
+        "limits: { header_timeout: 300ms }\nlisteners:\n  - { address: 127.0.0.1:0, h2c: true }\n",
     );
 
     assert!(Http2::open(world.address()).is_closed(), "after the preface");
@@ -611,6 +668,10 @@ fn an_http2_connection_on_which_no_request_begins_is_closed() {
     connection.frame(http2::HEADERS, http2::END_STREAM, 1, &block);
     assert!(connection.is_closed(), "after a header block that goes on");
 
+    // From the first request on, the idle time counts.
+    let world = world_with(
+        "limits: { h2: { idle_timeout: 300ms } }\nlisteners:\n  - { address: 127.0.0.1:0, h2c: true }\n",
+    );
     let mut connection = Http2::open(world.address());
     assert_eq!(connection.send(&http2::fields("GET", b"/pub", &[])).status(), 200);
     assert!(connection.is_closed(), "after a request");

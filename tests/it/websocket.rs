@@ -1,1 +1,378 @@
-//! x
+//! WebSocket: who may open a tunnel, what the backend is told, and what passes through it.
+
+use std::io::{Read as _, Write as _};
+use std::net::{Shutdown, TcpStream};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use crate::common::{APPID, Backend, Connection, NO_THROTTLE, PATIENCE, Reply, World, eventually};
+use crate::proxying::raw::{pattern, read_body, write_body};
+use crate::proxying::{logged, pass};
+
+const SWITCH: &[u8] =
+    b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
+
+const ROUTES: &str = "
+routes:
+  - { name: socket, path: /ws, access: authenticated, upstream: backend, websocket: true }
+  - { name: open, path: /open, access: public, upstream: backend, websocket: true }
+  - { name: plain, path: /plain, access: authenticated, upstream: backend }
+  - { name: plain-open, path: /plain-open, access: public, upstream: backend }
+";
+
+fn opening(path: &str, headers: &str) -> String {
+    format!(
+        "GET {path} HTTP/1.1\r\nHost: gateway.test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{headers}\r\n"
+    )
+}
+
+fn echo(mut stream: TcpStream) {
+    stream.write_all(SWITCH).unwrap();
+    let mut buffer = [0; 64 * 1024];
+    while let Ok(count @ 1..) = stream.read(&mut buffer) {
+        if stream.write_all(&buffer[..count]).is_err() {
+            return;
+        }
+    }
+}
+
+/// Switches protocols where asked to, and answers anything else with 200.
+fn switching(take: fn(TcpStream)) -> Backend {
+    Backend::with(move |request| match request.header("upgrade").as_slice() {
+        [upgrade] if upgrade == "websocket" => Reply::Take(Box::new(take)),
+        _ => Reply::ok(b"no tunnel"),
+    })
+}
+
+fn world(backend: Backend, sections: &str) -> World {
+    World::with_backend(backend, &format!("{ROUTES}{NO_THROTTLE}{sections}"))
+}
+
+/// Opens a tunnel.
+fn open(world: &World, path: &str, headers: &str) -> Connection {
+    let mut client = world.connect();
+    client.write(opening(path, headers).as_bytes());
+    let answer = client.read_header().unwrap();
+    assert_eq!(answer.status, 101);
+    assert_eq!(answer.header("upgrade").map(str::to_lowercase).as_deref(), Some("websocket"));
+    assert_eq!(answer.header("connection").map(str::to_lowercase).as_deref(), Some("upgrade"));
+    assert_eq!(answer.header("sec-websocket-accept"), Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
+    client
+}
+
+#[test]
+fn a_tunnel_opens_for_somebody_signed_in_and_carries_bytes_both_ways() {
+    let world = world(switching(echo), "");
+    let bearer = world.bearer("alice");
+
+    let mut client = open(&world, "/ws/chat?room=1", &format!("{bearer}X-WX-OPENID: forged\r\n"));
+    for message in ["hello", "\0\u{1}binary\u{7f}", "GET / HTTP/1.1\r\n\r\n"] {
+        client.write(message.as_bytes());
+        assert_eq!(client.read_exact(message.len()), message.as_bytes());
+    }
+
+    let asked = world.backend.last();
+    assert_eq!(asked.target(), "/ws/chat?room=1");
+    assert_eq!(asked.header("upgrade"), ["websocket"]);
+    assert_eq!(asked.header("connection"), ["Upgrade"]);
+    assert_eq!(asked.header("sec-websocket-key"), ["dGhlIHNhbXBsZSBub25jZQ=="]);
+    assert_eq!(asked.header("x-wx-appid"), [APPID]);
+    let openids = asked.folded("x-wx-openid");
+    assert!(openids.len() == 1 && openids[0] != "forged", "{openids:?}");
+    assert_eq!(asked.header("authorization"), Vec::<String>::new());
+    assert_eq!(world.backend.count(), 1, "what went through the tunnel was read as a request");
+    drop(client);
+    let line = logged(&world, "/ws/chat");
+    assert_eq!((&line["decision"], &line["http.response.status_code"]), (&"forwarded".into(), &101.into()));
+}
+
+#[test]
+fn a_token_in_the_query_opens_a_tunnel_and_nothing_else() {
+    let world = world(switching(echo), "tokens: { sources: { websocket_query: access_token } }\n");
+    let token = world.sign_in("alice");
+
+    let mut client = open(&world, &format!("/ws/chat?a=1&access_token={token}&b=2"), "");
+    client.write(b"hello");
+    assert_eq!(client.read_exact(5), b"hello");
+    assert_eq!(world.backend.last().target(), "/ws/chat?a=1&b=2");
+    assert_eq!(world.backend.last().header("x-wx-appid"), [APPID]);
+
+    for path in ["/ws/chat", "/plain/x"] {
+        assert_eq!(world.get(&format!("{path}?access_token={token}"), "").status, 401, "{path}");
+    }
+    let on_plain_route = world.send(&opening(&format!("/plain/x?access_token={token}"), ""));
+    assert_eq!(on_plain_route.status, 401);
+    assert_eq!(world.backend.count(), 1);
+}
+
+#[test]
+fn an_opening_without_a_good_token_never_reaches_the_backend() {
+    let world = world(switching(echo), "tokens: { sources: { websocket_query: access_token } }\n");
+    let token = world.sign_in("alice");
+    let forged = format!("{}x", &token[..token.len() - 1]);
+
+    for (path, headers) in [
+        ("/ws/chat", String::new()),
+        ("/ws/chat", format!("Authorization: Bearer {forged}\r\n")),
+        ("/ws/chat?access_token=", String::new()),
+        ("/plain/x", String::new()),
+    ] {
+        let mut client = world.connect();
+        let answer = client.send(opening(path, &headers).as_bytes());
+        assert_eq!(answer.status, 401, "{path} {headers}");
+        assert!(answer.header("www-authenticate").is_some());
+    }
+    let forged_in_query = world.send(&opening(&format!("/ws/chat?access_token={forged}"), ""));
+    assert_eq!(forged_in_query.status, 401);
+    let two = opening(&format!("/ws/chat?access_token={token}"), &world.bearer("bob"));
+    assert_eq!(world.send(&two).status, 401, "two different tokens are no choice");
+    assert_eq!(world.backend.connections(), 0);
+}
+
+#[test]
+fn no_header_that_asks_for_an_upgrade_spares_a_request_its_token() {
+    let world = world(Backend::echo(), "");
+    for headers in [
+        "Upgrade: websocket\r\nConnection: Upgrade\r\n",
+        "Upgrade: websocket\r\n",
+        "upgrade: WebSocket\r\nConnection: upgrade\r\n",
+        "Upgrade: h2c\r\nConnection: Upgrade, HTTP2-Settings\r\nHTTP2-Settings: AAMAAABk\r\n",
+        "Upgrade: websocket, h2c\r\nConnection: Upgrade\r\n",
+        "Upgrade: websocket\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n",
+        "Upgrade: TLS/1.2\r\nConnection: Upgrade\r\n",
+    ] {
+        for method in ["GET", "POST"] {
+            for path in ["/ws/x", "/plain/x"] {
+                let answer = world.send(&format!(
+                    "{method} {path} HTTP/1.1\r\nHost: gateway.test\r\nContent-Length: 0\r\n{headers}\r\n"
+                ));
+                assert_eq!(answer.status, 401, "{method} {path} {headers}");
+            }
+        }
+    }
+    assert_eq!(world.backend.count(), 0);
+}
+
+#[test]
+fn only_a_websocket_opening_on_a_websocket_route_keeps_its_upgrade() {
+    let world = world(Backend::echo(), "");
+
+    for (path, headers) in [
+        ("/plain-open", "Upgrade: websocket\r\nConnection: Upgrade\r\n"),
+        ("/open", "Upgrade: h2c\r\nConnection: Upgrade, HTTP2-Settings\r\nHTTP2-Settings: AAMAAABk\r\n"),
+        ("/open", "Upgrade: TLS/1.2\r\nConnection: Upgrade\r\n"),
+        ("/open", "Upgrade: websocket, h2c\r\nConnection: Upgrade\r\n"),
+        ("/open", "Upgrade: h2c\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"),
+    ] {
+        let mut client = world.connect();
+        let answer =
+            client.send(format!("GET {path} HTTP/1.1\r\nHost: gateway.test\r\n{headers}\r\n").as_bytes());
+        let asked = world.backend.last();
+        assert_eq!(answer.status, 200, "{path} {headers}");
+        assert_eq!(asked.header("upgrade"), Vec::<String>::new(), "{path} {headers}");
+        assert_eq!(asked.header("http2-settings"), Vec::<String>::new(), "{path} {headers}");
+    }
+}
+
+#[test]
+fn a_backend_that_switches_unasked_gets_no_tunnel() {
+    let world = world(Backend::with(|_| Reply::Take(Box::new(echo))), "");
+    let mut client = world.connect();
+
+    let answer = client.send(b"GET /plain-open HTTP/1.1\r\nHost: gateway.test\r\n\r\n");
+
+    assert_eq!(answer.status, 502);
+    assert!(client.is_closed());
+}
+
+#[test]
+fn bytes_sent_behind_an_opening_that_is_refused_never_reach_the_backend() {
+    for status in ["403 Forbidden", "426 Upgrade Required", "200 OK"] {
+        let backend = Backend::with(move |request| match request.target() {
+            "/ws/refused" => {
+                Reply::Bytes(format!("HTTP/1.1 {status}\r\nContent-Length: 2\r\n\r\nno").into_bytes())
+            }
+            _ => Reply::ok(b"smuggled"),
+        });
+        let world = world(backend, "");
+        let bearer = world.bearer("alice");
+        let mut client = world.connect();
+
+        // In one write, so that they lie in the gateway's buffer when the backend answers.
+        let smuggled = "GET /plain/secret HTTP/1.1\r\nHost: gateway.test\r\nX-WX-OPENID: forged\r\n\r\n";
+        client.write(format!("{}{smuggled}", opening("/ws/refused", &bearer)).as_bytes());
+
+        let answer = client.read_response(false);
+        assert_eq!(answer.status.to_string(), status[..3], "{status}");
+        assert_eq!(answer.text(), "no");
+        let mut rest = Vec::new();
+        _ = client.stream.read_to_end(&mut rest);
+        assert_eq!(String::from_utf8_lossy(&rest), "", "{status}: something else was answered");
+        assert_eq!(world.backend.count(), 1, "{status}");
+        assert_eq!(world.get("/plain-open", "").text(), "smuggled");
+        assert_eq!(world.backend.count(), 2, "{status}: bytes were left on a connection to the backend");
+    }
+}
+
+/// RFC 6455 §4.1: a client waits for the answer. What one sends earlier is never taken for a message or a request.
+#[test]
+fn bytes_sent_before_the_backend_has_switched_never_reach_it() {
+    let (release, released) = mpsc::channel::<()>();
+    let released = std::sync::Mutex::new(released);
+    let (received, arrived) = mpsc::channel();
+    let backend = Backend::with(move |_| {
+        _ = released.lock().unwrap().recv_timeout(PATIENCE);
+        let received = received.clone();
+        Reply::Take(Box::new(move |mut stream| {
+            _ = stream.write_all(SWITCH);
+            let mut all = Vec::new();
+            _ = stream.read_to_end(&mut all);
+            _ = received.send(all);
+        }))
+    });
+    let world = world(backend, "");
+    let mut client = world.connect();
+    client.write(opening("/open", "").as_bytes());
+    eventually("the backend is asked", || world.backend.count() == 1);
+
+    client.write(b"early");
+
+    assert_eq!(client.read_response(false).status, 400);
+    assert!(client.is_closed());
+    release.send(()).unwrap();
+    assert_eq!(arrived.recv_timeout(PATIENCE).unwrap(), b"");
+}
+
+#[test]
+fn a_silent_tunnel_outlasts_every_timeout() {
+    let world = World::with_backend(
+        switching(echo),
+        &format!(
+            "{NO_THROTTLE}
+limits: {{ read_timeout: 300ms, write_timeout: 300ms, header_timeout: 300ms, keepalive_timeout: 1s }}
+upstreams: {{ backend: {{ servers: ['{{backend}}'], read_timeout: 300ms, write_timeout: 300ms, idle_timeout: 300ms }} }}
+routes:
+  - {{ name: open, path: /, access: public, upstream: backend, websocket: true }}
+  - {{ name: timed, path: /timed, access: public, upstream: backend, websocket: true, read_timeout: 300ms }}
+"
+        ),
+    );
+    let mut tunnels = [open(&world, "/x", ""), open(&world, "/timed", "")];
+
+    for round in 0..2 {
+        pass(Duration::from_millis(1700));
+        for client in &mut tunnels {
+            client.write(b"still there");
+            assert_eq!(client.read_exact(11), b"still there", "round {round}");
+        }
+    }
+}
+
+/// A tunnel must have no timer for silence, and Pingora has no place to end the one for its opening. So an opening
+/// that is never answered lasts as long as its client waits, and not one moment longer.
+#[test]
+fn an_opening_that_the_backend_does_not_answer_ends_with_its_client() {
+    let (ended, has_ended) = mpsc::channel();
+    let backend = Backend::with(move |_| {
+        let ended = ended.clone();
+        Reply::Take(Box::new(move |mut stream| {
+            _ = stream.read(&mut [0]);
+            _ = ended.send(());
+        }))
+    });
+    let world = world(backend, "");
+    let mut client = world.connect();
+    client.write(opening("/open", "").as_bytes());
+    eventually("the backend is asked", || world.backend.count() == 1);
+
+    drop(client);
+
+    has_ended.recv_timeout(PATIENCE).expect("the backend works for nobody");
+    assert_eq!(logged(&world, "/open")["reason"], "client_gone");
+}
+
+#[test]
+fn what_is_on_the_way_arrives_when_the_other_side_has_finished() {
+    let (said, heard) = mpsc::channel();
+    let backend = Backend::with(move |_| {
+        let said = said.clone();
+        Reply::Take(Box::new(move |mut stream| {
+            stream.write_all(SWITCH).unwrap();
+            let mut all = Vec::new();
+            _ = stream.read_to_end(&mut all);
+            _ = said.send(all);
+        }))
+    });
+    let to_backend = world(backend, "");
+    let mut client = open(&to_backend, "/open", "");
+    assert!(write_body(&mut client.stream, 300_000, false));
+    client.stream.shutdown(Shutdown::Write).unwrap();
+    let heard = heard.recv_timeout(PATIENCE).unwrap();
+    assert!(
+        heard == *pattern(0, 251).iter().cycle().take(300_000).copied().collect::<Vec<u8>>(),
+        "{}",
+        heard.len()
+    );
+    assert!(client.is_closed(), "a tunnel with one side gone is of no use");
+
+    let to_client = world(
+        switching(|mut stream| {
+            stream.write_all(SWITCH).unwrap();
+            write_body(&mut stream, 300_000, false);
+            _ = stream.shutdown(Shutdown::Write);
+        }),
+        "",
+    );
+    let mut client = open(&to_client, "/open", "");
+    let mut all = Vec::new();
+    client.stream.read_to_end(&mut all).unwrap();
+    assert!(!all.is_empty(), "nothing arrived");
+}
+
+#[test]
+fn a_tunnel_ends_on_both_sides_when_either_goes_away() {
+    let (ended, has_ended) = mpsc::channel();
+    let backend = Backend::with(move |request| {
+        let ended = ended.clone();
+        let leaves = request.target() == "/open/leave";
+        Reply::Take(Box::new(move |mut stream| {
+            stream.write_all(SWITCH).unwrap();
+            if !leaves {
+                _ = stream.read(&mut [0]);
+                _ = ended.send(());
+            }
+        }))
+    });
+    let world = world(backend, "");
+
+    drop(open(&world, "/open/stay", ""));
+    has_ended.recv_timeout(PATIENCE).expect("the backend's side stayed open");
+    assert!(open(&world, "/open/leave", "").is_closed());
+
+    eventually("no connection is left", || world.metric("menshen_open_connections") == 0.0);
+}
+
+#[test]
+fn long_messages_pass_whole_both_ways_at_once() {
+    const LENGTH: usize = 4 * 1024 * 1024;
+    let world = world(switching(echo), "");
+    let mut client = open(&world, "/open", "");
+    let mut writer = client.stream.try_clone().unwrap();
+
+    let sender = std::thread::spawn(move || write_body(&mut writer, LENGTH, false));
+    assert_eq!(read_body(&mut client.stream, Some(LENGTH)), LENGTH);
+
+    assert!(sender.join().unwrap());
+}
+
+#[test]
+fn an_open_tunnel_is_cut_when_a_stop_has_waited_long_enough() {
+    let mut world = world(switching(echo), "drain_timeout: 500ms\n");
+    let mut client = open(&world, "/open", "");
+    client.write(b"hello");
+    assert_eq!(client.read_exact(5), b"hello");
+
+    assert_eq!(world.stop(), 1);
+
+    assert!(client.is_closed());
+}
