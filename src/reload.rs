@@ -58,10 +58,9 @@ impl Reload {
             Some(current.runtime()),
             &mut findings,
         );
-        let is_refused = findings.has_errors();
         let report = document.report(findings);
         match runtime {
-            Some(runtime) if !is_refused => Ok((runtime, report)),
+            Some(runtime) if !report.has_errors() => Ok((runtime, report)),
             _ => Err(report),
         }
     }

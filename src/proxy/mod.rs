@@ -27,7 +27,6 @@ use pingora::prelude::HttpPeer;
 use pingora::proxy::{FailToProxy, ProxyHttp, Session};
 use pingora::{Error, ErrorSource, ErrorType};
 
-use crate::authn::Authenticated;
 use crate::entropy::NoEntropy;
 use crate::login::Endpoint;
 use crate::route::METHODS;
@@ -37,7 +36,7 @@ use crate::upstream::Opened;
 
 use self::admission::Admission;
 use self::client_address::TrustedProxies;
-use self::context::{Context, Decision, Outcome};
+use self::context::{Context, Decision, Outcome, SigningIn};
 use self::guard::{HeaderRead, Reused};
 use self::request_id::{RequestId, RequestIds};
 
@@ -114,8 +113,8 @@ impl Gateway {
             decision: ctx.outcome.decision,
             reason: ctx.outcome.reason,
             status,
-            app: ctx.authenticated().map(|authenticated| &**authenticated.app()),
-            subject: ctx.authenticated().map(Authenticated::subject_hash),
+            app: ctx.app(),
+            subject: ctx.subject_hash(),
             upstream: ctx.upstream.as_deref().map(|upstream| &*upstream.name),
             upstream_address: ctx.tried.last().copied(),
             duration: self.shared.clock.instant().saturating_duration_since(ctx.started),
@@ -342,6 +341,11 @@ async fn answer_login(session: &mut Session, ctx: &mut Context, endpoint: Endpoi
     let is_success = answer.response.status().is_success();
     ctx.outcome =
         if is_success { Outcome::answered(answer.outcome) } else { Outcome::refused(answer.outcome) };
+    if answer.app.is_some() {
+        let hasher = ctx.current.runtime.authenticator.subject_hasher();
+        let subject_hash = answer.identity.map(|identity| hasher.hash(&identity.subject));
+        ctx.login = Some(Box::new(SigningIn { app: answer.app, subject_hash }));
+    }
     answer.response
 }
 

@@ -601,12 +601,16 @@ fn problems_are_found_before_anything_is_opened() {
         (
             config::AccessLog { target: AccessLogTarget::File, ..stdout.clone() },
             false,
-            vec!["telemetry.access_log.file: `target: file` needs a file; write its path"],
+            vec![
+                "telemetry.access_log.file: `target` is `file`, but no file is named; write `file: access.log`, or `target: stdout`",
+            ],
         ),
         (
             config::AccessLog { file: Some("a.log".into()), ..stdout.clone() },
             true,
-            vec!["telemetry.access_log.file: `a.log` is not used; write `target: file`, or leave `file` out"],
+            vec![
+                "telemetry.access_log.file: nothing is written to `a.log`; write `target: file` to use it, or leave `file` out",
+            ],
         ),
         (config::AccessLog { buffer: ByteSize::mib(1024), ..stdout.clone() }, true, vec![]),
         (
@@ -621,7 +625,7 @@ fn problems_are_found_before_anything_is_opened() {
             false,
             vec![
                 "telemetry.access_log.buffer: 1B is no buffer for lines; write `1MiB` to `1GiB`",
-                "telemetry.access_log.file: `target: file` needs a file; write its path",
+                "telemetry.access_log.file: `target` is `file`, but no file is named; write `file: access.log`, or `target: stdout`",
             ],
         ),
     ];
