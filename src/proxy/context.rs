@@ -67,6 +67,8 @@ pub(super) struct Outcome {
 
 impl Outcome {
     pub(super) const REFUSED: &'static str = "refused";
+    /// What no step has decided.
+    const UNDECIDED: Self = Self { decision: Self::REFUSED, reason: "undecided" };
 
     pub(super) const fn forwarded(reason: &'static str) -> Self {
         Self { decision: "forwarded", reason }
@@ -74,6 +76,11 @@ impl Outcome {
 
     pub(super) const fn refused(reason: &'static str) -> Self {
         Self { decision: Self::REFUSED, reason }
+    }
+
+    /// Whether the gateway itself turned the request away, and said why.
+    pub(super) fn is_refusal(self) -> bool {
+        self.decision == Self::REFUSED && self.reason != Self::UNDECIDED.reason
     }
 
     pub(super) const fn answered(reason: &'static str) -> Self {
@@ -99,7 +106,7 @@ impl Context {
             route: None,
             upstream: None,
             login: None,
-            outcome: Outcome::refused("undecided"),
+            outcome: Outcome::UNDECIDED,
             tried: Vec::new(),
             in_flight: None,
             upstream_started: None,

@@ -150,9 +150,7 @@ impl ProxyHttp for Gateway {
 
     async fn request_filter(&self, session: &mut Session, ctx: &mut Context) -> pingora::Result<bool> {
         let Some(response) = self.decide(session, ctx).await else { return Ok(false) };
-        if ctx.outcome.decision == Outcome::REFUSED {
-            self.shared.metrics.refused_requests.with_label_values(&[ctx.outcome.reason]).inc();
-        }
+        self.count_refusal(ctx.outcome);
         respond::send(session, with_request_id(response, &ctx.request_id)).await?;
         Ok(true)
     }
@@ -264,7 +262,11 @@ impl ProxyHttp for Gateway {
 
     async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut Context) -> FailToProxy {
         let (status, reason) = forward::failure(error);
-        ctx.outcome = Outcome::refused(reason);
+        // A refusal whose answer found no client was counted, and keeps its reason.
+        if !ctx.outcome.is_refusal() {
+            ctx.outcome = Outcome::refused(reason);
+            self.count_refusal(ctx.outcome);
+        }
         if let Some(upstream) = &ctx.upstream
             && *error.esource() == ErrorSource::Upstream
         {
@@ -318,6 +320,12 @@ impl ProxyHttp for Gateway {
 }
 
 impl Gateway {
+    fn count_refusal(&self, outcome: Outcome) {
+        if outcome.is_refusal() {
+            self.shared.metrics.refused_requests.with_label_values(&[outcome.reason]).inc();
+        }
+    }
+
     fn since(&self, started: std::time::Instant) -> Duration {
         self.shared.clock.instant().saturating_duration_since(started)
     }

@@ -4,6 +4,8 @@ use std::fs;
 use std::io::Read as _;
 use std::net::TcpStream;
 
+use menshen::authn::Refusal;
+
 use crate::common::{World, eventually};
 
 /// A route that leads nowhere, an app with a wrong secret, and limits that a few requests reach.
@@ -51,8 +53,11 @@ fn every_metric_moves_when_what_it_counts_happens() {
         (r#"menshen_http_requests_total{code="429",method="POST",route=""}"#, 1.0),
         (r#"menshen_http_request_duration_seconds_count{route="protected"}"#, 3.0),
         (r#"menshen_refused_requests_total{reason="no_token"}"#, 1.0),
+        (r#"menshen_refused_requests_total{reason="upstream_unreachable"}"#, 1.0),
+        (r#"menshen_refused_requests_total{reason="throttled"}"#, 1.0),
         (r#"menshen_upstream_request_duration_seconds_count{upstream="backend"}"#, 2.0),
-        (r#"menshen_identity_headers_stripped_total"#, 1.0),
+        (r#"menshen_upstream_failures_total{reason="upstream_unreachable",upstream="dead"}"#, 1.0),
+        ("menshen_identity_headers_stripped_total", 1.0),
         (r#"menshen_rejected_connections_total{reason="header_timeout"}"#, 1.0),
         (r#"menshen_logins_total{flow="mini_program",outcome="ok",provider="wechat"}"#, 1.0),
         (r#"menshen_logins_total{flow="mini_program",outcome="throttled",provider="wechat"}"#, 1.0),
@@ -72,13 +77,14 @@ fn every_metric_moves_when_what_it_counts_happens() {
         ("menshen_config_last_reload_successful", 0.0),
         (concat!("menshen_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"}"), 1.0),
     ] {
-        let line =
-            world.metrics().lines().find_map(|line| Some(line.strip_prefix(series)?.trim().to_owned()));
-        let value: f64 = line.unwrap_or_else(|| panic!("{series} is not there")).parse().unwrap();
-        assert_eq!(value, expected, "{series}");
+        // Some are counted just after the answer.
+        eventually(&format!("{series} is {expected}"), || {
+            let metrics = world.metrics();
+            let value =
+                metrics.lines().find_map(|line| line.strip_prefix(series)?.trim().parse::<f64>().ok());
+            value == Some(expected)
+        });
     }
-    let metrics = world.metrics();
-    assert!(metrics.contains(r#"menshen_upstream_failures_total{reason="#), "{metrics}");
     assert!(world.metric("menshen_config_last_reload_success_timestamp_seconds") > 0.0);
     eventually("the connection kept alive alone is open", || world.metric("menshen_open_connections") == 1.0);
     drop(kept);
@@ -107,4 +113,13 @@ fn a_login_and_the_calls_after_it_name_the_same_person_in_the_access_log() {
         assert_eq!(line["user.hash"], *alice, "{line}");
     }
     assert_eq!((lines[3]["app"].as_str(), lines[3].get("user.hash")), (Some("shop"), None), "{}", lines[3]);
+}
+
+#[test]
+fn every_reason_to_refuse_a_token_is_explained() {
+    let document = fs::read_to_string("docs/request-log.md").unwrap();
+
+    for refusal in Refusal::ALL {
+        assert!(document.contains(&format!("`{}`", refusal.reason())), "{refusal:?}");
+    }
 }
