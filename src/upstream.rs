@@ -102,6 +102,10 @@ impl Upstream {
     /// Chooses a server for one try. `key` is what a consistent hash follows; `tried` servers are passed over.
     pub fn choose(&self, key: &[u8], tried: &[SocketAddr], now: Timestamp) -> Option<Arc<Server>> {
         let servers = self.servers.load();
+        if servers.len() == 1 {
+            // Nothing to choose: even a server that failed is better than none.
+            return servers.values().find(|server| !tried.contains(&server.address)).cloned();
+        }
         let is_untried = |address: &SocketAddr| !tried.contains(address);
         let is_healthy = |address: &SocketAddr| {
             servers
@@ -381,5 +385,49 @@ impl ServiceDiscovery for Discovery {
             }
         }
         Ok((backends, HashMap::new()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pingora::upstreams::peer::Peer as _;
+
+    use super::*;
+    use crate::config::Document;
+
+    /// The pool a connection of upstream `b` goes to and comes from.
+    fn pool(upstreams: &str) -> u64 {
+        let yaml = format!(
+            "listeners: [{{ address: '127.0.0.1:0' }}]\napps: {{ a: {{ kind: mini_program, appid: wx0000000000000001, secret: s }} }}\nroutes: [{{ path: /, access: public, upstream: b }}]\nupstreams:\n{upstreams}"
+        );
+        let document = Document::parse("test.yaml", &yaml).unwrap_or_else(|report| panic!("{report}"));
+        let mut findings = Findings::default();
+        let built = Upstreams::build(&document.config.upstreams, &mut findings);
+        let built = built.unwrap_or_else(|| panic!("{findings:?}"));
+        built.by_name("b").unwrap().peer.reuse_hash()
+    }
+
+    #[test]
+    fn a_connection_is_used_again_only_by_the_upstream_it_was_made_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("ca.pem");
+        let new_authority = || {
+            let made = rcgen::generate_simple_self_signed(vec!["b.test".into()]).unwrap();
+            std::fs::write(&file, made.cert.pem()).unwrap();
+        };
+        let with_tls = format!(
+            "  b: {{ servers: ['127.0.0.1:1'], tls: {{ server_name: b.test, ca_file: '{}' }} }}\n",
+            file.display()
+        );
+        let plain = "  b: { servers: ['127.0.0.1:1'] }\n";
+        let http2 = "  b: { servers: ['127.0.0.1:1'], protocol: http2 }\n";
+        new_authority();
+        let before = pool(&with_tls);
+
+        assert_eq!(pool(&with_tls), before, "a reload without a change keeps its connections");
+        assert_eq!(pool(plain), pool(&format!("  a: {{ servers: ['127.0.0.1:1'] }}\n{plain}")));
+        assert_ne!(pool(plain), pool(http2));
+        new_authority();
+        assert_ne!(pool(&with_tls), before, "another authority");
     }
 }

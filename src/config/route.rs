@@ -15,7 +15,8 @@ pub struct Route {
     /// Hosts it serves: exact names, or `*.example.com` for every name below. Empty: every host.
     #[serde(default)]
     pub hosts: Vec<String>,
-    /// Path prefix, matched on segment boundaries: `/api` serves `/api` and `/api/x`, never `/apix`.
+    /// Path prefix, matched on segment boundaries: `/api` serves `/api` and `/api/x`, never `/apix`. Case matters: where the
+    /// backend reads `/API` as `/api`, let no shorter public path serve it.
     pub path: String,
     /// Methods it serves. Empty: every method the gateway admits.
     #[serde(default)]

@@ -1,7 +1,7 @@
 //! The main job in one process, to try and to paste from: a phone signs in, a backend learns who calls.
 //!
 //! Nothing is played here but WeChat and the backend: the gateway is the real one, started as `serve` starts it, on
-//! ports that the system chooses. What is shown and what the self-test runs is one table, [`step::STEPS`].
+//! ports that the system chooses. What is shown and what the self-test runs is one table, `step::STEPS`.
 
 mod backend;
 mod client;
@@ -22,7 +22,7 @@ use self::stage::Stage;
 #[derive(Debug, thiserror::Error)]
 pub enum DemoError {
     /// A part of it did not start.
-    #[error("cannot start {part}: {source}")]
+    #[error("cannot set up {part}: {source}")]
     Start {
         /// The part.
         part: &'static str,

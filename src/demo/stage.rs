@@ -50,9 +50,9 @@ impl Stage {
             let wechat = emulator.listen((Ipv4Addr::LOCALHOST, 0).into()).map_err(failed("WeChat"))?;
             Ok::<_, DemoError>((wechat, Backend::start().await.map_err(failed("the backend"))?))
         })?;
-        let folder = Folder::create(&SystemEntropy).map_err(failed("in a temporary folder"))?;
+        let folder = Folder::create(&SystemEntropy).map_err(failed("a temporary folder"))?;
         let yaml = configuration(&folder, &wechat.url(), backend.address);
-        fs::write(folder.configuration(), &yaml).map_err(failed("in a temporary folder"))?;
+        fs::write(folder.configuration(), &yaml).map_err(failed("a temporary folder"))?;
         let document = Document::parse(&folder.configuration().display().to_string(), &yaml)
             .map_err(StartError::Config)?;
         let gateway = server::start(&document, folder.configuration(), Sources::default())?;
@@ -91,7 +91,7 @@ impl Stage {
     ) -> Result<(), DemoError> {
         self.block_on(async {
             // Waited for before anything is shown: whoever reads it may end the demo at once.
-            let on = |kind| signal(kind).map_err(failed("to wait for signals"));
+            let on = |kind| signal(kind).map_err(failed("signals"));
             let (mut interrupt, mut terminate, mut hangup) =
                 (on(SignalKind::interrupt())?, on(SignalKind::terminate())?, on(SignalKind::hangup())?);
             show(self)?;

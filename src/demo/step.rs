@@ -152,7 +152,7 @@ pub(super) const STEPS: &[Step] = &[
     },
     Step {
         name: "call with a wrong token",
-        about: "401 again: nothing but an untouched token of this gateway will do",
+        about: "401 again; nothing but an untouched token of this gateway will do",
         call: ORDERS.with(&[("Authorization", "Bearer $token-")]),
         show: Show::Everything,
         expect: expect(401, &["www-authenticate: Bearer", "invalid_token"], &["/orders/7"]),

@@ -126,3 +126,36 @@ impl Variables {
         self.0.iter().fold(text.to_owned(), |text, (name, value)| text.replace(&format!("${name}"), value))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn verdict(status: u16, body: &str) -> Result<(), String> {
+        let orders = STEPS.iter().find(|step| step.name == "call the backend").unwrap();
+        let answer = Answer { status, headers: "content-type: text/plain\n".into(), body: body.into() };
+        let variables = [("openid", "o1"), ("unionid", "u1"), ("appid", "wx1"), ("token", "ey.J.x")];
+        check(orders, &answer, &Variables(variables.map(|(name, value)| (name, value.to_owned())).into()))
+    }
+
+    #[test]
+    fn an_answer_as_expected_passes() {
+        let body = "X-WX-OPENID: o1\nX-WX-UNIONID: u1\nX-WX-APPID: wx1\nX-WX-SOURCE: wx_client\n";
+
+        assert_eq!(verdict(200, body), Ok(()));
+    }
+
+    #[test]
+    fn an_answer_that_differs_fails_and_is_shown() {
+        let sound = "X-WX-OPENID: o1\nX-WX-UNIONID: u1\nX-WX-APPID: wx1\nX-WX-SOURCE: wx_client\n";
+        for (status, body, expected) in [
+            (502, sound.to_owned(), "expected status 200 in:\n502\ncontent-type: text/plain\nX-WX-OPENID"),
+            (200, sound.replace("o1", "mallory"), "expected `X-WX-OPENID: o1` in:\n200\n"),
+            (200, format!("{sound}cookie: ey.J.x\n"), "expected no `ey.J.x` in:\n200\n"),
+        ] {
+            let reason = verdict(status, &body).unwrap_err();
+
+            assert!(reason.starts_with(expected), "{reason}");
+        }
+    }
+}

@@ -6,7 +6,7 @@ use http::HeaderName;
 
 /// Headers that tell some backend another path or method than the request line does, or that it trusts as its
 /// own. No client may send them, through whatever proxy.
-const MISLEADING: &[&str] = &[
+pub(super) const MISLEADING: &[&str] = &[
     "x-original-url",
     "x-original-uri",
     "x-rewrite-url",
@@ -19,10 +19,11 @@ const MISLEADING: &[&str] = &[
 ];
 
 /// Headers that tell the backend another method; they matter where a route depends on the method.
-const METHOD_OVERRIDES: &[&str] = &["x-http-method-override", "x-http-method", "x-method-override"];
+pub(super) const METHOD_OVERRIDES: &[&str] =
+    &["x-http-method-override", "x-http-method", "x-method-override"];
 
 /// Headers that say where a request came from; believed from a trusted proxy alone.
-const FORWARDING: &[&str] = &[
+pub(super) const FORWARDING: &[&str] = &[
     "forwarded",
     "x-real-ip",
     "x-client-ip",
@@ -40,17 +41,58 @@ const FORWARDING: &[&str] = &[
     "x-envoy-external-address",
     "x-envoy-internal",
     "x-envoy-original-path",
+    // Read by most Java and PHP backends, in the order of an example that everybody copied.
+    "x-forwarded",
+    "forwarded-for",
+    "client-ip",
+    "proxy-client-ip",
+    "wl-proxy-client-ip",
+    "x-remote-ip",
+    "x-remote-addr",
+    "ali-cdn-real-ip",
+    "cdn-src-ip",
+    "fly-client-ip",
+    "x-azure-clientip",
+    "x-appengine-user-ip",
+    "x-original-host",
+    "x-host",
+    "x-http-host-override",
 ];
 
+/// Headers in which other gateways and web servers name a person. A backend that stood behind one of those still
+/// believes them, so they are believed from a trusted proxy alone. Any of them may be configured as a name of ours.
+const FOREIGN: &[&str] = &[
+    "remote-user",
+    "x-remote-user",
+    "x-remote-email",
+    "x-remote-groups",
+    "x-webauth-user",
+    "x-authenticated-user",
+    "x-authenticated-userid",
+    "x-consumer-id",
+    "x-consumer-username",
+    "x-credential-identifier",
+    "x-userinfo",
+    "x-goog-authenticated-user-email",
+    "x-goog-authenticated-user-id",
+    "x-pomerium-jwt-assertion",
+    "cf-access-authenticated-user-email",
+    "cf-access-jwt-assertion",
+];
+
+/// How the names of other gateways' headers begin; the beginning decides, for nobody but a proxy has a use for them.
+const FOREIGN_FAMILIES: &[&str] =
+    &["x-forwarded-", "x-auth-request-", "x-authentik-", "x-pomerium-claim-", "x-amzn-oidc-"];
+
 /// Headers the gateway always sets itself.
-const OWN: &[&str] = &["x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "x-request-id"];
+pub(super) const OWN: &[&str] = &["x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "x-request-id"];
 
 /// Headers of WeChat Cloud Run's gateway that name an identity, whatever the configured names are.
 const CLOUD_RUN: &[&str] = &["x-wx-openid", "x-wx-appid", "x-wx-unionid", "x-wx-source", "x-wx-env"];
 
 /// How the names of Cloud Run's other identity headers begin: who calls on whose behalf, and with what. It adds to
 /// them without notice, so the beginning decides.
-const CLOUD_RUN_FAMILIES: &[&str] = &["x-wx-from-", "x-wx-cloudbase-"];
+pub(super) const CLOUD_RUN_FAMILIES: &[&str] = &["x-wx-from-", "x-wx-cloudbase-"];
 
 /// Headers no alias may stand for, though a client may send them under their own name.
 pub(super) const GUARDED: &[&str] = &[
@@ -71,6 +113,9 @@ pub(super) const GUARDED: &[&str] = &[
     "tracestate",
 ];
 
+/// Headers without which a backend cannot tell what is asked of it, or where a request ends.
+pub(super) const NEEDED: &[&str] = &["host", "content-length", "transfer-encoding"];
+
 /// Why a name is managed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Class {
@@ -78,6 +123,7 @@ pub(super) enum Class {
     Misleading,
     MethodOverride,
     Forwarding,
+    Foreign,
     Own,
 }
 
@@ -89,14 +135,22 @@ pub(super) fn classes() -> HashMap<HeaderName, Class> {
     of(MISLEADING, Class::Misleading)
         .chain(of(METHOD_OVERRIDES, Class::MethodOverride))
         .chain(of(FORWARDING, Class::Forwarding))
+        .chain(of(FOREIGN, Class::Foreign))
         .chain(of(OWN, Class::Own))
         .chain(of(CLOUD_RUN, Class::Identity))
         .collect()
 }
 
-/// Whether a name, of letters, digits and `-`, begins as one of Cloud Run's families of identity headers does.
-pub(super) fn is_of_family(plain: &str) -> bool {
-    CLOUD_RUN_FAMILIES.iter().any(|family| plain.starts_with(family))
+/// The class of a name, of letters, digits and `-`, that its beginning decides.
+pub(super) fn family(plain: &str) -> Option<Class> {
+    let begins_as_one_of = |families: &[&str]| families.iter().any(|family| plain.starts_with(family));
+    if begins_as_one_of(CLOUD_RUN_FAMILIES) {
+        Some(Class::Identity)
+    } else if begins_as_one_of(FOREIGN_FAMILIES) {
+        Some(Class::Foreign)
+    } else {
+        None
+    }
 }
 
 /// Whether a header name has a character outside letters, digits and `-`.

@@ -2,7 +2,7 @@
 //!
 //! It decides which paths are its own, which requests are worth reading, and what a failure is called towards the
 //! client. Bytes and connections are the proxy's, the exchange with WeChat is `wechat`'s, how often somebody may try
-//! is the throttle's. A code sent twice is answered once, by [`replay`].
+//! is the throttle's. A code sent twice is answered once, by `replay`.
 
 mod answer;
 mod body;

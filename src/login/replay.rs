@@ -183,11 +183,16 @@ impl Flight {
             Ok(grant) => Some(end.min(grant.token.expires_at)),
             Err(error) => error.is_settled().then_some(end),
         };
-        if let Some(until) = until {
-            let mut memory = self.replay.memory.lock();
-            memory.remember(self.code, self.number, outcome.clone(), until);
-            memory.shrink(self.replay.capacity, now);
+        let mut memory = self.replay.memory.lock();
+        match until {
+            Some(until) => {
+                memory.remember(self.code, self.number, outcome.clone(), until);
+                memory.shrink(self.replay.capacity, now);
+            }
+            // Before anybody is told: whoever is told may send the code again at once, and it must be tried anew.
+            None => memory.forget(self.code, self.number),
         }
+        drop(memory);
         self.outcome.send_replace(Some(outcome));
     }
 }
@@ -216,6 +221,9 @@ impl Landing {
 
 #[cfg(test)]
 mod tests {
+    use std::future::Future as _;
+    use std::task::Wake;
+
     use super::*;
     use crate::entropy::SystemEntropy;
 
@@ -236,6 +244,28 @@ mod tests {
         let new = || Replay::new(Duration::from_secs(60), 1, &SystemEntropy).unwrap();
 
         assert_ne!(new().hash(&[b"code"]), new().hash(&[b"code"]));
+    }
+
+    #[test]
+    fn a_code_to_be_tried_anew_is_forgotten_before_anybody_is_told() {
+        struct SendsAgain(Arc<Replay>, Mutex<Option<bool>>);
+        impl Wake for SendsAgain {
+            fn wake(self: Arc<Self>) {
+                let turn = self.0.turn(CodeKey(1), Caller(1), Timestamp::from_seconds(1));
+                *self.1.lock() = Some(matches!(turn, Turn::First(_)));
+            }
+        }
+        let replay = Arc::new(Replay::new(Duration::from_secs(60), 1, &SystemEntropy).unwrap());
+        let now = Timestamp::from_seconds(1);
+        let Turn::First(flight) = replay.turn(CodeKey(1), Caller(1), now) else { panic!("not the first") };
+        let client = Arc::new(SendsAgain(Arc::clone(&replay), Mutex::new(None)));
+        let waker = Arc::clone(&client).into();
+        let mut waiting = Box::pin(flight.landing().wait());
+        assert!(waiting.as_mut().poll(&mut std::task::Context::from_waker(&waker)).is_pending());
+
+        flight.land(Err(LoginError::WeChatBusy), now);
+
+        assert_eq!(*client.1.lock(), Some(true));
     }
 
     #[tokio::test]

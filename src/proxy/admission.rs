@@ -307,3 +307,6 @@ pub fn with_path_and_query(uri: &Uri, path_and_query: PathAndQuery) -> Option<Ur
     parts.path_and_query = Some(path_and_query);
     Uri::from_parts(parts).ok()
 }
+
+#[cfg(test)]
+mod tests;

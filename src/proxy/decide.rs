@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Response, StatusCode, Version, header};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version, header};
 use pingora::http::RequestHeader;
 use pingora::proxy::Session;
 
@@ -161,7 +161,7 @@ fn rewrite(
     Some(())
 }
 
-/// RFC 6455 §4.1: the opening handshake of HTTP/1.1. Pingora lets no other upgrade through.
+/// RFC 6455 §4.1: the opening handshake of HTTP/1.1, which has no body. Pingora lets no other upgrade through.
 fn is_websocket_opening(request: &RequestHeader) -> bool {
     let mut upgrades = request.headers.get_all(header::UPGRADE).iter();
     let is_websocket =
@@ -170,6 +170,16 @@ fn is_websocket_opening(request: &RequestHeader) -> bool {
         && upgrades.next().is_none()
         && request.version == Version::HTTP_11
         && request.method == Method::GET
+        && nominates_upgrade(&request.headers)
+        && !request.headers.contains_key(header::CONTENT_LENGTH)
+        && !request.headers.contains_key(header::TRANSFER_ENCODING)
+}
+
+fn nominates_upgrade(headers: &HeaderMap) -> bool {
+    let lines = headers.get_all(header::CONNECTION).iter();
+    lines
+        .flat_map(|line| line.as_bytes().split(|byte| *byte == b','))
+        .any(|option| option.trim_ascii().eq_ignore_ascii_case(b"upgrade"))
 }
 
 const _: () = assert!(METHODS.len() == 7, "ALLOW names every method");

@@ -95,6 +95,16 @@ fn is_timeout(error: &Error) -> bool {
         || cause.is_some_and(|cause| cause.kind() == std::io::ErrorKind::TimedOut)
 }
 
+/// What went wrong, for the log. Pingora's own account of it quotes the message that did not parse, a backend's cookies
+/// and all, so nothing of it is said but the kind, and what the operating system said.
+pub(super) fn described(error: &Error) -> String {
+    let kind = format!("{} {}", error.esource().as_str(), error.etype().as_str());
+    match error.root_cause().downcast_ref::<std::io::Error>().and_then(std::io::Error::raw_os_error) {
+        Some(code) => format!("{}: {}", kind.trim(), std::io::Error::from_raw_os_error(code)),
+        None => kind.trim().to_owned(),
+    }
+}
+
 /// `https` where the client used it, with us or with a trusted proxy before us.
 fn scheme(received: &RequestHeader, ctx: &Context) -> &'static str {
     let said = if ctx.caller.peer_is_trusted { received.headers.get("x-forwarded-proto") } else { None };

@@ -84,7 +84,9 @@ struct Listener {
     proxy: Arc<HttpProxy<Gateway>>,
     connections: Arc<Connections>,
     tls: Option<Acceptor>,
+    speaks_h2c: bool,
     options: HttpServerOptions,
+    h2c_options: HttpServerOptions,
     h2_options: H2Options,
     first_header: Duration,
     next_header: Duration,
@@ -100,8 +102,9 @@ impl Guard {
         speaks_h2c: bool,
     ) -> Self {
         let mut options = HttpServerOptions::default();
-        options.h2c = speaks_h2c;
         options.h2_idle_timeout = Some(limits.h2.idle_timeout.0);
+        let mut h2c_options = options.clone();
+        h2c_options.h2c = true;
         let mut h2_options = default_h2_options();
         h2_options.max_concurrent_streams(limits.h2.max_concurrent_streams);
         h2_options
@@ -110,7 +113,9 @@ impl Guard {
             proxy,
             connections,
             tls,
+            speaks_h2c,
             options,
+            h2c_options,
             h2_options,
             first_header: limits.header_timeout.0,
             next_header: limits.keepalive_timeout.0 + limits.header_timeout.0,
@@ -123,15 +128,18 @@ impl ServerApp for Guard {
     async fn process_new(self: &Arc<Self>, stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
         let listener = &self.0;
         let _open = listener.connections.admit()?;
-        let http = Arc::new(HeaderDeadline { listener: Arc::clone(listener), first_request: Notify::new() });
+        let first_request = Arc::new(Notify::new());
         let mut served = Box::pin(async {
-            let stream = listener.handshake(stream).await?;
+            let mut stream = listener.handshake(stream).await?;
+            let is_h2c = listener.speaks_h2c && begins_as_http2(&mut stream).await;
+            let first_request = Arc::clone(&first_request);
+            let http = Arc::new(HeaderDeadline { listener: Arc::clone(listener), is_h2c, first_request });
             http.process_new(stream, shutdown).await
         });
         tokio::select! {
             biased;
             ended = &mut served => return ended,
-            () = http.first_request.notified() => {}
+            () = first_request.notified() => {}
             () = tokio::time::sleep(listener.first_header) => {
                 listener.connections.slow_header.inc();
                 return None;
@@ -162,11 +170,19 @@ impl Listener {
     }
 }
 
+/// Whether a connection begins as the preface of HTTP/2 does. Pingora waits for the whole preface before it believes
+/// that it is none, and the shortest requests are shorter.
+async fn begins_as_http2(stream: &mut Stream) -> bool {
+    let mut start = [0; 3];
+    matches!(stream.try_peek(&mut start).await, Ok(true)) && start == *b"PRI"
+}
+
 /// One connection. Gives a client so long for each header, whatever it sends.
 struct HeaderDeadline {
     listener: Arc<Listener>,
+    is_h2c: bool,
     /// Told when the connection has become HTTP: for HTTP/1 before a header is read, for HTTP/2 after.
-    first_request: Notify,
+    first_request: Arc<Notify>,
 }
 
 /// Travels with a request as its connection's context; Pingora hands it over once the header is parsed.
@@ -218,7 +234,8 @@ impl HttpServerApp for HeaderDeadline {
     }
 
     fn server_options(&self) -> Option<&HttpServerOptions> {
-        Some(&self.listener.options)
+        let Listener { options, h2c_options, .. } = &*self.listener;
+        Some(if self.is_h2c { h2c_options } else { options })
     }
 
     fn h2_options(&self) -> Option<H2Options> {

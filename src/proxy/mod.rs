@@ -93,7 +93,8 @@ impl Gateway {
             return Some(answer);
         }
         if let Some(endpoint) = ctx.current.runtime.login.endpoint(session.req_header().uri.path()) {
-            return Some(answer_login(session, ctx, endpoint).await);
+            // Boxed, so that the room a login needs is not moved about with every other request.
+            return Some(Box::pin(answer_login(session, ctx, endpoint)).await);
         }
         decide::find_route(session, ctx).or_else(|| decide::authenticate(session, ctx))
     }
@@ -270,7 +271,7 @@ impl ProxyHttp for Gateway {
         {
             self.shared.metrics.upstream_failures.with_label_values(&[&*upstream.name, reason]).inc();
         }
-        tracing::debug!(request.id = %ctx.request_id, "request {} failed: {error}", ctx.request_id);
+        tracing::debug!(request.id = %ctx.request_id, "request {} failed: {}", ctx.request_id, forward::described(error));
         if let Some(status) = status
             && session.response_written().is_none()
         {

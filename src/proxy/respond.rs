@@ -27,26 +27,20 @@ pub(super) fn problem(
     json(status, problem::CONTENT_TYPE, document.to_json())
 }
 
-/// The refusal of a request that must prove who it is, and did not.
+/// The refusal of a request that must prove who it is, and did not. Which check a token failed stands in the access
+/// log alone: whoever forges one must not be told how far it came.
 pub(super) fn unauthenticated(
     refusal: &authn::Refusal,
     shape: RejectShape,
     request_id: &str,
 ) -> Response<Bytes> {
+    let code = refusal.oauth_error().unwrap_or("no_token");
     if shape == RejectShape::Code200 {
-        let body = serde_json::json!({
-            "code": 401,
-            "message": refusal.reason(),
-            "request_id": request_id,
-        });
+        let body = serde_json::json!({ "code": 401, "message": code, "request_id": request_id });
         return json(StatusCode::OK, "application/json", body.to_string().into_bytes());
     }
-    let mut response = problem(
-        StatusCode::UNAUTHORIZED,
-        refusal.reason(),
-        Some("sign in and send the access token"),
-        request_id,
-    );
+    let detail = "sign in and send the access token";
+    let mut response = problem(StatusCode::UNAUTHORIZED, code, Some(detail), request_id);
     // RFC 6750 §3.1: no error code where the request had no credentials at all.
     let challenge = match refusal.oauth_error() {
         Some(_) => HeaderValue::from_static(r#"Bearer realm="menshen", error="invalid_token""#),

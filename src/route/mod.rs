@@ -61,6 +61,7 @@ pub enum NoRoute {
     MethodNotAllowed,
 }
 
+/// Routes by their path, decoded.
 type PathTable = HashMap<String, Vec<Arc<Route>>>;
 
 impl RouteTable {
@@ -95,12 +96,13 @@ impl RouteTable {
         is_sound.then_some(table)
     }
 
-    /// Finds the route of a request. `host` is lower case, without port and trailing dot; `path` is canonical.
+    /// Finds the route of a request. `host` is lower case, without port and trailing dot; `path` is canonical, and
+    /// matched as a backend decodes it: a path that is protected is so in every spelling.
     ///
     /// # Errors
     /// [`NoRoute`] says whether another method would have been served.
     pub fn find(&self, host: &str, path: &str, method: &Method) -> Result<&Arc<Route>, NoRoute> {
-        let routes = longest_match(self.table_of(host), path).ok_or(NoRoute::NotFound)?;
+        let routes = longest_match(self.table_of(host), &path::decode(path)).ok_or(NoRoute::NotFound)?;
         routes.iter().find(|route| route.serves(method)).ok_or(NoRoute::MethodNotAllowed)
     }
 
@@ -126,7 +128,7 @@ impl RouteTable {
     }
 
     fn add(&mut self, config: &config::Route, route: &Arc<Route>, at: &str, findings: &mut Findings) {
-        let path = config.path.strip_suffix('/').unwrap_or(&config.path);
+        let path = &path::decode(config.path.strip_suffix('/').unwrap_or(&config.path));
         if config.hosts.is_empty() {
             add_path(&mut self.any_host, path, route, at, findings);
         }

@@ -48,6 +48,29 @@ pub fn canonicalise(raw: &str) -> Result<Cow<'_, str>, PathError> {
     Ok(canonical)
 }
 
+/// What a backend reads: a canonical path with every escape decoded, borrowed when it has none.
+///
+/// `/@me` and `/%40me` are two canonical paths, since RFC 3986 §2.2 lets a server tell them apart, and one to nearly
+/// every backend. Routes are matched by this reading; the canonical path is what is forwarded.
+pub fn decode(canonical: &str) -> Cow<'_, str> {
+    if !canonical.contains('%') {
+        return Cow::Borrowed(canonical);
+    }
+    let mut bytes = Vec::with_capacity(canonical.len());
+    let mut rest = canonical.as_bytes();
+    while let [byte, tail @ ..] = rest {
+        let escaped = match (*byte, tail) {
+            (b'%', [high, low, tail @ ..]) => unescape(*high, *low).map(|value| (value, tail)),
+            _ => None,
+        };
+        let (value, tail) = escaped.unwrap_or((*byte, tail));
+        bytes.push(value);
+        rest = tail;
+    }
+    // A canonical path decodes to UTF-8; text that does not is no canonical path, and stays as it is.
+    String::from_utf8(bytes).map_or(Cow::Borrowed(canonical), Cow::Owned)
+}
+
 /// Decodes escapes of unreserved characters and writes the others with upper-case digits.
 fn decode_unreserved(raw: &str) -> Result<Cow<'_, str>, PathError> {
     let mut decoded: Option<String> = None;
@@ -184,6 +207,22 @@ mod tests {
         ] {
             assert_eq!(canonicalise(raw).unwrap(), canonical, "{raw}");
         }
+    }
+
+    #[test]
+    fn every_escape_is_decoded_as_a_backend_decodes_it() {
+        for (canonical, decoded) in [
+            ("/api", "/api"),
+            ("/%40me", "/@me"),
+            ("/a%3Ab%21c", "/a:b!c"),
+            ("/caf%C3%A9", "/café"),
+            ("/a%20b", "/a b"),
+            ("/100%25", "/100%"),
+            ("/100%25x", "/100%x"),
+        ] {
+            assert_eq!(decode(canonical), decoded);
+        }
+        assert!(matches!(decode("/api"), Cow::Borrowed(_)));
     }
 
     #[test]

@@ -43,6 +43,43 @@ fn the_longest_path_on_a_segment_boundary_wins() {
 }
 
 #[test]
+fn a_path_is_matched_as_a_backend_decodes_it() {
+    let table = table(
+        "
+        - { name: all, path: /, access: public, upstream: api }
+        - { name: me, path: /@me, access: authenticated, upstream: api }
+        - { name: action, path: '/a:b!c', access: authenticated, upstream: api }
+        - { name: space, path: '/a%20b', access: authenticated, upstream: api }
+        - { name: accent, path: '/caf%C3%A9', access: authenticated, upstream: api }",
+    )
+    .unwrap();
+
+    for (path, name) in [
+        ("/@me", "me"),
+        ("/%40me/x", "me"),
+        ("/a%3Ab%21c", "action"),
+        ("/a:b%21c/x", "action"),
+        ("/a%20b", "space"),
+        ("/caf%C3%A9/x", "accent"),
+        ("/a+b", "all"),
+    ] {
+        assert_eq!(found(&table, "h", path, Method::GET), name, "{path}");
+    }
+}
+
+#[test]
+fn two_spellings_of_one_path_are_one_path() {
+    let findings = table(
+        "
+        - { name: plain, path: /@me, access: public, upstream: api }
+        - { name: escaped, path: '/%40me', access: authenticated, upstream: api }",
+    )
+    .unwrap_err();
+
+    assert!(findings.iter().any(|finding| finding.contains("route `plain` already serves")), "{findings:?}");
+}
+
+#[test]
 fn a_host_that_is_named_is_served_by_its_own_routes_alone() {
     let table = table(
         "

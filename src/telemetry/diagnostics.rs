@@ -5,8 +5,9 @@
 use std::env;
 use std::io::{self, IsTerminal};
 
-use tracing::Subscriber;
 use tracing::level_filters::LevelFilter;
+use tracing::{Level, Metadata, Subscriber};
+use tracing_subscriber::filter::FilterFn;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -16,7 +17,7 @@ use crate::config::{self, Findings, LogFormat};
 
 /// Pingora logs each failed connection as an error; the gateway logs and counts failures once, itself. What Pingora
 /// says of taking over listeners and of shutting down, nobody else says. `pingora` is the beginning of all its targets,
-/// so that an operator's `pingora=debug` undoes the first.
+/// so that an operator's `pingora=info` undoes the first.
 const DEFAULT_DIRECTIVES: &str = "pingora=off,pingora_core::server=error";
 
 /// The levels an operator may write, as suggestions.
@@ -69,7 +70,13 @@ where
         LogFormat::Text => layer.with_ansi(has_color).boxed(),
         LogFormat::Json => layer.json().flatten_event(true).with_ansi(false).boxed(),
     };
-    Ok(tracing_subscriber::registry().with(filter).with(layer))
+    Ok(tracing_subscriber::registry().with(filter).with(FilterFn::new(is_discreet)).with(layer))
+}
+
+/// Whether an event is of a kind that names no secrets. Pingora writes whole request headers at `debug`, tokens and
+/// cookies among them, and no operator's filter may bring those into a log.
+fn is_discreet(metadata: &Metadata<'_>) -> bool {
+    !metadata.target().starts_with("pingora") || *metadata.level() <= Level::INFO
 }
 
 /// See <https://no-color.org>.
@@ -173,6 +180,20 @@ mod tests {
             ("menshen=warn", &["wechat warn", "server error"]),
         ] {
             assert_eq!(levels_seen(level), expected, "{level}");
+        }
+    }
+
+    #[test]
+    fn nothing_brings_the_headers_that_pingora_writes_into_the_log() {
+        for level in ["trace", "pingora=trace", "trace,pingora=debug,pingora_proxy=trace,pingora_core=debug"]
+        {
+            let text = captured(&config(level, LogFormat::Text), false, || {
+                debug!(target: "pingora_proxy::proxy_h1", "Sending header to upstream: secret");
+                tracing::trace!(target: "pingora_proxy", "Request header: secret");
+                debug!(target: "pingora_core::protocols::http", "secret");
+            });
+
+            assert_eq!(text, "", "{level}");
         }
     }
 

@@ -127,20 +127,22 @@ impl WeChat {
         }
     }
 
-    /// Asks the first host that accepts a connection.
+    /// Asks the first host that accepts a connection and is one of WeChat's still. A retired address looks at no code, and
+    /// connections to it are kept alive by the very calls it refuses: it would never be left.
     async fn exchange_on_any_host(
         &self,
         app: &App,
         code: &Code,
         deadline: Deadline,
     ) -> Result<CodeExchange, Error> {
+        let mut last = Error::Unreachable;
         for host in &self.hosts {
             match self.exchange_on(host, app, code, deadline).await {
-                Err(Error::Unreachable) => {}
+                Err(error @ (Error::Unreachable | Error::HostRetired)) => last = error,
                 settled => return settled,
             }
         }
-        Err(Error::Unreachable)
+        Err(last)
     }
 
     /// Makes one call, measured and counted.

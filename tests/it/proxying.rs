@@ -26,8 +26,8 @@ pub fn logged(world: &World, path: &str) -> Value {
     let mut found = None;
     eventually(&format!("{path} is in the access log"), || {
         let log = std::fs::read_to_string(world.data.path().join("access.log")).unwrap_or_default();
-        let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        found = lines.filter(|line| line["url.path"] == path).last();
+        let mut lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        found = lines.rfind(|line| line["url.path"] == path);
         found.is_some()
     });
     found.unwrap()

@@ -93,7 +93,7 @@ impl TrySend for Connection {
 
 #[test]
 fn nothing_secret_is_said_at_any_level() {
-    for level in ["debug", "trace"] {
+    for level in ["debug", "trace", "trace,pingora=trace"] {
         let mut heard = Confessional::new(level);
 
         let token = heard.sign_in("alice");

@@ -71,12 +71,16 @@ fn bearer(token: &str) -> String {
     format!("Authorization: Bearer {token}\r\n")
 }
 
+/// The client learns that its token is no good; which check it failed, the metric and the access log alone.
 #[track_caller]
-fn assert_refused(response: &Response, code: &str) {
+fn assert_refused(world: &World, response: &Response, reason: &str) {
     assert_eq!(response.status, 401, "{}", response.text());
+    let (code, challenge) =
+        if reason == "no_token" { (reason, "") } else { ("invalid_token", r#", error="invalid_token""#) };
     assert_eq!(response.json()["code"], code);
-    let challenge = if code == "no_token" { "" } else { r#", error="invalid_token""# };
     assert_eq!(response.header("www-authenticate"), Some(&*format!(r#"Bearer realm="menshen"{challenge}"#)));
+    let metric = format!(r#"menshen_refused_requests_total{{reason="{reason}"}}"#);
+    assert!(world.metric(&metric) > 0.0, "{metric} has not moved");
     assert_eq!(response.header("content-type"), Some("application/problem+json"));
     assert_eq!(response.header("cache-control"), Some("no-store"));
 }
@@ -194,16 +198,16 @@ fn claims_signed_by_our_own_key_must_still_be_ours_and_of_now() {
         let token = forger.sign(&forger.header, &forger.claims_with(name, value.clone()));
 
         println!("{name}: {value}");
-        assert_refused(&world.get("/x", &bearer(&token)), code);
+        assert_refused(&world, &world.get("/x", &bearer(&token)), code);
     }
     for exp in [now, now - 1] {
         let mut claims = forger.claims_with("exp", json!(exp));
         (claims["iat"], claims["nbf"]) = (json!(now - 100), json!(now - 100));
-        assert_refused(&world.get("/x", &bearer(&forger.sign(&forger.header, &claims))), "expired");
+        assert_refused(&world, &world.get("/x", &bearer(&forger.sign(&forger.header, &claims))), "expired");
     }
     let mut claims = forger.claims_with("appid", json!("wxe000000000000002"));
     claims["sub"] = json!(format!("wxe000000000000002:{}", claims["openid"].as_str().unwrap()));
-    assert_refused(&world.get("/x", &bearer(&forger.sign(&forger.header, &claims))), "unknown_app");
+    assert_refused(&world, &world.get("/x", &bearer(&forger.sign(&forger.header, &claims))), "unknown_app");
     assert_eq!(world.backend.count(), 0);
 }
 
@@ -217,8 +221,8 @@ fn a_token_ends_when_it_says_also_where_it_is_remembered() {
     assert_eq!(world.get("/x", &bearer(&token)).status, 200);
     world.clock.advance(Duration::from_secs(2));
 
-    assert_refused(&world.get("/x", &bearer(&token)), "expired");
-    assert_refused(&world.get("/opt", &bearer(&token)), "expired");
+    assert_refused(&world, &world.get("/x", &bearer(&token)), "expired");
+    assert_refused(&world, &world.get("/opt", &bearer(&token)), "expired");
     assert_eq!(world.get("/pub", &bearer(&token)).status, 200, "a public route looks at no token");
 }
 
@@ -227,7 +231,7 @@ fn a_token_as_large_as_a_header_is_no_way_to_hurt() {
     let world = World::new();
 
     let response = world.get("/x", &bearer(&"a".repeat(20_000)));
-    assert_refused(&response, "malformed_token");
+    assert_refused(&world, &response, "malformed_token");
     let response = world.get("/x", &bearer(&"a".repeat(1 << 20)));
     assert!(matches!(response.status, 400 | 431), "{}", response.status);
     assert_eq!(world.backend.count(), 0);
@@ -266,7 +270,7 @@ fn two_tokens_are_nobodys() {
         format!("Cookie: sid={alice}\r\nCookie: a=b; sid={bob}\r\n"),
     ] {
         for path in ["/x", "/opt"] {
-            assert_refused(&world.get(path, &headers), "several_tokens");
+            assert_refused(&world, &world.get(path, &headers), "several_tokens");
         }
     }
     assert_eq!(world.backend.count(), 0);
@@ -305,14 +309,14 @@ fn a_token_counts_only_where_the_configuration_says_and_goes_no_further() {
         format!("Cookie: sid={strangers_token}\r\n"),
         format!("Authorization: Basic {strangers_token}\r\n"),
     ] {
-        assert_refused(&strict.get("/x", &headers), "no_token");
+        assert_refused(&strict, &strict.get("/x", &headers), "no_token");
     }
     // The query is read on an opening handshake only, on a route that lets it through.
-    assert_refused(&world.get(&format!("/x?token={token}"), ""), "no_token");
+    assert_refused(&world, &world.get(&format!("/x?token={token}"), ""), "no_token");
     let upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
     assert_eq!(world.get(&format!("/x?token={token}"), upgrade).status, 401);
-    assert_refused(&world.get(&format!("/ws?token={token}"), ""), "no_token");
-    assert_refused(&strict.get(&format!("/x?token={strangers_token}"), upgrade), "no_token");
+    assert_refused(&world, &world.get(&format!("/ws?token={token}"), ""), "no_token");
+    assert_refused(&strict, &strict.get(&format!("/x?token={strangers_token}"), upgrade), "no_token");
 }
 
 #[test]
@@ -420,8 +424,8 @@ routes:
     ));
     for (path, headers, reason) in [
         ("/x", "", "no_token"),
-        ("/x", "Authorization: Bearer junk\r\n", "malformed_token"),
-        ("/opt", "Authorization: Bearer junk\r\n", "malformed_token"),
+        ("/x", "Authorization: Bearer junk\r\n", "invalid_token"),
+        ("/opt", "Authorization: Bearer junk\r\n", "invalid_token"),
     ] {
         let response = world.get(path, headers);
 
@@ -548,8 +552,8 @@ fn keys_rotate_by_reload_and_a_key_removed_ends_its_tokens_at_once() {
 
     reload_with(&new);
     assert_eq!(kids(), ["new"]);
-    assert_refused(&world.get("/x", &old_token), "unknown_key");
-    assert_refused(&world.get("/opt", &old_token), "unknown_key");
+    assert_refused(&world, &world.get("/x", &old_token), "unknown_key");
+    assert_refused(&world, &world.get("/opt", &old_token), "unknown_key");
     assert_eq!(world.get("/x", &new_token).status, 200);
     // A login remembered from before hands out no token that is refused everywhere: its code is spent.
     let again = sign_in().unwrap();

@@ -147,6 +147,20 @@ fn a_host_that_takes_no_connection_is_passed_over() {
 }
 
 #[test]
+fn an_address_that_wechat_has_retired_is_passed_over() {
+    let retired = Backend::with(|_| Reply::ok(br#"{"errcode":48017,"errmsg":"retired"}"#));
+    let hosts = format!("'http://{}', '{{emulator}}'", retired.address());
+    let world = calling(&hosts, "2s", "{ failures: 1 }");
+
+    for _ in 0..3 {
+        assert_eq!(login(&world, &world.code("alice")).status, 200);
+    }
+
+    assert_eq!((retired.count(), world.exchanges()), (3, 3));
+    assert_eq!(wechat_errors(&world, "48017"), 3.0, "the operator can see it");
+}
+
+#[test]
 fn an_answer_that_does_not_come_in_time_is_given_up() {
     for effect in [
         Effect::DelayBefore(Span::from_secs(30)),

@@ -1,0 +1,295 @@
+use http::Request;
+use proptest::prelude::*;
+
+use super::*;
+
+fn admission(header_names: HeaderNames) -> Admission {
+    Admission::new(&config::Limits { header_names, ..config::Limits::default() })
+}
+
+/// A request with these header lines, as HTTP/1 sends it.
+fn parse(method: &str, target: &str, lines: &[(&str, &str)]) -> (Parts, Vec<u8>) {
+    let mut raw = format!("{method} {target} HTTP/1.1\r\n");
+    let mut builder = Request::builder().method(method).uri(target.split('#').next().unwrap());
+    for (name, value) in lines {
+        raw += &format!("{name}: {value}\r\n");
+        builder = builder.header(*name, *value);
+    }
+    raw += "\r\n";
+    (builder.body(()).unwrap().into_parts().0, raw.into_bytes())
+}
+
+/// What becomes of a request: its host and the target it goes on with, or the refusal.
+fn judge(method: &str, target: &str, lines: &[(&str, &str)]) -> Result<(String, String), Refusal> {
+    let (parts, raw) = parse(method, target, lines);
+    let sent = target.split('#').next().unwrap();
+    let received = Received { parts: &parts, target: sent.as_bytes(), raw_header: Some(&raw) };
+    let admitted = admission(HeaderNames::Refuse).admit(&received)?;
+    let target = admitted.rewritten_target.map_or_else(|| sent.to_owned(), |target| target.to_string());
+    Ok((admitted.host.into_owned(), target))
+}
+
+fn get(target: &str) -> Result<(String, String), Refusal> {
+    judge("GET", target, &[("host", "a.test")])
+}
+
+fn with(lines: &[(&str, &str)]) -> Result<(String, String), Refusal> {
+    judge("POST", "/", &[&[("host", "a.test")], lines].concat())
+}
+
+#[test]
+fn only_the_methods_of_the_list_are_admitted() {
+    for method in METHODS {
+        assert!(judge(method.as_str(), "/", &[("host", "a")]).is_ok(), "{method}");
+    }
+    for method in ["TRACE", "CONNECT", "get", "Get", "PROPFIND", "FOO"] {
+        assert_eq!(judge(method, "/", &[("host", "a")]), Err(Refusal::Method), "{method}");
+    }
+}
+
+#[test]
+fn the_target_goes_on_in_origin_form_with_a_canonical_path() {
+    for (target, expected) in [
+        ("/", "/"),
+        ("/a/b?x=%61", "/a/b?x=%61"),
+        ("/%61pi", "/api"),
+        ("/caf%c3%a9?x", "/caf%C3%A9?x"),
+        ("http://a.test", "/"),
+        ("http://a.test/", "/"),
+        ("https://a.test/x?y=1", "/x?y=1"),
+        ("http://A.TEST/%61", "/a"),
+    ] {
+        assert_eq!(get(target), Ok(("a.test".into(), expected.into())), "{target}");
+    }
+    for (target, refusal) in [
+        ("/x#y", Refusal::Target),
+        ("/#", Refusal::Target),
+        ("http://a.test/#", Refusal::Target),
+        ("http://b.test/", Refusal::Host),
+        ("http://a.test:80/", Refusal::Host),
+        ("http://a.test?x", Refusal::Target),
+        ("ftp://a.test/", Refusal::Target),
+        ("*", Refusal::Target),
+        ("/a//b", Refusal::Path(PathError::EmptySegment)),
+        ("/a/../b", Refusal::Path(PathError::DotSegment)),
+        ("/a%2fb", Refusal::Path(PathError::ForbiddenEscape)),
+        ("/a;b", Refusal::Path(PathError::ForbiddenCharacter)),
+        ("http://a.test/a/../b", Refusal::Path(PathError::DotSegment)),
+    ] {
+        assert_eq!(get(target), Err(refusal), "{target}");
+    }
+}
+
+#[test]
+fn a_question_about_the_server_is_no_request_for_a_path() {
+    let (parts, raw) = parse("OPTIONS", "*", &[("host", "a")]);
+    let received = Received { parts: &parts, target: b"*", raw_header: Some(&raw) };
+
+    let admitted = admission(HeaderNames::Refuse).admit(&received).unwrap();
+
+    assert!(admitted.is_about_server);
+    assert_eq!(admitted.rewritten_target, None);
+}
+
+#[test]
+fn the_host_is_one_name_in_lower_case() {
+    for (host, expected) in [
+        ("a.test", "a.test"),
+        ("A.Test", "a.test"),
+        ("a.test.", "a.test"),
+        ("a.test:8443", "a.test"),
+        ("A.TEST.:1", "a.test"),
+        ("127.0.0.1:80", "127.0.0.1"),
+        ("[::1]:80", "[::1]"),
+        ("[2001:DB8::1]", "[2001:db8::1]"),
+    ] {
+        assert_eq!(judge("GET", "/", &[("host", host)]).map(|(host, _)| host), Ok(expected.into()), "{host}");
+    }
+    for host in [
+        "", ".", "a..b", "a/b", "a?b", "a#b", "a b", "a,b", "u@a", "a:", "a:x", "a:+1", "a:65536", "a:1:2",
+        "[::1", "[::1]x", "[]", "a%2e", "a\"", "a;b", "a\\b", "a.test..",
+    ] {
+        // An empty port says nothing, but two readers may part there: it is refused with the rest.
+        assert_eq!(judge("GET", "/", &[("host", host)]), Err(Refusal::Host), "{host:?}");
+    }
+    assert_eq!(judge("GET", "/", &[]), Err(Refusal::Host));
+    assert_eq!(judge("GET", "/", &[("host", "a"), ("host", "a")]), Err(Refusal::Host));
+    assert_eq!(judge("GET", "http://a/", &[("host", "b")]), Err(Refusal::Host));
+}
+
+#[test]
+fn the_authority_goes_on_as_it_was_matched() {
+    for (host, rewritten) in [
+        ("a.test:80", None),
+        ("a.test", None),
+        ("A.test:80", Some("a.test:80")),
+        ("a.test.", Some("a.test")),
+        ("[::A]:1", Some("[::a]:1")),
+    ] {
+        let (parts, raw) = parse("GET", "/", &[("host", host)]);
+        let received = Received { parts: &parts, target: b"/", raw_header: Some(&raw) };
+
+        let admitted = admission(HeaderNames::Refuse).admit(&received).unwrap();
+
+        assert_eq!(admitted.rewritten_authority.as_deref(), rewritten, "{host}");
+    }
+}
+
+#[test]
+fn a_body_has_one_length_or_is_chunked() {
+    for lines in [
+        &[][..],
+        &[("content-length", "0")],
+        &[("content-length", "0000000005")],
+        &[("content-length", "9223372036854775807")],
+        &[("transfer-encoding", "chunked")],
+        &[("transfer-encoding", "Chunked")],
+    ] {
+        assert!(with(lines).is_ok(), "{lines:?}");
+    }
+    for lines in [
+        &[("content-length", "")][..],
+        &[("content-length", "+5")],
+        &[("content-length", "-5")],
+        &[("content-length", "5, 5")],
+        &[("content-length", "5 5")],
+        &[("content-length", "0x5")],
+        &[("content-length", "99999999999999999999")],
+        &[("content-length", "5"), ("content-length", "5")],
+        &[("content-length", "5"), ("transfer-encoding", "chunked")],
+        &[("transfer-encoding", "")],
+        &[("transfer-encoding", "identity")],
+        &[("transfer-encoding", "gzip, chunked")],
+        &[("transfer-encoding", "chunked, chunked")],
+        &[("transfer-encoding", "chunked"), ("transfer-encoding", "chunked")],
+        &[("transfer-encoding", "chunked"), ("transfer-encoding", "identity")],
+    ] {
+        assert_eq!(with(lines), Err(Refusal::Framing), "{lines:?}");
+    }
+}
+
+#[test]
+fn a_length_that_was_dropped_beside_a_coding_is_found_in_what_was_sent() {
+    let (parts, _) = parse("POST", "/", &[("host", "a"), ("transfer-encoding", "chunked")]);
+    for name in ["Content-Length", "content-length", "CONTENT-LENGTH"] {
+        let raw = format!("POST / HTTP/1.1\r\nHost: a\r\n{name}:5\r\nTransfer-Encoding: chunked\r\n\r\n");
+        let received = Received { parts: &parts, target: b"/", raw_header: Some(raw.as_bytes()) };
+
+        assert_eq!(admission(HeaderNames::Refuse).admit(&received), Err(Refusal::Framing), "{name}");
+    }
+}
+
+#[test]
+fn a_coding_is_for_http_1_1_alone() {
+    for version in [Version::HTTP_10, Version::HTTP_2] {
+        let (mut parts, _) = parse("POST", "/", &[("host", "a"), ("transfer-encoding", "chunked")]);
+        parts.version = version;
+        let received = Received { parts: &parts, target: b"/", raw_header: None };
+
+        assert_eq!(admission(HeaderNames::Refuse).admit(&received), Err(Refusal::Framing), "{version:?}");
+    }
+}
+
+#[test]
+fn every_line_ends_with_both_characters() {
+    let (parts, _) = parse("GET", "/", &[("host", "a")]);
+    for (raw, expected) in [
+        ("GET / HTTP/1.1\r\nHost: a\r\n\r\n", None),
+        ("\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n", None),
+        ("\nGET / HTTP/1.1\r\nHost: a\r\n\r\n", Some(Refusal::LineEnding)),
+        ("GET / HTTP/1.1\nHost: a\r\n\r\n", Some(Refusal::LineEnding)),
+        ("GET / HTTP/1.1\r\nHost: a\n\r\n", Some(Refusal::LineEnding)),
+        ("GET / HTTP/1.1\r\nHost: a\r\n\n", Some(Refusal::LineEnding)),
+    ] {
+        let received = Received { parts: &parts, target: b"/", raw_header: Some(raw.as_bytes()) };
+
+        assert_eq!(admission(HeaderNames::Refuse).admit(&received).err(), expected, "{raw:?}");
+    }
+}
+
+#[test]
+fn an_unusual_name_is_refused_where_configured() {
+    let (parts, raw) = parse("GET", "/", &[("host", "a"), ("x_a", "1")]);
+    let received = Received { parts: &parts, target: b"/", raw_header: Some(&raw) };
+
+    assert_eq!(admission(HeaderNames::Refuse).admit(&received), Err(Refusal::HeaderName));
+    assert!(admission(HeaderNames::Strip).admit(&received).is_ok());
+    assert!(admission(HeaderNames::Pass).admit(&received).is_ok());
+}
+
+#[test]
+fn only_one_expectation_can_be_met() {
+    assert!(with(&[("expect", "100-Continue")]).is_ok());
+    for lines in [
+        &[("expect", "")][..],
+        &[("expect", "y 100-continue")],
+        &[("expect", "100-continue, x")],
+        &[("expect", "100-continue"), ("expect", "x")],
+    ] {
+        assert_eq!(with(lines), Err(Refusal::Expectation), "{lines:?}");
+    }
+}
+
+#[test]
+fn what_is_too_large_is_refused_with_its_own_status() {
+    let limits = config::Limits::default();
+    let long = format!("/{}", "x".repeat(limits.max_uri.as_usize()));
+    let fits = format!("/{}", "x".repeat(limits.max_uri.as_usize() - 1));
+    let value = "x".repeat(limits.max_header.as_usize());
+    let names: Vec<String> = (0..limits.max_header_fields).map(|index| format!("x-{index}")).collect();
+    let many: Vec<(&str, &str)> = names.iter().map(|name| (&**name, "1")).collect();
+
+    assert_eq!(get(&long), Err(Refusal::TargetTooLong));
+    assert!(get(&fits).is_ok());
+    assert_eq!(with(&[("x-a", &value)]), Err(Refusal::HeaderTooLarge));
+    assert_eq!(with(&many), Err(Refusal::HeaderTooLarge));
+    assert!(with(&many[1..]).is_ok());
+    for (refusal, status) in [
+        (Refusal::TargetTooLong, 414),
+        (Refusal::HeaderTooLarge, 431),
+        (Refusal::Method, 405),
+        (Refusal::Expectation, 417),
+        (Refusal::Framing, 400),
+    ] {
+        assert_eq!(refusal.status().as_u16(), status);
+    }
+}
+
+#[test]
+fn http_2_has_its_authority_beside_the_path() {
+    let judge = |authority: &str, host: Option<&str>| {
+        let mut builder = Request::builder().uri(format!("http://{authority}/x")).version(Version::HTTP_2);
+        if let Some(host) = host {
+            builder = builder.header("host", host);
+        }
+        let parts = builder.body(()).unwrap().into_parts().0;
+        let received = Received { parts: &parts, target: b"/x", raw_header: None };
+        let admitted = admission(HeaderNames::Refuse).admit(&received)?;
+        Ok((admitted.host.into_owned(), admitted.rewritten_authority))
+    };
+
+    assert_eq!(judge("a.test", None), Ok(("a.test".into(), None)));
+    assert_eq!(judge("A.test:1", Some("a.test:1")), Ok(("a.test".into(), Some("a.test:1".into()))));
+    assert_eq!(judge("a.test", Some("b.test")), Err(Refusal::Host));
+    assert_eq!(judge("u@a.test", None), Err(Refusal::Host));
+}
+
+proptest! {
+    #[test]
+    fn what_is_admitted_once_is_admitted_again_unchanged(target in "/[a-z%2eEfF5cC/.;?#@:]{0,24}") {
+        let Ok(_) = target.split('#').next().unwrap_or_default().parse::<Uri>() else { return Ok(()) };
+        if let Ok((_, canonical)) = get(&target) {
+            prop_assert!(canonical.starts_with('/') && !canonical.contains('#'));
+            let again = get(&canonical).map(|(_, target)| target);
+            prop_assert_eq!(again, Ok(canonical));
+        }
+    }
+
+    #[test]
+    fn an_admitted_host_is_a_host_name_however_it_was_written(host in "[a-zA-Z0-9.:@/\\[\\]#?%, _-]{0,20}") {
+        if let Ok((canonical, _)) = judge("GET", "/", &[("host", &host)]) {
+            prop_assert!(is_host_name(&canonical), "{canonical}");
+            prop_assert_eq!(judge("GET", "/", &[("host", &canonical)]).map(|(host, _)| host), Ok(canonical));
+        }
+    }
+}
