@@ -51,9 +51,10 @@ impl Reload {
         let document = Document::load(&self.path)?;
         let mut findings = config::static_changes(&self.started_with, &document.config);
         let current = self.current.load();
+        let has_own_key = self.started_with.tokens.keys.is_empty();
         let runtime = Runtime::build(
             &document.config,
-            OnMissingKey::Create,
+            if has_own_key { OnMissingKey::Refuse } else { OnMissingKey::Create },
             &self.shared,
             Some(current.runtime()),
             &mut findings,

@@ -50,6 +50,8 @@ pub enum OnMissingKey {
     Create,
     /// Make one in memory and write nothing: for checking a configuration.
     Ephemeral,
+    /// Find fault with it: for a gateway that has issued tokens with the key that is gone.
+    Refuse,
 }
 
 /// A new access token; `Debug` does not show it.
