@@ -189,6 +189,22 @@ impl ProxyHttp for Gateway {
         forward::edit_request(session.req_header(), request, ctx)
     }
 
+    async fn request_body_filter(
+        &self,
+        _session: &mut Session,
+        body: &mut Option<Bytes>,
+        is_end: bool,
+        _ctx: &mut Context,
+    ) -> pingora::Result<()> {
+        if is_end && body.as_ref().is_some_and(Bytes::is_empty) {
+            // An HTTP/2 stream may end with an empty frame. Pingora would write it as a last chunk of its own before
+            // the last chunk, and the backend would read the second one as the beginning of the next request.
+            // See https://github.com/cloudflare/pingora/issues/935
+            *body = None;
+        }
+        Ok(())
+    }
+
     async fn upstream_response_filter(
         &self,
         session: &mut Session,

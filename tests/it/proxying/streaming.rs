@@ -128,13 +128,14 @@ fn many_requests_share_one_connection_on_either_side() {
 
     for number in 0..50 {
         let body = "x".repeat(number * 100);
-        let answer = client.send(
-            format!(
-                "POST /pub/{number} HTTP/1.1\r\nHost: gateway.test\r\nContent-Length: {}\r\n\r\n{body}",
-                body.len()
-            )
-            .as_bytes(),
-        );
+        let framed = match number % 3 {
+            0 => "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n".to_owned(),
+            1 => format!("Transfer-Encoding: chunked\r\n\r\n{:x}\r\n{body}\r\n0\r\n\r\n", body.len()),
+            _ => format!("Content-Length: {}\r\n\r\n{body}", body.len()),
+        };
+        let body = if number % 3 == 0 { String::new() } else { body };
+        let answer =
+            client.send(format!("POST /pub/{number} HTTP/1.1\r\nHost: gateway.test\r\n{framed}").as_bytes());
         assert_eq!(answer.status, 200);
         assert_eq!(world.backend.last().body, body.as_bytes());
     }
