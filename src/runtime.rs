@@ -139,6 +139,7 @@ impl Runtime {
             entropy.as_ref(),
             findings,
         );
+        check_token_header(authenticator.as_ref(), header_edits.as_ref(), findings);
         let throttle = throttle?;
         let dependencies = login::Dependencies {
             wechat: Arc::new(wechat?),
@@ -208,6 +209,22 @@ impl RouteMetrics {
             self.metrics.http_requests.with_label_values(&[&self.name, method, &code])
         })
         .inc();
+    }
+}
+
+/// A token is taken out of its header after the gateway has written its own, and would take an identity with it.
+fn check_token_header(
+    authenticator: Option<&Authenticator>,
+    header_edits: Option<&HeaderEdits>,
+    findings: &mut Findings,
+) {
+    let header = authenticator.and_then(|authenticator| authenticator.sources().header());
+    if let Some(header) = header
+        && header_edits.is_some_and(|edits| edits.writes(header))
+    {
+        findings
+            .error("tokens.sources.header", format!("`{header}` is a header that the gateway writes itself"))
+            .hint("choose a name of your own, such as `X-Token`");
     }
 }
 

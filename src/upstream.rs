@@ -2,6 +2,8 @@
 //!
 //! Holds no request: `proxy` asks for a peer for each try and reports how it went.
 
+mod tunnel;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -26,6 +28,10 @@ use x509_parser::prelude::{FromDer as _, X509Certificate};
 use crate::clock::Timestamp;
 use crate::config::{self, Balance, Findings, UpstreamProtocol};
 
+use self::tunnel::TunnelConnector;
+
+pub use self::tunnel::Opened;
+
 /// Every upstream, by name.
 #[derive(Debug)]
 pub struct Upstreams(BTreeMap<Arc<str>, Arc<Upstream>>);
@@ -36,8 +42,6 @@ pub struct Upstream {
     pub name: Arc<str>,
     /// Whether the servers speak HTTP/2.
     pub speaks_http2: bool,
-    /// Servers worth trying for one request.
-    pub max_tries: usize,
     strategy: Strategy,
     servers: ArcSwap<HashMap<SocketAddr, Arc<Server>>>,
     peer: HttpPeer,
@@ -111,23 +115,33 @@ impl Upstream {
         let pick = |accept: &dyn Fn(&SocketAddr) -> bool| match &self.strategy {
             Strategy::RoundRobin(balancer) => select(balancer, key, accept),
             Strategy::ConsistentHash(balancer) => select(balancer, key, accept),
-            Strategy::LeastConnections(_) => least_busy(&servers, accept),
+            Strategy::LeastConnections(balancer) => least_busy(balancer, &servers, accept),
         };
         let address =
             pick(&|address| is_untried(address) && is_healthy(address)).or_else(|| pick(&is_untried))?;
         servers.get(&address).cloned()
     }
 
-    /// How to speak to a server. WebSocket tunnels are let through when `websocket`, and may then be silent.
-    pub fn peer(&self, server: &Server, read_timeout: Option<Duration>, websocket: bool) -> Box<HttpPeer> {
+    /// How to speak to a server. A WebSocket opening is let through where there is a tunnel to be opened.
+    pub fn peer(
+        &self,
+        server: &Server,
+        read_timeout: Option<Duration>,
+        tunnel: Option<&Opened>,
+    ) -> Box<HttpPeer> {
         let mut peer = Box::new(self.peer.clone());
         peer._address = server.address.into();
+        let options = &mut peer.options;
         if read_timeout.is_some() {
-            peer.options.read_timeout = read_timeout;
+            options.read_timeout = read_timeout;
         }
-        if websocket {
-            peer.options.http_upstream_request_policy = HttpUpstreamRequestPolicy::standard();
-            peer.options.read_timeout = None;
+        if let Some(opened) = tunnel {
+            options.http_upstream_request_policy = HttpUpstreamRequestPolicy::standard();
+            let patience = options.read_timeout.take();
+            options.custom_l4 = Some(Arc::new(TunnelConnector { opened: opened.clone(), patience }));
+            // A connection made for one tunnel is of use to no other request, also where it was refused.
+            options.idle_timeout = Some(Duration::ZERO);
+            peer.group_key = !peer.group_key;
         }
         peer
     }
@@ -137,6 +151,11 @@ impl Upstream {
         if let Some(server) = self.servers.load().get(&address) {
             server.failed_until.store(now.plus(self.failed_for).millis(), Ordering::Relaxed);
         }
+    }
+
+    /// Servers worth trying for one request; a name may stand for several.
+    pub fn max_tries(&self) -> usize {
+        self.servers.load().len().min(3)
     }
 
     /// Counts a request under way, where the balance needs it.
@@ -171,7 +190,6 @@ impl Upstream {
         if findings.has_errors() {
             return None;
         }
-        let max_tries = names.len().min(3);
         let backends = Backends::new(Box::new(Discovery { names }));
         let strategy = match config.balance {
             Balance::RoundRobin => Strategy::RoundRobin(LoadBalancer::from_backends(backends)),
@@ -181,7 +199,6 @@ impl Upstream {
         let upstream = Self {
             name: name.into(),
             speaks_http2: config.protocol == UpstreamProtocol::Http2,
-            max_tries,
             strategy,
             servers: ArcSwap::default(),
             peer,
@@ -253,16 +270,23 @@ where
     backend.addr.as_inet().copied()
 }
 
+/// The server with the fewest requests under way for its weight; those that have equally few take turns.
 fn least_busy(
+    turns: &LoadBalancer<RoundRobin>,
     servers: &HashMap<SocketAddr, Arc<Server>>,
     accept: &dyn Fn(&SocketAddr) -> bool,
 ) -> Option<SocketAddr> {
-    // Compare in_flight / weight without dividing; ties go to whichever the map names first.
-    let candidates = servers.values().filter(|server| accept(&server.address));
-    let least = candidates.min_by_key(|server| {
-        (server.in_flight.load(Ordering::Relaxed) + 1).saturating_mul(1000) / server.weight.max(1)
-    })?;
-    Some(least.address)
+    let load = |server: &Server| {
+        server.in_flight.load(Ordering::Relaxed).saturating_mul(1000) / server.weight.max(1)
+    };
+    // Looked at once: the counts change while we choose.
+    let loads: Vec<(SocketAddr, usize)> = servers
+        .values()
+        .filter(|server| accept(&server.address))
+        .map(|server| (server.address, load(server)))
+        .collect();
+    let least = loads.iter().map(|(_, load)| *load).min()?;
+    select(turns, &[], &|address| loads.contains(&(*address, least)))
 }
 
 fn build_peer(name: &str, config: &config::Upstream, at: &str, findings: &mut Findings) -> Option<HttpPeer> {
@@ -361,5 +385,49 @@ impl ServiceDiscovery for Discovery {
             }
         }
         Ok((backends, HashMap::new()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pingora::upstreams::peer::Peer as _;
+
+    use super::*;
+    use crate::config::Document;
+
+    /// The pool a connection of upstream `b` goes to and comes from.
+    fn pool(upstreams: &str) -> u64 {
+        let yaml = format!(
+            "listeners: [{{ address: '127.0.0.1:0' }}]\napps: {{ a: {{ kind: mini_program, appid: wx0000000000000001, secret: s }} }}\nroutes: [{{ path: /, access: public, upstream: b }}]\nupstreams:\n{upstreams}"
+        );
+        let document = Document::parse("test.yaml", &yaml).unwrap_or_else(|report| panic!("{report}"));
+        let mut findings = Findings::default();
+        let built = Upstreams::build(&document.config.upstreams, &mut findings);
+        let built = built.unwrap_or_else(|| panic!("{findings:?}"));
+        built.by_name("b").unwrap().peer.reuse_hash()
+    }
+
+    #[test]
+    fn a_connection_is_used_again_only_by_the_upstream_it_was_made_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("ca.pem");
+        let new_authority = || {
+            let made = rcgen::generate_simple_self_signed(vec!["b.test".into()]).unwrap();
+            std::fs::write(&file, made.cert.pem()).unwrap();
+        };
+        let with_tls = format!(
+            "  b: {{ servers: ['127.0.0.1:1'], tls: {{ server_name: b.test, ca_file: '{}' }} }}\n",
+            file.display()
+        );
+        let plain = "  b: { servers: ['127.0.0.1:1'] }\n";
+        let http2 = "  b: { servers: ['127.0.0.1:1'], protocol: http2 }\n";
+        new_authority();
+        let before = pool(&with_tls);
+
+        assert_eq!(pool(&with_tls), before, "a reload without a change keeps its connections");
+        assert_eq!(pool(plain), pool(&format!("  a: {{ servers: ['127.0.0.1:1'] }}\n{plain}")));
+        assert_ne!(pool(plain), pool(http2));
+        new_authority();
+        assert_ne!(pool(&with_tls), before, "another authority");
     }
 }

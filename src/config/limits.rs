@@ -19,7 +19,7 @@ pub struct Limits {
     pub header_names: HeaderNames,
     /// Longest request target; more is answered 414.
     pub max_uri: ByteSize,
-    /// Longest wait for a whole request header on a new connection.
+    /// Longest wait for a whole request header on a new connection, TLS handshake included.
     #[schemars(extend("x-static" = true))]
     pub header_timeout: Duration,
     /// How long a connection may stay idle between requests.

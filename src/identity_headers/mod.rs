@@ -19,7 +19,7 @@ use crate::authn::Authenticated;
 use crate::config::{self, Findings, HeaderNames};
 use crate::telemetry::metrics::Metrics;
 
-use self::names::{Class, GUARDED, classes, is_of_family, plain};
+use self::names::{Class, GUARDED, NEEDED, classes, family, plain};
 
 pub use self::names::has_unusual_character;
 
@@ -101,7 +101,7 @@ impl HeaderEdits {
         for name in names.into_iter().flatten() {
             if classes
                 .insert(name.name.clone(), Class::Identity)
-                .is_some_and(|class| class != Class::Identity)
+                .is_some_and(|class| !matches!(class, Class::Identity | Class::Foreign))
             {
                 own.error(
                     "identity_headers",
@@ -120,6 +120,12 @@ impl HeaderEdits {
             let name = HeaderName::try_from(text.as_str())
                 .and_then(|name| HeaderName::try_from(plain(name.as_str())));
             match name {
+                Ok(name) if NEEDED.contains(&name.as_str()) => {
+                    _ = own.error(
+                        format!("identity_headers.remove[{position}]"),
+                        format!("`{text}` is a header no request can do without"),
+                    )
+                }
                 Ok(name) => _ = classes.insert(name, Class::Identity),
                 Err(_) => {
                     _ = own.error(
@@ -165,6 +171,11 @@ impl HeaderEdits {
         }
     }
 
+    /// Whether the gateway writes this header itself, so that nothing else can be read from it or taken out of it.
+    pub fn writes(&self, name: &HeaderName) -> bool {
+        name.as_str() == "traceparent" || matches!(self.class(name), Some(Class::Identity | Class::Own))
+    }
+
     fn inject(&self, request: &mut impl EditHeaders, authenticated: &Authenticated) {
         let values = authenticated.header_values();
         let mut set = |name: &InjectedName, value: &HeaderValue| request.set(&name.spelling, value.clone());
@@ -187,10 +198,10 @@ impl HeaderEdits {
                 self.strips_unusual_names || self.is_alias(name)
             } else {
                 match self.class(name) {
-                    None => is_of_family(name.as_str()),
+                    None => false,
                     Some(Class::Identity | Class::Misleading | Class::Own) => true,
                     Some(Class::MethodOverride) => self.strips_method_overrides,
-                    Some(Class::Forwarding) => !peer_is_trusted,
+                    Some(Class::Forwarding | Class::Foreign) => !peer_is_trusted,
                 }
             };
             if is_removed {
@@ -206,11 +217,12 @@ impl HeaderEdits {
     }
 
     fn is_identity(&self, name: &HeaderName) -> bool {
-        self.class(name) == Some(Class::Identity) || is_of_family(name.as_str()) || self.is_alias(name)
+        self.class(name) == Some(Class::Identity) || self.is_alias(name)
     }
 
     fn class(&self, name: &HeaderName) -> Option<Class> {
-        if self.shapes.may_hold(name) { self.classes.get(name).copied() } else { None }
+        let listed = if self.shapes.may_hold(name) { self.classes.get(name).copied() } else { None };
+        listed.or_else(|| family(name.as_str()))
     }
 
     /// Whether a CGI-style backend would read this name as a managed one.
@@ -219,7 +231,7 @@ impl HeaderEdits {
             return false;
         }
         let plain = plain(name.as_str());
-        self.plain.contains(&plain) || is_of_family(&plain)
+        self.plain.contains(&plain) || family(&plain).is_some()
     }
 
     /// A trusted proxy's list goes on; anybody else's is worth nothing.

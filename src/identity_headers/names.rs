@@ -41,7 +41,48 @@ pub(super) const FORWARDING: &[&str] = &[
     "x-envoy-external-address",
     "x-envoy-internal",
     "x-envoy-original-path",
+    // Read by most Java and PHP backends, in the order of an example that everybody copied.
+    "x-forwarded",
+    "forwarded-for",
+    "client-ip",
+    "proxy-client-ip",
+    "wl-proxy-client-ip",
+    "x-remote-ip",
+    "x-remote-addr",
+    "ali-cdn-real-ip",
+    "cdn-src-ip",
+    "fly-client-ip",
+    "x-azure-clientip",
+    "x-appengine-user-ip",
+    "x-original-host",
+    "x-host",
+    "x-http-host-override",
 ];
+
+/// Headers in which other gateways and web servers name a person. A backend that stood behind one of those still
+/// believes them, so they are believed from a trusted proxy alone. Any of them may be configured as a name of ours.
+pub(super) const FOREIGN: &[&str] = &[
+    "remote-user",
+    "x-remote-user",
+    "x-remote-email",
+    "x-remote-groups",
+    "x-webauth-user",
+    "x-authenticated-user",
+    "x-authenticated-userid",
+    "x-consumer-id",
+    "x-consumer-username",
+    "x-credential-identifier",
+    "x-userinfo",
+    "x-goog-authenticated-user-email",
+    "x-goog-authenticated-user-id",
+    "x-pomerium-jwt-assertion",
+    "cf-access-authenticated-user-email",
+    "cf-access-jwt-assertion",
+];
+
+/// How the names of other gateways' headers begin; the beginning decides, for nobody but a proxy has a use for them.
+pub(super) const FOREIGN_FAMILIES: &[&str] =
+    &["x-forwarded-", "x-auth-request-", "x-authentik-", "x-pomerium-claim-", "x-amzn-oidc-"];
 
 /// Headers the gateway always sets itself.
 pub(super) const OWN: &[&str] = &["x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "x-request-id"];
@@ -72,6 +113,9 @@ pub(super) const GUARDED: &[&str] = &[
     "tracestate",
 ];
 
+/// Headers without which a backend cannot tell what is asked of it, or where a request ends.
+pub(super) const NEEDED: &[&str] = &["host", "content-length", "transfer-encoding"];
+
 /// Why a name is managed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Class {
@@ -79,6 +123,7 @@ pub(super) enum Class {
     Misleading,
     MethodOverride,
     Forwarding,
+    Foreign,
     Own,
 }
 
@@ -90,14 +135,22 @@ pub(super) fn classes() -> HashMap<HeaderName, Class> {
     of(MISLEADING, Class::Misleading)
         .chain(of(METHOD_OVERRIDES, Class::MethodOverride))
         .chain(of(FORWARDING, Class::Forwarding))
+        .chain(of(FOREIGN, Class::Foreign))
         .chain(of(OWN, Class::Own))
         .chain(of(CLOUD_RUN, Class::Identity))
         .collect()
 }
 
-/// Whether a name, of letters, digits and `-`, begins as one of Cloud Run's families of identity headers does.
-pub(super) fn is_of_family(plain: &str) -> bool {
-    CLOUD_RUN_FAMILIES.iter().any(|family| plain.starts_with(family))
+/// The class of a name, of letters, digits and `-`, that its beginning decides.
+pub(super) fn family(plain: &str) -> Option<Class> {
+    let begins_as_one_of = |families: &[&str]| families.iter().any(|family| plain.starts_with(family));
+    if begins_as_one_of(CLOUD_RUN_FAMILIES) {
+        Some(Class::Identity)
+    } else if begins_as_one_of(FOREIGN_FAMILIES) {
+        Some(Class::Foreign)
+    } else {
+        None
+    }
 }
 
 /// Whether a header name has a character outside letters, digits and `-`.

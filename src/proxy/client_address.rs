@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use http::HeaderMap;
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 
 /// Peers whose `X-Forwarded-For` is believed.
 #[derive(Clone, Debug, Default)]
@@ -23,7 +23,7 @@ pub struct Caller {
 impl TrustedProxies {
     /// Trusts these networks; IPv4-mapped ones are read as IPv4.
     pub fn new(networks: &[IpNet]) -> Self {
-        Self(networks.to_vec())
+        Self(networks.iter().copied().map(canonical).collect())
     }
 
     /// Finds the caller of a request.
@@ -53,6 +53,14 @@ impl TrustedProxies {
     fn trusts(&self, address: IpAddr) -> bool {
         self.0.iter().any(|network| network.contains(&address))
     }
+}
+
+/// A network as its addresses are looked at: an IPv4 peer is IPv4, whatever socket it came to.
+fn canonical(network: IpNet) -> IpNet {
+    let IpNet::V6(v6) = network else { return network };
+    let mapped = v6.network().to_ipv4_mapped().zip(v6.prefix_len().checked_sub(96));
+    let v4 = mapped.and_then(|(address, prefix)| Ipv4Net::new(address, prefix).ok());
+    v4.map_or(network, IpNet::V4)
 }
 
 /// An address, with the port that some proxies add.
@@ -113,5 +121,19 @@ mod tests {
     fn a_mapped_ipv4_peer_is_the_ipv4_peer() {
         assert_eq!(client(&["10.0.0.0/8"], "::ffff:10.0.0.1", &[b"1.2.3.4"]), "1.2.3.4");
         assert_eq!(client(&[], "::ffff:10.0.0.1", &[]), "10.0.0.1");
+    }
+
+    #[test]
+    fn a_mapped_ipv4_network_is_the_ipv4_network() {
+        for (network, peer, expected) in [
+            ("::ffff:10.0.0.0/104", "10.0.0.1", "1.2.3.4"),
+            ("::ffff:10.0.0.0/104", "::ffff:10.0.0.1", "1.2.3.4"),
+            ("::ffff:10.0.0.0/104", "11.0.0.1", "11.0.0.1"),
+            ("::ffff:10.0.0.1/128", "10.0.0.1", "1.2.3.4"),
+            ("::ffff:0.0.0.0/96", "10.0.0.1", "1.2.3.4"),
+            ("::/0", "10.0.0.1", "10.0.0.1"),
+        ] {
+            assert_eq!(client(&[network], peer, &[b"1.2.3.4"]), expected, "{network} {peer}");
+        }
     }
 }

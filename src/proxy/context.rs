@@ -10,7 +10,7 @@ use super::request_id::RequestId;
 use crate::authn::Authenticated;
 use crate::clock::Clock;
 use crate::route::Route;
-use crate::upstream::{InFlight, Upstream};
+use crate::upstream::{InFlight, Opened, Upstream};
 
 /// A request on its way, from its header to its access log line.
 pub struct Context {
@@ -22,6 +22,8 @@ pub struct Context {
     pub(super) is_https: bool,
     /// A WebSocket opening on a route that lets it through.
     pub(super) is_websocket: bool,
+    /// What tells the connection to the server that the tunnel is open.
+    pub(super) tunnel: Option<Opened>,
     /// Lower case, without port and trailing dot; empty until admitted.
     pub(super) host: String,
     pub(super) decision: Decision,
@@ -97,6 +99,7 @@ impl Context {
             caller: Caller { peer: unknown, peer_is_trusted: false, client: unknown },
             is_https: false,
             is_websocket: false,
+            tunnel: None,
             host: String::new(),
             decision: Decision::Undecided,
             token_in_authorization: false,

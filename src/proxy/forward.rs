@@ -56,7 +56,7 @@ pub(super) fn failure(error: &Error) -> (Option<StatusCode>, &'static str) {
         (ErrorSource::Upstream, E::ConnectTimedout | E::TLSHandshakeTimedout) => {
             (Some(StatusCode::GATEWAY_TIMEOUT), "upstream_connect_timeout")
         }
-        (ErrorSource::Upstream, E::ReadTimedout | E::WriteTimedout) => {
+        (ErrorSource::Upstream, E::ReadTimedout | E::WriteTimedout | E::ReadError) if is_timeout(error) => {
             (Some(StatusCode::GATEWAY_TIMEOUT), "upstream_timeout")
         }
         (
@@ -85,6 +85,23 @@ pub(super) fn failure(error: &Error) -> (Option<StatusCode>, &'static str) {
         (ErrorSource::Internal | ErrorSource::Unset, _) => {
             (Some(StatusCode::INTERNAL_SERVER_ERROR), "internal_error")
         }
+    }
+}
+
+/// Whether Pingora's timer, or that of a connection of ours, ended it.
+fn is_timeout(error: &Error) -> bool {
+    let cause = error.root_cause().downcast_ref::<std::io::Error>();
+    *error.etype() != ErrorType::ReadError
+        || cause.is_some_and(|cause| cause.kind() == std::io::ErrorKind::TimedOut)
+}
+
+/// What went wrong, for the log. Pingora's own account of it quotes the message that did not parse, a backend's cookies
+/// and all, so nothing of it is said but the kind, and what the operating system said.
+pub(super) fn described(error: &Error) -> String {
+    let kind = format!("{} {}", error.esource().as_str(), error.etype().as_str());
+    match error.root_cause().downcast_ref::<std::io::Error>().and_then(std::io::Error::raw_os_error) {
+        Some(code) => format!("{}: {}", kind.trim(), std::io::Error::from_raw_os_error(code)),
+        None => kind.trim().to_owned(),
     }
 }
 

@@ -32,6 +32,7 @@ use crate::login::Endpoint;
 use crate::route::METHODS;
 use crate::runtime::{Runtime, Shared};
 use crate::telemetry::access_log::{AccessLog, Entry};
+use crate::upstream::Opened;
 
 use self::admission::Admission;
 use self::client_address::TrustedProxies;
@@ -156,7 +157,7 @@ impl ProxyHttp for Gateway {
 
     async fn upstream_peer(
         &self,
-        session: &mut Session,
+        _session: &mut Session,
         ctx: &mut Context,
     ) -> pingora::Result<Box<HttpPeer>> {
         let (Some(route), Some(upstream)) = (&ctx.route, &ctx.upstream) else { return Err(undecided()) };
@@ -172,11 +173,8 @@ impl ProxyHttp for Gateway {
         ctx.in_flight = upstream.count(&server);
         ctx.tried.push(server.address);
         ctx.upstream_started = Some(self.shared.clock.instant());
-        if ctx.is_websocket {
-            // A tunnel is silent for as long as the application likes; TCP notices when an end is gone.
-            session.set_read_timeout(None);
-        }
-        Ok(upstream.peer(&server, route.read_timeout, ctx.is_websocket))
+        ctx.tunnel = ctx.is_websocket.then(Opened::default);
+        Ok(upstream.peer(&server, route.read_timeout, ctx.tunnel.as_ref()))
     }
 
     async fn upstream_request_filter(
@@ -193,14 +191,19 @@ impl ProxyHttp for Gateway {
 
     async fn upstream_response_filter(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         response: &mut ResponseHeader,
         ctx: &mut Context,
     ) -> pingora::Result<()> {
-        if response.status == StatusCode::SWITCHING_PROTOCOLS && !ctx.is_websocket {
-            // Passed on, it would leave the client in another protocol than the gateway.
-            let what = "the backend switched protocols unasked";
-            return Err(Error::explain(ErrorType::InvalidHTTPHeader, what).into_up());
+        if response.status == StatusCode::SWITCHING_PROTOCOLS {
+            let Some(opened) = &ctx.tunnel else {
+                // Passed on, it would leave the client in another protocol than the gateway.
+                let what = "the backend switched protocols unasked";
+                return Err(Error::explain(ErrorType::InvalidHTTPHeader, what).into_up());
+            };
+            // A tunnel is silent for as long as the application likes; TCP notices when an end is gone.
+            opened.set();
+            session.set_read_timeout(None);
         }
         ctx.upstream_duration = ctx.upstream_started.map(|started| self.since(started));
         Ok(())
@@ -252,7 +255,7 @@ impl ProxyHttp for Gateway {
         if let (Some(upstream), Some(address)) = (&ctx.upstream, ctx.tried.last()) {
             upstream.failed(*address, ctx.now);
             // Nothing was sent, so another server may be asked whatever the method.
-            error.set_retry(ctx.tried.len() < upstream.max_tries);
+            error.set_retry(ctx.tried.len() < upstream.max_tries());
         }
         error
     }
@@ -269,7 +272,7 @@ impl ProxyHttp for Gateway {
         {
             self.shared.metrics.upstream_failures.with_label_values(&[&*upstream.name, reason]).inc();
         }
-        tracing::debug!(request.id = %ctx.request_id, "request {} failed: {error}", ctx.request_id);
+        tracing::debug!(request.id = %ctx.request_id, "request {} failed: {}", ctx.request_id, forward::described(error));
         if let Some(status) = status
             && session.response_written().is_none()
         {

@@ -188,12 +188,7 @@ pub fn start(document: &Document, path: PathBuf, sources: Sources) -> Result<Run
     let certificates = Arc::new(certificates);
     threads.spawn(refresh(Arc::clone(&certificates), Arc::clone(&current)));
     let (ended_sender, ended) = watch::channel(false);
-    threads.spawn(async move {
-        // Services end at a shutdown only; one that ends earlier has failed, and the others must not outlive it.
-        services.join_next().await;
-        _ = ended_sender.send(true);
-        while services.join_next().await.is_some() {}
-    });
+    threads.spawn(tell_first_end(services, ended_sender));
     let reload = Arc::new(Reload::new(path, config.clone(), current, shared));
     reload.record_start();
     health.set_ready();
@@ -395,6 +390,14 @@ fn server_conf(worker_threads: usize) -> ServerConf {
     }
 }
 
+/// Tells when the first service has ended, by itself or by a panic. Services end at a shutdown only; one that ends
+/// earlier has failed, and the others must not outlive it.
+async fn tell_first_end(mut services: JoinSet<()>, ended: watch::Sender<bool>) {
+    services.join_next().await;
+    _ = ended.send(true);
+    while services.join_next().await.is_some() {}
+}
+
 /// Follows what changes outside: renewed certificates, servers that moved.
 async fn refresh(certificates: Arc<Vec<Arc<Certificates>>>, current: Arc<ArcSwap<Current>>) {
     let mut ticks = tokio::time::interval(REFRESH_INTERVAL);
@@ -412,6 +415,37 @@ async fn refresh(certificates: Arc<Vec<Arc<Certificates>>>, current: Arc<ArcSwap
         });
         if refreshed.await.is_err() {
             tracing::error!("looking for renewed certificates failed; trying again in {REFRESH_INTERVAL:?}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn is_told(services: JoinSet<()>) -> bool {
+        let (sender, mut ended) = watch::channel(false);
+        tokio::spawn(tell_first_end(services, sender));
+        let told = ended.wait_for(|ended| *ended);
+        tokio::time::timeout(Duration::from_millis(500), told).await.is_ok_and(|told| told.is_ok())
+    }
+
+    #[tokio::test]
+    async fn the_first_service_to_end_is_noticed_however_it_ends() {
+        for (name, ends, expected) in
+            [("returns", Some(false), true), ("panics", Some(true), true), ("lives", None, false)]
+        {
+            let mut services = JoinSet::new();
+            services.spawn(std::future::pending());
+            services.spawn(async move {
+                match ends {
+                    Some(true) => panic!("a service panics, as the test wants it to"),
+                    Some(false) => {}
+                    None => std::future::pending().await,
+                }
+            });
+
+            assert_eq!(is_told(services).await, expected, "{name}");
         }
     }
 }

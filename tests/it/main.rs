@@ -17,6 +17,7 @@ mod cli;
 mod common;
 mod demo;
 mod framing;
+mod hostile;
 mod identity;
 mod layering;
 mod login;

@@ -87,7 +87,7 @@ impl Authority {
         Arc::new(config)
     }
 
-    /// A TLS server that answers every request on every connection with 200.
+    /// A TLS server that answers every request on every connection with 200, and opens a tunnel where asked to.
     fn server(&self, file: &str) -> SocketAddr {
         install_crypto();
         let chain: Vec<CertificateDer<'static>> =
@@ -97,7 +97,19 @@ impl Authority {
             Arc::new(ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key).unwrap());
         raw::serve(move |stream| {
             let mut stream = StreamOwned::new(ServerConnection::new(Arc::clone(&config)).unwrap(), stream);
-            while !read_head(&mut stream).is_empty() {
+            loop {
+                let head = read_head(&mut stream).to_lowercase();
+                if head.is_empty() {
+                    return;
+                }
+                if head.contains("upgrade: websocket") {
+                    stream
+                        .write_all(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n")
+                        .unwrap();
+                    let mut byte = [0];
+                    while stream.read_exact(&mut byte).is_ok() && stream.write_all(&byte).is_ok() {}
+                    return;
+                }
                 stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").unwrap();
             }
         })
@@ -404,6 +416,33 @@ fn a_backend_must_prove_its_name_by_an_authority_that_is_trusted() {
             assert_refused(&answer, what);
             assert_eq!(logged(&world, "/pub/x")["reason"], "upstream_tls_failed", "{what}");
             assert_eq!(upstream_failures(&world, "upstream_tls_failed"), 1.0, "{what}");
+        }
+    }
+}
+
+#[test]
+fn a_tunnel_to_a_backend_is_verified_as_any_other_connection() {
+    let (trusted, stranger) = (Authority::new(), Authority::new());
+    trusted.issue("backend", &["backend.test"], 1);
+    stranger.issue("backend", &["backend.test"], 2);
+    let opening = "GET /ws HTTP/1.1\r\nHost: gateway.test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+    for (server, is_good) in [(&trusted, true), (&stranger, false)] {
+        let address = server.server("backend");
+        let world = World::with(&format!(
+            "{NO_THROTTLE}routes: [{{ path: /, access: public, upstream: backend, websocket: true }}]
+upstreams: {{ backend: {{ servers: ['{address}'], tls: {{ server_name: backend.test, ca_file: '{}' }} }} }}\n",
+            trusted.path("ca", "pem").display()
+        ));
+        let mut client = world.connect();
+        client.write(opening.as_bytes());
+        if is_good {
+            assert_eq!(client.read_header().unwrap().status, 101);
+            for round in 0..5 {
+                client.write(b"hello");
+                assert_eq!(client.read_exact(5), b"hello", "round {round}");
+            }
+        } else {
+            assert_refused(&client.read_response(false), "another authority");
         }
     }
 }

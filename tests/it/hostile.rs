@@ -1,0 +1,167 @@
+//! Claims under names that other gateways use, and configurations that would undo what the gateway says.
+
+use menshen::config::Document;
+use menshen::server::{self, Sources};
+
+use crate::common::{Backend, NO_THROTTLE, ROUTES, Reply, World, install_crypto};
+use crate::process::Process;
+
+const VICTIM: &str = "victim";
+
+/// Names under which some backend believes a person, an address or a host, whichever gateway once stood before it.
+const CLAIMS: &[&str] = &[
+    "X-Forwarded-User",
+    "X-Forwarded-Email",
+    "X-Forwarded-Groups",
+    "X-Forwarded-Preferred-Username",
+    "X-Forwarded-Access-Token",
+    "X-Forwarded-Client-Cert",
+    "X-Forwarded-Tls-Client-Cert-Info",
+    "X-Forwarded",
+    "Forwarded-For",
+    "Client-IP",
+    "Proxy-Client-IP",
+    "WL-Proxy-Client-IP",
+    "X-Remote-IP",
+    "X-Remote-Addr",
+    "Ali-CDN-Real-IP",
+    "X-Original-Host",
+    "X-Host",
+    "X-HTTP-Host-Override",
+    "X-Auth-Request-User",
+    "X-Auth-Request-Email",
+    "X-Authentik-Username",
+    "X-Pomerium-Claim-Email",
+    "X-Amzn-Oidc-Identity",
+    "X-Consumer-Username",
+    "Remote-User",
+    "X-Remote-User",
+    "X-WebAuth-User",
+];
+
+/// E1, A11, A12: which gateway a backend stood behind before is nothing a client may profit from.
+#[test]
+fn a_client_claims_nothing_in_the_name_of_another_gateway() {
+    for header_names in ["refuse", "strip", "pass"] {
+        let world =
+            World::with(&format!("{ROUTES}{NO_THROTTLE}limits: {{ header_names: {header_names} }}\n"));
+        let token = world.bearer("alice");
+        for name in CLAIMS {
+            for (path, lines) in [("/x", &*token), ("/pub/x", ""), ("/opt/x", "")] {
+                let before = world.backend.count();
+                for spelling in [(*name).to_owned(), name.to_ascii_lowercase(), name.replace('-', "_")] {
+                    let response = world.get(path, &format!("{lines}{spelling}: {VICTIM}\r\n"));
+                    let is_alias = spelling.contains('_');
+                    let expected = if is_alias && header_names == "refuse" { 400 } else { 200 };
+                    assert_eq!(response.status, expected, "{header_names} {path} {spelling}");
+                }
+                for request in &world.backend.requests()[before..] {
+                    assert!(!request.head.contains(VICTIM), "{header_names} {path}: {}", request.head);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_trusted_proxy_may_say_what_it_found_out() {
+    let world = World::with(&format!("{ROUTES}{NO_THROTTLE}trusted_proxies: [127.0.0.1]\n"));
+
+    for name in ["X-Forwarded-Client-Cert", "X-Auth-Request-User", "Remote-User", "Client-IP"] {
+        world.get("/pub/x", &format!("{name}: found-out\r\n"));
+        assert_eq!(world.backend.last().header(name), ["found-out"]);
+    }
+}
+
+/// A backend that stood behind another gateway goes on unchanged: its name for the person may be ours.
+#[test]
+fn a_name_of_another_gateway_may_be_ours() {
+    for name in ["Remote-User", "X-Forwarded-User", "X-Auth-Request-User"] {
+        for trusted in ["", "trusted_proxies: [127.0.0.1]\n"] {
+            let world = World::with(&format!(
+                "{ROUTES}{NO_THROTTLE}identity_headers: {{ openid: {name} }}\n{trusted}"
+            ));
+            let token = world.bearer("alice");
+
+            world.get("/x", &format!("{token}{name}: {VICTIM}\r\n"));
+            let received = world.backend.last().header(name);
+            assert!(received.len() == 1 && received[0] != VICTIM, "{name}: {received:?}");
+            world.get("/pub/x", &format!("{name}: {VICTIM}\r\n"));
+            assert!(world.backend.last().header(name).is_empty(), "{name}");
+        }
+    }
+}
+
+/// What `check` says of a configuration, and what a start says: both must say the same.
+fn refusals(sections: &str) -> [String; 2] {
+    install_crypto();
+    let data = tempfile::tempdir().unwrap();
+    let yaml = format!(
+        "listeners: [{{ address: '127.0.0.1:0' }}]\nadmin: {{ address: '127.0.0.1:0' }}\ndata_dir: '{}'\napps: {{ shop: {{ kind: mini_program, appid: wxe000000000000001, secret: s }} }}\nwechat: {{ hosts: ['http://127.0.0.1:1'] }}\nupstreams: {{ backend: {{ servers: ['127.0.0.1:1'] }} }}\n{ROUTES}{sections}",
+        data.path().display()
+    );
+    let document = Document::parse("test.yaml", &yaml).unwrap_or_else(|report| panic!("{report}"));
+    let mut findings = menshen::config::Findings::default();
+    server::check(&document.config, &Sources::default(), &mut findings).unwrap();
+    let checked = document.report(findings).to_string();
+    let started = server::start(&document, data.path().join("menshen.yaml"), Sources::default());
+    [checked, started.err().map(|error| error.to_string()).unwrap_or_default()]
+}
+
+#[test]
+fn a_header_the_gateway_writes_is_no_place_for_a_token() {
+    for name in
+        ["X-WX-OPENID", "x-wx-source", "X-WX-FROM-OPENID", "X-Forwarded-For", "X-Request-Id", "traceparent"]
+    {
+        let said = refusals(&format!("tokens: {{ sources: {{ header: {name} }} }}\n"));
+        for said in said {
+            assert!(said.contains("tokens.sources.header"), "{name}: {said:?}");
+        }
+    }
+    for said in refusals("identity_headers: { openid: X-User }\ntokens: { sources: { header: X-User } }\n") {
+        assert!(said.contains("tokens.sources.header"), "{said:?}");
+    }
+}
+
+#[test]
+fn a_header_no_request_can_do_without_is_not_removed() {
+    for name in ["Host", "content-length", "Transfer-Encoding", "CONTENT_LENGTH"] {
+        for said in refusals(&format!("identity_headers: {{ remove: [{name}] }}\n")) {
+            assert!(said.contains("identity_headers.remove[0]"), "{name}: {said:?}");
+        }
+    }
+}
+
+/// C15: what a body or a backend's answer holds is as secret as a token, and most of all when it is broken.
+#[test]
+fn a_message_that_does_not_parse_is_not_copied_to_the_log() {
+    let backend = Backend::with(|_| {
+        Reply::Last(
+            b"HTTP/1.1 200 OK\r\nSet-Cookie: session=secret-of-the-backend\r\nBad Name: x\r\n\r\n".to_vec(),
+        )
+    });
+    let world = World::with_backend(
+        backend,
+        &format!(
+            "{ROUTES}{NO_THROTTLE}telemetry: {{ log: {{ level: trace }}, access_log: {{ target: off }} }}\n"
+        ),
+    );
+    let mut process = Process::beside(&world);
+
+    let broken = process.connect().send(b"GET /pub/x HTTP/1.1\r\nHost: gateway.test\r\n\r\n");
+    assert_eq!(broken.status, 502);
+    for chunks in ["zz-secret-of-the-client\r\n", "3\r\nabcsecret-of-the-client\r\n0\r\n\r\n"] {
+        let request = format!(
+            "POST /pub/x HTTP/1.1\r\nHost: gateway.test\r\nTransfer-Encoding: chunked\r\n\r\n{chunks}"
+        );
+        let mut connection = process.connect();
+        connection.write(request.as_bytes());
+        _ = connection.try_read_response(false);
+    }
+    process.signal("TERM");
+    assert_eq!(process.wait(), Some(0));
+
+    let log = process.stderr();
+    assert!(log.contains("failed: "), "{log}");
+    assert!(!log.contains("secret-of"), "{log}");
+}
