@@ -72,7 +72,7 @@ impl Authenticator {
         findings: &mut Findings,
     ) -> Option<Self> {
         let sources = TokenSources::build(&config.sources, findings);
-        let apps = configured_apps(apps, findings);
+        let apps = configured_apps(apps);
         let cache = &config.cache;
         let is_brief = *cache.refused_for <= MAX_REFUSED_FOR;
         if !is_brief {
@@ -221,26 +221,17 @@ fn refused_cache(
         .build_with_hasher(BuildHasherDefault::default())
 }
 
-fn configured_apps(
-    apps: &BTreeMap<String, config::App>,
-    findings: &mut Findings,
-) -> Option<BTreeMap<AppId, ConfiguredApp>> {
+/// The apps by the id that tokens name; `None` where two share one.
+fn configured_apps(apps: &BTreeMap<String, config::App>) -> Option<BTreeMap<AppId, ConfiguredApp>> {
     let mut by_appid: BTreeMap<AppId, ConfiguredApp> = BTreeMap::new();
-    let mut is_unique = true;
     for (name, app) in apps {
-        // What is no appid is reported where WeChat is called; no token can be of it.
+        // What is no appid, or is another's, is reported where WeChat is called; no token can be of it.
         let Ok(appid) = AppId::parse(&app.appid) else { continue };
-        if let Some(other) = by_appid.insert(appid, ConfiguredApp::new(name, app.kind)) {
-            findings
-                .error(
-                    format!("apps.{name}.appid"),
-                    format!("`{}` is also the appid of `{}`", app.appid, other.name),
-                )
-                .hint("configure each app once");
-            is_unique = false;
+        if by_appid.insert(appid, ConfiguredApp::new(name, app.kind)).is_some() {
+            return None;
         }
     }
-    is_unique.then_some(by_appid)
+    Some(by_appid)
 }
 
 fn token_hasher(entropy: &dyn Entropy, findings: &mut Findings) -> Option<SipHasher24> {

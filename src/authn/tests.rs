@@ -400,7 +400,6 @@ fn every_problem_is_reported_at_once() {
             "tokens.sources.header",
             "tokens.sources.cookie",
             "tokens.sources.websocket_query",
-            "apps.b.appid",
             "tokens.cache.refused_for",
         ]
     );

@@ -98,7 +98,7 @@ impl WeChat {
             Cause::Misconfigured { errcode } => Error::AppMisconfigured { errcode },
         })?;
 
-        let deadline = Deadline::now() + self.timeout;
+        let deadline = in_time(self.timeout);
         let result = self.exchange_until(app, code, deadline).await;
 
         permit.record(verdict(result.as_ref().err()), self.clock.instant());
@@ -119,7 +119,7 @@ impl WeChat {
                 return result;
             }
             let wait = self.retry_wait(retries);
-            if Deadline::now() + wait >= deadline {
+            if in_time(wait) >= deadline {
                 return result;
             }
             sleep(wait).await;
@@ -253,5 +253,11 @@ fn log_failure(host: &Url, app: &App, error: &Error, errcode: i64, rid: Option<&
 
 #[cfg(test)]
 pub(crate) mod fake;
+/// When a wait from now on is over, by the clock that tokio's timers go by: sockets know no other.
+#[expect(clippy::disallowed_methods, reason = "a deadline for I/O, not a decision")]
+fn in_time(wait: Duration) -> Deadline {
+    Deadline::now() + wait
+}
+
 #[cfg(test)]
 mod tests;
