@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use clap::{Parser, Subcommand};
 use secrecy::ExposeSecret as _;
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::clock::SystemClock;
 use crate::config::{self, Document, Findings, KeyAlgorithm};
@@ -28,8 +29,7 @@ const EXAMPLES: &str = "\
 Examples:
   menshen demo                          try it: nothing to configure
   menshen check --config menshen.yaml   say what is wrong with a configuration
-  menshen serve --config menshen.yaml   run the gateway
-";
+  menshen serve --config menshen.yaml   run the gateway";
 
 /// Runs what the command line asks for.
 pub fn run() -> ExitCode {
@@ -208,7 +208,11 @@ fn emulator(listen: SocketAddr, apps: Option<&Path>) -> Outcome {
             format!("menshen emulator {} listening on {}", env!("CARGO_PKG_VERSION"), running.url());
         write_line(&mut io::stderr().lock(), &started)
             .map_err(|error| format!("menshen: cannot write: {error}"))?;
+        // As the first process of a container the emulator must end by itself: nothing else does it there.
+        let mut terminate = signal(SignalKind::terminate())
+            .map_err(|error| format!("menshen: cannot wait for signals: {error}"))?;
         tokio::select! {
+            _ = terminate.recv() => Ok(()),
             () = running.wait() => Err("menshen: the listener failed".to_owned()),
             _ = tokio::signal::ctrl_c() => Ok(()),
         }
@@ -311,6 +315,41 @@ mod tests {
         assert_eq!((outcome.answer.as_str(), outcome.code), ("", 2));
         assert!(outcome.messages.contains(":1:17: error: worker_threads: "), "{}", outcome.messages);
         assert!(outcome.messages.contains(":2:16: error: drain_timeout: "), "{}", outcome.messages);
+    }
+
+    #[test]
+    fn check_names_what_modules_find_beside_what_a_section_contradicts() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("wrong.yaml");
+        let yaml = include_str!("../conf/minimal.yaml").replace("upstream: backend", "upstream: backnd");
+        std::fs::write(&path, format!("{yaml}login: {{ body_timeout: 0s }}\ntrusted_proxies: [0.0.0.0/0]\n"))
+            .unwrap();
+
+        let outcome = check(&path);
+
+        assert_eq!((outcome.answer.as_str(), outcome.code), ("", 2));
+        for expected in [
+            ":8:13: warning: apps.shop.secret: ",
+            ":17:15: error: routes[0].upstream: upstream `backnd` is not defined; did you mean `backend`?",
+            ":18:24: error: login.body_timeout: ",
+            ":19:19: warning: trusted_proxies[0]: `0.0.0.0/0` is everybody",
+        ] {
+            assert!(outcome.messages.contains(expected), "{expected}\n{}", outcome.messages);
+        }
+    }
+
+    #[test]
+    fn check_warns_of_a_route_that_the_login_answers_itself() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("doubtful.yaml");
+        for (route, is_below) in [("/auth", true), ("/auth/x", true), ("/author", false), ("/", false)] {
+            let yaml = include_str!("../conf/minimal.yaml").replace("path: /", &format!("path: {route}"));
+            std::fs::write(&path, yaml).unwrap();
+
+            let outcome = check(&path);
+
+            assert_eq!(outcome.messages.contains("routes[0].path"), is_below, "{}", outcome.messages);
+        }
     }
 
     #[test]

@@ -51,17 +51,17 @@ impl Reload {
         let document = Document::load(&self.path)?;
         let mut findings = config::static_changes(&self.started_with, &document.config);
         let current = self.current.load();
+        let has_own_key = self.started_with.tokens.keys.is_empty();
         let runtime = Runtime::build(
             &document.config,
-            OnMissingKey::Create,
+            if has_own_key { OnMissingKey::Refuse } else { OnMissingKey::Create },
             &self.shared,
             Some(current.runtime()),
             &mut findings,
         );
-        let is_refused = findings.has_errors();
         let report = document.report(findings);
         match runtime {
-            Some(runtime) if !is_refused => Ok((runtime, report)),
+            Some(runtime) if !report.has_errors() => Ok((runtime, report)),
             _ => Err(report),
         }
     }

@@ -6,10 +6,10 @@ use std::sync::{Arc, OnceLock};
 use http::Method;
 use prometheus::{Histogram, IntCounter};
 
-use crate::authn::Authenticator;
+use crate::authn::{Authenticator, SubjectHasher};
 use crate::clock::Clock;
 use crate::config::{self, Config, Findings};
-use crate::entropy::Entropy;
+use crate::entropy::{Entropy, NoEntropy};
 use crate::identity_headers::HeaderEdits;
 use crate::login::{self, Login};
 use crate::route::{METHODS, RouteTable};
@@ -28,6 +28,22 @@ pub struct Shared {
     pub entropy: Arc<dyn Entropy>,
     /// Every metric.
     pub metrics: Arc<Metrics>,
+    subject_hasher: SubjectHasher,
+}
+
+impl Shared {
+    /// Takes what it is given, and draws the key that names people in logs.
+    ///
+    /// # Errors
+    /// [`NoEntropy`]
+    pub fn new(
+        clock: Arc<dyn Clock>,
+        entropy: Arc<dyn Entropy>,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, NoEntropy> {
+        let subject_hasher = SubjectHasher::new(entropy.as_ref())?;
+        Ok(Self { clock, entropy, metrics, subject_hasher })
+    }
 }
 
 /// Everything a request needs to be decided, one configuration's worth.
@@ -85,7 +101,7 @@ impl Runtime {
         previous: Option<&Self>,
         findings: &mut Findings,
     ) -> Option<Self> {
-        let Shared { clock, entropy, metrics } = shared;
+        let Shared { clock, entropy, metrics, subject_hasher } = shared;
         let routes = RouteTable::build(&config.routes, &config.apps, &config.upstreams, findings);
         let upstreams = Upstreams::build(&config.upstreams, findings);
         let tokens = build_tokens(&config.tokens, &config.data_dir, missing, entropy.as_ref(), findings);
@@ -97,6 +113,7 @@ impl Runtime {
             Arc::clone(entropy),
             findings,
         );
+        check_routes_below_login(config, findings);
         let throttle = match previous {
             Some(previous) if previous.throttle_config == config.throttle => {
                 Some(Arc::clone(&previous.throttle))
@@ -118,6 +135,7 @@ impl Runtime {
             &config.apps,
             Arc::clone(&tokens),
             metrics,
+            *subject_hasher,
             entropy.as_ref(),
             findings,
         );
@@ -207,6 +225,26 @@ fn check_token_header(
         findings
             .error("tokens.sources.header", format!("`{header}` is a header that the gateway writes itself"))
             .hint("choose a name of your own, such as `X-Token`");
+    }
+}
+
+/// Warns of routes that no request ever takes, since the login answers all below its prefix itself.
+fn check_routes_below_login(config: &Config, findings: &mut Findings) {
+    let prefix = config.login.path_prefix.as_str();
+    for (index, route) in config.routes.iter().enumerate() {
+        let is_below =
+            route.path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        if is_below {
+            findings
+                .warning(
+                    format!("routes[{index}].path"),
+                    format!(
+                        "`{}` never takes a request: the gateway answers all below `{prefix}` itself",
+                        route.path
+                    ),
+                )
+                .hint("write another path, or another `login.path_prefix`");
+        }
     }
 }
 

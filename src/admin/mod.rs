@@ -6,6 +6,7 @@ mod health;
 #[cfg(test)]
 mod tests;
 
+use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -24,16 +25,20 @@ const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 const TEXT_TYPE: &str = "text/plain; charset=utf-8";
 
 /// Answers the admin listener's requests.
-#[derive(Clone, Debug)]
 pub struct Admin {
     metrics: Arc<Metrics>,
     health: Arc<Health>,
+    measure: Box<dyn Fn() + Send + Sync>,
 }
 
 impl Admin {
-    /// Answers from these.
-    pub fn new(metrics: Arc<Metrics>, health: Arc<Health>) -> Self {
-        Self { metrics, health }
+    /// Answers from these; `measure` is called before metrics are read, for those that do not keep themselves.
+    pub fn new(
+        metrics: Arc<Metrics>,
+        health: Arc<Health>,
+        measure: impl Fn() + Send + Sync + 'static,
+    ) -> Self {
+        Self { metrics, health, measure: Box::new(measure) }
     }
 
     /// What a request is answered; the path is without its query.
@@ -51,6 +56,7 @@ impl Admin {
     }
 
     fn metrics(&self) -> Answer {
+        (self.measure)();
         match self.metrics.encode() {
             Ok(body) => Answer { status: StatusCode::OK, content_type: METRICS_TYPE, body },
             Err(error) => {
@@ -67,6 +73,12 @@ impl Admin {
             HealthState::Draining => ("draining", "the gateway is stopping and takes no new requests"),
         };
         Answer::problem(StatusCode::SERVICE_UNAVAILABLE, code, Some(detail))
+    }
+}
+
+impl fmt::Debug for Admin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Admin").field("health", &self.health).finish_non_exhaustive()
     }
 }
 

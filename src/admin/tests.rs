@@ -11,7 +11,7 @@ struct Bench {
 
 fn bench() -> Bench {
     let (metrics, health) = (Arc::new(Metrics::new().unwrap()), Arc::new(Health::starting()));
-    Bench { admin: Admin::new(Arc::clone(&metrics), Arc::clone(&health)), health, metrics }
+    Bench { admin: Admin::new(Arc::clone(&metrics), Arc::clone(&health), || ()), health, metrics }
 }
 
 impl Bench {

@@ -7,6 +7,7 @@
 mod authenticated;
 mod credential;
 mod refusal;
+mod subject_hash;
 #[cfg(test)]
 mod tests;
 
@@ -27,10 +28,11 @@ use self::authenticated::ConfiguredApp;
 pub use self::authenticated::{Authenticated, HeaderValues};
 pub use self::credential::{Credential, Source, TokenSources, cookie_without, query_without};
 pub use self::refusal::Refusal;
+pub use self::subject_hash::SubjectHasher;
 use crate::clock::Timestamp;
 use crate::config::{self, Findings};
 use crate::entropy::{self, Entropy};
-use crate::identity::{AppId, Subject};
+use crate::identity::AppId;
 use crate::telemetry::metrics::Metrics;
 use crate::token::Tokens;
 
@@ -44,7 +46,7 @@ pub struct Authenticator {
     apps: BTreeMap<AppId, ConfiguredApp>,
     /// Keyed, so that nobody can search for two tokens that share an entry.
     token_hasher: SipHasher24,
-    subject_hasher: SipHasher24,
+    subject_hasher: SubjectHasher,
     verified: Cache<u128, Authenticated, BuildHasherDefault<Prehashed>>,
     refused: Cache<u128, Refused, BuildHasherDefault<Prehashed>>,
     generation: AtomicU64,
@@ -65,6 +67,7 @@ impl Authenticator {
         apps: &BTreeMap<String, config::App>,
         tokens: Arc<Tokens>,
         metrics: &Metrics,
+        subject_hasher: SubjectHasher,
         entropy: &dyn Entropy,
         findings: &mut Findings,
     ) -> Option<Self> {
@@ -77,10 +80,10 @@ impl Authenticator {
                 .error("tokens.cache.refused_for", format!("`{}` is too long", cache.refused_for))
                 .hint("write `1h` or less");
         }
-        let hashers = hashers(entropy, findings);
+        let token_hasher = token_hasher(entropy, findings);
 
         let (sources, apps) = (sources?, apps?);
-        let (token_hasher, subject_hasher) = hashers?;
+        let token_hasher = token_hasher?;
         is_brief.then(|| Self {
             sources,
             tokens,
@@ -97,6 +100,11 @@ impl Authenticator {
     /// The places a token is read from, for removing it before a request is forwarded.
     pub fn sources(&self) -> &TokenSources {
         &self.sources
+    }
+
+    /// How a person is named in logs.
+    pub const fn subject_hasher(&self) -> &SubjectHasher {
+        &self.subject_hasher
     }
 
     /// Finds the token of a request; `None` where it carries none.
@@ -122,6 +130,13 @@ impl Authenticator {
             Err(refusal) => self.counters.refused(*refusal),
         }
         verdict
+    }
+
+    /// Sets the metric of how many tokens are remembered: for whoever is about to read it, since the cache itself
+    /// counts late.
+    pub fn count_remembered(&self) {
+        self.verified.run_pending_tasks();
+        self.counters.entries.set(i64::try_from(self.verified.entry_count()).unwrap_or(i64::MAX));
     }
 
     /// Forgets every verdict: from now on each token is verified anew.
@@ -159,7 +174,6 @@ impl Authenticator {
         match &verdict {
             Ok(authenticated) => {
                 self.verified.insert(hash, authenticated.clone());
-                self.counters.entries.set(i64::try_from(self.verified.entry_count()).unwrap_or(i64::MAX));
             }
             Err(refusal) if refusal.is_worth_remembering() => {
                 self.refused.insert(hash, Refused { refusal: *refusal, generation });
@@ -173,12 +187,8 @@ impl Authenticator {
         let claims = self.tokens.verify(token, now)?;
         let subject = &claims.identity().subject;
         let app = self.apps.get(&subject.appid).ok_or(Refusal::UnknownApp)?;
-        Authenticated::new(&claims, app, self.subject_hash(subject), generation)
+        Authenticated::new(&claims, app, self.subject_hasher.hash(subject), generation)
             .map_err(|_| Refusal::InvalidClaims)
-    }
-
-    fn subject_hash(&self, subject: &Subject) -> String {
-        format!("{:016x}", self.subject_hasher.hash(subject.to_string().as_bytes()).h1)
     }
 }
 
@@ -233,10 +243,9 @@ fn configured_apps(
     is_unique.then_some(by_appid)
 }
 
-fn hashers(entropy: &dyn Entropy, findings: &mut Findings) -> Option<(SipHasher24, SipHasher24)> {
-    let hasher = || entropy::bytes::<16>(entropy).map(|key| SipHasher24::new_with_key(&key));
-    match hasher().and_then(|first| Ok((first, hasher()?))) {
-        Ok(hashers) => Some(hashers),
+fn token_hasher(entropy: &dyn Entropy, findings: &mut Findings) -> Option<SipHasher24> {
+    match entropy::bytes::<16>(entropy) {
+        Ok(key) => Some(SipHasher24::new_with_key(&key)),
         Err(error) => {
             findings.error("", error.to_string());
             None

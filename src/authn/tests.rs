@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::config::{App, AppKind, Key, KeyAlgorithm, SecretSource};
 use crate::entropy::{NoEntropy, SystemEntropy};
-use crate::identity::{Identity, OpenId, SessionId, UnionId};
+use crate::identity::{Identity, OpenId, SessionId, Subject, UnionId};
 use crate::token::{OnMissingKey, generate_key};
 
 const NOW: Timestamp = Timestamp::from_seconds(1_800_000_000);
@@ -62,6 +62,10 @@ impl Fixture {
     }
 }
 
+fn hasher() -> SubjectHasher {
+    SubjectHasher::new(&SystemEntropy).unwrap()
+}
+
 fn verify(authenticator: &Authenticator, token: &str, now: Timestamp) -> Result<Authenticated, Refusal> {
     let (request, ()) = http::Request::builder()
         .header("authorization", format!("Bearer {token}"))
@@ -91,8 +95,15 @@ fn build(
     };
     let apps = apps.iter().map(|(name, appid)| ((*name).to_owned(), app(appid))).collect();
     let mut findings = Findings::default();
-    let authenticator =
-        Authenticator::build(config, &apps, Arc::clone(tokens), metrics, &SystemEntropy, &mut findings);
+    let authenticator = Authenticator::build(
+        config,
+        &apps,
+        Arc::clone(tokens),
+        metrics,
+        hasher(),
+        &SystemEntropy,
+        &mut findings,
+    );
     assert_eq!(authenticator.is_none(), findings.has_errors());
     authenticator.ok_or_else(|| findings.iter().map(ToString::to_string).collect())
 }
@@ -407,7 +418,8 @@ fn gateway_does_not_start_without_randomness() {
     let Fixture { config, metrics, tokens, .. } = Fixture::new();
     let mut findings = Findings::default();
 
-    let built = Authenticator::build(&config, &BTreeMap::new(), tokens, &metrics, &Dry, &mut findings);
+    let built =
+        Authenticator::build(&config, &BTreeMap::new(), tokens, &metrics, hasher(), &Dry, &mut findings);
 
     assert!(built.is_none());
     assert!(findings.has_errors());

@@ -13,21 +13,23 @@ use super::{Config, Findings, rules, structure};
 /// Largest configuration file read. A real one is a few KiB; `/dev/zero` named by accident must not fill the memory.
 const MAX_BYTES: u64 = 1024 * 1024;
 
-/// A configuration whose every section is sound in itself.
+/// A configuration of which every key and value is what the schema allows.
+///
+/// What makes no sense in it stands in [`Document::report`], together with what the modules find: all at once.
 #[derive(Debug)]
 pub struct Document {
     /// The values.
     pub config: Config,
     name: String,
     root: Node,
-    warnings: Findings,
+    contradictions: Findings,
 }
 
 impl Document {
     /// Reads the configuration file at `path`.
     ///
     /// # Errors
-    /// Everything that is wrong with it, with line and column.
+    /// Everything in it that the schema does not allow, with line and column.
     pub fn load(path: &Path) -> Result<Self, Report> {
         let name = path.display().to_string();
         let refuse = |reason: String, hint: &str| {
@@ -59,7 +61,7 @@ impl Document {
     /// Reads a configuration from `text`; `name` stands for the file in messages.
     ///
     /// # Errors
-    /// Everything that is wrong with it, with line and column.
+    /// Everything in it that the schema does not allow, with line and column.
     pub fn parse(name: &str, text: &str) -> Result<Self, Report> {
         let mut report = Report::new(name);
         let mut root = match tree::parse(text) {
@@ -85,20 +87,17 @@ impl Document {
                 return Err(report);
             }
         };
-        let warnings = rules::check(&config);
-        if warnings.has_errors() {
-            report.extend(&warnings, |path| Some(locate(&root, path)));
-            return Err(report);
-        }
+        let contradictions = rules::check(&config);
         root.forget_texts();
-        Ok(Self { config, name: name.to_owned(), root, warnings })
+        Ok(Self { config, name: name.to_owned(), root, contradictions })
     }
 
-    /// Places findings of the modules in the file, beside the warnings of the file itself.
+    /// Places findings of the modules in the file, beside what the file itself contradicts. A report with errors
+    /// is a configuration that must not be used.
     pub fn report(&self, findings: Findings) -> Report {
         let mut report = Report::new(&self.name);
         let locate = |path: &str| (!path.is_empty()).then(|| locate(&self.root, path));
-        report.extend(&self.warnings, locate);
+        report.extend(&self.contradictions, locate);
         report.extend(&findings, locate);
         report
     }

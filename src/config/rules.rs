@@ -2,13 +2,13 @@
 //!
 //! A range of a single number stands in the schema; what one section says of another is left to the modules.
 
-use super::{AccessLog, AccessLogTarget, Config, Findings, Listener};
+use super::{Config, Findings, Listener};
 
 /// Everything in `config` that contradicts itself.
 pub(super) fn check(config: &Config) -> Findings {
     let mut findings = Findings::default();
     listeners(&config.listeners, &mut findings);
-    access_log(&config.telemetry.access_log, &mut findings);
+    trusted_proxies(config, &mut findings);
     timeouts(config, &mut findings);
     findings
 }
@@ -37,19 +37,16 @@ fn listeners(listeners: &[Listener], findings: &mut Findings) {
     }
 }
 
-fn access_log(log: &AccessLog, findings: &mut Findings) {
-    match (log.target, &log.file) {
-        (AccessLogTarget::File, None) => {
+fn trusted_proxies(config: &Config, findings: &mut Findings) {
+    for (index, network) in config.trusted_proxies.iter().enumerate() {
+        if network.prefix_len() == 0 {
             findings
-                .error("telemetry.access_log.file", "`target` is `file`, but no file is named")
-                .hint("write `file: access.log`, or `target: stdout`");
+                .warning(
+                    format!("trusted_proxies[{index}]"),
+                    format!("`{network}` is everybody: any client may claim any address, and no limit on logins holds"),
+                )
+                .hint("write the addresses of your proxies alone");
         }
-        (AccessLogTarget::Stdout | AccessLogTarget::Off, Some(file)) => {
-            findings
-                .warning("telemetry.access_log.file", format!("nothing is written to `{}`", file.display()))
-                .hint("write `target: file` to use it");
-        }
-        _ => {}
     }
 }
 

@@ -61,7 +61,7 @@ pub(super) const FORWARDING: &[&str] = &[
 
 /// Headers in which other gateways and web servers name a person. A backend that stood behind one of those still
 /// believes them, so they are believed from a trusted proxy alone. Any of them may be configured as a name of ours.
-const FOREIGN: &[&str] = &[
+pub(super) const FOREIGN: &[&str] = &[
     "remote-user",
     "x-remote-user",
     "x-remote-email",
@@ -81,7 +81,7 @@ const FOREIGN: &[&str] = &[
 ];
 
 /// How the names of other gateways' headers begin; the beginning decides, for nobody but a proxy has a use for them.
-const FOREIGN_FAMILIES: &[&str] =
+pub(super) const FOREIGN_FAMILIES: &[&str] =
     &["x-forwarded-", "x-auth-request-", "x-authentik-", "x-pomerium-claim-", "x-amzn-oidc-"];
 
 /// Headers the gateway always sets itself.

@@ -1,6 +1,8 @@
 use proptest::prelude::*;
 
-use super::names::{CLOUD_RUN_FAMILIES, FORWARDING, METHOD_OVERRIDES, MISLEADING, OWN};
+use super::names::{
+    CLOUD_RUN_FAMILIES, FOREIGN, FOREIGN_FAMILIES, FORWARDING, METHOD_OVERRIDES, MISLEADING, OWN,
+};
 use super::*;
 
 /// A request with nothing but headers.
@@ -68,6 +70,7 @@ fn each_class_of_names_is_removed_from_whom_it_must_be() {
         (MISLEADING, false, false),
         (METHOD_OVERRIDES, false, false),
         (FORWARDING, false, true),
+        (FOREIGN, false, true),
         (&["x-wx-code", "x-wx-iv", "x-wx-skey", "accept", "x-wx", "x-wx-fromage"], true, true),
         (&["authorization", "cookie", "content-type", "tracestate", "access_token"], true, true),
     ] {
@@ -138,7 +141,7 @@ fn managed() -> impl Strategy<Value = String> {
     prop_oneof![
         4 => proptest::sample::select(listed),
         1 => proptest::sample::select(guarded).prop_map(str::to_owned),
-        1 => (proptest::sample::select(CLOUD_RUN_FAMILIES), "[a-z]{1,8}(-[a-z]{1,4})?")
+        1 => (proptest::sample::select([CLOUD_RUN_FAMILIES, FOREIGN_FAMILIES].concat()), "[a-z]{1,8}(-[a-z]{1,4})?")
             .prop_map(|(family, rest)| format!("{family}{rest}")),
         1 => proptest::sample::select(&["x-user-id", "x-legacy-user", "x-internal"][..]).prop_map(str::to_owned),
     ]
@@ -152,6 +155,13 @@ fn spelled() -> impl Strategy<Value = (String, String)> {
         let spelled = name.chars().map(|c| if c == '-' { char::from(separators.next().unwrap()) } else { c });
         (spelled.collect(), name)
     })
+}
+
+fn is_believed_from_a_proxy(name: &str) -> bool {
+    let is_of_family = FOREIGN_FAMILIES.iter().any(|family| name.starts_with(family));
+    FORWARDING.contains(&name)
+        || FOREIGN.contains(&name)
+        || is_of_family && !OWN.contains(&name) && !MISLEADING.contains(&name)
 }
 
 proptest! {
@@ -169,10 +179,11 @@ proptest! {
         let left = applied(&edits, &names, peer_is_trusted);
 
         for (spelled, name) in &forged {
-            // Under its own name a client may send what is only guarded; a trusted proxy, where a request came from.
+            // Under its own name a client may send what is only guarded; a trusted proxy, where a request came from
+            // and whom another gateway found.
             let may_stay = spelled == name
                 && (GUARDED.contains(&&**name) && !OWN.contains(&&**name)
-                    || peer_is_trusted && FORWARDING.contains(&&**name));
+                    || peer_is_trusted && is_believed_from_a_proxy(name));
             let stands = left.get_all(&**spelled).iter().any(|value| value == "victim");
             prop_assert!(may_stay || !stands, "{spelled} for {name}");
         }

@@ -1,5 +1,7 @@
 //! Answers as they go to the client: RFC 6749 for logins, RFC 9457 for the rest.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, Response, StatusCode, header};
 use serde::Serialize;
@@ -19,6 +21,8 @@ pub struct Answer {
     pub response: Response<Bytes>,
     /// `ok`, or the machine word of what was refused.
     pub outcome: &'static str,
+    /// Name of the app that was signed in to, or would have been.
+    pub app: Option<Arc<str>>,
     /// Who signed in.
     pub identity: Option<Identity>,
 }
@@ -127,7 +131,7 @@ impl Answer {
     fn new(status: StatusCode, outcome: &'static str, body: Bytes) -> Self {
         let mut response = Response::new(body);
         *response.status_mut() = status;
-        Self { response, outcome, identity: None }
+        Self { response, outcome, app: None, identity: None }
     }
 
     fn set(&mut self, name: HeaderName, value: HeaderValue) {

@@ -197,7 +197,7 @@ impl Login {
             Err(error) => Err(error),
         };
 
-        let answer = match &result {
+        let mut answer = match &result {
             Ok(grant) => Answer::granted(grant, self.parts.clock.now()),
             Err(error) => Answer::refused(error, request_id),
         };
@@ -206,6 +206,7 @@ impl Login {
         if let Some(app) = &app {
             self.parts.metrics.login_duration.with_label_values(&[&**app]).observe(elapsed.as_secs_f64());
         }
+        answer.app.clone_from(&app);
         let app = app.as_deref().unwrap_or_default();
         let (outcome, duration_ms) = (answer.outcome, u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX));
         info!(

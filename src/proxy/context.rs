@@ -31,6 +31,8 @@ pub struct Context {
     pub(super) token_in_authorization: bool,
     pub(super) route: Option<Arc<Route>>,
     pub(super) upstream: Option<Arc<Upstream>>,
+    /// Who is signing in, where the request is a login.
+    pub(super) login: Option<Box<SigningIn>>,
     pub(super) outcome: Outcome,
     /// Servers tried, the last one the one that answers.
     pub(super) tried: Vec<SocketAddr>,
@@ -50,6 +52,12 @@ pub(super) enum Decision {
     Authenticated(Authenticated),
 }
 
+/// A login, as the access log tells it.
+pub(super) struct SigningIn {
+    pub(super) app: Option<Arc<str>>,
+    pub(super) subject_hash: Option<String>,
+}
+
 /// What became of a request, in the access log's words.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Outcome {
@@ -59,6 +67,8 @@ pub(super) struct Outcome {
 
 impl Outcome {
     pub(super) const REFUSED: &'static str = "refused";
+    /// What no step has decided.
+    const UNDECIDED: Self = Self { decision: Self::REFUSED, reason: "undecided" };
 
     pub(super) const fn forwarded(reason: &'static str) -> Self {
         Self { decision: "forwarded", reason }
@@ -66,6 +76,11 @@ impl Outcome {
 
     pub(super) const fn refused(reason: &'static str) -> Self {
         Self { decision: Self::REFUSED, reason }
+    }
+
+    /// Whether the gateway itself turned the request away, and said why.
+    pub(super) fn is_refusal(self) -> bool {
+        self.decision == Self::REFUSED && self.reason != Self::UNDECIDED.reason
     }
 
     pub(super) const fn answered(reason: &'static str) -> Self {
@@ -90,12 +105,25 @@ impl Context {
             token_in_authorization: false,
             route: None,
             upstream: None,
-            outcome: Outcome::refused("undecided"),
+            login: None,
+            outcome: Outcome::UNDECIDED,
             tried: Vec::new(),
             in_flight: None,
             upstream_started: None,
             upstream_duration: None,
         }
+    }
+
+    /// Name of the app whose user calls or signs in.
+    pub(super) fn app(&self) -> Option<&str> {
+        let caller = self.authenticated().map(|authenticated| &**authenticated.app());
+        caller.or_else(|| self.login.as_ref()?.app.as_deref())
+    }
+
+    /// Who calls or signed in, as logs may show it.
+    pub(super) fn subject_hash(&self) -> Option<&str> {
+        let caller = self.authenticated().map(Authenticated::subject_hash);
+        caller.or_else(|| self.login.as_ref()?.subject_hash.as_deref())
     }
 
     pub(super) const fn authenticated(&self) -> Option<&Authenticated> {

@@ -27,7 +27,6 @@ use pingora::prelude::HttpPeer;
 use pingora::proxy::{FailToProxy, ProxyHttp, Session};
 use pingora::{Error, ErrorSource, ErrorType};
 
-use crate::authn::Authenticated;
 use crate::entropy::NoEntropy;
 use crate::login::Endpoint;
 use crate::route::METHODS;
@@ -37,7 +36,7 @@ use crate::upstream::Opened;
 
 use self::admission::Admission;
 use self::client_address::TrustedProxies;
-use self::context::{Context, Decision, Outcome};
+use self::context::{Context, Decision, Outcome, SigningIn};
 use self::guard::{HeaderRead, Reused};
 use self::request_id::{RequestId, RequestIds};
 
@@ -114,8 +113,8 @@ impl Gateway {
             decision: ctx.outcome.decision,
             reason: ctx.outcome.reason,
             status,
-            app: ctx.authenticated().map(|authenticated| &**authenticated.app()),
-            subject: ctx.authenticated().map(Authenticated::subject_hash),
+            app: ctx.app(),
+            subject: ctx.subject_hash(),
             upstream: ctx.upstream.as_deref().map(|upstream| &*upstream.name),
             upstream_address: ctx.tried.last().copied(),
             duration: self.shared.clock.instant().saturating_duration_since(ctx.started),
@@ -151,9 +150,7 @@ impl ProxyHttp for Gateway {
 
     async fn request_filter(&self, session: &mut Session, ctx: &mut Context) -> pingora::Result<bool> {
         let Some(response) = self.decide(session, ctx).await else { return Ok(false) };
-        if ctx.outcome.decision == Outcome::REFUSED {
-            self.shared.metrics.refused_requests.with_label_values(&[ctx.outcome.reason]).inc();
-        }
+        self.count_refusal(ctx.outcome);
         respond::send(session, with_request_id(response, &ctx.request_id)).await?;
         Ok(true)
     }
@@ -281,7 +278,11 @@ impl ProxyHttp for Gateway {
 
     async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut Context) -> FailToProxy {
         let (status, reason) = forward::failure(error);
-        ctx.outcome = Outcome::refused(reason);
+        // A refusal whose answer found no client was counted, and keeps its reason.
+        if !ctx.outcome.is_refusal() {
+            ctx.outcome = Outcome::refused(reason);
+            self.count_refusal(ctx.outcome);
+        }
         if let Some(upstream) = &ctx.upstream
             && *error.esource() == ErrorSource::Upstream
         {
@@ -335,6 +336,12 @@ impl ProxyHttp for Gateway {
 }
 
 impl Gateway {
+    fn count_refusal(&self, outcome: Outcome) {
+        if outcome.is_refusal() {
+            self.shared.metrics.refused_requests.with_label_values(&[outcome.reason]).inc();
+        }
+    }
+
     fn since(&self, started: std::time::Instant) -> Duration {
         self.shared.clock.instant().saturating_duration_since(started)
     }
@@ -358,6 +365,11 @@ async fn answer_login(session: &mut Session, ctx: &mut Context, endpoint: Endpoi
     let is_success = answer.response.status().is_success();
     ctx.outcome =
         if is_success { Outcome::answered(answer.outcome) } else { Outcome::refused(answer.outcome) };
+    if answer.app.is_some() {
+        let hasher = ctx.current.runtime.authenticator.subject_hasher();
+        let subject_hash = answer.identity.map(|identity| hasher.hash(&identity.subject));
+        ctx.login = Some(Box::new(SigningIn { app: answer.app, subject_hash }));
+    }
     answer.response
 }
 

@@ -136,10 +136,9 @@ pub fn start(document: &Document, path: PathBuf, sources: Sources) -> Result<Run
     let dropped_lines = shared.metrics.access_log_dropped_lines.clone();
     let access_log = AccessLog::open(&config.telemetry.access_log, dropped_lines, &mut findings);
     let runtime = Runtime::build(config, OnMissingKey::Create, &shared, None, &mut findings);
-    let is_refused = findings.has_errors();
     let report = document.report(findings);
     let (Some(runtime), Some(access_log), Some(certificates), false) =
-        (runtime, access_log, certificates, is_refused)
+        (runtime, access_log, certificates, report.has_errors())
     else {
         return Err(StartError::Config(report));
     };
@@ -166,7 +165,10 @@ pub fn start(document: &Document, path: PathBuf, sources: Sources) -> Result<Run
     let admin_address = admin_socket.address;
 
     let mut services = JoinSet::new();
-    let admin = Admin::new(Arc::clone(&shared.metrics), Arc::clone(&health));
+    let admin = Admin::new(Arc::clone(&shared.metrics), Arc::clone(&health), {
+        let current = Arc::clone(&current);
+        move || current.load().runtime().authenticator.count_remembered()
+    });
     let (admin_shutdown, watch) = watch::channel(false);
     services.spawn_on(async move { admin_socket.serve("admin", admin, watch).await }, threads.handle());
     let mut loaded = certificates.iter();
@@ -352,11 +354,8 @@ fn log_reload(reloaded: Result<Report, Report>) {
 }
 
 fn shared(sources: &Sources) -> Result<Shared, StartError> {
-    Ok(Shared {
-        clock: Arc::clone(&sources.clock),
-        entropy: Arc::clone(&sources.entropy),
-        metrics: Arc::new(Metrics::new()?),
-    })
+    let metrics = Arc::new(Metrics::new()?);
+    Ok(Shared::new(Arc::clone(&sources.clock), Arc::clone(&sources.entropy), metrics)?)
 }
 
 fn load_certificates(config: &Config, findings: &mut Findings) -> Option<Vec<Arc<Certificates>>> {

@@ -140,15 +140,16 @@ impl Metrics {
                 .counter("token_cache_hits_total", "Moves when a token was found verified.")?,
             token_cache_misses: new
                 .counter("token_cache_misses_total", "Moves when a token had to be verified.")?,
-            token_cache_entries: new.gauge("token_cache_entries", "Tokens remembered as valid, now.")?,
+            token_cache_entries: new
+                .gauge("token_cache_entries", "Verified tokens remembered now, expired ones among them.")?,
             identity_headers_stripped: new.counter(
                 "identity_headers_stripped_total",
-                "Moves for each identity header, in any spelling, that a client sent.",
+                "Moves for each identity header of a client's, in any spelling, removed before forwarding.",
             )?,
             throttled: new.counter_vec("throttled_total", "Moves when a limit refuses.", &["limit"])?,
             access_log_dropped_lines: new.counter(
                 "access_log_dropped_lines_total",
-                "Moves for each access log line dropped because its reader was too slow.",
+                "Moves for each access log line not written, its reader being too slow or gone.",
             )?,
             config_last_reload_successful: new.gauge(
                 "config_last_reload_successful",

@@ -30,7 +30,8 @@ pub(super) struct UnverifiedJws<'a> {
     header: Header,
     signed: &'a str,
     payload: Vec<u8>,
-    signature: Vec<u8>,
+    /// In base64url, of the one spelling there is.
+    signature: &'a str,
 }
 
 /// The header of our tokens.
@@ -58,7 +59,8 @@ impl<'a> UnverifiedJws<'a> {
         if header.typ != TOKEN_TYPE {
             return Err(VerifyError::Malformed);
         }
-        Ok(Self { header, signed, payload: decode(payload)?, signature: decode(signature)? })
+        decode(signature)?;
+        Ok(Self { header, signed, payload: decode(payload)?, signature })
     }
 
     /// The id of the key that is said to have signed.
@@ -71,7 +73,7 @@ impl<'a> UnverifiedJws<'a> {
         if self.header.alg != key.algorithm_name() {
             return Err(VerifyError::WrongAlgorithm);
         }
-        if !key.has_signed(self.signed.as_bytes(), &self.signature) {
+        if !key.has_signed(self.signed.as_bytes(), self.signature) {
             return Err(VerifyError::BadSignature);
         }
         Ok(&self.payload)

@@ -2,14 +2,12 @@
 
 use std::fmt;
 
-use aws_lc_rs::digest::{SHA256, digest};
-use aws_lc_rs::error::{KeyRejected, Unspecified};
-use aws_lc_rs::hmac;
+use aws_lc_rs::error::KeyRejected;
 use aws_lc_rs::signature::{
-    ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, ED25519, EcdsaKeyPair, Ed25519KeyPair, KeyPair,
-    ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_SHA256, RsaKeyPair,
+    ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair, RsaKeyPair,
 };
 use base64::Engine as _;
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, crypto};
 use rustls::pki_types::PrivatePkcs8KeyDer;
 use rustls::pki_types::pem::PemObject;
 
@@ -27,14 +25,8 @@ pub(super) struct Key {
     /// The encoded header of every token it signs.
     header: String,
     public: Option<PublicKey>,
-    material: Material,
-}
-
-enum Material {
-    Es256(EcdsaKeyPair, ParsedPublicKey),
-    EdDsa(Ed25519KeyPair, ParsedPublicKey),
-    Rs256(RsaKeyPair, ParsedPublicKey),
-    Hs256(Box<hmac::Key>),
+    signing: EncodingKey,
+    verifying: DecodingKey,
 }
 
 /// A key that cannot be used.
@@ -48,15 +40,29 @@ pub(super) enum KeyError {
     ShortSecret(usize),
     #[error("is a file, and HS256 takes a `secret`")]
     NoKeyFile,
+    #[error("holds a key that the JWT library does not take ({0})")]
+    Library(#[from] jsonwebtoken::errors::Error),
 }
 
 impl Key {
     /// Reads a private key; without a `kid` it is named by its thumbprint (RFC 7638).
     pub(super) fn from_pem(kid: Option<&str>, algorithm: KeyAlgorithm, pem: &[u8]) -> Result<Self, KeyError> {
         let der = PrivatePkcs8KeyDer::from_pem_slice(pem).map_err(|_| KeyError::NotPkcs8)?;
-        let (material, public) = read_pkcs8(algorithm, der.secret_pkcs8_der())?;
+        let public = public_half(algorithm, der.secret_pkcs8_der())?;
+        let (signing, verifying) = match &public {
+            PublicKey::Ec { x, y, .. } => {
+                (EncodingKey::from_ec_der(der.secret_pkcs8_der()), DecodingKey::from_ec_components(x, y)?)
+            }
+            PublicKey::Okp { x, .. } => {
+                (EncodingKey::from_ed_der(der.secret_pkcs8_der()), DecodingKey::from_ed_components(x)?)
+            }
+            // The library's DER of an RSA key is PKCS#1; it takes PKCS#8 from PEM alone.
+            PublicKey::Rsa { n, e, .. } => {
+                (EncodingKey::from_rsa_pem(pem)?, DecodingKey::from_rsa_components(n, e)?)
+            }
+        };
         let kid = kid.map_or_else(|| public.thumbprint(), str::to_owned);
-        Ok(Self::new(kid, algorithm, material, Some(public)))
+        Ok(Self::new(kid, algorithm, Some(public), signing, verifying))
     }
 
     /// Takes a shared secret.
@@ -64,14 +70,20 @@ impl Key {
         if secret.len() < MIN_SECRET_BYTES {
             return Err(KeyError::ShortSecret(secret.len()));
         }
-        let material = Material::Hs256(Box::new(hmac::Key::new(hmac::HMAC_SHA256, secret)));
-        Ok(Self::new(kid.to_owned(), KeyAlgorithm::HS256, material, None))
+        let (signing, verifying) = (EncodingKey::from_secret(secret), DecodingKey::from_secret(secret));
+        Ok(Self::new(kid.to_owned(), KeyAlgorithm::HS256, None, signing, verifying))
     }
 
-    fn new(kid: String, algorithm: KeyAlgorithm, material: Material, public: Option<PublicKey>) -> Self {
+    fn new(
+        kid: String,
+        algorithm: KeyAlgorithm,
+        public: Option<PublicKey>,
+        signing: EncodingKey,
+        verifying: DecodingKey,
+    ) -> Self {
         // The id is out of an alphabet that JSON never escapes; `keys` and the thumbprint both see to that.
         let header = format!(r#"{{"typ":"{TOKEN_TYPE}","alg":"{}","kid":"{kid}"}}"#, name(algorithm));
-        Self { kid, algorithm, header: BASE64URL.encode(header), public, material }
+        Self { kid, algorithm, header: BASE64URL.encode(header), public, signing, verifying }
     }
 
     pub(super) fn kid(&self) -> &str {
@@ -88,40 +100,19 @@ impl Key {
     }
 
     /// Signs a payload: the whole token.
-    pub(super) fn sign(&self, payload: &[u8]) -> Result<String, Unspecified> {
+    pub(super) fn sign(&self, payload: &[u8]) -> Result<String, jsonwebtoken::errors::Error> {
         let mut token = self.header.clone();
         token.push('.');
         BASE64URL.encode_string(payload, &mut token);
-        let signature = self.material.sign(token.as_bytes())?;
+        let signature = crypto::sign(token.as_bytes(), &self.signing, jwa(self.algorithm))?;
         token.push('.');
-        BASE64URL.encode_string(signature, &mut token);
+        token.push_str(&signature);
         Ok(token)
     }
 
-    /// Whether this key made `signature` over `message`.
-    pub(super) fn has_signed(&self, message: &[u8], signature: &[u8]) -> bool {
-        match &self.material {
-            Material::Es256(_, public) | Material::EdDsa(_, public) | Material::Rs256(_, public) => {
-                public.verify_sig(message, signature).is_ok()
-            }
-            // Compares in constant time, and the whole tag.
-            Material::Hs256(key) => hmac::verify(key, message, signature).is_ok(),
-        }
-    }
-}
-
-impl Material {
-    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, Unspecified> {
-        Ok(match self {
-            Self::Es256(pair, _) => pair.sign_digest(&digest(&SHA256, message))?.as_ref().to_vec(),
-            Self::EdDsa(pair, _) => pair.try_sign(message)?.as_ref().to_vec(),
-            Self::Rs256(pair, _) => {
-                let mut signature = vec![0; pair.public_modulus_len()];
-                pair.sign_digest(&RSA_PKCS1_SHA256, &digest(&SHA256, message), &mut signature)?;
-                signature
-            }
-            Self::Hs256(key) => hmac::sign(key, message).as_ref().to_vec(),
-        })
+    /// Whether this key made `signature`, in base64url, over `message`. Whatever goes wrong, it did not.
+    pub(super) fn has_signed(&self, message: &[u8], signature: &str) -> bool {
+        crypto::verify(signature, message, &self.verifying, jwa(self.algorithm)).unwrap_or(false)
     }
 }
 
@@ -141,34 +132,35 @@ pub(super) fn name(algorithm: KeyAlgorithm) -> &'static str {
     }
 }
 
-fn read_pkcs8(algorithm: KeyAlgorithm, der: &[u8]) -> Result<(Material, PublicKey), KeyError> {
+const fn jwa(algorithm: KeyAlgorithm) -> Algorithm {
+    match algorithm {
+        KeyAlgorithm::ES256 => Algorithm::ES256,
+        KeyAlgorithm::EdDSA => Algorithm::EdDSA,
+        KeyAlgorithm::RS256 => Algorithm::RS256,
+        KeyAlgorithm::HS256 => Algorithm::HS256,
+    }
+}
+
+/// The public half of a private key, which is parsed for it: the JWT library would find a bad one only when it signs.
+fn public_half(algorithm: KeyAlgorithm, der: &[u8]) -> Result<PublicKey, KeyError> {
     let rejected = |source| KeyError::Rejected { algorithm: name(algorithm), source };
     match algorithm {
         KeyAlgorithm::ES256 => {
             let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, der).map_err(rejected)?;
-            let point = pair.public_key().as_ref();
-            let verifier = ParsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, point).map_err(rejected)?;
-            let public = PublicKey::p256(point);
-            Ok((Material::Es256(pair, verifier), public))
+            Ok(PublicKey::p256(pair.public_key().as_ref()))
         }
         KeyAlgorithm::EdDSA => {
             let pair = Ed25519KeyPair::from_pkcs8(der).map_err(rejected)?;
-            let point = pair.public_key().as_ref();
-            let verifier = ParsedPublicKey::new(&ED25519, point).map_err(rejected)?;
-            let public = PublicKey::ed25519(point);
-            Ok((Material::EdDsa(pair, verifier), public))
+            Ok(PublicKey::ed25519(pair.public_key().as_ref()))
         }
         KeyAlgorithm::RS256 => {
             // Takes 2048 to 8192 bits; RFC 7518 §3.3 asks for 2048.
             let pair = RsaKeyPair::from_pkcs8(der).map_err(rejected)?;
             let key = pair.public_key();
-            let verifier =
-                ParsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, key.as_ref()).map_err(rejected)?;
-            let public = PublicKey::rsa(
+            Ok(PublicKey::rsa(
                 key.modulus().big_endian_without_leading_zero(),
                 key.exponent().big_endian_without_leading_zero(),
-            );
-            Ok((Material::Rs256(pair, verifier), public))
+            ))
         }
         KeyAlgorithm::HS256 => Err(KeyError::NoKeyFile),
     }

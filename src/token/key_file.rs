@@ -35,6 +35,8 @@ pub(super) enum KeyFileError {
     Generate(#[from] GenerateError),
     #[error("vanished while it was made")]
     Vanished,
+    #[error("is gone, and with a new one in its place every token that was issued would end")]
+    Gone,
 }
 
 /// Reads a key file; `None` when there is none. `forbidden` are the mode bits it must not have.

@@ -188,6 +188,9 @@ fn default_pem(
     if let Some(pem) = key_file::read(file, OWNER_ONLY)? {
         return Ok(pem);
     }
+    if missing == OnMissingKey::Refuse {
+        return Err(KeyFileError::Gone);
+    }
     let generated = generate_key(algorithm)?;
     let pem = generated.pem.expose_secret();
     if missing == OnMissingKey::Ephemeral {
@@ -201,6 +204,9 @@ fn default_pem(
 fn refuse_file(path: &str, file: &Path, error: &KeyFileError, findings: &mut Findings) -> Option<Key> {
     let finding = findings.error(path, format!("file `{}` {error}", file.display()));
     match error {
+        KeyFileError::Gone => {
+            finding.hint("put it back; or restart the gateway, which makes a new one");
+        }
         KeyFileError::Exposed(_) => {
             finding
                 .hint(format!("run `chmod 600 {}`; if others could read it, make a new key", file.display()));

@@ -50,6 +50,8 @@ pub enum OnMissingKey {
     Create,
     /// Make one in memory and write nothing: for checking a configuration.
     Ephemeral,
+    /// Find fault with it: for a gateway that has issued tokens with the key that is gone.
+    Refuse,
 }
 
 /// A new access token; `Debug` does not show it.
@@ -80,7 +82,7 @@ pub enum MintError {
     Claims(#[from] serde_json::Error),
     /// The key did not sign.
     #[error("the token could not be signed")]
-    Signature(#[from] aws_lc_rs::error::Unspecified),
+    Signature(#[from] jsonwebtoken::errors::Error),
 }
 
 /// Why a text is no valid access token of ours.

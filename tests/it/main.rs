@@ -21,6 +21,7 @@ mod hostile;
 mod identity;
 mod layering;
 mod login;
+mod metrics;
 mod paths;
 mod process;
 mod proxying;

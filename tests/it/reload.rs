@@ -404,3 +404,17 @@ fn a_draining_gateway_is_alive_and_not_ready() {
     assert_eq!(slow.read_response(false).status, 200);
     assert_eq!(process.wait(), Some(0));
 }
+
+#[test]
+fn a_signing_key_that_is_gone_is_no_reason_to_end_every_token() {
+    let world = World::new();
+    let bearer = world.bearer("alice");
+    let key = world.data.path().join("state/signing-key.pem");
+    fs::remove_file(&key).unwrap();
+
+    let report = world.gateway().reload().unwrap_err().to_string();
+
+    assert!(report.contains("signing-key.pem` is gone"), "{report}");
+    assert!(!key.exists(), "a new key was made");
+    assert_eq!(world.get("/x", &bearer).status, 200);
+}

@@ -82,14 +82,17 @@ impl AccessLog {
         match (config.target, &config.file) {
             (AccessLogTarget::File, None) => {
                 findings
-                    .error("telemetry.access_log.file", "`target: file` needs a file")
-                    .hint("write its path");
+                    .error("telemetry.access_log.file", "`target` is `file`, but no file is named")
+                    .hint("write `file: access.log`, or `target: stdout`");
                 sound = false;
             }
             (AccessLogTarget::Stdout | AccessLogTarget::Off, Some(path)) => {
                 findings
-                    .warning("telemetry.access_log.file", format!("`{}` is not used", path.display()))
-                    .hint("write `target: file`, or leave `file` out");
+                    .warning(
+                        "telemetry.access_log.file",
+                        format!("nothing is written to `{}`", path.display()),
+                    )
+                    .hint("write `target: file` to use it, or leave `file` out");
             }
             _ => {}
         }

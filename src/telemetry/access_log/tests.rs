@@ -13,7 +13,7 @@ use crate::clock::Timestamp;
 
 const FULL: Entry<'static> = Entry {
     timestamp: Timestamp::from_millis(1_763_710_711_042),
-    request_id: "pKX2Zq0yQ3mXo1c8vJ4w5A",
+    request_id: "3cee1fc1a4cebd9a143d608990761bc8",
     client_address: std::net::IpAddr::V4(Ipv4Addr::new(203, 0, 113, 7)),
     method: "GET",
     scheme: "https",
@@ -25,7 +25,7 @@ const FULL: Entry<'static> = Entry {
     reason: "authenticated",
     status: 200,
     app: Some("shop"),
-    subject: Some("u3mJx0Qk9cA"),
+    subject: Some("5bb7a9d5ee13ddaf"),
     upstream: Some("backend"),
     upstream_address: Some(std::net::SocketAddr::new(std::net::IpAddr::V6(Ipv6Addr::LOCALHOST), 8080)),
     duration: Duration::from_micros(12_345),
@@ -50,11 +50,11 @@ fn line_tells_the_whole_request() {
     assert_eq!(
         render(&FULL),
         concat!(
-            r#"{"timestamp":"2025-11-21T07:38:31.042Z","request_id":"pKX2Zq0yQ3mXo1c8vJ4w5A","#,
+            r#"{"timestamp":"2025-11-21T07:38:31.042Z","request_id":"3cee1fc1a4cebd9a143d608990761bc8","#,
             r#""client.address":"203.0.113.7","http.request.method":"GET","url.scheme":"https","#,
             r#""network.protocol.version":"2","server.address":"shop.example.com","url.path":"/api/orders/7","#,
             r#""http.route":"orders","decision":"forwarded","reason":"authenticated","#,
-            r#""http.response.status_code":200,"app":"shop","user.hash":"u3mJx0Qk9cA","upstream.name":"backend","#,
+            r#""http.response.status_code":200,"app":"shop","user.hash":"5bb7a9d5ee13ddaf","upstream.name":"backend","#,
             r#""upstream.address":"[::1]:8080","duration_ms":12.345,"upstream.duration_ms":11.007,"#,
             r#""http.request.body.size":0,"http.response.body.size":5120}"#,
             "\n"
@@ -79,7 +79,7 @@ fn fields_that_do_not_apply_are_left_out() {
     assert_eq!(
         render(&bare),
         concat!(
-            r#"{"timestamp":"2025-11-21T07:38:31.042Z","request_id":"pKX2Zq0yQ3mXo1c8vJ4w5A","#,
+            r#"{"timestamp":"2025-11-21T07:38:31.042Z","request_id":"3cee1fc1a4cebd9a143d608990761bc8","#,
             r#""client.address":"203.0.113.7","http.request.method":"GET","url.scheme":"https","#,
             r#""network.protocol.version":"2","url.path":"/api/orders/7","decision":"forwarded","#,
             r#""reason":"authenticated","duration_ms":12.345,"#,
@@ -601,12 +601,16 @@ fn problems_are_found_before_anything_is_opened() {
         (
             config::AccessLog { target: AccessLogTarget::File, ..stdout.clone() },
             false,
-            vec!["telemetry.access_log.file: `target: file` needs a file; write its path"],
+            vec![
+                "telemetry.access_log.file: `target` is `file`, but no file is named; write `file: access.log`, or `target: stdout`",
+            ],
         ),
         (
             config::AccessLog { file: Some("a.log".into()), ..stdout.clone() },
             true,
-            vec!["telemetry.access_log.file: `a.log` is not used; write `target: file`, or leave `file` out"],
+            vec![
+                "telemetry.access_log.file: nothing is written to `a.log`; write `target: file` to use it, or leave `file` out",
+            ],
         ),
         (config::AccessLog { buffer: ByteSize::mib(1024), ..stdout.clone() }, true, vec![]),
         (
@@ -621,7 +625,7 @@ fn problems_are_found_before_anything_is_opened() {
             false,
             vec![
                 "telemetry.access_log.buffer: 1B is no buffer for lines; write `1MiB` to `1GiB`",
-                "telemetry.access_log.file: `target: file` needs a file; write its path",
+                "telemetry.access_log.file: `target` is `file`, but no file is named; write `file: access.log`, or `target: stdout`",
             ],
         ),
     ];

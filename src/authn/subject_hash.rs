@@ -1,0 +1,31 @@
+//! A person in a log: the same word for the same person, and no way back to the openid.
+
+use siphasher::sip128::SipHasher24;
+
+use crate::entropy::{self, Entropy, NoEntropy};
+use crate::identity::Subject;
+
+/// Hashes subjects with a key of its own, drawn once for a process: a reload must not give everybody a new hash.
+#[derive(Clone, Copy)]
+pub struct SubjectHasher(SipHasher24);
+
+impl SubjectHasher {
+    /// Draws a key.
+    ///
+    /// # Errors
+    /// [`NoEntropy`]
+    pub fn new(entropy: &dyn Entropy) -> Result<Self, NoEntropy> {
+        entropy::bytes::<16>(entropy).map(|key| Self(SipHasher24::new_with_key(&key)))
+    }
+
+    /// The subject as logs may show it: 16 hexadecimal characters.
+    pub fn hash(&self, subject: &Subject) -> String {
+        format!("{:016x}", self.0.hash(subject.to_string().as_bytes()).h1)
+    }
+}
+
+impl std::fmt::Debug for SubjectHasher {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SubjectHasher")
+    }
+}
