@@ -368,6 +368,24 @@ fn an_answer_before_the_end_of_an_upload_reaches_the_client() {
     }
 }
 
+/// Closing with unread bytes is a reset, which takes with it what the client has not read yet.
+#[test]
+fn a_refusal_reaches_a_client_that_goes_on_sending_its_body() {
+    let world = World::new();
+    for round in 0..20 {
+        let mut client = world.connect();
+        client.write(b"POST /x HTTP/1.1\r\nHost: gateway.test\r\nContent-Length: 8000000\r\n\r\n");
+        let mut stream = client.stream.try_clone().unwrap();
+        let sender = std::thread::spawn(move || raw::write_body(&mut stream, 8_000_000, false));
+
+        let answer = client.try_read_response(false);
+
+        assert_eq!(answer.map(|answer| answer.status), Some(401), "round {round}");
+        sender.join().unwrap();
+    }
+    assert_eq!(world.backend.count(), 0);
+}
+
 #[test]
 fn an_early_answer_does_not_let_a_client_trickle_its_upload_for_ever() {
     let world = World::with(&format!("{ROUTES}{NO_THROTTLE}limits: {{ read_timeout: 500ms }}\n"));

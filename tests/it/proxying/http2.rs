@@ -490,7 +490,7 @@ fn a_client_of_http_1_1_is_served_by_a_backend_of_http_2() {
     for body in ["", "one", "another"] {
         let answer = client.send(
             format!(
-                "POST /pub/x?q=1 HTTP/1.1\r\nHost: gateway.test\r\nCookie: a=1; b=2\r\nConnection: keep-alive, x-hop\r\nX-Hop: 1\r\nContent-Length: {}\r\n\r\n{body}",
+                "POST /pub/x?q=1 HTTP/1.1\r\nHost: gateway.test\r\nCookie: a=1; b=2\r\nConnection: keep-alive, te, x-hop\r\nTE: trailers\r\nX-Hop: 1\r\nContent-Length: {}\r\n\r\n{body}",
                 body.len()
             )
             .as_bytes(),
@@ -499,6 +499,7 @@ fn a_client_of_http_1_1_is_served_by_a_backend_of_http_2() {
         let received = server.last();
         assert_eq!(received.uri.path_and_query().unwrap(), "/pub/x?q=1");
         assert_eq!(received.uri.authority().unwrap(), "gateway.test");
+        assert_eq!(received.headers["te"], "trailers");
         assert!(!received.headers.contains_key("x-hop") && !received.headers.contains_key("connection"));
     }
     assert_eq!(server.connections.load(Ordering::SeqCst), 1);
