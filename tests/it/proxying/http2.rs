@@ -514,10 +514,6 @@ fn requests_at_once_are_answered_by_a_backend_of_http_2() {
 
     let paths: Vec<String> = (0..30).map(|number| format!("/pub/{number}")).collect();
     assert!(client.get_at_once(&paths).iter().all(|answer| answer.status == 200));
-
-    // Requests that look for a connection at the very same moment may open one more, not one each.
-    let connections = server.connections.load(Ordering::SeqCst);
-    assert!(connections < 10, "{connections} connections");
 }
 
 #[test]
