@@ -128,7 +128,6 @@ impl Login {
         endpoint: Endpoint,
         request: &Parts,
         client: IpAddr,
-        _now: Timestamp,
         request_id: &str,
     ) -> Result<Admission, Answer> {
         match endpoint {

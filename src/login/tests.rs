@@ -76,7 +76,7 @@ impl Harness {
         let (parts, body) = request.into_parts();
         let (client, now) = (client.parse().unwrap(), self.clock.now());
         let endpoint = self.login.endpoint(parts.uri.path()).expect("a path of the login");
-        match self.login.admit(endpoint, &parts, client, now, "req-1") {
+        match self.login.admit(endpoint, &parts, client, "req-1") {
             Err(answer) => answer,
             Ok(_) => {
                 let body = Ok(Bytes::copy_from_slice(body.as_bytes()));
@@ -331,8 +331,7 @@ async fn a_login_is_admitted_with_the_limits_of_its_body() {
     let harness = Harness::new([]).await;
     let (parts, ()) = login_request("x").map(|_| ()).into_parts();
 
-    let admission =
-        harness.login.admit(Endpoint::Login, &parts, CLIENT.parse().unwrap(), harness.clock.now(), "r");
+    let admission = harness.login.admit(Endpoint::Login, &parts, CLIENT.parse().unwrap(), "r");
 
     let body = Some(BodyLimit { max_bytes: 4096, timeout: Duration::from_secs(10) });
     assert_eq!(admission.unwrap(), Admission { body });

@@ -99,9 +99,9 @@ pub(super) fn authenticate(session: &Session, ctx: &mut Context) -> Option<Respo
     });
     let refusal = match verified {
         Ok(Some(authenticated)) if !route.admits_app(authenticated.app()) => {
-            ctx.decision = Decision::Undecided;
-            ctx.outcome = Outcome::refused("app_not_admitted");
-            return Some(respond::forbidden(route.reject, "app_not_admitted", ctx.request_id.as_str()));
+            let reason = authn::Refusal::AppNotAdmitted.reason();
+            ctx.outcome = Outcome::refused(reason);
+            return Some(respond::forbidden(route.reject, reason, ctx.request_id.as_str()));
         }
         Ok(Some(authenticated)) => {
             ctx.decision = Decision::Authenticated(authenticated);

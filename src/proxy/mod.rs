@@ -352,7 +352,7 @@ async fn answer_login(session: &mut Session, ctx: &mut Context, endpoint: Endpoi
     let request_id = ctx.request_id;
     let client = ctx.caller.client;
     let request = http::request::Parts::clone(session.req_header());
-    let answer = match login.admit(endpoint, &request, client, ctx.now, request_id.as_str()) {
+    let answer = match login.admit(endpoint, &request, client, request_id.as_str()) {
         Err(answer) => answer,
         Ok(admission) => {
             let body = match admission.body {
