@@ -21,10 +21,12 @@ pub mod login;
 
 pub mod authn;
 pub mod route;
+pub mod session;
 pub mod throttle;
 pub mod upstream;
 pub mod wechat;
 
+pub mod store;
 pub mod token;
 
 pub mod telemetry;

@@ -13,6 +13,8 @@ use crate::entropy::{Entropy, NoEntropy};
 use crate::identity_headers::HeaderEdits;
 use crate::login::{self, Login};
 use crate::route::{METHODS, RouteTable};
+use crate::session::{self, Sessions};
+use crate::store::Store;
 use crate::telemetry::metrics::Metrics;
 use crate::throttle::Throttle;
 use crate::token::{OnMissingKey, Tokens};
@@ -28,6 +30,8 @@ pub struct Shared {
     pub entropy: Arc<dyn Entropy>,
     /// Every metric.
     pub metrics: Arc<Metrics>,
+    /// The store, and what this node follows in it.
+    pub session_core: Arc<session::Core>,
     subject_hasher: SubjectHasher,
 }
 
@@ -40,9 +44,16 @@ impl Shared {
         clock: Arc<dyn Clock>,
         entropy: Arc<dyn Entropy>,
         metrics: Arc<Metrics>,
+        store: Arc<dyn Store>,
     ) -> Result<Self, NoEntropy> {
         let subject_hasher = SubjectHasher::new(entropy.as_ref())?;
-        Ok(Self { clock, entropy, metrics, subject_hasher })
+        let session_core = Arc::new(session::Core::new(
+            store,
+            Arc::clone(&clock),
+            Arc::clone(&entropy),
+            Arc::clone(&metrics),
+        ));
+        Ok(Self { clock, entropy, metrics, session_core, subject_hasher })
     }
 }
 
@@ -55,6 +66,8 @@ pub struct Runtime {
     pub upstreams: Upstreams,
     /// Who is calling.
     pub authenticator: Authenticator,
+    /// The sessions that tokens name.
+    pub sessions: Arc<Sessions>,
     /// What the backend is told.
     pub header_edits: HeaderEdits,
     /// The login endpoints.
@@ -101,10 +114,13 @@ impl Runtime {
         previous: Option<&Self>,
         findings: &mut Findings,
     ) -> Option<Self> {
-        let Shared { clock, entropy, metrics, subject_hasher } = shared;
+        let Shared { clock, entropy, metrics, session_core, subject_hasher } = shared;
         let routes = RouteTable::build(&config.routes, &config.apps, &config.upstreams, findings);
         let upstreams = Upstreams::build(&config.upstreams, findings);
         let tokens = build_tokens(&config.tokens, &config.data_dir, missing, entropy.as_ref(), findings);
+        let sessions =
+            Sessions::build(&config.sessions, &config.data_dir, missing, Arc::clone(session_core), findings)
+                .map(Arc::new);
         let wechat = WeChat::build(
             &config.wechat,
             &config.apps,
@@ -129,11 +145,12 @@ impl Runtime {
             findings,
         );
         // Everything that stands by itself was built, so that its findings are known; what follows needs it all.
-        let tokens = tokens?;
+        let (tokens, sessions) = (tokens?, sessions?);
         let authenticator = Authenticator::build(
             &config.tokens,
             &config.apps,
             Arc::clone(&tokens),
+            Arc::clone(&sessions),
             metrics,
             *subject_hasher,
             entropy.as_ref(),
@@ -144,6 +161,7 @@ impl Runtime {
         let dependencies = login::Dependencies {
             wechat: Arc::new(wechat?),
             tokens,
+            sessions: Arc::clone(&sessions),
             throttle: Arc::clone(&throttle),
             metrics: Arc::clone(metrics),
             clock: Arc::clone(clock),
@@ -163,6 +181,7 @@ impl Runtime {
             no_route_metrics: RouteMetrics::new("", None, metrics),
             upstreams: upstreams?,
             authenticator: authenticator?,
+            sessions,
             header_edits: header_edits?,
             login: Arc::new(login?),
             limits: config.limits.clone(),

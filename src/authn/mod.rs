@@ -33,6 +33,7 @@ use crate::clock::Timestamp;
 use crate::config::{self, Findings};
 use crate::entropy::{self, Entropy};
 use crate::identity::AppId;
+use crate::session::Sessions;
 use crate::telemetry::metrics::Metrics;
 use crate::token::Tokens;
 
@@ -43,6 +44,7 @@ const MAX_REFUSED_FOR: Duration = Duration::from_secs(3600);
 pub struct Authenticator {
     sources: TokenSources,
     tokens: Arc<Tokens>,
+    sessions: Arc<Sessions>,
     apps: BTreeMap<AppId, ConfiguredApp>,
     /// Keyed, so that nobody can search for two tokens that share an entry.
     token_hasher: SipHasher24,
@@ -66,6 +68,7 @@ impl Authenticator {
         config: &config::Tokens,
         apps: &BTreeMap<String, config::App>,
         tokens: Arc<Tokens>,
+        sessions: Arc<Sessions>,
         metrics: &Metrics,
         subject_hasher: SubjectHasher,
         entropy: &dyn Entropy,
@@ -87,6 +90,7 @@ impl Authenticator {
         is_brief.then(|| Self {
             sources,
             tokens,
+            sessions,
             apps,
             token_hasher,
             subject_hasher,

@@ -9,6 +9,7 @@ use secrecy::ExposeSecret as _;
 use tempfile::TempDir;
 
 use super::*;
+use crate::clock::ManualClock;
 use crate::config::{App, AppKind, Key, KeyAlgorithm, SecretSource};
 use crate::entropy::{NoEntropy, SystemEntropy};
 use crate::identity::{Identity, OpenId, SessionId, Subject, UnionId};
@@ -99,6 +100,7 @@ fn build(
         config,
         &apps,
         Arc::clone(tokens),
+        Sessions::for_test(tempfile::tempdir().unwrap().path(), Arc::new(ManualClock::start_now())),
         metrics,
         hasher(),
         &SystemEntropy,
@@ -417,8 +419,16 @@ fn gateway_does_not_start_without_randomness() {
     let Fixture { config, metrics, tokens, .. } = Fixture::new();
     let mut findings = Findings::default();
 
-    let built =
-        Authenticator::build(&config, &BTreeMap::new(), tokens, &metrics, hasher(), &Dry, &mut findings);
+    let built = Authenticator::build(
+        &config,
+        &BTreeMap::new(),
+        tokens,
+        Sessions::for_test(tempfile::tempdir().unwrap().path(), Arc::new(ManualClock::start_now())),
+        &metrics,
+        hasher(),
+        &Dry,
+        &mut findings,
+    );
 
     assert!(built.is_none());
     assert!(findings.has_errors());

@@ -17,6 +17,8 @@ mod route;
 mod rules;
 mod schema;
 mod secret;
+mod session;
+mod store;
 mod structure;
 mod syntax;
 mod telemetry;
@@ -46,6 +48,8 @@ pub use login::Login;
 pub use report::Report;
 pub use route::{Access, RejectShape, Route};
 pub use schema::{schema, static_changes};
+pub use session::{SealKey, Sessions};
+pub use store::{EmbeddedStore, RedisDurability, RedisStore, RedisTls, RedisTopology, Store, StoreEngine};
 pub use telemetry::{AccessLog, AccessLogTarget, Log, LogFormat, Telemetry};
 pub use throttle::{FailedLoginLimit, LoginLimit, Throttle};
 pub use token::{Key, KeyAlgorithm, TokenCache, TokenSources, Tokens};
@@ -58,7 +62,7 @@ pub use wechat::{Breaker, WeChat};
 #[serde(deny_unknown_fields)]
 #[schemars(title = "Menshen configuration")]
 pub struct Config {
-    /// Folder for what the gateway keeps: its signing key. Made on first start, mode 0700.
+    /// Folder for what the gateway keeps: its keys and its sessions. Made on first start, mode 0700.
     #[serde(default = "default_data_dir")]
     #[schemars(extend("x-static" = true))]
     pub data_dir: PathBuf,
@@ -99,6 +103,13 @@ pub struct Config {
     /// The tokens the gateway issues and accepts.
     #[serde(default)]
     pub tokens: Tokens,
+    /// Sessions: how long they last and how many there may be.
+    #[serde(default)]
+    pub sessions: Sessions,
+    /// Where sessions are kept.
+    #[serde(default)]
+    #[schemars(extend("x-static" = true))]
+    pub store: Store,
     /// The login endpoints.
     #[serde(default)]
     pub login: Login,

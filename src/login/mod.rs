@@ -27,6 +27,7 @@ use self::mini_program::Attempt;
 use self::replay::Replay;
 use crate::clock::{Clock, Timestamp};
 use crate::entropy::Entropy;
+use crate::session::Sessions;
 use crate::telemetry::metrics::Metrics;
 use crate::throttle::Throttle;
 use crate::token::Tokens;
@@ -56,6 +57,8 @@ pub struct Dependencies {
     pub wechat: Arc<WeChat>,
     /// Mints tokens.
     pub tokens: Arc<Tokens>,
+    /// Opens sessions.
+    pub sessions: Arc<Sessions>,
     /// Limits logins.
     pub throttle: Arc<Throttle>,
     /// Counts logins.

@@ -29,6 +29,7 @@ use crate::proxy::guard::{Connections, Guard};
 use crate::proxy::{Current, Gateway};
 use crate::reload::Reload;
 use crate::runtime::{Runtime, Shared};
+use crate::store::{self, Store};
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::metrics::Metrics;
 use crate::token::OnMissingKey;
@@ -116,7 +117,8 @@ pub struct Running {
 
 /// Checks a configuration as a start would, and writes nothing.
 pub fn check(config: &Config, sources: &Sources, findings: &mut Findings) -> Result<(), StartError> {
-    let shared = shared(sources)?;
+    let shared = shared(sources, Arc::new(Metrics::new()?), Arc::new(store::Closed))?;
+    store::check(&config.store, &shared.metrics, findings);
     load_certificates(config, findings);
     AccessLog::check(&config.telemetry.access_log, findings);
     crate::telemetry::diagnostics::check(&config.telemetry.log, findings);
@@ -130,8 +132,13 @@ pub fn check(config: &Config, sources: &Sources, findings: &mut Findings) -> Res
 /// [`StartError`]; nothing is left running.
 pub fn start(document: &Document, path: PathBuf, sources: Sources) -> Result<Running, StartError> {
     let config = &document.config;
-    let shared = shared(&sources)?;
+    let metrics = Arc::new(Metrics::new()?);
     let mut findings = Findings::default();
+    let clock = Arc::clone(&sources.clock);
+    let Some(store) = store::open(&config.store, &config.data_dir, clock, &metrics, &mut findings) else {
+        return Err(StartError::Config(document.report(findings)));
+    };
+    let shared = shared(&sources, metrics, store)?;
     let certificates = load_certificates(config, &mut findings);
     let dropped_lines = shared.metrics.access_log_dropped_lines.clone();
     let access_log = AccessLog::open(&config.telemetry.access_log, dropped_lines, &mut findings);
@@ -187,6 +194,8 @@ pub fn start(document: &Document, path: PathBuf, sources: Sources) -> Result<Run
     }
     let certificates = Arc::new(certificates);
     threads.spawn(refresh(Arc::clone(&certificates), Arc::clone(&current)));
+    let sessions = Arc::clone(&shared.session_core);
+    threads.spawn(async move { sessions.follow().await });
     let (ended_sender, ended) = watch::channel(false);
     threads.spawn(tell_first_end(services, ended_sender));
     let reload = Arc::new(Reload::new(path, config.clone(), current, shared));
@@ -353,9 +362,8 @@ fn log_reload(reloaded: Result<Report, Report>) {
     }
 }
 
-fn shared(sources: &Sources) -> Result<Shared, StartError> {
-    let metrics = Arc::new(Metrics::new()?);
-    Ok(Shared::new(Arc::clone(&sources.clock), Arc::clone(&sources.entropy), metrics)?)
+fn shared(sources: &Sources, metrics: Arc<Metrics>, store: Arc<dyn Store>) -> Result<Shared, StartError> {
+    Ok(Shared::new(Arc::clone(&sources.clock), Arc::clone(&sources.entropy), metrics, store)?)
 }
 
 fn load_certificates(config: &Config, findings: &mut Findings) -> Option<Vec<Arc<Certificates>>> {

@@ -10,6 +10,8 @@ use prometheus::{
 const REQUEST_BUCKETS: &[f64] = &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0];
 /// Buckets for calls to WeChat and the logins that wait for them, in seconds.
 const LOGIN_BUCKETS: &[f64] = &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 10.0];
+/// Buckets for the store's operations, in seconds.
+const STORE_BUCKETS: &[f64] = &[0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 1.0];
 
 /// The metrics of one gateway, with the registry that exports them.
 #[derive(Clone, Debug)]
@@ -47,6 +49,20 @@ pub struct Metrics {
     pub token_cache_misses: IntCounter,
     /// `menshen_token_cache_entries`
     pub token_cache_entries: IntGauge,
+    /// `menshen_session_checks_total{outcome}`
+    pub session_checks: IntCounterVec,
+    /// `menshen_refreshes_total{outcome}`
+    pub refreshes: IntCounterVec,
+    /// `menshen_session_revocations_total{scope,outcome}`
+    pub session_revocations: IntCounterVec,
+    /// `menshen_sessions_evicted_total`
+    pub sessions_evicted: IntCounter,
+    /// `menshen_store_operation_duration_seconds{operation}`
+    pub store_operation_duration: HistogramVec,
+    /// `menshen_store_errors_total{operation,reason}`
+    pub store_errors: IntCounterVec,
+    /// `menshen_store_available`
+    pub store_available: IntGauge,
     /// `menshen_identity_headers_stripped_total`
     pub identity_headers_stripped: IntCounter,
     /// `menshen_throttled_total{limit}`
@@ -142,6 +158,38 @@ impl Metrics {
                 .counter("token_cache_misses_total", "Moves when a token had to be verified.")?,
             token_cache_entries: new
                 .gauge("token_cache_entries", "Verified tokens remembered now, expired ones among them.")?,
+            session_checks: new.counter_vec(
+                "session_checks_total",
+                "Moves when a session is looked up in the store for a token.",
+                &["outcome"],
+            )?,
+            refreshes: new.counter_vec(
+                "refreshes_total",
+                "Moves once for each refresh token that was answered.",
+                &["outcome"],
+            )?,
+            session_revocations: new.counter_vec(
+                "session_revocations_total",
+                "Moves when sessions are ended by a logout, an operator, or a refresh token used twice.",
+                &["scope", "outcome"],
+            )?,
+            sessions_evicted: new.counter(
+                "sessions_evicted_total",
+                "Moves when a session is given its end since its person opened too many.",
+            )?,
+            store_operation_duration: new.histogram_vec(
+                "store_operation_duration_seconds",
+                "One operation of the store, until it is as durable as configured.",
+                &["operation"],
+                STORE_BUCKETS,
+            )?,
+            store_errors: new.counter_vec(
+                "store_errors_total",
+                "Moves when the store did not do an operation, or did not say so in time.",
+                &["operation", "reason"],
+            )?,
+            store_available: new
+                .gauge("store_available", "1 while the store answers; logins need it, and tokens soon do.")?,
             identity_headers_stripped: new.counter(
                 "identity_headers_stripped_total",
                 "Moves for each identity header of a client's, in any spelling, removed before forwarding.",

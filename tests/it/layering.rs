@@ -19,34 +19,38 @@ const MAY_IMPORT: &[(&str, &str)] = &[
     ("config", ""),
     ("emulator", "clock entropy config"),
     ("telemetry", "clock config"),
+    ("store", "clock config telemetry"),
     ("token", "clock entropy identity config telemetry"),
-    ("throttle", "clock entropy config telemetry"),
+    ("session", "clock entropy identity config telemetry store token"),
+    ("throttle", "clock entropy config telemetry store"),
     ("wechat", "clock entropy identity config telemetry token"),
     ("route", "config"),
     ("upstream", "clock config telemetry"),
-    ("authn", "clock entropy identity config telemetry token"),
+    ("authn", "clock entropy identity config telemetry store token session"),
     ("identity_headers", "identity config telemetry authn"),
-    ("login", "clock entropy identity problem config telemetry token throttle wechat authn"),
+    ("login", "clock entropy identity problem config telemetry store token session throttle wechat authn"),
     (
         "runtime",
-        "clock entropy identity config telemetry token throttle wechat route upstream authn identity_headers login",
+        "clock entropy identity config telemetry store token session throttle wechat route upstream authn identity_headers login",
     ),
     (
         "proxy",
-        "clock entropy identity problem config telemetry token throttle wechat route upstream authn identity_headers login runtime",
+        "clock entropy identity problem config telemetry token session throttle wechat route upstream authn identity_headers login runtime",
     ),
-    ("admin", "problem telemetry runtime"),
+    ("admin", "clock identity problem config telemetry session runtime"),
     ("reload", "clock entropy config telemetry token runtime proxy"),
-    ("server", "clock entropy config telemetry token runtime proxy admin reload"),
+    ("server", "clock entropy config telemetry store token session runtime proxy admin reload"),
     ("demo", "clock entropy config emulator telemetry runtime server"),
-    ("cli", "clock entropy config emulator telemetry token runtime server demo"),
+    ("cli", "clock entropy config emulator telemetry store token runtime admin server demo"),
 ];
 
 /// External crates, by name and the prefix of names such as `pingora_core`, and the only modules that may name them.
 const CONFINED: &[(&str, &str)] = &[
     ("pingora", "upstream proxy admin server"),
     ("reqwest", "wechat"),
-    ("hyper", "emulator demo"),
+    ("redb", "store"),
+    ("redis", "store"),
+    ("hyper", "emulator demo admin"),
     ("clap", "cli"),
 ];
 

@@ -1,0 +1,284 @@
+//! Rows of bytes that outlive the process: the few atomic steps that sessions are made of.
+//!
+//! A row has a key, a value and an end. Each step touches one row, or the one log, and is atomic; an answer is given
+//! only once the step is as durable as the engine was configured to make it. What the bytes mean is left to `session`,
+//! `login` and `throttle`. A store that does not answer is an error, never an empty answer.
+
+mod embedded;
+mod redis;
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+pub use self::embedded::{Embedded, FileError};
+pub use self::redis::Redis;
+use crate::clock::{Clock, Timestamp};
+use crate::config::{self, Findings};
+use crate::telemetry::metrics::Metrics;
+
+/// Longest value of a row, in bytes: a record of 64 sessions takes a quarter of it.
+pub const MAX_VALUE_BYTES: usize = 64 * 1024;
+
+/// What kind of row a key names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Space {
+    /// A person in one app, with their sessions.
+    Subject,
+    /// A person across apps: which subjects they are.
+    UnionId,
+    /// What was revoked for whole apps.
+    Revocation,
+    /// A login code that some node exchanges.
+    Code,
+}
+
+impl Space {
+    /// Every space.
+    pub const ALL: [Self; 4] = [Self::Subject, Self::UnionId, Self::Revocation, Self::Code];
+
+    /// The letter that keys of the space begin with.
+    pub const fn letter(self) -> char {
+        match self {
+            Self::Subject => 's',
+            Self::UnionId => 'u',
+            Self::Revocation => 'r',
+            Self::Code => 'c',
+        }
+    }
+}
+
+/// Names a row. The name is a hash or a constant, never a secret or a person's id.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key {
+    /// What kind of row it is.
+    pub space: Space,
+    /// Which one.
+    pub name: [u8; 16],
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{:032x}", self.space.letter(), u128::from_be_bytes(self.name))
+    }
+}
+
+/// Why a step was not made, or may not have been.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// No answer, or a connection that broke: the step may have been made, or not.
+    #[error("the store does not answer: {0}")]
+    Unavailable(Arc<str>),
+    /// Too many steps are under way; this one was not begun.
+    #[error("too many operations under way")]
+    Busy,
+    /// The step was made, but not in time as durably as configured.
+    #[error("not replicated in time: {acknowledged} of {wanted}")]
+    NotReplicated {
+        /// How many have it.
+        acknowledged: u32,
+        /// How many should.
+        wanted: u32,
+    },
+    /// What the store holds cannot be what was put there.
+    #[error("the store is damaged: {0}")]
+    Damaged(Arc<str>),
+    /// The value is longer than [`MAX_VALUE_BYTES`].
+    #[error("a value of {0} bytes is too long")]
+    TooLong(usize),
+}
+
+/// Entries of the log after some number.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LogEntries {
+    /// All of them, oldest first, and the number of the last one of the log.
+    All {
+        /// The entries.
+        entries: Vec<Bytes>,
+        /// Number of the log's last entry; where to go on.
+        last: u64,
+    },
+    /// Some are gone: the reader must assume anything.
+    Gap {
+        /// Number of the log's last entry; where to go on.
+        last: u64,
+    },
+}
+
+/// Rows of bytes with atomic steps. Every implementation passes `tests/it/store/contract.rs`.
+#[async_trait]
+pub trait Store: Send + Sync + fmt::Debug {
+    /// Reads a row; `None` where there is none, or its time is over.
+    async fn get(&self, key: &Key) -> Result<Option<Bytes>, StoreError>;
+
+    /// Writes a row, whatever stood there.
+    async fn put(&self, key: &Key, value: Bytes, ttl: Duration) -> Result<(), StoreError>;
+
+    /// Writes a row where there is none; whether it did.
+    async fn put_if_absent(&self, key: &Key, value: Bytes, ttl: Duration) -> Result<bool, StoreError>;
+
+    /// Writes a row that still says `expected`; whether it did.
+    async fn compare_and_set(
+        &self,
+        key: &Key,
+        expected: &[u8],
+        value: Bytes,
+        ttl: Duration,
+    ) -> Result<bool, StoreError>;
+
+    /// Removes a row that still says `expected`; whether it did.
+    async fn compare_and_delete(&self, key: &Key, expected: &[u8]) -> Result<bool, StoreError>;
+
+    /// Removes a row and gives what it said; of several callers at once, one gets it.
+    async fn take(&self, key: &Key) -> Result<Option<Bytes>, StoreError>;
+
+    /// Adds one to a counter, an absent one being 0, and gives the sum. The time starts with the first step, and is
+    /// not prolonged by the next ones.
+    async fn increment(&self, key: &Key, ttl: Duration) -> Result<u64, StoreError>;
+
+    /// Appends to the log, and gives the entry's number, the first one's being 1. Wakes [`Store::log_moved`] of every
+    /// node.
+    async fn append(&self, entry: Bytes, ttl: Duration) -> Result<u64, StoreError>;
+
+    /// The log's entries after number `after`. At most 1000 at once: more are a gap.
+    async fn log_after(&self, after: u64) -> Result<LogEntries, StoreError>;
+
+    /// Ends when the log may have moved: a hint, which may be lost, and never comes where nobody else writes.
+    async fn log_moved(&self);
+
+    /// Asks the store for a sign of life.
+    async fn ping(&self) -> Result<(), StoreError>;
+
+    /// Rates counted in the store, where several nodes share it.
+    fn shared_rates(&self) -> Option<&dyn SharedRates>;
+
+    /// Whether other nodes write to it.
+    fn is_shared(&self) -> bool {
+        self.shared_rates().is_some()
+    }
+}
+
+/// A steady rate with room for a burst.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SharedRate {
+    /// Time for one.
+    pub every: Duration,
+    /// How many at once after a quiet time.
+    pub burst: u32,
+}
+
+/// Rates that all nodes count together, by the store's own clock.
+#[async_trait]
+pub trait SharedRates: Send + Sync {
+    /// Takes one from the bucket of this name, or says how long until there is one.
+    async fn admit(&self, bucket: &[u8; 16], rate: SharedRate) -> Result<Result<(), Duration>, StoreError>;
+}
+
+/// Opens the store that the configuration names; `None` when a finding says why it cannot be.
+///
+/// The embedded engine opens its file and locks it. The Redis engine connects when it is first asked, on the runtime
+/// of whoever asks: a gateway starts without its Redis, and says that it is not ready.
+pub fn open(
+    config: &config::Store,
+    data_dir: &Path,
+    clock: Arc<dyn Clock>,
+    metrics: &Metrics,
+    findings: &mut Findings,
+) -> Option<Arc<dyn Store>> {
+    match config.engine {
+        config::StoreEngine::Embedded => {
+            let path = embedded_path(&config.embedded, data_dir);
+            match Embedded::open(&path, &config.embedded, clock, metrics) {
+                Ok(store) => Some(Arc::new(store)),
+                Err(error) => {
+                    findings.error("store.embedded", error.to_string());
+                    None
+                }
+            }
+        }
+        config::StoreEngine::Redis => {
+            let store = Redis::build(&config.redis, metrics, findings)?;
+            Some(Arc::new(store))
+        }
+    }
+}
+
+/// Finds fault with the section without opening anything: for `menshen check`.
+pub fn check(config: &config::Store, metrics: &Metrics, findings: &mut Findings) {
+    if config.engine == config::StoreEngine::Redis {
+        Redis::build(&config.redis, metrics, findings);
+    }
+}
+
+/// The file of the embedded engine.
+pub fn embedded_path(config: &config::EmbeddedStore, data_dir: &Path) -> std::path::PathBuf {
+    config.file.clone().unwrap_or_else(|| data_dir.join("sessions.redb"))
+}
+
+/// A store that is not there and answers nothing: what a configuration is checked with.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Closed;
+
+/// How long until `end`, for a row's time; at least one millisecond, since a row of no time would never be seen.
+pub fn ttl_until(end: Timestamp, now: Timestamp) -> Duration {
+    end.since(now).max(Duration::from_millis(1))
+}
+
+#[async_trait]
+impl Store for Closed {
+    async fn get(&self, _: &Key) -> Result<Option<Bytes>, StoreError> {
+        Err(closed())
+    }
+
+    async fn put(&self, _: &Key, _: Bytes, _: Duration) -> Result<(), StoreError> {
+        Err(closed())
+    }
+
+    async fn put_if_absent(&self, _: &Key, _: Bytes, _: Duration) -> Result<bool, StoreError> {
+        Err(closed())
+    }
+
+    async fn compare_and_set(&self, _: &Key, _: &[u8], _: Bytes, _: Duration) -> Result<bool, StoreError> {
+        Err(closed())
+    }
+
+    async fn compare_and_delete(&self, _: &Key, _: &[u8]) -> Result<bool, StoreError> {
+        Err(closed())
+    }
+
+    async fn take(&self, _: &Key) -> Result<Option<Bytes>, StoreError> {
+        Err(closed())
+    }
+
+    async fn increment(&self, _: &Key, _: Duration) -> Result<u64, StoreError> {
+        Err(closed())
+    }
+
+    async fn append(&self, _: Bytes, _: Duration) -> Result<u64, StoreError> {
+        Err(closed())
+    }
+
+    async fn log_after(&self, _: u64) -> Result<LogEntries, StoreError> {
+        Err(closed())
+    }
+
+    async fn log_moved(&self) {
+        std::future::pending().await
+    }
+
+    async fn ping(&self) -> Result<(), StoreError> {
+        Err(closed())
+    }
+
+    fn shared_rates(&self) -> Option<&dyn SharedRates> {
+        None
+    }
+}
+
+fn closed() -> StoreError {
+    StoreError::Unavailable("no store is open".into())
+}
