@@ -15,6 +15,7 @@
 mod balancing;
 mod cli;
 mod common;
+mod crash;
 mod demo;
 mod framing;
 mod hostile;
