@@ -113,7 +113,7 @@ struct Line<'b> {
 impl Line<'_> {
     /// RFC 3339, UTC, milliseconds.
     fn timestamp(&mut self, timestamp: Timestamp) {
-        let (year, month, day) = civil_date(timestamp.seconds() / 86_400);
+        let (year, month, day) = timestamp.date();
         let second = timestamp.seconds() % 86_400;
         let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
         self.raw(b"{\"timestamp\":\"");
@@ -230,21 +230,4 @@ fn protocol_version(version: http::Version) -> &'static str {
         http::Version::HTTP_3 => "3",
         _ => "unknown",
     }
-}
-
-/// Year, month and day of the Gregorian calendar, so many days after 1970-01-01.
-///
-/// Counts in years that begin in March, so that a leap day is the last of its year, and in eras of 400 years, which
-/// all have 146097 days.
-const fn civil_date(days: u64) -> (u64, u64, u64) {
-    let days = days + 719_468; // since 0000-03-01
-    let era = days / 146_097;
-    let day_of_era = days % 146_097;
-    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
-    let year = era * 400 + year_of_era + (month <= 2) as u64;
-    (year, month, day)
 }
