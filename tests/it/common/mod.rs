@@ -3,6 +3,7 @@
 pub mod backend;
 pub mod client;
 pub mod http2;
+pub mod redis;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

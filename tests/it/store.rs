@@ -1,0 +1,3 @@
+//! What every store does, and what each of the engines does besides.
+
+mod redis;
