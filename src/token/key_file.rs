@@ -1,26 +1,29 @@
-//! Private keys on disk: read with care for who else may, and the first one made exactly once.
+//! Secret keys on disk: read with care for who else may, and the first one made exactly once.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
+use secrecy::{ExposeSecret as _, SecretString};
 use zeroize::Zeroizing;
 
+use super::OnMissingKey;
 use super::generate::GenerateError;
+use crate::config::Findings;
 use crate::entropy::{self, Entropy, NoEntropy};
 
 /// Largest key file read; an RSA key of 8192 bits takes 6.5 KiB.
 const MAX_FILE_BYTES: u64 = 64 * 1024;
 
 /// Nobody but the owner: what the gateway makes itself.
-pub(super) const OWNER_ONLY: u32 = 0o077;
+pub(crate) const OWNER_ONLY: u32 = 0o077;
 /// The group may read: what a container platform mounts for a user that is not root.
-pub(super) const GROUP_MAY_READ: u32 = 0o037;
+pub(crate) const GROUP_MAY_READ: u32 = 0o037;
 
 /// A key file that cannot be used, or made.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum KeyFileError {
+pub(crate) enum KeyFileError {
     #[error("cannot be read: {0}")]
     Read(#[source] io::Error),
     #[error("may be read or written by other users (mode {0:04o})")]
@@ -35,12 +38,12 @@ pub(super) enum KeyFileError {
     Generate(#[from] GenerateError),
     #[error("vanished while it was made")]
     Vanished,
-    #[error("is gone, and with a new one in its place every token that was issued would end")]
+    #[error("is gone, and what was made with it would be worth nothing with a new one in its place")]
     Gone,
 }
 
 /// Reads a key file; `None` when there is none. `forbidden` are the mode bits it must not have.
-pub(super) fn read(path: &Path, forbidden: u32) -> Result<Option<Zeroizing<Vec<u8>>>, KeyFileError> {
+pub(crate) fn read(path: &Path, forbidden: u32) -> Result<Option<Zeroizing<Vec<u8>>>, KeyFileError> {
     let file = match File::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -60,13 +63,54 @@ pub(super) fn read(path: &Path, forbidden: u32) -> Result<Option<Zeroizing<Vec<u
     Ok(Some(pem))
 }
 
+/// Reads the key that the gateway made itself, or makes it now.
+pub(crate) fn read_or_make(
+    path: &Path,
+    missing: OnMissingKey,
+    entropy: &dyn Entropy,
+    make: impl FnOnce() -> Result<SecretString, KeyFileError>,
+) -> Result<Zeroizing<Vec<u8>>, KeyFileError> {
+    if let Some(key) = read(path, OWNER_ONLY)? {
+        return Ok(key);
+    }
+    if missing == OnMissingKey::Refuse {
+        return Err(KeyFileError::Gone);
+    }
+    let made = make()?;
+    if missing == OnMissingKey::Ephemeral {
+        return Ok(Zeroizing::new(made.expose_secret().as_bytes().to_vec()));
+    }
+    publish(path, made.expose_secret(), entropy)?;
+    // Another process may have been first: what counts is what lies there now.
+    read(path, OWNER_ONLY)?.ok_or(KeyFileError::Vanished)
+}
+
+/// Finds fault with a key file, and says what to do; `keys` is where the configuration may name another.
+pub(crate) fn refuse(at: &str, path: &Path, error: &KeyFileError, keys: &str, findings: &mut Findings) {
+    let finding = findings.error(at, format!("file `{}` {error}", path.display()));
+    match error {
+        KeyFileError::Gone => {
+            finding.hint("put it back; or restart the gateway, which makes a new one");
+        }
+        KeyFileError::Exposed(_) => {
+            finding
+                .hint(format!("run `chmod 600 {}`; if others could read it, make a new key", path.display()));
+        }
+        KeyFileError::Create(_) => {
+            finding.hint(format!("make the folder writable for the gateway, or name a key under `{keys}`"));
+        }
+        _ => {}
+    }
+}
+
 /// Puts a new key where there is none; where there is one by now, made by another process, that one stays.
 ///
 /// The key is written whole, and to disk, under a name of its own, then linked to `path`: link(2) fails where
 /// the name exists, rename(2) would replace a key that another process has begun to sign with.
-pub(super) fn publish(path: &Path, pem: &str, entropy: &dyn Entropy) -> Result<(), KeyFileError> {
+fn publish(path: &Path, pem: &str, entropy: &dyn Entropy) -> Result<(), KeyFileError> {
     let directory = path.parent().filter(|parent| *parent != "").unwrap_or(Path::new("."));
-    let draft = directory.join(format!(".signing-key.{}.tmp", entropy::identifier(entropy)?));
+    let name = path.file_stem().unwrap_or_default().to_string_lossy();
+    let draft = directory.join(format!(".{name}.{}.tmp", entropy::identifier(entropy)?));
 
     DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(KeyFileError::Create)?;
     let linked = write_new(&draft, pem).and_then(|()| fs::hard_link(&draft, path));

@@ -5,13 +5,12 @@ use std::path::Path;
 
 use bytes::Bytes;
 use secrecy::ExposeSecret as _;
-use zeroize::Zeroizing;
 
 use super::OnMissingKey;
 use super::generate::generate_key;
 use super::jwk::JwkSet;
 use super::key::{Key, KeyError, name};
-use super::key_file::{self, GROUP_MAY_READ, KeyFileError, OWNER_ONLY};
+use super::key_file::{self, GROUP_MAY_READ, KeyFileError};
 use crate::config::{self, Findings, KeyAlgorithm};
 use crate::entropy::Entropy;
 
@@ -163,7 +162,8 @@ fn default_key(
         return None;
     }
     let file = data_dir.join(DEFAULT_KEY_FILE);
-    let pem = match default_pem(algorithm, &file, missing, entropy) {
+    let make = || Ok(generate_key(algorithm)?.pem);
+    let pem = match key_file::read_or_make(&file, missing, entropy, make) {
         Ok(pem) => pem,
         Err(error) => return refuse_file("data_dir", &file, &error, findings),
     };
@@ -179,42 +179,7 @@ fn default_key(
     )
 }
 
-fn default_pem(
-    algorithm: KeyAlgorithm,
-    file: &Path,
-    missing: OnMissingKey,
-    entropy: &dyn Entropy,
-) -> Result<Zeroizing<Vec<u8>>, KeyFileError> {
-    if let Some(pem) = key_file::read(file, OWNER_ONLY)? {
-        return Ok(pem);
-    }
-    if missing == OnMissingKey::Refuse {
-        return Err(KeyFileError::Gone);
-    }
-    let generated = generate_key(algorithm)?;
-    let pem = generated.pem.expose_secret();
-    if missing == OnMissingKey::Ephemeral {
-        return Ok(Zeroizing::new(pem.as_bytes().to_vec()));
-    }
-    key_file::publish(file, pem, entropy)?;
-    // Another process may have been first: what counts is what lies there now.
-    key_file::read(file, OWNER_ONLY)?.ok_or(KeyFileError::Vanished)
-}
-
 fn refuse_file(path: &str, file: &Path, error: &KeyFileError, findings: &mut Findings) -> Option<Key> {
-    let finding = findings.error(path, format!("file `{}` {error}", file.display()));
-    match error {
-        KeyFileError::Gone => {
-            finding.hint("put it back; or restart the gateway, which makes a new one");
-        }
-        KeyFileError::Exposed(_) => {
-            finding
-                .hint(format!("run `chmod 600 {}`; if others could read it, make a new key", file.display()));
-        }
-        KeyFileError::Create(_) => {
-            finding.hint("make the folder writable for the gateway, or name a key under `tokens.keys`");
-        }
-        _ => {}
-    }
+    key_file::refuse(path, file, error, "tokens.keys", findings);
     None
 }

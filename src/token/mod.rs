@@ -8,7 +8,7 @@ mod generate;
 mod jwk;
 mod jws;
 mod key;
-mod key_file;
+pub(crate) mod key_file;
 mod keys;
 #[cfg(test)]
 mod tests;

@@ -1,0 +1,149 @@
+//! Checking the section, and reading or making the keys that seal.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use secrecy::{ExposeSecret as _, SecretString};
+use zeroize::Zeroizing;
+
+use super::Sessions;
+use super::core::Core;
+use super::custody::{SealKey, SealKeys};
+use super::limits::Limits;
+use super::name::sha256;
+use crate::config::{self, Findings};
+use crate::entropy::{self, Entropy};
+use crate::token::OnMissingKey;
+use crate::token::key_file::{self, KeyFileError};
+
+const MINUTE: Duration = Duration::from_secs(60);
+const DAY: Duration = Duration::from_secs(24 * 3600);
+/// Where the key made on first start lies, below the data directory.
+const DEFAULT_KEY_FILE: &str = "seal-key";
+/// Longest `kid`; it is in every row.
+const MAX_KID_BYTES: usize = 64;
+
+impl Sessions {
+    /// Checks the section, and reads or makes the keys that seal.
+    pub fn build(
+        config: &config::Sessions,
+        data_dir: &Path,
+        missing: OnMissingKey,
+        core: Arc<Core>,
+        findings: &mut Findings,
+    ) -> Option<Self> {
+        let mut problems = Findings::default();
+        check(config, &mut problems);
+        let keys = if config.seal_keys.is_empty() {
+            if core.store().is_shared() {
+                problems
+                    .warning("sessions.seal_keys", "every gateway of the cluster makes a key of its own")
+                    .hint("give all of them the same key, such as the output of `openssl rand -base64 32`");
+            }
+            default_key(data_dir, missing, core.entropy.as_ref(), &mut problems)
+                .map(|first| SealKeys { first, others: Vec::new() })
+        } else {
+            configured_keys(&config.seal_keys, &mut problems)
+        };
+        let has_errors = problems.has_errors();
+        findings.extend(problems);
+        let keys = keys.filter(|_| !has_errors)?;
+        Some(Self { core, limits: Limits::new(config), keys })
+    }
+}
+
+fn check(config: &config::Sessions, findings: &mut Findings) {
+    let config::Sessions { lifetime, idle_timeout, max_per_subject, .. } = config;
+    let mut range = |key: &str, value: config::Duration, least: Duration, most: Duration, hint: &str| {
+        if !(least..=most).contains(&*value) {
+            findings.error(format!("sessions.{key}"), format!("`{value}` is out of range")).hint(hint);
+        }
+    };
+    range("lifetime", *lifetime, MINUTE, 400 * DAY, "write `1m` to `400d`");
+    range("idle_timeout", *idle_timeout, Duration::from_secs(1), 400 * DAY, "write `1s` to `400d`");
+    range("eviction_delay", config.eviction_delay, Duration::ZERO, 60 * MINUTE, "write `0s` to `1h`");
+    range("refresh_grace", config.refresh_grace, Duration::ZERO, 5 * MINUTE, "write `0s` to `5m`");
+    range("recheck_after", config.recheck_after, Duration::from_secs(1), 5 * MINUTE, "write `1s` to `5m`");
+    if idle_timeout > lifetime {
+        findings
+            .error("sessions.idle_timeout", format!("`{idle_timeout}` is longer than a session lives"))
+            .hint(format!("write at most `{lifetime}`, or a longer `sessions.lifetime`"));
+    }
+    if !(1..=64).contains(max_per_subject) {
+        findings
+            .error("sessions.max_per_subject", format!("`{max_per_subject}` is out of range"))
+            .hint("write 1 to 64");
+    }
+}
+
+fn configured_keys(keys: &[config::SealKey], findings: &mut Findings) -> Option<SealKeys> {
+    let mut seen = BTreeSet::new();
+    let mut read = Vec::with_capacity(keys.len());
+    for (index, config::SealKey { kid, secret }) in keys.iter().enumerate() {
+        let path = format!("sessions.seal_keys[{index}]");
+        let is_valid = (1..=MAX_KID_BYTES).contains(&kid.len())
+            && kid.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'));
+        if !is_valid {
+            findings
+                .error(format!("{path}.kid"), format!("`{kid}` is not a key id"))
+                .hint("write 1 to 64 characters out of A-Z a-z 0-9 . _ -");
+        } else if !seen.insert(kid) {
+            findings
+                .error(format!("{path}.kid"), format!("`{kid}` names two keys"))
+                .hint("give each key an id of its own, such as the date it was made");
+        }
+        let path = format!("{path}.secret");
+        let secret = secret.read(&path, findings).and_then(|text| {
+            let secret = parse(text.expose_secret().as_bytes());
+            if secret.is_none() {
+                findings
+                    .error(path, "the secret is not 32 bytes as base64")
+                    .hint("make one with `openssl rand -base64 32`");
+            }
+            secret
+        });
+        read.push(secret.map(|secret| SealKey { kid: kid.clone(), secret }));
+    }
+    let mut read = read.into_iter().collect::<Option<Vec<SealKey>>>()?.into_iter();
+    Some(SealKeys { first: read.next()?, others: read.collect() })
+}
+
+fn default_key(
+    data_dir: &Path,
+    missing: OnMissingKey,
+    entropy: &dyn Entropy,
+    findings: &mut Findings,
+) -> Option<SealKey> {
+    let file = data_dir.join(DEFAULT_KEY_FILE);
+    let make = || -> Result<SecretString, KeyFileError> {
+        let secret = Zeroizing::new(entropy::bytes::<32>(entropy)?);
+        Ok(format!("{}\n", *Zeroizing::new(STANDARD.encode(secret.as_slice()))).into())
+    };
+    let text = match key_file::read_or_make(&file, missing, entropy, make) {
+        Ok(text) => text,
+        Err(error) => {
+            key_file::refuse("data_dir", &file, &error, "sessions.seal_keys", findings);
+            return None;
+        }
+    };
+    let Some(secret) = parse(text.trim_ascii_end()) else {
+        findings
+            .error("data_dir", format!("file `{}` does not hold 32 bytes as base64", file.display()))
+            .hint("put the file back as it was; or move it away: a new key is made, and what was sealed is lost");
+        return None;
+    };
+    // Named after the key itself: another key in its place must not be taken for it.
+    let id: u64 = sha256(&[b"menshen seal key id v1", secret.as_slice()])
+        .first_chunk()
+        .map_or(0, |bytes| u64::from_be_bytes(*bytes));
+    Some(SealKey { kid: format!("made-{id:016x}"), secret })
+}
+
+fn parse(text: &[u8]) -> Option<Zeroizing<[u8; 32]>> {
+    let bytes = Zeroizing::new(STANDARD.decode(text).ok()?);
+    bytes.as_slice().try_into().ok().map(Zeroizing::new)
+}

@@ -1,0 +1,50 @@
+//! Fields of rows that CBOR does not know: identifiers, which are parsed again when read, and instants.
+
+use minicbor::encode::Write;
+use minicbor::{Decode, Decoder, Encode, Encoder, decode, encode};
+
+use crate::identity::{AppId, OpenId, UnionId};
+
+/// An identifier, as text.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) struct Word<T>(pub(super) T);
+
+macro_rules! word {
+    ($name:ident) => {
+        impl<C> Encode<C> for Word<$name> {
+            fn encode<W: Write>(&self, e: &mut Encoder<W>, _: &mut C) -> Result<(), encode::Error<W::Error>> {
+                e.str(self.0.as_str())?.ok()
+            }
+        }
+
+        impl<'b, C> Decode<'b, C> for Word<$name> {
+            fn decode(d: &mut Decoder<'b>, _: &mut C) -> Result<Self, decode::Error> {
+                $name::parse(d.str()?).map(Self).map_err(|_| decode::Error::message("not an identifier"))
+            }
+        }
+    };
+}
+
+word!(AppId);
+word!(OpenId);
+word!(UnionId);
+
+/// For `#[cbor(with = "millis")]`.
+pub(super) mod millis {
+    use minicbor::encode::{Error as EncodeError, Write};
+    use minicbor::{Decoder, Encoder, decode::Error as DecodeError};
+
+    use crate::clock::Timestamp;
+
+    pub(in crate::session) fn encode<C, W: Write>(
+        at: &Timestamp,
+        e: &mut Encoder<W>,
+        _: &mut C,
+    ) -> Result<(), EncodeError<W::Error>> {
+        e.u64(at.millis())?.ok()
+    }
+
+    pub(in crate::session) fn decode<C>(d: &mut Decoder<'_>, _: &mut C) -> Result<Timestamp, DecodeError> {
+        d.u64().map(Timestamp::from_millis)
+    }
+}

@@ -1,0 +1,198 @@
+//! A subject's row: who they are, their sessions, and what WeChat shares with the gateway for their data.
+
+use minicbor::{Decode, Encode};
+
+use super::SessionInfo;
+use super::custody::Sealed;
+use super::field::{Word, millis};
+use super::limits::Limits;
+use super::marks::Marks;
+use super::name::{self, Locator, SessionKey};
+use super::refresh_token::Family;
+use crate::clock::Timestamp;
+use crate::identity::{AppId, Identity, OpenId, Subject, UnionId};
+use crate::session::SessionError;
+
+#[derive(Clone, PartialEq, Encode, Decode)]
+pub(super) struct Record {
+    #[n(0)]
+    appid: Word<AppId>,
+    #[n(1)]
+    openid: Word<OpenId>,
+    #[n(2)]
+    unionid: Option<Word<UnionId>>,
+    /// Oldest first.
+    #[n(3)]
+    pub(super) entries: Vec<Entry>,
+    #[n(4)]
+    pub(super) sealed: Option<Sealed>,
+    /// How many session_keys this row has seen.
+    #[n(5)]
+    pub(super) generation: u64,
+}
+
+/// One session.
+#[derive(Clone, PartialEq, Encode, Decode)]
+pub(super) struct Entry {
+    #[cbor(n(0), with = "minicbor::bytes")]
+    pub(super) key: SessionKey,
+    #[cbor(n(1), with = "millis")]
+    pub(super) created_at: Timestamp,
+    #[cbor(n(2), with = "millis")]
+    pub(super) last_seen_at: Timestamp,
+    #[cbor(n(3), with = "millis")]
+    pub(super) ends_at: Timestamp,
+    /// Whether it was one too many: it goes on for a moment, and does not count.
+    #[n(4)]
+    pub(super) is_evicted: bool,
+    /// The number of the revocation row when it was opened.
+    #[n(5)]
+    pub(super) number: u64,
+    #[n(6)]
+    pub(super) family: Family,
+    #[n(7)]
+    pub(super) device: Option<String>,
+}
+
+impl Record {
+    pub(super) fn new(subject: &Subject) -> Self {
+        Self {
+            appid: Word(subject.appid.clone()),
+            openid: Word(subject.openid.clone()),
+            unionid: None,
+            entries: Vec::new(),
+            sealed: None,
+            generation: 0,
+        }
+    }
+
+    pub(super) fn subject(&self) -> Subject {
+        Subject { appid: self.appid.0.clone(), openid: self.openid.0.clone() }
+    }
+
+    pub(super) fn unionid(&self) -> Option<&UnionId> {
+        self.unionid.as_ref().map(|unionid| &unionid.0)
+    }
+
+    pub(super) fn identity(&self) -> Identity {
+        Identity { subject: self.subject(), unionid: self.unionid().cloned() }
+    }
+
+    /// Takes what a login says of the unionid; whether it contradicts what stood here.
+    pub(super) fn learn(&mut self, unionid: Option<&UnionId>) -> bool {
+        let Some(unionid) = unionid else { return false };
+        let before = self.unionid.replace(Word(unionid.clone()));
+        before.is_some_and(|before| before.0 != *unionid)
+    }
+
+    pub(super) fn has_nothing(&self) -> bool {
+        self.entries.is_empty() && self.sealed.is_none()
+    }
+
+    /// The number that a session knows; 0 where there is none.
+    pub(super) fn number(&self, key: &SessionKey) -> u64 {
+        self.entries.iter().find(|entry| entry.key == *key).map_or(0, |entry| entry.number)
+    }
+
+    /// The session, if it goes on.
+    pub(super) fn live(
+        &self,
+        key: &SessionKey,
+        limits: &Limits,
+        marks: &Marks,
+        now: Timestamp,
+    ) -> Option<&Entry> {
+        self.entries.iter().find(|entry| entry.key == *key && self.is_live(entry, limits, marks, now))
+    }
+
+    pub(super) fn all_live(
+        &self,
+        limits: &Limits,
+        marks: &Marks,
+        now: Timestamp,
+    ) -> impl Iterator<Item = &Entry> {
+        self.entries.iter().filter(move |entry| self.is_live(entry, limits, marks, now))
+    }
+
+    fn is_live(&self, entry: &Entry, limits: &Limits, marks: &Marks, now: Timestamp) -> bool {
+        now < entry.end(limits) && !marks.end(&self.appid.0, entry.number, entry.created_at)
+    }
+
+    pub(super) fn entry_mut(&mut self, key: &SessionKey) -> Option<&mut Entry> {
+        self.entries.iter_mut().find(|entry| entry.key == *key)
+    }
+
+    /// Forgets sessions that have ended, and what they alone needed.
+    pub(super) fn tidy(&mut self, limits: &Limits, marks: &Marks, now: Timestamp) {
+        let mut entries = std::mem::take(&mut self.entries);
+        entries.retain(|entry| self.is_live(entry, limits, marks, now));
+        self.entries = entries;
+        self.drop_orphaned_key();
+    }
+
+    /// Removes a session; whether it was there.
+    pub(super) fn remove(&mut self, key: &SessionKey) -> bool {
+        let before = self.entries.len();
+        self.entries.retain(|entry| entry.key != *key);
+        self.drop_orphaned_key();
+        self.entries.len() < before
+    }
+
+    fn drop_orphaned_key(&mut self) {
+        let entries = &self.entries;
+        self.sealed =
+            self.sealed.take().filter(|sealed| entries.iter().any(|entry| entry.key == sealed.session));
+    }
+
+    /// Adds a session, and gives the oldest their end where there are too many; how many it gave one.
+    pub(super) fn add(&mut self, entry: Entry, limits: &Limits, now: Timestamp) -> u64 {
+        self.entries.push(entry);
+        let counted = self.entries.iter().filter(|entry| !entry.is_evicted).count();
+        let too_many = counted.saturating_sub(limits.max_per_subject);
+        let end = now.plus(limits.eviction_delay);
+        for entry in self.entries.iter_mut().filter(|entry| !entry.is_evicted).take(too_many) {
+            entry.is_evicted = true;
+            entry.ends_at = entry.ends_at.min(end);
+        }
+        let unlisted = self.entries.len().saturating_sub(limits.most_listed());
+        self.entries.drain(..unlisted);
+        self.drop_orphaned_key();
+        u64::try_from(too_many).unwrap_or(u64::MAX)
+    }
+
+    /// When the last of the sessions ends.
+    pub(super) fn end(&self, limits: &Limits) -> Timestamp {
+        self.entries.iter().map(|entry| entry.end(limits)).max().unwrap_or_default()
+    }
+
+    pub(super) fn infos(
+        &self,
+        locator: &Locator,
+        limits: &Limits,
+        marks: &Marks,
+        now: Timestamp,
+    ) -> Result<Vec<SessionInfo>, SessionError> {
+        let info = |entry: &Entry| {
+            Ok(SessionInfo {
+                id: name::session_id(locator, &entry.key)?,
+                identity: self.identity(),
+                created_at: entry.created_at,
+                last_seen_at: entry.last_seen_at,
+                expires_at: entry.ends_at,
+                device: entry.device.clone(),
+            })
+        };
+        self.all_live(limits, marks, now).map(info).collect()
+    }
+}
+
+impl Entry {
+    /// When it ends if it is not used again.
+    pub(super) fn end(&self, limits: &Limits) -> Timestamp {
+        self.ends_at.min(limits.idle_end(self.last_seen_at))
+    }
+
+    pub(super) fn see(&mut self, now: Timestamp) {
+        self.last_seen_at = self.last_seen_at.max(now);
+    }
+}

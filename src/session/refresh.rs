@@ -1,0 +1,133 @@
+//! Taking a refresh token and giving the next. See RFC 9700 §4.14.2.
+
+use tracing::warn;
+
+use super::core::{Attempts, Row};
+use super::follow::Heard;
+use super::metrics::Refreshing;
+use super::name::{self, SessionKey};
+use super::record::{Entry, Record};
+use super::refresh_token::{Parts, RefreshToken, Use};
+use super::{Opened, RefreshError, Refreshed, SessionError, Sessions};
+use crate::clock::Timestamp;
+use crate::store::StoreError;
+
+impl Sessions {
+    /// Takes a refresh token and gives the next; a retry within the grace time gets the same next one.
+    ///
+    /// # Errors
+    /// [`RefreshError`], by variant.
+    pub async fn refresh(&self, token: &RefreshToken, now: Timestamp) -> Result<Refreshed, RefreshError> {
+        let result = self.take(token, now).await;
+        self.core.metrics.refreshed(match &result {
+            Ok((_, outcome)) => *outcome,
+            Err(error) => Refreshing::from(error),
+        });
+        result.map(|(refreshed, _)| refreshed)
+    }
+
+    async fn take(
+        &self,
+        token: &RefreshToken,
+        now: Timestamp,
+    ) -> Result<(Refreshed, Refreshing), RefreshError> {
+        let (core, limits) = (&self.core, &self.limits);
+        let token = token.parts().ok_or(RefreshError::Invalid)?;
+        let marks = core.current_marks().await?;
+        let state = core.leases.subject(&token.locator);
+        let _turn = state.turn().await?;
+        let mut attempts = Attempts::default();
+        loop {
+            let row = core.read(token.locator).await?.ok_or(RefreshError::Invalid)?;
+            let mut live = row.record.all_live(limits, &marks, now);
+            // Who does not know the family is nobody to the session, and must not be able to end it.
+            let entry = live.find(|entry| entry.family.is_of(&token)).ok_or(RefreshError::Invalid)?;
+            let judged = entry.family.judge(&token, &entry.key, limits.refresh_grace, now)?;
+            match judged {
+                Use::Current => {}
+                Use::Repeated(next) => {
+                    return Ok((refreshed(&row.record, entry, &next)?, Refreshing::Repeated));
+                }
+                Use::Reused => return Err(self.end_reused(&row, entry.key, now).await),
+            }
+            let mut record = row.record.clone();
+            let entry = record.entry_mut(&entry.key).ok_or(RefreshError::Invalid)?;
+            let next = entry.family.rotate(&token, &entry.key, core.entropy.as_ref(), now)?;
+            entry.see(now);
+            let answer = refreshed(&row.record, entry, &next)?;
+            record.tidy(limits, &marks, now);
+            if core.replace(token.locator, Some(&row), &record, limits, now).await? {
+                return Ok((answer, Refreshing::Rotated));
+            }
+            attempts.again(core).await?;
+        }
+    }
+
+    /// Ends the session of a token that was used twice.
+    async fn end_reused(&self, row: &Row, key: SessionKey, now: Timestamp) -> RefreshError {
+        let locator = name::locator(&row.record.subject());
+        warn!("a refresh token was used twice: its session of {} is ended", row.record.subject().appid);
+        let mut removed = self.remove(locator, &key, now).await;
+        for _ in 0..2 {
+            // Whoever asks again is told that the session is unknown, so this is the time to insist.
+            if removed.is_ok() {
+                break;
+            }
+            removed = self.remove(locator, &key, now).await;
+        }
+        let result = removed.map(Some).map_err(SessionError::from);
+        self.core.metrics.revoked_for_reuse(&result);
+        match result {
+            Ok(_) => RefreshError::Reused,
+            Err(error) => RefreshError::Session(error),
+        }
+    }
+
+    /// Removes a session from its row, whoever it is of, and tells everybody; how many there were. The caller has the turn.
+    pub(super) async fn remove(
+        &self,
+        locator: name::Locator,
+        key: &SessionKey,
+        now: Timestamp,
+    ) -> Result<u64, StoreError> {
+        let core = &self.core;
+        let mut attempts = Attempts::default();
+        let mut removed = 0;
+        while let Some(row) = core.read(locator).await? {
+            let mut record = row.record.clone();
+            if !record.remove(key) {
+                break;
+            }
+            if core.replace(locator, Some(&row), &record, &self.limits, now).await? {
+                removed = 1;
+                break;
+            }
+            attempts.again(core).await?;
+        }
+        // Also where nothing was left: an earlier try may have removed it and told nobody.
+        core.leases.end(&locator);
+        core.tell(&Heard::Subject(locator)).await?;
+        Ok(removed)
+    }
+}
+
+fn refreshed(record: &Record, entry: &Entry, next: &Parts) -> Result<Refreshed, SessionError> {
+    let id = name::session_id(&next.locator, &entry.key)?;
+    let session = Opened { id, refresh_token: next.token(), expires_at: entry.ends_at };
+    Ok(Refreshed { identity: record.identity(), session })
+}
+
+impl From<SessionError> for RefreshError {
+    fn from(error: SessionError) -> Self {
+        match error {
+            SessionError::Ended => Self::Invalid,
+            error => Self::Session(error),
+        }
+    }
+}
+
+impl From<StoreError> for RefreshError {
+    fn from(error: StoreError) -> Self {
+        Self::Session(SessionError::Store(error))
+    }
+}

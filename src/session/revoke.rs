@@ -1,0 +1,97 @@
+//! Ending sessions: first in the store, then on this node, then on every other.
+
+use super::core::Attempts;
+use super::follow::Heard;
+use super::name::{self, Locator};
+use super::{Scope, SessionError, Sessions};
+use crate::clock::Timestamp;
+use crate::identity::{SessionId, UnionId};
+use crate::store::StoreError;
+
+impl Sessions {
+    /// Ends sessions: at once on this node, within a second on every other. Gives how many ended, where that is known.
+    /// Ending what has ended already succeeds.
+    ///
+    /// # Errors
+    /// [`SessionError::Store`]: some or all may go on; ask again.
+    pub async fn revoke(&self, scope: &Scope, now: Timestamp) -> Result<Option<u64>, SessionError> {
+        let result = match scope {
+            Scope::Session(session) => self.revoke_session(session, now).await.map(Some),
+            Scope::Subject(subject) => self.revoke_row(name::locator(subject), None, now).await.map(Some),
+            Scope::UnionId(unionid) => self.revoke_unionid(unionid, now).await.map(Some),
+            Scope::App(_) | Scope::OpenedBefore(_) => self.revoke_many(scope, now).await.map(|()| None),
+        };
+        let result = result.map_err(SessionError::from);
+        self.core.metrics.revoked(scope, &result);
+        result
+    }
+
+    async fn revoke_session(&self, session: &SessionId, now: Timestamp) -> Result<u64, StoreError> {
+        let Some((locator, key)) = name::parse(session) else { return Ok(0) };
+        let state = self.core.leases.subject(&locator);
+        let _turn = state.turn().await?;
+        self.remove(locator, &key, now).await
+    }
+
+    async fn revoke_unionid(&self, unionid: &UnionId, now: Timestamp) -> Result<u64, StoreError> {
+        let mut ended = 0;
+        let mut failed = None;
+        for subject in self.core.listed(unionid).await? {
+            // One row that cannot be changed must not save the others.
+            match self.revoke_row(name::locator(&subject), Some(unionid), now).await {
+                Ok(count) => ended += count,
+                Err(error) => failed = Some(error),
+            }
+        }
+        failed.map_or(Ok(ended), Err)
+    }
+
+    /// Removes a row with all its sessions; only if it is of this unionid, where one is given.
+    async fn revoke_row(
+        &self,
+        locator: Locator,
+        unionid: Option<&UnionId>,
+        now: Timestamp,
+    ) -> Result<u64, StoreError> {
+        let core = &self.core;
+        let marks = core.current_marks().await?;
+        let state = core.leases.subject(&locator);
+        let _turn = state.turn().await?;
+        let mut attempts = Attempts::default();
+        let ended = loop {
+            let (is_gone, ended) = match core.read(locator).await {
+                Ok(None) => break 0,
+                Ok(Some(row)) if unionid.is_some_and(|unionid| row.record.unionid() != Some(unionid)) => {
+                    return Ok(0);
+                }
+                Ok(Some(row)) => {
+                    let live = row.record.all_live(&self.limits, &marks, now).count();
+                    (core.remove(locator, &row).await?, u64::try_from(live).unwrap_or(u64::MAX))
+                }
+                // Nobody is let in with it, and with it nobody could sign in either.
+                Err(StoreError::Damaged(_)) => (core.remove_damaged(&name::row(locator)).await?, 0),
+                Err(error) => return Err(error),
+            };
+            if is_gone {
+                break ended;
+            }
+            attempts.again(core).await?;
+        };
+        // Also where nothing was left: an earlier try may have removed it and told nobody.
+        core.leases.end(&locator);
+        core.tell(&Heard::Subject(locator)).await?;
+        Ok(ended)
+    }
+
+    async fn revoke_many(&self, scope: &Scope, now: Timestamp) -> Result<(), StoreError> {
+        let core = &self.core;
+        core.change_marks(|marks| match scope {
+            Scope::App(appid) => marks.revoke_app(appid),
+            Scope::OpenedBefore(instant) => marks.revoke_opened_before(*instant, now),
+            Scope::Session(_) | Scope::Subject(_) | Scope::UnionId(_) => {}
+        })
+        .await?;
+        core.leases.end_all();
+        core.tell(&Heard::Everything).await
+    }
+}
