@@ -72,7 +72,7 @@ pub struct Runtime {
     /// Which server answers.
     pub upstreams: Upstreams,
     /// Who is calling.
-    pub authenticator: Authenticator,
+    pub authenticator: Arc<Authenticator>,
     /// The sessions that tokens name.
     pub sessions: Arc<Sessions>,
     /// What the backend is told.
@@ -165,12 +165,13 @@ impl Runtime {
             findings,
         );
         check_token_header(authenticator.as_ref(), header_edits.as_ref(), findings);
-        let (throttle, wechat) = (throttle?, wechat?);
+        let (throttle, wechat, authenticator) = (throttle?, wechat?, Arc::new(authenticator?));
         let apps = wechat.apps().map(|app| (Arc::clone(&app.name), app.appid.clone())).collect();
         let dependencies = login::Dependencies {
             wechat: Arc::new(wechat),
             tokens,
             sessions: Arc::clone(&sessions),
+            authenticator: Arc::clone(&authenticator),
             throttle: Arc::clone(&throttle),
             metrics: Arc::clone(metrics),
             clock: Arc::clone(clock),
@@ -189,7 +190,7 @@ impl Runtime {
                 .collect(),
             no_route_metrics: RouteMetrics::new("", None, metrics),
             upstreams: upstreams?,
-            authenticator: authenticator?,
+            authenticator,
             sessions,
             header_edits: header_edits?,
             login: Arc::new(login?),

@@ -16,6 +16,8 @@ use crate::identity::{Identity, OpenId, SessionId, Subject, UnionId};
 use crate::token::{OnMissingKey, generate_key};
 
 const NOW: Timestamp = Timestamp::from_seconds(1_800_000_000);
+/// The end of a session that outlives every token.
+const FOREVER: Timestamp = Timestamp::from_millis(u64::MAX);
 const LIFETIME: Duration = Duration::from_secs(7200);
 const SHOP: &str = "wx0000000000shop";
 const BANK: &str = "wx0000000000bank";
@@ -43,7 +45,7 @@ impl Fixture {
     }
 
     fn mint(&self, appid: &str) -> String {
-        let minted = self.tokens.mint(&identity(appid), &session(), NOW, &SystemEntropy).unwrap();
+        let minted = self.tokens.mint(&identity(appid), &session(), FOREVER, NOW, &SystemEntropy).unwrap();
         minted.expose().to_owned()
     }
 
@@ -145,7 +147,7 @@ fn valid_token_says_who_signed_in_first_and_again() {
 fn unknown_unionid_is_no_header_value() {
     let fixture = Fixture::new();
     let identity = Identity { unionid: None, ..identity(SHOP) };
-    let token = fixture.tokens.mint(&identity, &session(), NOW, &SystemEntropy).unwrap();
+    let token = fixture.tokens.mint(&identity, &session(), FOREVER, NOW, &SystemEntropy).unwrap();
 
     let authenticated = fixture.verify(token.expose(), NOW).unwrap();
 

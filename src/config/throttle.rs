@@ -9,9 +9,9 @@ use super::{Duration, Rate};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Throttle {
-    /// Logins of one client address.
+    /// Logins of one client address; refreshes as many again.
     pub login: LoginLimit,
-    /// Failed logins of one client address.
+    /// Failed logins and refreshes of one client address.
     pub failed_login: FailedLoginLimit,
     /// Exchanges with WeChat of all clients together; keep it below the quota of your apps.
     pub wechat: LoginLimit,

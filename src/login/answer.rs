@@ -1,4 +1,4 @@
-//! Answers as they go to the client: RFC 6749 for logins, RFC 9457 for the rest.
+//! Answers as they go to the client: RFC 6749 for whoever asks for tokens, RFC 9457 for the rest.
 
 use std::sync::Arc;
 
@@ -8,9 +8,11 @@ use serde::Serialize;
 
 use super::error::LoginError;
 use super::mini_program::Grant;
+use crate::authn::Authenticated;
 use crate::clock::Timestamp;
 use crate::identity::Identity;
 use crate::problem::{self, Problem};
+use crate::session::SessionInfo;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
@@ -19,26 +21,48 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 pub struct Answer {
     /// What the client receives. A successful one holds a token.
     pub response: Response<Bytes>,
-    /// `ok`, or the machine word of what was refused.
+    /// `ok`, `refreshed`, `logged_out` or `session`, or the machine word of what was refused.
     pub outcome: &'static str,
     /// Name of the app that was signed in to, or would have been.
     pub app: Option<Arc<str>>,
-    /// Who signed in.
+    /// Who signed in, or is signed in.
     pub identity: Option<Identity>,
 }
 
-/// A successful login. See RFC 6749 §5.1.
+/// A successful login or refresh. See RFC 6749 §5.1.
 #[derive(Serialize)]
 struct TokenResponse<'a> {
     access_token: &'a str,
     token_type: &'a str,
     expires_in: u64,
+    refresh_token: &'a str,
     openid: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     unionid: Option<&'a str>,
 }
 
-/// A refused login. See RFC 6749 §5.2; `code` and `request_id` are ours.
+/// Who is signed in, and since when.
+#[derive(Serialize)]
+struct SessionResponse<'a> {
+    app: &'a str,
+    openid: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unionid: Option<&'a str>,
+    /// When the token expires that was shown.
+    expires_at: String,
+    session: SessionDocument<'a>,
+}
+
+#[derive(Serialize)]
+struct SessionDocument<'a> {
+    created_at: String,
+    last_seen_at: String,
+    expires_at: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    device: Option<&'a str>,
+}
+
+/// A refused login or refresh. See RFC 6749 §5.2; `code` and `request_id` are ours.
 #[derive(Serialize)]
 struct ErrorResponse<'a> {
     error: &'a str,
@@ -48,21 +72,53 @@ struct ErrorResponse<'a> {
 }
 
 impl Answer {
-    /// The tokens of a login. One answered again says how long the token is valid from now on.
-    pub(super) fn granted(grant: &Grant, now: Timestamp) -> Self {
+    /// The tokens of a login or a refresh. One answered again says how long the token is valid from now on.
+    pub(super) fn granted(outcome: &'static str, grant: &Grant, now: Timestamp) -> Self {
         let document = TokenResponse {
             access_token: grant.token.expose(),
             token_type: "Bearer",
             expires_in: grant.token.expires_at.since(now).as_secs(),
+            refresh_token: grant.session.refresh_token.expose(),
             openid: grant.identity.subject.openid.as_str(),
             unionid: grant.identity.unionid.as_ref().map(|unionid| unionid.as_str()),
         };
-        let mut answer = Self::json(StatusCode::OK, "ok", &document);
+        let mut answer = Self::json(StatusCode::OK, outcome, &document);
         answer.identity = Some(grant.identity.clone());
         answer
     }
 
-    /// A refused login.
+    /// A session that has ended.
+    pub(super) fn logged_out() -> Self {
+        let mut answer = Self::new(StatusCode::NO_CONTENT, "logged_out", Bytes::new());
+        answer.set(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        answer
+    }
+
+    /// Who is signed in.
+    pub(super) fn session(caller: &Authenticated, session: &SessionInfo) -> Self {
+        // The store may know a unionid that the token is too old to name.
+        let unionid = session.identity.unionid.as_ref().or(caller.identity().unionid.as_ref());
+        let document = SessionResponse {
+            app: caller.app(),
+            openid: caller.identity().subject.openid.as_str(),
+            unionid: unionid.map(|unionid| unionid.as_str()),
+            expires_at: caller.expires_at().to_string(),
+            session: SessionDocument {
+                created_at: session.created_at.to_string(),
+                last_seen_at: session.last_seen_at.to_string(),
+                expires_at: session.expires_at.to_string(),
+                device: session.device.as_deref(),
+            },
+        };
+        Self::json(StatusCode::OK, "session", &document).of(caller.app(), caller.identity())
+    }
+
+    /// The same answer, said to be of somebody in an app.
+    pub(super) fn of(self, app: &Arc<str>, identity: &Identity) -> Self {
+        Self { app: Some(Arc::clone(app)), identity: Some(identity.clone()), ..self }
+    }
+
+    /// A refusal, to a client that asked for tokens.
     pub(super) fn refused(error: &LoginError, request_id: &str) -> Self {
         let row = error.row();
         let document = ErrorResponse {
@@ -71,19 +127,29 @@ impl Answer {
             code: row.code,
             request_id,
         };
-        let mut answer = Self::json(row.status, row.code, &document);
+        Self::json(row.status, error.outcome(), &document).with_refusal_headers(error)
+    }
+
+    /// A refusal as everywhere else in the gateway.
+    pub(super) fn refused_as_problem(error: &LoginError, request_id: &str) -> Self {
+        let row = error.row();
+        let mut answer = Self::problem(row.status, row.code, Some(row.description), request_id);
+        answer.outcome = error.outcome();
+        answer.with_refusal_headers(error)
+    }
+
+    fn with_refusal_headers(mut self, error: &LoginError) -> Self {
+        let row = error.row();
         if let Some(seconds) = row.retry_after_seconds {
-            answer.set(header::RETRY_AFTER, seconds.into());
+            self.set(header::RETRY_AFTER, seconds.into());
         }
         match row.status {
-            StatusCode::METHOD_NOT_ALLOWED => answer.set(header::ALLOW, HeaderValue::from_static("POST")),
+            StatusCode::METHOD_NOT_ALLOWED => self.set(header::ALLOW, HeaderValue::from_static("POST")),
             // RFC 9110 §15.5.2 wants it in every 401.
-            StatusCode::UNAUTHORIZED => {
-                answer.set(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))
-            }
+            StatusCode::UNAUTHORIZED => self.set(header::WWW_AUTHENTICATE, challenge(row.code)),
             _ => {}
         }
-        answer
+        self
     }
 
     /// The keys that verify tokens. See RFC 7517 §8.5.
@@ -97,21 +163,20 @@ impl Answer {
 
     /// A path below the prefix that is no endpoint.
     pub(super) fn not_found(request_id: &str) -> Self {
-        Self::problem(StatusCode::NOT_FOUND, "Not Found", "endpoint_unknown", request_id)
+        Self::problem(StatusCode::NOT_FOUND, "endpoint_unknown", None, request_id)
     }
 
-    /// A method that the keys are not asked for with.
+    /// A method that nothing is read with.
     pub(super) fn method_not_allowed(request_id: &str) -> Self {
-        let title = "Method Not Allowed";
         let mut answer =
-            Self::problem(StatusCode::METHOD_NOT_ALLOWED, title, "method_not_allowed", request_id);
+            Self::problem(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", None, request_id);
         answer.set(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
         answer
     }
 
-    fn problem(status: StatusCode, title: &str, code: &'static str, request_id: &str) -> Self {
-        let kind = "about:blank";
-        let document = Problem { kind, title, status: status.as_u16(), detail: None, code, request_id };
+    fn problem(status: StatusCode, code: &'static str, detail: Option<&str>, request_id: &str) -> Self {
+        let (kind, title) = ("about:blank", status.canonical_reason().unwrap_or("Error"));
+        let document = Problem { kind, title, status: status.as_u16(), detail, code, request_id };
         let mut answer = Self::new(status, code, document.to_json().into());
         answer.set(header::CONTENT_TYPE, HeaderValue::from_static(problem::CONTENT_TYPE));
         answer.set(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -137,4 +202,14 @@ impl Answer {
     fn set(&mut self, name: HeaderName, value: HeaderValue) {
         self.response.headers_mut().insert(name, value);
     }
+}
+
+/// What a 401 asks for. RFC 6750 §3.1: no error code where the request had no credentials at all.
+fn challenge(code: &str) -> HeaderValue {
+    HeaderValue::from_static(match code {
+        "no_token" => r#"Bearer realm="menshen""#,
+        "invalid_token" => r#"Bearer realm="menshen", error="invalid_token""#,
+        // A code or a refresh token is no bearer token.
+        _ => "Bearer",
+    })
 }

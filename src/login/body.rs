@@ -1,12 +1,13 @@
-//! The body of a login: what format it is in, and the only two fields of it that count.
+//! The bodies of the endpoints: what format they are in, and the few fields of them that count.
 //!
 //! Whatever else a client sends, an openid or an access token of its own, is read past: only a code, exchanged by the
-//! gateway itself, says who somebody is.
+//! gateway itself, or a token of its own, says who somebody is.
 
 use std::collections::BTreeSet;
 use std::fmt;
 
 use http::{HeaderMap, header};
+use secrecy::SecretString;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::Value;
 
@@ -21,7 +22,23 @@ pub(super) struct LoginBody {
     pub(super) app: Option<String>,
 }
 
-/// A body that no login can be read from.
+/// What a refresh asks for.
+#[derive(Debug)]
+pub(super) struct RefreshBody {
+    /// What stands where the refresh token should; whether it is one, others say.
+    pub(super) refresh_token: SecretString,
+}
+
+/// What a logout asks for.
+#[derive(Debug)]
+pub(super) enum LogoutBody {
+    /// The session that the request's access token names, or every one of its person.
+    Caller { everywhere: bool },
+    /// The session of a refresh token, for whom the access token has expired.
+    RefreshToken(SecretString),
+}
+
+/// A body that does not say what its endpoint needs to know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}", self.description())]
 pub(super) enum Malformed {
@@ -31,18 +48,30 @@ pub(super) enum Malformed {
     NotText,
     CodeMissing,
     NotACode,
+    RefreshTokenMissing,
+    NotARefresh,
+    EverywhereNotBoolean,
+    EverywhereByRefreshToken,
 }
 
 impl Malformed {
     /// The mistake, said to whoever wrote the client.
     pub(super) const fn description(self) -> &'static str {
         match self {
-            Self::Empty => "the body is empty: send the code that wx.login gave as `code`",
+            Self::Empty => "the body is empty",
             Self::NotAnObject => "the body is not one JSON object, although its Content-Type says JSON",
             Self::FieldTwice => "a field stands in the body twice",
-            Self::NotText => "`code` and `app` must be strings",
+            Self::NotText => "`code`, `app`, `refresh_token` and `grant_type` must be strings",
             Self::CodeMissing => "`code` is missing: send the code that wx.login gave",
             Self::NotACode => "`code` is not one that wx.login gives: 1 to 128 letters, digits, `-` or `_`",
+            Self::RefreshTokenMissing => {
+                "`refresh_token` is missing: send the one that came with the access token"
+            }
+            Self::NotARefresh => "`grant_type` may be left out, or must be `refresh_token`",
+            Self::EverywhereNotBoolean => "`everywhere` must be true or false",
+            Self::EverywhereByRefreshToken => {
+                "`everywhere` takes an access token: a refresh token ends its own session alone"
+            }
         }
     }
 }
@@ -74,15 +103,9 @@ impl Format {
         }
     }
 
-    /// Reads a body.
-    pub(super) fn read(self, body: &[u8]) -> Result<LoginBody, Malformed> {
-        if body.is_empty() {
-            return Err(Malformed::Empty);
-        }
-        let fields = match self {
-            Self::Json => serde_json::from_slice::<Fields>(body).map_err(|_| Malformed::NotAnObject)?,
-            Self::Form => Fields::of_form(body),
-        };
+    /// Reads the body of a login.
+    pub(super) fn read_login(self, body: &[u8]) -> Result<LoginBody, Malformed> {
+        let fields = self.fields(body)?;
         let code = fields.text("code")?.ok_or(Malformed::CodeMissing)?;
         let app = fields.text("app")?;
         fields.check_unique()?;
@@ -91,6 +114,56 @@ impl Format {
             code: Code::parse(code).map_err(|_| Malformed::NotACode)?,
             app: app.map(str::to_owned),
         })
+    }
+
+    /// Reads the body of a refresh, as of RFC 6749 §6; a client may leave `grant_type` out.
+    pub(super) fn read_refresh(self, body: &[u8]) -> Result<RefreshBody, Malformed> {
+        let fields = self.fields(body)?;
+        let refresh_token = fields.text("refresh_token")?.ok_or(Malformed::RefreshTokenMissing)?;
+        let grant_type = fields.text("grant_type")?;
+        fields.check_unique()?;
+
+        if grant_type.is_some_and(|grant_type| grant_type != "refresh_token") {
+            return Err(Malformed::NotARefresh);
+        }
+        Ok(RefreshBody { refresh_token: refresh_token.into() })
+    }
+
+    /// Reads the body of a logout, which may be empty.
+    pub(super) fn read_logout(self, body: &[u8]) -> Result<LogoutBody, Malformed> {
+        if body.is_empty() {
+            return Ok(LogoutBody::Caller { everywhere: false });
+        }
+        let fields = self.fields(body)?;
+        let refresh_token = fields.text("refresh_token")?;
+        let everywhere = self.truth(&fields, "everywhere")?;
+        fields.check_unique()?;
+
+        match refresh_token {
+            Some(_) if everywhere => Err(Malformed::EverywhereByRefreshToken),
+            Some(token) => Ok(LogoutBody::RefreshToken(token.into())),
+            None => Ok(LogoutBody::Caller { everywhere }),
+        }
+    }
+
+    fn fields(self, body: &[u8]) -> Result<Fields, Malformed> {
+        match self {
+            _ if body.is_empty() => Err(Malformed::Empty),
+            Self::Json => serde_json::from_slice(body).map_err(|_| Malformed::NotAnObject),
+            Self::Form => Ok(Fields::of_form(body)),
+        }
+    }
+
+    /// A field that is `true`, or `false` as where it is missing. Anything else is a mistake: taken for `false` it would
+    /// leave sessions open that the client believes ended.
+    fn truth(self, fields: &Fields, name: &str) -> Result<bool, Malformed> {
+        match (self, fields.find(name)) {
+            (_, None) => Ok(false),
+            (Self::Json, Some(Value::Bool(truth))) => Ok(*truth),
+            (Self::Form, Some(Value::String(text))) if text == "true" => Ok(true),
+            (Self::Form, Some(Value::String(text))) if text == "false" => Ok(false),
+            _ => Err(Malformed::EverywhereNotBoolean),
+        }
     }
 }
 
@@ -108,10 +181,14 @@ impl Fields {
         Self(pairs.map(|(name, value)| (name.into_owned(), Value::String(value.into_owned()))).collect())
     }
 
+    fn find(&self, name: &str) -> Option<&Value> {
+        self.0.iter().find_map(|(other, value)| (other == name).then_some(value))
+    }
+
     fn text(&self, name: &str) -> Result<Option<&str>, Malformed> {
-        match self.0.iter().find(|(other, _)| other == name) {
+        match self.find(name) {
             None => Ok(None),
-            Some((_, Value::String(text))) => Ok(Some(text)),
+            Some(Value::String(text)) => Ok(Some(text)),
             Some(_) => Err(Malformed::NotText),
         }
     }

@@ -1,4 +1,4 @@
-//! Why a login was refused, and the one table that says how a client is told.
+//! Why an endpoint refused, and the one table that says how a client is told.
 
 use std::time::Duration;
 
@@ -6,7 +6,10 @@ use http::StatusCode;
 
 use super::BodyFault;
 use super::body::Malformed;
+use crate::authn::Refusal;
 use crate::entropy::NoEntropy;
+use crate::session::{RefreshError, SessionError};
+use crate::store::StoreError;
 use crate::throttle::Throttled;
 use crate::token::MintError;
 use crate::wechat;
@@ -20,7 +23,10 @@ const RATE_LIMITED_SECONDS: u64 = 60;
 /// WeChat counts quotas by the day; asking once in a while finds out when one was raised.
 const QUOTA_SECONDS: u64 = 600;
 
-/// Why a login was refused.
+/// Wait that a store is given which does not answer, in seconds.
+const STORE_SECONDS: u64 = 2;
+
+/// Why an endpoint refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum LoginError {
     #[error("not a POST")]
@@ -43,6 +49,16 @@ pub(super) enum LoginError {
     CodeInvalid,
     #[error("the code was already used")]
     CodeAlreadyUsed,
+    #[error("the code was sent by another client")]
+    CodeOfAnother,
+    #[error("the refresh token is not valid")]
+    RefreshTokenInvalid,
+    #[error("the refresh token was used twice")]
+    RefreshTokenReused,
+    #[error("{0}")]
+    Unauthenticated(Refusal),
+    #[error("the session has ended")]
+    SessionEnded,
     #[error("the person is blocked by wechat")]
     UserBlocked,
     #[error("too many logins, for {retry_after_seconds} s")]
@@ -57,6 +73,10 @@ pub(super) enum LoginError {
     WeChatUnexpected,
     #[error("wechat does not accept the app")]
     AppMisconfigured,
+    #[error("the store does not answer")]
+    StoreUnavailable,
+    #[error("the store did not keep the session, and the code is spent")]
+    SessionNotKept,
     #[error("an error of the gateway's own")]
     Internal,
 }
@@ -78,14 +98,24 @@ impl LoginError {
         self.row().code
     }
 
+    /// What the access log says: as the code, but which check a token failed.
+    pub(super) fn outcome(&self) -> &'static str {
+        match self {
+            Self::Unauthenticated(refusal) => refusal.reason(),
+            Self::SessionEnded => "session_ended",
+            _ => self.code(),
+        }
+    }
+
     /// Whether the same code would be refused again for good.
     pub(super) fn is_settled(&self) -> bool {
         matches!(self, Self::CodeInvalid | Self::CodeAlreadyUsed | Self::UserBlocked)
     }
 
-    /// Whether the client may be guessing codes.
+    /// Whether the client may be guessing codes. What another client's code is answered with says nothing of the code,
+    /// and is not settled: else a thief could have the owner refused.
     pub(super) fn is_failed_guess(&self) -> bool {
-        matches!(self, Self::CodeInvalid | Self::CodeAlreadyUsed)
+        matches!(self, Self::CodeInvalid | Self::CodeAlreadyUsed | Self::CodeOfAnother)
     }
 
     pub(super) fn row(&self) -> Row {
@@ -125,12 +155,31 @@ impl LoginError {
                 "code_invalid",
                 "the code is unknown, expired or of another app: call wx.login for a new one",
             ),
-            Self::CodeAlreadyUsed => row(
+            Self::CodeAlreadyUsed | Self::CodeOfAnother => row(
                 401,
                 "invalid_grant",
                 "code_already_used",
                 "the code was already used: call wx.login for a new one",
             ),
+            Self::RefreshTokenInvalid => row(
+                401,
+                "invalid_grant",
+                "refresh_token_invalid",
+                "the refresh token is unknown, or its session has ended: sign in again",
+            ),
+            Self::RefreshTokenReused => row(
+                401,
+                "invalid_grant",
+                "refresh_token_reused",
+                "the refresh token was used before, so its session was ended: sign in again",
+            ),
+            Self::Unauthenticated(Refusal::NoToken) => {
+                row(401, "invalid_token", "no_token", "sign in and send the access token")
+            }
+            // One word for all: whoever forges a token must not be told how far it came.
+            Self::Unauthenticated(_) | Self::SessionEnded => {
+                row(401, "invalid_token", "invalid_token", "sign in and send the access token")
+            }
             Self::UserBlocked => row(
                 403,
                 "access_denied",
@@ -141,7 +190,7 @@ impl LoginError {
                 429,
                 "temporarily_unavailable",
                 "throttled",
-                "too many logins: wait, then send this request again",
+                "too many requests: wait, then send this request again",
             )
             .after(*retry_after_seconds),
             Self::WeChatBusy => row(
@@ -177,6 +226,20 @@ impl LoginError {
                 "app_misconfigured",
                 "WeChat does not accept the app's id or secret: its operator must mend the configuration",
             ),
+            Self::StoreUnavailable => row(
+                503,
+                "temporarily_unavailable",
+                "store_unavailable",
+                "sessions cannot be looked up or kept: wait, then send this request again",
+            )
+            .after(STORE_SECONDS),
+            Self::SessionNotKept => row(
+                503,
+                "temporarily_unavailable",
+                "store_unavailable",
+                "the session could not be kept and the code is spent: wait, then call wx.login and send the new code",
+            )
+            .after(STORE_SECONDS),
             Self::Internal => row(500, "server_error", "internal_error", "the gateway failed"),
         }
     }
@@ -219,6 +282,42 @@ impl From<wechat::Error> for LoginError {
     }
 }
 
+impl From<Refusal> for LoginError {
+    fn from(refusal: Refusal) -> Self {
+        Self::Unauthenticated(refusal)
+    }
+}
+
+impl From<StoreError> for LoginError {
+    fn from(error: StoreError) -> Self {
+        tracing::warn!("the store failed: {error}");
+        Self::StoreUnavailable
+    }
+}
+
+impl From<SessionError> for LoginError {
+    fn from(error: SessionError) -> Self {
+        match error {
+            SessionError::Ended => Self::SessionEnded,
+            SessionError::Store(error) => error.into(),
+            SessionError::Internal(reason) => {
+                tracing::error!("a session could not be worked with: {reason}");
+                Self::Internal
+            }
+        }
+    }
+}
+
+impl From<RefreshError> for LoginError {
+    fn from(error: RefreshError) -> Self {
+        match error {
+            RefreshError::Invalid | RefreshError::Session(SessionError::Ended) => Self::RefreshTokenInvalid,
+            RefreshError::Reused => Self::RefreshTokenReused,
+            RefreshError::Session(error) => error.into(),
+        }
+    }
+}
+
 impl From<Throttled> for LoginError {
     fn from(throttled: Throttled) -> Self {
         Self::Throttled { retry_after_seconds: throttled.retry_after_seconds() }
@@ -244,7 +343,7 @@ impl From<MintError> for LoginError {
 
 impl From<NoEntropy> for LoginError {
     fn from(error: NoEntropy) -> Self {
-        tracing::error!("no session could be named: {error}");
+        tracing::error!("no randomness for a login: {error}");
         Self::Internal
     }
 }

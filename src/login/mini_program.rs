@@ -1,15 +1,16 @@
-//! A mini program's login: a code from `wx.login` becomes a token.
+//! A mini program's login: a code from `wx.login` becomes a session and its tokens.
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use super::claim::Ticket;
 use super::error::LoginError;
 use super::replay::{Caller, CodeKey, Flight, Turn};
 use super::{Dependencies, Login};
 use crate::clock::Timestamp;
 use crate::config::AppKind;
-use crate::entropy::{self, Entropy};
-use crate::identity::{Identity, SessionId, Subject};
+use crate::identity::{Identity, Subject};
+use crate::session::{NewSession, Opened, SessionError};
 use crate::token::Minted;
 use crate::wechat::{App, Code};
 
@@ -21,14 +22,18 @@ pub(super) struct Attempt {
     pub(super) code: Code,
     pub(super) client: IpAddr,
     pub(super) caller: Caller,
+    /// What the client calls itself.
+    pub(super) user_agent: Option<String>,
+    /// Where several nodes may be sent the code.
+    pub(super) ticket: Option<Ticket>,
 }
 
-/// What a login gives.
+/// What a login or a refresh gives.
 #[derive(Clone, Debug)]
 pub(super) struct Grant {
     pub(super) token: Arc<Minted>,
     pub(super) identity: Identity,
-    pub(super) session: SessionId,
+    pub(super) session: Opened,
 }
 
 /// How a login ended, as everybody is told who sent its code.
@@ -59,7 +64,10 @@ impl Login {
                 landing.wait().await
             }
             Turn::UnderWay(landing) => self.renew(landing.wait().await?),
-            Turn::Known(Ok(grant)) => self.renew(grant),
+            Turn::Known(Ok(grant)) => {
+                self.check_remembered(&grant.identity, &grant.session).await?;
+                self.renew(grant)
+            }
             Turn::Known(Err(error)) => {
                 if error.is_failed_guess() {
                     self.parts.throttle.login_failed(attempt.client);
@@ -68,14 +76,14 @@ impl Login {
             }
             Turn::OtherCaller => {
                 self.parts.throttle.login_failed(attempt.client);
-                Err(LoginError::CodeAlreadyUsed)
+                Err(LoginError::CodeOfAnother)
             }
         }
     }
 
     /// Makes the exchange and lets everybody know who waits for it.
     async fn fly(self: Arc<Self>, attempt: Attempt, flight: Flight) {
-        let outcome = self.exchange(&attempt).await;
+        let outcome = self.open_session(&attempt).await;
         match &outcome {
             Ok(_) => self.parts.throttle.login_succeeded(attempt.client),
             Err(error) if error.is_failed_guess() => self.parts.throttle.login_failed(attempt.client),
@@ -84,8 +92,20 @@ impl Login {
         flight.land(outcome, self.parts.clock.now());
     }
 
-    async fn exchange(&self, attempt: &Attempt) -> Outcome {
-        let Dependencies { wechat, tokens, throttle, clock, entropy, .. } = &self.parts;
+    async fn open_session(&self, attempt: &Attempt) -> Outcome {
+        // Before WeChat is asked: a code is worth one exchange, which would be lost.
+        if !self.parts.sessions.core().is_available() {
+            return Err(LoginError::StoreUnavailable);
+        }
+        match &attempt.ticket {
+            None => self.exchange(attempt).await,
+            Some(ticket) => self.exchange_once(attempt, ticket).await,
+        }
+    }
+
+    /// Exchanges the code with WeChat, whoever else may do so.
+    pub(super) async fn exchange(&self, attempt: &Attempt) -> Outcome {
+        let Dependencies { wechat, sessions, throttle, clock, .. } = &self.parts;
         let app = wechat.app(&attempt.app).ok_or(LoginError::AppUnknown)?;
 
         throttle.admit_exchange()?;
@@ -93,25 +113,53 @@ impl Login {
 
         let subject = Subject { appid: app.appid.clone(), openid: exchange.openid };
         let identity = Identity { subject, unionid: exchange.unionid };
-        let session = new_session(&**entropy)?;
-        let token = tokens.mint(&identity, &session, clock.now(), &**entropy)?;
+        let session_key = exchange.session_key.into_bytes();
+        let new = NewSession {
+            identity: &identity,
+            session_key: Some(&session_key),
+            user_agent: attempt.user_agent.as_deref(),
+        };
+        let session = sessions.open(new, clock.now()).await.map_err(not_kept)?;
+        self.grant(identity, session)
+    }
+
+    /// Mints the token of a session.
+    pub(super) fn grant(&self, identity: Identity, session: Opened) -> Outcome {
+        let Dependencies { tokens, clock, entropy, .. } = &self.parts;
+        let token = tokens.mint(&identity, &session.id, session.expires_at, clock.now(), &**entropy)?;
         Ok(Grant { token: Arc::new(token), identity, session })
     }
 
     /// The grant of an earlier request, with a token that is good now: a reload since may have taken away the key that
     /// signed it, and the code cannot be exchanged again.
     fn renew(&self, grant: Grant) -> Outcome {
-        let Dependencies { tokens, clock, entropy, .. } = &self.parts;
-        let now = clock.now();
-        if tokens.verify(grant.token.expose(), now).is_ok() {
+        let Dependencies { tokens, clock, .. } = &self.parts;
+        if tokens.verify(grant.token.expose(), clock.now()).is_ok() {
             return Ok(grant);
         }
-        let token = tokens.mint(&grant.identity, &grant.session, now, &**entropy)?;
-        Ok(Grant { token: Arc::new(token), ..grant })
+        self.grant(grant.identity, grant.session)
+    }
+
+    /// Makes sure that an answer remembered is one still: a session that was ended since must not come back to life.
+    pub(super) async fn check_remembered(
+        &self,
+        identity: &Identity,
+        session: &Opened,
+    ) -> Result<(), LoginError> {
+        let Dependencies { sessions, clock, .. } = &self.parts;
+        match sessions.check(&identity.subject, &session.id, clock.now()).await {
+            Ok(_) => Ok(()),
+            Err(SessionError::Ended) => Err(LoginError::CodeAlreadyUsed),
+            Err(error) => Err(error.into()),
+        }
     }
 }
 
-fn new_session(entropy: &dyn Entropy) -> Result<SessionId, LoginError> {
-    // base64url is within the alphabet of identifiers.
-    SessionId::parse(&entropy::identifier(entropy)?).map_err(|_| LoginError::Internal)
+/// A session that could not be opened, once the code was spent.
+fn not_kept(error: SessionError) -> LoginError {
+    match LoginError::from(error) {
+        LoginError::StoreUnavailable => LoginError::SessionNotKept,
+        // One that ends before it begins is nothing that a client can do anything about.
+        _ => LoginError::Internal,
+    }
 }

@@ -1,15 +1,20 @@
-//! A person signs in: the endpoints, what each takes and what it answers.
+//! A person signs in, stays signed in, and signs out: the endpoints, what each takes and what it answers.
 //!
 //! It decides which paths are its own, which requests are worth reading, and what a failure is called towards the
-//! client. Bytes and connections are the proxy's, the exchange with WeChat is `wechat`'s, how often somebody may try
-//! is the throttle's. A code sent twice is answered once, by `replay`.
+//! client. Bytes and connections are the proxy's, the exchange with WeChat is `wechat`'s, what a session is and when it
+//! ends is `session`'s, how often somebody may try is the throttle's. A code sent twice is answered once, by `replay`,
+//! and by `claim` where it is sent to two nodes.
 
 mod answer;
 mod body;
 mod build;
+mod claim;
 mod error;
+mod logout;
 mod mini_program;
+mod refresh;
 mod replay;
+mod session;
 
 use std::fmt;
 use std::net::IpAddr;
@@ -22,9 +27,11 @@ use http::{HeaderMap, Method, header};
 use tracing::{debug, info};
 
 use self::body::Format;
+use self::claim::Ticket;
 use self::error::LoginError;
 use self::mini_program::Attempt;
-use self::replay::Replay;
+use self::replay::{Replay, caller_address, caller_fields};
+use crate::authn::{Authenticated, Authenticator, Credential, Refusal};
 use crate::clock::{Clock, Timestamp};
 use crate::entropy::Entropy;
 use crate::session::Sessions;
@@ -59,13 +66,15 @@ pub struct Dependencies {
     pub tokens: Arc<Tokens>,
     /// Opens sessions.
     pub sessions: Arc<Sessions>,
+    /// Says who asks to sign out.
+    pub authenticator: Arc<Authenticator>,
     /// Limits logins.
     pub throttle: Arc<Throttle>,
     /// Counts logins.
     pub metrics: Arc<Metrics>,
     /// Tells the time.
     pub clock: Arc<dyn Clock>,
-    /// Names sessions.
+    /// Names tokens.
     pub entropy: Arc<dyn Entropy>,
 }
 
@@ -74,6 +83,12 @@ pub struct Dependencies {
 pub enum Endpoint {
     /// `/auth/login`
     Login,
+    /// `/auth/refresh`
+    Refresh,
+    /// `/auth/logout`
+    Logout,
+    /// `/auth/session`
+    Session,
     /// `/.well-known/jwks.json`
     Jwks,
     /// Below the prefix, and nothing.
@@ -115,6 +130,9 @@ impl Login {
         }
         match path.strip_prefix(self.path_prefix.as_str())? {
             "/login" => Some(Endpoint::Login),
+            "/refresh" => Some(Endpoint::Refresh),
+            "/logout" => Some(Endpoint::Logout),
+            "/session" => Some(Endpoint::Session),
             rest if rest.is_empty() || rest.starts_with('/') => Some(Endpoint::Unknown),
             // `/authors` is not below `/auth`.
             _ => None,
@@ -135,10 +153,16 @@ impl Login {
     ) -> Result<Admission, Answer> {
         match endpoint {
             Endpoint::Unknown => Err(Answer::not_found(request_id)),
-            Endpoint::Jwks if matches!(request.method, Method::GET | Method::HEAD) => {
+            Endpoint::Jwks | Endpoint::Session if matches!(request.method, Method::GET | Method::HEAD) => {
                 Ok(Admission { body: None })
             }
-            Endpoint::Jwks => Err(Answer::method_not_allowed(request_id)),
+            Endpoint::Jwks | Endpoint::Session => Err(Answer::method_not_allowed(request_id)),
+            Endpoint::Refresh => {
+                self.admit_refresh(request, client).map_err(|error| Answer::refused(&error, request_id))
+            }
+            Endpoint::Logout => {
+                self.admit_post(request).map_err(|error| Answer::refused_as_problem(&error, request_id))
+            }
             Endpoint::Login => self.admit_login(request, client).map_err(|error| {
                 self.count(error.code());
                 debug!(
@@ -168,10 +192,26 @@ impl Login {
             Endpoint::Unknown => Answer::not_found(request_id),
             Endpoint::Jwks => Answer::jwks(self.parts.tokens.jwks(), &request.method),
             Endpoint::Login => self.respond_to_login(request, body, client, now, request_id).await,
+            Endpoint::Refresh => self.respond_to_refresh(request, body, client, now, request_id).await,
+            Endpoint::Logout => self.respond_to_logout(request, body, client, now, request_id).await,
+            Endpoint::Session => self.respond_to_session(request, now, request_id).await,
         }
     }
 
     fn admit_login(&self, request: &Parts, client: IpAddr) -> Result<Admission, LoginError> {
+        let admission = self.admit_post(request)?;
+        self.parts.throttle.admit_login(client)?;
+        Ok(admission)
+    }
+
+    fn admit_refresh(&self, request: &Parts, client: IpAddr) -> Result<Admission, LoginError> {
+        let admission = self.admit_post(request)?;
+        self.parts.throttle.admit_refresh(client)?;
+        Ok(admission)
+    }
+
+    /// Admits a request whose body is worth reading.
+    fn admit_post(&self, request: &Parts) -> Result<Admission, LoginError> {
         if request.method != Method::POST {
             return Err(LoginError::MethodNotAllowed);
         }
@@ -179,7 +219,6 @@ impl Login {
             return Err(LoginError::BodyTooLarge);
         }
         Format::of(&request.headers)?;
-        self.parts.throttle.admit_login(client)?;
         Ok(Admission { body: Some(BodyLimit { max_bytes: self.max_body_bytes, timeout: self.body_timeout }) })
     }
 
@@ -200,7 +239,7 @@ impl Login {
         };
 
         let mut answer = match &result {
-            Ok(grant) => Answer::granted(grant, self.parts.clock.now()),
+            Ok(grant) => Answer::granted("ok", grant, self.parts.clock.now()),
             Err(error) => Answer::refused(error, request_id),
         };
         let elapsed = self.parts.clock.instant().saturating_duration_since(started);
@@ -229,15 +268,51 @@ impl Login {
         body: Result<Bytes, BodyFault>,
         client: IpAddr,
     ) -> Result<Attempt, LoginError> {
+        let (format, body) = self.read(request, body)?;
+        let body = format.read_login(&body)?;
+        let app = self.choose_app(body.app.as_deref())?;
+        let address = caller_address(client);
+        let caller = caller_fields(&address, &request.headers);
+        let ticket = self
+            .parts
+            .sessions
+            .core()
+            .store()
+            .is_shared()
+            .then(|| Ticket::new(&app.appid, &body.code, &caller));
+        let user_agent = request.headers.get(header::USER_AGENT).and_then(|agent| agent.to_str().ok());
+        Ok(Attempt {
+            app: app.name.clone(),
+            key: self.replay.code(&app.appid, &body.code),
+            caller: self.replay.caller(&caller),
+            ticket: ticket.transpose().map_err(|_| LoginError::Internal)?,
+            user_agent: user_agent.map(str::to_owned),
+            code: body.code,
+            client,
+        })
+    }
+
+    /// The body as it arrived, and how it is to be read.
+    fn read(&self, request: &Parts, body: Result<Bytes, BodyFault>) -> Result<(Format, Bytes), LoginError> {
         let body = body?;
         if body.len() > self.max_body_bytes {
             return Err(LoginError::BodyTooLarge);
         }
-        let body = Format::of(&request.headers)?.read(&body)?;
-        let app = self.choose_app(body.app.as_deref())?;
-        let caller = self.replay.caller(client, &request.headers);
-        let key = self.replay.code(&app.appid, &body.code);
-        Ok(Attempt { app: app.name.clone(), key, code: body.code, client, caller })
+        Ok((Format::of(&request.headers)?, body))
+    }
+
+    /// The token of a request, wherever a route would take one.
+    fn credential<'a>(&self, request: &'a Parts) -> Result<Credential<'a>, LoginError> {
+        Ok(self.parts.authenticator.credential(request, false)?.ok_or(Refusal::NoToken)?)
+    }
+
+    /// Finds out who asks.
+    async fn authenticate(
+        &self,
+        credential: &Credential<'_>,
+        now: Timestamp,
+    ) -> Result<Authenticated, LoginError> {
+        Ok(self.parts.authenticator.verify(credential, now)?)
     }
 
     fn count(&self, outcome: &str) {

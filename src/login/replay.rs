@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderMap, header};
+use http::{HeaderMap, HeaderValue, header};
 use parking_lot::Mutex;
 use siphasher::sip128::{Hasher128 as _, SipHasher13};
 use std::hash::Hasher as _;
@@ -81,14 +81,9 @@ impl Replay {
         CodeKey(self.hash(&[app.as_str().as_bytes(), code.expose().as_bytes()]))
     }
 
-    /// Who sends this: its address, where IPv6 gives each customer a whole /64, and its user agent.
-    pub(super) fn caller(&self, client: IpAddr, headers: &HeaderMap) -> Caller {
-        let address = match client.to_canonical() {
-            IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
-            IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).octets(),
-        };
-        let agents = headers.get_all(header::USER_AGENT).iter().map(|agent| agent.as_bytes());
-        Caller(self.hash(&Vec::from_iter([&address[..]].into_iter().chain(agents))))
+    /// Who sends this, by [`caller_fields`].
+    pub(super) fn caller(&self, fields: &[&[u8]]) -> Caller {
+        Caller(self.hash(fields))
     }
 
     /// Takes a turn with a code.
@@ -110,6 +105,11 @@ impl Replay {
         Turn::First(Flight { replay: Arc::clone(self), code, number, outcome: sender })
     }
 
+    /// How long an answer is remembered.
+    pub(super) const fn window(&self) -> Duration {
+        self.window
+    }
+
     /// Whether another memory may go on in place of this one.
     pub(super) fn has_limits_of(&self, other: &Self) -> bool {
         self.window == other.window && self.capacity == other.capacity
@@ -129,6 +129,20 @@ impl Replay {
             hasher.write(field);
         }
         hasher.finish128().as_u128()
+    }
+}
+
+/// What tells one client from another: its address, where IPv6 gives each customer a whole /64, and its user agents.
+pub(super) fn caller_fields<'a>(address: &'a [u8; 16], headers: &'a HeaderMap) -> Vec<&'a [u8]> {
+    let agents = headers.get_all(header::USER_AGENT).iter().map(HeaderValue::as_bytes);
+    [&address[..]].into_iter().chain(agents).collect()
+}
+
+/// A client's address as [`caller_fields`] takes it.
+pub(super) fn caller_address(client: IpAddr) -> [u8; 16] {
+    match client.to_canonical() {
+        IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).octets(),
     }
 }
 

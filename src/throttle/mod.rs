@@ -1,8 +1,8 @@
 //! Limits on logins, per client address and for all together, in memory of fixed size.
 //!
-//! Decides whether a login may be tried and whether WeChat may be asked, and how long the refused must wait. Three
-//! limits: logins of one client (GCRA, so a burst and then a steady rate), failed logins of one client (a lock-out
-//! that doubles), exchanges with WeChat of everybody (GCRA, kept under the quota). Who the client is, what counts
+//! Decides whether a login may be tried and whether WeChat may be asked, and how long the refused must wait. Four
+//! limits: logins and refreshes of one client (GCRA, so a burst and then a steady rate), failed ones of one client (a
+//! lock-out that doubles), exchanges with WeChat of everybody (GCRA, kept under the quota). Who the client is, what counts
 //! as a failed login and what a refusal looks like are decided elsewhere.
 
 mod client;
@@ -34,6 +34,7 @@ use rate::{ClientRate, GlobalRate};
 pub struct Throttle {
     clients: ClientKeys,
     login: ClientRate,
+    refresh: ClientRate,
     failed_login: Lockouts,
     wechat: GlobalRate,
     refused: RefusedCounters,
@@ -64,7 +65,9 @@ impl Throttled {
 pub enum Limit {
     /// Logins of one client address.
     Login,
-    /// Failed logins of one client address.
+    /// Refreshes of one client address.
+    Refresh,
+    /// Failed logins and refreshes of one client address.
     FailedLogin,
     /// Exchanges with WeChat of all clients together.
     WeChat,
@@ -72,12 +75,13 @@ pub enum Limit {
 
 impl Limit {
     /// Every limit.
-    pub const ALL: [Self; 3] = [Self::Login, Self::FailedLogin, Self::WeChat];
+    pub const ALL: [Self; 4] = [Self::Login, Self::Refresh, Self::FailedLogin, Self::WeChat];
 
     /// The limit's name.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Login => "login",
+            Self::Refresh => "refresh",
             Self::FailedLogin => "failed_login",
             Self::WeChat => "wechat",
         }
@@ -103,6 +107,7 @@ impl Throttle {
         Some(Self {
             clients: clients?,
             login: ClientRate::new(login?, capacity, Arc::clone(&clock)),
+            refresh: ClientRate::new(login?, capacity, Arc::clone(&clock)),
             failed_login: Lockouts::new(failed_login?, capacity, Arc::clone(&clock)),
             wechat: GlobalRate::new(wechat?, clock),
             refused: RefusedCounters::new(metrics),
@@ -121,6 +126,22 @@ impl Throttle {
         self.login.admit(client).map_err(|wait| self.refuse(Limit::Login, wait))
     }
 
+    /// Admits one refresh of this client, or says which limit refused it.
+    ///
+    /// As many as logins, counted by themselves: the people behind one address refresh at their own pace, and none of
+    /// them is to keep another one from signing in. Failures lock out as those of logins do, so that made-up tokens do
+    /// not load the store.
+    ///
+    /// # Errors
+    /// [`Throttled`] while the client is locked out, or when it refreshes too often.
+    pub fn admit_refresh(&self, client: IpAddr) -> Result<(), Throttled> {
+        let client = self.clients.key(client);
+        if let Some(remaining) = self.failed_login.remaining(client) {
+            return Err(self.refuse(Limit::FailedLogin, remaining));
+        }
+        self.refresh.admit(client).map_err(|wait| self.refuse(Limit::Refresh, wait))
+    }
+
     /// Admits one exchange with WeChat, whoever asks for it.
     ///
     /// # Errors
@@ -129,7 +150,7 @@ impl Throttle {
         self.wechat.admit().map_err(|wait| self.refuse(Limit::WeChat, wait))
     }
 
-    /// Counts a login that failed by the client's own doing.
+    /// Counts a login or refresh that failed by the client's own doing.
     pub fn login_failed(&self, client: IpAddr) {
         self.failed_login.failed(self.clients.key(client));
     }
@@ -157,6 +178,7 @@ impl fmt::Debug for Throttle {
 /// `menshen_throttled_total`, its children resolved.
 struct RefusedCounters {
     login: IntCounter,
+    refresh: IntCounter,
     failed_login: IntCounter,
     wechat: IntCounter,
 }
@@ -166,6 +188,7 @@ impl RefusedCounters {
         let child = |limit: Limit| metrics.throttled.with_label_values(&[limit.as_str()]);
         Self {
             login: child(Limit::Login),
+            refresh: child(Limit::Refresh),
             failed_login: child(Limit::FailedLogin),
             wechat: child(Limit::WeChat),
         }
@@ -174,6 +197,7 @@ impl RefusedCounters {
     fn of(&self, limit: Limit) -> &IntCounter {
         match limit {
             Limit::Login => &self.login,
+            Limit::Refresh => &self.refresh,
             Limit::FailedLogin => &self.failed_login,
             Limit::WeChat => &self.wechat,
         }

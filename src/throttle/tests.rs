@@ -115,7 +115,27 @@ fn refusal_names_the_limit_and_counts_once() {
     let refusal = bench.throttle.admit_login(client).unwrap_err();
 
     assert_eq!(refusal, Throttled { limit: Limit::Login, retry_after: seconds(6) });
-    assert_eq!(Limit::ALL.map(|limit| bench.refused(limit)), [1, 0, 0]);
+    assert_eq!(Limit::ALL.map(|limit| bench.refused(limit)), [1, 0, 0, 0]);
+}
+
+#[test]
+fn refreshes_have_a_rate_of_their_own_and_share_the_lock_out() {
+    let bench = bench(&config(2));
+    let client = ip("192.0.2.1");
+    for _ in 0..2 {
+        assert_eq!(bench.throttle.admit_refresh(client), Ok(()));
+    }
+
+    let refusal = bench.throttle.admit_refresh(client).unwrap_err();
+
+    assert_eq!(refusal, Throttled { limit: Limit::Refresh, retry_after: seconds(6) });
+    assert_eq!(bench.admitted(client, 3), 2, "refreshes take nothing from logins");
+    bench.clock.advance(seconds(60));
+    for _ in 0..4 {
+        bench.throttle.login_failed(client);
+    }
+    let refusal = bench.throttle.admit_refresh(client).unwrap_err();
+    assert_eq!(refusal, Throttled { limit: Limit::FailedLogin, retry_after: seconds(10) });
 }
 
 #[test]

@@ -141,7 +141,8 @@ impl Tokens {
         Some(Self { jwks: keys.jwks(), keys, expected, lifetime: *config.lifetime })
     }
 
-    /// Mints a token for a login.
+    /// Mints a token for a session that ends at `session_end`: it lives as long as configured, and never longer than
+    /// its session. In the session's last second it is one that has expired already.
     ///
     /// # Errors
     /// [`MintError`], by variant.
@@ -149,11 +150,14 @@ impl Tokens {
         &self,
         identity: &Identity,
         session: &SessionId,
+        session_end: Timestamp,
         now: Timestamp,
         entropy: &dyn Entropy,
     ) -> Result<Minted, MintError> {
         let issued_at = now.seconds();
         let expires_at = issued_at.saturating_add(self.lifetime.as_secs());
+        // An `exp` before `iat` would be a contradiction rather than an end.
+        let expires_at = expires_at.min(session_end.seconds()).max(issued_at);
         let claims = NewClaims {
             iss: &self.expected.issuer,
             sub: identity.subject.to_string(),
@@ -170,7 +174,7 @@ impl Tokens {
         let token = self.keys.signing().sign(&serde_json::to_vec(&claims)?)?;
         Ok(Minted {
             token: token.into(),
-            expires_in: Duration::from_secs(self.lifetime.as_secs()),
+            expires_in: Duration::from_secs(expires_at - issued_at),
             expires_at: Timestamp::from_seconds(expires_at),
         })
     }

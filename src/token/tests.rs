@@ -20,6 +20,8 @@ use crate::entropy::SystemEntropy;
 use crate::identity::{AppId, OpenId, Subject, UnionId};
 
 const NOW: Timestamp = Timestamp::from_seconds(1_800_000_000);
+/// The end of a session that outlives every token.
+const FOREVER: Timestamp = Timestamp::from_millis(u64::MAX);
 const SECRET: &str = "an HS256 secret of more than thirty-two bytes";
 
 /// A gateway with one key, and the same key in the hands of the second library.
@@ -54,7 +56,7 @@ impl Gateway {
     }
 
     fn mint(&self) -> String {
-        self.tokens.mint(&identity(), &session(), NOW, &SystemEntropy).unwrap().expose().to_owned()
+        self.tokens.mint(&identity(), &session(), FOREVER, NOW, &SystemEntropy).unwrap().expose().to_owned()
     }
 }
 
@@ -162,7 +164,7 @@ fn unknown_unionid_is_left_out_of_the_token() {
     let gateway = Gateway::with(KeyAlgorithm::HS256);
     let stranger = Identity { unionid: None, ..identity() };
 
-    let token = gateway.tokens.mint(&stranger, &session(), NOW, &SystemEntropy).unwrap();
+    let token = gateway.tokens.mint(&stranger, &session(), FOREVER, NOW, &SystemEntropy).unwrap();
 
     let payload = URL_SAFE_NO_PAD.decode(token.expose().split('.').nth(1).unwrap()).unwrap();
     assert!(!String::from_utf8(payload).unwrap().contains("unionid"));
@@ -173,11 +175,27 @@ fn unknown_unionid_is_left_out_of_the_token() {
 fn minted_token_says_how_long_it_lives_and_hides_itself_from_debug() {
     let gateway = Gateway::with(KeyAlgorithm::EdDSA);
 
-    let minted = gateway.tokens.mint(&identity(), &session(), NOW, &SystemEntropy).unwrap();
+    let minted = gateway.tokens.mint(&identity(), &session(), FOREVER, NOW, &SystemEntropy).unwrap();
 
     assert_eq!(minted.expires_in, Duration::from_secs(7200));
     assert_eq!(minted.expires_at, NOW.plus(Duration::from_secs(7200)));
     assert!(!format!("{minted:?}").contains(&minted.expose()[..20]));
+}
+
+#[test]
+fn no_token_outlives_its_session() {
+    let gateway = Gateway::with(KeyAlgorithm::HS256);
+    for (session_millis, seconds) in [(7_200_000, 7200), (7_199_999, 7199), (1_500, 1), (999, 0), (0, 0)] {
+        let end = NOW.plus(Duration::from_millis(session_millis));
+
+        let minted = gateway.tokens.mint(&identity(), &session(), end, NOW, &SystemEntropy).unwrap();
+
+        assert_eq!(minted.expires_at, NOW.plus(Duration::from_secs(seconds)), "{session_millis} ms");
+        assert_eq!(minted.expires_in, Duration::from_secs(seconds), "{session_millis} ms");
+        let verified = gateway.verify(minted.expose()).map(|claims| claims.expires_at());
+        let expected = if seconds > 0 { Ok(minted.expires_at) } else { Err(VerifyError::Expired) };
+        assert_eq!(verified, expected, "{session_millis} ms");
+    }
 }
 
 #[test]
@@ -191,7 +209,7 @@ fn nothing_is_minted_without_randomness() {
     }
     let gateway = Gateway::with(KeyAlgorithm::HS256);
 
-    let minted = gateway.tokens.mint(&identity(), &session(), NOW, &Dry);
+    let minted = gateway.tokens.mint(&identity(), &session(), FOREVER, NOW, &Dry);
 
     assert!(matches!(minted, Err(MintError::NoEntropy(_))));
 }

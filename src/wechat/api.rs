@@ -78,6 +78,11 @@ impl SessionKey {
             .map_err(|_| InvalidSessionKey)
     }
 
+    /// The key itself, for whoever keeps it.
+    pub fn into_bytes(self) -> Zeroizing<[u8; 16]> {
+        self.0
+    }
+
     /// The key itself: never to be logged, nor given to a client.
     pub fn expose(&self) -> &[u8; 16] {
         &self.0

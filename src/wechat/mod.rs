@@ -84,6 +84,11 @@ impl WeChat {
         self.apps.values()
     }
 
+    /// Longest that [`WeChat::exchange_code`] takes.
+    pub const fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
     /// Exchanges a mini program's login code for the person who signed in.
     ///
     /// WeChat gives one answer for a code; after [`Error::TimedOut`] and [`Error::ConnectionLost`] nobody can know

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use crate::clock::{Timestamp, civil_date};
+use crate::clock::Timestamp;
 
 /// Longest text of one field; more is cut off and ends in `…`.
 pub(super) const MAX_TEXT_BYTES: usize = 4096;
@@ -113,7 +113,7 @@ struct Line<'b> {
 impl Line<'_> {
     /// RFC 3339, UTC, milliseconds.
     fn timestamp(&mut self, timestamp: Timestamp) {
-        let (year, month, day) = civil_date(timestamp.seconds() / 86_400);
+        let (year, month, day) = timestamp.date();
         let second = timestamp.seconds() % 86_400;
         let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
         self.raw(b"{\"timestamp\":\"");

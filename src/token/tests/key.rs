@@ -34,7 +34,7 @@ fn first_start_makes_a_key_and_the_second_finds_it() {
         let first = build(&config, &data_dir);
         let second = build(&config, &data_dir);
 
-        let token = first.mint(&identity(), &session(), NOW, &SystemEntropy).unwrap();
+        let token = first.mint(&identity(), &session(), FOREVER, NOW, &SystemEntropy).unwrap();
         assert!(second.verify(token.expose(), NOW).is_ok(), "{algorithm:?}");
         assert_eq!(mode(&data_dir), 0o700);
         assert_eq!(mode(&data_dir.join("signing-key.pem")), 0o600);
@@ -261,11 +261,12 @@ fn first_key_signs_and_all_verify() {
     let all = tokens(&keys);
 
     for key in &keys {
-        let token =
-            tokens(std::slice::from_ref(key)).mint(&identity(), &session(), NOW, &SystemEntropy).unwrap();
+        let token = tokens(std::slice::from_ref(key))
+            .mint(&identity(), &session(), FOREVER, NOW, &SystemEntropy)
+            .unwrap();
         assert!(all.verify(token.expose(), NOW).is_ok(), "{}", key.kid);
     }
-    let token = all.mint(&identity(), &session(), NOW, &SystemEntropy).unwrap();
+    let token = all.mint(&identity(), &session(), FOREVER, NOW, &SystemEntropy).unwrap();
     assert!(tokens(&keys[..1]).verify(token.expose(), NOW).is_ok());
     // A key taken out of the list takes its tokens with it.
     assert_eq!(tokens(&keys[1..]).verify(token.expose(), NOW).map(drop), Err(VerifyError::UnknownKey));
