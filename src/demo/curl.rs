@@ -12,10 +12,15 @@ pub(super) fn line(step: &Step, url: &str) -> String {
         Show::Lines(beginnings) => {
             format!("{} | grep -E '^({})'", curl("-sS", &step.call, url), beginnings.join("|"))
         }
-        Show::Keep { member, variable } => {
+        Show::Keep(members) => {
             let curl = curl("-sS", &step.call, url);
-            let sed = format!(r#"sed 's/.*"{member}":"\([^"]*\)".*/\1/'"#);
-            format!(r#"answer=$({curl}); echo "$answer"; {variable}=$({sed} <<<"$answer")"#)
+            let mut line = format!(r#"answer=$({curl}); echo "$answer""#);
+            for (member, variable) in members {
+                let sed = format!(r#"sed 's/.*"{member}":"\([^"]*\)".*/\1/'"#);
+                // Writing to a string cannot fail.
+                _ = write!(line, r#"; {variable}=$({sed} <<<"$answer")"#);
+            }
+            line
         }
         Show::Repeated { times, headers } => {
             let times = (1..=times).map(|time| time.to_string()).collect::<Vec<_>>().join(" ");

@@ -42,8 +42,8 @@ pub(super) enum Show {
     Everything,
     /// The lines of the body that begin with one of these.
     Lines(&'static [&'static str]),
-    /// The body; and a member of it is kept, for later steps to name.
-    Keep { member: &'static str, variable: &'static str },
+    /// The body; and members of it are kept, each with the variable that later steps name.
+    Keep(&'static [(&'static str, &'static str)]),
     /// The same call so many times, of each answer the header lines of these names, and the status.
     Repeated { times: u32, headers: &'static [&'static str] },
 }
@@ -80,6 +80,7 @@ const fn expect(status: u16, contains: &'static [&'static str], lacks: &'static 
 
 const LOGIN: Call = Call::post(Server::Gateway, "/auth/login", r#"{"code":"$code"}"#);
 const ORDERS: Call = Call::get(Server::Gateway, "/orders/7");
+const TOKENS: &[(&str, &str)] = &[("access_token", "token"), ("refresh_token", "refresh")];
 const BEARER: (&str, &str) = ("Authorization", "Bearer $token");
 
 /// The demo, in order.
@@ -92,17 +93,22 @@ pub(super) const STEPS: &[Step] = &[
             "/__emu/wx.login",
             r#"{"appid":"wxe000000000000001","wxid":"alice"}"#,
         ),
-        show: Show::Keep { member: "code", variable: "code" },
+        show: Show::Keep(&[("code", "code")]),
         expect: expect(200, &[], &[]),
     },
     Step {
         name: "sign in",
-        about: "the gateway exchanges the code with WeChat and answers with a token of its own",
+        about: "the gateway exchanges the code with WeChat and answers with tokens of its own",
         call: LOGIN,
-        show: Show::Keep { member: "access_token", variable: "token" },
+        show: Show::Keep(TOKENS),
         expect: expect(
             200,
-            &["cache-control: no-store", r#""token_type":"Bearer""#, r#""openid":"$openid""#],
+            &[
+                "cache-control: no-store",
+                r#""token_type":"Bearer""#,
+                r#""refresh_token":""#,
+                r#""openid":"$openid""#,
+            ],
             &["session_key"],
         ),
     },
@@ -184,6 +190,38 @@ pub(super) const STEPS: &[Step] = &[
         call: LOGIN,
         show: Show::Repeated { times: 12, headers: &["retry-after"] },
         expect: expect(429, &["retry-after: ", "throttled"], &["access_token"]),
+    },
+    Step {
+        name: "stay signed in",
+        about: "a refresh token is good once: it gets a new access token, and the next refresh token",
+        call: Call::post(Server::Gateway, "/auth/refresh", r#"{"refresh_token":"$refresh"}"#),
+        show: Show::Keep(TOKENS),
+        expect: expect(
+            200,
+            &["cache-control: no-store", r#""refresh_token":""#, r#""openid":"$openid""#],
+            &["$token", "$refresh", "session_key"],
+        ),
+    },
+    Step {
+        name: "look at the session",
+        about: "who is signed in, since when, and until when",
+        call: Call::get(Server::Gateway, "/auth/session").with(&[BEARER]),
+        show: Show::Body,
+        expect: expect(200, &[r#""openid":"$openid""#, r#""created_at":""#], &["$token", "session_key"]),
+    },
+    Step {
+        name: "sign out",
+        about: "204: the session has ended, on every node",
+        call: Call::post(Server::Gateway, "/auth/logout", "{}").with(&[BEARER]),
+        show: Show::Everything,
+        expect: expect(204, &["cache-control: no-store"], &[]),
+    },
+    Step {
+        name: "call with the token of before",
+        about: "401: it has not expired, but its session has ended",
+        call: ORDERS.with(&[BEARER]),
+        show: Show::Everything,
+        expect: expect(401, &["www-authenticate: Bearer", "invalid_token"], &["/orders/7"]),
     },
     Step {
         name: "look at the metrics",

@@ -69,12 +69,14 @@ async fn take(step: &Step, stage: &Stage, variables: &mut Variables) -> Result<(
     }
     let answer = answer.ok_or("nothing was sent")?;
     check(step, &answer, variables)?;
-    if let Show::Keep { member, variable } = step.show {
-        let value = serde_json::from_str::<serde_json::Value>(&answer.body)
-            .ok()
-            .and_then(|body| Some(body.get(member)?.as_str()?.to_owned()))
-            .ok_or_else(|| format!("no `{member}` in {}", answer.body))?;
-        variables.keep(variable, value);
+    if let Show::Keep(members) = step.show {
+        for &(member, variable) in members {
+            let value = serde_json::from_str::<serde_json::Value>(&answer.body)
+                .ok()
+                .and_then(|body| Some(body.get(member)?.as_str()?.to_owned()))
+                .ok_or_else(|| format!("no `{member}` in {}", answer.body))?;
+            variables.keep(variable, value);
+        }
     }
     Ok(())
 }

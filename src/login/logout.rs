@@ -78,9 +78,8 @@ impl Login {
         Ok(Answer::logged_out().of(caller.app(), &identity))
     }
 
-    /// Ends the session of a refresh token, for whom the access token has expired. The token is spent for it, so that it
-    /// counts for what it does in a refresh: one that was spent before ends its session as it would there, and one whose
-    /// session has ended leaves nothing to do. See RFC 7009 §2.2.
+    /// Ends the session of a refresh token, for whom the access token has expired. The token is spent for it: one that was
+    /// spent before ends its session as it does in a refresh. Of one that names no session nobody can say what it ended.
     async fn log_out_by_refresh_token(
         &self,
         token: &str,
@@ -92,7 +91,7 @@ impl Login {
             Ok(refreshed) => {
                 self.parts.sessions.revoke(&Scope::Session(refreshed.session.id), now).await?;
             }
-            Err(LoginError::RefreshTokenReused | LoginError::RefreshTokenInvalid) => {}
+            Err(LoginError::RefreshTokenReused) => {}
             Err(error) => return Err(error),
         }
         Ok(Answer::logged_out())

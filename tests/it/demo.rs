@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 /// Every step of the demo, with what a newcomer sees when pasting its line.
-const STEPS: [(&str, &[&str]); 14] = [
+const STEPS: [(&str, &[&str]); 18] = [
     ("open the mini program", &[r#"{"code":""#]),
     ("sign in", &[r#"{"access_token":"ey"#, r#""openid":"o"#, r#""unionid":"o"#]),
     ("call the backend", &["GET /orders/7 HTTP/1.1", "X-WX-OPENID: o", "X-WX-SOURCE: wx_client"]),
@@ -19,6 +19,10 @@ const STEPS: [(&str, &[&str]); 14] = [
     ("send somebody else's code", &["HTTP/1.1 401 ", "code_already_used"]),
     ("make up a code", &["HTTP/1.1 401 ", "code_invalid"]),
     ("sign in too often", &["HTTP/1.1 200 ", "HTTP/1.1 429 ", "retry-after: "]),
+    ("stay signed in", &[r#"{"access_token":"ey"#, r#""refresh_token":""#]),
+    ("look at the session", &[r#"{"app":"shop","openid":"o"#, r#""session":{"created_at":"20"#]),
+    ("sign out", &["HTTP/1.1 204 "]),
+    ("call with the token of before", &["HTTP/1.1 401 ", "invalid_token"]),
     ("look at the metrics", &["menshen_logins_total{", "menshen_refused_requests_total{"]),
     ("fetch the public keys", &[r#"{"keys":[{"#, r#""alg":"ES256""#]),
 ];
@@ -35,7 +39,7 @@ fn the_self_test_takes_every_step_and_succeeds() {
     for ((name, _), line) in STEPS.iter().zip(&lines) {
         assert!(line.starts_with(&format!("ok   {name}: ")), "{name}: {line}");
     }
-    assert_eq!(lines[STEPS.len()], "14 of 14 steps passed");
+    assert_eq!(lines[STEPS.len()], "18 of 18 steps passed");
     assert_eq!(String::from_utf8_lossy(&output.stderr), "");
     assert_eq!(output.status.code(), Some(0));
     assert_eq!(entries(temporary.path()), 0, "something was left behind");
