@@ -143,6 +143,7 @@ impl Runtime {
                 Some(Arc::clone(&previous.throttle))
             }
             _ => Throttle::build(&config.throttle, metrics, Arc::clone(clock), entropy.as_ref(), findings)
+                .map(|throttle| throttle.shared_in(Arc::clone(session_core.store()), &config.throttle))
                 .map(Arc::new),
         };
         let header_edits = HeaderEdits::build(
