@@ -12,6 +12,7 @@
     reason = "a test that cannot go on should say so and stop"
 )]
 
+mod admin;
 mod balancing;
 mod cli;
 mod common;
