@@ -15,6 +15,7 @@
 mod admin;
 mod balancing;
 mod cli;
+mod cluster;
 mod common;
 mod demo;
 mod framing;
