@@ -3,6 +3,8 @@
 //! Answers go to standard output, messages to standard error; the exit code is 0 when all is well, 1 when
 //! something failed and 2 for wrong usage or a wrong configuration. What the commands do is left to the modules.
 
+mod session;
+
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -13,6 +15,7 @@ use clap::{Parser, Subcommand};
 use secrecy::ExposeSecret as _;
 use tokio::signal::unix::{SignalKind, signal};
 
+use self::session::SessionCommand;
 use crate::clock::SystemClock;
 use crate::config::{self, Document, Findings, KeyAlgorithm};
 use crate::demo::{self, DemoError};
@@ -67,6 +70,9 @@ enum Command {
     /// Work with signing keys
     #[command(subcommand)]
     Key(KeyCommand),
+    /// See and end the sessions of the gateway that runs here
+    #[command(subcommand)]
+    Session(SessionCommand),
     /// Run a WeChat of your own on 127.0.0.1:9900, for development and tests
     Emulator {
         /// The address to listen on
@@ -107,6 +113,7 @@ impl Arguments {
             Command::Check => check(&self.config),
             Command::Config(ConfigCommand::Schema) => schema(),
             Command::Key(KeyCommand::Generate { algorithm }) => generate_key(*algorithm),
+            Command::Session(command) => command.run(&self.config),
             Command::Emulator { listen, apps } => emulator(*listen, apps.as_deref()),
             Command::Demo { self_test } => demo(*self_test),
         }

@@ -1,9 +1,13 @@
 //! Time as a parameter: what a decision calls "now" comes from here, so that tests can set it.
 
+mod rfc3339;
+
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+pub use rfc3339::InvalidTimestamp;
 
 /// A source of wall-clock and monotonic time.
 pub trait Clock: Send + Sync + fmt::Debug {

@@ -1,5 +1,6 @@
 //! All that a reload may swap, built from one configuration; and what outlives every reload.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
@@ -10,6 +11,7 @@ use crate::authn::{Authenticator, SubjectHasher};
 use crate::clock::Clock;
 use crate::config::{self, Config, Findings};
 use crate::entropy::{Entropy, NoEntropy};
+use crate::identity::AppId;
 use crate::identity_headers::HeaderEdits;
 use crate::login::{self, Login};
 use crate::route::{METHODS, RouteTable};
@@ -55,6 +57,11 @@ impl Shared {
         ));
         Ok(Self { clock, entropy, metrics, session_core, subject_hasher })
     }
+
+    /// Names people in logs.
+    pub const fn subject_hasher(&self) -> &SubjectHasher {
+        &self.subject_hasher
+    }
 }
 
 /// Everything a request needs to be decided, one configuration's worth.
@@ -76,6 +83,7 @@ pub struct Runtime {
     pub limits: config::Limits,
     /// Peers whose forwarding headers are believed.
     pub trusted_proxies: Vec<ipnet::IpNet>,
+    apps: BTreeMap<Arc<str>, AppId>,
     throttle: Arc<Throttle>,
     throttle_config: config::Throttle,
     routes_metrics: Vec<RouteMetrics>,
@@ -136,6 +144,7 @@ impl Runtime {
                 Some(Arc::clone(&previous.throttle))
             }
             _ => Throttle::build(&config.throttle, metrics, Arc::clone(clock), entropy.as_ref(), findings)
+                .map(|throttle| throttle.shared_in(Arc::clone(session_core.store()), &config.throttle))
                 .map(Arc::new),
         };
         let header_edits = HeaderEdits::build(
@@ -158,9 +167,10 @@ impl Runtime {
             findings,
         );
         check_token_header(authenticator.as_ref(), header_edits.as_ref(), findings);
-        let (throttle, authenticator) = (throttle?, Arc::new(authenticator?));
+        let (throttle, wechat, authenticator) = (throttle?, wechat?, Arc::new(authenticator?));
+        let apps = wechat.apps().map(|app| (Arc::clone(&app.name), app.appid.clone())).collect();
         let dependencies = login::Dependencies {
-            wechat: Arc::new(wechat?),
+            wechat: Arc::new(wechat),
             tokens,
             sessions: Arc::clone(&sessions),
             authenticator: Arc::clone(&authenticator),
@@ -188,10 +198,35 @@ impl Runtime {
             login: Arc::new(login?),
             limits: config.limits.clone(),
             trusted_proxies: config.trusted_proxies.clone(),
+            apps,
             throttle,
             throttle_config: config.throttle.clone(),
             routes,
         })
+    }
+
+    /// The id of the app that the configuration calls by this name.
+    pub fn appid(&self, name: &str) -> Option<&AppId> {
+        self.apps.get(name)
+    }
+
+    /// What the configuration calls the app of this id.
+    pub fn app_name(&self, appid: &AppId) -> Option<&str> {
+        self.apps.iter().find(|(_, known)| *known == appid).map(|(name, _)| &**name)
+    }
+
+    /// The example configuration of `conf/minimal.yaml`, its sessions in `folder`.
+    #[cfg(test)]
+    pub(crate) fn for_test(folder: &Path, clock: Arc<dyn Clock>) -> (Shared, Arc<Self>) {
+        use crate::entropy::SystemEntropy;
+
+        let document = config::Document::parse("minimal.yaml", include_str!("../conf/minimal.yaml")).unwrap();
+        let metrics = Arc::new(Metrics::new().unwrap());
+        let store = Arc::clone(Sessions::for_test(folder, Arc::clone(&clock)).core().store());
+        let shared = Shared::new(clock, Arc::new(SystemEntropy), metrics, store).unwrap();
+        let mut findings = Findings::default();
+        let runtime = Self::build(&document.config, OnMissingKey::Ephemeral, &shared, None, &mut findings);
+        (shared, Arc::new(runtime.unwrap_or_else(|| panic!("{findings:?}"))))
     }
 
     /// The metrics of a route by its index, or of requests that no route serves.

@@ -1,52 +1,68 @@
-//! The admin listener: metrics for Prometheus, and whether the gateway lives and is ready.
+//! The admin listener: metrics for Prometheus, whether the gateway lives and is ready, and sessions for operators.
 //!
 //! Decides what each path answers; who may connect is the operator's choice of address, since it asks for no password.
 
+mod answer;
+mod body;
+pub mod client;
 mod health;
+mod naming;
+mod origin;
+mod session;
 #[cfg(test)]
 mod tests;
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE};
-use http::{HeaderValue, Method, Response, StatusCode};
+use bytes::Bytes;
+use http::request::Parts;
+use http::{Method, Response, StatusCode};
 use pingora::apps::http_app::ServeHttp;
 use pingora::protocols::http::ServerSession;
 use tracing::error;
 
-use crate::problem::{self, Problem};
-use crate::telemetry::metrics::Metrics;
+use self::answer::Answer;
+use self::session::SessionPage;
+use crate::runtime::{Runtime, Shared};
+pub use body::BodyFault;
 pub use health::{Health, HealthState};
 
 /// Prometheus' text format, version 0.0.4.
 const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
-const TEXT_TYPE: &str = "text/plain; charset=utf-8";
 
 /// Answers the admin listener's requests.
 pub struct Admin {
-    metrics: Arc<Metrics>,
+    shared: Shared,
     health: Arc<Health>,
-    measure: Box<dyn Fn() + Send + Sync>,
+    current: Box<dyn Fn() -> Arc<Runtime> + Send + Sync>,
 }
 
 impl Admin {
-    /// Answers from these; `measure` is called before metrics are read, for those that do not keep themselves.
+    /// Answers from these; `current` gives what the last reload made.
     pub fn new(
-        metrics: Arc<Metrics>,
+        shared: Shared,
         health: Arc<Health>,
-        measure: impl Fn() + Send + Sync + 'static,
+        current: impl Fn() -> Arc<Runtime> + Send + Sync + 'static,
     ) -> Self {
-        Self { metrics, health, measure: Box::new(measure) }
+        Self { shared, health, current: Box::new(current) }
     }
 
-    /// What a request is answered; the path is without its query.
-    pub fn answer(&self, method: &Method, path: &str) -> Response<Vec<u8>> {
-        let answer = match Page::at(path) {
+    /// What a request is answered. Its body is read only where one is wanted.
+    pub async fn answer(
+        &self,
+        request: &Parts,
+        client: Option<SocketAddr>,
+        body: impl Future<Output = Result<Bytes, BodyFault>>,
+    ) -> Response<Vec<u8>> {
+        let method = &request.method;
+        let answer = match Page::at(request.uri.path()) {
             None => Answer::problem(StatusCode::NOT_FOUND, "not_found", None),
+            Some(Page::Sessions(page)) => self.answer_sessions(page, request, client, body).await,
             Some(_) if method != Method::GET && method != Method::HEAD => {
-                Answer::problem(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", None)
+                Answer::method_not_allowed("GET, HEAD")
             }
             Some(Page::Metrics) => self.metrics(),
             Some(Page::Live) => Answer::text("ok\n"),
@@ -56,9 +72,10 @@ impl Admin {
     }
 
     fn metrics(&self) -> Answer {
-        (self.measure)();
-        match self.metrics.encode() {
-            Ok(body) => Answer { status: StatusCode::OK, content_type: METRICS_TYPE, body },
+        // It does not count itself.
+        (self.current)().authenticator.count_remembered();
+        match self.shared.metrics.encode() {
+            Ok(body) => Answer::ok(METRICS_TYPE, body),
             Err(error) => {
                 error!("metrics could not be written: {error}");
                 Answer::problem(StatusCode::INTERNAL_SERVER_ERROR, "metrics_unavailable", None)
@@ -68,7 +85,10 @@ impl Admin {
 
     fn ready(&self) -> Answer {
         let (code, detail) = match self.health.state() {
-            HealthState::Ready => return Answer::text("ready\n"),
+            HealthState::Ready if self.shared.session_core.is_available() => return Answer::text("ready\n"),
+            HealthState::Ready => {
+                ("store_unavailable", "the store does not answer: nobody can sign in, and sessions run out")
+            }
             HealthState::Starting => ("starting", "the gateway does not serve requests yet"),
             HealthState::Draining => ("draining", "the gateway is stopping and takes no new requests"),
         };
@@ -85,8 +105,13 @@ impl fmt::Debug for Admin {
 #[async_trait]
 impl ServeHttp for Admin {
     async fn response(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
-        let request = session.req_header();
-        self.answer(&request.method, request.uri.path())
+        let request = session.req_header().as_owned_parts();
+        if !matches!(request.method, Method::GET | Method::HEAD) {
+            // Its body may stay unread.
+            session.set_keepalive(None);
+        }
+        let client = session.client_addr().and_then(|address| address.as_inet()).copied();
+        self.answer(&request, client, body::read(session)).await
     }
 }
 
@@ -95,6 +120,7 @@ enum Page {
     Metrics,
     Live,
     Ready,
+    Sessions(SessionPage),
 }
 
 impl Page {
@@ -103,42 +129,9 @@ impl Page {
             "/metrics" => Some(Self::Metrics),
             "/livez" => Some(Self::Live),
             "/readyz" => Some(Self::Ready),
+            "/sessions" => Some(Self::Sessions(SessionPage::List)),
+            "/sessions/revoke" => Some(Self::Sessions(SessionPage::Revoke)),
             _ => None,
         }
-    }
-}
-
-struct Answer {
-    status: StatusCode,
-    content_type: &'static str,
-    body: Vec<u8>,
-}
-
-impl Answer {
-    fn text(text: &str) -> Self {
-        Self { status: StatusCode::OK, content_type: TEXT_TYPE, body: text.into() }
-    }
-
-    fn problem(status: StatusCode, code: &str, detail: Option<&str>) -> Self {
-        let title = status.canonical_reason().unwrap_or_default();
-        let problem =
-            Problem { kind: "about:blank", title, status: status.as_u16(), detail, code, request_id: "" };
-        Self { status, content_type: problem::CONTENT_TYPE, body: problem.to_json() }
-    }
-
-    /// Adds what every answer carries; a HEAD is told the length of the body it does not get.
-    fn into_response(self, method: &Method) -> Response<Vec<u8>> {
-        let length = self.body.len();
-        let body = if method == Method::HEAD { Vec::new() } else { self.body };
-        let mut response = Response::new(body);
-        *response.status_mut() = self.status;
-        let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static(self.content_type));
-        headers.insert(CONTENT_LENGTH, length.into());
-        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        if self.status == StatusCode::METHOD_NOT_ALLOWED {
-            headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
-        }
-        response
     }
 }

@@ -1,23 +1,39 @@
 use std::collections::BTreeSet;
 use std::fs;
 
+use http::Request;
+use tempfile::TempDir;
+
 use super::*;
+use crate::clock::ManualClock;
+use crate::telemetry::metrics::Metrics;
 
 struct Bench {
     admin: Admin,
     health: Arc<Health>,
     metrics: Arc<Metrics>,
+    _folder: TempDir,
 }
 
 fn bench() -> Bench {
-    let (metrics, health) = (Arc::new(Metrics::new().unwrap()), Arc::new(Health::starting()));
-    Bench { admin: Admin::new(Arc::clone(&metrics), Arc::clone(&health), || ()), health, metrics }
+    let folder = tempfile::tempdir().unwrap();
+    let (shared, runtime) = Runtime::for_test(folder.path(), Arc::new(ManualClock::start_now()));
+    let (metrics, health) = (Arc::clone(&shared.metrics), Arc::new(Health::starting()));
+    let admin = Admin::new(shared, Arc::clone(&health), move || Arc::clone(&runtime));
+    Bench { admin, health, metrics, _folder: folder }
 }
 
 impl Bench {
     fn get(&self, path: &str) -> (u16, String) {
-        let response = self.admin.answer(&Method::GET, path);
+        let response = self.answer(&Method::GET, path);
         (response.status().as_u16(), String::from_utf8(response.into_body()).unwrap())
+    }
+
+    fn answer(&self, method: &Method, path: &str) -> Response<Vec<u8>> {
+        let mut request = Request::new(()).into_parts().0;
+        (request.method, request.uri) = (method.clone(), path.parse().unwrap_or_default());
+        let threads = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        threads.block_on(self.admin.answer(&request, None, async { Ok(Bytes::new()) }))
     }
 }
 
@@ -30,7 +46,7 @@ fn metrics_are_in_the_text_format() {
     let bench = bench();
     bench.metrics.identity_headers_stripped.inc_by(3);
 
-    let response = bench.admin.answer(&Method::GET, "/metrics");
+    let response = bench.answer(&Method::GET, "/metrics");
 
     assert_eq!(response.status(), 200);
     assert_eq!(header(&response, "content-type"), Some("text/plain; version=0.0.4; charset=utf-8"));
@@ -81,7 +97,7 @@ fn any_other_path_is_not_found() {
     for path in ["/", "", "*", "/metrics/", "//metrics", "/Metrics", "/metrics%20", "/livez/x", "/../metrics"]
     {
         for method in [Method::GET, Method::HEAD, Method::POST, Method::CONNECT] {
-            let response = bench.admin.answer(&method, path);
+            let response = bench.answer(&method, path);
             assert_eq!(response.status(), 404, "{method} {path}");
             assert_eq!(header(&response, "content-type"), Some("application/problem+json"));
         }
@@ -95,7 +111,7 @@ fn methods_that_change_are_not_allowed() {
     for path in ["/metrics", "/livez", "/readyz"] {
         for method in [&Method::POST, &Method::PUT, &Method::DELETE, &Method::OPTIONS, &Method::TRACE, &other]
         {
-            let response = bench.admin.answer(method, path);
+            let response = bench.answer(method, path);
             assert_eq!(response.status(), 405, "{method} {path}");
             assert_eq!(header(&response, "allow"), Some("GET, HEAD"));
         }
@@ -106,8 +122,8 @@ fn methods_that_change_are_not_allowed() {
 fn head_is_answered_as_get_without_the_body() {
     let bench = bench();
     for path in ["/metrics", "/livez", "/readyz", "/nothing"] {
-        let get = bench.admin.answer(&Method::GET, path);
-        let head = bench.admin.answer(&Method::HEAD, path);
+        let get = bench.answer(&Method::GET, path);
+        let head = bench.answer(&Method::HEAD, path);
 
         assert_eq!(head.status(), get.status(), "{path}");
         assert_eq!(head.headers(), get.headers(), "{path}");

@@ -3,7 +3,7 @@
 use siphasher::sip128::SipHasher24;
 
 use crate::entropy::{self, Entropy, NoEntropy};
-use crate::identity::Subject;
+use crate::identity::{Subject, UnionId};
 
 /// Hashes subjects with a key of its own, drawn once for a process: a reload must not give everybody a new hash.
 #[derive(Clone, Copy)]
@@ -20,7 +20,16 @@ impl SubjectHasher {
 
     /// The subject as logs may show it: 16 hexadecimal characters.
     pub fn hash(&self, subject: &Subject) -> String {
-        format!("{:016x}", self.0.hash(subject.to_string().as_bytes()).h1)
+        self.hash_text(&subject.to_string())
+    }
+
+    /// As [`SubjectHasher::hash`], of a person across apps. No subject's text begins as this one does.
+    pub fn hash_unionid(&self, unionid: &UnionId) -> String {
+        self.hash_text(&format!("*:{unionid}"))
+    }
+
+    fn hash_text(&self, text: &str) -> String {
+        format!("{:016x}", self.0.hash(text.as_bytes()).h1)
     }
 }
 

@@ -1,4 +1,4 @@
-//! A small HTTP client for the self-test: one request, one connection, the whole answer as text.
+//! Makes the calls of the self-test; answers are text.
 
 use std::io;
 use std::net::SocketAddr;
@@ -7,16 +7,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HOST, USER_AGENT};
 use http::{Request, Response};
-use http_body_util::{BodyExt as _, Full, Limited};
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 
 use super::step::Call;
+use crate::admin::client;
 
 /// Longest wait for an answer.
 const TIMEOUT: Duration = Duration::from_secs(10);
-const MAX_BODY_BYTES: usize = 1024 * 1024;
 
 /// An answer, as text.
 #[derive(Debug)]
@@ -45,28 +41,19 @@ pub(super) async fn send(
         request = request.header(CONTENT_TYPE, "application/json");
     }
     let body = call.json.map(&fill_in).unwrap_or_default();
-    let request = request.body(Full::from(body)).map_err(io::Error::other)?;
-    tokio::time::timeout(TIMEOUT, exchange(request, server)).await?
+    let request = request.body(Bytes::from(body)).map_err(io::Error::other)?;
+    client::send(server, request, TIMEOUT).await.map(text)
 }
 
-async fn exchange(request: Request<Full<Bytes>>, server: SocketAddr) -> io::Result<Answer> {
-    let stream = TcpStream::connect(server).await?;
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
-    // Ends with the sender, or with a failure that the sender reports.
-    tokio::spawn(connection);
-    read(sender.send_request(request).await.map_err(io::Error::other)?).await
-}
-
-async fn read(response: Response<hyper::body::Incoming>) -> io::Result<Answer> {
+fn text(response: Response<Bytes>) -> Answer {
     let (parts, body) = response.into_parts();
-    let body = Limited::new(body, MAX_BODY_BYTES).collect().await.map_err(io::Error::other)?.to_bytes();
     let headers = parts
         .headers
         .iter()
         .map(|(name, value)| format!("{name}: {}\n", String::from_utf8_lossy(value.as_bytes())));
-    Ok(Answer {
+    Answer {
         status: parts.status.as_u16(),
         headers: headers.collect(),
         body: String::from_utf8_lossy(&body).into_owned(),
-    })
+    }
 }

@@ -10,7 +10,7 @@ use crate::authn::Refusal;
 use crate::entropy::NoEntropy;
 use crate::session::{RefreshError, SessionError};
 use crate::store::StoreError;
-use crate::throttle::Throttled;
+use crate::throttle::{self, Throttled};
 use crate::token::MintError;
 use crate::wechat;
 
@@ -321,6 +321,15 @@ impl From<RefreshError> for LoginError {
 impl From<Throttled> for LoginError {
     fn from(throttled: Throttled) -> Self {
         Self::Throttled { retry_after_seconds: throttled.retry_after_seconds() }
+    }
+}
+
+impl From<throttle::Refusal> for LoginError {
+    fn from(refusal: throttle::Refusal) -> Self {
+        match refusal {
+            throttle::Refusal::Throttled(throttled) => throttled.into(),
+            throttle::Refusal::Store(error) => error.into(),
+        }
     }
 }
 

@@ -56,6 +56,7 @@ impl Login {
 
     /// Exchanges the code, or gives the answer it got before.
     pub(super) async fn sign_in(self: &Arc<Self>, attempt: Attempt, now: Timestamp) -> Outcome {
+        self.parts.throttle.admit_login_everywhere(attempt.client).await?;
         match self.replay.turn(attempt.key, attempt.caller, now) {
             Turn::First(flight) => {
                 let landing = flight.landing();
@@ -108,7 +109,7 @@ impl Login {
         let Dependencies { wechat, sessions, throttle, clock, .. } = &self.parts;
         let app = wechat.app(&attempt.app).ok_or(LoginError::AppUnknown)?;
 
-        throttle.admit_exchange()?;
+        throttle.admit_exchange().await?;
         let exchange = wechat.exchange_code(app, &attempt.code).await?;
 
         let subject = Subject { appid: app.appid.clone(), openid: exchange.openid };

@@ -51,7 +51,7 @@ pub struct Gateway {
 /// What one configuration says, with what this module derives from it.
 #[derive(Debug)]
 pub struct Current {
-    runtime: Runtime,
+    runtime: Arc<Runtime>,
     admission: Admission,
     trusted_proxies: TrustedProxies,
 }
@@ -62,12 +62,12 @@ impl Current {
         Self {
             admission: Admission::new(&runtime.limits),
             trusted_proxies: TrustedProxies::new(&runtime.trusted_proxies),
-            runtime,
+            runtime: Arc::new(runtime),
         }
     }
 
     /// The runtime itself.
-    pub const fn runtime(&self) -> &Runtime {
+    pub const fn runtime(&self) -> &Arc<Runtime> {
         &self.runtime
     }
 }

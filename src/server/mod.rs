@@ -172,9 +172,9 @@ pub fn start(document: &Document, path: PathBuf, sources: Sources) -> Result<Run
     let admin_address = admin_socket.address;
 
     let mut services = JoinSet::new();
-    let admin = Admin::new(Arc::clone(&shared.metrics), Arc::clone(&health), {
+    let admin = Admin::new(shared.clone(), Arc::clone(&health), {
         let current = Arc::clone(&current);
-        move || current.load().runtime().authenticator.count_remembered()
+        move || Arc::clone(current.load().runtime())
     });
     let (admin_shutdown, watch) = watch::channel(false);
     services.spawn_on(async move { admin_socket.serve("admin", admin, watch).await }, threads.handle());

@@ -45,17 +45,22 @@ impl ClientKeys {
     }
 
     /// The key of the client at this address.
+    pub(super) fn key(&self, address: IpAddr) -> ClientKey {
+        let hash = match self.network(address) {
+            IpAddr::V4(address) => self.hasher.hash(&address.octets()),
+            IpAddr::V6(prefix) => self.hasher.hash(&prefix.octets()),
+        };
+        ClientKey(NonZeroU64::new(hash).unwrap_or(NonZeroU64::MIN))
+    }
+
+    /// What all addresses of the client at this one have in common.
     ///
     /// An IPv4-mapped address is the IPv4 client. One IPv6 client commonly holds a whole /64 and may send from any
     /// address in it, so only the prefix counts.
-    pub(super) fn key(&self, address: IpAddr) -> ClientKey {
-        let hash = match address.to_canonical() {
-            IpAddr::V4(address) => self.hasher.hash(&address.octets()),
-            IpAddr::V6(address) => {
-                let prefix = Ipv6Addr::from_bits(address.to_bits() & self.ipv6_mask);
-                self.hasher.hash(&prefix.octets())
-            }
-        };
-        ClientKey(NonZeroU64::new(hash).unwrap_or(NonZeroU64::MIN))
+    pub(super) fn network(&self, address: IpAddr) -> IpAddr {
+        match address.to_canonical() {
+            IpAddr::V4(address) => address.into(),
+            IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & self.ipv6_mask).into(),
+        }
     }
 }

@@ -4,10 +4,14 @@
 //! limits: logins and refreshes of one client (GCRA, so a burst and then a steady rate), failed ones of one client (a
 //! lock-out that doubles), exchanges with WeChat of everybody (GCRA, kept under the quota). Who the client is, what counts
 //! as a failed login and what a refusal looks like are decided elsewhere.
+//!
+//! Where nodes share a store, logins and exchanges that a node admitted by itself are counted by all of them together;
+//! refreshes and failures each node counts for itself.
 
 mod client;
 mod lockout;
 mod rate;
+mod shared;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -22,10 +26,12 @@ use prometheus::IntCounter;
 use crate::clock::Clock;
 use crate::config::{self, Findings};
 use crate::entropy::Entropy;
+use crate::store::{Store, StoreError};
 use crate::telemetry::metrics::Metrics;
 use client::ClientKeys;
 use lockout::Lockouts;
 use rate::{ClientRate, GlobalRate};
+use shared::SharedBuckets;
 
 /// The limits on logins.
 ///
@@ -37,6 +43,7 @@ pub struct Throttle {
     refresh: ClientRate,
     failed_login: Lockouts,
     wechat: GlobalRate,
+    shared: Option<SharedBuckets>,
     refused: RefusedCounters,
 }
 
@@ -48,6 +55,17 @@ pub struct Throttled {
     pub limit: Limit,
     /// How long until it may admit again.
     pub retry_after: Duration,
+}
+
+/// Why all nodes together do not admit.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// A limit refused.
+    #[error(transparent)]
+    Throttled(#[from] Throttled),
+    /// The store did not say. Without it nobody can sign in, so that nobody is let past the limit either.
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }
 
 impl Throttled {
@@ -110,11 +128,18 @@ impl Throttle {
             refresh: ClientRate::new(login?, capacity, Arc::clone(&clock)),
             failed_login: Lockouts::new(failed_login?, capacity, Arc::clone(&clock)),
             wechat: GlobalRate::new(wechat?, clock),
+            shared: None,
             refused: RefusedCounters::new(metrics),
         })
     }
 
-    /// Admits one login of this client, or says which limit refused it.
+    /// Counts with the other nodes that write to this store, if there can be any.
+    #[must_use]
+    pub fn shared_in(self, store: Arc<dyn Store>, config: &config::Throttle) -> Self {
+        Self { shared: SharedBuckets::new(store, &config.login, &config.wechat), ..self }
+    }
+
+    /// Admits one login of this client on this node, or says which limit refused it.
     ///
     /// # Errors
     /// [`Throttled`] while the client is locked out, or when it logs in too often.
@@ -142,11 +167,27 @@ impl Throttle {
         self.refresh.admit(client).map_err(|wait| self.refuse(Limit::Refresh, wait))
     }
 
-    /// Admits one exchange with WeChat, whoever asks for it.
+    /// Admits on all nodes together a login that [`Throttle::admit_login`] admitted.
     ///
     /// # Errors
-    /// [`Throttled`] when all clients together would exceed the quota.
-    pub fn admit_exchange(&self) -> Result<(), Throttled> {
+    /// [`Refusal`]
+    pub async fn admit_login_everywhere(&self, client: IpAddr) -> Result<(), Refusal> {
+        let Some(shared) = &self.shared else { return Ok(()) };
+        let admitted = shared.admit_login(self.clients.network(client)).await?;
+        admitted.map_err(|wait| self.refuse(Limit::Login, wait).into())
+    }
+
+    /// Admits one exchange with WeChat, whoever asks for it: on this node, then on all nodes together.
+    ///
+    /// # Errors
+    /// [`Refusal`], when all clients together would exceed the quota or the store does not say.
+    pub async fn admit_exchange(&self) -> Result<(), Refusal> {
+        self.admit_exchange_here()?;
+        let Some(shared) = &self.shared else { return Ok(()) };
+        shared.admit_exchange().await?.map_err(|wait| self.refuse(Limit::WeChat, wait).into())
+    }
+
+    fn admit_exchange_here(&self) -> Result<(), Throttled> {
         self.wechat.admit().map_err(|wait| self.refuse(Limit::WeChat, wait))
     }
 

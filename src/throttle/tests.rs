@@ -65,6 +65,22 @@ fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
 }
 
+#[tokio::test]
+async fn store_that_nobody_shares_is_not_asked() {
+    let Bench { throttle, .. } = bench(&config(5));
+    // `Closed` answers nothing but errors.
+    let throttle = throttle.shared_in(Arc::new(crate::store::Closed), &config(5));
+
+    for _ in 0..5 {
+        assert_eq!(throttle.admit_login(ip("192.0.2.1")), Ok(()));
+        assert_eq!(throttle.admit_login_everywhere(ip("192.0.2.1")).await, Ok(()));
+        assert_eq!(throttle.admit_exchange().await, Ok(()));
+    }
+    let refusal = throttle.admit_exchange().await.unwrap_err();
+    assert!(matches!(refusal, Refusal::Throttled(Throttled { limit: Limit::WeChat, .. })), "{refusal:?}");
+    assert!(throttle.admit_login(ip("192.0.2.1")).is_err());
+}
+
 fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
@@ -213,7 +229,7 @@ fn thousand_exchanges_at_once_pass_no_more_than_the_burst() {
         for _ in 0..8 {
             scope.spawn(|| {
                 start.wait();
-                let ok = (0..125).filter(|_| bench.throttle.admit_exchange().is_ok()).count();
+                let ok = (0..125).filter(|_| bench.throttle.admit_exchange_here().is_ok()).count();
                 passed.fetch_add(ok, Ordering::Relaxed);
             });
         }
@@ -227,11 +243,11 @@ fn thousand_exchanges_at_once_pass_no_more_than_the_burst() {
 fn exchanges_of_all_clients_share_one_rate() {
     let bench = bench(&config(10));
 
-    assert_eq!((0..9).filter(|_| bench.throttle.admit_exchange().is_ok()).count(), 5);
-    let refusal = bench.throttle.admit_exchange().unwrap_err();
+    assert_eq!((0..9).filter(|_| bench.throttle.admit_exchange_here().is_ok()).count(), 5);
+    let refusal = bench.throttle.admit_exchange_here().unwrap_err();
     assert_eq!(refusal, Throttled { limit: Limit::WeChat, retry_after: seconds(1) });
     bench.clock.advance(seconds(2));
-    assert_eq!((0..9).filter(|_| bench.throttle.admit_exchange().is_ok()).count(), 2);
+    assert_eq!((0..9).filter(|_| bench.throttle.admit_exchange_here().is_ok()).count(), 2);
 }
 
 #[test]

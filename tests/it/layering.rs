@@ -40,7 +40,7 @@ const MAY_IMPORT: &[(&str, &str)] = &[
     ("admin", "clock identity problem config telemetry session runtime"),
     ("reload", "clock entropy config telemetry token runtime proxy"),
     ("server", "clock entropy config telemetry store token session runtime proxy admin reload"),
-    ("demo", "clock entropy config emulator telemetry runtime server"),
+    ("demo", "clock entropy config emulator telemetry runtime admin server"),
     ("cli", "clock entropy config emulator telemetry store token runtime admin server demo"),
 ];
 

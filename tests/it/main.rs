@@ -12,8 +12,10 @@
     reason = "a test that cannot go on should say so and stop"
 )]
 
+mod admin;
 mod balancing;
 mod cli;
+mod cluster;
 mod common;
 mod crash;
 mod demo;

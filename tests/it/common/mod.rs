@@ -4,6 +4,7 @@ pub mod backend;
 pub mod client;
 pub mod http2;
 pub mod leaks;
+pub mod redis;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

@@ -1,0 +1,251 @@
+//! Whose sessions a request means: read once, into a scope that cannot be wider than what was written.
+
+use std::borrow::Cow;
+
+use serde::Deserialize;
+
+use crate::clock::Timestamp;
+use crate::identity::{AppId, InvalidIdentifier, OpenId, SessionId, Subject, UnionId};
+use crate::session::Scope;
+
+/// Names as they were written.
+#[derive(Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Names {
+    session: Option<String>,
+    app: Option<String>,
+    appid: Option<String>,
+    openid: Option<String>,
+    unionid: Option<String>,
+    all: bool,
+    opened_before: Option<String>,
+}
+
+/// Names that name nobody, or not exactly one way.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Misnamed {
+    #[error("`{0}` is not known here")]
+    Unknown(String),
+    #[error("`{0}` stands twice")]
+    Twice(&'static str),
+    #[error("`{0}` and `{1}` contradict each other")]
+    Contradiction(&'static str, &'static str),
+    #[error("{0}")]
+    Missing(&'static str),
+    #[error("`{0}`: {1}")]
+    Invalid(&'static str, Cow<'static, str>),
+    #[error("not an object of these fields: {0}")]
+    NotAnObject(String),
+}
+
+impl Names {
+    /// Reads a query string, in which a person is named.
+    pub(super) fn of_query(query: &str) -> Result<Self, Misnamed> {
+        let mut names = Self::default();
+        for (key, value) in form_urlencoded::parse(query.as_bytes()) {
+            let (slot, name) = match &*key {
+                "app" => (&mut names.app, "app"),
+                "appid" => (&mut names.appid, "appid"),
+                "openid" => (&mut names.openid, "openid"),
+                "unionid" => (&mut names.unionid, "unionid"),
+                _ => return Err(Misnamed::Unknown(key.into_owned())),
+            };
+            if slot.replace(value.into_owned()).is_some() {
+                return Err(Misnamed::Twice(name));
+            }
+        }
+        Ok(names)
+    }
+
+    /// Reads a JSON object, in which anything is named that can be revoked.
+    pub(super) fn of_json(body: &[u8]) -> Result<Self, Misnamed> {
+        // Serde takes an array of the fields' values for the fields.
+        if body.trim_ascii_start().first() != Some(&b'{') {
+            return Err(Misnamed::NotAnObject("not an object".into()));
+        }
+        serde_json::from_slice(body).map_err(|error| Misnamed::NotAnObject(error.to_string()))
+    }
+
+    /// The one scope that is named; `appid_of` knows the configured apps.
+    pub(super) fn scope<'a>(
+        &self,
+        appid_of: impl Fn(&str) -> Option<&'a AppId>,
+        now: Timestamp,
+    ) -> Result<Scope, Misnamed> {
+        self.check_one_way()?;
+        if let Some(session) = &self.session {
+            return SessionId::parse(session).map(Scope::Session).map_err(invalid("session"));
+        }
+        if let Some(unionid) = &self.unionid {
+            return UnionId::parse(unionid).map(Scope::UnionId).map_err(invalid("unionid"));
+        }
+        if let Some(instant) = &self.opened_before {
+            return opened_before(instant, now);
+        }
+        let appid = match (&self.app, &self.appid) {
+            (Some(app), _) => appid_of(app)
+                .cloned()
+                .ok_or(Misnamed::Invalid("app", "no app of this name is configured".into()))?,
+            (None, Some(appid)) => AppId::parse(appid).map_err(invalid("appid"))?,
+            (None, None) => return Err(Misnamed::Missing("nobody is named")),
+        };
+        match (&self.openid, self.all) {
+            (Some(openid), _) => {
+                let openid = OpenId::parse(openid).map_err(invalid("openid"))?;
+                Ok(Scope::Subject(Subject { appid, openid }))
+            }
+            (None, true) => Ok(Scope::App(appid)),
+            // A forgotten openid must not be everybody.
+            (None, false) => Err(Misnamed::Missing("`openid` is missing")),
+        }
+    }
+
+    fn check_one_way(&self) -> Result<(), Misnamed> {
+        let ways = [
+            ("session", self.session.is_some()),
+            ("app", self.app.is_some()),
+            ("appid", self.appid.is_some()),
+            ("unionid", self.unionid.is_some()),
+            ("opened_before", self.opened_before.is_some()),
+        ];
+        let mut named = ways.into_iter().filter(|(_, is_named)| *is_named).map(|(name, _)| name);
+        let first = named.next().ok_or(Misnamed::Missing("nobody is named"))?;
+        if let Some(second) = named.next() {
+            return Err(Misnamed::Contradiction(first, second));
+        }
+        let is_app = self.app.is_some() || self.appid.is_some();
+        match (&self.openid, self.all) {
+            (Some(_), true) => Err(Misnamed::Contradiction("openid", "all")),
+            (Some(_), false) if !is_app => Err(Misnamed::Contradiction(first, "openid")),
+            (None, true) if !is_app => Err(Misnamed::Contradiction(first, "all")),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn invalid(name: &'static str) -> impl Fn(InvalidIdentifier) -> Misnamed {
+    move |error| Misnamed::Invalid(name, error.to_string().into())
+}
+
+fn opened_before(instant: &str, now: Timestamp) -> Result<Scope, Misnamed> {
+    let instant: Timestamp =
+        instant.parse().map_err(|error| Misnamed::Invalid("opened_before", format!("{error}").into()))?;
+    if instant > now {
+        // It would end sessions that are opened after the answer.
+        return Err(Misnamed::Invalid("opened_before", "lies in the future".into()));
+    }
+    Ok(Scope::OpenedBefore(instant))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::from_seconds(1_795_255_200);
+
+    fn scope(names: Result<Names, Misnamed>) -> Result<Scope, String> {
+        let shop = AppId::parse("wx1").unwrap();
+        let scope = names.and_then(|names| names.scope(|name| (name == "shop").then_some(&shop), NOW));
+        scope.map_err(|misnamed| misnamed.to_string())
+    }
+
+    fn subject() -> Scope {
+        let (appid, openid) = (AppId::parse("wx1").unwrap(), OpenId::parse("o1").unwrap());
+        Scope::Subject(Subject { appid, openid })
+    }
+
+    #[test]
+    fn query_names_a_person_in_exactly_one_way() {
+        for (query, expected) in [
+            ("app=shop&openid=o1", Ok(subject())),
+            ("openid=o1&appid=wx1", Ok(subject())),
+            ("app=sh%6fp&openid=o1", Ok(subject())),
+            ("unionid=u1", Ok(Scope::UnionId(UnionId::parse("u1").unwrap()))),
+            ("", Err("nobody is named")),
+            ("app=shop", Err("`openid` is missing")),
+            ("openid=o1", Err("nobody is named")),
+            ("app=shop&appid=wx1&openid=o1", Err("`app` and `appid` contradict each other")),
+            ("app=shop&openid=o1&unionid=u1", Err("`app` and `unionid` contradict each other")),
+            ("unionid=u1&openid=o1", Err("`unionid` and `openid` contradict each other")),
+            ("app=shop&openid=o1&openid=o2", Err("`openid` stands twice")),
+            ("app=shop&openid=o1&limit=1", Err("`limit` is not known here")),
+            ("session=s1", Err("`session` is not known here")),
+            ("app=shop&all=true", Err("`all` is not known here")),
+            ("app=other&openid=o1", Err("`app`: no app of this name is configured")),
+            ("app=&openid=o1", Err("`app`: no app of this name is configured")),
+        ] {
+            assert_eq!(scope(Names::of_query(query)), expected.map_err(str::to_owned), "{query}");
+        }
+    }
+
+    #[test]
+    fn query_with_what_is_no_identifier_is_refused_by_name() {
+        for (query, name) in [
+            ("app=shop&openid=", "openid"),
+            ("app=shop&openid=a%0Ab", "openid"),
+            ("app=shop&openid=%FF", "openid"),
+            ("app=shop&openid=a+b", "openid"),
+            ("appid=&openid=o1", "appid"),
+            ("unionid=*", "unionid"),
+        ] {
+            let error = scope(Names::of_query(query)).unwrap_err();
+
+            assert!(error.starts_with(&format!("`{name}`: not an identifier")), "{query}: {error}");
+        }
+    }
+
+    #[test]
+    fn object_names_what_is_revoked_in_exactly_one_way() {
+        let at = |millis| Scope::OpenedBefore(Timestamp::from_millis(millis));
+        for (json, expected) in [
+            (r#"{"session":"s1"}"#, Ok(Scope::Session(SessionId::parse("s1").unwrap()))),
+            (r#" {"app":"shop","openid":"o1"} "#, Ok(subject())),
+            (r#"{"appid":"wx1","openid":"o1"}"#, Ok(subject())),
+            (r#"{"unionid":"u1"}"#, Ok(Scope::UnionId(UnionId::parse("u1").unwrap()))),
+            (r#"{"app":"shop","all":true}"#, Ok(Scope::App(AppId::parse("wx1").unwrap()))),
+            (r#"{"opened_before":"2026-11-21T10:00:00Z"}"#, Ok(at(NOW.millis()))),
+            (r#"{"opened_before":"2026-11-21T17:59:59+08:00"}"#, Ok(at(NOW.millis() - 1000))),
+            (r#"{"opened_before":"2026-11-21T10:00:00.001Z"}"#, Err("`opened_before`: lies in the future")),
+            ("{}", Err("nobody is named")),
+            (r#"{"all":true}"#, Err("nobody is named")),
+            (r#"{"all":true,"openid":"o1"}"#, Err("nobody is named")),
+            (r#"{"app":"shop"}"#, Err("`openid` is missing")),
+            (r#"{"app":"shop","all":false}"#, Err("`openid` is missing")),
+            (r#"{"app":"shop","openid":null}"#, Err("`openid` is missing")),
+            (r#"{"app":"shop","openid":"o1","all":true}"#, Err("`openid` and `all` contradict each other")),
+            (r#"{"session":"s1","app":"shop"}"#, Err("`session` and `app` contradict each other")),
+            (r#"{"session":"s1","unionid":"u1"}"#, Err("`session` and `unionid` contradict each other")),
+            (r#"{"session":"s1","openid":"o1"}"#, Err("`session` and `openid` contradict each other")),
+            (r#"{"unionid":"u1","all":true}"#, Err("`unionid` and `all` contradict each other")),
+            (r#"{"app":"other","all":true}"#, Err("`app`: no app of this name is configured")),
+        ] {
+            let result = scope(Names::of_json(json.as_bytes()));
+
+            assert_eq!(result, expected.map_err(str::to_owned), "{json}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_such_object_is_refused() {
+        for json in [
+            "",
+            "null",
+            "[]",
+            r#"["s1"]"#,
+            r#"["s1",null,null,null,null,false,null]"#,
+            r#""s1""#,
+            r#"{"session":1}"#,
+            r#"{"app":"shop","all":"true"}"#,
+            r#"{"app":"shop","all":1}"#,
+            r#"{"session":"s1","session":"s2"}"#,
+            r#"{"session":"s1"}{}"#,
+            r#"{"session":"s1","dry_run":true}"#,
+            r#"{"Session":"s1"}"#,
+            "session=s1",
+        ] {
+            let error = scope(Names::of_json(json.as_bytes())).unwrap_err();
+
+            assert!(error.starts_with("not an object of these fields: "), "{json}: {error}");
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! Sessions as an operator sees and ends them. Every look and every end is in the log, without the person's ids.
+
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use http::request::Parts;
+use http::{Method, StatusCode};
+use serde::Serialize;
+use tracing::{error, info};
+
+use super::answer::Answer;
+use super::naming::{Misnamed, Names};
+use super::{Admin, BodyFault, origin};
+use crate::runtime::Runtime;
+use crate::session::{Scope, SessionError, SessionInfo};
+
+/// Wait until the store may be back, in seconds.
+const STORE_SECONDS: u64 = 1;
+
+/// What there is to ask of sessions.
+#[derive(Clone, Copy)]
+pub(super) enum SessionPage {
+    /// `/sessions`
+    List,
+    /// `/sessions/revoke`
+    Revoke,
+}
+
+/// The answer to a listing.
+#[derive(Serialize)]
+struct Listing<'a> {
+    sessions: Vec<Row<'a>>,
+}
+
+#[derive(Serialize)]
+struct Row<'a> {
+    id: &'a str,
+    /// The app's name; left out where it is no longer configured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    app: Option<&'a str>,
+    appid: &'a str,
+    openid: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unionid: Option<&'a str>,
+    created_at: String,
+    last_seen_at: String,
+    expires_at: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    device: Option<&'a str>,
+}
+
+/// The answer to a revocation.
+#[derive(Serialize)]
+struct Revoked {
+    scope: &'static str,
+    /// `null` where nobody knows without looking at every session.
+    ended: Option<u64>,
+}
+
+impl Admin {
+    pub(super) async fn answer_sessions(
+        &self,
+        page: SessionPage,
+        request: &Parts,
+        client: Option<SocketAddr>,
+        body: impl Future<Output = Result<Bytes, BodyFault>>,
+    ) -> Answer {
+        if let Err(refusal) = origin::admit(request) {
+            return refusal.answer();
+        }
+        let is_read = matches!(request.method, Method::GET | Method::HEAD);
+        let answer = match page {
+            SessionPage::List if is_read => self.list(request, client).await,
+            SessionPage::Revoke if request.method == Method::POST => self.revoke(request, client, body).await,
+            SessionPage::List => Err(Answer::method_not_allowed("GET, HEAD")),
+            SessionPage::Revoke => Err(Answer::method_not_allowed("POST")),
+        };
+        answer.unwrap_or_else(|refused| refused)
+    }
+
+    async fn list(&self, request: &Parts, client: Option<SocketAddr>) -> Result<Answer, Answer> {
+        let runtime = (self.current)();
+        let now = self.shared.clock.now();
+        let names = Names::of_query(request.uri.query().unwrap_or_default());
+        let scope = names.and_then(|names| names.scope(|name| runtime.appid(name), now)).map_err(misnamed)?;
+        let sessions = match &scope {
+            Scope::Subject(subject) => runtime.sessions.of_subject(subject, now).await,
+            Scope::UnionId(unionid) => runtime.sessions.of_unionid(unionid, now).await,
+            Scope::Session(_) | Scope::App(_) | Scope::OpenedBefore(_) => {
+                return Err(misnamed(Misnamed::Missing("nobody is named")));
+            }
+        };
+        let sessions = sessions.map_err(|error| failed("list", &error))?;
+        let count = sessions.len();
+        self.log("listed", &scope, Some(count as u64), client);
+        let sessions = sessions.iter().map(|session| row(session, &runtime)).collect();
+        Ok(Answer::json(&Listing { sessions }))
+    }
+
+    async fn revoke(
+        &self,
+        request: &Parts,
+        client: Option<SocketAddr>,
+        body: impl Future<Output = Result<Bytes, BodyFault>>,
+    ) -> Result<Answer, Answer> {
+        origin::admit_json(&request.headers).map_err(origin::Refusal::answer)?;
+        let body = body.await.map_err(BodyFault::answer)?;
+        let runtime = (self.current)();
+        let now = self.shared.clock.now();
+        let names = Names::of_json(&body);
+        let scope = names.and_then(|names| names.scope(|name| runtime.appid(name), now)).map_err(misnamed)?;
+        let ended = runtime.sessions.revoke(&scope, now).await.map_err(|error| failed("revoke", &error))?;
+        self.log("revoked", &scope, ended, client);
+        Ok(Answer::json(&Revoked { scope: scope.as_str(), ended }))
+    }
+
+    /// Tells what an operator did, to whom by a hash alone.
+    fn log(&self, deed: &'static str, scope: &Scope, count: Option<u64>, client: Option<SocketAddr>) {
+        let hasher = self.shared.subject_hasher();
+        let (user, app, session) = match scope {
+            Scope::Subject(subject) => (Some(hasher.hash(subject)), Some(&subject.appid), None),
+            Scope::UnionId(unionid) => (Some(hasher.hash_unionid(unionid)), None, None),
+            Scope::App(appid) => (None, Some(appid), None),
+            Scope::Session(session) => (None, None, Some(session)),
+            Scope::OpenedBefore(_) => (None, None, None),
+        };
+        let before = if let Scope::OpenedBefore(instant) = scope { Some(instant) } else { None };
+        let name = scope.as_str();
+        info!(
+            session.scope = name,
+            session.count = count,
+            user.hash = user,
+            app.id = app.map(tracing::field::display),
+            session.id = session.map(tracing::field::display),
+            session.opened_before = before.map(tracing::field::display),
+            client.address = client.map(|client| tracing::field::display(client.ip())),
+            "an operator {deed} sessions of one {name}"
+        );
+    }
+}
+
+fn row<'a>(session: &'a SessionInfo, runtime: &'a Runtime) -> Row<'a> {
+    let subject = &session.identity.subject;
+    Row {
+        id: session.id.as_str(),
+        app: runtime.app_name(&subject.appid),
+        appid: subject.appid.as_str(),
+        openid: subject.openid.as_str(),
+        unionid: session.identity.unionid.as_ref().map(|unionid| unionid.as_str()),
+        created_at: session.created_at.to_string(),
+        last_seen_at: session.last_seen_at.to_string(),
+        expires_at: session.expires_at.to_string(),
+        device: session.device.as_deref(),
+    }
+}
+
+fn misnamed(error: Misnamed) -> Answer {
+    Answer::problem(StatusCode::BAD_REQUEST, "request_malformed", Some(&error.to_string()))
+}
+
+/// Nothing is said to be done that may not have been.
+fn failed(deed: &'static str, error: &SessionError) -> Answer {
+    error!("an operator could not {deed} sessions: {error}");
+    match error {
+        SessionError::Store(_) => {
+            let detail = "the store did not answer: some or all sessions may go on; ask again";
+            let status = StatusCode::SERVICE_UNAVAILABLE;
+            Answer::problem(status, "store_unavailable", Some(detail)).after(STORE_SECONDS)
+        }
+        SessionError::Ended | SessionError::Internal(_) => {
+            Answer::problem(StatusCode::INTERNAL_SERVER_ERROR, "internal_error", None)
+        }
+    }
+}

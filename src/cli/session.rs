@@ -1,0 +1,288 @@
+//! `menshen session`: asks the gateway that runs here, over its admin listener, to list or end sessions.
+
+use std::fmt::Write as _;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::Path;
+use std::time::Duration;
+
+use bytes::Bytes;
+use clap::{ArgGroup, Args, Subcommand};
+use http::header::{CONTENT_TYPE, HOST};
+use http::{Request, Response, StatusCode};
+use serde_json::{Map, Value};
+
+use super::{FAILED, MISUSED, Outcome};
+use crate::admin::client;
+use crate::config::Document;
+
+/// Longest wait for an answer: a person's sessions are one read, and a revocation is one write.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+#[derive(Debug, Subcommand)]
+pub(super) enum SessionCommand {
+    /// Show the sessions of a person: menshen session list --app shop --openid o6_bmj…
+    List(List),
+    /// End sessions, at once here and within a second on every other node
+    Revoke(Revoke),
+}
+
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("person").args(["app", "unionid"]).required(true))]
+pub(super) struct List {
+    /// The app's name in the configuration
+    #[arg(long, value_name = "NAME", requires = "openid")]
+    app: Option<String>,
+    /// The person's id within the app
+    #[arg(long, value_name = "OPENID", requires = "app")]
+    openid: Option<String>,
+    /// The person's id across apps
+    #[arg(long, value_name = "UNIONID")]
+    unionid: Option<String>,
+    /// Print the gateway's answer as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("scope").args(["session", "app", "unionid", "opened_before"]).required(true))]
+#[command(group = ArgGroup::new("who").args(["openid", "all"]))]
+pub(super) struct Revoke {
+    /// The session's id, as `menshen session list` shows it
+    #[arg(value_name = "SESSION")]
+    session: Option<String>,
+    /// The app's name in the configuration; with `--openid` or `--all`
+    #[arg(long, value_name = "NAME", requires = "who")]
+    app: Option<String>,
+    /// The person's id within the app
+    #[arg(long, value_name = "OPENID", requires = "app")]
+    openid: Option<String>,
+    /// Everybody of the app
+    #[arg(long, requires = "app")]
+    all: bool,
+    /// The person's id across apps
+    #[arg(long, value_name = "UNIONID")]
+    unionid: Option<String>,
+    /// All sessions that were opened before this instant, such as 2026-11-21T10:00:00Z
+    #[arg(long, value_name = "INSTANT")]
+    opened_before: Option<String>,
+    /// Print the gateway's answer as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl SessionCommand {
+    pub(super) fn run(&self, config: &Path) -> Outcome {
+        let (request, json) = match self {
+            Self::List(list) => (list.request(), list.json),
+            Self::Revoke(revoke) => (revoke.request(), revoke.json),
+        };
+        let answer = match ask(config, request) {
+            Ok(answer) => answer,
+            Err(outcome) => return outcome,
+        };
+        match self {
+            _ if json => Outcome::answer(String::from_utf8_lossy(&answer)),
+            Self::List(_) => table(&answer),
+            Self::Revoke(_) => ended(&answer),
+        }
+    }
+}
+
+impl List {
+    fn request(&self) -> http::Result<Request<Bytes>> {
+        let mut query = form_urlencoded::Serializer::new(String::new());
+        for (name, value) in [("app", &self.app), ("openid", &self.openid), ("unionid", &self.unionid)] {
+            if let Some(value) = value {
+                query.append_pair(name, value);
+            }
+        }
+        Request::get(format!("/sessions?{}", query.finish())).body(Bytes::new())
+    }
+}
+
+impl Revoke {
+    fn request(&self) -> http::Result<Request<Bytes>> {
+        let mut scope = Map::new();
+        for (name, value) in [
+            ("session", &self.session),
+            ("app", &self.app),
+            ("openid", &self.openid),
+            ("unionid", &self.unionid),
+            ("opened_before", &self.opened_before),
+        ] {
+            if let Some(value) = value {
+                scope.insert(name.into(), value.as_str().into());
+            }
+        }
+        if self.all {
+            scope.insert("all".into(), true.into());
+        }
+        let body = Value::Object(scope).to_string();
+        Request::post("/sessions/revoke").header(CONTENT_TYPE, "application/json").body(body.into())
+    }
+}
+
+/// The body of the running gateway's answer, or what to tell instead.
+fn ask(config: &Path, request: http::Result<Request<Bytes>>) -> Result<Bytes, Outcome> {
+    let document = Document::load(config).map_err(|report| Outcome::failure(MISUSED, report.to_string()))?;
+    let server = reachable(document.config.admin.address);
+    if server.port() == 0 {
+        let message = "menshen: `admin.address` has port 0, so nobody can know where the gateway listens";
+        return Err(Outcome::failure(MISUSED, message));
+    }
+    let failed = |message: String| Outcome::failure(FAILED, format!("menshen: {message}"));
+    let mut request = request.map_err(|error| failed(format!("cannot ask: {error}")))?;
+    if let Ok(host) = server.to_string().parse() {
+        request.headers_mut().insert(HOST, host);
+    }
+    let threads = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| failed(format!("cannot start threads: {error}")))?;
+    let response = threads
+        .block_on(client::send(server, request, TIMEOUT))
+        .map_err(|error| failed(unanswered(server, &error)))?;
+    if response.status() == StatusCode::OK {
+        return Ok(response.into_body());
+    }
+    Err(refused(&response))
+}
+
+/// Where to reach who listens on every address.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
+}
+
+fn unanswered(server: SocketAddr, error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => format!(
+            "no gateway listens on {server}, the `admin.address` of the configuration: is it running, and with this file?"
+        ),
+        io::ErrorKind::TimedOut => {
+            format!("the gateway at {server} did not answer within {} s", TIMEOUT.as_secs())
+        }
+        _ => format!("the gateway at {server} cannot be asked: {error}"),
+    }
+}
+
+/// What the gateway said against it; a 400 is for whoever typed the command.
+fn refused(response: &Response<Bytes>) -> Outcome {
+    let problem: Value = serde_json::from_slice(response.body()).unwrap_or_default();
+    let text = |key: &str| problem.get(key).and_then(Value::as_str).map(printable);
+    let said = text("detail").or_else(|| text("code")).unwrap_or_else(|| "no reason given".into());
+    let code = if response.status() == StatusCode::BAD_REQUEST { MISUSED } else { FAILED };
+    Outcome::failure(code, format!("menshen: the gateway answered {}: {said}", response.status().as_u16()))
+}
+
+fn ended(answer: &[u8]) -> Outcome {
+    let Ok(answer) = serde_json::from_slice::<Value>(answer) else { return misunderstood() };
+    match answer.get("ended") {
+        Some(Value::Null) => Outcome::answer("ended"),
+        Some(Value::Number(count)) if count.as_u64() == Some(1) => Outcome::answer("ended 1 session"),
+        Some(Value::Number(count)) => Outcome::answer(format!("ended {count} sessions")),
+        _ => misunderstood(),
+    }
+}
+
+fn table(answer: &[u8]) -> Outcome {
+    const COLUMNS: [(&str, &str); 6] = [
+        ("SESSION", "id"),
+        ("APP", "app"),
+        ("OPENED", "created_at"),
+        ("LAST SEEN", "last_seen_at"),
+        ("ENDS", "expires_at"),
+        ("DEVICE", "device"),
+    ];
+    let answer: Value = serde_json::from_slice(answer).unwrap_or_default();
+    let Some(sessions) = answer.get("sessions").and_then(Value::as_array) else { return misunderstood() };
+    if sessions.is_empty() {
+        return Outcome { messages: "no sessions".into(), ..Outcome::default() };
+    }
+    let mut rows = vec![COLUMNS.map(|(title, _)| title.to_owned())];
+    rows.extend(sessions.iter().map(|session| {
+        COLUMNS.map(|(_, key)| session.get(key).and_then(Value::as_str).map_or_else(|| "-".into(), printable))
+    }));
+    let mut widths = [0; COLUMNS.len()];
+    for row in &rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = cell.chars().count().max(*width);
+        }
+    }
+    let mut text = String::new();
+    for row in &rows {
+        let mut line = String::new();
+        for (cell, width) in row.iter().zip(widths) {
+            // Writing into memory does not fail.
+            _ = write!(line, "{cell:width$}  ");
+        }
+        _ = writeln!(text, "{}", line.trim_end());
+    }
+    Outcome::answer(text.trim_end())
+}
+
+/// The text without what would command a terminal.
+fn printable(text: &str) -> String {
+    text.chars().map(|char| if char.is_control() { '\u{fffd}' } else { char }).collect()
+}
+
+fn misunderstood() -> Outcome {
+    Outcome::failure(FAILED, "menshen: the gateway's answer is not one of this version")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn listener_on_every_address_is_reached_over_loopback() {
+        for (address, expected) in [
+            ("0.0.0.0:9901", "127.0.0.1:9901"),
+            ("[::]:9901", "[::1]:9901"),
+            ("127.0.0.1:9901", "127.0.0.1:9901"),
+            ("10.1.2.3:80", "10.1.2.3:80"),
+        ] {
+            assert_eq!(reachable(address.parse().unwrap()).to_string(), expected);
+        }
+    }
+
+    #[test]
+    fn table_lines_up_and_prints_no_control_characters() {
+        let answer = r#"{"sessions":[
+            {"id":"s1","app":"shop","created_at":"2026-11-21T10:00:00Z","last_seen_at":"2026-11-21T10:00:00Z","expires_at":"2026-12-21T10:00:00Z","device":"iPhone"},
+            {"id":"session-2","created_at":"2026-11-21T10:00:00.5Z","last_seen_at":"x","expires_at":"y","device":"a\u001b[2Jb"}
+        ]}"#;
+
+        let outcome = table(answer.as_bytes());
+
+        assert_eq!(
+            outcome.answer,
+            "SESSION    APP   OPENED                  LAST SEEN             ENDS                  DEVICE\n\
+             s1         shop  2026-11-21T10:00:00Z    2026-11-21T10:00:00Z  2026-12-21T10:00:00Z  iPhone\n\
+             session-2  -     2026-11-21T10:00:00.5Z  x                     y                     a\u{fffd}[2Jb"
+        );
+    }
+
+    #[test]
+    fn answer_that_is_not_understood_is_no_success() {
+        for answer in ["", "{}", "[]", "null", "<html>", r#"{"ended":"all"}"#, r#"{"sessions":{}}"#] {
+            assert_eq!(ended(answer.as_bytes()).code, FAILED, "{answer}");
+            assert_eq!(table(answer.as_bytes()).code, FAILED, "{answer}");
+        }
+    }
+
+    #[test]
+    fn nobody_is_taken_for_no_failure() {
+        let outcome = table(br#"{"sessions":[]}"#);
+
+        assert_eq!(
+            (outcome.answer.as_str(), outcome.messages.as_str(), outcome.code),
+            ("", "no sessions", 0)
+        );
+    }
+}

@@ -1,0 +1,96 @@
+//! What all nodes count together, once one of them has admitted it by itself.
+//!
+//! A node asks the store for what its own buckets let pass and for nothing else, so a flood on one node costs the store
+//! no more than the configured rate.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_lc_rs::digest::{SHA256, digest};
+
+use super::Limit;
+use crate::config::LoginLimit;
+use crate::store::{SharedRate, Store, StoreError};
+
+/// The buckets that nodes share.
+pub(super) struct SharedBuckets {
+    store: Arc<dyn Store>,
+    login: SharedRate,
+    wechat: SharedRate,
+}
+
+impl SharedBuckets {
+    /// Buckets in this store; `None` where no other node writes to it, or a limit is none.
+    pub(super) fn new(store: Arc<dyn Store>, login: &LoginLimit, wechat: &LoginLimit) -> Option<Self> {
+        let (login, wechat) = (shared_rate(login)?, shared_rate(wechat)?);
+        store.is_shared().then_some(Self { store, login, wechat })
+    }
+
+    /// Takes one from a client's bucket of logins; the client as its network.
+    pub(super) async fn admit_login(&self, client: IpAddr) -> Result<Result<(), Duration>, StoreError> {
+        self.admit(Limit::Login, &client.to_string(), self.login).await
+    }
+
+    /// Takes one from the bucket of everybody's exchanges.
+    pub(super) async fn admit_exchange(&self) -> Result<Result<(), Duration>, StoreError> {
+        self.admit(Limit::WeChat, "", self.wechat).await
+    }
+
+    async fn admit(
+        &self,
+        limit: Limit,
+        whose: &str,
+        rate: SharedRate,
+    ) -> Result<Result<(), Duration>, StoreError> {
+        match self.store.shared_rates() {
+            Some(rates) => rates.admit(&bucket(limit, whose), rate).await,
+            None => Err(StoreError::Unavailable("the store counts no rates".into())),
+        }
+    }
+}
+
+impl fmt::Debug for SharedBuckets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SharedBuckets").finish_non_exhaustive()
+    }
+}
+
+fn shared_rate(limit: &LoginLimit) -> Option<SharedRate> {
+    let every = limit.rate.per.checked_div(limit.rate.count)?;
+    Some(SharedRate { every, burst: limit.burst })
+}
+
+/// The bucket's name, the same on every node.
+///
+/// A hash without a key: an address has too few bits to be hidden by one, and a key would have to be the same on all
+/// nodes through every rotation. Whoever can read the store can find out which addresses signed in lately.
+fn bucket(limit: Limit, whose: &str) -> [u8; 16] {
+    let text = format!("menshen throttle {} {whose}", limit.as_str());
+    let hash = digest(&SHA256, text.as_bytes());
+    let mut name = [0; 16];
+    name.iter_mut().zip(hash.as_ref()).for_each(|(to, from)| *to = *from);
+    name
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bucket_is_the_same_on_every_node_and_of_every_version() {
+        let name = u128::from_be_bytes(bucket(Limit::Login, "192.0.2.1"));
+
+        assert_eq!(format!("{name:032x}"), "793b07d2ce9f4cbd246a2f95d0542608");
+    }
+
+    #[test]
+    fn no_two_limits_or_clients_share_a_bucket() {
+        let login = bucket(Limit::Login, "192.0.2.1");
+
+        assert_ne!(login, bucket(Limit::Login, "192.0.2.2"));
+        assert_ne!(login, bucket(Limit::WeChat, "192.0.2.1"));
+        assert_ne!(bucket(Limit::Login, ""), bucket(Limit::WeChat, ""));
+    }
+}
