@@ -121,7 +121,7 @@ fn dependencies(
     Dependencies {
         wechat: Arc::new(wechat.unwrap()),
         tokens: Arc::new(tokens.unwrap()),
-        sessions: crate::session::Sessions::for_test(folder.path(), clock.clone()),
+        sessions: Sessions::for_test(folder.path(), clock.clone()),
         throttle: Arc::new(throttle.unwrap()),
         metrics: metrics.clone(),
         clock,
