@@ -27,6 +27,7 @@ mod process;
 mod proxying;
 mod reload;
 mod secrets;
+mod store;
 mod throttle;
 mod tls;
 mod tokens;

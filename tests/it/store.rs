@@ -1,0 +1,4 @@
+//! The store's rules, and each engine held to them.
+
+pub mod contract;
+mod embedded;
