@@ -1,18 +1,24 @@
 //! Finding tokens, and judging them from memory.
 
 mod credential;
+mod session_end;
+mod store;
 
+use std::cell::RefCell;
 use std::fs;
 use std::path::Path;
+use std::sync::atomic::Ordering;
 
 use secrecy::ExposeSecret as _;
 use tempfile::TempDir;
 
+use self::store::Gated;
 use super::*;
-use crate::clock::ManualClock;
+use crate::clock::{Clock, ManualClock};
 use crate::config::{App, AppKind, Key, KeyAlgorithm, SecretSource};
 use crate::entropy::{NoEntropy, SystemEntropy};
 use crate::identity::{Identity, OpenId, SessionId, Subject, UnionId};
+use crate::session::{self, NewSession, Scope};
 use crate::token::{OnMissingKey, generate_key};
 
 const NOW: Timestamp = Timestamp::from_seconds(1_800_000_000);
@@ -27,7 +33,12 @@ struct Fixture {
     config: config::Tokens,
     metrics: Metrics,
     tokens: Arc<Tokens>,
+    sessions: Arc<Sessions>,
     authenticator: Authenticator,
+    store: Arc<Gated>,
+    threads: tokio::runtime::Runtime,
+    /// The session of each app's tokens.
+    opened: RefCell<BTreeMap<String, SessionId>>,
     folder: TempDir,
 }
 
@@ -40,17 +51,53 @@ impl Fixture {
         let folder = tempfile::tempdir().unwrap();
         let metrics = Metrics::new().unwrap();
         let tokens = tokens(&config, folder.path());
-        let authenticator = build(&config, apps, &tokens, &metrics).unwrap();
-        Self { config, metrics, tokens, authenticator, folder }
+        let threads = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let clock = Arc::new(ManualClock::start_at(NOW));
+        let store = Arc::new(Gated::open(folder.path(), clock.clone()));
+        let sessions = sessions(&store, clock, folder.path());
+        let authenticator = build(&config, apps, &tokens, &sessions, &metrics).unwrap();
+        let opened = RefCell::default();
+        Self { config, metrics, tokens, sessions, authenticator, store, threads, opened, folder }
     }
 
+    /// A token of the app's one session.
     fn mint(&self, appid: &str) -> String {
-        let minted = self.tokens.mint(&identity(appid), &session(), FOREVER, NOW, &SystemEntropy).unwrap();
+        let session = self.opened.borrow().get(appid).cloned();
+        let session = session.unwrap_or_else(|| self.open(&identity(appid)));
+        self.opened.borrow_mut().insert(appid.to_owned(), session.clone());
+        self.mint_of(&identity(appid), &session)
+    }
+
+    /// A token of a session of its own.
+    fn mint_for(&self, identity: &Identity) -> (String, SessionId) {
+        let session = self.open(identity);
+        (self.mint_of(identity, &session), session)
+    }
+
+    fn mint_of(&self, identity: &Identity, session: &SessionId) -> String {
+        let minted = self.tokens.mint(identity, session, FOREVER, NOW, &SystemEntropy).unwrap();
         minted.expose().to_owned()
     }
 
+    fn open(&self, identity: &Identity) -> SessionId {
+        let new = NewSession { identity, session_key: None, user_agent: None };
+        self.threads.block_on(self.sessions.open(new, NOW)).unwrap().id
+    }
+
+    fn revoke(&self, appid: &str) {
+        let scope = Scope::Session(self.opened.borrow()[appid].clone());
+        let ended = self.threads.block_on(self.sessions.revoke(&scope, NOW)).unwrap();
+        assert_eq!(ended, Some(1));
+        self.store.reads.store(0, Ordering::SeqCst);
+    }
+
+    /// Rows of subjects that were read.
+    fn reads(&self) -> u32 {
+        self.store.reads.load(Ordering::SeqCst)
+    }
+
     fn verify(&self, token: &str, now: Timestamp) -> Result<Authenticated, Refusal> {
-        verify(&self.authenticator, token, now)
+        self.threads.block_on(verify(&self.authenticator, token, now))
     }
 
     /// Hits, misses, forgeries remembered.
@@ -69,14 +116,27 @@ fn hasher() -> SubjectHasher {
     SubjectHasher::new(&SystemEntropy).unwrap()
 }
 
-fn verify(authenticator: &Authenticator, token: &str, now: Timestamp) -> Result<Authenticated, Refusal> {
-    let (request, ()) = http::Request::builder()
-        .header("authorization", format!("Bearer {token}"))
-        .body(())
-        .unwrap()
-        .into_parts();
+async fn verify(
+    authenticator: &Authenticator,
+    token: &str,
+    now: Timestamp,
+) -> Result<Authenticated, Refusal> {
+    let request = request(token);
     let credential = authenticator.credential(&request, false)?.unwrap();
-    authenticator.verify(&credential, now)
+    authenticator.verify(&credential, now).await
+}
+
+fn request(token: &str) -> Parts {
+    let request = http::Request::builder().header("authorization", format!("Bearer {token}"));
+    request.body(()).unwrap().into_parts().0
+}
+
+fn sessions(store: &Arc<Gated>, clock: Arc<dyn Clock>, folder: &Path) -> Arc<Sessions> {
+    let (store, metrics) = (Arc::<Gated>::clone(store), Arc::new(Metrics::new().unwrap()));
+    let core = Arc::new(session::Core::new(store, clock, Arc::new(SystemEntropy), metrics));
+    let (config, mut findings) = (config::Sessions::default(), Findings::default());
+    let sessions = Sessions::build(&config, folder, OnMissingKey::Create, core, &mut findings);
+    Arc::new(sessions.unwrap_or_else(|| panic!("{findings:?}")))
 }
 
 fn tokens(config: &config::Tokens, folder: &Path) -> Arc<Tokens> {
@@ -89,6 +149,7 @@ fn build(
     config: &config::Tokens,
     apps: &[(&str, &str)],
     tokens: &Arc<Tokens>,
+    sessions: &Arc<Sessions>,
     metrics: &Metrics,
 ) -> Result<Authenticator, Vec<String>> {
     let app = |appid: &str| App {
@@ -102,7 +163,7 @@ fn build(
         config,
         &apps,
         Arc::clone(tokens),
-        Sessions::for_test(tempfile::tempdir().unwrap().path(), Arc::new(ManualClock::start_now())),
+        Arc::clone(sessions),
         metrics,
         hasher(),
         &SystemEntropy,
@@ -118,10 +179,6 @@ fn identity(appid: &str) -> Identity {
     Identity { subject, unionid: Some(UnionId::parse("u-Alice").unwrap()) }
 }
 
-fn session() -> SessionId {
-    SessionId::parse("session-1").unwrap()
-}
-
 #[test]
 fn valid_token_says_who_signed_in_first_and_again() {
     let fixture = Fixture::new();
@@ -132,7 +189,7 @@ fn valid_token_says_who_signed_in_first_and_again() {
 
         assert_eq!(authenticated.identity(), &identity(SHOP), "{time}");
         assert_eq!(&**authenticated.app(), "shop", "{time}");
-        assert_eq!(authenticated.session(), &session(), "{time}");
+        assert_eq!(authenticated.session(), &fixture.opened.borrow()[SHOP], "{time}");
         assert_eq!(authenticated.expires_at(), NOW.plus(LIFETIME), "{time}");
         let HeaderValues { openid, unionid, appid, source } = authenticated.header_values();
         assert_eq!((openid.as_bytes(), appid.as_bytes()), (&b"o-Alice_1"[..], SHOP.as_bytes()), "{time}");
@@ -146,10 +203,9 @@ fn valid_token_says_who_signed_in_first_and_again() {
 #[test]
 fn unknown_unionid_is_no_header_value() {
     let fixture = Fixture::new();
-    let identity = Identity { unionid: None, ..identity(SHOP) };
-    let token = fixture.tokens.mint(&identity, &session(), FOREVER, NOW, &SystemEntropy).unwrap();
+    let (token, _) = fixture.mint_for(&Identity { unionid: None, ..identity(SHOP) });
 
-    let authenticated = fixture.verify(token.expose(), NOW).unwrap();
+    let authenticated = fixture.verify(&token, NOW).unwrap();
 
     assert!(authenticated.header_values().unionid.is_none());
 }
@@ -163,9 +219,9 @@ fn remembered_token_expires_all_the_same() {
 
     assert!(fixture.verify(&token, NOW).is_ok());
     assert!(fixture.verify(&token, last).is_ok());
-    assert_eq!(fixture.verify(&token, NOW.plus(LIFETIME)).unwrap_err(), Refusal::Expired);
+    assert_eq!(fixture.verify(&token, NOW.plus(LIFETIME)).unwrap_err(), Refusal::Token(VerifyError::Expired));
 
-    assert_eq!(fixture.memory(), (2, 1, 0));
+    assert_eq!(fixture.memory(), (1, 2, 0));
     assert_eq!(fixture.outcome("expired"), 1);
 }
 
@@ -214,7 +270,8 @@ fn token_dies_with_its_app_and_with_its_key() {
     fixture.verify(&token, NOW).unwrap();
 
     fixture.authenticator =
-        build(&fixture.config, &[("bank", BANK)], &fixture.tokens, &fixture.metrics).unwrap();
+        build(&fixture.config, &[("bank", BANK)], &fixture.tokens, &fixture.sessions, &fixture.metrics)
+            .unwrap();
     assert_eq!(fixture.verify(&token, NOW).unwrap_err(), Refusal::UnknownApp);
 
     let file = fixture.folder.path().join("new.pem");
@@ -222,8 +279,9 @@ fn token_dies_with_its_app_and_with_its_key() {
     let key = Key { kid: "new".into(), algorithm: KeyAlgorithm::ES256, file: Some(file), secret: None };
     let config = config::Tokens { keys: vec![key], ..config::Tokens::default() };
     let rotated = tokens(&config, fixture.folder.path());
-    fixture.authenticator = build(&config, &[("shop", SHOP)], &rotated, &fixture.metrics).unwrap();
-    assert_eq!(fixture.verify(&token, NOW).unwrap_err(), Refusal::UnknownKey);
+    fixture.authenticator =
+        build(&config, &[("shop", SHOP)], &rotated, &fixture.sessions, &fixture.metrics).unwrap();
+    assert_eq!(fixture.verify(&token, NOW).unwrap_err(), Refusal::Token(VerifyError::UnknownKey));
 }
 
 fn write_private(path: &Path, text: &str) {
@@ -231,37 +289,6 @@ fn write_private(path: &Path, text: &str) {
 
     fs::write(path, text).unwrap();
     fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
-}
-
-#[test]
-fn nothing_is_remembered_across_an_invalidation() {
-    let fixture = Fixture::new();
-    let token = fixture.mint(SHOP);
-    let forged = forge(&token);
-    fixture.verify(&token, NOW).unwrap();
-    fixture.verify(&forged, NOW).unwrap_err();
-
-    fixture.authenticator.invalidate_all();
-
-    assert!(fixture.verify(&token, NOW).is_ok());
-    assert!(fixture.verify(&forged, NOW).is_err());
-    assert_eq!(fixture.memory().0, 0);
-}
-
-#[test]
-fn verdict_reached_during_an_invalidation_is_not_used_again() {
-    let fixture = Fixture::new();
-    let authenticator = &fixture.authenticator;
-    let token = fixture.mint(SHOP);
-    let hash = authenticator.token_hasher.hash(token.as_bytes()).as_u128();
-
-    let before = authenticator.generation.load(Ordering::Acquire);
-    authenticator.invalidate_all();
-    authenticator.judge_anew(&token, hash, before, NOW).unwrap();
-    assert!(authenticator.verified.contains_key(&hash));
-
-    assert!(fixture.verify(&token, NOW).is_ok());
-    assert_eq!(fixture.memory(), (0, 1, 0));
 }
 
 /// The token with another signature, well formed.
@@ -278,7 +305,7 @@ fn forged_signature_is_remembered() {
     let forged = forge(&fixture.mint(SHOP));
 
     for _ in 0..3 {
-        assert_eq!(fixture.verify(&forged, NOW).unwrap_err(), Refusal::BadSignature);
+        assert_eq!(fixture.verify(&forged, NOW).unwrap_err(), Refusal::Token(VerifyError::BadSignature));
     }
 
     assert_eq!(fixture.memory(), (0, 3, 1));
@@ -291,8 +318,8 @@ fn refusal_that_time_may_change_is_not_remembered() {
     let token = fixture.mint(SHOP);
 
     let early = Timestamp::from_seconds(NOW.seconds() - 60);
-    assert_eq!(fixture.verify(&token, early).unwrap_err(), Refusal::NotYetValid);
-    assert_eq!(fixture.verify(&token, NOW.plus(LIFETIME)).unwrap_err(), Refusal::Expired);
+    assert_eq!(fixture.verify(&token, early).unwrap_err(), Refusal::Token(VerifyError::NotYetValid));
+    assert_eq!(fixture.verify(&token, NOW.plus(LIFETIME)).unwrap_err(), Refusal::Token(VerifyError::Expired));
     assert!(fixture.verify(&token, NOW).is_ok());
 
     assert_eq!(fixture.memory(), (0, 3, 0));
@@ -304,7 +331,7 @@ fn junk_is_refused_without_being_remembered() {
 
     for number in 0..100 {
         let junk = format!("junk{number}");
-        assert_eq!(fixture.verify(&junk, NOW).unwrap_err(), Refusal::Malformed);
+        assert_eq!(fixture.verify(&junk, NOW).unwrap_err(), Refusal::Token(VerifyError::Malformed));
     }
 
     assert_eq!(fixture.memory(), (0, 100, 0));
@@ -338,7 +365,10 @@ fn caches_of_no_capacity_still_judge() {
 
     for _ in 0..3 {
         assert!(fixture.verify(&token, NOW).is_ok());
-        assert_eq!(fixture.verify(&forge(&token), NOW).unwrap_err(), Refusal::BadSignature);
+        assert_eq!(
+            fixture.verify(&forge(&token), NOW).unwrap_err(),
+            Refusal::Token(VerifyError::BadSignature)
+        );
     }
 }
 
@@ -369,14 +399,18 @@ fn proof_for_tests_keeps_the_subject_out_of_debug_as_well() {
 
 #[test]
 fn every_refusal_has_a_word_of_its_own_and_one_oauth_error() {
+    let fixture = Fixture::new();
     let mut words: Vec<&str> = Refusal::ALL.iter().map(|refusal| refusal.reason()).collect();
     words.sort_unstable();
     words.dedup();
     assert_eq!(words.len(), Refusal::ALL.len());
 
-    for (index, refusal) in Refusal::ALL.into_iter().enumerate() {
-        assert_eq!(refusal as usize, index, "{refusal:?}");
-        let expected = (refusal != Refusal::NoToken).then_some("invalid_token");
+    for refusal in Refusal::ALL {
+        assert_eq!(fixture.outcome(refusal.reason()), 0, "{refusal:?}");
+        fixture.authenticator.counters.refused(refusal);
+        assert_eq!(fixture.outcome(refusal.reason()), 1, "{refusal:?}");
+        let is_silent = matches!(refusal, Refusal::NoToken | Refusal::StoreUnavailable);
+        let expected = (!is_silent).then_some("invalid_token");
         assert_eq!(refusal.oauth_error(), expected, "{refusal:?}");
     }
 }
@@ -395,7 +429,8 @@ fn every_problem_is_reported_at_once() {
     let fixture = Fixture::new();
 
     let problems =
-        build(&config, &[("a", SHOP), ("b", SHOP)], &fixture.tokens, &fixture.metrics).unwrap_err();
+        build(&config, &[("a", SHOP), ("b", SHOP)], &fixture.tokens, &fixture.sessions, &fixture.metrics)
+            .unwrap_err();
 
     let paths: Vec<&str> = problems.iter().map(|problem| problem.split(": ").next().unwrap()).collect();
     assert_eq!(
@@ -418,14 +453,14 @@ fn gateway_does_not_start_without_randomness() {
             Err(NoEntropy)
         }
     }
-    let Fixture { config, metrics, tokens, .. } = Fixture::new();
+    let Fixture { config, metrics, tokens, sessions, .. } = Fixture::new();
     let mut findings = Findings::default();
 
     let built = Authenticator::build(
         &config,
         &BTreeMap::new(),
         tokens,
-        Sessions::for_test(tempfile::tempdir().unwrap().path(), Arc::new(ManualClock::start_now())),
+        sessions,
         &metrics,
         hasher(),
         &Dry,

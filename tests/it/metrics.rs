@@ -73,6 +73,7 @@ fn every_metric_moves_when_what_it_counts_happens() {
         ("menshen_token_cache_hits_total", 1.0),
         ("menshen_token_cache_misses_total", 1.0),
         ("menshen_token_cache_entries", 1.0),
+        ("menshen_watched_tunnels", 0.0),
         ("menshen_access_log_dropped_lines_total", 0.0),
         ("menshen_config_last_reload_successful", 0.0),
         (concat!("menshen_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"}"), 1.0),

@@ -417,3 +417,33 @@ fn an_open_tunnel_is_cut_when_a_stop_has_waited_long_enough() {
 
     assert!(client.is_closed());
 }
+
+#[test]
+fn a_tunnel_ends_with_its_session_and_no_other_does() {
+    let world = world(switching(echo), "");
+    let (alice, bob) = (world.bearer("alice"), world.bearer("bob"));
+    let mut ended = open(&world, "/ws/ended", &alice);
+    // Of another session of the same person, whose lease ends as well; of another person; of nobody.
+    let mut kept = [
+        open(&world, "/ws/kept", &world.bearer("alice")),
+        open(&world, "/ws/kept", &bob),
+        open(&world, "/open", &alice),
+    ];
+    assert_eq!(world.metric("menshen_watched_tunnels"), 3.0);
+
+    let logout = world.send(&format!(
+        "POST /auth/logout HTTP/1.1\r\nHost: gateway.test\r\nContent-Length: 0\r\n{alice}\r\n"
+    ));
+    assert!(matches!(logout.status, 200 | 204), "{}", logout.status);
+
+    ended.stream.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+    assert!(ended.is_closed());
+    for client in &mut kept {
+        client.write(b"hello");
+        assert_eq!(client.read_exact(5), b"hello");
+    }
+    let line = logged(&world, "/ws/ended");
+    assert_eq!((&line["decision"], &line["reason"]), (&"refused".into(), &"session_ended".into()));
+    drop(kept);
+    eventually("no tunnel is watched", || world.metric("menshen_watched_tunnels") == 0.0);
+}

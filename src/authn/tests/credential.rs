@@ -4,8 +4,8 @@ use http::{HeaderName, HeaderValue, Request};
 
 use super::*;
 use crate::authn::Refusal::{self, SeveralTokens};
-use crate::token::VerifyError;
 use crate::config::TokenSources as Config;
+use crate::token::VerifyError;
 
 fn bearer() -> Config {
     Config::default()
@@ -52,6 +52,8 @@ fn find(
 }
 
 /// What is expected of a request: a token, none, or a refusal.
+const MALFORMED: Refusal = Refusal::Token(VerifyError::Malformed);
+
 type Expected = Result<Option<&'static str>, Refusal>;
 
 fn check(config: &Config, table: &[(Headers<'_>, Expected)]) {
@@ -80,12 +82,12 @@ fn bearer_token_is_read_from_authorization() {
             (&[("authorization", b"Bearer t, Bearer u")], Ok(Some("t, Bearer u"))),
             (&[("authorization", b"Bearer \tt")], Ok(Some("\tt"))),
             // Meant as bearer tokens, and none.
-            (&[("authorization", b"Bearer")], Err(Malformed)),
-            (&[("authorization", b"Bearer ")], Err(Malformed)),
-            (&[("authorization", b"Bearer\tt")], Err(Malformed)),
-            (&[("authorization", b"Bearer:t")], Err(Malformed)),
-            (&[("authorization", b"Bearer=t")], Err(Malformed)),
-            (&[("authorization", b"Bearer,t")], Err(Malformed)),
+            (&[("authorization", b"Bearer")], Err(MALFORMED)),
+            (&[("authorization", b"Bearer ")], Err(MALFORMED)),
+            (&[("authorization", b"Bearer\tt")], Err(MALFORMED)),
+            (&[("authorization", b"Bearer:t")], Err(MALFORMED)),
+            (&[("authorization", b"Bearer=t")], Err(MALFORMED)),
+            (&[("authorization", b"Bearer,t")], Err(MALFORMED)),
             // Other schemes are not ours.
             (&[("authorization", b"Basic dTpw")], Ok(None)),
             (&[("authorization", b"Digest username=\"u\"")], Ok(None)),
@@ -105,7 +107,7 @@ fn bare_token_is_read_from_authorization_where_configured() {
         &raw(),
         &[
             (&[("authorization", b"t.o.k")], Ok(Some("t.o.k"))),
-            (&[("authorization", b"")], Err(Malformed)),
+            (&[("authorization", b"")], Err(MALFORMED)),
             (&[("authorization", b"Bearer t")], Ok(None)),
             (&[("authorization", b"Basic dTpw")], Ok(None)),
         ],
@@ -115,7 +117,7 @@ fn bare_token_is_read_from_authorization_where_configured() {
         &[
             (&[("authorization", b"t.o.k")], Ok(Some("t.o.k"))),
             (&[("authorization", b"Bearer t.o.k")], Ok(Some("t.o.k"))),
-            (&[("authorization", b"Bearer")], Err(Malformed)),
+            (&[("authorization", b"Bearer")], Err(MALFORMED)),
             (&[("authorization", b"Basic dTpw")], Ok(None)),
         ],
     );
@@ -144,14 +146,14 @@ fn bytes_that_are_not_ascii_are_refused() {
     check(
         &all(),
         &[
-            (&[("authorization", b"Bearer \xff\xfe")], Err(Malformed)),
-            (&[("authorization", b"\x80Bearer t")], Err(Malformed)),
-            (&[("authorization", b"Basic \x80")], Err(Malformed)),
-            (&[("authorization", "Bearer ü".as_bytes())], Err(Malformed)),
-            (&[("x-token", b"t\x80")], Err(Malformed)),
-            (&[("cookie", b"session=\xff")], Err(Malformed)),
-            (&[("cookie", b"other=\xff; session=t")], Err(Malformed)),
-            (&[("cookie", b"session=t"), ("cookie", b"other=\xff")], Err(Malformed)),
+            (&[("authorization", b"Bearer \xff\xfe")], Err(MALFORMED)),
+            (&[("authorization", b"\x80Bearer t")], Err(MALFORMED)),
+            (&[("authorization", b"Basic \x80")], Err(MALFORMED)),
+            (&[("authorization", "Bearer ü".as_bytes())], Err(MALFORMED)),
+            (&[("x-token", b"t\x80")], Err(MALFORMED)),
+            (&[("cookie", b"session=\xff")], Err(MALFORMED)),
+            (&[("cookie", b"other=\xff; session=t")], Err(MALFORMED)),
+            (&[("cookie", b"session=t"), ("cookie", b"other=\xff")], Err(MALFORMED)),
         ],
     );
 }
@@ -163,7 +165,7 @@ fn token_is_read_from_a_header_of_its_own() {
         &[
             (&[("x-token", b"t")], Ok(Some("t"))),
             (&[("X-TOKEN", b" t ")], Ok(Some("t"))),
-            (&[("x-token", b"")], Err(Malformed)),
+            (&[("x-token", b"")], Err(MALFORMED)),
             (&[("x-token", b"t"), ("X-Token", b"u")], Err(SeveralTokens)),
             (&[("x-token", b"t"), ("x-token", b"t")], Err(SeveralTokens)),
             (&[("x_token", b"t")], Ok(None)),
@@ -189,8 +191,8 @@ fn token_is_read_from_one_cookie() {
             (&[("cookie", b"session=a, session=b")], Ok(Some("a, session=b"))),
             (&[("cookie", b"Session=t; xsession=t; session2=t; a=session=t")], Ok(None)),
             (&[("cookie", b"")], Ok(None)),
-            (&[("cookie", b"session=")], Err(Malformed)),
-            (&[("cookie", b"session")], Err(Malformed)),
+            (&[("cookie", b"session=")], Err(MALFORMED)),
+            (&[("cookie", b"session")], Err(MALFORMED)),
             (&[("cookie", b"session=t; session=u")], Err(SeveralTokens)),
             (&[("cookie", b"session=t; session=t")], Err(SeveralTokens)),
             (&[("cookie", b"session=; session=t")], Err(SeveralTokens)),
@@ -214,13 +216,13 @@ fn token_is_read_from_the_query_of_a_websocket_only() {
         ("/?token=t=u", Ok(Some("t=u"))),
         ("/?Token=t&xtoken=t&token2=t", Ok(None)),
         ("/?a=%zz&token=t", Ok(Some("t"))),
-        ("/?token", Err(Malformed)),
-        ("/?token=", Err(Malformed)),
-        ("/?token=%", Err(Malformed)),
-        ("/?token=%7", Err(Malformed)),
-        ("/?token=%zz", Err(Malformed)),
-        ("/?token=%+7", Err(Malformed)),
-        ("/?token=%ff", Err(Malformed)),
+        ("/?token", Err(MALFORMED)),
+        ("/?token=", Err(MALFORMED)),
+        ("/?token=%", Err(MALFORMED)),
+        ("/?token=%7", Err(MALFORMED)),
+        ("/?token=%zz", Err(MALFORMED)),
+        ("/?token=%+7", Err(MALFORMED)),
+        ("/?token=%ff", Err(MALFORMED)),
         ("/?token=t&%74%6f%6b%65%6e=t", Err(SeveralTokens)),
     ];
     for (uri, expected) in table {
