@@ -1,5 +1,6 @@
 //! What sessions promise, on a store that remembers, can be shared, and can fail.
 
+mod durable;
 mod expiry;
 mod follow;
 mod model;
@@ -80,7 +81,28 @@ impl Node {
         }
     }
 
+    /// A node on the embedded engine, in a folder that may have been used before.
+    fn durable(folder: &Arc<TempDir>, clock: &ManualClock, config: &config::Sessions) -> Self {
+        let metrics = Metrics::new().unwrap();
+        let mut findings = Findings::default();
+        let (store, time) = (config::Store::default(), Arc::new(clock.clone()));
+        let opened = crate::store::open(&store, folder.path(), time, &metrics, &mut findings);
+        let engine = opened.unwrap_or_else(|| panic!("{findings:?}"));
+        let unused = Arc::new(TestStore::new(clock.clone(), false));
+        Self::over(engine, unused, clock.clone(), Arc::clone(folder), config)
+    }
+
     fn on(
+        store: Arc<TestStore>,
+        clock: ManualClock,
+        folder: Arc<TempDir>,
+        config: &config::Sessions,
+    ) -> Self {
+        Self::over(Arc::clone(&store) as Arc<dyn Store>, store, clock, folder, config)
+    }
+
+    fn over(
+        engine: Arc<dyn Store>,
         store: Arc<TestStore>,
         clock: ManualClock,
         folder: Arc<TempDir>,
@@ -88,7 +110,7 @@ impl Node {
     ) -> Self {
         let metrics = Arc::new(Metrics::new().unwrap());
         let core = Arc::new(Core::new(
-            Arc::clone(&store) as Arc<dyn Store>,
+            engine,
             Arc::new(clock.clone()),
             Arc::new(SystemEntropy),
             Arc::clone(&metrics),

@@ -55,19 +55,34 @@ proptest! {
     #[test]
     fn what_has_ended_is_never_let_in_and_what_goes_on_is(steps in steps()) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(run(steps))?;
+        runtime.block_on(run(Node::with(modelled()), steps))?;
     }
 }
 
-async fn run(steps: Vec<Step>) -> Result<(), TestCaseError> {
-    let node = Node::with(config::Sessions {
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
+
+    #[test]
+    fn so_it_is_on_disk(steps in steps()) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let folder = Arc::new(tempfile::tempdir().unwrap());
+        let node = Node::durable(&folder, &ManualClock::start_now(), &modelled());
+        runtime.block_on(run(node, steps))?;
+    }
+}
+
+fn modelled() -> config::Sessions {
+    config::Sessions {
         lifetime: seconds(60 * LIFETIME),
         idle_timeout: seconds(60 * IDLE),
         max_per_subject: MOST as u32,
         eviction_delay: seconds(60 * EVICTION),
         refresh_grace: seconds(60 * GRACE),
         ..config::Sessions::default()
-    });
+    }
+}
+
+async fn run(node: Node, steps: Vec<Step>) -> Result<(), TestCaseError> {
     let people = [person("alice"), person("bob")];
     let mut now = 0_u64;
     let mut sessions: Vec<Modelled> = Vec::new();

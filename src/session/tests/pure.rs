@@ -1,4 +1,5 @@
 //! Rules of bytes and words.
+#![expect(clippy::string_slice, reason = "ids and tokens are ASCII")]
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;

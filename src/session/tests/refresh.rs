@@ -1,5 +1,8 @@
 //! Refresh tokens: each good for one use, and what happens at the second.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
 use super::*;
 
 #[tokio::test]
@@ -147,11 +150,15 @@ async fn four_nodes(grace: u64) -> Vec<Arc<Node>> {
     nodes
 }
 
-async fn all_at_once(nodes: &[Arc<Node>], token: &RefreshToken) -> Vec<Result<Refreshed, RefreshError>> {
+pub(super) async fn all_at_once(
+    nodes: &[Arc<Node>],
+    token: &RefreshToken,
+) -> Vec<Result<Refreshed, RefreshError>> {
     let start = Arc::new(tokio::sync::Barrier::new(64));
     let tasks: Vec<_> = (0..64)
         .map(|index| {
-            let (node, token, start) = (Arc::clone(&nodes[index % 4]), token.clone(), Arc::clone(&start));
+            let (node, token, start) =
+                (Arc::clone(&nodes[index % nodes.len()]), token.clone(), Arc::clone(&start));
             tokio::spawn(async move {
                 start.wait().await;
                 node.refresh(&token).await
@@ -180,6 +187,3 @@ async fn the_store_has_no_refresh_token() {
         }
     }
 }
-
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
