@@ -2,6 +2,7 @@
 
 mod body;
 mod replay;
+mod session;
 mod wire;
 
 use menshen::emulator::{Effect, Fault};
@@ -106,9 +107,12 @@ routes:
     let bound = sign_in("bound", APPID);
     let unbound = sign_in("unbound", "wxe000000000000003");
 
-    assert_eq!(members(&bound), ["access_token", "token_type", "expires_in", "openid", "unionid"]);
+    assert_eq!(
+        members(&bound),
+        ["access_token", "token_type", "expires_in", "refresh_token", "openid", "unionid"]
+    );
     assert_eq!(bound["unionid"], world.emulator.unionid(APPID, "alice").unwrap());
-    assert_eq!(members(&unbound), ["access_token", "token_type", "expires_in", "openid"]);
+    assert_eq!(members(&unbound), ["access_token", "token_type", "expires_in", "refresh_token", "openid"]);
 }
 
 #[test]
@@ -246,7 +250,7 @@ fn only_post_signs_in_and_nothing_below_the_prefix_is_forwarded() {
         assert_eq!(response.header("allow"), Some("POST"), "{method}");
         assert_eq!(response.header("cache-control"), Some("no-store"), "{method}");
     }
-    for path in ["/auth", "/auth/", "/auth/login/", "/auth/logins", "/auth/LOGIN", "/auth/refresh"] {
+    for path in ["/auth", "/auth/", "/auth/login/", "/auth/logins", "/auth/LOGIN", "/auth/sessions"] {
         let response = world.get(path, &world.bearer("alice"));
         assert_eq!(
             (response.status, response.json()["code"].as_str()),

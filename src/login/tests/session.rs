@@ -179,7 +179,7 @@ async fn made_up_refresh_tokens_lock_out_and_a_flood_is_throttled() {
     })
     .await;
     let (_, refresh) = pair(&harness.login(CODE).await);
-    let made_up = format!("{}{}", &refresh[..43], "A".repeat(43));
+    let made_up = format!("{}{}", &refresh[..22], "A".repeat(64));
 
     let outcomes: Vec<&str> = {
         let mut outcomes = Vec::new();
