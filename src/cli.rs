@@ -360,6 +360,25 @@ mod tests {
     }
 
     #[test]
+    fn check_warns_of_a_cluster_whose_nodes_would_sign_with_keys_of_their_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("doubtful.yaml");
+        for (store, is_warned) in [("embedded", false), ("redis", true)] {
+            let minimal = include_str!("../conf/minimal.yaml");
+            std::fs::write(&path, format!("{minimal}store: {{ engine: {store} }}\n")).unwrap();
+
+            let outcome = check(&path);
+
+            assert_eq!(
+                outcome.messages.contains("tokens.keys: each gateway"),
+                is_warned,
+                "{}",
+                outcome.messages
+            );
+        }
+    }
+
+    #[test]
     fn check_prints_warnings_and_still_exits_0() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("doubtful.yaml");

@@ -138,6 +138,7 @@ impl Runtime {
             findings,
         );
         check_routes_below_login(config, findings);
+        check_shared_keys(config, findings);
         let throttle = match previous {
             Some(previous) if previous.throttle_config == config.throttle => {
                 Some(Arc::clone(&previous.throttle))
@@ -300,6 +301,18 @@ fn check_routes_below_login(config: &Config, findings: &mut Findings) {
                 )
                 .hint("write another path, or another `login.path_prefix`");
         }
+    }
+}
+
+/// Warns of a cluster whose nodes would each sign with a key that the others do not know.
+fn check_shared_keys(config: &Config, findings: &mut Findings) {
+    if config.store.engine == config::StoreEngine::Redis && config.tokens.keys.is_empty() {
+        findings
+            .warning(
+                "tokens.keys",
+                "each gateway of this store signs with a key of its own, which the others refuse",
+            )
+            .hint("configure the same `tokens.keys` on every gateway: `menshen key generate` makes one");
     }
 }
 

@@ -165,6 +165,11 @@ impl Emulator {
         state.session_keys.current(&openid, now).map(str::to_owned)
     }
 
+    /// Everybody's current session key: what nobody but the gateway may ever see.
+    pub fn session_keys(&self) -> Vec<String> {
+        self.state.lock().session_keys.all()
+    }
+
     /// Resets an app's secret, as in WeChat's console: the old one is dead at once.
     ///
     /// # Errors

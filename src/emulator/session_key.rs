@@ -56,6 +56,11 @@ impl SessionKeys {
         self.live(openid, now).map(|key| key.text.as_str())
     }
 
+    /// The last key of everyone.
+    pub(super) fn all(&self) -> Vec<String> {
+        self.by_openid.values().map(|key| key.text.clone()).collect()
+    }
+
     /// The key that is good now, or a new one where the last one died between the login and the exchange.
     pub(super) fn current_or_new(
         &mut self,

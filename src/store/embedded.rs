@@ -1,20 +1,47 @@
-//! The embedded engine: one redb file.
+//! The embedded engine: one redb file, written by one thread that groups what is asked for at once into one commit.
 
+mod fault;
+mod file;
+mod gauge;
+mod row;
+mod step;
+mod writer;
+
+use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
 
-use crate::clock::Clock;
+use async_trait::async_trait;
+use bytes::Bytes;
+use parking_lot::RwLock;
+use redb::Database;
+use tokio::sync::oneshot;
+
+use self::fault::Fault;
+pub use self::file::FileError;
+use self::gauge::{Gauges, Operation};
+use self::row::name_of;
+use self::step::Tables;
+use self::writer::{Job, Opened, Pending, Writer, guarded};
+use super::{Key, LogEntries, MAX_VALUE_BYTES, SharedRates, Store, StoreError};
+use crate::clock::{Clock, Timestamp};
 use crate::config;
 use crate::telemetry::metrics::Metrics;
 
-use super::Closed;
+/// Most steps that wait for the writer; one more is [`StoreError::Busy`].
+const QUEUE: usize = 4096;
 
-/// The embedded engine.
-pub type Embedded = Closed;
-
-/// A store file that cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum FileError {}
+/// The embedded engine. Dropping it finishes what was asked for, and then closes the file.
+pub struct Embedded {
+    opened: Arc<Opened>,
+    clock: Arc<dyn Clock>,
+    gauges: Gauges,
+    queue: Option<SyncSender<Box<dyn Job>>>,
+    writer: Option<JoinHandle<()>>,
+}
 
 impl Embedded {
     /// Opens the file, or makes it.
@@ -22,11 +49,169 @@ impl Embedded {
     /// # Errors
     /// [`FileError`], with what to do about it.
     pub fn open(
-        _path: &Path,
-        _config: &config::EmbeddedStore,
-        _clock: Arc<dyn Clock>,
-        _metrics: &Metrics,
+        path: &Path,
+        config: &config::EmbeddedStore,
+        clock: Arc<dyn Clock>,
+        metrics: &Metrics,
     ) -> Result<Self, FileError> {
-        Ok(Closed)
+        let cache_bytes = config.cache.as_usize();
+        let database = file::open(path, cache_bytes, &*clock)?;
+        let opened = Arc::new(RwLock::new(Ok(Arc::new(database))));
+        let (queue, queued) = sync_channel(QUEUE);
+        let writer = Writer {
+            path: path.to_owned(),
+            cache_bytes,
+            clock: Arc::clone(&clock),
+            opened: Arc::clone(&opened),
+        };
+        let writer = std::thread::Builder::new()
+            .name("store".to_owned())
+            .spawn(move || writer.run(&queued))
+            .map_err(|source| FileError::Io { path: path.to_owned(), source })?;
+        Ok(Self { opened, clock, gauges: Gauges::new(metrics), queue: Some(queue), writer: Some(writer) })
     }
+
+    /// Has a step made by the writer, and waits until it is on disk.
+    async fn write<T: Send + 'static>(
+        &self,
+        operation: Operation,
+        step: impl FnOnce(&mut Tables<'_>) -> Result<T, Fault> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let began = self.clock.instant();
+        let (waiting, answered) = oneshot::channel();
+        let outcome = match self.enqueue(Box::new(Pending::new(step, waiting))) {
+            // Without an answer the writer's thread is gone, and nobody knows how far it came.
+            Ok(()) => answered.await.unwrap_or_else(|_| Err(writer_gone())),
+            Err(error) => Err(error),
+        };
+        self.gauges.observe(operation, self.clock.instant().saturating_duration_since(began), &outcome);
+        outcome
+    }
+
+    fn enqueue(&self, job: Box<dyn Job>) -> Result<(), StoreError> {
+        let queue = self.queue.as_ref().ok_or_else(writer_gone)?;
+        queue.try_send(job).map_err(|error| match error {
+            TrySendError::Full(_) => StoreError::Busy,
+            TrySendError::Disconnected(_) => writer_gone(),
+        })
+    }
+
+    /// Reads what was committed last. On a thread that may wait: a page that is not in memory comes from the disk.
+    async fn read<T: Send + 'static>(
+        &self,
+        operation: Operation,
+        read: impl FnOnce(&Database, Timestamp) -> Result<T, Fault> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let began = self.clock.instant();
+        let (opened, now) = (Arc::clone(&self.opened), self.clock.now());
+        let reading = tokio::task::spawn_blocking(move || {
+            let database = opened.read().clone()?;
+            guarded(|| read(&database, now))
+        });
+        let outcome =
+            reading.await.unwrap_or_else(|_| Err(StoreError::Unavailable("the read was cut short".into())));
+        self.gauges.observe(operation, self.clock.instant().saturating_duration_since(began), &outcome);
+        outcome
+    }
+
+    fn end(&self, ttl: Duration) -> Timestamp {
+        self.clock.now().plus(ttl)
+    }
+}
+
+#[async_trait]
+impl Store for Embedded {
+    async fn get(&self, key: &Key) -> Result<Option<Bytes>, StoreError> {
+        let name = name_of(key);
+        self.read(Operation::Get, move |database, now| step::get(database, &name, now)).await
+    }
+
+    async fn put(&self, key: &Key, value: Bytes, ttl: Duration) -> Result<(), StoreError> {
+        let (name, end) = (name_of(key), self.end(ttl));
+        check_length(&value)?;
+        self.write(Operation::Put, move |tables| tables.put(&name, &value, end)).await
+    }
+
+    async fn put_if_absent(&self, key: &Key, value: Bytes, ttl: Duration) -> Result<bool, StoreError> {
+        let (name, end) = (name_of(key), self.end(ttl));
+        check_length(&value)?;
+        self.write(Operation::PutIfAbsent, move |tables| tables.put_if_absent(&name, &value, end)).await
+    }
+
+    async fn compare_and_set(
+        &self,
+        key: &Key,
+        expected: &[u8],
+        value: Bytes,
+        ttl: Duration,
+    ) -> Result<bool, StoreError> {
+        let (name, end, expected) = (name_of(key), self.end(ttl), Bytes::copy_from_slice(expected));
+        check_length(&value)?;
+        self.write(Operation::CompareAndSet, move |tables| {
+            tables.compare_and_set(&name, &expected, &value, end)
+        })
+        .await
+    }
+
+    async fn compare_and_delete(&self, key: &Key, expected: &[u8]) -> Result<bool, StoreError> {
+        let (name, expected) = (name_of(key), Bytes::copy_from_slice(expected));
+        self.write(Operation::CompareAndDelete, move |tables| tables.compare_and_delete(&name, &expected))
+            .await
+    }
+
+    async fn take(&self, key: &Key) -> Result<Option<Bytes>, StoreError> {
+        let name = name_of(key);
+        self.write(Operation::Take, move |tables| tables.take(&name)).await
+    }
+
+    async fn increment(&self, key: &Key, ttl: Duration) -> Result<u64, StoreError> {
+        let (name, end) = (name_of(key), self.end(ttl));
+        self.write(Operation::Increment, move |tables| tables.increment(&name, end)).await
+    }
+
+    async fn append(&self, entry: Bytes, ttl: Duration) -> Result<u64, StoreError> {
+        let end = self.end(ttl);
+        check_length(&entry)?;
+        self.write(Operation::Append, move |tables| tables.append(&entry, end)).await
+    }
+
+    async fn log_after(&self, after: u64) -> Result<LogEntries, StoreError> {
+        self.read(Operation::LogAfter, move |database, now| step::log_after(database, after, now)).await
+    }
+
+    async fn log_moved(&self) {
+        std::future::pending().await
+    }
+
+    async fn ping(&self) -> Result<(), StoreError> {
+        self.write(Operation::Ping, |_| Ok(())).await
+    }
+
+    fn shared_rates(&self) -> Option<&dyn SharedRates> {
+        None
+    }
+}
+
+impl Drop for Embedded {
+    fn drop(&mut self) {
+        drop(self.queue.take());
+        if let Some(writer) = self.writer.take() {
+            // A writer that panicked has nothing left to finish.
+            let _ = writer.join();
+        }
+    }
+}
+
+impl fmt::Debug for Embedded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Embedded").finish_non_exhaustive()
+    }
+}
+
+fn check_length(value: &Bytes) -> Result<(), StoreError> {
+    if value.len() > MAX_VALUE_BYTES { Err(StoreError::TooLong(value.len())) } else { Ok(()) }
+}
+
+fn writer_gone() -> StoreError {
+    StoreError::Unavailable("the writer has ended".into())
 }

@@ -17,6 +17,7 @@ mod balancing;
 mod cli;
 mod cluster;
 mod common;
+mod crash;
 mod demo;
 mod framing;
 mod hostile;

@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 
 use tempfile::TempDir;
 
-use crate::common::{Connection, PATIENCE, World, eventually, now};
+use crate::common::{Connection, PATIENCE, Response, World, eventually, now};
 
 /// A gateway in a process of its own, between the emulator and the backend of a [`World`].
 pub struct Process {
@@ -24,17 +24,14 @@ impl Process {
         let yaml = fs::read_to_string(world.data.path().join("menshen.yaml")).unwrap();
         let yaml = yaml.replace(world.data.path().to_str().unwrap(), folder.path().to_str().unwrap());
         fs::write(folder.path().join("menshen.yaml"), yaml).unwrap();
-        let mut child = spawn(folder.path());
-        let stderr = folder.path().join("stderr");
-        let mut addresses = None;
-        eventually("the process serves", || {
-            let said = fs::read_to_string(&stderr).unwrap();
-            assert!(child.try_wait().unwrap().is_none(), "the process ended: {said}");
-            addresses = announced(&said);
-            addresses.is_some()
-        });
-        let (address, admin_address) = addresses.unwrap();
+        let (child, address, admin_address) = serve(folder.path());
         Self { child, folder, address, admin_address }
+    }
+
+    /// Runs the binary again in the same folder, once the one before has ended.
+    pub fn start_again(&mut self) {
+        _ = self.child.wait();
+        (self.child, self.address, self.admin_address) = serve(self.folder.path());
     }
 
     pub fn config(&self) -> PathBuf {
@@ -51,6 +48,16 @@ impl Process {
 
     pub fn connect(&self) -> Connection {
         Connection::open(self.address)
+    }
+
+    /// Asks for the next pair of tokens.
+    pub fn refresh(&self, refresh_token: &str) -> Response {
+        let body = format!(r#"{{"refresh_token":"{refresh_token}"}}"#);
+        let request = format!(
+            "POST /auth/refresh HTTP/1.1\r\nHost: gateway.test\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        self.connect().send(request.as_bytes())
     }
 
     pub fn admin(&self, path: &str) -> String {
@@ -94,6 +101,21 @@ pub fn run_to_end(folder: &Path) -> (Option<i32>, String) {
     let mut child = spawn(folder);
     let code = wait(&mut child);
     (code, fs::read_to_string(folder.join("stderr")).unwrap())
+}
+
+/// Starts the binary and waits until it serves.
+fn serve(folder: &Path) -> (Child, SocketAddr, SocketAddr) {
+    let mut child = spawn(folder);
+    let stderr = folder.join("stderr");
+    let mut addresses = None;
+    eventually("the process serves", || {
+        let said = fs::read_to_string(&stderr).unwrap();
+        assert!(child.try_wait().unwrap().is_none(), "the process ended: {said}");
+        addresses = announced(&said);
+        addresses.is_some()
+    });
+    let (address, admin_address) = addresses.unwrap();
+    (child, address, admin_address)
 }
 
 fn spawn(folder: &Path) -> Child {

@@ -22,11 +22,16 @@ pub struct Response {
 
 impl Connection {
     pub fn open(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).unwrap();
+        Self::try_open(address).expect("nobody listens")
+    }
+
+    /// As [`Connection::open`]; `None` where nobody listens.
+    pub fn try_open(address: SocketAddr) -> Option<Self> {
+        let stream = TcpStream::connect(address).ok()?;
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
         stream.set_nodelay(true).unwrap();
-        Self::over(stream)
+        Some(Self::over(stream))
     }
 }
 
@@ -40,6 +45,19 @@ impl<S: Read + Write> Connection<S> {
         self.write(request);
         let is_head = request.starts_with(b"HEAD ");
         self.read_response(is_head)
+    }
+
+    /// As [`Connection::send`]; `None` when the connection ends before the answer does.
+    pub fn send_unless_gone(&mut self, request: &[u8]) -> Option<Response> {
+        self.stream.write_all(request).ok()?;
+        let response = self.read_header()?;
+        let length = response.header("content-length")?.parse().ok()?;
+        while self.unread.len() < length {
+            if self.fill() == 0 {
+                return None;
+            }
+        }
+        Some(self.read_body(response, false))
     }
 
     pub fn write(&mut self, bytes: &[u8]) {
@@ -59,7 +77,11 @@ impl<S: Read + Write> Connection<S> {
             if (100..200).contains(&response.status) && response.status != 101 {
                 continue;
             }
-            return Some(self.read_body(response, is_head));
+            let response = self.read_body(response, is_head);
+            let head: String =
+                response.headers.iter().map(|(name, value)| format!("{name}: {value}\n")).collect();
+            super::leaks::assert_absent_in_answer(&head, &response.body);
+            return Some(response);
         }
     }
 

@@ -3,6 +3,7 @@
 pub mod backend;
 pub mod client;
 pub mod http2;
+pub mod leaks;
 pub mod redis;
 
 use std::net::SocketAddr;
@@ -35,6 +36,8 @@ pub struct World {
     _emulating: emulator::Running,
     threads: Option<tokio::runtime::Runtime>,
     pub data: TempDir,
+    /// Where the log stood when the world began.
+    log_position: usize,
 }
 
 /// What the default world serves: one route of each kind, no throttle that a test could run into.
@@ -68,12 +71,14 @@ impl World {
     /// As [`World::with`], with a backend of the test's own.
     pub fn with_backend(backend: Backend, sections: &str) -> Self {
         install_crypto();
+        let log_position = leaks::log_position();
         let threads =
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let clock = ManualClock::start_now();
         let shared_clock: Arc<dyn Clock> = Arc::new(clock.clone());
         let emulator =
             Emulator::new(emulator::Config::default(), Arc::clone(&shared_clock), Arc::new(SystemEntropy));
+        leaks::watch(&emulator);
         let emulating = {
             let _context = threads.enter();
             emulator.listen(loopback()).unwrap()
@@ -92,6 +97,7 @@ impl World {
             _emulating: emulating,
             threads: Some(threads),
             data,
+            log_position,
         }
     }
 
@@ -166,6 +172,17 @@ impl World {
         line.map_or(0.0, |value| value.parse().unwrap())
     }
 
+    /// Searches all that this world said for the keys that WeChat shared with the gateway.
+    fn assert_no_session_key_got_out(&self, metrics: &str) {
+        let keys = leaks::Keys::of(&self.emulator);
+        keys.assert_absent("the metrics", metrics.as_bytes());
+        keys.assert_absent("the log", &leaks::logged_since(self.log_position));
+        keys.assert_absent_in_files(self.data.path());
+        for request in self.backend.requests() {
+            keys.assert_absent("a request to the backend", request.head.as_bytes());
+        }
+    }
+
     /// How often WeChat was asked to exchange a code.
     pub fn exchanges(&self) -> usize {
         self.emulator.calls().iter().filter(|call| call.path == "/sns/jscode2session").count()
@@ -174,8 +191,12 @@ impl World {
 
 impl Drop for World {
     fn drop(&mut self) {
+        let metrics = self.gateway.as_ref().filter(|_| !std::thread::panicking()).map(|_| self.metrics());
         if let Some(gateway) = self.gateway.take() {
             gateway.stop_within(Duration::ZERO);
+        }
+        if !std::thread::panicking() {
+            self.assert_no_session_key_got_out(&metrics.unwrap_or_default());
         }
         if let Some(threads) = self.threads.take() {
             threads.shutdown_background();

@@ -1,0 +1,218 @@
+//! Opening the file: made for its owner alone, locked, and refused when it is not what it should be.
+
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use redb::{Database, DatabaseError, Durability, ReadableDatabase as _, StorageError, TableHandle as _};
+
+use super::fault::Fault;
+use super::row::{ENDS, FORMAT, LOG, LOG_LAST, META, ROWS, seal, unseal};
+use crate::clock::{Clock, Timestamp};
+
+/// Version of how rows lie in the file.
+const VERSION: u64 = 1;
+
+/// A store file that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum FileError {
+    /// Somebody else has it.
+    #[error(
+        "{} is in use by another process: stop that gateway, or give this one a `data_dir` of its own",
+        .0.display()
+    )]
+    Locked(PathBuf),
+    /// There is no such file, and none is to be made.
+    #[error("{} does not exist: the gateway makes it when it first runs", .0.display())]
+    Absent(PathBuf),
+    /// It is not what the gateway wrote.
+    #[error(
+        "{} is damaged ({reason}): see what `menshen store verify` says, restore a copy, \
+         or move the file away, which ends every session",
+        .path.display()
+    )]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Something else wrote it.
+    #[error("{} is not a session store: name another `store.embedded.file`, or move the file away", .0.display())]
+    Foreign(PathBuf),
+    /// Another version of the gateway wrote it.
+    #[error(
+        "{} has format {version}, and this version knows format {VERSION}: run the version that wrote it, \
+         or move the file away, which ends every session",
+        .path.display()
+    )]
+    OtherFormat {
+        /// The file.
+        path: PathBuf,
+        /// Its format.
+        version: u64,
+    },
+    /// The file system refused.
+    #[error("cannot open {}: {source}", .path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Opens the file, or makes it; mends what a process left that did not end by itself.
+pub(super) fn open(path: &Path, cache_bytes: usize, clock: &dyn Clock) -> Result<Database, FileError> {
+    let io_error = |source| FileError::Io { path: path.to_owned(), source };
+    let file = open_or_make(path).map_err(io_error)?;
+    let began = clock.instant();
+    let is_repaired = Arc::new(AtomicBool::new(false));
+    let database = guarded(path, || open_database(path, file, cache_bytes, &is_repaired))?;
+    if is_repaired.load(Ordering::Relaxed) {
+        let duration = clock.instant().saturating_duration_since(began);
+        tracing::info!(
+            duration_ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX),
+            "repaired {} after a process that did not end by itself",
+            path.display()
+        );
+    }
+    Ok(database)
+}
+
+/// As [`open`], for a file that must be there.
+pub(super) fn open_existing(
+    path: &Path,
+    cache_bytes: usize,
+    clock: &dyn Clock,
+) -> Result<Database, FileError> {
+    match fs::metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(FileError::Absent(path.to_owned())),
+        Err(source) => Err(FileError::Io { path: path.to_owned(), source }),
+        Ok(_) => open(path, cache_bytes, clock),
+    }
+}
+
+fn open_or_make(path: &Path) -> io::Result<File> {
+    let directory = path.parent().filter(|parent| *parent != "").unwrap_or(Path::new("."));
+    DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+    let is_new = !path.try_exists()?;
+    let file =
+        OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return Err(io::Error::other("not a file"));
+    }
+    if metadata.permissions().mode() & 0o077 != 0 {
+        file.set_permissions(Permissions::from_mode(0o600))?;
+    }
+    if is_new {
+        // Without this a power cut may forget the name of a file whose bytes are safe.
+        File::open(directory)?.sync_all()?;
+    }
+    Ok(file)
+}
+
+fn open_database(
+    path: &Path,
+    file: File,
+    cache_bytes: usize,
+    is_repaired: &Arc<AtomicBool>,
+) -> Result<Database, FileError> {
+    let noted = Arc::clone(is_repaired);
+    let database = Database::builder()
+        .set_cache_size(cache_bytes)
+        .set_repair_callback(move |_| noted.store(true, Ordering::Relaxed))
+        .create_file(file)
+        .map_err(|error| file_error(path, error))?;
+    match format(&database) {
+        Ok(Format::Known) => Ok(database),
+        Ok(Format::Empty) => {
+            make_tables(&database).map_err(|fault| fault_error(path, &fault))?;
+            Ok(database)
+        }
+        Ok(Format::Other(version)) => Err(FileError::OtherFormat { path: path.to_owned(), version }),
+        Ok(Format::Foreign) => Err(FileError::Foreign(path.to_owned())),
+        Err(fault) => Err(fault_error(path, &fault)),
+    }
+}
+
+enum Format {
+    Known,
+    Empty,
+    Other(u64),
+    Foreign,
+}
+
+fn format(database: &Database) -> Result<Format, Fault> {
+    let transaction = database.begin_read()?;
+    let tables: Vec<String> = transaction.list_tables()?.map(|table| table.name().to_owned()).collect();
+    if tables.is_empty() && transaction.list_multimap_tables()?.next().is_none() {
+        return Ok(Format::Empty);
+    }
+    if !tables.iter().any(|table| table == META.name()) {
+        return Ok(Format::Foreign);
+    }
+    let meta = transaction.open_table(META)?;
+    let Some(sealed) = meta.get(FORMAT)? else { return Ok(Format::Foreign) };
+    let row =
+        unseal(FORMAT.as_bytes(), sealed.value()).map_err(|_| Fault::damaged("the format is unreadable"))?;
+    let version = row.value.try_into().map(u64::from_be_bytes);
+    match version.map_err(|_| Fault::damaged("the format is no number"))? {
+        VERSION => {
+            transaction.open_table(ROWS)?;
+            transaction.open_table(ENDS)?;
+            transaction.open_table(LOG)?;
+            Ok(Format::Known)
+        }
+        other => Ok(Format::Other(other)),
+    }
+}
+
+fn make_tables(database: &Database) -> Result<(), Fault> {
+    let mut transaction = database.begin_write()?;
+    transaction.set_durability(Durability::Immediate).map_err(|error| Fault::Storage(error.into()))?;
+    transaction.open_table(ROWS)?;
+    transaction.open_table(ENDS)?;
+    transaction.open_table(LOG)?;
+    {
+        let mut meta = transaction.open_table(META)?;
+        for (name, number) in [(FORMAT, VERSION), (LOG_LAST, 0)] {
+            let sealed = seal(name.as_bytes(), Timestamp::from_millis(u64::MAX), &number.to_be_bytes());
+            meta.insert(name, sealed.as_slice())?;
+        }
+    }
+    transaction.commit()?;
+    Ok(())
+}
+
+/// Turns a panic into the answer it should have been: the file's bytes are input, and not always ours.
+fn guarded<T>(path: &Path, open: impl FnOnce() -> Result<T, FileError>) -> Result<T, FileError> {
+    catch_unwind(AssertUnwindSafe(open)).unwrap_or_else(|_| {
+        Err(FileError::Damaged { path: path.to_owned(), reason: "it cannot be read".to_owned() })
+    })
+}
+
+pub(super) fn file_error(path: &Path, error: DatabaseError) -> FileError {
+    let path = path.to_owned();
+    match error {
+        DatabaseError::DatabaseAlreadyOpen => FileError::Locked(path),
+        DatabaseError::Storage(StorageError::Io(source)) => match source.kind() {
+            // What is no redb file at all, or ends before its time.
+            io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => {
+                FileError::Damaged { path, reason: source.to_string() }
+            }
+            _ => FileError::Io { path, source },
+        },
+        error => FileError::Damaged { path, reason: error.to_string() },
+    }
+}
+
+pub(super) fn fault_error(path: &Path, fault: &Fault) -> FileError {
+    FileError::Damaged { path: path.to_owned(), reason: fault.to_string() }
+}

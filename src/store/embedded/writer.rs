@@ -1,0 +1,186 @@
+//! The one thread that writes: whatever is asked for at once is committed at once, and answered only then.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use parking_lot::RwLock;
+use redb::{Database, Durability};
+use tokio::sync::oneshot;
+
+use super::super::StoreError;
+use super::fault::Fault;
+use super::file;
+use super::step::{self, Tables};
+use crate::clock::Clock;
+
+/// Most steps in one transaction: bounds how long the first of them waits for the last.
+const BATCH: usize = 1024;
+/// Most rows removed at once: bounds how long a login waits for it.
+const SWEEP: usize = 512;
+/// How often what has ended is removed, and a file that failed is opened again.
+const TEND_EVERY: Duration = Duration::from_secs(1);
+
+/// The open file, or why it is not open.
+pub(super) type Opened = RwLock<Result<Arc<Database>, StoreError>>;
+
+/// A step on its way through the writer.
+pub(super) trait Job: Send {
+    /// Makes the step, in a transaction that may yet come to nothing.
+    fn apply(&mut self, tables: &mut Tables<'_>) -> Result<(), Fault>;
+
+    /// Tells whoever waits.
+    fn answer(self: Box<Self>, committed: Result<(), StoreError>);
+}
+
+/// A step, and who waits for what it gives.
+pub(super) struct Pending<F, T> {
+    step: Option<F>,
+    outcome: Result<T, StoreError>,
+    waiting: oneshot::Sender<Result<T, StoreError>>,
+}
+
+impl<F, T> Pending<F, T> {
+    pub(super) fn new(step: F, waiting: oneshot::Sender<Result<T, StoreError>>) -> Self {
+        let outcome = Err(StoreError::Unavailable("the step was not made".into()));
+        Self { step: Some(step), outcome, waiting }
+    }
+}
+
+impl<F, T> Job for Pending<F, T>
+where
+    F: FnOnce(&mut Tables<'_>) -> Result<T, Fault> + Send,
+    T: Send,
+{
+    fn apply(&mut self, tables: &mut Tables<'_>) -> Result<(), Fault> {
+        let Some(step) = self.step.take() else { return Ok(()) };
+        self.outcome = match step(tables) {
+            Ok(value) => Ok(value),
+            // The step found this before it wrote anything, so the others of the transaction go on.
+            Err(fault @ Fault::Row(_)) => Err(fault.into_store_error()),
+            Err(fault) => return Err(fault),
+        };
+        Ok(())
+    }
+
+    fn answer(self: Box<Self>, committed: Result<(), StoreError>) {
+        // Nobody may wait any more; the step is made all the same.
+        let _ = self.waiting.send(committed.and(self.outcome));
+    }
+}
+
+/// What the thread works with.
+pub(super) struct Writer {
+    pub(super) path: PathBuf,
+    pub(super) cache_bytes: usize,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) opened: Arc<Opened>,
+}
+
+impl Writer {
+    /// Works until nobody can ask for anything any more, and everything asked for is done.
+    pub(super) fn run(self, queue: &Receiver<Box<dyn Job>>) {
+        let mut tended = self.clock.instant();
+        loop {
+            match queue.recv_timeout(TEND_EVERY) {
+                Ok(first) => {
+                    let mut batch = vec![first];
+                    batch.extend(queue.try_iter().take(BATCH - 1));
+                    self.commit(batch);
+                }
+                Err(RecvTimeoutError::Timeout) => self.tend(&mut tended),
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            if self.clock.instant().saturating_duration_since(tended) >= TEND_EVERY {
+                self.tend(&mut tended);
+            }
+        }
+    }
+
+    fn commit(&self, mut batch: Vec<Box<dyn Job>>) {
+        let committed = self.transact(|tables| batch.iter_mut().try_for_each(|job| job.apply(tables)));
+        for job in batch {
+            job.answer(committed.clone());
+        }
+    }
+
+    /// Removes a part of what has ended; opens the file again where it failed.
+    fn tend(&self, tended: &mut Instant) {
+        let database = self.opened.read().clone();
+        match database {
+            Ok(database) => {
+                let now = self.clock.now();
+                let has_ended = guarded(|| step::has_ended(&database, now));
+                drop(database);
+                match has_ended {
+                    Ok(false) => *tended = self.clock.instant(),
+                    // As long as a full batch was removed there is more, and `tended` stays: next after the next batch.
+                    Ok(true) => match self.sweep() {
+                        Ok(removed) if removed == SWEEP => {}
+                        _ => *tended = self.clock.instant(),
+                    },
+                    Err(error) => {
+                        self.fail(error);
+                        *tended = self.clock.instant();
+                    }
+                }
+            }
+            Err(_) => {
+                self.reopen();
+                *tended = self.clock.instant();
+            }
+        }
+    }
+
+    fn sweep(&self) -> Result<usize, StoreError> {
+        let mut removed = 0;
+        self.transact(|tables| {
+            removed = tables.sweep(SWEEP)?;
+            Ok(())
+        })?;
+        Ok(removed)
+    }
+
+    /// Does it in one transaction, on disk when this returns. After a failure nothing is known of the file, so it is
+    /// closed, and opened again as after a crash.
+    fn transact(&self, work: impl FnOnce(&mut Tables<'_>) -> Result<(), Fault>) -> Result<(), StoreError> {
+        let database = self.opened.read().clone()?;
+        let done = guarded(|| {
+            let mut transaction = database.begin_write()?;
+            transaction
+                .set_durability(Durability::Immediate)
+                .map_err(|error| Fault::Storage(error.into()))?;
+            work(&mut Tables::open(&transaction, self.clock.now())?)?;
+            Ok(transaction.commit()?)
+        });
+        drop(database);
+        done.inspect_err(|error| self.fail(error.clone()))
+    }
+
+    fn fail(&self, error: StoreError) {
+        tracing::error!("the session store failed: {error}");
+        let failed = std::mem::replace(&mut *self.opened.write(), Err(error));
+        // Closing touches the file, which has just shown that it cannot be relied on.
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(failed)));
+    }
+
+    fn reopen(&self) {
+        match file::open_existing(&self.path, self.cache_bytes, &*self.clock) {
+            Ok(database) => {
+                *self.opened.write() = Ok(Arc::new(database));
+                tracing::info!("the session store is open again");
+            }
+            Err(error) => tracing::error!("the session store stays closed: {error}"),
+        }
+    }
+}
+
+/// Turns a panic into damage: what the file says is input, and redb trusts much of it.
+pub(super) fn guarded<T>(work: impl FnOnce() -> Result<T, Fault>) -> Result<T, StoreError> {
+    match catch_unwind(AssertUnwindSafe(work)) {
+        Ok(done) => done.map_err(Fault::into_store_error),
+        Err(_) => Err(StoreError::Damaged("the file cannot be read".into())),
+    }
+}

@@ -1,0 +1,79 @@
+//! The embedded engine: the contract, and what a file of one's own asks for besides.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use menshen::clock::{Clock, ManualClock};
+use menshen::config::EmbeddedStore;
+use menshen::store::{Embedded, FileError, Key, Space, Store};
+use menshen::telemetry::metrics::Metrics;
+
+use super::contract::{self, Subject};
+
+const LONG: Duration = Duration::from_secs(3600);
+
+fn open(path: &Path, clock: &ManualClock) -> Result<Embedded, FileError> {
+    let clock: Arc<dyn Clock> = Arc::new(clock.clone());
+    Embedded::open(path, &EmbeddedStore::default(), clock, &Metrics::new().unwrap())
+}
+
+fn threads() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
+}
+
+fn key(number: u8) -> Key {
+    Key { space: Space::Subject, name: [number; 16] }
+}
+
+fn file(folder: &tempfile::TempDir) -> PathBuf {
+    folder.path().join("data").join("sessions.redb")
+}
+
+#[test]
+fn embedded_store_holds_the_contract() {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = ManualClock::start_now();
+    let store: Arc<dyn Store> = Arc::new(open(&file(&folder), &clock).unwrap());
+    let subject = Subject {
+        handles: [Arc::clone(&store), store],
+        short: Duration::from_secs(60),
+        pass: Box::new(move |time| clock.advance(time)),
+        run: 0,
+    };
+
+    threads().block_on(contract::hold(&subject));
+}
+
+#[test]
+fn acknowledged_row_is_there_when_the_file_is_opened_again_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = ManualClock::start_now();
+    let threads = threads();
+    for number in 0..20 {
+        let store = open(&file(&folder), &clock).unwrap();
+        threads.block_on(async {
+            store.put(&key(number), Bytes::from(vec![number]), LONG).await.unwrap();
+            for earlier in 0..=number {
+                assert_eq!(store.get(&key(earlier)).await, Ok(Some(Bytes::from(vec![earlier]))));
+            }
+        });
+    }
+}
+
+#[test]
+fn second_user_of_the_file_is_told_to_go_elsewhere() {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = ManualClock::start_now();
+    let path = file(&folder);
+    let _first = open(&path, &clock).unwrap();
+
+    let refused = open(&path, &clock).unwrap_err();
+
+    let expected = format!(
+        "{} is in use by another process: stop that gateway, or give this one a `data_dir` of its own",
+        path.display()
+    );
+    assert_eq!(refused.to_string(), expected);
+}
