@@ -1,0 +1,110 @@
+//! Hears that the log moved: a message by publish and subscribe, which may be lost.
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use parking_lot::Mutex;
+use redis::{Client, ErrorKind, RedisResult};
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+
+use super::link::Link;
+use super::section::Topology;
+
+/// How often a silent connection is asked for a sign of life.
+const PING_EVERY: Duration = Duration::from_secs(5);
+/// Pause before subscribing again.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// The subscription: begins with the first who waits.
+pub(super) struct Listener {
+    channel: String,
+    moved: Arc<Notify>,
+    task: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Listener {
+    pub(super) fn new(channel: String) -> Self {
+        Self { channel, moved: Arc::default(), task: Mutex::default() }
+    }
+
+    /// Ends when a message came since it last ended, or may have come unheard.
+    pub(super) async fn moved(&self, link: &Arc<Link>) {
+        self.listen(link);
+        self.moved.notified().await;
+    }
+
+    fn listen(&self, link: &Arc<Link>) {
+        let mut task = self.task.lock();
+        if task.as_ref().is_some_and(|task| !task.is_finished()) {
+            return;
+        }
+        *task = Some(tokio::spawn(keep_listening(
+            Arc::downgrade(link),
+            self.channel.clone(),
+            Arc::clone(&self.moved),
+        )));
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        if let Some(task) = self.task.get_mut() {
+            task.abort();
+        }
+    }
+}
+
+async fn keep_listening(link: Weak<Link>, channel: String, moved: Arc<Notify>) {
+    let mut turn = 0;
+    while let Some(link) = link.upgrade() {
+        // Why it failed, the reader's own polling says.
+        let _ = listen(&link, &channel, &moved, turn).await;
+        drop(link);
+        tokio::time::sleep(PAUSE).await;
+        turn += 1;
+    }
+}
+
+/// Subscribes, and wakes whoever waits, until the connection breaks.
+async fn listen(link: &Link, channel: &str, moved: &Notify, turn: usize) -> RedisResult<()> {
+    let section = link.section();
+    let patience = section.connect_timeout;
+    let address = match section.topology {
+        // Every server of a cluster passes messages on to all others.
+        Topology::Cluster => {
+            section.addresses.iter().cycle().nth(turn % section.addresses.len().max(1)).cloned()
+        }
+        Topology::Standalone | Topology::Sentinel { .. } => Some(link.sentinels().master(section).await?),
+    };
+    let address = address.ok_or((ErrorKind::Client, "no address"))?;
+    let client = Client::open(section.subscriber(&address)?)?;
+    let pubsub = tokio::time::timeout(patience, async {
+        let mut pubsub = client.get_async_pubsub().await?;
+        pubsub.subscribe(channel).await?;
+        RedisResult::Ok(pubsub)
+    });
+    let (mut sink, mut messages) = pubsub.await.map_err(late)??.split();
+    // What was said before this was not heard.
+    wake(moved);
+    loop {
+        match tokio::time::timeout(PING_EVERY, messages.next()).await {
+            Ok(Some(_)) => wake(moved),
+            Ok(None) => return Ok(()),
+            Err(_) => {
+                tokio::time::timeout(patience, sink.ping::<redis::Value>()).await.map_err(late)?.map(drop)?
+            }
+        }
+    }
+}
+
+/// Wakes all who wait now, and the next who comes: between two waits nobody does.
+fn wake(moved: &Notify) {
+    moved.notify_waiters();
+    moved.notify_one();
+}
+
+fn late(_: tokio::time::error::Elapsed) -> redis::RedisError {
+    (ErrorKind::Io, "no answer in time").into()
+}

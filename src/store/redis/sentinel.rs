@@ -1,0 +1,138 @@
+//! Who the master is: the one address of a standalone server, or what the sentinels say now.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, Client, ErrorKind, RedisResult};
+use tokio::sync::Mutex;
+
+use super::section::{Address, Section, Topology};
+
+/// How often the sentinels are asked whether the master still is one: a master cut off from them goes on believing so.
+const WATCH_EVERY: Duration = Duration::from_secs(1);
+
+/// The sentinels, with the connections to them.
+pub(super) struct Sentinels {
+    list: Vec<Arc<Sentinel>>,
+}
+
+struct Sentinel {
+    address: Address,
+    connection: Mutex<Option<MultiplexedConnection>>,
+}
+
+/// A sentinel's opinion; that of the later epoch holds.
+struct Opinion {
+    epoch: u64,
+    master: Address,
+}
+
+impl Sentinels {
+    pub(super) fn new(section: &Section) -> Self {
+        let list = match section.topology {
+            Topology::Sentinel { .. } => section.addresses.as_slice(),
+            Topology::Standalone | Topology::Cluster => &[],
+        };
+        let sentinel =
+            |address: &Address| Arc::new(Sentinel { address: address.clone(), connection: Mutex::default() });
+        Self { list: list.iter().map(sentinel).collect() }
+    }
+
+    /// Where to write.
+    pub(super) async fn master(&self, section: &Section) -> RedisResult<Address> {
+        match &section.topology {
+            Topology::Sentinel { master_name } => self.ask(section, master_name).await,
+            Topology::Standalone | Topology::Cluster => {
+                section.addresses.first().cloned().ok_or_else(|| (ErrorKind::Client, "no address").into())
+            }
+        }
+    }
+
+    /// Ends when the sentinels name another master; never where there are none.
+    pub(super) async fn watch(&self, section: &Section, master: Option<Address>) {
+        let Some(master) = master.filter(|_| !self.list.is_empty()) else {
+            return std::future::pending().await;
+        };
+        loop {
+            tokio::time::sleep(WATCH_EVERY).await;
+            // Without an answer there is nobody better.
+            if self.master(section).await.is_ok_and(|now| now != master) {
+                return;
+            }
+        }
+    }
+
+    /// Asks all of them at once; the later epoch among the answers of a majority holds, or among all that come in time.
+    async fn ask(&self, section: &Section, name: &str) -> RedisResult<Address> {
+        let majority = self.list.len() / 2 + 1;
+        let mut answers: FuturesUnordered<_> =
+            self.list.iter().map(|sentinel| sentinel.ask_in_time(section, name)).collect();
+        let mut count = 0;
+        let mut best: Option<Opinion> = None;
+        let mut error = None;
+        while let Some(answer) = answers.next().await {
+            match answer {
+                Ok(opinion) => {
+                    count += 1;
+                    if best.as_ref().is_none_or(|best| best.epoch < opinion.epoch) {
+                        best = Some(opinion);
+                    }
+                }
+                Err(failed) => error = Some(failed),
+            }
+            if count == majority {
+                break;
+            }
+        }
+        match best {
+            Some(opinion) => Ok(opinion.master),
+            None => Err(error.unwrap_or_else(|| (ErrorKind::EmptySentinelList, "no sentinel").into())),
+        }
+    }
+}
+
+impl Sentinel {
+    async fn ask_in_time(&self, section: &Section, name: &str) -> RedisResult<Opinion> {
+        let answer = tokio::time::timeout(section.connect_timeout, self.ask(section, name)).await;
+        match answer {
+            Ok(Ok(opinion)) => Ok(opinion),
+            Ok(Err(error)) => Err(error),
+            Err(_) => Err((ErrorKind::Io, "a sentinel does not answer").into()),
+        }
+    }
+
+    /// Takes the connection away while it is used: one that failed, or gave no answer in time, is not put back.
+    async fn ask(&self, section: &Section, name: &str) -> RedisResult<Opinion> {
+        let kept = self.connection.lock().await.take();
+        if let Some(mut connection) = kept
+            && let Ok(opinion) = opinion(&mut connection, name).await
+        {
+            *self.connection.lock().await = Some(connection);
+            return Ok(opinion);
+        }
+        let client = Client::open(section.sentinel(&self.address)?)?;
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(section.connect_timeout))
+            .set_response_timeout(Some(section.connect_timeout));
+        let mut connection = client.get_multiplexed_async_connection_with_config(&config).await?;
+        let opinion = opinion(&mut connection, name).await?;
+        *self.connection.lock().await = Some(connection);
+        Ok(opinion)
+    }
+}
+
+async fn opinion(connection: &mut MultiplexedConnection, name: &str) -> RedisResult<Opinion> {
+    let answer: HashMap<String, String> =
+        redis::cmd("SENTINEL").arg("MASTER").arg(name).query_async(connection).await?;
+    let host = answer.get("ip").filter(|host| !host.is_empty()).cloned();
+    let port = answer.get("port").and_then(|port| port.parse().ok());
+    let epoch = answer.get("config-epoch").and_then(|epoch| epoch.parse().ok());
+    match (host, port, epoch) {
+        (Some(host), Some(port), Some(epoch)) => Ok(Opinion { epoch, master: Address { host, port } }),
+        _ => Err((ErrorKind::UnexpectedReturnType, "a sentinel does not say who the master is").into()),
+    }
+}

@@ -1,0 +1,1 @@
+//! The section as it is checked, and errors as they are told.

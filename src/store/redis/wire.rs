@@ -1,0 +1,268 @@
+//! Connections that carry commands: one server's, or a cluster's.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use redis::aio::MultiplexedConnection;
+use redis::cluster_async::ClusterConnection;
+use redis::cluster_routing::{Route, SingleNodeRoutingInfo, SlotAddr};
+use redis::{
+    AsyncConnectionConfig, Client, ErrorKind, Pipeline, PushInfo, PushKind, RedisError, RedisResult,
+    ServerErrorKind, Value,
+};
+use tokio::sync::Notify;
+
+use super::section::{Address, Section, Topology};
+use super::sentinel::Sentinels;
+
+/// Connections for writes that are waited for: `WAIT` holds up all that comes after it on its connection. Each of them
+/// does one at a time; reads never stand behind one.
+const DURABLE_LANES: usize = 8;
+
+/// A set of connections, replaced as a whole.
+pub(super) struct Session {
+    plain: Wire,
+    durable: Vec<Lane>,
+    broken: Arc<Broken>,
+    /// Ends with the runtime that drives the connections, if not before.
+    watch: tokio::task::JoinHandle<()>,
+}
+
+/// Whether a session is of no more use; told once.
+#[derive(Default)]
+pub(super) struct Broken {
+    is_broken: AtomicBool,
+    told: Notify,
+}
+
+#[derive(Clone)]
+enum Wire {
+    Server(MultiplexedConnection),
+    Cluster(ClusterConnection),
+}
+
+struct Lane {
+    wire: Wire,
+    in_flight: AtomicUsize,
+}
+
+impl Broken {
+    pub(super) fn tell(&self) {
+        self.is_broken.store(true, Ordering::Release);
+        // Keeps the news for whoever waits later: there is one who does.
+        self.told.notify_one();
+    }
+
+    pub(super) async fn told(&self) {
+        self.told.notified().await;
+    }
+}
+
+impl Session {
+    /// Connects to whoever must be written to. Takes no longer than the attempts' own limits.
+    pub(super) async fn open(section: &Arc<Section>, sentinels: &Arc<Sentinels>) -> RedisResult<Self> {
+        let broken = Arc::new(Broken::default());
+        let lanes = if section.durability.is_awaited() { DURABLE_LANES } else { 0 };
+        let (mut wires, master) = match section.topology {
+            Topology::Cluster => (cluster(section, lanes).await?, None),
+            Topology::Standalone | Topology::Sentinel { .. } => {
+                let master = sentinels.master(section).await?;
+                (servers(section, &master, lanes, &broken).await?, Some(master))
+            }
+        };
+        let plain = wires.pop().ok_or((ErrorKind::Client, "no connection"))?;
+        let durable = wires.into_iter().map(|wire| Lane { wire, in_flight: AtomicUsize::new(0) }).collect();
+        let watch = tokio::spawn({
+            let (section, sentinels, broken) =
+                (Arc::clone(section), Arc::clone(sentinels), Arc::clone(&broken));
+            async move {
+                sentinels.watch(&section, master).await;
+                broken.tell();
+            }
+        });
+        Ok(Self { plain, durable, broken, watch })
+    }
+
+    /// Sends the commands to the server that has this key, all on one connection. An answer is there for each of them.
+    pub(super) async fn send(
+        &self,
+        key: &str,
+        commands: &Pipeline,
+        durable: bool,
+    ) -> RedisResult<Vec<Value>> {
+        let lane = self.durable.iter().min_by_key(|lane| lane.in_flight.load(Ordering::Relaxed));
+        match lane.filter(|_| durable) {
+            Some(lane) => {
+                let _turn = Turn::take(&lane.in_flight);
+                lane.wire.clone().send(key, commands).await
+            }
+            None => self.plain.clone().send(key, commands).await,
+        }
+    }
+
+    /// Whether it may answer.
+    pub(super) fn is_alive(&self) -> bool {
+        !self.broken.is_broken.load(Ordering::Acquire) && !self.watch.is_finished()
+    }
+
+    pub(super) fn broken(&self) -> &Arc<Broken> {
+        &self.broken
+    }
+
+    /// Whether a connection that gave no answer must be given up. A cluster's connections look after themselves: one
+    /// silent server is no reason to leave the others.
+    pub(super) fn is_one_server(&self) -> bool {
+        matches!(self.plain, Wire::Server(_))
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.watch.abort();
+        self.broken.tell();
+    }
+}
+
+struct Turn<'a>(&'a AtomicUsize);
+
+impl<'a> Turn<'a> {
+    fn take(in_flight: &'a AtomicUsize) -> Self {
+        in_flight.fetch_add(1, Ordering::Relaxed);
+        Self(in_flight)
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Wire {
+    async fn send(&mut self, key: &str, commands: &Pipeline) -> RedisResult<Vec<Value>> {
+        let count = commands.cmd_iter().count();
+        match self {
+            Self::Server(connection) => connection.send_packed_commands(commands, 0, count).await,
+            Self::Cluster(connection) => {
+                let slot = SingleNodeRoutingInfo::SpecificNode(Route::with_key(key, SlotAddr::Master));
+                let answer = connection.route_pipeline(commands.clone(), 0, count, slot).await;
+                match answer {
+                    Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::Ask) => {
+                        ask(connection, commands, &error).await
+                    }
+                    answer => answer,
+                }
+            }
+        }
+    }
+}
+
+/// Follows an `ASK`: the key has moved already, its slot has not.
+async fn ask(
+    connection: &mut ClusterConnection,
+    commands: &Pipeline,
+    error: &RedisError,
+) -> RedisResult<Vec<Value>> {
+    let Some((host, port)) = error.redirect_node().and_then(|(node, _)| node.rsplit_once(':')) else {
+        return Err(error.clone());
+    };
+    let port = port.parse().map_err(|_| error.clone())?;
+    let mut asking = redis::pipe();
+    asking.cmd("ASKING");
+    commands.cmd_iter().for_each(|command| {
+        asking.add_command(command.clone());
+    });
+    let count = asking.cmd_iter().count();
+    let node = SingleNodeRoutingInfo::ByAddress { host: host.to_owned(), port };
+    let mut answers = connection.route_pipeline(asking, 0, count, node).await?;
+    answers.drain(..1.min(answers.len()));
+    Ok(answers)
+}
+
+/// One connection more than `lanes` to a master.
+async fn servers(
+    section: &Section,
+    master: &Address,
+    lanes: usize,
+    broken: &Arc<Broken>,
+) -> RedisResult<Vec<Wire>> {
+    let connections = (0..=lanes).map(|_| server(section, master, broken));
+    futures_util::future::try_join_all(connections).await
+}
+
+async fn server(section: &Section, address: &Address, broken: &Arc<Broken>) -> RedisResult<Wire> {
+    let on_push = {
+        let broken = Arc::clone(broken);
+        move |push: PushInfo| -> Result<(), redis::aio::SendError> {
+            if push.kind == PushKind::Disconnection {
+                broken.tell();
+            }
+            Ok(())
+        }
+    };
+    let config = AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(section.connect_timeout))
+        // Whoever sends has a limit of their own, which begins earlier.
+        .set_response_timeout(None)
+        .set_push_sender(on_push);
+    let client = Client::open(section.server(address)?)?;
+    let mut connection = client.get_multiplexed_async_connection_with_config(&config).await?;
+    greet(&mut connection, section).await?;
+    Ok(Wire::Server(connection))
+}
+
+/// Asks for what would else be found missing after a write was made.
+async fn greet(connection: &mut MultiplexedConnection, section: &Section) -> RedisResult<()> {
+    if matches!(section.topology, Topology::Sentinel { .. }) {
+        let role: Vec<Value> = redis::cmd("ROLE").query_async(connection).await?;
+        let is_master = role.first().is_some_and(|name| {
+            matches!(name, Value::BulkString(name) if name == b"master")
+                || matches!(name, Value::SimpleString(name) if name == "master")
+        });
+        if !is_master {
+            return Err((ErrorKind::Io, "the server that the sentinels name is not a master yet").into());
+        }
+    }
+    if section.durability.fsync {
+        // Nothing was written here, so that there is nothing to wait for.
+        redis::cmd("WAITAOF").arg(1).arg(0).arg(1).exec_async(connection).await?;
+    }
+    redis::cmd("PING").exec_async(connection).await
+}
+
+/// One connection more than `lanes` to a cluster.
+async fn cluster(section: &Section, lanes: usize) -> RedisResult<Vec<Wire>> {
+    let nodes =
+        section.addresses.iter().map(|address| section.server(address)).collect::<RedisResult<Vec<_>>>()?;
+    let mut builder = redis::cluster::ClusterClient::builder(nodes)
+        // A step that was perhaps made must not be made again. What was surely not is tried again by the engine.
+        .retries(0)
+        .use_protocol(redis::ProtocolVersion::RESP3)
+        .connection_timeout(section.connect_timeout)
+        .response_timeout(limit(section))
+        .overall_response_timeout(None)
+        .tcp_settings(section.tcp());
+    if let Some(certificates) = &section.tls {
+        builder = builder.tls(redis::TlsMode::Secure).certs(certificates.clone());
+    }
+    let client = builder.build()?;
+    let connections = (0..=lanes.min(2)).map(|_| async {
+        let mut connection = client.get_async_connection().await?;
+        if section.durability.fsync {
+            let mut check = redis::pipe();
+            check.cmd("WAITAOF").arg(1).arg(0).arg(1);
+            let answers =
+                connection.route_pipeline(check, 0, 1, SingleNodeRoutingInfo::RandomPrimary).await?;
+            answers.into_iter().try_for_each(|answer| answer.extract_error().map(drop))?;
+        }
+        Ok(Wire::Cluster(connection))
+    });
+    futures_util::future::try_join_all(connections).await
+}
+
+/// Longest time an operation may take.
+pub(super) fn limit(section: &Section) -> Duration {
+    let durability = section.durability;
+    if durability.is_awaited() { section.timeout + durability.timeout } else { section.timeout }
+}

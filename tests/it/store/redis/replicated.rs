@@ -1,0 +1,154 @@
+//! What a write is worth when its server fails.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use menshen::config::{Duration as Span, RedisStore, RedisTopology};
+use menshen::store::{Store as _, StoreError};
+
+use super::{eventually, key, open, run, section, standalone};
+use crate::common::redis::{RedisServer, Sentinels};
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+fn replicated(mut section: RedisStore, within: Duration) -> RedisStore {
+    section.durability.replicas = 1;
+    section.durability.timeout = Span(within);
+    section
+}
+
+#[test]
+fn what_was_acknowledged_outlives_its_master() {
+    let mut sentinels = Sentinels::start(1);
+    let section = section(RedisTopology::Sentinel, &sentinels.addresses());
+    let section = RedisStore {
+        timeout: Span(Duration::from_millis(500)),
+        connect_timeout: Span(Duration::from_millis(500)),
+        ..replicated(section, Duration::from_millis(500))
+    };
+    run(async {
+        let store = open(&section);
+        let mut acknowledged = Vec::new();
+        for number in 0..200 {
+            if store.put(&key(number), Bytes::from(vec![number]), MINUTE).await.is_ok() {
+                acknowledged.push(number);
+            }
+            if number == 100 {
+                sentinels.servers[0].kill();
+            }
+        }
+        assert!(acknowledged.len() > 100, "{}", acknowledged.len());
+
+        assert_eq!(sentinels.await_failover(0), 1);
+
+        // No replica is left to have a write, but reads find the new master.
+        for number in acknowledged {
+            let expected = Ok(Some(Bytes::from(vec![number])));
+            eventually("the store finds the new master", async || {
+                let answer = store.get(&key(number)).await;
+                assert!(answer.is_err() || answer == expected, "{number}: {answer:?}");
+                answer.is_ok()
+            })
+            .await;
+        }
+        sentinels.servers[0].restart();
+        eventually("the old master is a replica, and counts", async || {
+            store.put(&key(250), "x".into(), MINUTE).await.is_ok()
+        })
+        .await;
+        assert!(sentinels.servers[1].command(&["keys", "*"]).lines().count() > 100);
+    });
+}
+
+#[test]
+fn demoted_master_is_left() {
+    let sentinels = Sentinels::start(1);
+    run(async {
+        let store = open(&section(RedisTopology::Sentinel, &sentinels.addresses()));
+        store.put(&key(1), "a".into(), MINUTE).await.unwrap();
+
+        let master = sentinels.fail_over();
+
+        eventually("the store writes to the new master", async || {
+            store.put(&key(2), "b".into(), MINUTE).await.is_ok()
+        })
+        .await;
+        let name = format!("menshen:s:{{{}}}", "02".repeat(16));
+        assert_eq!(sentinels.servers[master].command(&["get", &name]), "b");
+    });
+}
+
+#[test]
+fn one_sentinel_less_is_enough() {
+    let mut sentinels = Sentinels::start(1);
+    sentinels.kill_sentinel(0);
+    run(async {
+        let store = open(&section(RedisTopology::Sentinel, &sentinels.addresses()));
+        assert_eq!(store.put(&key(1), "a".into(), MINUTE).await, Ok(()));
+    });
+}
+
+#[test]
+fn write_that_no_replica_has_is_an_error() {
+    let server = RedisServer::start();
+    run(async {
+        let store = open(&replicated(standalone(&server), Duration::from_millis(50)));
+        let lacking = StoreError::NotReplicated { acknowledged: 0, wanted: 1 };
+        let failed = [
+            store.put(&key(1), "a".into(), MINUTE).await,
+            store.compare_and_set(&key(1), b"a", "b".into(), MINUTE).await.map(drop),
+            store.increment(&key(2), MINUTE).await.map(drop),
+            store.append("a".into(), MINUTE).await.map(drop),
+            store.take(&key(1)).await.map(drop),
+            store.put_if_absent(&key(3), "a".into(), MINUTE).await.map(drop),
+            store.compare_and_delete(&key(3), b"a").await.map(drop),
+        ];
+        assert_eq!(failed, [(); 7].map(|()| Err(lacking.clone())));
+
+        // Nothing was written, nothing is waited for.
+        assert_eq!(store.take(&key(1)).await, Ok(None));
+        assert_eq!(store.compare_and_set(&key(1), b"x", "y".into(), MINUTE).await, Ok(false));
+        assert_eq!(store.put_if_absent(&key(2), "x".into(), MINUTE).await, Ok(false));
+    });
+}
+
+#[test]
+fn reads_do_not_stand_behind_writes_that_wait() {
+    let server = RedisServer::start();
+    run(async {
+        let store = open(&replicated(standalone(&server), Duration::from_secs(3)));
+        store.ping().await.unwrap();
+        let write = tokio::spawn({
+            let store = store.clone();
+            async move { store.put(&key(1), "a".into(), MINUTE).await }
+        });
+        let name = format!("menshen:s:{{{}}}", "01".repeat(16));
+        eventually("the write is there", async || server.command(&["get", &name]) == "a").await;
+
+        assert_eq!(store.get(&key(1)).await, Ok(Some("a".into())));
+        assert!(!write.is_finished(), "the write waits");
+        write.abort();
+    });
+}
+
+#[test]
+fn server_that_cannot_wait_for_its_disk_is_refused_before_anything_is_written() {
+    let server = RedisServer::start();
+    let version = server.command(&["info", "server"]);
+    let version = version.lines().find_map(|line| line.strip_prefix("redis_version:")).unwrap();
+    let knows_waitaof = !(version.starts_with("6.") || version.starts_with("7.0"));
+    run(async {
+        let mut section = standalone(&server);
+        section.durability.fsync = true;
+        let store = open(&section);
+
+        let answer = store.put(&key(1), "a".into(), MINUTE).await;
+
+        let expected = if knows_waitaof { "appendonly" } else { "WAITAOF needs Redis 7.2" };
+        assert!(
+            matches!(&answer, Err(StoreError::Unavailable(reason)) if reason.contains(expected)),
+            "{answer:?}"
+        );
+        assert_eq!(server.command(&["dbsize"]), "0");
+    });
+}
