@@ -9,9 +9,10 @@ use http::header::InvalidHeaderValue;
 use crate::clock::Timestamp;
 use crate::config::AppKind;
 use crate::identity::{Identity, SessionId};
+use crate::session::{Checked, Lease};
 use crate::token::Claims;
 
-/// Proof that a request shows a valid token of a configured app. Only [`super::Authenticator`] makes one.
+/// Proof that a request shows a valid token of a configured app, of a session that goes on. Only [`super::Authenticator`] makes one.
 #[derive(Clone)]
 pub struct Authenticated(Arc<Proof>);
 
@@ -19,10 +20,11 @@ struct Proof {
     identity: Identity,
     session: SessionId,
     expires_at: Timestamp,
+    lease: Lease,
+    recheck_at: Timestamp,
     app: Arc<str>,
     subject_hash: String,
     header_values: HeaderValues,
-    generation: u64,
 }
 
 /// What the identity headers say, ready to be inserted.
@@ -69,27 +71,39 @@ impl Authenticated {
         &self.0.header_values
     }
 
+    /// Ends when the session must be looked up again.
+    pub fn lease(&self) -> &Lease {
+        &self.0.lease
+    }
+
+    /// When the session must be looked up again whatever happens. Never after the token's end.
+    pub fn recheck_at(&self) -> Timestamp {
+        self.0.recheck_at
+    }
+
+    /// Takes who calls from the session: its unionid may be newer than the token's.
     pub(super) fn new(
         claims: &Claims,
+        checked: Checked,
         app: &ConfiguredApp,
         subject_hash: String,
-        generation: u64,
     ) -> Result<Self, InvalidHeaderValue> {
-        let identity = claims.identity().clone();
+        let Checked { lease, recheck_at, identity, .. } = checked;
         Ok(Self(Arc::new(Proof {
             header_values: HeaderValues::new(&identity, app.source.clone())?,
             identity,
             session: claims.session().clone(),
             expires_at: claims.expires_at(),
+            lease,
+            recheck_at: recheck_at.min(claims.expires_at()),
             app: Arc::clone(&app.name),
             subject_hash,
-            generation,
         })))
     }
 
-    /// The revocation generation it was verified in.
-    pub(super) fn generation(&self) -> u64 {
-        self.0.generation
+    /// Whether the session may be believed without another look.
+    pub(super) fn is_believed(&self, now: Timestamp) -> bool {
+        now < self.0.recheck_at && self.0.lease.is_current()
     }
 
     /// A proof of nothing, for tests of what is done with a proof.
@@ -101,9 +115,10 @@ impl Authenticated {
             identity,
             session: SessionId::parse("session-for-test").unwrap(),
             expires_at: Timestamp::from_millis(u64::MAX),
+            lease: Lease::for_test(),
+            recheck_at: Timestamp::from_millis(u64::MAX),
             app: app.name,
             subject_hash: "0123456789abcdef".into(),
-            generation: 0,
         }))
     }
 }

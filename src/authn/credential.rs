@@ -9,6 +9,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::Refusal;
 use crate::config::{self, Findings};
+use crate::token::VerifyError;
 
 /// Headers with a meaning of their own; a bare token in one of them would be lost, or passed on by mistake.
 const RESERVED_HEADERS: [&str; 14] = [
@@ -156,11 +157,11 @@ impl TokenSources {
     fn in_authorization<'a>(&self, headers: &'a HeaderMap) -> Result<Option<Cow<'a, str>>, Refusal> {
         let Some(value) = only_value(headers, &AUTHORIZATION)? else { return Ok(None) };
         let scheme_end = value.bytes().position(|byte| !is_token_byte(byte)).unwrap_or(value.len());
-        let (scheme, rest) = value.split_at_checked(scheme_end).ok_or(Refusal::Malformed)?;
+        let (scheme, rest) = value.split_at_checked(scheme_end).ok_or(Refusal::Token(VerifyError::Malformed))?;
         if self.bearer && scheme.eq_ignore_ascii_case("bearer") {
             let token = rest.trim_start_matches(' ');
             // `Bearer`, `Bearer:x` and `Bearer\tx` mean to be bearer tokens, and are none.
-            return if token.len() < rest.len() { Ok(Some(token.into())) } else { Err(Refusal::Malformed) };
+            return if token.len() < rest.len() { Ok(Some(token.into())) } else { Err(Refusal::Token(VerifyError::Malformed)) };
         }
         let is_bare = !value.contains([' ', '\t']);
         Ok((self.raw_authorization && is_bare).then_some(value.into()))
@@ -202,7 +203,7 @@ fn in_cookie<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<Cow<'a, st
 fn in_query<'a>(query: &'a str, name: &str) -> Result<Option<Cow<'a, str>>, Refusal> {
     let mut found = None;
     for value in query.split('&').filter_map(|pair| parameter_named(pair, name)) {
-        let value = percent_decode(value).ok_or(Refusal::Malformed)?;
+        let value = percent_decode(value).ok_or(Refusal::Token(VerifyError::Malformed))?;
         if found.replace(value).is_some() {
             return Err(Refusal::SeveralTokens);
         }
@@ -217,7 +218,7 @@ fn add<'a>(
 ) -> Result<(), Refusal> {
     let Some(token) = token else { return Ok(()) };
     if token.is_empty() {
-        return Err(Refusal::Malformed);
+        return Err(Refusal::Token(VerifyError::Malformed));
     }
     match found {
         Some(credential) if credential.token != token => Err(Refusal::SeveralTokens),
@@ -243,7 +244,7 @@ fn only_value<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'
 
 /// The value as text, if it is visible ASCII: a byte above 0x7f reads differently on every server.
 fn visible(value: &HeaderValue) -> Result<&str, Refusal> {
-    value.to_str().map(|text| text.trim_matches([' ', '\t'])).map_err(|_| Refusal::Malformed)
+    value.to_str().map(|text| text.trim_matches([' ', '\t'])).map_err(|_| Refusal::Token(VerifyError::Malformed))
 }
 
 fn pairs(text: &str, separator: char) -> impl Iterator<Item = &str> {

@@ -1,11 +1,12 @@
 //! Who is calling: a credential in a request becomes proof of who signed in, or a refusal.
 //!
-//! [`Authenticator::credential`] finds the token, [`Authenticator::verify`] judges it, from memory where it was judged
-//! before. Which apps a route admits is the route's to say, for each request anew: an [`Authenticated`] says who calls,
+//! [`Authenticator::credential`] finds the token, [`Authenticator::remembered`] knows it where it was judged before, and
+//! [`Authenticator::verify`] judges it: its signature, what it says, and whether its session goes on. Which apps a route admits is the route's to say, for each request anew: an [`Authenticated`] says who calls,
 //! never that they may.
 
 mod authenticated;
 mod credential;
+mod flight;
 mod refusal;
 mod subject_hash;
 #[cfg(test)]
@@ -15,7 +16,6 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use http::request::Parts;
@@ -25,6 +25,7 @@ use prometheus::{IntCounter, IntGauge};
 use siphasher::sip128::SipHasher24;
 
 use self::authenticated::ConfiguredApp;
+use self::flight::Flights;
 pub use self::authenticated::{Authenticated, HeaderValues};
 pub use self::credential::{Credential, Source, TokenSources, cookie_without, query_without};
 pub use self::refusal::Refusal;
@@ -33,11 +34,11 @@ use crate::clock::Timestamp;
 use crate::config::{self, Findings};
 use crate::entropy::{self, Entropy};
 use crate::identity::AppId;
-use crate::session::Sessions;
+use crate::session::{Checked, SessionError, Sessions};
 use crate::telemetry::metrics::Metrics;
-use crate::token::Tokens;
+use crate::token::{Claims, Tokens, VerifyError};
 
-/// Longest a forgery may be remembered.
+/// Longest a refusal may be remembered.
 const MAX_REFUSED_FOR: Duration = Duration::from_secs(3600);
 
 /// Finds tokens in requests and judges them.
@@ -50,16 +51,9 @@ pub struct Authenticator {
     token_hasher: SipHasher24,
     subject_hasher: SubjectHasher,
     verified: Cache<u128, Authenticated, BuildHasherDefault<Prehashed>>,
-    refused: Cache<u128, Refused, BuildHasherDefault<Prehashed>>,
-    generation: AtomicU64,
+    refused: Cache<u128, Refusal, BuildHasherDefault<Prehashed>>,
+    look_ups: Flights<Result<Checked, SessionError>>,
     counters: Counters,
-}
-
-/// A forgery, and the generation it was found out in.
-#[derive(Clone, Copy)]
-struct Refused {
-    refusal: Refusal,
-    generation: u64,
 }
 
 impl Authenticator {
@@ -96,7 +90,7 @@ impl Authenticator {
             subject_hasher,
             verified: verified_cache(cache.capacity),
             refused: refused_cache(cache.refused_capacity, *cache.refused_for),
-            generation: AtomicU64::new(0),
+            look_ups: Flights::new(),
             counters: Counters::new(metrics),
         })
     }
@@ -123,16 +117,35 @@ impl Authenticator {
         self.sources.find(request, is_websocket).inspect_err(|refusal| self.counters.refused(*refusal))
     }
 
-    /// Judges a token.
+    /// What is known of a token without asking anybody; `None` where it must be judged with [`Authenticator::verify`].
     ///
     /// # Errors
-    /// [`Refusal`], by variant; the caller answers 401 to each.
-    pub fn verify(&self, credential: &Credential<'_>, now: Timestamp) -> Result<Authenticated, Refusal> {
-        let verdict = self.judge(credential.token(), now);
-        match &verdict {
-            Ok(_) => self.counters.valid.inc(),
-            Err(refusal) => self.counters.refused(*refusal),
-        }
+    /// [`Refusal`]: of one that expired, and of forgeries and ended sessions for a while.
+    pub fn remembered(
+        &self,
+        credential: &Credential<'_>,
+        now: Timestamp,
+    ) -> Option<Result<Authenticated, Refusal>> {
+        let verdict = self.recall(self.hash(credential), now)?;
+        self.counters.judged(verdict.as_ref());
+        Some(verdict)
+    }
+
+    /// Judges a token: from memory, or with a look at its session.
+    ///
+    /// # Errors
+    /// [`Refusal`], by variant; the caller answers 503 to [`Refusal::StoreUnavailable`] and 401 to any other.
+    pub async fn verify(
+        &self,
+        credential: &Credential<'_>,
+        now: Timestamp,
+    ) -> Result<Authenticated, Refusal> {
+        let hash = self.hash(credential);
+        let verdict = match self.recall(hash, now) {
+            Some(verdict) => verdict,
+            None => self.judge(credential.token(), hash, now).await,
+        };
+        self.counters.judged(verdict.as_ref());
         verdict
     }
 
@@ -143,56 +156,65 @@ impl Authenticator {
         self.counters.entries.set(i64::try_from(self.verified.entry_count()).unwrap_or(i64::MAX));
     }
 
-    /// Forgets every verdict: from now on each token is verified anew.
-    pub fn invalidate_all(&self) {
-        self.generation.fetch_add(1, Ordering::AcqRel);
-        self.verified.invalidate_all();
-        self.refused.invalidate_all();
+    fn hash(&self, credential: &Credential<'_>) -> u128 {
+        self.token_hasher.hash(credential.token().as_bytes()).as_u128()
     }
 
-    fn judge(&self, token: &str, now: Timestamp) -> Result<Authenticated, Refusal> {
-        // Read first: a verdict reached while `invalidate_all` runs carries the old generation and is not used again.
-        let generation = self.generation.load(Ordering::Acquire);
-        let hash = self.token_hasher.hash(token.as_bytes()).as_u128();
-
-        let remembered = self.verified.get(&hash).filter(|verdict| verdict.generation() == generation);
-        if let Some(authenticated) = remembered {
+    fn recall(&self, hash: u128, now: Timestamp) -> Option<Result<Authenticated, Refusal>> {
+        if let Some(authenticated) = self.verified.get(&hash) {
+            let verdict = if now >= authenticated.expires_at() {
+                Err(Refusal::Token(VerifyError::Expired))
+            } else if authenticated.is_believed(now) {
+                Ok(authenticated)
+            } else {
+                return None;
+            };
             self.counters.hits.inc();
-            return if now < authenticated.expires_at() { Ok(authenticated) } else { Err(Refusal::Expired) };
+            return Some(verdict);
         }
+        let refusal = self.refused.get(&hash)?;
         self.counters.misses.inc();
-        if let Some(refused) = self.refused.get(&hash).filter(|refused| refused.generation == generation) {
-            return Err(refused.refusal);
-        }
-        self.judge_anew(token, hash, generation, now)
+        Some(Err(refusal))
     }
 
-    fn judge_anew(
-        &self,
-        token: &str,
-        hash: u128,
-        generation: u64,
-        now: Timestamp,
-    ) -> Result<Authenticated, Refusal> {
-        let verdict = self.authenticate(token, generation, now);
+    async fn judge(&self, token: &str, hash: u128, now: Timestamp) -> Result<Authenticated, Refusal> {
+        self.counters.misses.inc();
+        let verdict = self.authenticate(token, hash, now).await;
         match &verdict {
             Ok(authenticated) => {
                 self.verified.insert(hash, authenticated.clone());
             }
             Err(refusal) if refusal.is_worth_remembering() => {
-                self.refused.insert(hash, Refused { refusal: *refusal, generation });
+                self.verified.invalidate(&hash);
+                self.refused.insert(hash, *refusal);
             }
             Err(_) => {}
         }
         verdict
     }
 
-    fn authenticate(&self, token: &str, generation: u64, now: Timestamp) -> Result<Authenticated, Refusal> {
+    async fn authenticate(
+        &self,
+        token: &str,
+        hash: u128,
+        now: Timestamp,
+    ) -> Result<Authenticated, Refusal> {
         let claims = self.tokens.verify(token, now)?;
         let subject = &claims.identity().subject;
         let app = self.apps.get(&subject.appid).ok_or(Refusal::UnknownApp)?;
-        Authenticated::new(&claims, app, self.subject_hasher.hash(subject), generation)
-            .map_err(|_| Refusal::InvalidClaims)
+        let checked = self.look_up(&claims, hash, now).await?;
+        Authenticated::new(&claims, checked, app, self.subject_hasher.hash(subject))
+            .map_err(|_| Refusal::Token(VerifyError::InvalidClaims))
+    }
+
+    /// Looks the token's session up, once for all who show the token at the same time.
+    async fn look_up(&self, claims: &Claims, hash: u128, now: Timestamp) -> Result<Checked, SessionError> {
+        let look = || self.sessions.check(&claims.identity().subject, claims.session(), now);
+        match self.look_ups.join(hash, look).await {
+            // The look began before something ended, and this request perhaps after it: the row may say otherwise now.
+            Ok(checked) if !checked.lease.is_current() => look().await,
+            answer => answer,
+        }
     }
 }
 
@@ -217,7 +239,7 @@ fn verified_cache(capacity: u64) -> Cache<u128, Authenticated, BuildHasherDefaul
 fn refused_cache(
     capacity: u64,
     time_to_live: Duration,
-) -> Cache<u128, Refused, BuildHasherDefault<Prehashed>> {
+) -> Cache<u128, Refusal, BuildHasherDefault<Prehashed>> {
     Cache::builder()
         .max_capacity(capacity)
         .time_to_live(time_to_live)
@@ -270,8 +292,16 @@ impl Counters {
         }
     }
 
+    fn judged(&self, verdict: Result<&Authenticated, &Refusal>) {
+        match verdict {
+            Ok(_) => self.valid.inc(),
+            Err(refusal) => self.refused(*refusal),
+        }
+    }
+
     fn refused(&self, refusal: Refusal) {
-        if let Some(counter) = self.refused.get(refusal as usize) {
+        let counters = Refusal::ALL.iter().zip(&self.refused);
+        for (_, counter) in counters.filter(|(known, _)| **known == refusal) {
             counter.inc();
         }
     }

@@ -1,5 +1,6 @@
 //! Why a request is not authenticated: one word for the access log, the metrics and the answer.
 
+use crate::session::SessionError;
 use crate::token::VerifyError;
 
 /// Why a request is not authenticated.
@@ -11,36 +12,18 @@ pub enum Refusal {
     /// The request carries two tokens, or the same place twice.
     #[error("more than one token")]
     SeveralTokens,
-    /// What the request carries is no token of ours.
-    #[error("not a token")]
-    Malformed,
-    /// Signed with a key that is not in use.
-    #[error("signed with an unknown key")]
-    UnknownKey,
-    /// The algorithm is not the key's.
-    #[error("the algorithm is not the key's")]
-    WrongAlgorithm,
-    /// The signature is not by the key.
-    #[error("the signature is wrong")]
-    BadSignature,
-    /// Well signed, but what it says makes no sense.
-    #[error("the claims are wrong")]
-    InvalidClaims,
-    /// Issued by another gateway.
-    #[error("issued by somebody else")]
-    WrongIssuer,
-    /// Meant for another audience.
-    #[error("meant for somebody else")]
-    WrongAudience,
-    /// From the future.
-    #[error("not valid yet")]
-    NotYetValid,
-    /// No longer valid.
-    #[error("expired")]
-    Expired,
+    /// What the request carries is no valid token of ours.
+    #[error(transparent)]
+    Token(#[from] VerifyError),
     /// Of an app that is not configured.
     #[error("of an unknown app")]
     UnknownApp,
+    /// A valid token, of a session that has ended.
+    #[error("the session has ended")]
+    SessionEnded,
+    /// The store did not say whether the session goes on: nobody is believed, and nobody called a forger.
+    #[error("the session could not be looked up")]
+    StoreUnavailable,
     /// Of an app the route does not admit. The route knows; nobody here refuses for it.
     #[error("of an app this route does not admit")]
     AppNotAdmitted,
@@ -48,19 +31,21 @@ pub enum Refusal {
 
 impl Refusal {
     /// Every refusal, in order.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::NoToken,
         Self::SeveralTokens,
-        Self::Malformed,
-        Self::UnknownKey,
-        Self::WrongAlgorithm,
-        Self::BadSignature,
-        Self::InvalidClaims,
-        Self::WrongIssuer,
-        Self::WrongAudience,
-        Self::NotYetValid,
-        Self::Expired,
+        Self::Token(VerifyError::Malformed),
+        Self::Token(VerifyError::UnknownKey),
+        Self::Token(VerifyError::WrongAlgorithm),
+        Self::Token(VerifyError::BadSignature),
+        Self::Token(VerifyError::InvalidClaims),
+        Self::Token(VerifyError::WrongIssuer),
+        Self::Token(VerifyError::WrongAudience),
+        Self::Token(VerifyError::NotYetValid),
+        Self::Token(VerifyError::Expired),
         Self::UnknownApp,
+        Self::SessionEnded,
+        Self::StoreUnavailable,
         Self::AppNotAdmitted,
     ];
 
@@ -69,27 +54,29 @@ impl Refusal {
         match self {
             Self::NoToken => "no_token",
             Self::SeveralTokens => "several_tokens",
-            Self::Malformed => "malformed_token",
-            Self::UnknownKey => "unknown_key",
-            Self::WrongAlgorithm => "wrong_algorithm",
-            Self::BadSignature => "bad_signature",
-            Self::InvalidClaims => "invalid_claims",
-            Self::WrongIssuer => "wrong_issuer",
-            Self::WrongAudience => "wrong_audience",
-            Self::NotYetValid => "not_yet_valid",
-            Self::Expired => "expired",
+            Self::Token(VerifyError::Malformed) => "malformed_token",
+            Self::Token(VerifyError::UnknownKey) => "unknown_key",
+            Self::Token(VerifyError::WrongAlgorithm) => "wrong_algorithm",
+            Self::Token(VerifyError::BadSignature) => "bad_signature",
+            Self::Token(VerifyError::InvalidClaims) => "invalid_claims",
+            Self::Token(VerifyError::WrongIssuer) => "wrong_issuer",
+            Self::Token(VerifyError::WrongAudience) => "wrong_audience",
+            Self::Token(VerifyError::NotYetValid) => "not_yet_valid",
+            Self::Token(VerifyError::Expired) => "expired",
             Self::UnknownApp => "unknown_app",
+            Self::SessionEnded => "session_ended",
+            Self::StoreUnavailable => "store_unavailable",
             Self::AppNotAdmitted => "app_not_admitted",
         }
     }
 
-    /// The `error` of `WWW-Authenticate`; none where the client showed no credentials at all.
+    /// The `error` of `WWW-Authenticate`; none where the client showed no credentials at all, or nobody could judge them.
     ///
     /// One word for every bad token: which check failed is the log's business, not a forger's.
     /// See RFC 6750 §3.1.
     pub const fn oauth_error(self) -> Option<&'static str> {
         match self {
-            Self::NoToken => None,
+            Self::NoToken | Self::StoreUnavailable => None,
             _ => Some("invalid_token"),
         }
     }
@@ -97,38 +84,37 @@ impl Refusal {
     /// Whether the verdict can never change under the same keys, and took a signature check to reach.
     ///
     /// What is refused for less is not worth remembering: refusing it again costs no more than finding it
-    /// remembered, and it would let a flood of junk push out the forgeries.
+    /// remembered, and it would let a flood of junk push out the forgeries. A session that has ended never comes back.
     pub(super) const fn is_worth_remembering(self) -> bool {
         match self {
-            Self::BadSignature
-            | Self::InvalidClaims
-            | Self::WrongIssuer
-            | Self::WrongAudience
-            | Self::UnknownApp => true,
-            Self::NoToken
+            Self::Token(
+                VerifyError::BadSignature
+                | VerifyError::InvalidClaims
+                | VerifyError::WrongIssuer
+                | VerifyError::WrongAudience,
+            )
+            | Self::UnknownApp
+            | Self::SessionEnded => true,
+            Self::Token(
+                VerifyError::Malformed
+                | VerifyError::UnknownKey
+                | VerifyError::WrongAlgorithm
+                | VerifyError::NotYetValid
+                | VerifyError::Expired,
+            )
+            | Self::NoToken
             | Self::SeveralTokens
-            | Self::Malformed
-            | Self::UnknownKey
-            | Self::WrongAlgorithm
-            | Self::NotYetValid
-            | Self::Expired
+            | Self::StoreUnavailable
             | Self::AppNotAdmitted => false,
         }
     }
 }
 
-impl From<VerifyError> for Refusal {
-    fn from(error: VerifyError) -> Self {
+impl From<SessionError> for Refusal {
+    fn from(error: SessionError) -> Self {
         match error {
-            VerifyError::Malformed => Self::Malformed,
-            VerifyError::UnknownKey => Self::UnknownKey,
-            VerifyError::WrongAlgorithm => Self::WrongAlgorithm,
-            VerifyError::BadSignature => Self::BadSignature,
-            VerifyError::InvalidClaims => Self::InvalidClaims,
-            VerifyError::WrongIssuer => Self::WrongIssuer,
-            VerifyError::WrongAudience => Self::WrongAudience,
-            VerifyError::NotYetValid => Self::NotYetValid,
-            VerifyError::Expired => Self::Expired,
+            SessionError::Ended => Self::SessionEnded,
+            SessionError::Store(_) | SessionError::Internal(_) => Self::StoreUnavailable,
         }
     }
 }

@@ -57,7 +57,7 @@ enum Row {
 }
 
 /// What became of a code: what a token is minted for, or why there is none.
-type Settled = Result<(Identity, Opened), LoginError>;
+pub(super) type Settled = Result<(Identity, Opened), LoginError>;
 
 /// [`Settled`] as it is sealed; the app is the ticket's.
 #[derive(Serialize, Deserialize)]
@@ -131,7 +131,7 @@ impl Login {
             }
         });
         let (identity, session) = settled.await.unwrap_or(Err(LoginError::WeChatBusy))?;
-        self.check_remembered(&identity, &session).await?;
+        self.check_remembered(&session).await?;
         self.grant(identity, session)
     }
 }
@@ -171,13 +171,13 @@ impl Ticket {
     }
 
     /// The row of whoever exchanges the code; no two are the same, so that nobody ends another's.
-    fn claim(&self, entropy: &dyn Entropy) -> Result<Bytes, NoEntropy> {
+    pub(super) fn claim(&self, entropy: &dyn Entropy) -> Result<Bytes, NoEntropy> {
         let id = entropy::bytes::<16>(entropy)?;
         Ok([&self.header(UNDER_WAY), &id[..]].concat().into())
     }
 
     /// The row of what became of it.
-    fn settle(
+    pub(super) fn settle(
         &self,
         settled: Result<(&Identity, &Opened), &LoginError>,
         entropy: &dyn Entropy,
@@ -247,6 +247,23 @@ impl Ticket {
             expires_at: Timestamp::from_millis(granted.expires_at_millis),
         };
         Some((identity, session))
+    }
+
+    #[cfg(test)]
+    pub(super) fn key(&self) -> &Key {
+        &self.key
+    }
+
+    #[cfg(test)]
+    pub(super) fn caller(&self) -> [u8; CALLER_BYTES] {
+        self.caller
+    }
+
+    /// What a row says became of the code, whoever sent it.
+    #[cfg(test)]
+    pub(super) fn open_row(&self, row: &[u8]) -> Option<Settled> {
+        let (header, rest) = row.split_at_checked(1 + CALLER_BYTES)?;
+        self.open(header, rest)
     }
 
     fn header(&self, kind: u8) -> [u8; 1 + CALLER_BYTES] {

@@ -284,7 +284,11 @@ impl From<wechat::Error> for LoginError {
 
 impl From<Refusal> for LoginError {
     fn from(refusal: Refusal) -> Self {
-        Self::Unauthenticated(refusal)
+        match refusal {
+            Refusal::SessionEnded => Self::SessionEnded,
+            Refusal::StoreUnavailable => Self::StoreUnavailable,
+            refusal => Self::Unauthenticated(refusal),
+        }
     }
 }
 

@@ -66,7 +66,7 @@ impl Login {
             }
             Turn::UnderWay(landing) => self.renew(landing.wait().await?),
             Turn::Known(Ok(grant)) => {
-                self.check_remembered(&grant.identity, &grant.session).await?;
+                self.check_remembered(&grant.session).await?;
                 self.renew(grant)
             }
             Turn::Known(Err(error)) => {
@@ -141,17 +141,14 @@ impl Login {
         self.grant(grant.identity, grant.session)
     }
 
-    /// Makes sure that an answer remembered is one still: a session that was ended since must not come back to life.
-    pub(super) async fn check_remembered(
-        &self,
-        identity: &Identity,
-        session: &Opened,
-    ) -> Result<(), LoginError> {
+    /// Makes sure that an answer remembered is one still. A session that was ended since must not come back to life, and a
+    /// refresh token that was spent since would end it.
+    pub(super) async fn check_remembered(&self, session: &Opened) -> Result<(), LoginError> {
         let Dependencies { sessions, clock, .. } = &self.parts;
-        match sessions.check(&identity.subject, &session.id, clock.now()).await {
-            Ok(_) => Ok(()),
-            Err(SessionError::Ended) => Err(LoginError::CodeAlreadyUsed),
-            Err(error) => Err(error.into()),
+        if sessions.is_unspent(&session.refresh_token, clock.now()).await? {
+            Ok(())
+        } else {
+            Err(LoginError::CodeAlreadyUsed)
         }
     }
 }

@@ -312,7 +312,7 @@ impl Login {
         credential: &Credential<'_>,
         now: Timestamp,
     ) -> Result<Authenticated, LoginError> {
-        Ok(self.parts.authenticator.verify(credential, now)?)
+        Ok(self.parts.authenticator.verify(credential, now).await?)
     }
 
     fn count(&self, outcome: &str) {

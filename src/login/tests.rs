@@ -1,15 +1,23 @@
 //! The login against a WeChat that writes raw bytes, with time that stands still.
 
+mod claim;
+mod session;
+mod store;
+
 use std::collections::BTreeMap;
 
 use http::{Request, StatusCode};
 use serde_json::{Value, json};
 
+use self::store::Switch;
 use super::*;
+use crate::authn::SubjectHasher;
 use crate::clock::ManualClock;
 use crate::config::{self, AppKind, Findings, Rate, SecretSource};
 use crate::entropy::SystemEntropy;
+use crate::session::{Core, RefreshToken};
 use crate::token::OnMissingKey;
+use crate::wechat::Code;
 use crate::wechat::fake::{Fake, Reply};
 
 const CODE: &str = "051v0m000ObAyK19vV1005SDWf0v0m0s";
@@ -23,6 +31,8 @@ struct Harness {
     fake: Fake,
     clock: ManualClock,
     metrics: Arc<Metrics>,
+    store: Arc<Switch>,
+    _folder: Option<tempfile::TempDir>,
 }
 
 #[derive(Clone)]
@@ -31,6 +41,8 @@ struct Setup {
     login: config::Login,
     wechat: config::WeChat,
     throttle: config::Throttle,
+    sessions: config::Sessions,
+    cookie: Option<&'static str>,
 }
 
 impl Default for Setup {
@@ -43,6 +55,8 @@ impl Default for Setup {
             login: config::Login::default(),
             wechat: config::WeChat::default(),
             throttle,
+            sessions: config::Sessions::default(),
+            cookie: None,
         }
     }
 }
@@ -58,13 +72,22 @@ impl Harness {
         setup.wechat.hosts = vec![fake.url()];
         setup.wechat.busy_retries = 0;
         change(&mut setup);
+        let folder = tempfile::tempdir().unwrap();
         let clock = ManualClock::start_now();
+        let store = Switch::open(folder.path(), &clock);
+        let mut harness = Self::on(fake, &setup, clock, store);
+        harness._folder = Some(folder);
+        harness
+    }
+
+    /// Another gateway's login, on a store that is there already.
+    fn on(fake: Fake, setup: &Setup, clock: ManualClock, store: Arc<Switch>) -> Self {
         let metrics = Arc::new(Metrics::new().unwrap());
         let mut findings = Findings::default();
-        let parts = dependencies(&setup, &metrics, &clock, &mut findings);
+        let parts = dependencies(setup, &metrics, &clock, &store, &mut findings);
         let login =
             Login::build(&setup.login, parts, &mut findings).unwrap_or_else(|| panic!("{findings:?}"));
-        Self { login: Arc::new(login), fake, clock, metrics }
+        Self { login: Arc::new(login), fake, clock, metrics, store, _folder: None }
     }
 
     /// Sends a request as the proxy does: admits it, then responds to it.
@@ -98,6 +121,7 @@ fn dependencies(
     setup: &Setup,
     metrics: &Arc<Metrics>,
     clock: &ManualClock,
+    store: &Arc<Switch>,
     findings: &mut Findings,
 ) -> Dependencies {
     let clock: Arc<dyn Clock> = Arc::new(clock.clone());
@@ -113,15 +137,31 @@ fn dependencies(
         file: None,
         secret: Some(SecretSource::Inline("0123456789abcdef0123456789abcdef".into())),
     };
-    let tokens = config::Tokens { keys: vec![key], ..Default::default() };
+    let mut tokens_config = config::Tokens { keys: vec![key], ..Default::default() };
+    tokens_config.sources.cookie = setup.cookie.map(str::to_owned);
     let folder = tempfile::tempdir().unwrap();
-    let tokens = Tokens::build(&tokens, folder.path(), OnMissingKey::Ephemeral, &*entropy, findings);
+    let missing = OnMissingKey::Ephemeral;
+    let tokens = Tokens::build(&tokens_config, folder.path(), missing, &*entropy, findings).unwrap();
     let wechat = WeChat::build(&setup.wechat, &apps, metrics, clock.clone(), entropy.clone(), findings);
     let throttle = Throttle::build(&setup.throttle, metrics, clock.clone(), &*entropy, findings);
+    let core = Core::new(store.clone(), clock.clone(), entropy.clone(), metrics.clone());
+    let sessions = Sessions::build(&setup.sessions, folder.path(), missing, Arc::new(core), findings);
+    let (tokens, sessions) = (Arc::new(tokens), Arc::new(sessions.unwrap()));
+    let authenticator = Authenticator::build(
+        &tokens_config,
+        &apps,
+        tokens.clone(),
+        sessions.clone(),
+        metrics,
+        SubjectHasher::new(&*entropy).unwrap(),
+        &*entropy,
+        findings,
+    );
     Dependencies {
         wechat: Arc::new(wechat.unwrap()),
-        tokens: Arc::new(tokens.unwrap()),
-        sessions: crate::session::Sessions::for_test(folder.path(), clock.clone()),
+        tokens,
+        sessions,
+        authenticator: Arc::new(authenticator.unwrap()),
         throttle: Arc::new(throttle.unwrap()),
         metrics: metrics.clone(),
         clock,
@@ -174,13 +214,19 @@ async fn a_code_becomes_a_token() {
         let claims = harness.login.parts.tokens.verify(token, harness.clock.now()).unwrap();
         assert_eq!(claims.identity(), answer.identity.as_ref().unwrap());
         assert_eq!(claims.identity().subject.to_string(), format!("wx0:{OPENID}"));
-        let mut shown =
-            json!({ "access_token": token, "token_type": "Bearer", "expires_in": 7200, "openid": OPENID });
+        let mut shown = json!({
+            "access_token": token,
+            "token_type": "Bearer",
+            "expires_in": 7200,
+            "refresh_token": document["refresh_token"],
+            "openid": OPENID,
+        });
         if let Some(unionid) = expected {
             shown["unionid"] = unionid.into();
         }
         shown["expires_in"] = document["expires_in"].clone();
         assert_eq!(document, shown);
+        assert!(RefreshToken::parse(document["refresh_token"].as_str().unwrap()).is_ok());
         assert!((7199..=7200).contains(&document["expires_in"].as_u64().unwrap()));
         assert_eq!((answer.response.status(), answer.outcome), (StatusCode::OK, "ok"));
         assert_eq!(header(&answer, "cache-control"), Some("no-store"));
@@ -495,6 +541,7 @@ async fn a_code_sent_again_within_the_window_gets_the_same_token() {
     harness.clock.advance(Duration::from_millis(59_999));
     let again = json_of(&harness.login(CODE).await);
     assert_eq!(again["access_token"], first["access_token"]);
+    assert_eq!(again["refresh_token"], first["refresh_token"]);
     let (first_seconds, seconds) =
         (first["expires_in"].as_u64().unwrap(), again["expires_in"].as_u64().unwrap());
     assert!((first_seconds - seconds).abs_diff(60) <= 1, "what is left of the token's life, not all of it");
@@ -723,8 +770,12 @@ async fn all_below_the_prefix_belongs_to_the_login_and_nothing_beside_it() {
         ("/auth/login/x", Some(Endpoint::Unknown)),
         ("/auth/logins", Some(Endpoint::Unknown)),
         ("/auth/LOGIN", Some(Endpoint::Unknown)),
-        ("/auth/session", Some(Endpoint::Unknown)),
-        ("/auth/refresh", Some(Endpoint::Unknown)),
+        ("/auth/session", Some(Endpoint::Session)),
+        ("/auth/sessions", Some(Endpoint::Unknown)),
+        ("/auth/refresh", Some(Endpoint::Refresh)),
+        ("/auth/refresh/", Some(Endpoint::Unknown)),
+        ("/auth/logout", Some(Endpoint::Logout)),
+        ("/auth/Logout", Some(Endpoint::Unknown)),
         ("/.well-known/jwks.json", Some(Endpoint::Jwks)),
         ("/.well-known/jwks.json/", None),
         ("/.well-known/other", None),
@@ -744,7 +795,7 @@ async fn all_below_the_prefix_belongs_to_the_login_and_nothing_beside_it() {
 async fn an_unknown_endpoint_is_a_problem_document() {
     let harness = Harness::new([]).await;
 
-    let answer = harness.send(request("POST", "/auth/logout", Some("application/json"), "{}")).await;
+    let answer = harness.send(request("POST", "/auth/register", Some("application/json"), "{}")).await;
 
     assert_eq!(answer.response.status(), StatusCode::NOT_FOUND);
     assert_eq!(header(&answer, "content-type"), Some("application/problem+json"));
@@ -843,10 +894,12 @@ async fn every_problem_of_a_configuration_is_found() {
     let setup = Setup::default();
     let clock = ManualClock::start_now();
     let metrics = Arc::new(Metrics::new().unwrap());
+    let folder = tempfile::tempdir().unwrap();
+    let store = Switch::open(folder.path(), &clock);
     for (path, change, reason) in table {
         let mut config = config::Login::default();
         change(&mut config);
-        let parts = dependencies(&setup, &metrics, &clock, &mut Findings::default());
+        let parts = dependencies(&setup, &metrics, &clock, &store, &mut Findings::default());
         let mut findings = Findings::default();
 
         assert!(Login::build(&config, parts, &mut findings).is_none(), "{path}: {reason}");

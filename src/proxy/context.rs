@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use super::Current;
 use super::client_address::Caller;
 use super::request_id::RequestId;
+use super::watch::Watch;
 use crate::authn::Authenticated;
 use crate::clock::Clock;
 use crate::route::Route;
@@ -24,6 +25,8 @@ pub struct Context {
     pub(super) is_websocket: bool,
     /// What tells the connection to the server that the tunnel is open.
     pub(super) tunnel: Option<Opened>,
+    /// What ends the tunnel with its session; it ends with the request.
+    pub(super) watch: Option<Watch>,
     /// Lower case, without port and trailing dot; empty until admitted.
     pub(super) host: String,
     pub(super) decision: Decision,
@@ -100,6 +103,7 @@ impl Context {
             is_https: false,
             is_websocket: false,
             tunnel: None,
+            watch: None,
             host: String::new(),
             decision: Decision::Undecided,
             token_in_authorization: false,

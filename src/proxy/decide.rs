@@ -1,6 +1,7 @@
 //! The steps from a request's header to a decision: admission, caller, route, authentication.
 //!
-//! Each step answers the request or lets it go to the next; none of them waits for anything.
+//! Each step answers the request or lets it go to the next. None of them waits, but for the session of a token that is
+//! not remembered.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -81,7 +82,7 @@ pub(super) fn find_route(session: &Session, ctx: &mut Context) -> Option<Respons
 }
 
 /// Decides who calls, as the route asks.
-pub(super) fn authenticate(session: &Session, ctx: &mut Context) -> Option<Response<Bytes>> {
+pub(super) async fn authenticate(request: &RequestHeader, ctx: &mut Context) -> Option<Response<Bytes>> {
     let Some(route) = ctx.route.clone() else {
         return Some(refuse(ctx, StatusCode::INTERNAL_SERVER_ERROR, "undecided", None));
     };
@@ -90,14 +91,7 @@ pub(super) fn authenticate(session: &Session, ctx: &mut Context) -> Option<Respo
         ctx.outcome = Outcome::forwarded("public");
         return None;
     }
-    let current = Arc::clone(&ctx.current);
-    let authenticator = &current.runtime.authenticator;
-    let verified = authenticator.credential(session.req_header(), ctx.is_websocket).and_then(|credential| {
-        let Some(credential) = credential else { return Ok(None) };
-        ctx.token_in_authorization = credential.is_in(authn::Source::Authorization);
-        authenticator.verify(&credential, ctx.now).map(Some)
-    });
-    let refusal = match verified {
+    let refusal = match verify(request, ctx).await {
         Ok(Some(authenticated)) if !route.admits_app(authenticated.app()) => {
             let reason = authn::Refusal::AppNotAdmitted.reason();
             ctx.outcome = Outcome::refused(reason);
@@ -114,10 +108,32 @@ pub(super) fn authenticate(session: &Session, ctx: &mut Context) -> Option<Respo
             return None;
         }
         Ok(None) => authn::Refusal::NoToken,
+        // Also where the route asks nobody: who shows a token is never taken for somebody without one.
         Err(refusal) => refusal,
     };
     ctx.outcome = Outcome::refused(refusal.reason());
-    Some(respond::unauthenticated(&refusal, route.reject, ctx.request_id.as_str()))
+    let request_id = ctx.request_id.as_str();
+    Some(match refusal {
+        authn::Refusal::StoreUnavailable => respond::unavailable(refusal.reason(), route.reject, request_id),
+        _ => respond::unauthenticated(&refusal, route.reject, request_id),
+    })
+}
+
+/// Judges the token of a request; `None` where it carries none.
+async fn verify(
+    request: &RequestHeader,
+    ctx: &mut Context,
+) -> Result<Option<authn::Authenticated>, authn::Refusal> {
+    let current = Arc::clone(&ctx.current);
+    let authenticator = &current.runtime.authenticator;
+    let Some(credential) = authenticator.credential(request, ctx.is_websocket)? else { return Ok(None) };
+    ctx.token_in_authorization = credential.is_in(authn::Source::Authorization);
+    let verdict = match authenticator.remembered(&credential, ctx.now) {
+        Some(verdict) => verdict,
+        // Boxed, so that the room a look-up needs is not moved about with every other request.
+        None => Box::pin(authenticator.verify(&credential, ctx.now)).await,
+    };
+    verdict.map(Some)
 }
 
 /// Refuses with a problem document, and remembers why.

@@ -12,6 +12,7 @@ mod forward;
 pub mod guard;
 pub mod request_id;
 mod respond;
+mod watch;
 
 use std::any::Any;
 use std::sync::Arc;
@@ -27,6 +28,7 @@ use pingora::prelude::HttpPeer;
 use pingora::proxy::{FailToProxy, ProxyHttp, Session};
 use pingora::{Error, ErrorSource, ErrorType};
 
+use crate::authn::Authenticated;
 use crate::entropy::NoEntropy;
 use crate::login::Endpoint;
 use crate::route::METHODS;
@@ -39,6 +41,7 @@ use self::client_address::TrustedProxies;
 use self::context::{Context, Decision, Outcome, SigningIn};
 use self::guard::{HeaderRead, Reused};
 use self::request_id::{RequestId, RequestIds};
+use self::watch::Watch;
 
 /// The gateway, as Pingora drives it.
 pub struct Gateway {
@@ -95,7 +98,10 @@ impl Gateway {
             // Boxed, so that the room a login needs is not moved about with every other request.
             return Some(Box::pin(answer_login(session, ctx, endpoint)).await);
         }
-        decide::find_route(session, ctx).or_else(|| decide::authenticate(session, ctx))
+        if let Some(answer) = decide::find_route(session, ctx) {
+            return Some(answer);
+        }
+        decide::authenticate(session.req_header(), ctx).await
     }
 
     fn write_access_log(&self, session: &Session, ctx: &Context, status: u16) {
@@ -220,6 +226,7 @@ impl ProxyHttp for Gateway {
             // A tunnel is silent for as long as the application likes; TCP notices when an end is gone.
             opened.set();
             session.set_read_timeout(None);
+            ctx.watch = ctx.authenticated().map(|authenticated| self.watch(opened, authenticated, ctx));
         }
         ctx.upstream_duration = ctx.upstream_started.map(|started| self.since(started));
         Ok(())
@@ -277,7 +284,8 @@ impl ProxyHttp for Gateway {
     }
 
     async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut Context) -> FailToProxy {
-        let (status, reason) = forward::failure(error);
+        let is_cut = ctx.tunnel.as_ref().is_some_and(Opened::is_cut);
+        let (status, reason) = if is_cut { (None, "session_ended") } else { forward::failure(error) };
         // A refusal whose answer found no client was counted, and keeps its reason.
         if !ctx.outcome.is_refusal() {
             ctx.outcome = Outcome::refused(reason);
@@ -285,6 +293,7 @@ impl ProxyHttp for Gateway {
         }
         if let Some(upstream) = &ctx.upstream
             && *error.esource() == ErrorSource::Upstream
+            && !is_cut
         {
             self.shared.metrics.upstream_failures.with_label_values(&[&*upstream.name, reason]).inc();
         }
@@ -340,6 +349,18 @@ impl Gateway {
         if outcome.is_refusal() {
             self.shared.metrics.refused_requests.with_label_values(&[outcome.reason]).inc();
         }
+    }
+
+    fn watch(&self, tunnel: &Opened, authenticated: &Authenticated, ctx: &Context) -> Watch {
+        let sessions = Arc::clone(&ctx.current.runtime.sessions);
+        let Shared { clock, metrics, .. } = &self.shared;
+        watch::watch(
+            tunnel.clone(),
+            authenticated.clone(),
+            sessions,
+            Arc::clone(clock),
+            &metrics.watched_tunnels,
+        )
     }
 
     fn since(&self, started: std::time::Instant) -> Duration {

@@ -50,6 +50,22 @@ pub(super) fn unauthenticated(
     response
 }
 
+/// The refusal of a request of which nobody can say at the moment who sent it.
+pub(super) fn unavailable(reason: &str, shape: RejectShape, request_id: &str) -> Response<Bytes> {
+    let mut response = match shape {
+        RejectShape::Code200 => {
+            let body = serde_json::json!({ "code": 503, "message": reason, "request_id": request_id });
+            json(StatusCode::OK, "application/json", body.to_string().into_bytes())
+        }
+        RejectShape::Problem => {
+            let detail = "sessions cannot be looked up: wait, then send this request again";
+            problem(StatusCode::SERVICE_UNAVAILABLE, reason, Some(detail), request_id)
+        }
+    };
+    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    response
+}
+
 /// The refusal of a person whom the route does not admit.
 pub(super) fn forbidden(shape: RejectShape, reason: &str, request_id: &str) -> Response<Bytes> {
     match shape {

@@ -196,6 +196,11 @@ impl Sessions {
         Arc::new(sessions.unwrap_or_else(|| panic!("{findings:?}")))
     }
 
+    /// How long a verdict is believed at most before its session is looked up again.
+    pub fn recheck_after(&self) -> Duration {
+        self.limits.recheck_after
+    }
+
     /// How long a refresh token gets the same answer again.
     pub fn refresh_grace(&self) -> Duration {
         self.limits.refresh_grace

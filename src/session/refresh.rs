@@ -26,6 +26,20 @@ impl Sessions {
         result.map(|(refreshed, _)| refreshed)
     }
 
+    /// Whether a refresh token is the one that its session would take now: nobody has refreshed or ended it since.
+    ///
+    /// # Errors
+    /// [`SessionError::Store`]
+    pub async fn is_unspent(&self, token: &RefreshToken, now: Timestamp) -> Result<bool, SessionError> {
+        let Some(token) = token.parts() else { return Ok(false) };
+        let marks = self.core.current_marks().await?;
+        let Some(row) = self.core.read(token.locator).await? else { return Ok(false) };
+        let mut live = row.record.all_live(&self.limits, &marks, now);
+        let Some(entry) = live.find(|entry| entry.family.is_of(&token)) else { return Ok(false) };
+        let judged = entry.family.judge(&token, &entry.key, self.limits.refresh_grace, now)?;
+        Ok(matches!(judged, Use::Current))
+    }
+
     async fn take(
         &self,
         token: &RefreshToken,

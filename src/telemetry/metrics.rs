@@ -49,6 +49,8 @@ pub struct Metrics {
     pub token_cache_misses: IntCounter,
     /// `menshen_token_cache_entries`
     pub token_cache_entries: IntGauge,
+    /// `menshen_watched_tunnels`
+    pub watched_tunnels: IntGauge,
     /// `menshen_session_checks_total{outcome}`
     pub session_checks: IntCounterVec,
     /// `menshen_refreshes_total{outcome}`
@@ -158,6 +160,8 @@ impl Metrics {
                 .counter("token_cache_misses_total", "Moves when a token had to be verified.")?,
             token_cache_entries: new
                 .gauge("token_cache_entries", "Verified tokens remembered now, expired ones among them.")?,
+            watched_tunnels: new
+                .gauge("watched_tunnels", "WebSocket connections now that end with their session.")?,
             session_checks: new.counter_vec(
                 "session_checks_total",
                 "Moves when a session is looked up in the store for a token.",

@@ -12,6 +12,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures_util::task::AtomicWaker;
 use pingora::connectors::l4::Connect;
 use pingora::protocols::l4::socket::SocketAddr;
 use pingora::protocols::l4::stream::Stream;
@@ -21,19 +22,47 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Sleep;
 
-/// Whether the server has switched protocols; shared by the request that asks for it and its connection.
+/// Whether the server has switched protocols, and whether the tunnel may stay; shared by the request that asks for it
+/// and its connection.
 #[derive(Clone, Debug, Default)]
-pub struct Opened(Arc<AtomicBool>);
+pub struct Opened(Arc<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    is_set: AtomicBool,
+    is_cut: AtomicBool,
+    reader: AtomicWaker,
+    writer: AtomicWaker,
+}
 
 impl Opened {
     /// The server has switched: from here on either side may be silent.
     pub fn set(&self) {
-        self.0.store(true, Ordering::Relaxed);
+        self.0.is_set.store(true, Ordering::Relaxed);
+    }
+
+    /// Ends the tunnel: its connection fails from here on, and whoever waits for it hears of that.
+    pub fn cut(&self) {
+        self.0.is_cut.store(true, Ordering::Release);
+        self.0.reader.wake();
+        self.0.writer.wake();
+    }
+
+    /// Whether the tunnel was ended on purpose.
+    pub fn is_cut(&self) -> bool {
+        self.0.is_cut.load(Ordering::Acquire)
     }
 
     fn is_set(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        self.0.is_set.load(Ordering::Relaxed)
     }
+}
+
+/// Fails where the tunnel was cut; else whoever asks is woken when it is. Registered before the look, so that a cut
+/// in between is seen or wakes.
+fn check(opened: &Opened, waker: &AtomicWaker, cx: &Context<'_>) -> io::Result<()> {
+    waker.register(cx.waker());
+    if opened.is_cut() { Err(io::ErrorKind::ConnectionAborted.into()) } else { Ok(()) }
 }
 
 /// Connects for one opening.
@@ -74,6 +103,7 @@ struct Tunnel {
 impl AsyncRead for Tunnel {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let tunnel = self.get_mut();
+        check(&tunnel.opened, &tunnel.opened.0.reader, cx)?;
         if std::mem::take(&mut tunnel.has_written) && !tunnel.opened.is_set() {
             // Pingora queues the end of the opening's empty body and then waits for that and for the answer at
             // once. If it saw the answer first, the end would be that of the tunnel. So the answer comes second.
@@ -102,6 +132,7 @@ impl AsyncRead for Tunnel {
 impl AsyncWrite for Tunnel {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let tunnel = self.get_mut();
+        check(&tunnel.opened, &tunnel.opened.0.writer, cx)?;
         tunnel.has_written = true;
         Pin::new(&mut tunnel.socket).poll_write(cx, buf)
     }

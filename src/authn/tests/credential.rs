@@ -3,7 +3,8 @@
 use http::{HeaderName, HeaderValue, Request};
 
 use super::*;
-use crate::authn::Refusal::{Malformed, SeveralTokens};
+use crate::authn::Refusal::{self, SeveralTokens};
+use crate::token::VerifyError;
 use crate::config::TokenSources as Config;
 
 fn bearer() -> Config {
