@@ -1,1 +1,172 @@
-//! Tests.
+//! What sessions promise, on a store that remembers, can be shared, and can fail.
+
+mod expiry;
+mod follow;
+mod model;
+mod opening;
+mod pure;
+mod refresh;
+mod revoke;
+mod sealing;
+mod store;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tempfile::TempDir;
+use zeroize::Zeroizing;
+
+use self::store::TestStore;
+use super::{
+    Checked, Core, NewSession, Opened, RefreshError, RefreshToken, Refreshed, Scope, SessionError, Sessions,
+};
+use crate::clock::{Clock as _, ManualClock, Timestamp};
+use crate::config::{self, Findings};
+use crate::entropy::SystemEntropy;
+use crate::identity::{AppId, Identity, OpenId, Subject, UnionId};
+use crate::store::Store;
+use crate::telemetry::metrics::Metrics;
+use crate::token::OnMissingKey;
+
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3600);
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+/// One node, with the store it may share with others.
+struct Node {
+    clock: ManualClock,
+    store: Arc<TestStore>,
+    metrics: Arc<Metrics>,
+    core: Arc<Core>,
+    sessions: Arc<Sessions>,
+    folder: Arc<TempDir>,
+}
+
+impl Node {
+    /// A node alone.
+    fn new() -> Self {
+        Self::with(config::Sessions::default())
+    }
+
+    fn with(config: config::Sessions) -> Self {
+        let clock = ManualClock::start_now();
+        let store = Arc::new(TestStore::new(clock.clone(), false));
+        Self::on(store, clock, Arc::new(tempfile::tempdir().unwrap()), &config)
+    }
+
+    /// A node that shares its store with whoever [`Node::another`] makes.
+    fn shared() -> Self {
+        let clock = ManualClock::start_now();
+        let store = Arc::new(TestStore::new(clock.clone(), true));
+        Self::on(store, clock, Arc::new(tempfile::tempdir().unwrap()), &config::Sessions::default())
+    }
+
+    fn another(&self) -> Self {
+        let (store, clock) = (Arc::clone(&self.store), self.clock.clone());
+        Self::on(store, clock, Arc::clone(&self.folder), &config::Sessions::default())
+    }
+
+    /// The same node after a reload.
+    fn reloaded(&self, config: &config::Sessions) -> Self {
+        let core = Arc::clone(&self.core);
+        let sessions = build(config, &core, &self.folder);
+        Self {
+            clock: self.clock.clone(),
+            store: Arc::clone(&self.store),
+            metrics: Arc::clone(&self.metrics),
+            core,
+            sessions,
+            folder: Arc::clone(&self.folder),
+        }
+    }
+
+    fn on(
+        store: Arc<TestStore>,
+        clock: ManualClock,
+        folder: Arc<TempDir>,
+        config: &config::Sessions,
+    ) -> Self {
+        let metrics = Arc::new(Metrics::new().unwrap());
+        let core = Arc::new(Core::new(
+            Arc::clone(&store) as Arc<dyn Store>,
+            Arc::new(clock.clone()),
+            Arc::new(SystemEntropy),
+            Arc::clone(&metrics),
+        ));
+        let sessions = build(config, &core, &folder);
+        Self { clock, store, metrics, core, sessions, folder }
+    }
+
+    fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    async fn open(&self, identity: &Identity) -> Opened {
+        self.try_open(identity, None).await.unwrap()
+    }
+
+    async fn open_with_key(&self, identity: &Identity, key: [u8; 16]) -> Opened {
+        self.try_open(identity, Some(key)).await.unwrap()
+    }
+
+    async fn try_open(&self, identity: &Identity, key: Option<[u8; 16]>) -> Result<Opened, SessionError> {
+        let key = key.map(Zeroizing::new);
+        let new = NewSession { identity, session_key: key.as_ref(), user_agent: Some("curl/8.0") };
+        self.sessions.open(new, self.now()).await
+    }
+
+    async fn check(&self, identity: &Identity, opened: &Opened) -> Result<Checked, SessionError> {
+        let checked = self.sessions.check(&identity.subject, &opened.id, self.now()).await;
+        self.settle(identity).await;
+        checked
+    }
+
+    /// Waits until what `check` left in the background is done.
+    async fn settle(&self, identity: &Identity) {
+        for _ in 0..20 {
+            tokio::task::yield_now().await;
+        }
+        let state = self.core.leases.subject(&super::name::locator(&identity.subject));
+        drop(state.turn().await.unwrap());
+    }
+
+    async fn is_active(&self, identity: &Identity, opened: &Opened) -> bool {
+        match self.check(identity, opened).await {
+            Ok(_) => true,
+            Err(SessionError::Ended) => false,
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    async fn refresh(&self, token: &RefreshToken) -> Result<Refreshed, RefreshError> {
+        self.sessions.refresh(token, self.now()).await
+    }
+
+    async fn revoke(&self, scope: Scope) -> Result<Option<u64>, SessionError> {
+        self.sessions.revoke(&scope, self.now()).await
+    }
+}
+
+fn build(config: &config::Sessions, core: &Arc<Core>, folder: &TempDir) -> Arc<Sessions> {
+    let mut findings = Findings::default();
+    let sessions =
+        Sessions::build(config, folder.path(), OnMissingKey::Create, Arc::clone(core), &mut findings);
+    Arc::new(sessions.unwrap_or_else(|| panic!("{findings:?}")))
+}
+
+fn person(name: &str) -> Identity {
+    in_app("wx1", name)
+}
+
+fn in_app(appid: &str, name: &str) -> Identity {
+    let subject = Subject { appid: AppId::parse(appid).unwrap(), openid: OpenId::parse(name).unwrap() };
+    Identity { subject, unionid: None }
+}
+
+fn known_as(identity: &Identity, unionid: &str) -> Identity {
+    Identity { unionid: Some(UnionId::parse(unionid).unwrap()), ..identity.clone() }
+}
+
+fn seconds(seconds: u64) -> config::Duration {
+    config::Duration::from_secs(seconds)
+}

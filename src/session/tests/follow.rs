@@ -1,0 +1,182 @@
+//! What one node ends, the others hear of.
+
+use std::sync::atomic::Ordering;
+
+use super::*;
+
+#[tokio::test]
+async fn a_node_that_hears_nothing_believes_nobody() {
+    let node = Node::shared();
+    let alice = person("alice");
+    let opened = node.open(&alice).await;
+
+    let refused = node.sessions.check(&alice.subject, &opened.id, node.now()).await.unwrap_err();
+    assert!(matches!(refused, SessionError::Store(_)), "{refused}");
+    assert!(!node.core.is_available());
+
+    let following = follow(&node).await;
+    assert!(node.is_active(&alice, &opened).await);
+    following.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_stops_hearing_stops_believing() {
+    let node = Node::shared();
+    let alice = person("alice");
+    let opened = node.open(&alice).await;
+    let following = follow(&node).await;
+    node.clock.advance(HOUR);
+    assert!(node.is_active(&alice, &opened).await, "the clock of sessions is not the clock of hearing");
+    following.abort();
+    tokio::time::advance(Duration::from_secs(3)).await;
+
+    let refused = node.sessions.check(&alice.subject, &opened.id, node.now()).await.unwrap_err();
+
+    assert!(matches!(refused, SessionError::Store(_)), "{refused}");
+    assert!(!node.core.is_available());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_one_node_ends_has_ended_on_the_other() {
+    let here = Node::shared();
+    let there = here.another();
+    let following = [follow(&here).await, follow(&there).await];
+    let alice = known_as(&person("alice"), "u1");
+    for scope in 0..5 {
+        let opened = here.open(&alice).await;
+        let scope = match scope {
+            0 => Scope::Session(opened.id.clone()),
+            1 => Scope::Subject(alice.subject.clone()),
+            2 => Scope::UnionId(alice.unionid.clone().unwrap()),
+            3 => Scope::App(alice.subject.appid.clone()),
+            _ => Scope::OpenedBefore(here.now()),
+        };
+        let lease = there.check(&alice, &opened).await.unwrap().lease;
+        assert!(lease.is_current());
+
+        here.revoke(scope.clone()).await.unwrap();
+
+        tokio::time::timeout(Duration::from_secs(1), lease.ended()).await.unwrap();
+        assert!(!there.is_active(&alice, &opened).await, "{scope:?}");
+    }
+    following.iter().for_each(tokio::task::JoinHandle::abort);
+}
+
+#[tokio::test]
+async fn a_session_opened_after_a_revocation_is_good_on_a_node_that_has_not_heard_of_it() {
+    let here = Node::shared();
+    let there = here.another();
+    there.core.look().await.unwrap();
+    let alice = person("alice");
+    here.revoke(Scope::App(alice.subject.appid.clone())).await.unwrap();
+    let opened = here.open(&alice).await;
+    let also = there.open(&alice).await;
+    let following = follow(&there).await;
+
+    assert!(there.is_active(&alice, &opened).await);
+    assert!(there.is_active(&alice, &also).await);
+    following.abort();
+}
+
+#[tokio::test]
+async fn a_gap_in_the_log_ends_every_lease_and_reads_the_marks_anew() {
+    let here = Node::shared();
+    let there = here.another();
+    let following = follow(&there).await;
+    following.abort();
+    let alice = person("alice");
+    let opened = there.open(&alice).await;
+    let lease = there.check(&alice, &opened).await.unwrap().lease;
+    here.store.append_fails.store(true, Ordering::SeqCst);
+    assert!(here.revoke(Scope::App(alice.subject.appid.clone())).await.is_err());
+    here.store.log_is_gone.store(true, Ordering::SeqCst);
+
+    there.core.look().await.unwrap();
+
+    assert!(!lease.is_current());
+    assert!(!there.is_active(&alice, &opened).await);
+}
+
+#[tokio::test]
+async fn a_revocation_that_was_not_told_is_told_when_asked_again() {
+    let node = Node::shared();
+    let alice = known_as(&person("alice"), "u1");
+    let opened = node.open(&alice).await;
+    let scopes = [
+        Scope::Session(opened.id.clone()),
+        Scope::Subject(alice.subject.clone()),
+        Scope::UnionId(alice.unionid.clone().unwrap()),
+        Scope::App(alice.subject.appid.clone()),
+    ];
+    for scope in scopes {
+        node.store.append_fails.store(true, Ordering::SeqCst);
+        assert!(node.revoke(scope.clone()).await.is_err(), "{scope:?}");
+        node.store.append_fails.store(false, Ordering::SeqCst);
+        let before = node.store.entries();
+
+        node.revoke(scope.clone()).await.unwrap();
+
+        assert!(node.store.entries() > before, "{scope:?}");
+    }
+}
+
+#[tokio::test]
+async fn marks_that_cannot_be_read_after_a_hint_are_unknown_and_the_hint_is_heard_again() {
+    let here = Node::shared();
+    let there = here.another();
+    there.core.look().await.unwrap();
+    let alice = person("alice");
+    there.open(&alice).await;
+    here.revoke(Scope::App(alice.subject.appid.clone())).await.unwrap();
+    there.store.set_failing(true);
+    assert!(there.core.look().await.is_err());
+    there.store.set_failing(false);
+
+    let before = there.core.epoch();
+    there.core.look().await.unwrap();
+
+    assert!(there.core.epoch() > before);
+}
+
+#[tokio::test]
+async fn an_entry_of_a_later_version_may_say_anything() {
+    let node = Node::shared();
+    node.core.look().await.unwrap();
+    let before = node.core.epoch();
+    node.store.append(bytes::Bytes::from_static(b"?"), MINUTE).await.unwrap();
+
+    node.core.look().await.unwrap();
+
+    assert!(node.core.epoch() > before);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_of_one_node_that_fails_is_not_available() {
+    let node = Node::new();
+    assert!(node.core.is_available());
+    let following = follow(&node).await;
+    assert_eq!(node.metrics.store_available.get(), 1);
+
+    node.store.set_failing(true);
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    assert!(!node.core.is_available());
+    assert_eq!(node.metrics.store_available.get(), 0);
+
+    node.store.set_failing(false);
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    assert!(node.core.is_available());
+    following.abort();
+}
+
+/// Lets a node follow, and waits for its first look.
+async fn follow(node: &Node) -> tokio::task::JoinHandle<()> {
+    let core = Arc::clone(&node.core);
+    let task = tokio::spawn(async move { core.follow().await });
+    for _ in 0..1000 {
+        if node.core.is_available() && node.metrics.store_available.get() == 1 {
+            return task;
+        }
+        tokio::task::yield_now().await;
+    }
+    panic!("the first look did not succeed");
+}

@@ -1,0 +1,185 @@
+//! Refresh tokens: each good for one use, and what happens at the second.
+
+use super::*;
+
+#[tokio::test]
+async fn a_refresh_token_gives_the_next_one_and_keeps_the_session() {
+    let node = Node::new();
+    let alice = known_as(&person("alice"), "u1");
+    let opened = node.open(&alice).await;
+    node.clock.advance(DAY);
+
+    let first = node.refresh(&opened.refresh_token).await.unwrap();
+    node.clock.advance(DAY);
+    let second = node.refresh(&first.session.refresh_token).await.unwrap();
+
+    assert_eq!(first.identity, alice);
+    assert_eq!(second.session.id, opened.id);
+    assert_eq!(second.session.expires_at, opened.expires_at);
+    assert_ne!(first.session.refresh_token.expose(), second.session.refresh_token.expose());
+    assert!(node.is_active(&alice, &opened).await);
+}
+
+#[tokio::test]
+async fn a_refresh_counts_as_a_use() {
+    let node = Node::new();
+    let alice = person("alice");
+    let opened = node.open(&alice).await;
+    node.clock.advance(6 * DAY);
+    node.refresh(&opened.refresh_token).await.unwrap();
+    node.clock.advance(6 * DAY);
+
+    assert!(node.is_active(&alice, &opened).await);
+}
+
+#[tokio::test]
+async fn a_retry_within_the_grace_time_gets_the_same_token() {
+    let node = Node::new();
+    let opened = node.open(&person("alice")).await;
+    let first = node.refresh(&opened.refresh_token).await.unwrap();
+    node.clock.advance(Duration::from_millis(9_999));
+
+    let again = node.refresh(&opened.refresh_token).await.unwrap();
+
+    assert_eq!(again.session.refresh_token.expose(), first.session.refresh_token.expose());
+    assert!(node.refresh(&again.session.refresh_token).await.is_ok());
+    assert_eq!(node.metrics.refreshes.with_label_values(&["rotated"]).get(), 2);
+    assert_eq!(node.metrics.refreshes.with_label_values(&["repeated"]).get(), 1);
+}
+
+#[tokio::test]
+async fn a_retry_after_the_grace_time_ends_the_session() {
+    let node = Node::new();
+    let alice = person("alice");
+    let (opened, other) = (node.open(&alice).await, node.open(&alice).await);
+    let next = node.refresh(&opened.refresh_token).await.unwrap().session.refresh_token;
+    let lease = node.check(&alice, &opened).await.unwrap().lease;
+    node.clock.advance(Duration::from_secs(10));
+
+    assert_eq!(node.refresh(&opened.refresh_token).await.unwrap_err(), RefreshError::Reused);
+
+    assert!(!lease.is_current());
+    assert!(!node.is_active(&alice, &opened).await);
+    assert_eq!(node.refresh(&next).await.unwrap_err(), RefreshError::Invalid);
+    assert!(node.is_active(&alice, &other).await, "another session of the person ended too");
+    assert_eq!(node.metrics.session_revocations.with_label_values(&["reuse", "ended"]).get(), 1);
+}
+
+#[tokio::test]
+async fn a_spent_token_whose_successor_was_used_ends_the_session_within_the_grace_time_too() {
+    let node = Node::new();
+    let alice = person("alice");
+    let opened = node.open(&alice).await;
+    let next = node.refresh(&opened.refresh_token).await.unwrap().session.refresh_token;
+    node.refresh(&next).await.unwrap();
+
+    assert_eq!(node.refresh(&opened.refresh_token).await.unwrap_err(), RefreshError::Reused);
+    assert!(!node.is_active(&alice, &opened).await);
+}
+
+#[tokio::test]
+async fn who_knows_ids_alone_cannot_end_a_session() {
+    let node = Node::new();
+    let alice = person("alice");
+    let opened = node.open(&alice).await;
+    let bytes = URL_SAFE_NO_PAD.decode(opened.refresh_token.expose()).unwrap();
+    let mut forged = bytes.clone();
+    forged[20] ^= 1;
+    let forged = RefreshToken::parse(&URL_SAFE_NO_PAD.encode(&forged)).unwrap();
+
+    assert_eq!(node.refresh(&forged).await.unwrap_err(), RefreshError::Invalid);
+    assert!(node.is_active(&alice, &opened).await);
+}
+
+#[tokio::test]
+async fn a_token_of_the_family_that_was_never_issued_ends_the_session() {
+    let node = Node::new();
+    let alice = person("alice");
+    let opened = node.open(&alice).await;
+    let mut forged = URL_SAFE_NO_PAD.decode(opened.refresh_token.expose()).unwrap();
+    forged[63] ^= 1;
+    let forged = RefreshToken::parse(&URL_SAFE_NO_PAD.encode(&forged)).unwrap();
+
+    assert_eq!(node.refresh(&forged).await.unwrap_err(), RefreshError::Reused);
+    assert!(!node.is_active(&alice, &opened).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_uses_of_one_token_at_once_all_get_the_same_next_one() {
+    // Four nodes: on one alone, its own turn at the row would be the order.
+    let nodes = four_nodes(10).await;
+    let opened = nodes[0].open(&person("alice")).await;
+
+    let results = all_at_once(&nodes, &opened.refresh_token).await;
+
+    let first = results[0].as_ref().unwrap().session.refresh_token.clone();
+    for result in &results {
+        assert_eq!(result.as_ref().unwrap().session.refresh_token.expose(), first.expose());
+    }
+    assert!(nodes[0].refresh(&first).await.is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_a_grace_time_one_use_wins_and_the_others_end_the_session() {
+    let nodes = four_nodes(0).await;
+    let alice = person("alice");
+    let opened = nodes[0].open(&alice).await;
+
+    let results = all_at_once(&nodes, &opened.refresh_token).await;
+
+    assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 1);
+    let reused = results.iter().filter(|result| matches!(result, Err(RefreshError::Reused))).count();
+    assert!(reused >= 1);
+    let known = [RefreshError::Reused, RefreshError::Invalid];
+    assert!(
+        results.iter().all(|result| result.as_ref().map_or_else(|error| known.contains(error), |_| true))
+    );
+    assert_eq!(nodes[0].sessions.of_subject(&alice.subject, nodes[0].now()).await.unwrap(), []);
+}
+
+async fn four_nodes(grace: u64) -> Vec<Arc<Node>> {
+    let config = config::Sessions { refresh_grace: seconds(grace), ..config::Sessions::default() };
+    let first = Node::shared();
+    let mut nodes = Vec::new();
+    for _ in 0..4 {
+        nodes.push(Arc::new(first.another().reloaded(&config)));
+    }
+    nodes
+}
+
+async fn all_at_once(nodes: &[Arc<Node>], token: &RefreshToken) -> Vec<Result<Refreshed, RefreshError>> {
+    let start = Arc::new(tokio::sync::Barrier::new(64));
+    let tasks: Vec<_> = (0..64)
+        .map(|index| {
+            let (node, token, start) = (Arc::clone(&nodes[index % 4]), token.clone(), Arc::clone(&start));
+            tokio::spawn(async move {
+                start.wait().await;
+                node.refresh(&token).await
+            })
+        })
+        .collect();
+    let mut results = Vec::new();
+    for task in tasks {
+        results.push(task.await.unwrap());
+    }
+    results
+}
+
+#[tokio::test]
+async fn the_store_has_no_refresh_token() {
+    let node = Node::new();
+    let opened = node.open(&person("alice")).await;
+    let next = node.refresh(&opened.refresh_token).await.unwrap().session.refresh_token;
+
+    for token in [&opened.refresh_token, &next] {
+        let bytes = URL_SAFE_NO_PAD.decode(token.expose()).unwrap();
+        for (key, (value, _)) in node.store.rows.lock().iter() {
+            for secret in [&bytes[16..32], &bytes[32..48], &bytes[48..]] {
+                assert!(!value.windows(16).any(|window| window == secret), "{key:?}");
+            }
+        }
+    }
+}
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;

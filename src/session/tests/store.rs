@@ -1,0 +1,166 @@
+//! A store that can be shared by nodes of one process, and told to fail: what no real one does on demand.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use parking_lot::Mutex;
+
+use crate::clock::{Clock as _, ManualClock, Timestamp};
+use crate::store::{Key, LogEntries, SharedRate, SharedRates, Store, StoreError};
+
+#[derive(Debug)]
+pub(super) struct TestStore {
+    clock: ManualClock,
+    is_shared: bool,
+    pub(super) rows: Mutex<HashMap<Key, (Bytes, Timestamp)>>,
+    log: Mutex<Vec<Bytes>>,
+    pub(super) fails: AtomicBool,
+    pub(super) append_fails: AtomicBool,
+    pub(super) log_is_gone: AtomicBool,
+    pub(super) writes: AtomicU64,
+}
+
+impl TestStore {
+    pub(super) fn new(clock: ManualClock, is_shared: bool) -> Self {
+        Self {
+            clock,
+            is_shared,
+            rows: Mutex::default(),
+            log: Mutex::default(),
+            fails: AtomicBool::new(false),
+            append_fails: AtomicBool::new(false),
+            log_is_gone: AtomicBool::new(false),
+            writes: AtomicU64::new(0),
+        }
+    }
+
+    pub(super) fn set_failing(&self, fails: bool) {
+        self.fails.store(fails, Ordering::SeqCst);
+    }
+
+    pub(super) fn writes(&self) -> u64 {
+        self.writes.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn entries(&self) -> usize {
+        self.log.lock().len()
+    }
+
+    async fn work(&self) -> Result<(), StoreError> {
+        // A real store answers later: others get their turn in between.
+        tokio::task::yield_now().await;
+        if self.fails.load(Ordering::SeqCst) { Err(failed()) } else { Ok(()) }
+    }
+
+    fn read(&self, key: &Key) -> Option<Bytes> {
+        let rows = self.rows.lock();
+        rows.get(key).filter(|(_, end)| *end > self.clock.now()).map(|(value, _)| value.clone())
+    }
+
+    fn write(&self, key: &Key, value: Bytes, ttl: Duration) {
+        assert!(value.len() <= crate::store::MAX_VALUE_BYTES);
+        self.writes.fetch_add(1, Ordering::SeqCst);
+        self.rows.lock().insert(key.clone(), (value, self.clock.now().plus(ttl)));
+    }
+}
+
+#[async_trait]
+impl Store for TestStore {
+    async fn get(&self, key: &Key) -> Result<Option<Bytes>, StoreError> {
+        self.work().await?;
+        Ok(self.read(key))
+    }
+
+    async fn put(&self, key: &Key, value: Bytes, ttl: Duration) -> Result<(), StoreError> {
+        self.work().await?;
+        self.write(key, value, ttl);
+        Ok(())
+    }
+
+    async fn put_if_absent(&self, key: &Key, value: Bytes, ttl: Duration) -> Result<bool, StoreError> {
+        self.work().await?;
+        let is_absent = self.read(key).is_none();
+        if is_absent {
+            self.write(key, value, ttl);
+        }
+        Ok(is_absent)
+    }
+
+    async fn compare_and_set(
+        &self,
+        key: &Key,
+        expected: &[u8],
+        value: Bytes,
+        ttl: Duration,
+    ) -> Result<bool, StoreError> {
+        self.work().await?;
+        let is_same = self.read(key).is_some_and(|found| found == expected);
+        if is_same {
+            self.write(key, value, ttl);
+        }
+        Ok(is_same)
+    }
+
+    async fn compare_and_delete(&self, key: &Key, expected: &[u8]) -> Result<bool, StoreError> {
+        self.work().await?;
+        let is_same = self.read(key).is_some_and(|found| found == expected);
+        if is_same {
+            self.rows.lock().remove(key);
+        }
+        Ok(is_same)
+    }
+
+    async fn take(&self, _: &Key) -> Result<Option<Bytes>, StoreError> {
+        unreachable!("sessions take nothing")
+    }
+
+    async fn increment(&self, _: &Key, _: Duration) -> Result<u64, StoreError> {
+        unreachable!("sessions count nothing")
+    }
+
+    async fn append(&self, entry: Bytes, _: Duration) -> Result<u64, StoreError> {
+        self.work().await?;
+        if self.append_fails.load(Ordering::SeqCst) {
+            return Err(failed());
+        }
+        let mut log = self.log.lock();
+        log.push(entry);
+        Ok(log.len() as u64)
+    }
+
+    async fn log_after(&self, after: u64) -> Result<LogEntries, StoreError> {
+        self.work().await?;
+        let log = self.log.lock();
+        let last = log.len() as u64;
+        if self.log_is_gone.swap(false, Ordering::SeqCst) {
+            return Ok(LogEntries::Gap { last });
+        }
+        Ok(LogEntries::All { entries: log.iter().skip(after as usize).cloned().collect(), last })
+    }
+
+    async fn log_moved(&self) {
+        std::future::pending().await
+    }
+
+    async fn ping(&self) -> Result<(), StoreError> {
+        self.work().await
+    }
+
+    fn shared_rates(&self) -> Option<&dyn SharedRates> {
+        self.is_shared.then_some(self)
+    }
+}
+
+#[async_trait]
+impl SharedRates for TestStore {
+    async fn admit(&self, _: &[u8; 16], _: SharedRate) -> Result<Result<(), Duration>, StoreError> {
+        unreachable!("sessions limit nothing")
+    }
+}
+
+fn failed() -> StoreError {
+    StoreError::Unavailable("told to fail".into())
+}
