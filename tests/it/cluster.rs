@@ -341,7 +341,7 @@ fn flood_on_one_node_does_not_reach_the_store() {
     let redis = RedisServer::start();
     let throttle = "
 throttle:
-  login: { rate: 60/m, burst: 10 }
+  login: { rate: 60/min, burst: 10 }
   wechat: { rate: 1000000/s, burst: 1000000 }
   failed_login: { allowed: 1000000 }
 ";
