@@ -3,6 +3,8 @@
 //! Answers go to standard output, messages to standard error; the exit code is 0 when all is well, 1 when
 //! something failed and 2 for wrong usage or a wrong configuration. What the commands do is left to the modules.
 
+mod store;
+
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -67,6 +69,9 @@ enum Command {
     /// Work with signing keys
     #[command(subcommand)]
     Key(KeyCommand),
+    /// Look after the embedded store's file, while no gateway has it open
+    #[command(subcommand)]
+    Store(store::StoreCommand),
     /// Run a WeChat of your own on 127.0.0.1:9900, for development and tests
     Emulator {
         /// The address to listen on
@@ -107,6 +112,7 @@ impl Arguments {
             Command::Check => check(&self.config),
             Command::Config(ConfigCommand::Schema) => schema(),
             Command::Key(KeyCommand::Generate { algorithm }) => generate_key(*algorithm),
+            Command::Store(command) => store::run(command, &self.config),
             Command::Emulator { listen, apps } => emulator(*listen, apps.as_deref()),
             Command::Demo { self_test } => demo(*self_test),
         }

@@ -1,4 +1,6 @@
 //! The store's rules, and each engine held to them.
 
+mod commands;
 pub mod contract;
+mod damage;
 mod embedded;
