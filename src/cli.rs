@@ -4,6 +4,7 @@
 //! something failed and 2 for wrong usage or a wrong configuration. What the commands do is left to the modules.
 
 mod session;
+mod store;
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -73,6 +74,9 @@ enum Command {
     /// See and end the sessions of the gateway that runs here
     #[command(subcommand)]
     Session(SessionCommand),
+    /// Look after the embedded store's file, while no gateway has it open
+    #[command(subcommand)]
+    Store(store::StoreCommand),
     /// Run a WeChat of your own on 127.0.0.1:9900, for development and tests
     Emulator {
         /// The address to listen on
@@ -114,6 +118,7 @@ impl Arguments {
             Command::Config(ConfigCommand::Schema) => schema(),
             Command::Key(KeyCommand::Generate { algorithm }) => generate_key(*algorithm),
             Command::Session(command) => command.run(&self.config),
+            Command::Store(command) => store::run(command, &self.config),
             Command::Emulator { listen, apps } => emulator(*listen, apps.as_deref()),
             Command::Demo { self_test } => demo(*self_test),
         }

@@ -5,6 +5,7 @@ mod file;
 mod gauge;
 mod row;
 mod step;
+mod upkeep;
 mod writer;
 
 use std::fmt;
@@ -25,6 +26,7 @@ pub use self::file::FileError;
 use self::gauge::{Gauges, Operation};
 use self::row::name_of;
 use self::step::Tables;
+pub use self::upkeep::{Compacted, ExportError, Verified, compact, export, verify};
 use self::writer::{Job, Opened, Pending, Writer, guarded};
 use super::{Key, LogEntries, MAX_VALUE_BYTES, SharedRates, Store, StoreError};
 use crate::clock::{Clock, Timestamp};
@@ -215,3 +217,6 @@ fn check_length(value: &Bytes) -> Result<(), StoreError> {
 fn writer_gone() -> StoreError {
     StoreError::Unavailable("the writer has ended".into())
 }
+
+#[cfg(test)]
+mod tests;

@@ -15,7 +15,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-pub use self::embedded::{Embedded, FileError};
+pub use self::embedded::{Compacted, Embedded, ExportError, FileError, Verified};
+pub use self::embedded::{compact, export, verify};
 pub use self::redis::Redis;
 use crate::clock::{Clock, Timestamp};
 use crate::config::{self, Findings};

@@ -1,5 +1,7 @@
 //! What every store does, and what each of the engines does besides.
 
+mod commands;
 pub mod contract;
+mod damage;
 mod embedded;
 mod redis;

@@ -91,12 +91,13 @@ impl Writer {
                     self.commit(batch);
                 }
                 Err(RecvTimeoutError::Timeout) => self.tend(&mut tended),
-                Err(RecvTimeoutError::Disconnected) => return,
+                Err(RecvTimeoutError::Disconnected) => break,
             }
             if self.clock.instant().saturating_duration_since(tended) >= TEND_EVERY {
                 self.tend(&mut tended);
             }
         }
+        self.close(StoreError::Unavailable("the store is closed".into()));
     }
 
     fn commit(&self, mut batch: Vec<Box<dyn Job>>) {
@@ -161,9 +162,13 @@ impl Writer {
 
     fn fail(&self, error: StoreError) {
         tracing::error!("the session store failed: {error}");
-        let failed = std::mem::replace(&mut *self.opened.write(), Err(error));
-        // Closing touches the file, which has just shown that it cannot be relied on.
-        let _ = catch_unwind(AssertUnwindSafe(|| drop(failed)));
+        self.close(error);
+    }
+
+    fn close(&self, why: StoreError) {
+        let closed = std::mem::replace(&mut *self.opened.write(), Err(why));
+        // Closing reads and writes the file, and on a damaged one redb may panic.
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(closed)));
     }
 
     fn reopen(&self) {

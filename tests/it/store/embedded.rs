@@ -1,5 +1,6 @@
 //! The embedded engine: the contract, and what a file of one's own asks for besides.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,12 +15,12 @@ use super::contract::{self, Subject};
 
 const LONG: Duration = Duration::from_secs(3600);
 
-fn open(path: &Path, clock: &ManualClock) -> Result<Embedded, FileError> {
+pub(super) fn open(path: &Path, clock: &ManualClock) -> Result<Embedded, FileError> {
     let clock: Arc<dyn Clock> = Arc::new(clock.clone());
     Embedded::open(path, &EmbeddedStore::default(), clock, &Metrics::new().unwrap())
 }
 
-fn threads() -> tokio::runtime::Runtime {
+pub(super) fn threads() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
 }
 
@@ -27,7 +28,7 @@ fn key(number: u8) -> Key {
     Key { space: Space::Subject, name: [number; 16] }
 }
 
-fn file(folder: &tempfile::TempDir) -> PathBuf {
+pub(super) fn file(folder: &tempfile::TempDir) -> PathBuf {
     folder.path().join("data").join("sessions.redb")
 }
 
@@ -76,4 +77,31 @@ fn second_user_of_the_file_is_told_to_go_elsewhere() {
         path.display()
     );
     assert_eq!(refused.to_string(), expected);
+}
+
+#[test]
+fn file_and_its_directory_are_the_owners_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = file(&folder);
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    drop(open(&path, &ManualClock::start_now()).unwrap());
+    assert_eq!((mode(path.parent().unwrap()), mode(&path)), (0o700, 0o600));
+
+    // As a copy that was restored with the wrong umask.
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+    drop(open(&path, &ManualClock::start_now()).unwrap());
+
+    assert_eq!(mode(&path), 0o600);
+}
+
+#[test]
+fn file_of_somebody_else_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("sessions.redb");
+    std::fs::write(&path, "SQLite format 3\0 and so on").unwrap();
+
+    let refused = open(&path, &ManualClock::start_now()).unwrap_err().to_string();
+
+    assert!(refused.contains("is damaged (") && refused.contains("move the file away"), "{refused}");
+    assert_eq!(std::fs::read(&path).unwrap(), b"SQLite format 3\0 and so on");
 }

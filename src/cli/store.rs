@@ -1,0 +1,100 @@
+//! `menshen store`: the embedded store's file, while no gateway has it open.
+
+use std::io::{self, BufWriter};
+use std::path::{Path, PathBuf};
+
+use clap::Subcommand;
+
+use super::{FAILED, MISUSED, Outcome};
+use crate::clock::SystemClock;
+use crate::config::{Document, EmbeddedStore, StoreEngine};
+use crate::store::{self, ExportError, Space, Verified};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum StoreCommand {
+    /// Give back the disk space of sessions that ended
+    Compact,
+    /// Say whether the file is whole, and how much is in it
+    Verify,
+    /// Print every row as a line of JSON
+    ///
+    /// Tokens are hashed and session keys are sealed in there, but it is personal data all the same: who uses which
+    /// app, and since when.
+    Export,
+}
+
+pub(super) fn run(command: &StoreCommand, config: &Path) -> Outcome {
+    let (path, embedded) = match file(config) {
+        Ok(found) => found,
+        Err(outcome) => return outcome,
+    };
+    match command {
+        StoreCommand::Compact => compact(&path, &embedded),
+        StoreCommand::Verify => verify(&path, &embedded),
+        StoreCommand::Export => export(&path, &embedded),
+    }
+}
+
+fn file(config: &Path) -> Result<(PathBuf, EmbeddedStore), Outcome> {
+    let document = Document::load(config).map_err(|report| Outcome::failure(MISUSED, report.to_string()))?;
+    let config = &document.config;
+    match config.store.engine {
+        StoreEngine::Embedded => Ok((
+            store::embedded_path(&config.store.embedded, &config.data_dir),
+            config.store.embedded.clone(),
+        )),
+        StoreEngine::Redis => Err(Outcome::failure(
+            MISUSED,
+            "menshen: `store.engine` is `redis`, and these commands are for the embedded store's file: \
+             use the server's own tools",
+        )),
+    }
+}
+
+fn compact(path: &Path, config: &EmbeddedStore) -> Outcome {
+    match store::compact(path, config, &SystemClock) {
+        Ok(sizes) => {
+            Outcome::answer(format!("{}: {} bytes, before {}", path.display(), sizes.after, sizes.before))
+        }
+        Err(error) => Outcome::failure(FAILED, format!("menshen: {error}")),
+    }
+}
+
+fn verify(path: &Path, config: &EmbeddedStore) -> Outcome {
+    match store::verify(path, config, &SystemClock) {
+        Ok(verified) if verified.faults.is_empty() => Outcome::answer(counts(path, &verified)),
+        Ok(verified) => Outcome {
+            answer: counts(path, &verified),
+            messages: format!(
+                "{}\nmenshen: {} is damaged: restore a copy, or move the file away, which ends every session",
+                verified.faults.join("\n"),
+                path.display()
+            ),
+            code: FAILED,
+        },
+        Err(error) => Outcome::failure(FAILED, format!("menshen: {error}")),
+    }
+}
+
+fn counts(path: &Path, verified: &Verified) -> String {
+    let of = |space| verified.rows.get(&space).copied().unwrap_or_default();
+    format!(
+        "{}\nsubjects     {}\nunionids     {}\nrevocations  {}\ncodes        {}\nlog          {}\nended        {}",
+        path.display(),
+        of(Space::Subject),
+        of(Space::UnionId),
+        of(Space::Revocation),
+        of(Space::Code),
+        verified.log,
+        verified.ended,
+    )
+}
+
+fn export(path: &Path, config: &EmbeddedStore) -> Outcome {
+    match store::export(path, config, &SystemClock, &mut BufWriter::new(io::stdout().lock())) {
+        Ok(_) => Outcome::default(),
+        // As in `written`: a reader that went away has what it wanted.
+        Err(ExportError::Write(error)) if error.kind() == io::ErrorKind::BrokenPipe => Outcome::default(),
+        Err(error) => Outcome::failure(FAILED, format!("menshen: {error}")),
+    }
+}

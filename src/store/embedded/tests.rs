@@ -1,0 +1,169 @@
+use std::sync::mpsc;
+
+use redb::{ReadableDatabase as _, ReadableTableMetadata as _};
+
+use super::row::{ENDS, LOG, ROWS};
+use super::*;
+use crate::clock::{ManualClock, SystemClock};
+use crate::store::Space;
+
+const LONG: Duration = Duration::from_secs(3600);
+const SHORT: Duration = Duration::from_secs(60);
+
+struct Fixture {
+    store: Embedded,
+    clock: ManualClock,
+    metrics: Metrics,
+    _folder: tempfile::TempDir,
+}
+
+fn fixture() -> Fixture {
+    let folder = tempfile::tempdir().unwrap();
+    let (clock, metrics) = (ManualClock::start_now(), Metrics::new().unwrap());
+    let path = folder.path().join("sessions.redb");
+    let store = Embedded::open(&path, &config::EmbeddedStore::default(), Arc::new(clock.clone()), &metrics);
+    Fixture { store: store.unwrap(), clock, metrics, _folder: folder }
+}
+
+fn key(number: u32) -> Key {
+    Key { space: Space::Subject, name: u128::from(number).to_be_bytes() }
+}
+
+/// Rows, ends and log entries that are in the file, whether they have ended or not.
+fn in_file(store: &Embedded) -> [u64; 3] {
+    let transaction = store.opened.read().clone().unwrap().begin_read().unwrap();
+    [
+        transaction.open_table(ROWS).unwrap().len().unwrap(),
+        transaction.open_table(ENDS).unwrap().len().unwrap(),
+        transaction.open_table(LOG).unwrap().len().unwrap(),
+    ]
+}
+
+async fn eventually(what: &str, mut is_true: impl AsyncFnMut() -> bool) {
+    let deadline = SystemClock.instant() + Duration::from_secs(20);
+    while !is_true().await {
+        assert!(SystemClock.instant() < deadline, "did not happen: {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test]
+async fn what_has_ended_leaves_the_file_and_nothing_else_does() {
+    let Fixture { store, clock, _folder, .. } = fixture();
+    for number in 0..20 {
+        let ttl = if number % 2 == 0 { SHORT } else { LONG };
+        store.put(&key(number), Bytes::from_static(b"row"), ttl).await.unwrap();
+        store.append(Bytes::from_static(b"entry"), ttl).await.unwrap();
+    }
+    // Given a longer time, it stays.
+    store.put(&key(0), Bytes::from_static(b"row"), LONG).await.unwrap();
+    assert_eq!(in_file(&store), [20, 40, 20]);
+
+    clock.advance(SHORT);
+
+    eventually("the ended rows are gone", async || in_file(&store) == [11, 21, 10]).await;
+    assert_eq!(store.get(&key(0)).await, Ok(Some(Bytes::from_static(b"row"))));
+    assert_eq!(store.append(Bytes::new(), LONG).await, Ok(21));
+}
+
+#[tokio::test]
+async fn replaced_and_removed_rows_leave_no_end_behind() {
+    let Fixture { store, _folder, .. } = fixture();
+    for ttl in [SHORT, LONG, SHORT] {
+        store.put(&key(1), Bytes::from_static(b"a"), ttl).await.unwrap();
+        assert!(store.compare_and_set(&key(1), b"a", Bytes::from_static(b"a"), ttl * 2).await.unwrap());
+    }
+    assert_eq!(in_file(&store), [1, 1, 0]);
+
+    store.take(&key(1)).await.unwrap();
+
+    assert_eq!(in_file(&store), [0, 0, 0]);
+}
+
+#[tokio::test]
+async fn step_that_finds_the_queue_full_is_refused_and_not_made() {
+    let Fixture { store, metrics, _folder, .. } = fixture();
+    let (go_on, wait) = mpsc::channel::<()>();
+    let (begun, begins) = mpsc::channel();
+    let (waiting, held) = oneshot::channel();
+    let hold = move |_: &mut Tables<'_>| {
+        begun.send(()).unwrap();
+        let _ = wait.recv();
+        Ok(())
+    };
+    store.enqueue(Box::new(Pending::new(hold, waiting))).unwrap();
+    begins.recv().unwrap();
+    let mut answers = Vec::new();
+    let refused = loop {
+        let (waiting, answered) = oneshot::channel();
+        let step =
+            |tables: &mut Tables<'_>| tables.increment(&name_of(&key(1)), Timestamp::from_millis(u64::MAX));
+        match store.enqueue(Box::new(Pending::new(step, waiting))) {
+            Ok(()) => answers.push(answered),
+            Err(error) => break error,
+        }
+    };
+    let put = store.put(&key(2), Bytes::new(), LONG).await;
+    drop(go_on);
+
+    assert_eq!((refused, put), (StoreError::Busy, Err(StoreError::Busy)));
+    assert_eq!(answers.len(), QUEUE);
+    assert_eq!(held.await.unwrap(), Ok(()));
+    let expected = 1..;
+    for (answered, number) in answers.into_iter().zip(expected) {
+        assert_eq!(answered.await.unwrap(), Ok(number));
+    }
+    assert_eq!(store.get(&key(2)).await, Ok(None));
+    assert_eq!(metrics.store_errors.with_label_values(&["put", "busy"]).get(), 1);
+}
+
+#[tokio::test]
+async fn transaction_that_breaks_is_an_error_for_all_in_it_and_the_store_goes_on() {
+    let Fixture { store, clock, metrics, _folder } = fixture();
+    store.put(&key(1), Bytes::from_static(b"before"), LONG).await.unwrap();
+    let (go_on, wait) = mpsc::channel::<()>();
+    let (waiting, _held) = oneshot::channel();
+    let hold = move |_: &mut Tables<'_>| {
+        let _ = wait.recv();
+        Ok(())
+    };
+    store.enqueue(Box::new(Pending::new(hold, waiting))).unwrap();
+
+    // In one transaction, most likely: the first is held until all three are queued.
+    let (first, last) = (key(1), key(2));
+    let put = store.put(&first, Bytes::from_static(b"after"), LONG);
+    let broken = store.write::<()>(Operation::Put, |_| panic!("a step broke"));
+    let later = store.put(&last, Bytes::from_static(b"after"), LONG);
+    let (put, broken, later, ()) = tokio::join!(put, broken, later, async { drop(go_on) });
+
+    let damaged = Err(StoreError::Damaged("the file cannot be read".into()));
+    assert_eq!((&put, &broken, &later), (&damaged, &damaged, &damaged));
+    eventually("the file is open again", async || {
+        clock.advance(Duration::from_secs(1));
+        store.ping().await.is_ok()
+    })
+    .await;
+    assert_eq!(store.get(&key(1)).await, Ok(Some(Bytes::from_static(b"before"))));
+    assert_eq!(store.get(&key(2)).await, Ok(None));
+    assert_eq!(metrics.store_available.get(), 1);
+}
+
+#[tokio::test]
+async fn steps_that_were_asked_for_are_made_before_the_store_closes() {
+    let Fixture { store, _folder, .. } = fixture();
+    let mut answers = Vec::new();
+    for number in 0..100 {
+        let (waiting, answered) = oneshot::channel();
+        let step = move |tables: &mut Tables<'_>| {
+            tables.put(&name_of(&key(number)), b"row", Timestamp::from_millis(u64::MAX))
+        };
+        store.enqueue(Box::new(Pending::new(step, waiting))).unwrap();
+        answers.push(answered);
+    }
+
+    drop(store);
+
+    for answered in answers {
+        assert_eq!(answered.await.unwrap(), Ok(()));
+    }
+}

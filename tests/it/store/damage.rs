@@ -1,0 +1,172 @@
+//! Files that were cut off or changed: refused, or recovered; never a panic, and never a row that nobody wrote.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::time::Duration;
+
+use bytes::Bytes;
+use menshen::clock::ManualClock;
+use menshen::store::{Embedded, Key, LogEntries, Space, Store};
+
+use super::embedded::{file, open, threads};
+
+const LONG: Duration = Duration::from_secs(3600);
+const ROWS: u8 = 60;
+
+/// What was ever written.
+#[derive(Default)]
+struct History {
+    rows: BTreeMap<Key, Vec<Bytes>>,
+    log: Vec<Bytes>,
+}
+
+/// How a run over damaged files went.
+#[derive(Debug, Default)]
+struct Tally {
+    refused: u32,
+    opened: u32,
+    errors: u32,
+    absent: u32,
+    read: u32,
+}
+
+/// Draws the same numbers in every run.
+struct Draw(u64);
+
+impl Draw {
+    fn below(&mut self, limit: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        usize::try_from((mixed ^ (mixed >> 31)) >> 1).unwrap() % limit
+    }
+}
+
+#[test]
+fn cut_file_is_refused_or_recovered_and_invents_no_row() {
+    let rounds = rounds(40);
+    for (state, image, history) in images() {
+        let mut draw = Draw(1);
+        let mut tally = Tally::default();
+        for round in 0..rounds {
+            let length = if round == 0 { 0 } else { draw.below(image.len()) };
+            probe(&image[..length], &history, &mut tally, &format!("{state}, cut to {length}"));
+        }
+        println!("{state}, cut: {tally:?}");
+        assert_eq!(tally.refused + tally.opened, rounds);
+    }
+}
+
+#[test]
+fn changed_file_is_refused_or_recovered_and_invents_no_row() {
+    let rounds = rounds(100);
+    for (state, image, history) in images() {
+        let mut draw = Draw(2);
+        let mut tally = Tally::default();
+        for round in 0..rounds {
+            let mut damaged = image.clone();
+            // Half of the changes hit the header and the first pages, where everything begins.
+            let range = if round % 2 == 0 { image.len() } else { 3 * 4096 };
+            let (at, bits) = (draw.below(range), 1 << draw.below(8));
+            for (offset, byte) in damaged[at..].iter_mut().take(1 + draw.below(8)).enumerate() {
+                *byte ^= if offset == 0 { bits } else { u8::try_from(draw.below(256)).unwrap() };
+            }
+            probe(&damaged, &history, &mut tally, &format!("{state}, changed at {at}"));
+        }
+        println!("{state}, changed: {tally:?}");
+        assert_eq!(tally.refused + tally.opened, rounds);
+        assert!(tally.read > 0, "{tally:?}");
+    }
+}
+
+/// `MENSHEN_TEST_ROUNDS` asks for more than a run of the whole suite should take.
+fn rounds(usual: u32) -> u32 {
+    std::env::var("MENSHEN_TEST_ROUNDS").map_or(usual, |rounds| rounds.parse().unwrap())
+}
+
+/// A file that was closed, and the copy of one in use, with what was written to them.
+fn images() -> [(&'static str, Vec<u8>, History); 2] {
+    let folder = tempfile::tempdir().unwrap();
+    let path = file(&folder);
+    let store = open(&path, &ManualClock::start_now()).unwrap();
+    let mut history = History::default();
+    threads().block_on(async {
+        for version in 0..3_u8 {
+            for number in 0..ROWS {
+                let key = key(number);
+                let value = Bytes::from(vec![number ^ version; 100 + 7 * usize::from(number)]);
+                store.put(&key, value.clone(), LONG).await.unwrap();
+                history.rows.entry(key).or_default().push(value);
+            }
+            for number in 0..20 {
+                let entry = Bytes::from(vec![number, version]);
+                store.append(entry.clone(), LONG).await.unwrap();
+                history.log.push(entry);
+            }
+        }
+    });
+    let running = fs::read(&path).unwrap();
+    drop(store);
+    let closed = fs::read(&path).unwrap();
+    let same = History { rows: history.rows.clone(), log: history.log.clone() };
+    [("closed", closed, history), ("running", running, same)]
+}
+
+fn probe(image: &[u8], history: &History, tally: &mut Tally, what: &str) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("sessions.redb");
+    fs::write(&path, image).unwrap();
+
+    match open(&path, &ManualClock::start_now()) {
+        Ok(store) => {
+            tally.opened += 1;
+            threads().block_on(read_all(&store, history, tally, what));
+            drop(store);
+        }
+        Err(error) => {
+            tally.refused += 1;
+            let said = error.to_string();
+            assert!(
+                said.starts_with(&path.display().to_string()) && said.contains("move the file away"),
+                "{what}: {said}"
+            );
+        }
+    }
+}
+
+async fn read_all(store: &Embedded, history: &History, tally: &mut Tally, what: &str) {
+    for (key, written) in &history.rows {
+        match store.get(key).await {
+            Ok(Some(value)) => {
+                tally.read += 1;
+                assert!(written.contains(&value), "{what}: {key:?} says what nobody wrote");
+            }
+            Ok(None) => tally.absent += 1,
+            Err(_) => tally.errors += 1,
+        }
+    }
+    assert!(matches!(store.get(&key(200)).await, Ok(None) | Err(_)), "{what}: a row that never was");
+    match store.log_after(0).await {
+        Ok(LogEntries::All { entries, .. }) => {
+            assert!(history.log.starts_with(&entries), "{what}: {entries:?}")
+        }
+        Ok(LogEntries::Gap { .. }) | Err(_) => {}
+    }
+    // A write is made or refused; it does not bring the process down.
+    for number in [0, ROWS - 1, 201] {
+        let key = key(number);
+        let value = Bytes::from_static(b"after the damage");
+        if store.put(&key, value.clone(), LONG).await.is_ok() {
+            assert!(
+                matches!(store.get(&key).await, Ok(Some(read)) if read == value),
+                "{what}: a write went astray"
+            );
+        }
+    }
+}
+
+fn key(number: u8) -> Key {
+    let mut name = [number.wrapping_mul(151); 16];
+    name[15] = number;
+    Key { space: if number % 4 == 0 { Space::Revocation } else { Space::Subject }, name }
+}
