@@ -182,7 +182,7 @@ fn callers_who_leave_do_not_break_the_connection() {
 
 #[test]
 fn full_memory_is_an_error_and_not_a_success() {
-    let server = RedisServer::with(&["maxmemory 1mb", "maxmemory-policy noeviction"]);
+    let server = RedisServer::with(&["maxmemory 1", "maxmemory-policy noeviction"]);
     run(async {
         let store = open(&standalone(&server));
         let writes = [
