@@ -1,4 +1,4 @@
-//! What every store does, and what each of the engines does besides.
+//! The store's rules, and each engine held to them.
 
 mod commands;
 pub mod contract;
