@@ -157,11 +157,16 @@ impl TokenSources {
     fn in_authorization<'a>(&self, headers: &'a HeaderMap) -> Result<Option<Cow<'a, str>>, Refusal> {
         let Some(value) = only_value(headers, &AUTHORIZATION)? else { return Ok(None) };
         let scheme_end = value.bytes().position(|byte| !is_token_byte(byte)).unwrap_or(value.len());
-        let (scheme, rest) = value.split_at_checked(scheme_end).ok_or(Refusal::Token(VerifyError::Malformed))?;
+        let (scheme, rest) =
+            value.split_at_checked(scheme_end).ok_or(Refusal::Token(VerifyError::Malformed))?;
         if self.bearer && scheme.eq_ignore_ascii_case("bearer") {
             let token = rest.trim_start_matches(' ');
             // `Bearer`, `Bearer:x` and `Bearer\tx` mean to be bearer tokens, and are none.
-            return if token.len() < rest.len() { Ok(Some(token.into())) } else { Err(Refusal::Token(VerifyError::Malformed)) };
+            return if token.len() < rest.len() {
+                Ok(Some(token.into()))
+            } else {
+                Err(Refusal::Token(VerifyError::Malformed))
+            };
         }
         let is_bare = !value.contains([' ', '\t']);
         Ok((self.raw_authorization && is_bare).then_some(value.into()))
@@ -244,7 +249,10 @@ fn only_value<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'
 
 /// The value as text, if it is visible ASCII: a byte above 0x7f reads differently on every server.
 fn visible(value: &HeaderValue) -> Result<&str, Refusal> {
-    value.to_str().map(|text| text.trim_matches([' ', '\t'])).map_err(|_| Refusal::Token(VerifyError::Malformed))
+    value
+        .to_str()
+        .map(|text| text.trim_matches([' ', '\t']))
+        .map_err(|_| Refusal::Token(VerifyError::Malformed))
 }
 
 fn pairs(text: &str, separator: char) -> impl Iterator<Item = &str> {

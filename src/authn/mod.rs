@@ -25,9 +25,9 @@ use prometheus::{IntCounter, IntGauge};
 use siphasher::sip128::SipHasher24;
 
 use self::authenticated::ConfiguredApp;
-use self::flight::Flights;
 pub use self::authenticated::{Authenticated, HeaderValues};
 pub use self::credential::{Credential, Source, TokenSources, cookie_without, query_without};
+use self::flight::Flights;
 pub use self::refusal::Refusal;
 pub use self::subject_hash::SubjectHasher;
 use crate::clock::Timestamp;
@@ -193,12 +193,7 @@ impl Authenticator {
         verdict
     }
 
-    async fn authenticate(
-        &self,
-        token: &str,
-        hash: u128,
-        now: Timestamp,
-    ) -> Result<Authenticated, Refusal> {
+    async fn authenticate(&self, token: &str, hash: u128, now: Timestamp) -> Result<Authenticated, Refusal> {
         let claims = self.tokens.verify(token, now)?;
         let subject = &claims.identity().subject;
         let app = self.apps.get(&subject.appid).ok_or(Refusal::UnknownApp)?;

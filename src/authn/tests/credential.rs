@@ -4,8 +4,8 @@ use http::{HeaderName, HeaderValue, Request};
 
 use super::*;
 use crate::authn::Refusal::{self, SeveralTokens};
-use crate::token::VerifyError;
 use crate::config::TokenSources as Config;
+use crate::token::VerifyError;
 
 fn bearer() -> Config {
     Config::default()

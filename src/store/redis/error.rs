@@ -89,14 +89,16 @@ fn cause(error: &RedisError) -> Cause {
 pub(super) fn describe(error: &RedisError) -> String {
     let detail = error.detail().unwrap_or_default();
     match error.kind() {
+        // These are ours, or the operating system's.
+        ErrorKind::Io | ErrorKind::InvalidClientConfig if !detail.is_empty() => detail.to_owned(),
         ErrorKind::Io => error.to_string(),
         ErrorKind::Parse => "an answer that is not Redis'".into(),
         ErrorKind::AuthenticationFailed => format!("authentication failed{}", quoted_code(detail)),
         ErrorKind::Server(ServerErrorKind::ResponseError) => {
             let known = [
-                ("WAITAOF cannot", "WAITAOF needs `appendonly yes`"),
-                ("unknown command", "a command it does not know; see which Redis `store.redis` needs"),
-                ("Unknown Redis command", "a command it does not know; see which Redis `store.redis` needs"),
+                ("WAITAOF cannot", "`durability.fsync` needs `appendonly yes`"),
+                ("nknown command", "a command it does not know: is it older than Redis 6.2?"),
+                ("nknown Redis command", "a command it does not know: is it older than Redis 6.2?"),
                 ("max number of clients", "too many clients"),
             ];
             let said = known.iter().find(|(text, _)| detail.contains(text));

@@ -1,12 +1,13 @@
 //! Hears that the log moved: a message by publish and subscribe, which may be lost.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use parking_lot::Mutex;
 use redis::{Client, ErrorKind, RedisResult};
-use tokio::sync::Notify;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::link::Link;
@@ -20,19 +21,26 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// The subscription: begins with the first who waits.
 pub(super) struct Listener {
     channel: String,
-    moved: Arc<Notify>,
+    /// Counts what was heard.
+    moved: watch::Sender<u64>,
+    /// Of that, what somebody was told.
+    told: AtomicU64,
     task: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Listener {
     pub(super) fn new(channel: String) -> Self {
-        Self { channel, moved: Arc::default(), task: Mutex::default() }
+        Self { channel, moved: watch::Sender::new(0), told: AtomicU64::new(0), task: Mutex::default() }
     }
 
     /// Ends when a message came since it last ended, or may have come unheard.
     pub(super) async fn moved(&self, link: &Arc<Link>) {
         self.listen(link);
-        self.moved.notified().await;
+        let told = self.told.load(Ordering::Acquire);
+        // The sender is `self`'s.
+        if let Ok(heard) = self.moved.subscribe().wait_for(|heard| *heard > told).await {
+            self.told.fetch_max(*heard, Ordering::AcqRel);
+        }
     }
 
     fn listen(&self, link: &Arc<Link>) {
@@ -43,7 +51,7 @@ impl Listener {
         *task = Some(tokio::spawn(keep_listening(
             Arc::downgrade(link),
             self.channel.clone(),
-            Arc::clone(&self.moved),
+            self.moved.clone(),
         )));
     }
 }
@@ -56,7 +64,7 @@ impl Drop for Listener {
     }
 }
 
-async fn keep_listening(link: Weak<Link>, channel: String, moved: Arc<Notify>) {
+async fn keep_listening(link: Weak<Link>, channel: String, moved: watch::Sender<u64>) {
     let mut turn = 0;
     while let Some(link) = link.upgrade() {
         // Why it failed, the reader's own polling says.
@@ -68,7 +76,7 @@ async fn keep_listening(link: Weak<Link>, channel: String, moved: Arc<Notify>) {
 }
 
 /// Subscribes, and wakes whoever waits, until the connection breaks.
-async fn listen(link: &Link, channel: &str, moved: &Notify, turn: usize) -> RedisResult<()> {
+async fn listen(link: &Link, channel: &str, moved: &watch::Sender<u64>, turn: usize) -> RedisResult<()> {
     let section = link.section();
     let patience = section.connect_timeout;
     let address = match section.topology {
@@ -99,10 +107,8 @@ async fn listen(link: &Link, channel: &str, moved: &Notify, turn: usize) -> Redi
     }
 }
 
-/// Wakes all who wait now, and the next who comes: between two waits nobody does.
-fn wake(moved: &Notify) {
-    moved.notify_waiters();
-    moved.notify_one();
+fn wake(moved: &watch::Sender<u64>) {
+    moved.send_modify(|heard| *heard += 1);
 }
 
 fn late(_: tokio::time::error::Elapsed) -> redis::RedisError {

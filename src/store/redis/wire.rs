@@ -221,14 +221,24 @@ async fn greet(connection: &mut MultiplexedConnection, section: &Section) -> Red
                 || matches!(name, Value::SimpleString(name) if name == "master")
         });
         if !is_master {
-            return Err((ErrorKind::Io, "the server that the sentinels name is not a master yet").into());
+            let reason = "the server that the sentinels name is not a master yet";
+            return Err((ErrorKind::Io, "wrong role", reason.to_owned()).into());
         }
     }
     if section.durability.fsync {
         // Nothing was written here, so that there is nothing to wait for.
-        redis::cmd("WAITAOF").arg(1).arg(0).arg(1).exec_async(connection).await?;
+        let answer = redis::cmd("WAITAOF").arg(1).arg(0).arg(1).exec_async(connection).await;
+        answer.map_err(without_waitaof)?;
     }
     redis::cmd("PING").exec_async(connection).await
+}
+
+fn without_waitaof(error: RedisError) -> RedisError {
+    if error.detail().is_some_and(|detail| detail.contains("nknown command")) {
+        let reason = "`durability.fsync` needs WAITAOF, which Redis has since 7.2";
+        return (ErrorKind::InvalidClientConfig, "no WAITAOF", reason.to_owned()).into();
+    }
+    error
 }
 
 /// One connection more than `lanes` to a cluster.
@@ -254,7 +264,10 @@ async fn cluster(section: &Section, lanes: usize) -> RedisResult<Vec<Wire>> {
             check.cmd("WAITAOF").arg(1).arg(0).arg(1);
             let answers =
                 connection.route_pipeline(check, 0, 1, SingleNodeRoutingInfo::RandomPrimary).await?;
-            answers.into_iter().try_for_each(|answer| answer.extract_error().map(drop))?;
+            answers
+                .into_iter()
+                .try_for_each(|answer| answer.extract_error().map(drop))
+                .map_err(without_waitaof)?;
         }
         Ok(Wire::Cluster(connection))
     });

@@ -1,6 +1,7 @@
 //! The Redis engine, on real servers.
 
 mod away;
+mod cluster;
 mod log;
 mod replicated;
 mod rules;
@@ -80,7 +81,7 @@ async fn eventually(what: &str, mut is_true: impl AsyncFnMut() -> bool) {
 fn one_server_keeps_every_rule_for_the_documented_user() {
     let server = RedisServer::with(&[&documented_user()]);
 
-    run(rules::hold(open(&as_documented(standalone(&server)))));
+    run(rules::hold(&as_documented(standalone(&server))));
 }
 
 #[test]
@@ -88,7 +89,7 @@ fn cluster_keeps_every_rule_for_the_documented_user() {
     let cluster = Cluster::with(&[&documented_user()]);
     let section = section(RedisTopology::Cluster, &cluster.addresses());
 
-    run(rules::hold(open(&as_documented(section))));
+    run(rules::hold(&as_documented(section)));
 }
 
 #[test]
@@ -98,5 +99,5 @@ fn master_of_sentinels_keeps_every_rule_for_the_documented_user() {
     section.durability.replicas = 1;
     section.durability.timeout = Span(Duration::from_secs(5));
 
-    run(rules::hold(open(&section)));
+    run(rules::hold(&section));
 }

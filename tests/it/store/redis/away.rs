@@ -10,18 +10,18 @@ use menshen::telemetry::metrics::Metrics;
 
 use super::{eventually, key, open, open_with, run, section, standalone};
 use crate::common::now;
-use crate::common::redis::{Cluster, RedisServer, free_address};
+use crate::common::redis::{RedisServer, free_address};
 
 const MINUTE: Duration = Duration::from_secs(60);
 /// Time for an operation, as these tests set it, and what a busy machine may add.
-const TIMEOUT: Duration = Duration::from_millis(300);
-const SLACK: Duration = Duration::from_millis(700);
+pub const TIMEOUT: Duration = Duration::from_millis(300);
+pub const SLACK: Duration = Duration::from_millis(700);
 
-fn hasty(section: RedisStore) -> RedisStore {
+pub fn hasty(section: RedisStore) -> RedisStore {
     RedisStore { timeout: Span(TIMEOUT), connect_timeout: Span(TIMEOUT), ..section }
 }
 
-fn is_away<T>(answer: &Result<T, StoreError>) -> bool {
+pub fn is_away<T>(answer: &Result<T, StoreError>) -> bool {
     matches!(answer, Err(StoreError::Unavailable(_)))
 }
 
@@ -163,26 +163,24 @@ fn callers_who_leave_do_not_break_the_connection() {
         let store = open(&standalone(&server));
         store.ping().await.unwrap();
         let connections = || {
-            server.command(&["info", "stats"]).lines().next().map(|_| ()).and(
-                server.command(&["info", "stats"]).lines().find_map(|line| {
-                    line.strip_prefix("total_connections_received:")?.trim().parse::<u64>().ok()
-                }),
-            )
+            let info = server.command(&["info", "stats"]);
+            let count = info.lines().find_map(|line| line.strip_prefix("total_connections_received:"));
+            count.unwrap().trim().parse::<u64>().unwrap()
         };
-        let before = connections().unwrap();
+        let before = connections();
         for _ in 0..50 {
             let _ = tokio::time::timeout(Duration::from_micros(20), store.get(&key(1))).await;
         }
         store.ping().await.unwrap();
 
-        // Each question of the test's own is two connections.
-        assert_eq!(connections().unwrap(), before + 2);
+        // The one is that of this question.
+        assert_eq!(connections(), before + 1);
     });
 }
 
 #[test]
 fn full_memory_is_an_error_and_not_a_success() {
-    let server = RedisServer::with(&["maxmemory 1mb", "maxmemory-policy noeviction"]);
+    let server = RedisServer::with(&["maxmemory 1", "maxmemory-policy noeviction"]);
     run(async {
         let store = open(&standalone(&server));
         let writes = [
@@ -224,76 +222,6 @@ fn row_of_another_type_is_damage() {
         server.command(&["set", &name, "no number"]);
 
         assert!(matches!(store.increment(&key(1), MINUTE).await, Err(StoreError::Damaged(_))));
-    });
-}
-
-#[test]
-fn cluster_without_one_of_its_servers_goes_on_with_the_others() {
-    let mut cluster = Cluster::with(&["cluster-require-full-coverage no"]);
-    run(async {
-        let store = open(&hasty(section(RedisTopology::Cluster, &cluster.addresses())));
-        for number in 0..30 {
-            store.put(&key(number), Bytes::from(vec![number]), MINUTE).await.unwrap();
-        }
-
-        cluster.servers[2].kill();
-
-        let (mut there, mut away) = (0, 0);
-        for number in 0..30 {
-            let begun = now();
-            let answer = store.get(&key(number)).await;
-            assert!(begun.elapsed() < TIMEOUT + SLACK);
-            there += u32::from(answer == Ok(Some(Bytes::from(vec![number]))));
-            away += u32::from(is_away(&answer));
-        }
-        assert!(there > 5 && away > 3 && there + away == 30, "{there} there, {away} away");
-        cluster.servers[2].restart();
-        eventually("all slots are back", async || {
-            for number in 0..30 {
-                if store.put(&key(number), "b".into(), MINUTE).await.is_err() {
-                    return false;
-                }
-            }
-            true
-        })
-        .await;
-    });
-}
-
-#[test]
-fn silent_server_of_a_cluster_holds_nobody_longer_than_the_timeout() {
-    let cluster = Cluster::with(&["cluster-node-timeout 15000"]);
-    run(async {
-        let store = open(&hasty(section(RedisTopology::Cluster, &cluster.addresses())));
-        for number in 0..10 {
-            store.put(&key(number), Bytes::from(vec![number]), MINUTE).await.unwrap();
-        }
-
-        cluster.servers[0].pause();
-
-        let asked: Vec<_> = (0..10)
-            .map(|number| {
-                let store = Arc::clone(&store);
-                tokio::spawn(async move {
-                    let begun = now();
-                    (store.get(&key(number)).await, begun.elapsed())
-                })
-            })
-            .collect();
-        let mut there = 0;
-        for answer in asked {
-            let (answer, took) = answer.await.unwrap();
-            assert!(took < TIMEOUT + SLACK, "{took:?}");
-            there += i32::from(answer.is_ok());
-        }
-        assert!(there > 0 && there < 10, "{there}");
-        cluster.servers[0].resume();
-        for number in 0..10 {
-            eventually("it answers again", async || {
-                store.get(&key(number)).await == Ok(Some(Bytes::from(vec![number])))
-            })
-            .await;
-        }
     });
 }
 

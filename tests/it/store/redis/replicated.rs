@@ -69,12 +69,34 @@ fn demoted_master_is_left() {
 
         let master = sentinels.fail_over();
 
+        // The old one is written to until it, or the store, hears of it.
+        let name = format!("menshen:s:{{{}}}", "02".repeat(16));
         eventually("the store writes to the new master", async || {
-            store.put(&key(2), "b".into(), MINUTE).await.is_ok()
+            let _ = store.put(&key(2), "b".into(), MINUTE).await;
+            sentinels.servers[master].command(&["get", &name]) == "b"
         })
         .await;
+    });
+}
+
+#[test]
+fn master_cut_off_from_its_sentinels_is_left_soon() {
+    let sentinels = Sentinels::start(1);
+    run(async {
+        let store = open(&section(RedisTopology::Sentinel, &sentinels.addresses()));
+        store.put(&key(1), "a".into(), MINUTE).await.unwrap();
+        // It is demoted for them, and goes on as a master for all it knows.
+        sentinels.servers[0].command(&["acl", "setuser", "default", "-replicaof", "-slaveof", "-multi"]);
+
+        let master = sentinels.fail_over();
+
         let name = format!("menshen:s:{{{}}}", "02".repeat(16));
-        assert_eq!(sentinels.servers[master].command(&["get", &name]), "b");
+        eventually("the store writes to the new master", async || {
+            let _ = store.put(&key(2), "b".into(), MINUTE).await;
+            sentinels.servers[master].command(&["get", &name]) == "b"
+        })
+        .await;
+        assert_eq!(sentinels.servers[0].command(&["role"]).lines().next(), Some("master"));
     });
 }
 
@@ -144,7 +166,7 @@ fn server_that_cannot_wait_for_its_disk_is_refused_before_anything_is_written() 
 
         let answer = store.put(&key(1), "a".into(), MINUTE).await;
 
-        let expected = if knows_waitaof { "appendonly" } else { "WAITAOF needs Redis 7.2" };
+        let expected = if knows_waitaof { "appendonly" } else { "needs WAITAOF" };
         assert!(
             matches!(&answer, Err(StoreError::Unavailable(reason)) if reason.contains(expected)),
             "{answer:?}"

@@ -1,12 +1,11 @@
 //! Passwords, rights, certificates.
 
 use std::fs;
-use std::path::Path;
 use std::time::Duration;
 
 use menshen::config::{RedisStore, RedisTls, SecretSource};
 use menshen::store::{Store as _, StoreError};
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use tempfile::TempDir;
 
 use super::{as_documented, documented_user, key, open, run, standalone};
@@ -33,7 +32,7 @@ fn wrong_password_is_an_error_that_does_not_tell_it() {
             RedisStore { password: wrong, ..as_documented(standalone(&server)) },
         ] {
             let reason = refusal(&section).await;
-            assert!(reason.contains("NOAUTH") || reason.contains("authentication failed"), "{reason}");
+            assert!(["NOAUTH", "WRONGPASS"].contains(&&*reason), "{reason}");
             assert!(!reason.contains("wrong-one"), "{reason}");
         }
         let right = Some(SecretSource::Inline("right".into()));
@@ -80,10 +79,10 @@ impl Certificates {
         fs::write(folder.path().join("ca.pem"), ca.pem()).unwrap();
         let issuer = Issuer::new(params, key);
         let key = KeyPair::generate().unwrap();
-        let certificate = CertificateParams::new(vec!["127.0.0.1".to_owned(), "localhost".to_owned()])
-            .unwrap()
-            .signed_by(&key, &issuer)
-            .unwrap();
+        let mut params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+        // With the authority's name it would look like its own issuer.
+        params.distinguished_name.push(DnType::CommonName, "redis");
+        let certificate = params.signed_by(&key, &issuer).unwrap();
         fs::write(folder.path().join("leaf.pem"), certificate.pem()).unwrap();
         fs::write(folder.path().join("leaf.key"), key.serialize_pem()).unwrap();
         Self { folder }
@@ -121,6 +120,5 @@ fn tls_with_the_right_authority_alone() {
             let reason = refusal(&with(refused)).await;
             assert!(!reason.is_empty());
         }
-        assert_eq!(Path::new(&certificates.files().ca).extension().unwrap(), "pem");
     });
 }
