@@ -1,4 +1,4 @@
-//! The store's rules, and each engine held to them.
+//! What every store does, and what each of the engines does besides.
 
 mod commands;
 pub mod contract;
