@@ -132,7 +132,9 @@ async fn a_refresh_body_that_is_none_is_told_so() {
             "{content_type}: {body}"
         );
     }
-    for text in ["", "x", &token[1..], &format!("{token}="), &format!(" {token}"), &token.to_uppercase()] {
+    for text in
+        ["", "x", token.get(1..).unwrap(), &format!("{token}="), &format!(" {token}"), &token.to_uppercase()]
+    {
         let answer = harness.refresh(text).await;
 
         assert_eq!(told(&answer), (401, "refresh_token_invalid", "invalid_grant".into()), "{text}");
@@ -179,7 +181,7 @@ async fn made_up_refresh_tokens_lock_out_and_a_flood_is_throttled() {
     })
     .await;
     let (_, refresh) = pair(&harness.login(CODE).await);
-    let made_up = format!("{}{}", &refresh[..22], "A".repeat(64));
+    let made_up = format!("{}{}", refresh.get(..22).unwrap(), "A".repeat(64));
 
     let outcomes: Vec<&str> = {
         let mut outcomes = Vec::new();
@@ -252,7 +254,7 @@ async fn without_a_good_token_there_is_neither_a_session_nor_a_logout() {
         (Some("x"), "invalid_token", r#"Bearer realm="menshen", error="invalid_token""#),
         (Some(refresh.as_str()), "invalid_token", r#"Bearer realm="menshen", error="invalid_token""#),
         (
-            Some(&token[..token.len() - 2]),
+            Some(token.get(..token.len() - 2).unwrap()),
             "invalid_token",
             r#"Bearer realm="menshen", error="invalid_token""#,
         ),
