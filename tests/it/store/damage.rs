@@ -168,5 +168,5 @@ async fn read_all(store: &Embedded, history: &History, tally: &mut Tally, what: 
 fn key(number: u8) -> Key {
     let mut name = [number.wrapping_mul(151); 16];
     name[15] = number;
-    Key { space: if number % 4 == 0 { Space::Revocation } else { Space::Subject }, name }
+    Key { space: if number.is_multiple_of(4) { Space::Revocation } else { Space::Subject }, name }
 }
