@@ -131,7 +131,8 @@ pub struct RedisTls {
 pub struct RedisDurability {
     /// Replicas that must have it. 0 waits for none: a failover may then lose the last moments.
     pub replicas: u32,
-    /// Whether it must be on the master's disk (`WAITAOF`, Redis 7.2 or later with `appendonly yes`).
+    /// Whether it must be on disk: the master's, and that of as many replicas (`WAITAOF`, Redis 7.2 or later with
+    /// `appendonly yes`).
     pub fsync: bool,
     /// Longest wait for that; after it the login is refused.
     pub timeout: Duration,

@@ -205,11 +205,15 @@ impl section::Durability {
 
     /// Whether the answer to [`Self::command`] says that enough have it.
     fn check(self, answer: Value) -> Result<(), Failure> {
-        let counts: Vec<u32> = if self.fsync {
-            redis::from_redis_value(answer).map_err(|_| Failure::unexpected())?
-        } else {
-            vec![redis::from_redis_value(answer).map_err(|_| Failure::unexpected())?]
+        let parts = match answer {
+            Value::Array(parts) if self.fsync => parts,
+            count if !self.fsync => vec![count],
+            _ => return Err(Failure::unexpected()),
         };
+        // Not redis' own conversion, to which -1 is four billion.
+        let count = |part: &Value| number(part).ok().and_then(|count| u32::try_from(count).ok());
+        let counts: Vec<u32> =
+            parts.iter().map(count).collect::<Option<_>>().ok_or_else(Failure::unexpected)?;
         let wanted: &[u32] = if self.fsync { &[1, self.replicas] } else { &[self.replicas] };
         if counts.len() != wanted.len() {
             return Err(Failure::unexpected());
