@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 use http::Method;
 use prometheus::{Histogram, IntCounter};
 
-use crate::authn::{Authenticator, SubjectHasher};
+use crate::authn::{self, Authenticator, SubjectHasher};
 use crate::clock::Clock;
 use crate::config::{self, Config, Findings};
 use crate::entropy::{Entropy, NoEntropy};
@@ -159,8 +159,7 @@ impl Runtime {
         let authenticator = Authenticator::build(
             &config.tokens,
             &config.apps,
-            Arc::clone(&tokens),
-            Arc::clone(&sessions),
+            authn::Dependencies { tokens: Arc::clone(&tokens), sessions: Arc::clone(&sessions) },
             metrics,
             *subject_hasher,
             entropy.as_ref(),

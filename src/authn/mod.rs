@@ -56,13 +56,21 @@ pub struct Authenticator {
     counters: Counters,
 }
 
+/// What a token is judged by.
+#[derive(Clone, Debug)]
+pub struct Dependencies {
+    /// Verifies signatures and claims.
+    pub tokens: Arc<Tokens>,
+    /// Knows which sessions go on.
+    pub sessions: Arc<Sessions>,
+}
+
 impl Authenticator {
     /// Checks the sources and takes the apps whose users may be authenticated.
     pub fn build(
         config: &config::Tokens,
         apps: &BTreeMap<String, config::App>,
-        tokens: Arc<Tokens>,
-        sessions: Arc<Sessions>,
+        parts: Dependencies,
         metrics: &Metrics,
         subject_hasher: SubjectHasher,
         entropy: &dyn Entropy,
@@ -83,8 +91,8 @@ impl Authenticator {
         let token_hasher = token_hasher?;
         is_brief.then(|| Self {
             sources,
-            tokens,
-            sessions,
+            tokens: parts.tokens,
+            sessions: parts.sessions,
             apps,
             token_hasher,
             subject_hasher,

@@ -162,8 +162,7 @@ fn build(
     let authenticator = Authenticator::build(
         config,
         &apps,
-        Arc::clone(tokens),
-        Arc::clone(sessions),
+        Dependencies { tokens: Arc::clone(tokens), sessions: Arc::clone(sessions) },
         metrics,
         hasher(),
         &SystemEntropy,
@@ -459,8 +458,7 @@ fn gateway_does_not_start_without_randomness() {
     let built = Authenticator::build(
         &config,
         &BTreeMap::new(),
-        tokens,
-        sessions,
+        Dependencies { tokens, sessions },
         &metrics,
         hasher(),
         &Dry,

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use self::store::Switch;
 use super::*;
-use crate::authn::SubjectHasher;
+use crate::authn::{self, SubjectHasher};
 use crate::clock::ManualClock;
 use crate::config::{self, AppKind, Findings, Rate, SecretSource};
 use crate::entropy::SystemEntropy;
@@ -150,8 +150,7 @@ fn dependencies(
     let authenticator = Authenticator::build(
         &tokens_config,
         &apps,
-        tokens.clone(),
-        sessions.clone(),
+        authn::Dependencies { tokens: tokens.clone(), sessions: sessions.clone() },
         metrics,
         SubjectHasher::new(&*entropy).unwrap(),
         &*entropy,

@@ -201,7 +201,7 @@ fn durable_is_only_what_enough_servers_have() {
 #[test]
 fn nonsense_in_place_of_the_log_is_damage() {
     let text = |text: &str| Value::BulkString(text.into());
-    let log = |parts: Vec<Value>| super::log(Value::Array(parts), 1);
+    let log = |parts: Vec<Value>| log(Value::Array(parts), 1);
     let entry = || text(&format!("{}entry", "0".repeat(32)));
     let whole = |rows| log(vec![Value::Int(2), text("s"), Value::Int(1), Value::Array(rows)]);
 
