@@ -50,13 +50,6 @@ impl RedisServer {
         Self::launch(settings, Some(files.clone()))
     }
 
-    /// A replica of another server, once it has everything.
-    pub fn replica_of(master: &Self) -> Self {
-        let replica = Self::with(&[&format!("replicaof 127.0.0.1 {}", master.address.port())]);
-        replica.await_sync();
-        replica
-    }
-
     /// Waits until a replica has everything its master has.
     pub fn await_sync(&self) {
         eventually("the replica is in sync", || {

@@ -35,7 +35,7 @@ fn slot_that_moves_is_followed() {
 
         // New rows of the slot are made at the target, where only who asks is heard.
         assert_eq!(store.put(&key(1), "a".into(), MINUTE).await, Ok(()));
-        assert_eq!(store.increment(&key(1), MINUTE).await.is_err(), true);
+        assert!(store.increment(&key(1), MINUTE).await.is_err());
         assert_eq!(store.compare_and_set(&key(1), b"a", "b".into(), MINUTE).await, Ok(true));
         assert_eq!(cluster.servers[target].command(&["cluster", "countkeysinslot", &slot]), "1");
         set_slot(target, &["node", &id(target)]);
