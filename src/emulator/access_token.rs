@@ -82,14 +82,7 @@ impl AccessTokens {
 
     /// Whose token this is, if it is good.
     pub(super) fn app_of(&self, text: &str, now: Timestamp) -> Result<String, Refusal> {
-        let Some(token) = self.by_text.get(text) else {
-            let well_formed = text.split_once('_').is_some_and(|(number, rest)| {
-                matches!(number.len(), 2 | 3)
-                    && number.bytes().all(|b| b.is_ascii_digit())
-                    && rest.len() >= 100
-            });
-            return Err(if well_formed { errcode::NOT_LATEST } else { errcode::INVALID_ACCESS_TOKEN });
-        };
+        let token = self.by_text.get(text).ok_or_else(|| unknown(text))?;
         if token.void_from.is_some_and(|from| from <= now) {
             return Err(errcode::NOT_LATEST);
         }
@@ -158,4 +151,12 @@ impl AccessTokens {
     fn current(&mut self, appid: &str) -> &mut Current {
         self.by_app.entry(appid.into()).or_default()
     }
+}
+
+/// What WeChat says to a token it does not know.
+pub(super) fn unknown(text: &str) -> Refusal {
+    let well_formed = text.split_once('_').is_some_and(|(number, rest)| {
+        matches!(number.len(), 2 | 3) && number.bytes().all(|b| b.is_ascii_digit()) && rest.len() >= 100
+    });
+    if well_formed { errcode::NOT_LATEST } else { errcode::INVALID_ACCESS_TOKEN }
 }

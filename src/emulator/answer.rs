@@ -1,7 +1,7 @@
 //! What WeChat answers: JSON with its members in WeChat's order, HTTP 200 whatever it says.
 
 use bytes::Bytes;
-use http::StatusCode;
+use http::{HeaderName, HeaderValue, StatusCode, header};
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 
@@ -88,6 +88,8 @@ impl Serialize for Answer {
 pub(super) struct Reply {
     pub(super) status: StatusCode,
     pub(super) content_type: &'static str,
+    /// Those of pages; WeChat's other answers have none but their type.
+    pub(super) headers: Vec<(HeaderName, HeaderValue)>,
     pub(super) body: Bytes,
     pub(super) gzip: bool,
     pub(super) transfer: Transfer,
@@ -95,7 +97,27 @@ pub(super) struct Reply {
 
 impl Reply {
     pub(super) fn new(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Self {
-        Self { status, content_type, body: body.into(), gzip: false, transfer: Transfer::default() }
+        Self {
+            status,
+            content_type,
+            headers: Vec::new(),
+            body: body.into(),
+            gzip: false,
+            transfer: Transfer::default(),
+        }
+    }
+
+    /// The same reply with one more header.
+    #[must_use]
+    pub(super) fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.push((name, value));
+        self
+    }
+
+    /// The same reply, which nobody may keep.
+    #[must_use]
+    pub(super) fn uncached(self) -> Self {
+        self.with(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))
     }
 
     /// A page for people, as proxies in between send.

@@ -5,18 +5,40 @@ use std::time::Duration;
 
 use crate::clock::Timestamp;
 
+use super::authorization::Scope;
 use super::errcode::{self, Refusal};
 
 /// How long a code may be exchanged, and how long WeChat remembers that it was. Five minutes, per its login guide.
-pub(super) const LIFE: Duration = Duration::from_secs(300);
+const LIFE: Duration = Duration::from_secs(300);
+
+/// How long a website's code may be exchanged. Ten minutes, per the Open Platform's guide.
+const WEBSITE_LIFE: Duration = Duration::from_secs(600);
 
 /// What a code was issued for; it is good for nothing else.
+///
+/// An endpoint names the kinds it takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     /// `wx.login`, exchanged for an openid.
     Login,
     /// The `getPhoneNumber` event, exchanged for a phone number.
     Phone,
+    /// A sign-in page, exchanged for a person's access token of this scope.
+    Page(Scope),
+}
+
+impl Kind {
+    /// The kinds `/sns/oauth2/access_token` takes.
+    pub(super) const PAGE: &[Self] =
+        &[Self::Page(Scope::Login), Self::Page(Scope::Base), Self::Page(Scope::UserInfo)];
+
+    /// How long a code of this kind may be exchanged.
+    pub(super) const fn life(self) -> Duration {
+        match self {
+            Self::Page(Scope::Login) => WEBSITE_LIFE,
+            Self::Page(Scope::Base | Scope::UserInfo) | Self::Login | Self::Phone => LIFE,
+        }
+    }
 }
 
 /// What is known of a code.
@@ -45,36 +67,38 @@ impl Codes {
     }
 
     /// Whose code this is, without using it; the quota of a user is counted by it.
-    pub(super) fn owner(&self, text: &str, appid: &str, kind: Kind) -> Option<&str> {
-        self.by_text.get(text).filter(|code| code.belongs_to(appid, kind)).map(|code| code.wxid.as_str())
+    pub(super) fn owner(&self, text: &str, appid: &str, kinds: &[Kind]) -> Option<&str> {
+        self.by_text.get(text).filter(|code| code.belongs_to(appid, kinds)).map(|code| code.wxid.as_str())
     }
 
-    /// Uses a code up and says whose it was.
+    /// Uses a code up and says whose it was, and what for.
     ///
     /// Another app's attempt leaves the code as it is. A used code is told from an unknown one for five minutes.
     pub(super) fn redeem(
         &mut self,
         text: &str,
         appid: &str,
-        kind: Kind,
+        kinds: &[Kind],
         now: Timestamp,
-    ) -> Result<String, Refusal> {
-        let code = self.by_text.get_mut(text).filter(|code| code.belongs_to(appid, kind));
+    ) -> Result<Code, Refusal> {
+        let code = self.by_text.get_mut(text).filter(|code| code.belongs_to(appid, kinds));
         let code = code.ok_or(errcode::INVALID_CODE)?;
         match code.used {
             Some(used) if now.since(used) <= LIFE => Err(errcode::CODE_BEEN_USED),
             Some(_) => Err(errcode::INVALID_CODE),
-            None if now.since(code.issued) >= LIFE => Err(errcode::INVALID_CODE),
+            None if now.since(code.issued) >= code.kind.life() => Err(errcode::INVALID_CODE),
             None => {
                 code.used = Some(now);
-                Ok(code.wxid.clone())
+                Ok(code.clone())
             }
         }
     }
 
     fn forget(&mut self, now: Timestamp) {
         while let Some(text) = self.in_order.front() {
-            if self.by_text.get(text).is_some_and(|code| now.since(code.issued) <= 2 * LIFE) {
+            // The last moment at which a code can be used, and the time that a use is remembered.
+            let matters = |code: &Code| now.since(code.issued) <= code.kind.life() + LIFE;
+            if self.by_text.get(text).is_some_and(matters) {
                 return;
             }
             self.by_text.remove(text);
@@ -84,7 +108,7 @@ impl Codes {
 }
 
 impl Code {
-    fn belongs_to(&self, appid: &str, kind: Kind) -> bool {
-        self.appid == appid && self.kind == kind
+    fn belongs_to(&self, appid: &str, kinds: &[Kind]) -> bool {
+        self.appid == appid && kinds.contains(&self.kind)
     }
 }

@@ -2,12 +2,17 @@
 //!
 //! A small configuration of its own, apart from the gateway's: whoever runs the emulator is not the gateway's operator.
 
+mod app;
+mod user;
+
 use std::collections::BTreeSet;
-use std::net::IpAddr;
 
 use serde::Deserialize;
 
 use crate::config::{Duration, Findings};
+
+pub use app::{App, AppKind};
+pub use user::User;
 
 /// The emulator's configuration file. Every key has a default.
 #[derive(Clone, Debug, Deserialize)]
@@ -21,6 +26,10 @@ pub struct Config {
     pub users: Vec<User>,
     /// How long a `session_key` lives, and when a login replaces it.
     pub session_keys: SessionKeys,
+    /// How long a QR code is good, and how long a poll of its page is held.
+    pub qr_codes: QrCodes,
+    /// What happens in the browser when the person refuses to sign in.
+    pub refused_sign_in: RefusedSignIn,
     /// Limits on calls; off by default, so that a load test measures something else.
     pub quotas: Quotas,
     /// Whether a missing or wrong `grant_type` is refused with 40002.
@@ -39,77 +48,27 @@ impl Default for Config {
                 App::new("wxe000000000000001", "emulator-secret-1").on("emulator-platform"),
                 App::new("wxe000000000000002", "emulator-secret-2").on("emulator-platform"),
                 App::new("wxe000000000000003", "emulator-secret-3"),
+                App::new("wxe000000000000004", "emulator-secret-4")
+                    .on("emulator-platform")
+                    .website(["127.0.0.1", "localhost"]),
+                App::new("wxe000000000000005", "emulator-secret-5")
+                    .on("emulator-platform")
+                    .official_account(["127.0.0.1", "localhost"]),
             ],
-            users: vec![User::new("alice"), User::new("bob"), User { risk: true, ..User::new("mallory") }],
+            users: vec![
+                User::new("alice"),
+                User::new("bob"),
+                User { snapshot: true, ..User::new("ghost") },
+                User { risk: true, ..User::new("mallory") },
+            ],
             session_keys: SessionKeys::default(),
+            qr_codes: QrCodes::default(),
+            refused_sign_in: RefusedSignIn::default(),
             quotas: Quotas::default(),
             grant_type_required: true,
             logged_calls: 10_000,
             max_connections: 4_096,
         }
-    }
-}
-
-/// `apps[]`
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct App {
-    /// The app's id.
-    pub appid: String,
-    /// The app's secret, made up: no real one has a reason to be here.
-    pub secret: String,
-    /// The Open Platform account the app is bound to; without one its users have no unionid.
-    #[serde(default)]
-    pub open_platform: Option<String>,
-    /// Whether the secret is frozen in the console: every use of it is 40243.
-    #[serde(default)]
-    pub frozen: bool,
-    /// Addresses that may ask for an access token; empty is anyone.
-    #[serde(default)]
-    pub ip_whitelist: Vec<IpAddr>,
-}
-
-impl App {
-    /// An app bound to no Open Platform account.
-    pub fn new(appid: impl Into<String>, secret: impl Into<String>) -> Self {
-        Self {
-            appid: appid.into(),
-            secret: secret.into(),
-            open_platform: None,
-            frozen: false,
-            ip_whitelist: Vec::new(),
-        }
-    }
-
-    /// The same app, bound to an Open Platform account.
-    #[must_use]
-    pub fn on(mut self, open_platform: impl Into<String>) -> Self {
-        self.open_platform = Some(open_platform.into());
-        self
-    }
-}
-
-/// `users[]`
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct User {
-    /// The person's WeChat name, as given to `wx.login`.
-    pub wxid: String,
-    /// What the person calls themselves; the wxid where left out.
-    #[serde(default)]
-    pub nickname: Option<String>,
-    /// The person's mobile number in China, without +86; derived from the wxid where left out.
-    #[serde(default)]
-    pub phone: Option<String>,
-    /// Whether WeChat blocks the person as high-risk: their codes answer 40226.
-    #[serde(default)]
-    pub risk: bool,
-}
-
-impl User {
-    /// A plain user.
-    pub fn new(wxid: impl Into<String>) -> Self {
-        Self { wxid: wxid.into(), nickname: None, phone: None, risk: false }
     }
 }
 
@@ -142,6 +101,33 @@ pub enum Rotate {
     Never,
     /// On the first login after so long.
     MinInterval(Duration),
+}
+
+/// `qr_codes`
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct QrCodes {
+    /// How long a QR code can be scanned and confirmed. WeChat does not say; its page renews the code by itself.
+    pub lifetime: Duration,
+    /// How long a poll without news is held before it says 408. Real time, whatever the virtual clock says.
+    pub poll: Duration,
+}
+
+impl Default for QrCodes {
+    fn default() -> Self {
+        Self { lifetime: Duration::from_secs(300), poll: Duration::from_secs(25) }
+    }
+}
+
+/// What happens in the browser when the person refuses. WeChat's documents said the one, then the other.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RefusedSignIn {
+    /// Nothing: the page stays.
+    #[default]
+    Stay,
+    /// It goes to the `redirect_uri` with the `state` and no `code`.
+    Redirect,
 }
 
 /// `quotas`
@@ -186,13 +172,24 @@ impl Config {
             if app.secret.is_empty() {
                 findings.error(format!("apps[{at}].secret"), "the secret is empty").hint("make one up");
             }
+            if app.kind != AppKind::MiniProgram && app.redirect_domains.is_empty() {
+                findings
+                    .error(format!("apps[{at}].redirect_domains"), "no sign-in could ever come back")
+                    .hint("write the host of the gateway, such as `127.0.0.1`");
+            }
         }
         let mut wxids = BTreeSet::new();
         for (at, user) in self.users.iter().enumerate() {
             check_name(&format!("users[{at}].wxid"), &user.wxid, &mut wxids, findings);
+            if user.sex > 2 {
+                findings.error(format!("users[{at}].sex"), "is 0, 1 or 2");
+            }
         }
         if self.session_keys.lifetime.is_zero() {
             findings.error("session_keys.lifetime", "a key that never lives is no key").hint("write `3d`");
+        }
+        if self.qr_codes.lifetime.is_zero() {
+            findings.error("qr_codes.lifetime", "nobody could ever scan a code").hint("write `5m`");
         }
         if self.max_connections == 0 {
             findings

@@ -9,7 +9,7 @@ use crate::config::Duration;
 use super::answer::Reply;
 use super::fault::{Effect, Fault};
 use super::request::Request;
-use super::{CodeState, ControlError, Emulator};
+use super::{CodeState, ControlError, Emulator, endpoint, page};
 
 /// Largest body a fault may ask for.
 const HUGEST_BODY: u64 = 64 * 1024 * 1024;
@@ -23,6 +23,8 @@ enum Refused {
     Order(#[from] ControlError),
     #[error("{0}")]
     Fault(String),
+    #[error("the phone can `scan`, `confirm`, `cancel` or `expire`, not `{0}`")]
+    Action(String),
     #[error("there is no control endpoint here; see docs/emulator.md")]
     UnknownPath,
     #[error("this endpoint takes {0}")]
@@ -32,7 +34,7 @@ enum Refused {
 impl Refused {
     const fn status(&self) -> StatusCode {
         match self {
-            Self::Body(_) | Self::Order(_) | Self::Fault(_) => StatusCode::BAD_REQUEST,
+            Self::Body(_) | Self::Order(_) | Self::Fault(_) | Self::Action(_) => StatusCode::BAD_REQUEST,
             Self::UnknownPath => StatusCode::NOT_FOUND,
             Self::Method(_) => StatusCode::METHOD_NOT_ALLOWED,
         }
@@ -63,6 +65,11 @@ impl Emulator {
             "encrypt" => self.order_encrypt(post(request)?),
             "identity" => self.order_identity(post(request)?),
             "app" => self.order_app(post(request)?),
+            "authorize" => self.order_sign_in(post(request)?),
+            "qr" => match request.method {
+                Method::GET => Ok(json!({ "qr_codes": self.qr_codes() })),
+                _ => Err(Refused::Method("GET")),
+            },
             "time/advance" => self.order_advance(post(request)?),
             "fault" => match request.method {
                 Method::POST => self.order_fault(post(request)?),
@@ -75,7 +82,11 @@ impl Emulator {
                 Method::DELETE => Ok(json!({ "cleared": self.clear_calls() })),
                 _ => Err(Refused::Method("GET or DELETE")),
             },
-            _ => Err(Refused::UnknownPath),
+            _ => {
+                let named = path.strip_prefix("qr/").and_then(|rest| rest.split_once('/'));
+                let (uuid, action) = named.ok_or(Refused::UnknownPath)?;
+                self.order_phone(uuid, action, post(request)?)
+            }
         }
     }
 
@@ -142,6 +153,35 @@ impl Emulator {
         Ok(json!({ "appid": appid }))
     }
 
+    fn order_sign_in(&self, body: Value) -> Result<Value, Refused> {
+        Ok(json!(self.sign_in(&serde_json::from_value(body)?)?))
+    }
+
+    fn order_phone(&self, uuid: &str, action: &str, body: Value) -> Result<Value, Refused> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Scan {
+            wxid: String,
+        }
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Nothing {}
+        if action == "scan" {
+            let Scan { wxid } = serde_json::from_value(body)?;
+            self.scan(uuid, &wxid)?;
+        } else {
+            let Nothing {} = serde_json::from_value(body)?;
+            match action {
+                "confirm" => self.confirm(uuid)?,
+                "cancel" => self.cancel(uuid)?,
+                "expire" => self.expire(uuid)?,
+                other => return Err(Refused::Action(other.to_owned())),
+            }
+        }
+        let shown = self.qr_codes().into_iter().find(|shown| shown.uuid == uuid);
+        Ok(json!(shown))
+    }
+
     fn order_advance(&self, body: Value) -> Result<Value, Refused> {
         #[derive(Deserialize)]
         #[serde(deny_unknown_fields)]
@@ -165,10 +205,9 @@ impl Emulator {
         if let Some(appid) = &fault.appid {
             self.state.lock().app_mut(appid)?;
         }
-        if let Some(path) =
-            fault.path.as_ref().filter(|path| !super::endpoint::PATHS.contains(&path.as_str()))
-        {
-            let known = super::endpoint::PATHS.join(", ");
+        let known = [&endpoint::PATHS[..], &page::PATHS[..]].concat();
+        if let Some(path) = fault.path.as_ref().filter(|path| !known.contains(&path.as_str())) {
+            let known = known.join(", ");
             return Err(Refused::Fault(format!("path `{path}` is not one of WeChat's here; known: {known}")));
         }
         if fault.times == Some(0) || fault.percent == 0 || fault.percent > 100 {

@@ -12,7 +12,7 @@ use crate::entropy::Entropy;
 
 use super::access_token;
 use super::answer::{Members, members};
-use super::code::Kind;
+use super::code::{Code, Kind};
 use super::config::App;
 use super::errcode::{self, Refusal};
 use super::identifier::hex;
@@ -23,8 +23,12 @@ use super::state::State;
 pub(super) type Decision = Result<Members, Refusal>;
 
 /// Every path [`State::decide`] knows.
-pub(super) const PATHS: [&str; 5] = [
+pub(super) const PATHS: [&str; 9] = [
     "/sns/jscode2session",
+    "/sns/oauth2/access_token",
+    "/sns/oauth2/refresh_token",
+    "/sns/userinfo",
+    "/sns/auth",
     "/cgi-bin/token",
     "/cgi-bin/stable_token",
     "/wxa/checksession",
@@ -41,6 +45,10 @@ impl State {
     ) -> Option<Decision> {
         Some(match request.path.as_str() {
             "/sns/jscode2session" => self.code_to_session(request, now, entropy),
+            "/sns/oauth2/access_token" => self.code_to_token(request, now, entropy),
+            "/sns/oauth2/refresh_token" => self.refresh_token(request, now, entropy),
+            "/sns/userinfo" => self.user_info(request, now),
+            "/sns/auth" => self.check_grant(request, now),
             "/cgi-bin/token" => self.token(request, now, entropy),
             "/cgi-bin/stable_token" => self.stable_token(request, now, entropy),
             "/wxa/checksession" => self.check_session(request, now),
@@ -49,28 +57,39 @@ impl State {
         })
     }
 
-    /// `GET /sns/jscode2session`. The order of the checks is part of the contract.
+    /// `GET /sns/jscode2session`.
     fn code_to_session(&mut self, request: &Request, now: Timestamp, entropy: &dyn Entropy) -> Decision {
-        // Parameters count in the query only: a POST with them in its body is "appid missing".
-        let appid = request.required("appid", errcode::APPID_MISSING)?;
-        let secret = request.required("secret", errcode::APPSECRET_MISSING)?;
-        let code = request.required("js_code", errcode::MISSING_CODE)?;
-        self.check_grant_type(request.parameter("grant_type"), "authorization_code")?;
-        self.authenticate(appid, secret)?;
-        let owner = self.codes.owner(code, appid, Kind::Login);
-        self.quotas.exchange(appid, owner, now)?;
-        let wxid = self.codes.redeem(code, appid, Kind::Login, now)?;
-        if self.users.get(&wxid).is_some_and(|user| user.risk) {
-            return Err(errcode::CODE_BLOCKED);
-        }
-        let openid = self.identifiers.openid(&wxid, appid);
-        let session_key = self.session_keys.current_or_new(appid, &openid, now, entropy);
+        let Code { appid, wxid, .. } = self.redeem(request, "js_code", &[Kind::Login], now)?;
+        let openid = self.identifiers.openid(&wxid, &appid);
+        let session_key = self.session_keys.current_or_new(&appid, &openid, now, entropy);
         let session_key = session_key.map_err(|_| errcode::SYSTEM_ERROR)?;
         let mut session = members([("session_key", session_key.into()), ("openid", openid.into())]);
-        if let Some(unionid) = self.unionid(appid, &wxid) {
+        if let Some(unionid) = self.unionid(&appid, &wxid) {
             session.push(("unionid".into(), unionid.into()));
         }
         Ok(session)
+    }
+
+    /// Uses up the code of a call. The order of the checks is part of the contract.
+    pub(super) fn redeem(
+        &mut self,
+        request: &Request,
+        parameter: &str,
+        kinds: &[Kind],
+        now: Timestamp,
+    ) -> Result<Code, Refusal> {
+        // Parameters count in the query only: a POST with them in its body is "appid missing".
+        let appid = request.required("appid", errcode::APPID_MISSING)?;
+        let secret = request.required("secret", errcode::APPSECRET_MISSING)?;
+        let text = request.required(parameter, errcode::MISSING_CODE)?;
+        self.check_grant_type(request.parameter("grant_type"), "authorization_code")?;
+        self.authenticate(appid, secret)?;
+        self.quotas.exchange(appid, self.codes.owner(text, appid, kinds), now)?;
+        let code = self.codes.redeem(text, appid, kinds, now)?;
+        if self.users.get(&code.wxid).is_some_and(|user| user.risk) {
+            return Err(errcode::CODE_BLOCKED);
+        }
+        Ok(code)
     }
 
     /// `GET /cgi-bin/token`.
@@ -140,14 +159,14 @@ impl State {
         }
         let appid = self.token_app(request, now)?;
         let body: Body = posted_json(request)?;
-        let owner = self.codes.owner(&body.code, &appid, Kind::Phone).ok_or(errcode::INVALID_CODE)?;
+        let owner = self.codes.owner(&body.code, &appid, &[Kind::Phone]).ok_or(errcode::INVALID_CODE)?;
         let openid = self.identifiers.openid(owner, &appid);
         if body.openid.is_some_and(|claimed| claimed != openid) {
             return Err(errcode::INVALID_CODE);
         }
         // A phone code that was used is "invalid", never "been used".
-        let wxid = self.codes.redeem(&body.code, &appid, Kind::Phone, now);
-        let phone = self.phone(&wxid.map_err(|_| errcode::INVALID_CODE)?);
+        let code = self.codes.redeem(&body.code, &appid, &[Kind::Phone], now);
+        let phone = self.phone(&code.map_err(|_| errcode::INVALID_CODE)?.wxid);
         let phone_info = json!({
             "phoneNumber": phone,
             "purePhoneNumber": phone,
@@ -157,7 +176,7 @@ impl State {
         Ok(members([("errcode", 0.into()), ("errmsg", "ok".into()), ("phone_info", phone_info)]))
     }
 
-    fn check_grant_type(&self, given: Option<&str>, wanted: &str) -> Result<(), Refusal> {
+    pub(super) fn check_grant_type(&self, given: Option<&str>, wanted: &str) -> Result<(), Refusal> {
         if self.grant_type_required && given != Some(wanted) {
             return Err(errcode::INVALID_GRANT_TYPE);
         }

@@ -42,6 +42,7 @@ impl Emulator {
         let effects = state.faults.strike(appid.as_deref(), &request.path, &*self.entropy);
         if let Some(appid) = appid.filter(|_| effects.contains(&Effect::RevokeToken)) {
             state.tokens.revoke(&appid, now);
+            state.grants.revoke(&appid);
         }
         (state.calls.arrive(request, effects.clone(), now), effects)
     }
@@ -50,8 +51,10 @@ impl Emulator {
     fn app_of(&self, state: &super::State, request: &Request) -> Option<String> {
         let named = request.parameter("appid").map(str::to_owned);
         let posted = || Some(request.json()?.get("appid")?.as_str()?.to_owned());
-        let by_token = || state.tokens.app_of(request.parameter("access_token")?, self.now()).ok();
-        named.or_else(posted).or_else(by_token)
+        let token = || request.parameter("access_token");
+        let by_token = || state.tokens.app_of(token()?, self.now()).ok();
+        let by_grant = || Some(state.grants.of(token()?, self.now()).ok()?.appid.clone());
+        named.or_else(posted).or_else(by_token).or_else(by_grant)
     }
 
     async fn play(&self, request: &Request, call: u64, effects: &[Effect]) -> Outcome {
@@ -71,6 +74,9 @@ impl Emulator {
     }
 
     fn answer(&self, request: &Request, call: u64, effects: &[Effect]) -> Reply {
+        if let Some(page) = self.page(request) {
+            return page;
+        }
         let instead = effects.iter().find_map(Effect::instead);
         let mut answer = match instead {
             Some(Errcode { errcode, consume }) => {

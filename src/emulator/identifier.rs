@@ -30,6 +30,23 @@ impl Identifiers {
         self.person(&format!("union|{wxid}|{open_platform}"))
     }
 
+    /// Who a visitor of a snapshot page is said to be in one app.
+    pub(super) fn snapshot_openid(&self, wxid: &str, appid: &str) -> String {
+        self.person(&format!("snapshot|{wxid}|{appid}"))
+    }
+
+    /// The one unionid that all visitors of snapshot pages share: who keys accounts on it merges strangers.
+    pub(super) fn snapshot_unionid(&self, open_platform: &str) -> String {
+        self.person(&format!("snapshot union|{open_platform}"))
+    }
+
+    /// The address of a picture for a person that was given none.
+    pub(super) fn avatar(&self, wxid: &str) -> String {
+        let picture: String =
+            URL_SAFE_NO_PAD.encode(self.tag(&format!("avatar|{wxid}"))).chars().take(32).collect();
+        format!("https://thirdwx.qlogo.cn/mmopen/vi_32/{picture}/132")
+    }
+
     /// A mobile number for a person that was given none: 11 digits.
     pub(super) fn phone(&self, wxid: &str) -> String {
         let tag = self.tag(&format!("phone|{wxid}"));
@@ -65,6 +82,11 @@ pub(super) fn login_code(entropy: &dyn Entropy) -> Result<String, NoEntropy> {
         CODE_ALPHABET.get(place).copied().map_or('0', char::from)
     };
     Ok(pairs.iter().map(character).collect())
+}
+
+/// The name of a QR code: 16 characters `[0-9A-Za-z]`.
+pub(super) fn uuid(entropy: &dyn Entropy) -> Result<String, NoEntropy> {
+    Ok(login_code(entropy)?.chars().take(16).collect())
 }
 
 /// A code of the `getPhoneNumber` event: 64 hexadecimal digits.

@@ -7,6 +7,7 @@
 
 mod access_token;
 mod answer;
+mod authorization;
 mod call;
 mod code;
 mod config;
@@ -15,11 +16,16 @@ mod endpoint;
 mod errcode;
 mod exchange;
 mod fault;
+mod grant;
 mod identifier;
+mod page;
+mod qr_code;
 mod quota;
 mod request;
 mod server;
 mod session_key;
+mod sign_in;
+mod sns;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -33,14 +39,18 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 
 use crate::clock::{Clock, Timestamp};
 use crate::entropy::{Entropy, NoEntropy};
 
+pub use authorization::{AuthorizationError, Scope};
 pub use call::{Call, Ending, fingerprint};
-pub use config::{App, Config, Quotas, Rotate, SessionKeys, User};
+pub use config::{App, AppKind, Config, QrCodes, Quotas, RefusedSignIn, Rotate, SessionKeys, User};
 pub use fault::{Effect, Errcode, Fault};
+pub use qr_code::{QrCode, QrCodeError, Step};
 pub use server::Running;
+pub use sign_in::{SignIn, SignedIn};
 pub use user_data::SealedUserData;
 
 use code::{Code, Kind};
@@ -53,6 +63,9 @@ pub struct Emulator {
     entropy: Arc<dyn Entropy>,
     advanced_millis: AtomicU64,
     max_connections: usize,
+    qr_code_poll: Duration,
+    /// Wakes the polls of pages, which look for themselves what changed.
+    qr_code_changed: Notify,
     state: Mutex<State>,
 }
 
@@ -83,6 +96,15 @@ pub enum ControlError {
     /// The wxid is empty.
     #[error("`wxid` is empty: name a person, such as `alice`")]
     EmptyWxid,
+    /// The app's users sign in on pages, not with `wx.login`.
+    #[error("`{0}` is no mini program: its users sign in on pages")]
+    NoMiniProgram(String),
+    /// A sign-in page would show an error.
+    #[error(transparent)]
+    Authorization(#[from] AuthorizationError),
+    /// A phone cannot do this with a QR code.
+    #[error(transparent)]
+    QrCode(#[from] QrCodeError),
     /// The person never logged in to the app, or the key has died.
     #[error("`{0}` has no session key there: call wx.login first")]
     NoSessionKey(String),
@@ -99,6 +121,8 @@ impl Emulator {
             entropy,
             advanced_millis: AtomicU64::new(0),
             max_connections: config.max_connections,
+            qr_code_poll: *config.qr_codes.poll,
+            qr_code_changed: Notify::new(),
             state: Mutex::new(State::new(config)),
         })
     }
@@ -127,7 +151,7 @@ impl Emulator {
         let text = identifier::login_code(&*self.entropy)?;
         let now = self.now();
         let mut state = self.state.lock();
-        state.check_person(appid, wxid)?;
+        state.check_user(appid, wxid)?;
         let openid = state.identifiers.openid(wxid, appid);
         state.session_keys.log_in(appid, &openid, now, &*self.entropy)?;
         state.codes.insert(text.clone(), issued(appid, wxid, Kind::Login, code, now), now);
@@ -142,7 +166,7 @@ impl Emulator {
         let text = identifier::phone_code(&*self.entropy)?;
         let now = self.now();
         let mut state = self.state.lock();
-        state.check_person(appid, wxid)?;
+        state.check_user(appid, wxid)?;
         state.codes.insert(text.clone(), issued(appid, wxid, Kind::Phone, CodeState::Fresh, now), now);
         Ok(text)
     }
@@ -217,6 +241,7 @@ impl Emulator {
     pub fn advance(&self, by: Duration) {
         let millis = u64::try_from(by.as_millis()).unwrap_or(u64::MAX);
         self.advanced_millis.fetch_add(millis, Ordering::SeqCst);
+        self.qr_code_changed.notify_waiters();
     }
 
     /// The time on the virtual clock.
@@ -233,6 +258,16 @@ impl State {
         if self.apps.contains_key(appid) { Ok(()) } else { Err(self.unknown_app(appid)) }
     }
 
+    /// Checks that a person can use a mini program.
+    fn check_user(&self, appid: &str, wxid: &str) -> Result<(), ControlError> {
+        self.check_person(appid, wxid)?;
+        let of_another_kind = |app: &App| app.kind != AppKind::MiniProgram;
+        if self.apps.get(appid).is_some_and(of_another_kind) {
+            return Err(ControlError::NoMiniProgram(appid.into()));
+        }
+        Ok(())
+    }
+
     fn app_mut(&mut self, appid: &str) -> Result<&mut App, ControlError> {
         let unknown = self.unknown_app(appid);
         self.apps.get_mut(appid).ok_or(unknown)
@@ -245,7 +280,7 @@ impl State {
 }
 
 fn issued(appid: &str, wxid: &str, kind: Kind, code: CodeState, now: Timestamp) -> Code {
-    let life = u64::try_from(code::LIFE.as_millis()).unwrap_or(u64::MAX);
+    let life = u64::try_from(kind.life().as_millis()).unwrap_or(u64::MAX);
     let issued = match code {
         CodeState::Expired => Timestamp::from_millis(now.millis().saturating_sub(life)),
         CodeState::Fresh | CodeState::Used => now,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use bytes::Bytes;
-use http::Method;
+use http::{HeaderValue, Method, header};
 use serde_json::Value;
 
 use super::errcode::Refusal;
@@ -16,6 +16,9 @@ pub(super) struct Request {
     pub(super) host: String,
     pub(super) method: Method,
     pub(super) path: String,
+    pub(super) user_agent: String,
+    /// The names in the query as they stand there, in their order.
+    pub(super) names: Vec<String>,
     /// Decoded; of a parameter that stands twice, the first.
     pub(super) query: BTreeMap<String, String>,
     pub(super) body: Bytes,
@@ -23,13 +26,16 @@ pub(super) struct Request {
 
 impl Request {
     pub(super) fn new(peer: SocketAddr, parts: &http::request::Parts, body: Bytes) -> Self {
-        let host = parts.headers.get(http::header::HOST).and_then(|host| host.to_str().ok());
+        let header = |name| parts.headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+        let query = parts.uri.query().unwrap_or_default();
         Self {
             peer,
-            host: host.unwrap_or_default().to_owned(),
+            host: header(header::HOST).unwrap_or_default().to_owned(),
             method: parts.method.clone(),
             path: parts.uri.path().to_owned(),
-            query: parse_query(parts.uri.query().unwrap_or_default()),
+            user_agent: header(header::USER_AGENT).unwrap_or_default().to_owned(),
+            names: pairs(query).map(|(name, _)| decode(name)).collect(),
+            query: parse_query(query),
             body,
         }
     }
@@ -44,6 +50,11 @@ impl Request {
         self.parameter(name).ok_or(absent)
     }
 
+    /// The body as a form.
+    pub(super) fn form(&self) -> BTreeMap<String, String> {
+        parse_query(&String::from_utf8_lossy(&self.body))
+    }
+
     /// The body as JSON.
     pub(super) fn json(&self) -> Option<Value> {
         serde_json::from_slice(&self.body).ok()
@@ -52,11 +63,15 @@ impl Request {
 
 fn parse_query(query: &str) -> BTreeMap<String, String> {
     let mut parameters = BTreeMap::new();
-    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+    for (name, value) in pairs(query) {
         parameters.entry(decode(name)).or_insert_with(|| decode(value));
     }
     parameters
+}
+
+fn pairs(query: &str) -> impl Iterator<Item = (&str, &str)> {
+    let pairs = query.split('&').filter(|pair| !pair.is_empty());
+    pairs.map(|pair| pair.split_once('=').unwrap_or((pair, "")))
 }
 
 /// Undoes percent-encoding and `+`; what does not decode stays as it is.

@@ -156,6 +156,12 @@ async fn decide(emulator: Arc<Emulator>, request: Request) -> Outcome {
     if request.path.starts_with("/__emu/") {
         return Outcome::Reply(emulator.control(&request));
     }
+    if request.path == super::page::POLL {
+        return Outcome::Reply(emulator.poll(&request).await);
+    }
+    if let Some(reply) = emulator.beside_page(&request) {
+        return Outcome::Reply(reply);
+    }
     // WeChat goes on with a call whose client has hung up, and uses the code up; so must this one.
     let call = tokio::spawn(async move { emulator.exchange(&request).await });
     call.await.unwrap_or(Outcome::Closed)
@@ -173,6 +179,7 @@ fn response(reply: Reply, closing: bool, cut: &UnboundedSender<Cut>) -> Response
     *response.status_mut() = reply.status;
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(reply.content_type));
+    headers.extend(reply.headers);
     if !closing {
         headers.insert(header::CONNECTION, HeaderValue::from_static("keep-alive"));
     }

@@ -5,9 +5,11 @@ use std::collections::{BTreeMap, HashMap};
 use super::access_token::AccessTokens;
 use super::call::Calls;
 use super::code::Codes;
-use super::config::{App, Config, User};
+use super::config::{App, Config, RefusedSignIn, User};
 use super::fault::Faults;
+use super::grant::Grants;
 use super::identifier::Identifiers;
+use super::qr_code::QrCodes;
 use super::quota::Quotas;
 use super::session_key::SessionKeys;
 
@@ -16,10 +18,15 @@ use super::session_key::SessionKeys;
 pub(super) struct State {
     pub(super) identifiers: Identifiers,
     pub(super) grant_type_required: bool,
+    pub(super) refused_sign_in: RefusedSignIn,
     pub(super) apps: BTreeMap<String, App>,
     /// Those of the configuration; anyone else is a plain user.
     pub(super) users: HashMap<String, User>,
+    /// Their names in the order of the configuration, as the phone offers them.
+    pub(super) people: Vec<String>,
     pub(super) codes: Codes,
+    pub(super) qr_codes: QrCodes,
+    pub(super) grants: Grants,
     pub(super) session_keys: SessionKeys,
     pub(super) tokens: AccessTokens,
     pub(super) quotas: Quotas,
@@ -32,9 +39,13 @@ impl State {
         Self {
             identifiers: Identifiers::new(&config.seed),
             grant_type_required: config.grant_type_required,
+            refused_sign_in: config.refused_sign_in,
             apps: config.apps.into_iter().map(|app| (app.appid.clone(), app)).collect(),
+            people: config.users.iter().map(|user| user.wxid.clone()).collect(),
             users: config.users.into_iter().map(|user| (user.wxid.clone(), user)).collect(),
             codes: Codes::default(),
+            qr_codes: QrCodes::new(config.qr_codes.lifetime),
+            grants: Grants::default(),
             session_keys: SessionKeys::new(config.session_keys),
             tokens: AccessTokens::default(),
             quotas: Quotas::new(config.quotas),
@@ -53,6 +64,12 @@ impl State {
     pub(super) fn phone(&self, wxid: &str) -> String {
         let given = self.users.get(wxid).and_then(|user| user.phone.clone());
         given.unwrap_or_else(|| self.identifiers.phone(wxid))
+    }
+
+    /// The address of the person's picture.
+    pub(super) fn avatar(&self, wxid: &str) -> String {
+        let given = self.users.get(wxid).and_then(|user| user.avatar.clone());
+        given.unwrap_or_else(|| self.identifiers.avatar(wxid))
     }
 
     /// What the person calls themselves.

@@ -63,14 +63,15 @@ impl Emulator {
     }
 
     fn profile(&self, wxid: &str) -> Value {
+        let state = self.state.lock();
         json!({
-            "nickName": self.state.lock().nickname(wxid),
+            "nickName": state.nickname(wxid),
             "gender": 0,
             "language": "zh_CN",
             "city": "",
             "province": "",
             "country": "",
-            "avatarUrl": "https://thirdwx.qlogo.cn/mmopen/vi_32/emulator/132",
+            "avatarUrl": state.avatar(wxid),
         })
     }
 

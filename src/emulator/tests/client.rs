@@ -50,8 +50,19 @@ impl Client {
     }
 
     pub(super) async fn send(&mut self, method: &str, target: &str, body: &str) -> io::Result<Seen> {
+        self.send_as("", method, target, body).await
+    }
+
+    /// Sends a request with more header lines, each with its end.
+    pub(super) async fn send_as(
+        &mut self,
+        headers: &str,
+        method: &str,
+        target: &str,
+        body: &str,
+    ) -> io::Result<Seen> {
         let request = format!(
-            "{method} {target} HTTP/1.1\r\nHost: api.weixin.qq.com\r\nContent-Length: {}\r\n\r\n{body}",
+            "{method} {target} HTTP/1.1\r\nHost: api.weixin.qq.com\r\nContent-Length: {}\r\n{headers}\r\n{body}",
             body.len()
         );
         self.stream.write_all(request.as_bytes()).await?;

@@ -227,9 +227,15 @@ seed: mine
 apps:
   - { appid: wxone, secret: one, open_platform: p, ip_whitelist: [10.0.0.1] }
   - { appid: wxtwo, secret: two, frozen: true }
+  - { appid: wxsite, secret: x, kind: website, name: Site, redirect_domains: [app.example.com] }
+  - { appid: wxaccount, secret: x, kind: official_account, redirect_domains: [app.example.com] }
 users:
   - { wxid: alice, nickname: Alice, phone: '13800000000' }
+  - { wxid: bob, avatar: 'https://a/b', sex: 2, province: P, city: C, country: CN, privilege: [chinaunicom] }
   - { wxid: mallory, risk: true }
+  - { wxid: ghost, snapshot: true }
+qr_codes: { lifetime: 1m, poll: 1s }
+refused_sign_in: redirect
 session_keys: { rotate: { min_interval: 5m }, lifetime: 1d }
 quotas: { user_per_minute: 100, app_per_minute: 1000, tokens_per_day: 10 }
 grant_type_required: false
@@ -241,13 +247,13 @@ max_connections: 20
     let config = Config::from_yaml(yaml, &mut findings).unwrap();
 
     assert_eq!(findings, Findings::default());
-    assert_eq!((config.apps.len(), config.users.len()), (2, 2));
+    assert_eq!((config.apps.len(), config.users.len()), (4, 4));
     assert_eq!(config.session_keys.rotate, Rotate::MinInterval(crate::config::Duration::from_secs(300)));
     for (text, rotate) in [("always", Rotate::Always), ("never", Rotate::Never)] {
         let config =
             Config::from_yaml(&format!("session_keys: {{ rotate: {text} }}"), &mut findings).unwrap();
         assert_eq!(config.session_keys.rotate, rotate);
-        assert_eq!(config.apps.len(), 3, "what is left out keeps its default");
+        assert_eq!(config.apps.len(), 5, "what is left out keeps its default");
     }
 }
 
@@ -269,8 +275,10 @@ fn every_problem_of_a_configuration_is_found_at_once() {
 apps:
   - { appid: wxone, secret: '' }
   - { appid: wxone, secret: x }
-users: [{ wxid: '' }, { wxid: a }, { wxid: a }]
+  - { appid: wxsite, secret: x, kind: website }
+users: [{ wxid: '' }, { wxid: a }, { wxid: a, sex: 3 }]
 session_keys: { lifetime: 0s }
+qr_codes: { lifetime: 0s }
 max_connections: 0
 ";
     let mut findings = Findings::default();
@@ -283,9 +291,12 @@ max_connections: 0
         [
             "apps[0].secret",
             "apps[1].appid",
+            "apps[2].redirect_domains",
             "users[0].wxid",
             "users[2].wxid",
+            "users[2].sex",
             "session_keys.lifetime",
+            "qr_codes.lifetime",
             "max_connections"
         ]
     );

@@ -39,13 +39,13 @@ async fn success_has_no_errcode_and_the_session_key_comes_first() {
 #[tokio::test]
 async fn unionid_is_there_for_bound_apps_only_and_the_same_on_one_platform() {
     let mut config = Config::default();
-    config.apps.push(App::new("wxe000000000000004", "emulator-secret-4").on("other-platform"));
+    config.apps.push(App::new("wxe000000000000009", "emulator-secret-9").on("other-platform"));
     let wechat = wechat_with(config);
     let apps = [
         (APP_1, SECRET_1),
         (APP_2, SECRET_2),
         (APP_3, SECRET_3),
-        ("wxe000000000000004", "emulator-secret-4"),
+        ("wxe000000000000009", "emulator-secret-9"),
     ];
     let mut sessions = Vec::new();
     for (appid, secret) in apps {

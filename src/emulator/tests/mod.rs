@@ -1,11 +1,15 @@
 //! The emulator's contract, over real sockets.
 
 mod access_token;
+mod authorization;
 mod client;
 mod control;
 mod exchange;
 mod fault;
 mod log;
+mod page;
+mod qr_code;
+mod sns;
 
 use std::io;
 use std::sync::Arc;
@@ -15,7 +19,7 @@ use serde_json::{Value, json};
 use crate::clock::{ManualClock, Timestamp};
 use crate::entropy::SystemEntropy;
 
-use super::{Config, Emulator, Running};
+use super::{Config, Emulator, Running, SignIn};
 use client::{Client, Seen};
 
 const APP_1: &str = "wxe000000000000001";
@@ -24,6 +28,13 @@ const APP_2: &str = "wxe000000000000002";
 const SECRET_2: &str = "emulator-secret-2";
 const APP_3: &str = "wxe000000000000003";
 const SECRET_3: &str = "emulator-secret-3";
+
+/// A website and an official account, of one platform with app 1.
+const WEBSITE: &str = "wxe000000000000004";
+const WEBSITE_SECRET: &str = "emulator-secret-4";
+const OFFICIAL: &str = "wxe000000000000005";
+const OFFICIAL_SECRET: &str = "emulator-secret-5";
+const CALLBACK: &str = "http://127.0.0.1:8080/auth/web/site/callback";
 
 /// 2026-11-21T00:00:00Z: the start of a minute and of a day.
 const START: Timestamp = Timestamp::from_seconds(1_795_219_200);
@@ -71,6 +82,24 @@ impl WeChat {
         self.emulator.wx_login(APP_1, "alice").unwrap()
     }
 
+    /// A request of a browser inside WeChat.
+    async fn get_in_wechat(&self, target: &str) -> Seen {
+        let headers = "User-Agent: Mozilla/5.0 (Linux; Android 14) MicroMessenger/8.0.49 wxid/bob\r\n";
+        Client::connect(self.running.address).await.send_as(headers, "GET", target, "").await.unwrap()
+    }
+
+    /// A code of a sign-in page.
+    fn page_code(&self, appid: &str, wxid: &str, scope: &str) -> String {
+        let order = SignIn {
+            appid: appid.into(),
+            wxid: wxid.into(),
+            redirect_uri: CALLBACK.into(),
+            scope: scope.into(),
+            state: "abc".into(),
+        };
+        self.emulator.sign_in(&order).unwrap().code
+    }
+
     async fn order(&self, endpoint: &str, body: Value) -> Value {
         let seen = self.post(&format!("/__emu/{endpoint}"), &body).await;
         assert_eq!(seen.status, 200, "{}", seen.text());
@@ -80,6 +109,17 @@ impl WeChat {
 
 fn exchange(appid: &str, secret: &str, code: &str) -> String {
     format!("/sns/jscode2session?appid={appid}&secret={secret}&js_code={code}&grant_type=authorization_code")
+}
+
+fn token(appid: &str, secret: &str, code: &str) -> String {
+    format!(
+        "/sns/oauth2/access_token?appid={appid}&secret={secret}&code={code}&grant_type=authorization_code"
+    )
+}
+
+/// Percent-encodes what stands in a query.
+fn encoded(text: &str) -> String {
+    form_urlencoded::byte_serialize(text.as_bytes()).collect()
 }
 
 /// Whether two JSON values are the same, said with both when not.

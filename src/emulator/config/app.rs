@@ -1,0 +1,82 @@
+//! `apps[]`: what WeChat's console knows of an app.
+
+use std::net::IpAddr;
+
+use serde::Deserialize;
+
+/// `apps[]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct App {
+    /// The app's id.
+    pub appid: String,
+    /// The app's secret, made up: no real one has a reason to be here.
+    pub secret: String,
+    /// What it is; a mini program where left out.
+    #[serde(default)]
+    pub kind: AppKind,
+    /// What the sign-in pages call it; the appid where left out.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// The hosts a website's or official account's `redirect_uri` may have, ports aside. No host below them counts.
+    #[serde(default)]
+    pub redirect_domains: Vec<String>,
+    /// The Open Platform account the app is bound to; without one its users have no unionid.
+    #[serde(default)]
+    pub open_platform: Option<String>,
+    /// Whether the secret is frozen in the console: every use of it is 40243.
+    #[serde(default)]
+    pub frozen: bool,
+    /// Addresses that may ask for an access token; empty is anyone.
+    #[serde(default)]
+    pub ip_whitelist: Vec<IpAddr>,
+}
+
+impl App {
+    /// A mini program bound to no Open Platform account.
+    pub fn new(appid: impl Into<String>, secret: impl Into<String>) -> Self {
+        Self {
+            appid: appid.into(),
+            secret: secret.into(),
+            kind: AppKind::MiniProgram,
+            name: None,
+            redirect_domains: Vec::new(),
+            open_platform: None,
+            frozen: false,
+            ip_whitelist: Vec::new(),
+        }
+    }
+
+    /// The same app, bound to an Open Platform account.
+    #[must_use]
+    pub fn on(mut self, open_platform: impl Into<String>) -> Self {
+        self.open_platform = Some(open_platform.into());
+        self
+    }
+
+    /// The same app, as a website whose sign-in comes back to these hosts.
+    #[must_use]
+    pub fn website<const N: usize>(self, redirect_domains: [&str; N]) -> Self {
+        let redirect_domains = redirect_domains.map(str::to_owned).into();
+        Self { kind: AppKind::Website, redirect_domains, ..self }
+    }
+
+    /// The same app, as an official account whose sign-in comes back to these hosts.
+    #[must_use]
+    pub fn official_account<const N: usize>(self, redirect_domains: [&str; N]) -> Self {
+        Self { kind: AppKind::OfficialAccount, ..self.website(redirect_domains) }
+    }
+}
+
+/// What an app is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AppKind {
+    /// Its users sign in with `wx.login`.
+    #[default]
+    MiniProgram,
+    /// Its users scan a QR code in a browser: `snsapi_login`.
+    Website,
+    /// Its users are inside WeChat: `snsapi_base`, `snsapi_userinfo`.
+    OfficialAccount,
+}

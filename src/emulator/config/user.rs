@@ -1,0 +1,49 @@
+//! `users[]`: the people who differ from the rest.
+
+use serde::Deserialize;
+
+/// `users[]`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct User {
+    /// The person's WeChat name, as given to `wx.login`.
+    pub wxid: String,
+    /// What the person calls themselves; the wxid where left out.
+    #[serde(default)]
+    pub nickname: Option<String>,
+    /// The address of the person's picture; derived from the wxid where left out.
+    #[serde(default)]
+    pub avatar: Option<String>,
+    /// 1 is male, 2 female; 0, as WeChat has told everyone since 2021, where left out.
+    #[serde(default)]
+    pub sex: u8,
+    /// The province; empty, as for everyone since 2021, where left out.
+    #[serde(default)]
+    pub province: String,
+    /// The city, likewise.
+    #[serde(default)]
+    pub city: String,
+    /// The country, likewise.
+    #[serde(default)]
+    pub country: String,
+    /// The operators' privileges the person has, such as `chinaunicom`.
+    #[serde(default)]
+    pub privilege: Vec<String>,
+    /// The person's mobile number in China, without +86; derived from the wxid where left out.
+    #[serde(default)]
+    pub phone: Option<String>,
+    /// Whether WeChat blocks the person as high-risk: their codes answer 40226.
+    #[serde(default)]
+    pub risk: bool,
+    /// Whether the person only ever sees the snapshot page of an official account: what `snsapi_userinfo` tells of them
+    /// is made up, and marked `is_snapshotuser`.
+    #[serde(default)]
+    pub snapshot: bool,
+}
+
+impl User {
+    /// A plain user.
+    pub fn new(wxid: impl Into<String>) -> Self {
+        Self { wxid: wxid.into(), ..Self::default() }
+    }
+}

@@ -1,0 +1,192 @@
+//! What a person does on the phone when a website or an official account asks who they are.
+
+use std::pin::pin;
+
+use http::StatusCode;
+use serde::Deserialize;
+
+use crate::clock::Timestamp;
+use crate::entropy::{Entropy, NoEntropy};
+
+use super::answer::Reply;
+use super::authorization::Authorization;
+use super::code::{Code, Kind};
+use super::config::{App, AppKind};
+use super::qr_code::{QrCode, QrCodeError, Step};
+use super::request::Request;
+use super::state::State;
+use super::{ControlError, Emulator, identifier};
+
+/// A sign-in without pages: what the browser would have asked for, and the person who agrees to it.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SignIn {
+    /// A website or an official account.
+    pub appid: String,
+    /// The person.
+    pub wxid: String,
+    /// Where the browser goes afterwards; its host is one of the app's.
+    pub redirect_uri: String,
+    /// `snsapi_login` of a website, `snsapi_base` or `snsapi_userinfo` of an official account.
+    pub scope: String,
+    /// What comes back unchanged, 1 to 128 letters and digits; a website may leave it empty.
+    #[serde(default)]
+    pub state: String,
+}
+
+/// What comes of a sign-in.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct SignedIn {
+    /// The code for the app's server.
+    pub code: String,
+    /// Where the browser goes, with the code.
+    pub location: String,
+}
+
+impl Emulator {
+    /// Signs a person in as the pages would, all at once.
+    ///
+    /// # Errors
+    /// [`ControlError`], where a page would show an error.
+    pub fn sign_in(&self, order: &SignIn) -> Result<SignedIn, ControlError> {
+        let now = self.now();
+        let mut state = self.state.lock();
+        state.check_person(&order.appid, &order.wxid)?;
+        let kind = state.apps.get(&order.appid).map_or(AppKind::Website, |app| app.kind);
+        let parameter = |name: &str| {
+            let value = match name {
+                "appid" => &order.appid,
+                "redirect_uri" => &order.redirect_uri,
+                "scope" => &order.scope,
+                _ => &order.state,
+            };
+            Some(value.as_str()).filter(|value| !value.is_empty())
+        };
+        let authorization = state.authorization(kind, parameter)?;
+        let code = state.issue_page_code(&authorization, &order.wxid, now, &*self.entropy)?;
+        Ok(SignedIn { location: authorization.granted(&code), code })
+    }
+
+    /// The QR codes that pages show, oldest first; those long expired are forgotten.
+    pub fn qr_codes(&self) -> Vec<QrCode> {
+        self.state.lock().qr_codes.to_vec(self.now())
+    }
+
+    /// A person scans a QR code.
+    ///
+    /// # Errors
+    /// [`ControlError`]: it has expired, or someone has scanned it.
+    pub fn scan(&self, uuid: &str, wxid: &str) -> Result<(), ControlError> {
+        if wxid.is_empty() {
+            return Err(ControlError::EmptyWxid);
+        }
+        self.change(uuid, |_, step| match step {
+            Step::Waiting | Step::Cancelled => Ok(Step::Scanned { wxid: wxid.into() }),
+            Step::Scanned { .. } | Step::Confirmed { .. } => Err(QrCodeError::AlreadyScanned.into()),
+            Step::Expired => Err(QrCodeError::Expired.into()),
+        })
+    }
+
+    /// The person who scanned a QR code agrees: the page goes on with a code.
+    ///
+    /// # Errors
+    /// [`ControlError`]: it has expired, or nobody has scanned it.
+    pub fn confirm(&self, uuid: &str) -> Result<(), ControlError> {
+        let now = self.now();
+        self.change(uuid, |state, step| {
+            let wxid = scanned(step)?;
+            let authorization = state.qr_codes.authorization(uuid).cloned().ok_or(QrCodeError::Expired)?;
+            let code = state.issue_page_code(&authorization, &wxid, now, &*self.entropy)?;
+            Ok(Step::Confirmed { wxid, code })
+        })
+    }
+
+    /// The person who scanned a QR code refuses.
+    ///
+    /// # Errors
+    /// As [`Self::confirm`].
+    pub fn cancel(&self, uuid: &str) -> Result<(), ControlError> {
+        self.change(uuid, |_, step| scanned(step).map(|_| Step::Cancelled))
+    }
+
+    /// Lets the time of a QR code run out.
+    ///
+    /// # Errors
+    /// [`ControlError`]: it has expired already, or was confirmed.
+    pub fn expire(&self, uuid: &str) -> Result<(), ControlError> {
+        self.change(uuid, |_, step| match step {
+            Step::Waiting | Step::Scanned { .. } | Step::Cancelled => Ok(Step::Expired),
+            Step::Confirmed { .. } => Err(QrCodeError::AlreadyScanned.into()),
+            Step::Expired => Err(QrCodeError::Expired.into()),
+        })
+    }
+
+    /// The page's question what the phone did; without news it is held, as WeChat holds it.
+    pub(super) async fn poll(&self, request: &Request) -> Reply {
+        let uuid = request.parameter("uuid").unwrap_or_default();
+        let last = request.parameter("last").unwrap_or_default();
+        let news = async {
+            loop {
+                let mut changed = pin!(self.qr_code_changed.notified());
+                // From here on a change wakes this, so none is lost between the look and the wait.
+                changed.as_mut().enable();
+                let step = self.state.lock().qr_codes.step(uuid, self.now());
+                if step != Step::Waiting && step.errcode().to_string() != last {
+                    return step;
+                }
+                changed.await;
+            }
+        };
+        let step = tokio::time::timeout(self.qr_code_poll, news).await.unwrap_or(Step::Waiting);
+        let code = if let Step::Confirmed { code, .. } = &step { code } else { "" };
+        let script = format!("window.wx_errcode={};window.wx_code='{code}';", step.errcode());
+        Reply::new(StatusCode::OK, "text/javascript", script).uncached()
+    }
+
+    fn change(
+        &self,
+        uuid: &str,
+        next: impl FnOnce(&mut State, Step) -> Result<Step, ControlError>,
+    ) -> Result<(), ControlError> {
+        let mut state = self.state.lock();
+        let step = state.qr_codes.step(uuid, self.now());
+        let step = next(&mut state, step)?;
+        state.qr_codes.set(uuid, step);
+        drop(state);
+        self.qr_code_changed.notify_waiters();
+        Ok(())
+    }
+}
+
+fn scanned(step: Step) -> Result<String, ControlError> {
+    match step {
+        Step::Scanned { wxid } => Ok(wxid),
+        Step::Waiting | Step::Cancelled => Err(QrCodeError::NotScanned.into()),
+        Step::Confirmed { .. } => Err(QrCodeError::AlreadyScanned.into()),
+        Step::Expired => Err(QrCodeError::Expired.into()),
+    }
+}
+
+impl State {
+    /// Makes the code that a page sends to an app.
+    pub(super) fn issue_page_code(
+        &mut self,
+        authorization: &Authorization,
+        wxid: &str,
+        now: Timestamp,
+        entropy: &dyn Entropy,
+    ) -> Result<String, NoEntropy> {
+        let text = identifier::login_code(entropy)?;
+        let kind = Kind::Page(authorization.scope);
+        let appid = authorization.appid.clone();
+        let code = Code { appid, wxid: wxid.into(), kind, issued: now, used: None };
+        self.codes.insert(text.clone(), code, now);
+        Ok(text)
+    }
+
+    /// What people call an app.
+    pub(super) fn app_name(&self, appid: &str) -> String {
+        let app: Option<&App> = self.apps.get(appid);
+        app.and_then(|app| app.name.clone()).unwrap_or_else(|| appid.to_owned())
+    }
+}
