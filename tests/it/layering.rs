@@ -50,6 +50,7 @@ const CONFINED: &[(&str, &str)] = &[
     ("reqwest", "wechat"),
     ("redb", "store"),
     ("redis", "store"),
+    ("qrcode", "emulator"),
     ("hyper", "emulator demo admin"),
     ("clap", "cli"),
 ];
