@@ -29,6 +29,9 @@ pub struct Core {
     pub(super) hearing: Hearing,
     /// As last heard of; nothing where they were never read, or are known to be old.
     pub(super) marks: ArcSwapOption<Marks>,
+    /// The newest that were ever read or made here, for a store that loses them.
+    pub(super) remembered_marks: ArcSwapOption<Marks>,
+    pub(super) clock: Arc<dyn Clock>,
 }
 
 /// A subject's row, with the bytes it was read from.
@@ -46,7 +49,7 @@ impl Core {
     /// Follows sessions in this store.
     pub fn new(
         store: Arc<dyn Store>,
-        _clock: Arc<dyn Clock>,
+        clock: Arc<dyn Clock>,
         entropy: Arc<dyn Entropy>,
         metrics: Arc<Metrics>,
     ) -> Self {
@@ -57,6 +60,8 @@ impl Core {
             leases: Leases::default(),
             hearing: Hearing::default(),
             marks: ArcSwapOption::empty(),
+            remembered_marks: ArcSwapOption::empty(),
+            clock,
         }
     }
 

@@ -8,21 +8,27 @@ use std::time::Duration;
 use bytes::Bytes;
 use minicbor::{Decode, Encode};
 use parking_lot::Mutex;
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::time::{Instant, Interval, MissedTickBehavior};
 use tracing::{info, warn};
 
 use super::core::Core;
 use super::name::Locator;
+use crate::clock::Timestamp;
 use crate::store::{LogEntries, StoreError};
 
 /// How often the log is looked at, unless it is known to have moved.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
-/// How often a store of this node alone is asked for a sign of life.
+/// How often the store is asked to write something.
 const PING_EVERY: Duration = Duration::from_secs(1);
 /// How old the last look may be for what is remembered here to be true.
 const LOOK_HOLDS: Duration = Duration::from_secs(2);
 /// How long an entry stays in the log: far longer than a node may be away before it must assume anything.
 const ENTRY_LASTS: Duration = Duration::from_secs(5 * 60);
+
+/// How far the clock may be set back unnoticed.
+const CLOCK_SLACK: Duration = Duration::from_secs(1);
+/// Most subjects to tell of later; with one more, everybody is looked up again.
+const MOST_UNTOLD: usize = 64;
 
 /// What an entry of the log says: whose sessions may have ended.
 #[derive(Clone, Debug, PartialEq, Encode, Decode)]
@@ -35,40 +41,91 @@ pub(super) enum Heard {
     Everything,
 }
 
-/// When this node last heard, and how far.
+/// When this node last heard, and how far, and what it has still to tell.
 #[derive(Debug, Default)]
 pub(super) struct Hearing(Mutex<State>);
 
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Debug, Default)]
 struct State {
     /// Number of the last entry of the log that was heard; nothing before the first look.
     last: Option<u64>,
     /// When the last look began that succeeded.
     heard_at: Option<Instant>,
-    has_failed: bool,
+    look_failed: bool,
+    ping_failed: bool,
+    untold: Untold,
+}
+
+/// What changed, or may have, and could not be told.
+#[derive(Debug, Default)]
+struct Untold {
+    subjects: Vec<Locator>,
+    everything: bool,
+}
+
+/// What the store was asked for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Sign {
+    Look,
+    Ping,
 }
 
 impl Core {
     /// Follows what other nodes revoke, for as long as it is polled, and keeps [`Core::is_available`].
     pub async fn follow(&self) {
-        let is_shared = self.store.is_shared();
-        let mut tick = tokio::time::interval(if is_shared { LOOK_EVERY } else { PING_EVERY });
-        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        tick.tick().await;
+        if self.store.is_shared() {
+            // Apart: a write may wait for replicas, and nobody must hear later for that.
+            tokio::join!(self.keep_looking(), self.keep_asking());
+        } else {
+            self.keep_asking().await;
+        }
+    }
+
+    async fn keep_looking(&self) {
+        let mut tick = ticks(LOOK_EVERY);
+        let mut seen = self.clock.now();
         loop {
             let began = instant();
-            let looked = if is_shared { self.look().await } else { self.store.ping().await };
-            self.note(looked, began);
+            seen = self.watch_clock(seen);
+            let looked = self.look().await;
+            let has_looked = looked.is_ok();
+            self.note(Sign::Look, looked, began);
+            if has_looked {
+                self.tell_untold().await;
+            }
             tokio::select! {
                 _ = tick.tick() => {}
-                () = self.store.log_moved(), if is_shared => {}
+                () = self.store.log_moved() => {}
             }
         }
     }
 
+    /// Asks for a write: a store that can be read alone opens no session.
+    async fn keep_asking(&self) {
+        let mut tick = ticks(PING_EVERY);
+        loop {
+            let began = instant();
+            let answer = self.store.ping().await;
+            self.note(Sign::Ping, answer, began);
+            tick.tick().await;
+        }
+    }
+
+    /// Ends every lease when the clock goes back: verdicts say by it how long they may be believed, and a node that is
+    /// cut off from its store would else believe them for as much longer.
+    pub(super) fn watch_clock(&self, seen: Timestamp) -> Timestamp {
+        let now = self.clock.now();
+        if now.plus(CLOCK_SLACK) < seen {
+            warn!("the clock was set back: every session is looked up again");
+            self.leases.end_all();
+        }
+        now
+    }
+
     /// Whether the store answered lately: whether logins can succeed.
     pub fn is_available(&self) -> bool {
-        if self.store.is_shared() { self.hears() } else { !self.hearing.0.lock().has_failed }
+        let ping_failed = self.hearing.0.lock().ping_failed;
+        !ping_failed && (!self.store.is_shared() || self.hears())
     }
 
     /// Whether what other nodes revoke reaches this one.
@@ -97,6 +154,34 @@ impl Core {
         self.store.append(entry.into(), ENTRY_LASTS).await.map(drop)
     }
 
+    /// Tells the other nodes what was done. What may have been done they are told later, when the store answers again.
+    pub(super) async fn tell_if_done<T>(
+        &self,
+        done: Result<T, StoreError>,
+        heard: &Heard,
+    ) -> Result<T, StoreError> {
+        let told = match done {
+            Ok(_) => self.tell(heard).await,
+            Err(_) => Ok(()),
+        };
+        let result = told.and(done);
+        if result.is_err() && self.store.is_shared() {
+            self.hearing.0.lock().untold.add(heard);
+        }
+        result
+    }
+
+    pub(super) async fn tell_untold(&self) {
+        let untold = std::mem::take(&mut self.hearing.0.lock().untold);
+        let mut has_failed = false;
+        for heard in untold.all() {
+            has_failed = has_failed || self.tell(&heard).await.is_err();
+            if has_failed {
+                self.hearing.0.lock().untold.add(&heard);
+            }
+        }
+    }
+
     /// One look at the log.
     pub(super) async fn look(&self) -> Result<(), StoreError> {
         let after = self.hearing.0.lock().last;
@@ -116,8 +201,20 @@ impl Core {
                 last
             }
         };
+        self.look_at_marks().await?;
         // Only now: what failed on the way is heard again.
         self.hearing.0.lock().last = Some(last);
+        Ok(())
+    }
+
+    /// Whether anything was revoked that the log does not say: it may lose entries that nobody has read yet, and marks
+    /// are believed from memory without an end.
+    async fn look_at_marks(&self) -> Result<(), StoreError> {
+        let before = self.marks.load_full();
+        let marks = self.read_marks().await?;
+        if before.is_some_and(|before| before != marks) {
+            self.leases.end_all();
+        }
         Ok(())
     }
 
@@ -141,20 +238,55 @@ impl Core {
         marks.map(drop)
     }
 
-    fn note(&self, looked: Result<(), StoreError>, began: Instant) {
+    fn note(&self, sign: Sign, answer: Result<(), StoreError>, began: Instant) {
         let mut state = self.hearing.0.lock();
-        let had_failed = std::mem::replace(&mut state.has_failed, looked.is_err());
-        if looked.is_ok() {
+        let had_failed = state.has_failed();
+        match sign {
+            Sign::Look => state.look_failed = answer.is_err(),
+            Sign::Ping => state.ping_failed = answer.is_err(),
+        }
+        if sign == Sign::Look && answer.is_ok() {
             state.heard_at = Some(began);
         }
+        let has_failed = state.has_failed();
         drop(state);
-        match looked {
-            Ok(()) if had_failed => info!("the store answers again"),
+        match answer {
+            Ok(()) if had_failed && !has_failed => info!("the store answers again"),
             Err(error) if !had_failed => warn!("the store failed: {error}"),
             _ => {}
         }
         self.metrics.store_available.set(i64::from(self.is_available()));
     }
+}
+
+impl State {
+    const fn has_failed(&self) -> bool {
+        self.look_failed || self.ping_failed
+    }
+}
+
+impl Untold {
+    fn add(&mut self, heard: &Heard) {
+        match heard {
+            Heard::Subject(locator) if self.subjects.len() < MOST_UNTOLD => self.subjects.push(*locator),
+            Heard::Subject(_) | Heard::Everything => self.everything = true,
+        }
+    }
+
+    /// Everything says it all.
+    fn all(self) -> Vec<Heard> {
+        if self.everything {
+            return vec![Heard::Everything];
+        }
+        self.subjects.into_iter().map(Heard::Subject).collect()
+    }
+}
+
+/// Ticks from then on: the first time is now.
+fn ticks(every: Duration) -> Interval {
+    let mut ticks = tokio::time::interval_at(instant() + every, every);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
 }
 
 #[expect(

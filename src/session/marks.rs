@@ -2,11 +2,16 @@
 //!
 //! It counts. A session knows the number that stood here when it was opened; a mark is the number at which its app was
 //! revoked. So a session is judged by what came before it, whatever the clocks of the nodes say.
+//!
+//! No session knows 0: the first one founds the row. So a row that is gone ends every session, and revives none. A store
+//! may also fall back to an earlier row, as when a replica takes over that had not got the last: what a node remembers
+//! is put back then, and a number that was given once is not given again.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use minicbor::{Decode, Encode};
+use tracing::warn;
 
 use super::core::{Attempts, Core};
 use super::field::{Word, millis};
@@ -20,7 +25,7 @@ const FOREVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
 #[derive(Clone, Default, PartialEq, Encode, Decode)]
 pub(super) struct Marks {
-    /// Grows by one with each mark.
+    /// Grows with each mark. At least the time, in milliseconds: one that the store lost is not given to another mark.
     #[n(0)]
     pub(super) number: u64,
     #[n(1)]
@@ -51,8 +56,38 @@ impl Marks {
             || self.apps.iter().any(|mark| mark.appid.0 == *appid && number < mark.number)
     }
 
-    pub(super) fn revoke_app(&mut self, appid: &AppId) {
-        self.number = self.number.saturating_add(1);
+    pub(super) const fn are_founded(&self) -> bool {
+        self.number > 0
+    }
+
+    /// Begins to count. What was opened before has lost its history, and ends.
+    pub(super) fn found(&mut self, now: Timestamp) {
+        if !self.are_founded() {
+            self.count(now);
+            self.everything = self.number;
+        }
+    }
+
+    fn count(&mut self, now: Timestamp) {
+        self.number = self.number.saturating_add(1).max(now.millis());
+    }
+
+    /// Adds what another row says.
+    fn merge(&mut self, other: &Self) {
+        self.number = self.number.max(other.number);
+        self.everything = self.everything.max(other.everything);
+        self.opened_before = self.opened_before.max(other.opened_before);
+        for mark in &other.apps {
+            match self.apps.iter_mut().find(|known| known.appid == mark.appid) {
+                Some(known) => known.number = known.number.max(mark.number),
+                None => self.apps.push(mark.clone()),
+            }
+        }
+    }
+
+    pub(super) fn revoke_app(&mut self, appid: &AppId, now: Timestamp) {
+        self.found(now);
+        self.count(now);
         self.apps.retain(|mark| mark.appid.0 != *appid);
         self.apps.push(AppMark { appid: Word(appid.clone()), number: self.number });
     }
@@ -60,7 +95,8 @@ impl Marks {
     /// Revokes what was opened before an instant, and never what is still to be opened: an operator who mistypes a year
     /// would else lock everybody out. Up to now is said by number too, since clocks differ.
     pub(super) fn revoke_opened_before(&mut self, instant: Timestamp, now: Timestamp) {
-        self.number = self.number.saturating_add(1);
+        self.found(now);
+        self.count(now);
         self.opened_before = self.opened_before.max(instant.min(now));
         if instant >= now {
             self.everything = self.number;
@@ -88,32 +124,48 @@ impl Core {
         if number > marks.number { self.read_marks().await } else { Ok(marks) }
     }
 
+    /// The marks to open a session under.
+    pub(super) async fn founded_marks(&self, now: Timestamp) -> Result<Arc<Marks>, StoreError> {
+        let marks = self.current_marks().await?;
+        if marks.are_founded() {
+            return Ok(marks);
+        }
+        self.change_marks(|marks| marks.found(now)).await?;
+        self.current_marks().await
+    }
+
     pub(super) async fn read_marks(&self) -> Result<Arc<Marks>, StoreError> {
-        let bytes = self.store.get(&name::REVOCATION).await?;
-        let marks = match &bytes {
-            Some(bytes) => row::decode(&name::REVOCATION, bytes)?,
-            None => Marks::default(),
-        };
-        Ok(self.remember_marks(marks))
+        let key = &name::REVOCATION;
+        let mut attempts = Attempts::default();
+        loop {
+            let bytes = self.store.get(key).await?;
+            let read = decode(bytes.as_deref())?;
+            let remembered = self.remembered_marks.load_full();
+            let Some(remembered) = remembered.filter(|remembered| remembered.number > read.number) else {
+                return Ok(self.remember_marks(read));
+            };
+            let mut merged = read;
+            merged.merge(&remembered);
+            // Where somebody made a mark since the row was read, nothing was lost, and nothing is written.
+            if self.write_marks(bytes.as_deref(), &merged).await? {
+                warn!("the store had lost what was revoked for whole apps: it was put back");
+                return Ok(self.remember_marks(merged));
+            }
+            attempts.again(self).await?;
+        }
     }
 
     /// Changes the marks in the store, then in memory.
     pub(super) async fn change_marks(&self, change: impl Fn(&mut Marks)) -> Result<(), StoreError> {
-        let key = &name::REVOCATION;
         let mut attempts = Attempts::default();
         loop {
-            let before = self.store.get(key).await?;
-            let mut marks = match &before {
-                Some(bytes) => row::decode(key, bytes)?,
-                None => Marks::default(),
-            };
+            let before = self.store.get(&name::REVOCATION).await?;
+            let mut marks = decode(before.as_deref())?;
+            if let Some(remembered) = self.remembered_marks.load_full() {
+                marks.merge(&remembered);
+            }
             change(&mut marks);
-            let value = row::encode(key, &marks)?;
-            let is_written = match before {
-                Some(before) => self.store.compare_and_set(key, &before, value, FOREVER).await?,
-                None => self.store.put_if_absent(key, value, FOREVER).await?,
-            };
-            if is_written {
+            if self.write_marks(before.as_deref(), &marks).await? {
                 self.remember_marks(marks);
                 return Ok(());
             }
@@ -121,15 +173,36 @@ impl Core {
         }
     }
 
+    /// Puts marks where `before` stood; `false` when something else stands there by now.
+    async fn write_marks(&self, before: Option<&[u8]>, marks: &Marks) -> Result<bool, StoreError> {
+        let key = &name::REVOCATION;
+        let value = row::encode(key, marks)?;
+        match before {
+            Some(before) => self.store.compare_and_set(key, before, value, FOREVER).await,
+            None => self.store.put_if_absent(key, value, FOREVER).await,
+        }
+    }
+
     /// Keeps the newer of what is known and what was read: two readers may end in the other order than they began.
     fn remember_marks(&self, read: Marks) -> Arc<Marks> {
         let mut newest = Arc::new(read);
-        self.marks.rcu(|known| {
+        self.remembered_marks.rcu(|known| {
             if let Some(known) = known.as_ref().filter(|known| known.number > newest.number) {
                 newest = Arc::clone(known);
             }
             Some(Arc::clone(&newest))
         });
+        self.marks.rcu(|known| {
+            let known = known.as_ref().filter(|known| known.number > newest.number);
+            Some(Arc::clone(known.unwrap_or(&newest)))
+        });
         newest
+    }
+}
+
+fn decode(bytes: Option<&[u8]>) -> Result<Marks, StoreError> {
+    match bytes {
+        Some(bytes) => row::decode(&name::REVOCATION, bytes),
+        None => Ok(Marks::default()),
     }
 }

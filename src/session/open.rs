@@ -21,7 +21,7 @@ impl Sessions {
         let locator = name::locator(subject);
         let key = entropy::bytes(core.entropy.as_ref()).map_err(internal)?;
         let token = Parts::draw(locator, core.entropy.as_ref())?;
-        let marks = core.current_marks().await?;
+        let marks = core.founded_marks(now).await?;
         let entry = Entry {
             key,
             created_at: now,

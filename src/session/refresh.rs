@@ -60,6 +60,14 @@ impl Sessions {
             match judged {
                 Use::Current => {}
                 Use::Repeated(next) => {
+                    // Whoever spent the token may have been told that this is not on enough servers yet. Written once
+                    // more it is, or this is an error too.
+                    if core.store.is_shared()
+                        && !core.replace(token.locator, Some(&row), &row.record, limits, now).await?
+                    {
+                        attempts.again(core).await?;
+                        continue;
+                    }
                     return Ok((refreshed(&row.record, entry, &next)?, Refreshing::Repeated));
                 }
                 Use::Reused => return Err(self.end_reused(&row, entry.key, now).await),
@@ -104,24 +112,31 @@ impl Sessions {
         key: &SessionKey,
         now: Timestamp,
     ) -> Result<u64, StoreError> {
+        let removed = self.remove_from_row(locator, key, now).await;
+        // Also where nothing was left: an earlier try may have removed it and told nobody.
+        self.core.leases.end(&locator);
+        self.core.tell_if_done(removed, &Heard::Subject(locator)).await
+    }
+
+    async fn remove_from_row(
+        &self,
+        locator: name::Locator,
+        key: &SessionKey,
+        now: Timestamp,
+    ) -> Result<u64, StoreError> {
         let core = &self.core;
         let mut attempts = Attempts::default();
-        let mut removed = 0;
         while let Some(row) = core.read(locator).await? {
             let mut record = row.record.clone();
             if !record.remove(key) {
                 break;
             }
             if core.replace(locator, Some(&row), &record, &self.limits, now).await? {
-                removed = 1;
-                break;
+                return Ok(1);
             }
             attempts.again(core).await?;
         }
-        // Also where nothing was left: an earlier try may have removed it and told nobody.
-        core.leases.end(&locator);
-        core.tell(&Heard::Subject(locator)).await?;
-        Ok(removed)
+        Ok(0)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::core::Attempts;
 use super::follow::Heard;
+use super::marks::Marks;
 use super::name::{self, Locator};
 use super::{Scope, SessionError, Sessions};
 use crate::clock::Timestamp;
@@ -57,15 +58,33 @@ impl Sessions {
         let marks = core.current_marks().await?;
         let state = core.leases.subject(&locator);
         let _turn = state.turn().await?;
+        let ended = self.remove_row(locator, unionid, &marks, now).await;
+        if ended == Ok(None) {
+            return Ok(0);
+        }
+        // Also where nothing was left: an earlier try may have removed it and told nobody.
+        core.leases.end(&locator);
+        core.tell_if_done(ended, &Heard::Subject(locator)).await.map(Option::unwrap_or_default)
+    }
+
+    /// How many sessions the row had; nothing where it is of another unionid.
+    async fn remove_row(
+        &self,
+        locator: Locator,
+        unionid: Option<&UnionId>,
+        marks: &Marks,
+        now: Timestamp,
+    ) -> Result<Option<u64>, StoreError> {
+        let core = &self.core;
         let mut attempts = Attempts::default();
-        let ended = loop {
+        loop {
             let (is_gone, ended) = match core.read(locator).await {
-                Ok(None) => break 0,
+                Ok(None) => return Ok(Some(0)),
                 Ok(Some(row)) if unionid.is_some_and(|unionid| row.record.unionid() != Some(unionid)) => {
-                    return Ok(0);
+                    return Ok(None);
                 }
                 Ok(Some(row)) => {
-                    let live = row.record.all_live(&self.limits, &marks, now).count();
+                    let live = row.record.all_live(&self.limits, marks, now).count();
                     (core.remove(locator, &row).await?, u64::try_from(live).unwrap_or(u64::MAX))
                 }
                 // Nobody is let in with it, and with it nobody could sign in either.
@@ -73,25 +92,26 @@ impl Sessions {
                 Err(error) => return Err(error),
             };
             if is_gone {
-                break ended;
+                return Ok(Some(ended));
             }
             attempts.again(core).await?;
-        };
-        // Also where nothing was left: an earlier try may have removed it and told nobody.
-        core.leases.end(&locator);
-        core.tell(&Heard::Subject(locator)).await?;
-        Ok(ended)
+        }
     }
 
     async fn revoke_many(&self, scope: &Scope, now: Timestamp) -> Result<(), StoreError> {
         let core = &self.core;
-        core.change_marks(|marks| match scope {
-            Scope::App(appid) => marks.revoke_app(appid),
-            Scope::OpenedBefore(instant) => marks.revoke_opened_before(*instant, now),
-            Scope::Session(_) | Scope::Subject(_) | Scope::UnionId(_) => {}
-        })
-        .await?;
+        let changed = core
+            .change_marks(|marks| match scope {
+                Scope::App(appid) => marks.revoke_app(appid, now),
+                Scope::OpenedBefore(instant) => marks.revoke_opened_before(*instant, now),
+                Scope::Session(_) | Scope::Subject(_) | Scope::UnionId(_) => {}
+            })
+            .await;
+        if changed.is_err() {
+            // It may have been made all the same.
+            core.marks.store(None);
+        }
         core.leases.end_all();
-        core.tell(&Heard::Everything).await
+        core.tell_if_done(changed, &Heard::Everything).await
     }
 }

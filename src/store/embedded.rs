@@ -19,7 +19,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use parking_lot::RwLock;
 use redb::Database;
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use self::fault::Fault;
 pub use self::file::FileError;
@@ -35,6 +35,8 @@ use crate::telemetry::metrics::Metrics;
 
 /// Most steps that wait for the writer; one more is [`StoreError::Busy`].
 const QUEUE: usize = 4096;
+/// Most bytes of values that wait for the writer, likewise.
+const QUEUE_BYTES: usize = 16 * 1024 * 1024;
 
 /// The embedded engine. Dropping it finishes what was asked for, and then closes the file.
 pub struct Embedded {
@@ -42,6 +44,8 @@ pub struct Embedded {
     clock: Arc<dyn Clock>,
     gauges: Gauges,
     queue: Option<SyncSender<Box<dyn Job>>>,
+    /// How many bytes may still be queued.
+    room: Arc<Semaphore>,
     writer: Option<JoinHandle<()>>,
 }
 
@@ -60,6 +64,7 @@ impl Embedded {
         let database = file::open(path, cache_bytes, &*clock)?;
         let opened = Arc::new(RwLock::new(Ok(Arc::new(database))));
         let (queue, queued) = sync_channel(QUEUE);
+        let room = Arc::new(Semaphore::new(QUEUE_BYTES));
         let writer = Writer {
             path: path.to_owned(),
             cache_bytes,
@@ -70,24 +75,44 @@ impl Embedded {
             .name("store".to_owned())
             .spawn(move || writer.run(&queued))
             .map_err(|source| FileError::Io { path: path.to_owned(), source })?;
-        Ok(Self { opened, clock, gauges: Gauges::new(metrics), queue: Some(queue), writer: Some(writer) })
+        Ok(Self {
+            opened,
+            clock,
+            gauges: Gauges::new(metrics),
+            queue: Some(queue),
+            room,
+            writer: Some(writer),
+        })
     }
 
     /// Has a step made by the writer, and waits until it is on disk.
     async fn write<T: Send + 'static>(
         &self,
         operation: Operation,
+        bytes: usize,
         step: impl FnOnce(&mut Tables<'_>) -> Result<T, Fault> + Send + 'static,
     ) -> Result<T, StoreError> {
         let began = self.clock.instant();
         let (waiting, answered) = oneshot::channel();
-        let outcome = match self.enqueue(Box::new(Pending::new(step, waiting))) {
+        let queued = self.take_room(bytes).and_then(|room| {
+            let step = move |tables: &mut Tables<'_>| {
+                let _room = room;
+                step(tables)
+            };
+            self.enqueue(Box::new(Pending::new(step, waiting)))
+        });
+        let outcome = match queued {
             // Without an answer the writer's thread is gone, and nobody knows how far it came.
             Ok(()) => answered.await.unwrap_or_else(|_| Err(writer_gone())),
             Err(error) => Err(error),
         };
         self.gauges.observe(operation, self.clock.instant().saturating_duration_since(began), &outcome);
         outcome
+    }
+
+    fn take_room(&self, bytes: usize) -> Result<OwnedSemaphorePermit, StoreError> {
+        let bytes = u32::try_from(bytes).map_err(|_| StoreError::TooLong(bytes))?;
+        Arc::clone(&self.room).try_acquire_many_owned(bytes).map_err(|_| StoreError::Busy)
     }
 
     fn enqueue(&self, job: Box<dyn Job>) -> Result<(), StoreError> {
@@ -131,13 +156,16 @@ impl Store for Embedded {
     async fn put(&self, key: &Key, value: Bytes, ttl: Duration) -> Result<(), StoreError> {
         let (name, end) = (name_of(key), self.end(ttl));
         check_length(&value)?;
-        self.write(Operation::Put, move |tables| tables.put(&name, &value, end)).await
+        self.write(Operation::Put, value.len(), move |tables| tables.put(&name, &value, end)).await
     }
 
     async fn put_if_absent(&self, key: &Key, value: Bytes, ttl: Duration) -> Result<bool, StoreError> {
         let (name, end) = (name_of(key), self.end(ttl));
         check_length(&value)?;
-        self.write(Operation::PutIfAbsent, move |tables| tables.put_if_absent(&name, &value, end)).await
+        self.write(Operation::PutIfAbsent, value.len(), move |tables| {
+            tables.put_if_absent(&name, &value, end)
+        })
+        .await
     }
 
     async fn compare_and_set(
@@ -149,7 +177,8 @@ impl Store for Embedded {
     ) -> Result<bool, StoreError> {
         let (name, end, expected) = (name_of(key), self.end(ttl), Bytes::copy_from_slice(expected));
         check_length(&value)?;
-        self.write(Operation::CompareAndSet, move |tables| {
+        let bytes = value.len() + expected.len();
+        self.write(Operation::CompareAndSet, bytes, move |tables| {
             tables.compare_and_set(&name, &expected, &value, end)
         })
         .await
@@ -157,24 +186,27 @@ impl Store for Embedded {
 
     async fn compare_and_delete(&self, key: &Key, expected: &[u8]) -> Result<bool, StoreError> {
         let (name, expected) = (name_of(key), Bytes::copy_from_slice(expected));
-        self.write(Operation::CompareAndDelete, move |tables| tables.compare_and_delete(&name, &expected))
-            .await
+        let bytes = expected.len();
+        self.write(Operation::CompareAndDelete, bytes, move |tables| {
+            tables.compare_and_delete(&name, &expected)
+        })
+        .await
     }
 
     async fn take(&self, key: &Key) -> Result<Option<Bytes>, StoreError> {
         let name = name_of(key);
-        self.write(Operation::Take, move |tables| tables.take(&name)).await
+        self.write(Operation::Take, 0, move |tables| tables.take(&name)).await
     }
 
     async fn increment(&self, key: &Key, ttl: Duration) -> Result<u64, StoreError> {
         let (name, end) = (name_of(key), self.end(ttl));
-        self.write(Operation::Increment, move |tables| tables.increment(&name, end)).await
+        self.write(Operation::Increment, 0, move |tables| tables.increment(&name, end)).await
     }
 
     async fn append(&self, entry: Bytes, ttl: Duration) -> Result<u64, StoreError> {
         let end = self.end(ttl);
         check_length(&entry)?;
-        self.write(Operation::Append, move |tables| tables.append(&entry, end)).await
+        self.write(Operation::Append, entry.len(), move |tables| tables.append(&entry, end)).await
     }
 
     async fn log_after(&self, after: u64) -> Result<LogEntries, StoreError> {
@@ -186,7 +218,7 @@ impl Store for Embedded {
     }
 
     async fn ping(&self) -> Result<(), StoreError> {
-        self.write(Operation::Ping, |_| Ok(())).await
+        self.write(Operation::Ping, 0, |_| Ok(())).await
     }
 
     fn shared_rates(&self) -> Option<&dyn SharedRates> {

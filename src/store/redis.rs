@@ -42,6 +42,8 @@ const MAX_LOG_ENTRIES: u64 = 1000;
 const STAMPS_BYTES: usize = 32;
 /// Redis adds a row's time to its clock, in signed milliseconds; a thousand years leave room.
 const MAX_TTL_MILLIS: u128 = 1000 * 365 * 24 * 3600 * 1000;
+/// How long the row stays that a sign of life writes.
+const PING_LASTS: Duration = Duration::from_secs(60);
 /// Pause before a step that was surely not made is tried again, while a cluster moves its slots.
 const RETRY_PAUSE: Duration = Duration::from_millis(20);
 /// How often a step is tried that was surely not made.
@@ -331,11 +333,13 @@ impl Store for Redis {
     }
 
     async fn ping(&self) -> Result<(), StoreError> {
-        // Not `PING`, which a cluster may have any node answer, and a user without rights too.
-        let key = self.log_key.clone();
-        let mut command = redis::cmd("HGET");
-        command.arg(&key).arg("n");
-        self.make(self.command(Operation::Ping, key, command)).await.map(drop)
+        // Not `PING`: a user without rights gets an answer to that, as does one whom a replica or a full memory would
+        // refuse every write.
+        let key = format!("{}:alive", self.log_key);
+        let mut command = redis::cmd("SET");
+        command.arg(&key).arg("").arg("PX").arg(millis(PING_LASTS));
+        let step = Step { has_written: |_| true, ..self.command(Operation::Ping, key, command) };
+        self.make(step).await.map(drop)
     }
 
     fn shared_rates(&self) -> Option<&dyn SharedRates> {

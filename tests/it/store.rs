@@ -4,4 +4,5 @@ mod commands;
 pub mod contract;
 mod damage;
 mod embedded;
+mod full;
 mod redis;

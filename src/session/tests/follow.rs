@@ -169,7 +169,7 @@ async fn a_store_of_one_node_that_fails_is_not_available() {
 }
 
 /// Lets a node follow, and waits for its first look.
-async fn follow(node: &Node) -> tokio::task::JoinHandle<()> {
+pub(super) async fn follow(node: &Node) -> tokio::task::JoinHandle<()> {
     let core = Arc::clone(&node.core);
     let task = tokio::spawn(async move { core.follow().await });
     for _ in 0..1000 {

@@ -3,6 +3,7 @@
 mod durable;
 mod expiry;
 mod follow;
+mod loss;
 mod model;
 mod opening;
 mod pure;

@@ -19,6 +19,9 @@ pub(super) struct TestStore {
     log: Mutex<Vec<Bytes>>,
     pub(super) fails: AtomicBool,
     pub(super) append_fails: AtomicBool,
+    pub(super) ping_fails: AtomicBool,
+    /// Writes of rows are made, and their answers lost.
+    pub(super) writes_fail: AtomicBool,
     pub(super) log_is_gone: AtomicBool,
     pub(super) writes: AtomicU64,
 }
@@ -32,6 +35,8 @@ impl TestStore {
             log: Mutex::default(),
             fails: AtomicBool::new(false),
             append_fails: AtomicBool::new(false),
+            ping_fails: AtomicBool::new(false),
+            writes_fail: AtomicBool::new(false),
             log_is_gone: AtomicBool::new(false),
             writes: AtomicU64::new(0),
         }
@@ -53,6 +58,10 @@ impl TestStore {
         // A real store answers later: others get their turn in between.
         tokio::task::yield_now().await;
         if self.fails.load(Ordering::SeqCst) { Err(failed()) } else { Ok(()) }
+    }
+
+    fn answer(&self, is_done: bool) -> Result<bool, StoreError> {
+        if self.writes_fail.load(Ordering::SeqCst) { Err(failed()) } else { Ok(is_done) }
     }
 
     fn read(&self, key: &Key) -> Option<Bytes> {
@@ -86,7 +95,7 @@ impl Store for TestStore {
         if is_absent {
             self.write(key, value, ttl);
         }
-        Ok(is_absent)
+        self.answer(is_absent)
     }
 
     async fn compare_and_set(
@@ -101,7 +110,7 @@ impl Store for TestStore {
         if is_same {
             self.write(key, value, ttl);
         }
-        Ok(is_same)
+        self.answer(is_same)
     }
 
     async fn compare_and_delete(&self, key: &Key, expected: &[u8]) -> Result<bool, StoreError> {
@@ -110,7 +119,7 @@ impl Store for TestStore {
         if is_same {
             self.rows.lock().remove(key);
         }
-        Ok(is_same)
+        self.answer(is_same)
     }
 
     async fn take(&self, _: &Key) -> Result<Option<Bytes>, StoreError> {
@@ -146,7 +155,8 @@ impl Store for TestStore {
     }
 
     async fn ping(&self) -> Result<(), StoreError> {
-        self.work().await
+        self.work().await?;
+        if self.ping_fails.load(Ordering::SeqCst) { Err(failed()) } else { Ok(()) }
     }
 
     fn shared_rates(&self) -> Option<&dyn SharedRates> {

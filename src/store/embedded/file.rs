@@ -1,6 +1,8 @@
 //! Opening the file: made for its owner alone, locked, and refused when it is not what it should be.
 
+use std::collections::hash_map::RandomState;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::hash::{BuildHasher as _, Hasher as _};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -69,8 +71,29 @@ pub enum FileError {
 
 /// Opens the file, or makes it; mends what a process left that did not end by itself.
 pub(super) fn open(path: &Path, cache_bytes: usize, clock: &dyn Clock) -> Result<Database, FileError> {
-    let io_error = |source| FileError::Io { path: path.to_owned(), source };
-    let file = open_or_make(path).map_err(io_error)?;
+    let is_there = path.try_exists().map_err(|source| FileError::Io { path: path.to_owned(), source })?;
+    if !is_there {
+        make(path)?;
+    }
+    open_existing(path, cache_bytes, clock)
+}
+
+/// As [`open`], for a file that must be there.
+pub(super) fn open_existing(
+    path: &Path,
+    cache_bytes: usize,
+    clock: &dyn Clock,
+) -> Result<Database, FileError> {
+    let io_error = |source: io::Error| match source.kind() {
+        io::ErrorKind::NotFound => FileError::Absent(path.to_owned()),
+        _ => FileError::Io { path: path.to_owned(), source },
+    };
+    let file = OpenOptions::new().read(true).write(true).open(path).map_err(io_error)?;
+    let length = check_file(&file).map_err(io_error)?;
+    if length == 0 {
+        // The gateway never leaves one behind: somebody cut it off, and all its sessions with it.
+        return Err(FileError::Damaged { path: path.to_owned(), reason: "it is empty".to_owned() });
+    }
     let began = clock.instant();
     let is_repaired = Arc::new(AtomicBool::new(false));
     let database = guarded(path, || open_database(path, file, cache_bytes, &is_repaired))?;
@@ -85,25 +108,8 @@ pub(super) fn open(path: &Path, cache_bytes: usize, clock: &dyn Clock) -> Result
     Ok(database)
 }
 
-/// As [`open`], for a file that must be there.
-pub(super) fn open_existing(
-    path: &Path,
-    cache_bytes: usize,
-    clock: &dyn Clock,
-) -> Result<Database, FileError> {
-    match fs::metadata(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(FileError::Absent(path.to_owned())),
-        Err(source) => Err(FileError::Io { path: path.to_owned(), source }),
-        Ok(_) => open(path, cache_bytes, clock),
-    }
-}
-
-fn open_or_make(path: &Path) -> io::Result<File> {
-    let directory = path.parent().filter(|parent| *parent != "").unwrap_or(Path::new("."));
-    DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
-    let is_new = !path.try_exists()?;
-    let file =
-        OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
+/// Its length; it becomes the owner's alone.
+fn check_file(file: &File) -> io::Result<u64> {
     let metadata = file.metadata()?;
     if !metadata.is_file() {
         return Err(io::Error::other("not a file"));
@@ -111,11 +117,36 @@ fn open_or_make(path: &Path) -> io::Result<File> {
     if metadata.permissions().mode() & 0o077 != 0 {
         file.set_permissions(Permissions::from_mode(0o600))?;
     }
-    if is_new {
-        // Without this a power cut may forget the name of a file whose bytes are safe.
-        File::open(directory)?.sync_all()?;
-    }
-    Ok(file)
+    Ok(metadata.len())
+}
+
+/// Puts a store without rows where there is none; where another process was faster, its own stays.
+///
+/// It is made whole, and on disk, under a name of its own, and then linked: so that a file which is not whole is never
+/// one that was being made.
+fn make(path: &Path) -> Result<(), FileError> {
+    let directory = path.parent().filter(|parent| *parent != "").unwrap_or(Path::new("."));
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    // Not the process' number, which is 1 in every container. Nothing secret depends on it.
+    let draft = directory.join(format!(".{name}.{:016x}.tmp", RandomState::new().build_hasher().finish()));
+    let io_error = |source| FileError::Io { path: path.to_owned(), source };
+
+    DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(io_error)?;
+    let drafted = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&draft);
+    let made = drafted.map_err(io_error).and_then(|file| {
+        guarded(path, || {
+            let database = Database::builder().create_file(file).map_err(|error| file_error(path, error))?;
+            make_tables(&database).map_err(|fault| fault_error(path, &fault))
+        })?;
+        match fs::hard_link(&draft, path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            linked => linked.map_err(io_error),
+        }
+    });
+    let _ = fs::remove_file(&draft);
+    made?;
+    // Without this a power cut may forget the name of a file whose bytes are safe.
+    File::open(directory).and_then(|directory| directory.sync_all()).map_err(io_error)
 }
 
 fn open_database(
@@ -133,8 +164,7 @@ fn open_database(
     match format(&database) {
         Ok(Format::Known) => Ok(database),
         Ok(Format::Empty) => {
-            make_tables(&database).map_err(|fault| fault_error(path, &fault))?;
-            Ok(database)
+            Err(FileError::Damaged { path: path.to_owned(), reason: "it has no tables".to_owned() })
         }
         Ok(Format::Other(version)) => Err(FileError::OtherFormat { path: path.to_owned(), version }),
         Ok(Format::Foreign) => Err(FileError::Foreign(path.to_owned())),

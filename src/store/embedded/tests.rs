@@ -118,6 +118,37 @@ async fn step_that_finds_the_queue_full_is_refused_and_not_made() {
 }
 
 #[tokio::test]
+async fn queue_has_room_for_so_many_bytes_and_has_it_again_afterwards() {
+    let Fixture { store, _folder, .. } = fixture();
+    let (go_on, wait) = mpsc::channel::<()>();
+    let (waiting, held) = oneshot::channel();
+    let hold = move |_: &mut Tables<'_>| {
+        let _ = wait.recv();
+        Ok(())
+    };
+    store.enqueue(Box::new(Pending::new(hold, waiting))).unwrap();
+    let value = Bytes::from(vec![0; MAX_VALUE_BYTES]);
+    let fitting = QUEUE_BYTES / MAX_VALUE_BYTES;
+    let keys: Vec<Key> = (0..=u32::try_from(fitting).unwrap()).map(key).collect();
+    let mut puts: Vec<_> = keys.iter().map(|key| store.put(key, value.clone(), LONG)).collect();
+    let mut refused = 0;
+    for put in &mut puts {
+        if futures_util::poll!(put) == std::task::Poll::Ready(Err(StoreError::Busy)) {
+            refused += 1;
+        }
+    }
+    assert_eq!(refused, 1);
+
+    drop(go_on);
+
+    held.await.unwrap().unwrap();
+    for put in puts.into_iter().take(fitting) {
+        put.await.unwrap();
+    }
+    store.put(&key(0), value, LONG).await.unwrap();
+}
+
+#[tokio::test]
 async fn transaction_that_breaks_is_an_error_for_all_in_it_and_the_store_goes_on() {
     let Fixture { store, clock, metrics, _folder } = fixture();
     store.put(&key(1), Bytes::from_static(b"before"), LONG).await.unwrap();
@@ -132,7 +163,7 @@ async fn transaction_that_breaks_is_an_error_for_all_in_it_and_the_store_goes_on
     // In one transaction, most likely: the first is held until all three are queued.
     let (first, last) = (key(1), key(2));
     let put = store.put(&first, Bytes::from_static(b"after"), LONG);
-    let broken = store.write::<()>(Operation::Put, |_| panic!("a step broke"));
+    let broken = store.write::<()>(Operation::Put, 0, |_| panic!("a step broke"));
     let later = store.put(&last, Bytes::from_static(b"after"), LONG);
     let (put, broken, later, ()) = tokio::join!(put, broken, later, async { drop(go_on) });
 

@@ -42,9 +42,9 @@ impl Operation {
         }
     }
 
-    /// Whether it writes what must outlive a failover. A rate's bucket need not.
+    /// Whether it writes what must outlive a failover, or asks whether that works. A rate's bucket need not.
     pub(super) const fn is_lasting(self) -> bool {
-        !matches!(self, Self::Get | Self::LogAfter | Self::Ping | Self::Admit)
+        !matches!(self, Self::Get | Self::LogAfter | Self::Admit)
     }
 
     /// Its bit among those that are refused.

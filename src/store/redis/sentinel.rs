@@ -15,6 +15,9 @@ use super::section::{Address, Section, Topology};
 /// How often the sentinels are asked whether the master still is one: a master cut off from them goes on believing so.
 const WATCH_EVERY: Duration = Duration::from_secs(1);
 
+/// How often in a row a majority may give no answer.
+const MOST_UNANSWERED: u32 = 1;
+
 /// The sentinels, with the connections to them.
 pub(super) struct Sentinels {
     list: Vec<Arc<Sentinel>>,
@@ -52,21 +55,27 @@ impl Sentinels {
         }
     }
 
-    /// Ends when the sentinels name another master; never where there are none.
+    /// Ends when the sentinels name another master, or no majority of them says a thing; never where there are none.
     pub(super) async fn watch(&self, section: &Section, master: Option<Address>) {
         let Some(master) = master.filter(|_| !self.list.is_empty()) else {
             return std::future::pending().await;
         };
+        let mut unanswered = 0;
         loop {
             tokio::time::sleep(WATCH_EVERY).await;
-            // Without an answer there is nobody better.
-            if self.master(section).await.is_ok_and(|now| now != master) {
+            match self.master(section).await {
+                Ok(now) if now == master => unanswered = 0,
+                Ok(_) => return,
+                Err(_) => unanswered += 1,
+            }
+            if unanswered > MOST_UNANSWERED {
                 return;
             }
         }
     }
 
-    /// Asks all of them at once; the later epoch among the answers of a majority holds, or among all that come in time.
+    /// Asks all of them at once; the later epoch among the answers of a majority holds. Fewer are not believed: they may
+    /// be cut off, together with a master that the others have replaced and that knows nothing of what is revoked since.
     async fn ask(&self, section: &Section, name: &str) -> RedisResult<Address> {
         let majority = self.list.len() / 2 + 1;
         let mut answers: FuturesUnordered<_> =
@@ -88,7 +97,7 @@ impl Sentinels {
                 break;
             }
         }
-        match best {
+        match best.filter(|_| count == majority) {
             Some(opinion) => Ok(opinion.master),
             None => Err(error.unwrap_or_else(|| (ErrorKind::EmptySentinelList, "no sentinel").into())),
         }

@@ -95,6 +95,45 @@ fn file_and_its_directory_are_the_owners_alone() {
 }
 
 #[test]
+fn empty_file_is_refused_and_not_taken_for_a_new_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = file(&folder);
+    drop(open(&path, &ManualClock::start_now()).unwrap());
+    let left: Vec<_> =
+        std::fs::read_dir(path.parent().unwrap()).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert_eq!(left, [path.as_path()], "nothing is left of how it was made");
+    std::fs::write(&path, "").unwrap();
+
+    let refused = open(&path, &ManualClock::start_now()).unwrap_err().to_string();
+
+    assert!(
+        refused.contains("is damaged (it is empty)") && refused.contains("move the file away"),
+        "{refused}"
+    );
+    assert_eq!(std::fs::metadata(&path).unwrap().len(), 0);
+}
+
+#[test]
+fn file_that_two_make_at_once_is_made_once() {
+    for _ in 0..20 {
+        let folder = tempfile::tempdir().unwrap();
+        let path = file(&folder);
+        let start = std::sync::Barrier::new(4);
+        let opened: Vec<_> = std::thread::scope(|scope| {
+            let one = || {
+                start.wait();
+                open(&path, &ManualClock::start_now())
+            };
+            let all: Vec<_> = (0..4).map(|_| scope.spawn(one)).collect();
+            all.into_iter().map(|one| one.join().unwrap()).collect()
+        });
+
+        let count = opened.iter().filter(|opened| opened.is_ok()).count();
+        assert_eq!(count, 1, "{opened:?}");
+    }
+}
+
+#[test]
 fn file_of_somebody_else_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("sessions.redb");

@@ -189,6 +189,7 @@ fn full_memory_is_an_error_and_not_a_success() {
             store.increment(&key(2), MINUTE).await.map(drop),
             store.append("a".into(), MINUTE).await.map(drop),
             store.shared_rates().unwrap().admit(&[1; 16], rate()).await.map(drop),
+            store.ping().await,
         ];
 
         for answer in writes {

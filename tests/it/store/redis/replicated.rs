@@ -111,6 +111,27 @@ fn one_sentinel_less_is_enough() {
 }
 
 #[test]
+fn minority_of_the_sentinels_is_not_believed() {
+    let mut sentinels = Sentinels::start(1);
+    run(async {
+        let mut section = section(RedisTopology::Sentinel, &sentinels.addresses());
+        section.connect_timeout = Span(Duration::from_millis(500));
+        let (early, late) = (open(&section), open(&section));
+        early.put(&key(1), "a".into(), MINUTE).await.unwrap();
+
+        sentinels.kill_sentinel(0);
+        sentinels.kill_sentinel(1);
+
+        // The master is well, but nobody can know that it still is the master.
+        assert!(late.get(&key(1)).await.is_err());
+        eventually("the store leaves a master that no majority names", async || {
+            early.get(&key(1)).await.is_err()
+        })
+        .await;
+    });
+}
+
+#[test]
 fn write_that_no_replica_has_is_an_error() {
     let server = RedisServer::start();
     run(async {
@@ -124,8 +145,9 @@ fn write_that_no_replica_has_is_an_error() {
             store.take(&key(1)).await.map(drop),
             store.put_if_absent(&key(3), "a".into(), MINUTE).await.map(drop),
             store.compare_and_delete(&key(3), b"a").await.map(drop),
+            store.ping().await,
         ];
-        assert_eq!(failed, [(); 7].map(|()| Err(lacking.clone())));
+        assert_eq!(failed, [(); 8].map(|()| Err(lacking.clone())));
 
         // Nothing was written, nothing is waited for.
         assert_eq!(store.take(&key(1)).await, Ok(None));
@@ -139,7 +161,7 @@ fn reads_do_not_stand_behind_writes_that_wait() {
     let server = RedisServer::start();
     run(async {
         let store = open(&replicated(standalone(&server), Duration::from_secs(3)));
-        store.ping().await.unwrap();
+        store.get(&key(1)).await.unwrap();
         let write = tokio::spawn({
             let store = store.clone();
             async move { store.put(&key(1), "a".into(), MINUTE).await }

@@ -1,0 +1,194 @@
+//! What a store loses lets nobody in who was revoked.
+
+use std::sync::atomic::Ordering;
+
+use super::*;
+use crate::session::name::{self, REVOCATION};
+
+fn app(identity: &Identity) -> Scope {
+    Scope::App(identity.subject.appid.clone())
+}
+
+#[tokio::test]
+async fn marks_that_are_gone_end_every_session_and_revive_none() {
+    let node = Node::new();
+    let (alice, bob) = (in_app("wx1", "alice"), in_app("wx2", "bob"));
+    let (revoked, good) = (node.open(&alice).await, node.open(&bob).await);
+    node.revoke(app(&alice)).await.unwrap();
+    assert!(node.is_active(&bob, &good).await);
+
+    node.store.rows.lock().remove(&REVOCATION);
+    node.clock.advance(MINUTE);
+    let restarted = node.another();
+
+    assert!(!restarted.is_active(&alice, &revoked).await);
+    assert!(!restarted.is_active(&bob, &good).await, "its history is gone");
+    let after = restarted.open(&bob).await;
+    assert!(restarted.is_active(&bob, &after).await);
+    assert!(!restarted.is_active(&alice, &revoked).await);
+    assert!(!restarted.is_active(&bob, &good).await);
+}
+
+#[tokio::test]
+async fn a_mark_that_the_store_lost_is_put_back_by_a_node_that_knows_it() {
+    for is_told_of_a_gap in [false, true] {
+        let here = Node::shared();
+        let alice = person("alice");
+        let revoked = here.open(&alice).await;
+        here.core.look().await.unwrap();
+        let before = here.store.rows.lock().get(&REVOCATION).cloned().unwrap();
+        here.revoke(app(&alice)).await.unwrap();
+        here.store.rows.lock().insert(REVOCATION, before);
+        here.store.log_is_gone.store(is_told_of_a_gap, Ordering::SeqCst);
+
+        here.core.look().await.unwrap();
+
+        let there = here.another();
+        let _following = follow::follow(&there).await;
+        let after = here.open(&alice).await;
+        assert!(!there.is_active(&alice, &revoked).await);
+        assert!(there.is_active(&alice, &after).await);
+    }
+}
+
+#[tokio::test]
+async fn a_session_that_knows_a_lost_mark_is_ended_by_the_next_one() {
+    let node = Node::new();
+    let alice = person("alice");
+    node.open(&alice).await;
+    let before = node.store.rows.lock().get(&REVOCATION).cloned().unwrap();
+    node.revoke(app(&alice)).await.unwrap();
+    let opened = node.open(&alice).await;
+    node.store.rows.lock().insert(REVOCATION, before);
+    node.clock.advance(MINUTE);
+
+    let restarted = node.another();
+    restarted.revoke(app(&alice)).await.unwrap();
+
+    assert!(!restarted.is_active(&alice, &opened).await);
+}
+
+#[tokio::test]
+async fn a_mark_is_heard_of_without_the_log() {
+    let here = Node::shared();
+    let there = here.another();
+    let following = follow::follow(&there).await;
+    following.abort();
+    let alice = person("alice");
+    let opened = there.open(&alice).await;
+    let lease = there.check(&alice, &opened).await.unwrap().lease;
+    here.store.append_fails.store(true, Ordering::SeqCst);
+    assert!(here.revoke(app(&alice)).await.is_err());
+
+    there.core.look().await.unwrap();
+
+    assert!(!lease.is_current());
+    assert!(!there.is_active(&alice, &opened).await);
+}
+
+#[tokio::test]
+async fn what_could_not_be_told_is_told_later() {
+    let here = Node::shared();
+    let there = here.another();
+    let following = follow::follow(&there).await;
+    following.abort();
+    for count in [1, 100] {
+        let people: Vec<Identity> = (0..count).map(|number| person(&format!("p{number}"))).collect();
+        let mut leases = Vec::new();
+        here.store.append_fails.store(true, Ordering::SeqCst);
+        for who in &people {
+            let opened = here.open(who).await;
+            leases.push(there.check(who, &opened).await.unwrap().lease);
+            assert!(here.revoke(Scope::Session(opened.id)).await.is_err());
+        }
+        here.core.tell_untold().await;
+        here.store.append_fails.store(false, Ordering::SeqCst);
+        let before = here.store.entries();
+
+        here.core.tell_untold().await;
+        there.core.look().await.unwrap();
+
+        assert!(leases.iter().all(|lease| !lease.is_current()));
+        assert_eq!(here.store.entries(), before + 1);
+        here.core.tell_untold().await;
+        assert_eq!(here.store.entries(), before + 1, "once is enough");
+    }
+}
+
+#[tokio::test]
+async fn a_revocation_that_may_have_been_made_ends_leases_and_is_told() {
+    let node = Node::shared();
+    node.core.look().await.unwrap();
+    let alice = known_as(&person("alice"), "u1");
+    for number in 0..4 {
+        let opened = node.open(&alice).await;
+        let scope = match number {
+            0 => Scope::Session(opened.id),
+            1 => Scope::Subject(alice.subject.clone()),
+            2 => Scope::UnionId(alice.unionid.clone().unwrap()),
+            _ => app(&alice),
+        };
+        let lease = node.core.leases.take(&name::locator(&alice.subject));
+        node.store.writes_fail.store(true, Ordering::SeqCst);
+        assert!(node.revoke(scope.clone()).await.is_err(), "{scope:?}");
+        node.store.writes_fail.store(false, Ordering::SeqCst);
+        let before = node.store.entries();
+
+        node.core.tell_untold().await;
+
+        assert!(!lease.is_current(), "{scope:?}");
+        assert_eq!(node.store.entries(), before + 1, "{scope:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_clock_that_is_set_back_prolongs_no_verdict() {
+    let node = Node::shared();
+    let before = node.core.epoch();
+
+    node.core.watch_clock(node.now());
+    assert_eq!(node.core.epoch(), before);
+    node.core.watch_clock(node.now().plus(HOUR));
+
+    assert!(node.core.epoch() > before);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_takes_no_writes_is_not_available_and_what_it_says_is_believed() {
+    let node = Node::shared();
+    let alice = person("alice");
+    let opened = node.open(&alice).await;
+    let following = follow::follow(&node).await;
+
+    node.store.ping_fails.store(true, Ordering::SeqCst);
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+
+    assert!(!node.core.is_available());
+    assert_eq!(node.metrics.store_available.get(), 0);
+    assert!(node.is_active(&alice, &opened).await);
+    node.store.ping_fails.store(false, Ordering::SeqCst);
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    assert!(node.core.is_available());
+    assert_eq!(node.metrics.store_available.get(), 1);
+    following.abort();
+}
+
+#[tokio::test]
+async fn a_token_given_again_is_written_again_where_others_could_lose_it() {
+    for (node, writes) in [(Node::shared(), 1), (Node::new(), 0)] {
+        let alice = person("alice");
+        let opened = node.open(&alice).await;
+        let next = node.refresh(&opened.refresh_token).await.unwrap();
+        let before = node.store.writes();
+
+        let again = node.refresh(&opened.refresh_token).await.unwrap();
+
+        assert_eq!(again.session.refresh_token.expose(), next.session.refresh_token.expose());
+        assert_eq!(node.store.writes(), before + writes);
+        if writes > 0 {
+            node.store.writes_fail.store(true, Ordering::SeqCst);
+            let refused = node.refresh(&opened.refresh_token).await.unwrap_err();
+            assert!(matches!(refused, RefreshError::Session(SessionError::Store(_))), "{refused}");
+        }
+    }
+}
