@@ -81,7 +81,7 @@ impl Login {
         now: Timestamp,
     ) -> Result<Answer, LoginError> {
         self.parts.throttle.admit_refresh(client)?;
-        match self.spend(token, client, now).await {
+        match self.spend(token, |_| true, client, now).await {
             Ok(refreshed) => {
                 self.parts.sessions.revoke(&Scope::Session(refreshed.session.id), now).await?;
             }
