@@ -41,7 +41,7 @@ use self::client_address::TrustedProxies;
 use self::context::{Context, Decision, Outcome, SigningIn};
 use self::guard::{HeaderRead, Reused};
 use self::request_id::{RequestId, RequestIds};
-use self::watch::Watch;
+use self::watch::{Ends, Watch};
 
 /// The gateway, as Pingora drives it.
 pub struct Gateway {
@@ -284,8 +284,8 @@ impl ProxyHttp for Gateway {
     }
 
     async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut Context) -> FailToProxy {
-        let is_cut = ctx.tunnel.as_ref().is_some_and(Opened::is_cut);
-        let (status, reason) = if is_cut { (None, "session_ended") } else { forward::failure(error) };
+        let cut = ctx.tunnel.as_ref().and_then(Opened::cut_reason);
+        let (status, reason) = cut.map_or_else(|| forward::failure(error), |reason| (None, reason));
         // A refusal whose answer found no client was counted, and keeps its reason.
         if !ctx.outcome.is_refusal() {
             ctx.outcome = Outcome::refused(reason);
@@ -293,7 +293,7 @@ impl ProxyHttp for Gateway {
         }
         if let Some(upstream) = &ctx.upstream
             && *error.esource() == ErrorSource::Upstream
-            && !is_cut
+            && cut.is_none()
         {
             self.shared.metrics.upstream_failures.with_label_values(&[&*upstream.name, reason]).inc();
         }
@@ -324,10 +324,10 @@ impl ProxyHttp for Gateway {
     fn on_connection_reuse(
         &self,
         _session: &mut Session,
-        _ctx: &mut Context,
+        ctx: &mut Context,
         context: Box<dyn Any + Send + Sync>,
     ) {
-        HeaderRead::signal(context);
+        ctx.break_off = HeaderRead::signal(context);
     }
 
     fn persist_connection_context(
@@ -355,7 +355,7 @@ impl Gateway {
         let sessions = Arc::clone(&ctx.current.runtime.sessions);
         let Shared { clock, metrics, .. } = &self.shared;
         watch::watch(
-            tunnel.clone(),
+            Ends { tunnel: tunnel.clone(), client: ctx.break_off.clone() },
             authenticated.clone(),
             sessions,
             Arc::clone(clock),
