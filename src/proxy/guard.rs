@@ -199,7 +199,7 @@ pub(super) struct HeaderRead {
 pub(super) struct BreakOff(Arc<Notify>);
 
 impl BreakOff {
-    /// Ends the connection without another word, not even in the access log.
+    /// Ends the connection without another word: whoever does so logs it.
     pub(super) fn now(&self) {
         self.0.notify_one();
     }

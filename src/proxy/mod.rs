@@ -226,7 +226,7 @@ impl ProxyHttp for Gateway {
             // A tunnel is silent for as long as the application likes; TCP notices when an end is gone.
             opened.set();
             session.set_read_timeout(None);
-            ctx.watch = ctx.authenticated().map(|authenticated| self.watch(opened, authenticated, ctx));
+            ctx.watch = ctx.authenticated().map(|caller| self.watch(opened, caller, session, ctx));
         }
         ctx.upstream_duration = ctx.upstream_started.map(|started| self.since(started));
         Ok(())
@@ -351,16 +351,71 @@ impl Gateway {
         }
     }
 
-    fn watch(&self, tunnel: &Opened, authenticated: &Authenticated, ctx: &Context) -> Watch {
+    fn watch(
+        &self,
+        tunnel: &Opened,
+        authenticated: &Authenticated,
+        session: &Session,
+        ctx: &Context,
+    ) -> Watch {
         let sessions = Arc::clone(&ctx.current.runtime.sessions);
         let Shared { clock, metrics, .. } = &self.shared;
+        let last_words = Box::new(self.last_words(authenticated, session, ctx));
         watch::watch(
-            Ends { tunnel: tunnel.clone(), client: ctx.break_off.clone() },
+            Ends { tunnel: tunnel.clone(), client: ctx.break_off.clone(), last_words },
             authenticated.clone(),
             sessions,
             Arc::clone(clock),
             &metrics.watched_tunnels,
         )
+    }
+
+    /// Logs and counts a tunnel that is broken off, as is done with every other request at its end.
+    fn last_words(
+        &self,
+        caller: &Authenticated,
+        session: &Session,
+        ctx: &Context,
+    ) -> impl FnOnce(&'static str) + Send + 'static {
+        let (shared, access_log) = (self.shared.clone(), Arc::clone(&self.access_log));
+        let (current, route, upstream) = (Arc::clone(&ctx.current), ctx.route.clone(), ctx.upstream.clone());
+        let (timestamp, request_id, client_address) = (ctx.now, ctx.request_id, ctx.caller.client);
+        let (started, upstream_address) = (ctx.started, ctx.tried.last().copied());
+        let upstream_duration = ctx.upstream_started.map(|started| self.since(started));
+        let (host, path) = (ctx.host.clone(), session.req_header().uri.path().to_owned());
+        let scheme = if ctx.is_https { "https" } else { "http" };
+        let caller = caller.clone();
+        move |reason| {
+            let duration = shared.clock.instant().saturating_duration_since(started);
+            let status = StatusCode::SWITCHING_PROTOCOLS.as_u16();
+            let metrics = current.runtime.route_metrics(route.as_ref().map(|route| route.index));
+            metrics.count(&Method::GET, status);
+            metrics.duration.observe(duration.as_secs_f64());
+            shared.metrics.refused_requests.with_label_values(&[reason]).inc();
+            access_log.write(&Entry {
+                timestamp,
+                request_id: request_id.as_str(),
+                client_address,
+                method: "GET",
+                scheme,
+                version: Version::HTTP_11,
+                host: Some(&*host).filter(|host| !host.is_empty()),
+                path: &path,
+                route: route.as_deref().map(|route| &*route.name),
+                decision: Outcome::REFUSED,
+                reason,
+                status,
+                app: Some(caller.app()),
+                subject: Some(caller.subject_hash()),
+                upstream: upstream.as_deref().map(|upstream| &*upstream.name),
+                upstream_address,
+                duration,
+                upstream_duration,
+                // Nobody is left who counted them.
+                request_bytes: 0,
+                response_bytes: 0,
+            });
+        }
     }
 
     fn since(&self, started: std::time::Instant) -> Duration {

@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use prometheus::IntGauge;
 use tokio::task::AbortHandle;
-use tracing::info;
 
 use super::guard::BreakOff;
 use crate::authn::{Authenticated, Refusal};
@@ -27,6 +26,8 @@ const BREAK_OFF_AFTER: Duration = Duration::from_millis(500);
 pub(super) struct Ends {
     pub(super) tunnel: Opened,
     pub(super) client: Option<BreakOff>,
+    /// Logs why the tunnel was broken off: nothing else is left then that could.
+    pub(super) last_words: Box<dyn FnOnce(&'static str) + Send>,
 }
 
 /// Watches a tunnel until dropped.
@@ -64,9 +65,9 @@ pub(super) fn watch(
         ends.tunnel.cut(reason);
         // Dropped by now, and this task with it, where the request ended.
         tokio::time::sleep(BREAK_OFF_AFTER).await;
-        info!("a tunnel was broken off, whose client did not read: {reason}");
         if let Some(client) = ends.client {
             client.now();
+            (ends.last_words)(reason);
         }
     });
     Watch(task.abort_handle())

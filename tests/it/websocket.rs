@@ -495,6 +495,15 @@ fn a_tunnel_that_is_stuck_ends_with_its_session_as_well() {
 
         has_ended.recv_timeout(Duration::from_secs(3)).unwrap_or_else(|_| panic!("{name}: the tunnel stays"));
         eventually("no connection is left", || world.metric("menshen_open_connections") == 0.0);
+        let line = logged(&world, "/ws/stuck");
+        assert_eq!(
+            (&line["decision"], &line["reason"]),
+            (&"refused".into(), &"session_ended".into()),
+            "{name}"
+        );
+        assert_eq!(line["http.response.status_code"], 101);
+        assert_eq!(world.metric("menshen_refused_requests_total{reason=\"session_ended\"}"), 1.0, "{name}");
+        eventually("no tunnel is watched", || world.metric("menshen_watched_tunnels") == 0.0);
         drop(client);
     }
 }
