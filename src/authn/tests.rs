@@ -468,3 +468,55 @@ fn gateway_does_not_start_without_randomness() {
     assert!(built.is_none());
     assert!(findings.has_errors());
 }
+
+/// What `tokens.cache.capacity` is documented with: run by hand, with `--ignored --nocapture`.
+#[test]
+#[ignore = "a measurement, which other tests beside it would spoil"]
+fn size_of_an_entry() {
+    const ENTRIES: usize = 50_000;
+    let resident = || {
+        let status = fs::read_to_string("/proc/self/status").unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().strip_suffix(" kB").unwrap().parse::<usize>().unwrap() * 1024
+    };
+    let fixture = Fixture::new();
+    let people: Vec<Identity> = (0..ENTRIES)
+        .map(|number| Identity {
+            subject: Subject {
+                appid: AppId::parse(SHOP).unwrap(),
+                openid: OpenId::parse(&format!("oGZUI0egBJY1zhBYw2Kh{number:08}")).unwrap(),
+            },
+            unionid: Some(UnionId::parse(&format!("ocMvos6NjeKLIBqg5Mr9{number:08}")).unwrap()),
+        })
+        .collect();
+    let sessions = fixture.threads.block_on(async {
+        let mut sessions = Vec::new();
+        for people in people.chunks(500) {
+            let open = |identity| {
+                fixture.sessions.open(NewSession { identity, session_key: None, user_agent: None }, NOW)
+            };
+            sessions.extend(futures_util::future::join_all(people.iter().map(open)).await);
+        }
+        sessions
+    });
+    let tokens: Vec<String> = people
+        .iter()
+        .zip(&sessions)
+        .map(|(identity, session)| fixture.mint_of(identity, &session.as_ref().unwrap().id))
+        .collect();
+    // Whatever else grows with the first look at a row.
+    for (identity, session) in people.iter().zip(&sessions) {
+        let look = fixture.sessions.check(&identity.subject, &session.as_ref().unwrap().id, NOW);
+        fixture.threads.block_on(look).unwrap();
+    }
+
+    let before = resident();
+    for token in &tokens {
+        fixture.verify(token, NOW).unwrap();
+    }
+    fixture.authenticator.verified.run_pending_tasks();
+    let after = resident();
+
+    assert_eq!(fixture.authenticator.verified.entry_count(), ENTRIES as u64);
+    println!("{} bytes an entry", (after - before) / ENTRIES);
+}

@@ -99,7 +99,7 @@ impl Default for TokenSources {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct TokenCache {
-    /// Most tokens remembered as valid; about 700 bytes each.
+    /// Most tokens remembered as valid; about 1.2 KiB each, with what is followed of its session.
     pub capacity: u64,
     /// Most tokens remembered as forged, for `refused_for`.
     pub refused_capacity: u64,

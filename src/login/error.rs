@@ -315,7 +315,9 @@ impl From<SessionError> for LoginError {
 impl From<RefreshError> for LoginError {
     fn from(error: RefreshError) -> Self {
         match error {
-            RefreshError::Invalid | RefreshError::Session(SessionError::Ended) => Self::RefreshTokenInvalid,
+            RefreshError::Invalid
+            | RefreshError::NotAdmitted
+            | RefreshError::Session(SessionError::Ended) => Self::RefreshTokenInvalid,
             RefreshError::Reused => Self::RefreshTokenReused,
             RefreshError::Session(error) => error.into(),
         }

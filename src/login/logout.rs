@@ -64,16 +64,10 @@ impl Login {
         // The store may know a unionid that the token is too old to name.
         let identity = self.parts.sessions.check(subject, caller.session(), now).await?.identity;
 
-        let mut scopes = Vec::new();
         if everywhere {
-            // The caller's own app last: as long as it is not done, the caller's token is good to ask again with.
-            scopes.extend(identity.unionid.clone().map(Scope::UnionId));
-            scopes.push(Scope::Subject(subject.clone()));
+            self.parts.sessions.revoke_person(&identity, now).await?;
         } else {
-            scopes.push(Scope::Session(caller.session().clone()));
-        }
-        for scope in &scopes {
-            self.parts.sessions.revoke(scope, now).await?;
+            self.parts.sessions.revoke(&Scope::Session(caller.session().clone()), now).await?;
         }
         Ok(Answer::logged_out().of(caller.app(), &identity))
     }
@@ -87,7 +81,7 @@ impl Login {
         now: Timestamp,
     ) -> Result<Answer, LoginError> {
         self.parts.throttle.admit_refresh(client)?;
-        match self.spend(token, client, now).await {
+        match self.spend(token, |_| true, client, now).await {
             Ok(refreshed) => {
                 self.parts.sessions.revoke(&Scope::Session(refreshed.session.id), now).await?;
             }

@@ -12,7 +12,7 @@ use super::mini_program::Outcome;
 use super::{Answer, BodyFault, Login};
 use crate::clock::Timestamp;
 use crate::identity::AppId;
-use crate::session::{RefreshToken, Refreshed};
+use crate::session::{RefreshError, RefreshToken, Refreshed};
 use crate::wechat::App;
 
 impl Login {
@@ -49,12 +49,10 @@ impl Login {
         let (format, body) = self.read(request, body)?;
         let body = format.read_refresh(&body)?;
 
-        let Refreshed { identity, session } =
-            self.spend(body.refresh_token.expose_secret(), client, now).await?;
-        if self.app_of(&identity.subject.appid).is_none() {
-            // Its access tokens are refused, too.
-            return Err(LoginError::RefreshTokenInvalid);
-        }
+        // Access tokens of an app that is gone are refused; its sessions wait for it to come back.
+        let is_configured = |appid: &AppId| self.app_of(appid).is_some();
+        let token = body.refresh_token.expose_secret();
+        let Refreshed { identity, session } = self.spend(token, is_configured, client, now).await?;
         self.grant(identity, session)
     }
 
@@ -63,15 +61,16 @@ impl Login {
     pub(super) async fn spend(
         &self,
         refresh_token: &str,
+        admits: impl Fn(&AppId) -> bool + Send + Sync,
         client: IpAddr,
         now: Timestamp,
     ) -> Result<Refreshed, LoginError> {
         let token = RefreshToken::parse(refresh_token).map_err(|_| LoginError::RefreshTokenInvalid)?;
-        let refreshed = self.parts.sessions.refresh(&token, now).await.map_err(LoginError::from);
-        if matches!(refreshed, Err(LoginError::RefreshTokenInvalid | LoginError::RefreshTokenReused)) {
+        let refreshed = self.parts.sessions.refresh_of(&token, admits, now).await;
+        if matches!(refreshed, Err(RefreshError::Invalid | RefreshError::Reused)) {
             self.parts.throttle.login_failed(client);
         }
-        refreshed
+        Ok(refreshed?)
     }
 
     /// The configured app of this id.

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::Current;
 use super::client_address::Caller;
+use super::guard::BreakOff;
 use super::request_id::RequestId;
 use super::watch::Watch;
 use crate::authn::Authenticated;
@@ -27,6 +28,8 @@ pub struct Context {
     pub(super) tunnel: Option<Opened>,
     /// What ends the tunnel with its session; it ends with the request.
     pub(super) watch: Option<Watch>,
+    /// What ends the connection to the client where nothing else does; none for HTTP/2.
+    pub(super) break_off: Option<BreakOff>,
     /// Lower case, without port and trailing dot; empty until admitted.
     pub(super) host: String,
     pub(super) decision: Decision,
@@ -104,6 +107,7 @@ impl Context {
             is_websocket: false,
             tunnel: None,
             watch: None,
+            break_off: None,
             host: String::new(),
             decision: Decision::Undecided,
             token_in_authorization: false,

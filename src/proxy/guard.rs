@@ -133,7 +133,8 @@ impl ServerApp for Guard {
             let mut stream = listener.handshake(stream).await?;
             let is_h2c = listener.speaks_h2c && begins_as_http2(&mut stream).await;
             let first_request = Arc::clone(&first_request);
-            let http = Arc::new(HeaderDeadline { listener: Arc::clone(listener), is_h2c, first_request });
+            let (listener, end) = (Arc::clone(listener), Arc::default());
+            let http = Arc::new(HeaderDeadline { listener, is_h2c, first_request, end });
             http.process_new(stream, shutdown).await
         });
         tokio::select! {
@@ -183,21 +184,37 @@ struct HeaderDeadline {
     is_h2c: bool,
     /// Told when the connection has become HTTP: for HTTP/1 before a header is read, for HTTP/2 after.
     first_request: Arc<Notify>,
+    /// Told when the connection is to be broken off.
+    end: Arc<Notify>,
 }
 
 /// Travels with a request as its connection's context; Pingora hands it over once the header is parsed.
-pub(super) struct HeaderRead(oneshot::Sender<()>);
+pub(super) struct HeaderRead {
+    signal: oneshot::Sender<()>,
+    end: Arc<Notify>,
+}
+
+/// Breaks a connection off in the middle of whatever it does: for one that is stuck, and would not hear of anything.
+#[derive(Clone)]
+pub(super) struct BreakOff(Arc<Notify>);
+
+impl BreakOff {
+    /// Ends the connection without another word: whoever does so logs it.
+    pub(super) fn now(&self) {
+        self.0.notify_one();
+    }
+}
 
 /// Marks a connection that has carried a request before; zero-sized, so that boxing it costs nothing.
 pub(super) struct Reused;
 
 impl HeaderRead {
-    /// Takes the signal out of a connection's context and gives it.
-    pub(super) fn signal(context: Box<dyn Any + Send + Sync>) {
-        if let Ok(signal) = context.downcast::<Self>() {
-            // The receiver is gone only when the deadline has passed already.
-            _ = signal.0.send(());
-        }
+    /// Takes the signal out of a connection's context and gives it; what is left can break the connection off.
+    pub(super) fn signal(context: Box<dyn Any + Send + Sync>) -> Option<BreakOff> {
+        let Self { signal, end } = *context.downcast::<Self>().ok()?;
+        // The receiver is gone only when the deadline has passed already.
+        _ = signal.send(());
+        Some(BreakOff(end))
     }
 }
 
@@ -216,7 +233,8 @@ impl HttpServerApp for HeaderDeadline {
         let is_reused = session.take_connection_user_context().is_some();
         let deadline = if is_reused { listener.next_header } else { listener.first_header };
         let (signal, header_read) = oneshot::channel();
-        session.set_connection_user_context(Some(Box::new(HeaderRead(signal))));
+        let end = Arc::clone(&self.end);
+        session.set_connection_user_context(Some(Box::new(HeaderRead { signal, end })));
 
         let mut request = listener.proxy.process_new_http(session, shutdown);
         tokio::select! {
@@ -230,7 +248,11 @@ impl HttpServerApp for HeaderDeadline {
                 return None;
             }
         }
-        request.await
+        tokio::select! {
+            biased;
+            reused = request => reused,
+            () = self.end.notified() => None,
+        }
     }
 
     fn server_options(&self) -> Option<&HttpServerOptions> {

@@ -41,7 +41,7 @@ use self::client_address::TrustedProxies;
 use self::context::{Context, Decision, Outcome, SigningIn};
 use self::guard::{HeaderRead, Reused};
 use self::request_id::{RequestId, RequestIds};
-use self::watch::Watch;
+use self::watch::{Ends, Watch};
 
 /// The gateway, as Pingora drives it.
 pub struct Gateway {
@@ -226,7 +226,7 @@ impl ProxyHttp for Gateway {
             // A tunnel is silent for as long as the application likes; TCP notices when an end is gone.
             opened.set();
             session.set_read_timeout(None);
-            ctx.watch = ctx.authenticated().map(|authenticated| self.watch(opened, authenticated, ctx));
+            ctx.watch = ctx.authenticated().map(|caller| self.watch(opened, caller, session, ctx));
         }
         ctx.upstream_duration = ctx.upstream_started.map(|started| self.since(started));
         Ok(())
@@ -284,8 +284,8 @@ impl ProxyHttp for Gateway {
     }
 
     async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut Context) -> FailToProxy {
-        let is_cut = ctx.tunnel.as_ref().is_some_and(Opened::is_cut);
-        let (status, reason) = if is_cut { (None, "session_ended") } else { forward::failure(error) };
+        let cut = ctx.tunnel.as_ref().and_then(Opened::cut_reason);
+        let (status, reason) = cut.map_or_else(|| forward::failure(error), |reason| (None, reason));
         // A refusal whose answer found no client was counted, and keeps its reason.
         if !ctx.outcome.is_refusal() {
             ctx.outcome = Outcome::refused(reason);
@@ -293,7 +293,7 @@ impl ProxyHttp for Gateway {
         }
         if let Some(upstream) = &ctx.upstream
             && *error.esource() == ErrorSource::Upstream
-            && !is_cut
+            && cut.is_none()
         {
             self.shared.metrics.upstream_failures.with_label_values(&[&*upstream.name, reason]).inc();
         }
@@ -324,10 +324,10 @@ impl ProxyHttp for Gateway {
     fn on_connection_reuse(
         &self,
         _session: &mut Session,
-        _ctx: &mut Context,
+        ctx: &mut Context,
         context: Box<dyn Any + Send + Sync>,
     ) {
-        HeaderRead::signal(context);
+        ctx.break_off = HeaderRead::signal(context);
     }
 
     fn persist_connection_context(
@@ -351,16 +351,71 @@ impl Gateway {
         }
     }
 
-    fn watch(&self, tunnel: &Opened, authenticated: &Authenticated, ctx: &Context) -> Watch {
+    fn watch(
+        &self,
+        tunnel: &Opened,
+        authenticated: &Authenticated,
+        session: &Session,
+        ctx: &Context,
+    ) -> Watch {
         let sessions = Arc::clone(&ctx.current.runtime.sessions);
         let Shared { clock, metrics, .. } = &self.shared;
+        let last_words = Box::new(self.last_words(authenticated, session, ctx));
         watch::watch(
-            tunnel.clone(),
+            Ends { tunnel: tunnel.clone(), client: ctx.break_off.clone(), last_words },
             authenticated.clone(),
             sessions,
             Arc::clone(clock),
             &metrics.watched_tunnels,
         )
+    }
+
+    /// Logs and counts a tunnel that is broken off, as is done with every other request at its end.
+    fn last_words(
+        &self,
+        caller: &Authenticated,
+        session: &Session,
+        ctx: &Context,
+    ) -> impl FnOnce(&'static str) + Send + 'static {
+        let (shared, access_log) = (self.shared.clone(), Arc::clone(&self.access_log));
+        let (current, route, upstream) = (Arc::clone(&ctx.current), ctx.route.clone(), ctx.upstream.clone());
+        let (timestamp, request_id, client_address) = (ctx.now, ctx.request_id, ctx.caller.client);
+        let (started, upstream_address) = (ctx.started, ctx.tried.last().copied());
+        let upstream_duration = ctx.upstream_started.map(|started| self.since(started));
+        let (host, path) = (ctx.host.clone(), session.req_header().uri.path().to_owned());
+        let scheme = if ctx.is_https { "https" } else { "http" };
+        let caller = caller.clone();
+        move |reason| {
+            let duration = shared.clock.instant().saturating_duration_since(started);
+            let status = StatusCode::SWITCHING_PROTOCOLS.as_u16();
+            let metrics = current.runtime.route_metrics(route.as_ref().map(|route| route.index));
+            metrics.count(&Method::GET, status);
+            metrics.duration.observe(duration.as_secs_f64());
+            shared.metrics.refused_requests.with_label_values(&[reason]).inc();
+            access_log.write(&Entry {
+                timestamp,
+                request_id: request_id.as_str(),
+                client_address,
+                method: "GET",
+                scheme,
+                version: Version::HTTP_11,
+                host: Some(&*host).filter(|host| !host.is_empty()),
+                path: &path,
+                route: route.as_deref().map(|route| &*route.name),
+                decision: Outcome::REFUSED,
+                reason,
+                status,
+                app: Some(caller.app()),
+                subject: Some(caller.subject_hash()),
+                upstream: upstream.as_deref().map(|upstream| &*upstream.name),
+                upstream_address,
+                duration,
+                upstream_duration,
+                // Nobody is left who counted them.
+                request_bytes: 0,
+                response_bytes: 0,
+            });
+        }
     }
 
     fn since(&self, started: std::time::Instant) -> Duration {

@@ -2,19 +2,33 @@
 //!
 //! A request is decided once, a tunnel lives on: so its session is looked up again whenever a request's would be.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus::IntGauge;
 use tokio::task::AbortHandle;
 
-use crate::authn::Authenticated;
+use super::guard::BreakOff;
+use crate::authn::{Authenticated, Refusal};
 use crate::clock::Clock;
 use crate::session::{Checked, SessionError, Sessions};
 use crate::upstream::Opened;
 
 /// How soon a store that did not answer is asked again.
 const ASK_AGAIN_AFTER: Duration = Duration::from_secs(1);
+
+/// How long a tunnel that was cut may take to end by itself, before its client's connection is broken off: one that does
+/// not read keeps the gateway from noticing anything else.
+const BREAK_OFF_AFTER: Duration = Duration::from_millis(500);
+
+/// Both ends of a tunnel.
+pub(super) struct Ends {
+    pub(super) tunnel: Opened,
+    pub(super) client: Option<BreakOff>,
+    /// Logs why the tunnel was broken off: nothing else is left then that could.
+    pub(super) last_words: Box<dyn FnOnce(&'static str) + Send>,
+}
 
 /// Watches a tunnel until dropped.
 pub(super) struct Watch(AbortHandle);
@@ -35,7 +49,7 @@ struct Watched {
 /// Cuts the tunnel when the session of whoever opened it ends, or cannot be looked up for too long. Until then the
 /// gauge counts it.
 pub(super) fn watch(
-    tunnel: Opened,
+    ends: Ends,
     authenticated: Authenticated,
     sessions: Arc<Sessions>,
     clock: Arc<dyn Clock>,
@@ -46,15 +60,22 @@ pub(super) fn watch(
     let task = tokio::spawn(async move {
         // Dropped with the task, however it ends.
         let _counted = counted;
-        watched.session_end().await;
-        tunnel.cut();
+        let Err(refusal) = watched.follow().await;
+        let reason = refusal.reason();
+        ends.tunnel.cut(reason);
+        // Dropped by now, and this task with it, where the request ended.
+        tokio::time::sleep(BREAK_OFF_AFTER).await;
+        if let Some(client) = ends.client {
+            client.now();
+            (ends.last_words)(reason);
+        }
     });
     Watch(task.abort_handle())
 }
 
 impl Watched {
-    /// Waits until the session is not to be believed any more.
-    async fn session_end(&self) {
+    /// Follows the session until it is not to be believed any more, and says why.
+    async fn follow(&self) -> Result<Infallible, Refusal> {
         let mut lease = self.authenticated.lease().clone();
         let mut recheck_at = self.authenticated.recheck_at();
         loop {
@@ -63,26 +84,26 @@ impl Watched {
                 () = tokio::time::sleep(recheck_at.since(self.clock.now())) => {}
             }
             // A lease ends for other reasons as well, such as another session of the same person.
-            let Some(checked) = self.look_up().await else { return };
-            Checked { lease, recheck_at, .. } = checked;
+            Checked { lease, recheck_at, .. } = self.look_up().await?;
         }
     }
 
-    /// Looks the session up; `None` where it has ended, or nobody says for as long as a verdict is believed.
-    async fn look_up(&self) -> Option<Checked> {
+    /// Looks the session up, for as long as a verdict is believed.
+    async fn look_up(&self) -> Result<Checked, Refusal> {
         let subject = &self.authenticated.identity().subject;
         let answer = async {
             loop {
                 match self.sessions.check(subject, self.authenticated.session(), self.clock.now()).await {
-                    Ok(checked) => return Some(checked),
-                    Err(SessionError::Ended) => return None,
+                    Ok(checked) => return Ok(checked),
+                    Err(SessionError::Ended) => return Err(Refusal::SessionEnded),
                     Err(SessionError::Store(_) | SessionError::Internal(_)) => {
                         tokio::time::sleep(ASK_AGAIN_AFTER).await;
                     }
                 }
             }
         };
-        tokio::time::timeout(self.sessions.recheck_after(), answer).await.ok().flatten()
+        let longest = self.sessions.recheck_after();
+        tokio::time::timeout(longest, answer).await.unwrap_or(Err(Refusal::StoreUnavailable))
     }
 }
 

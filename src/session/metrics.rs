@@ -90,7 +90,7 @@ impl SessionMetrics {
 impl From<&RefreshError> for Refreshing {
     fn from(error: &RefreshError) -> Self {
         match error {
-            RefreshError::Invalid => Self::Invalid,
+            RefreshError::Invalid | RefreshError::NotAdmitted => Self::Invalid,
             RefreshError::Reused => Self::Reused,
             RefreshError::Session(_) => Self::Unavailable,
         }

@@ -161,6 +161,9 @@ pub enum RefreshError {
     /// It was spent before, so somebody else has it; its session was ended. See RFC 9700 §4.14.2.
     #[error("the refresh token was used twice")]
     Reused,
+    /// It is good, and of an app that the caller asked not to refresh; it was not spent.
+    #[error("the refresh token is of an app that is not admitted")]
+    NotAdmitted,
     /// As [`SessionError::Store`] and [`SessionError::Internal`].
     #[error(transparent)]
     Session(SessionError),

@@ -10,6 +10,7 @@ use super::record::{Entry, Record};
 use super::refresh_token::{Parts, RefreshToken, Use};
 use super::{Opened, RefreshError, Refreshed, SessionError, Sessions};
 use crate::clock::Timestamp;
+use crate::identity::AppId;
 use crate::store::StoreError;
 
 impl Sessions {
@@ -18,7 +19,20 @@ impl Sessions {
     /// # Errors
     /// [`RefreshError`], by variant.
     pub async fn refresh(&self, token: &RefreshToken, now: Timestamp) -> Result<Refreshed, RefreshError> {
-        let result = self.take(token, now).await;
+        self.refresh_of(token, |_| true, now).await
+    }
+
+    /// As [`Sessions::refresh`], of the apps alone that `admits` says: a token of another stays as it is.
+    ///
+    /// # Errors
+    /// [`RefreshError`], by variant.
+    pub async fn refresh_of(
+        &self,
+        token: &RefreshToken,
+        admits: impl Fn(&AppId) -> bool + Send + Sync,
+        now: Timestamp,
+    ) -> Result<Refreshed, RefreshError> {
+        let result = self.take(token, admits, now).await;
         self.core.metrics.refreshed(match &result {
             Ok((_, outcome)) => *outcome,
             Err(error) => Refreshing::from(error),
@@ -43,6 +57,7 @@ impl Sessions {
     async fn take(
         &self,
         token: &RefreshToken,
+        admits: impl Fn(&AppId) -> bool + Send + Sync,
         now: Timestamp,
     ) -> Result<(Refreshed, Refreshing), RefreshError> {
         let (core, limits) = (&self.core, &self.limits);
@@ -58,6 +73,9 @@ impl Sessions {
             let entry = live.find(|entry| entry.family.is_of(&token)).ok_or(RefreshError::Invalid)?;
             let judged = entry.family.judge(&token, &entry.key, limits.refresh_grace, now)?;
             match judged {
+                // A token used twice is a theft of whatever app it is.
+                Use::Reused => return Err(self.end_reused(&row, entry.key, now).await),
+                _ if !admits(&row.record.subject().appid) => return Err(RefreshError::NotAdmitted),
                 Use::Current => {}
                 Use::Repeated(next) => {
                     // Whoever spent the token may have been told that this is not on enough servers yet. Written once
@@ -70,7 +88,6 @@ impl Sessions {
                     }
                     return Ok((refreshed(&row.record, entry, &next)?, Refreshing::Repeated));
                 }
-                Use::Reused => return Err(self.end_reused(&row, entry.key, now).await),
             }
             let mut record = row.record.clone();
             let entry = record.entry_mut(&entry.key).ok_or(RefreshError::Invalid)?;

@@ -6,7 +6,7 @@ use super::marks::Marks;
 use super::name::{self, Locator};
 use super::{Scope, SessionError, Sessions};
 use crate::clock::Timestamp;
-use crate::identity::{SessionId, UnionId};
+use crate::identity::{Identity, SessionId, Subject, UnionId};
 use crate::store::StoreError;
 
 impl Sessions {
@@ -19,12 +19,34 @@ impl Sessions {
         let result = match scope {
             Scope::Session(session) => self.revoke_session(session, now).await.map(Some),
             Scope::Subject(subject) => self.revoke_row(name::locator(subject), None, now).await.map(Some),
-            Scope::UnionId(unionid) => self.revoke_unionid(unionid, now).await.map(Some),
+            Scope::UnionId(unionid) => self.revoke_unionid(unionid, None, now).await.map(Some),
             Scope::App(_) | Scope::OpenedBefore(_) => self.revoke_many(scope, now).await.map(|()| None),
         };
         let result = result.map_err(SessionError::from);
         self.core.metrics.revoked(scope, &result);
         result
+    }
+
+    /// Ends every session of a person: in all apps of their unionid, where there is one, and in this app last. As long as
+    /// one of the others may go on, so do those of this app: whoever asked with one of them can ask again.
+    ///
+    /// # Errors
+    /// As [`Sessions::revoke`].
+    pub async fn revoke_person(&self, identity: &Identity, now: Timestamp) -> Result<u64, SessionError> {
+        let own = &identity.subject;
+        let scope = identity.unionid.clone().map_or_else(|| Scope::Subject(own.clone()), Scope::UnionId);
+        let result = self.revoke_own_last(identity, now).await.map_err(SessionError::from);
+        self.core.metrics.revoked(&scope, &result.clone().map(Some));
+        result
+    }
+
+    async fn revoke_own_last(&self, identity: &Identity, now: Timestamp) -> Result<u64, StoreError> {
+        let own = &identity.subject;
+        let others = match &identity.unionid {
+            Some(unionid) => self.revoke_unionid(unionid, Some(own), now).await?,
+            None => 0,
+        };
+        Ok(others + self.revoke_row(name::locator(own), None, now).await?)
     }
 
     async fn revoke_session(&self, session: &SessionId, now: Timestamp) -> Result<u64, StoreError> {
@@ -34,12 +56,18 @@ impl Sessions {
         self.remove(locator, &key, now).await
     }
 
-    async fn revoke_unionid(&self, unionid: &UnionId, now: Timestamp) -> Result<u64, StoreError> {
+    async fn revoke_unionid(
+        &self,
+        unionid: &UnionId,
+        except: Option<&Subject>,
+        now: Timestamp,
+    ) -> Result<u64, StoreError> {
         let mut ended = 0;
         let mut failed = None;
-        for subject in self.core.listed(unionid).await? {
+        let listed = self.core.listed(unionid).await?;
+        for subject in listed.iter().filter(|subject| Some(*subject) != except) {
             // One row that cannot be changed must not save the others.
-            match self.revoke_row(name::locator(&subject), Some(unionid), now).await {
+            match self.revoke_row(name::locator(subject), Some(unionid), now).await {
                 Ok(count) => ended += count,
                 Err(error) => failed = Some(error),
             }

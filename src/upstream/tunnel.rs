@@ -6,8 +6,8 @@
 use std::future::Future as _;
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -30,7 +30,8 @@ pub struct Opened(Arc<State>);
 #[derive(Debug, Default)]
 struct State {
     is_set: AtomicBool,
-    is_cut: AtomicBool,
+    /// Why the tunnel was ended on purpose.
+    cut: OnceLock<&'static str>,
     reader: AtomicWaker,
     writer: AtomicWaker,
 }
@@ -41,16 +42,17 @@ impl Opened {
         self.0.is_set.store(true, Ordering::Relaxed);
     }
 
-    /// Ends the tunnel: its connection fails from here on, and whoever waits for it hears of that.
-    pub fn cut(&self) {
-        self.0.is_cut.store(true, Ordering::Release);
+    /// Ends the tunnel for a reason, the first one given: its connection fails from here on, and whoever waits for it
+    /// hears of that.
+    pub fn cut(&self, reason: &'static str) {
+        self.0.cut.get_or_init(|| reason);
         self.0.reader.wake();
         self.0.writer.wake();
     }
 
-    /// Whether the tunnel was ended on purpose.
-    pub fn is_cut(&self) -> bool {
-        self.0.is_cut.load(Ordering::Acquire)
+    /// Why the tunnel was ended on purpose, if it was.
+    pub fn cut_reason(&self) -> Option<&'static str> {
+        self.0.cut.get().copied()
     }
 
     fn is_set(&self) -> bool {
@@ -62,7 +64,7 @@ impl Opened {
 /// in between is seen or wakes.
 fn check(opened: &Opened, waker: &AtomicWaker, cx: &Context<'_>) -> io::Result<()> {
     waker.register(cx.waker());
-    if opened.is_cut() { Err(io::ErrorKind::ConnectionAborted.into()) } else { Ok(()) }
+    if opened.cut_reason().is_some() { Err(io::ErrorKind::ConnectionAborted.into()) } else { Ok(()) }
 }
 
 /// Connects for one opening.

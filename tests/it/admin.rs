@@ -131,6 +131,48 @@ fn revoked_sessions_end_and_others_go_on() {
 }
 
 #[test]
+fn a_person_is_found_and_ended_in_every_app_by_their_unionid() {
+    let apps = "apps:
+  shop: { kind: mini_program, appid: wxe000000000000001, secret: emulator-secret-1 }
+  news: { kind: mini_program, appid: wxe000000000000002, secret: emulator-secret-2 }
+";
+    let world = World::with(&format!("{ROUTES}{NO_THROTTLE}{apps}"));
+    let sign_in = |app: &str, appid: &str, person: &str| {
+        let code = world.emulator.wx_login(appid, person).unwrap();
+        let response = world.login_with(&json!({ "code": code, "app": app }).to_string());
+        assert_eq!(response.status, 200, "{}", response.text());
+        response.json()
+    };
+    let second = "wxe000000000000002";
+    let [shop, news] = [sign_in("shop", APPID, "alice"), sign_in("news", second, "alice")];
+    let bob = sign_in("news", second, "bob");
+    let unionid = text(&shop, "unionid");
+    assert_eq!(text(&news, "unionid"), unionid);
+    assert_ne!(text(&news, "openid"), text(&shop, "openid"));
+
+    let listed = sessions(&world, &format!("unionid={unionid}"));
+    let apps: Vec<_> = listed.iter().map(|row| (text(row, "app"), text(row, "openid"))).collect();
+    assert_eq!(apps, [("shop", text(&shop, "openid")), ("news", text(&news, "openid"))]);
+    assert!(listed.iter().all(|row| text(row, "unionid") == unionid));
+
+    let response = revoke(&world, &json!({ "unionid": unionid }));
+    assert_eq!(response.text(), r#"{"scope":"unionid","ended":2}"#);
+    assert_eq!([&shop, &news, &bob].map(|login| visit(&world, login)), [401, 401, 200]);
+    assert_eq!(sessions(&world, &format!("unionid={unionid}")), Vec::<Value>::new());
+
+    // By themselves, too.
+    let [shop, news] = [sign_in("shop", APPID, "alice"), sign_in("news", second, "alice")];
+    let token = format!("Authorization: Bearer {}\r\n", text(&news, "access_token"));
+    let body = r#"{"everywhere":true}"#;
+    let logout = world.send(&format!(
+        "POST /auth/logout HTTP/1.1\r\nHost: gateway.test\r\nContent-Type: application/json\r\n{token}Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    ));
+    assert_eq!(logout.status, 204);
+    assert_eq!([&shop, &news, &bob].map(|login| visit(&world, login)), [401, 401, 200]);
+}
+
+#[test]
 fn revocation_ends_nothing_unless_it_says_what() {
     let world = World::new();
     let alice = sign_in(&world, "alice");

@@ -13,6 +13,7 @@
 )]
 
 mod admin;
+mod away;
 mod balancing;
 mod cli;
 mod cluster;

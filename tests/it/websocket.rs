@@ -27,7 +27,7 @@ fn opening(path: &str, headers: &str) -> String {
     )
 }
 
-fn echo(mut stream: TcpStream) {
+pub fn echo(mut stream: TcpStream) {
     stream.write_all(SWITCH).unwrap();
     let mut buffer = [0; 64 * 1024];
     while let Ok(count @ 1..) = stream.read(&mut buffer) {
@@ -38,7 +38,7 @@ fn echo(mut stream: TcpStream) {
 }
 
 /// Switches protocols where asked to, and answers anything else with 200.
-fn switching(take: fn(TcpStream)) -> Backend {
+pub fn switching(take: fn(TcpStream)) -> Backend {
     Backend::with(move |request| match request.header("upgrade").as_slice() {
         [upgrade] if upgrade == "websocket" => Reply::Take(Box::new(take)),
         _ => Reply::ok(b"no tunnel"),
@@ -50,7 +50,7 @@ fn world(backend: Backend, sections: &str) -> World {
 }
 
 /// Opens a tunnel.
-fn open(world: &World, path: &str, headers: &str) -> Connection {
+pub fn open(world: &World, path: &str, headers: &str) -> Connection {
     let mut client = world.connect();
     client.write(opening(path, headers).as_bytes());
     let answer = client.read_header().unwrap();
@@ -446,4 +446,98 @@ fn a_tunnel_ends_with_its_session_and_no_other_does() {
     assert_eq!((&line["decision"], &line["reason"]), (&"refused".into(), &"session_ended".into()));
     drop(kept);
     eventually("no tunnel is watched", || world.metric("menshen_watched_tunnels") == 0.0);
+}
+
+/// Switches protocols and sends without end, whether or not anybody reads.
+fn flood(mut stream: TcpStream) {
+    stream.write_all(SWITCH).unwrap();
+    while stream.write_all(&[b'x'; 64 * 1024]).is_ok() {}
+}
+
+/// Switches protocols and never reads again; it ends with the gateway's side.
+fn ignore(mut stream: TcpStream) {
+    stream.write_all(SWITCH).unwrap();
+    // A peer that is gone fails a write sooner or later, without a read that would take what was sent.
+    while stream.write_all(b"x").is_ok() {
+        std::thread::park_timeout(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn a_tunnel_that_is_stuck_ends_with_its_session_as_well() {
+    for (name, take) in
+        [("the client does not read", flood as fn(TcpStream)), ("the backend does not", ignore)]
+    {
+        let (ended, has_ended) = mpsc::channel();
+        let backend = Backend::with(move |_| {
+            let ended = ended.clone();
+            Reply::Take(Box::new(move |stream| {
+                take(stream);
+                _ = ended.send(());
+            }))
+        });
+        let world = world(backend, "");
+        let alice = world.bearer("alice");
+        let client = open(&world, "/ws/stuck", &alice);
+        let mut writer = client.stream.try_clone().unwrap();
+        if name == "the backend does not" {
+            // Until nothing more goes through.
+            writer.set_write_timeout(Some(Duration::from_millis(300))).unwrap();
+            while writer.write(&[b'x'; 64 * 1024]).is_ok() {}
+        } else {
+            pass(Duration::from_millis(300));
+        }
+
+        let logout = world.send(&format!(
+            "POST /auth/logout HTTP/1.1\r\nHost: gateway.test\r\nContent-Length: 0\r\n{alice}\r\n"
+        ));
+        assert_eq!(logout.status, 204);
+
+        has_ended.recv_timeout(Duration::from_secs(3)).unwrap_or_else(|_| panic!("{name}: the tunnel stays"));
+        eventually("no connection is left", || world.metric("menshen_open_connections") == 0.0);
+        let line = logged(&world, "/ws/stuck");
+        assert_eq!(
+            (&line["decision"], &line["reason"]),
+            (&"refused".into(), &"session_ended".into()),
+            "{name}"
+        );
+        assert_eq!(line["http.response.status_code"], 101);
+        assert_eq!(world.metric("menshen_refused_requests_total{reason=\"session_ended\"}"), 1.0, "{name}");
+        eventually("no tunnel is watched", || world.metric("menshen_watched_tunnels") == 0.0);
+        drop(client);
+    }
+}
+
+#[test]
+fn a_tunnel_from_before_a_reload_ends_with_its_session_as_well() {
+    let world = world(switching(echo), "sessions: { recheck_after: 20s, max_per_subject: 5 }\n");
+    let (alice, bob) = (world.bearer("alice"), world.bearer("bob"));
+    let mut before = open(&world, "/ws/before", &alice);
+    let mut kept = open(&world, "/ws/kept", &bob);
+    let path = world.data.path().join("menshen.yaml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let other = "sessions: { recheck_after: 25s, max_per_subject: 3, idle_timeout: 1h }";
+    let text = text.replace("sessions: { recheck_after: 20s, max_per_subject: 5 }", other);
+    assert!(text.contains(other));
+    std::fs::write(&path, text).unwrap();
+
+    world.gateway().reload().unwrap();
+
+    // Sessions outlast it, and what happens under the new configuration is heard by what was begun under the old one.
+    let mut after = open(&world, "/ws/after", &alice);
+    for client in [&mut before, &mut after, &mut kept] {
+        client.write(b"hello");
+        assert_eq!(client.read_exact(5), b"hello");
+    }
+    let logout = world.send(&format!(
+        "POST /auth/logout HTTP/1.1\r\nHost: gateway.test\r\nContent-Length: 0\r\n{alice}\r\n"
+    ));
+    assert_eq!(logout.status, 204);
+    for client in [&mut before, &mut after] {
+        client.stream.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+        assert!(client.is_closed());
+    }
+    assert_eq!(world.send(&opening("/ws/again", &alice)).status, 401);
+    kept.write(b"hello");
+    assert_eq!(kept.read_exact(5), b"hello");
 }

@@ -300,3 +300,22 @@ fn a_refusal_that_may_change_is_not_read_from_the_store() {
         assert_eq!(ticket.open_row(&row).is_some(), is_known);
     }
 }
+
+#[tokio::test]
+async fn nobody_gets_past_a_shared_limit_that_nobody_counts() {
+    let harness = Harness::new([]).await;
+    harness.store.share();
+    let (config, mut findings) = (Setup::default().throttle, Findings::default());
+    let clock = Arc::new(harness.clock.clone());
+    // The embedded store counts no rates.
+    let throttle = Throttle::build(&config, &harness.metrics, clock, &SystemEntropy, &mut findings)
+        .unwrap()
+        .shared_in(harness.store.clone(), &config);
+
+    let login = throttle.admit_login_everywhere(CLIENT.parse().unwrap()).await.unwrap_err();
+    let exchange = throttle.admit_exchange().await.unwrap_err();
+
+    for refusal in [login, exchange] {
+        assert!(matches!(refusal, crate::throttle::Refusal::Store(_)), "{refusal:?}");
+    }
+}
