@@ -56,6 +56,15 @@ pub enum FileError {
         /// Its format.
         version: u64,
     },
+    /// Its folder cannot be made.
+    #[error("cannot make the folder {}: {source}", .path.display())]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
     /// The file system refused.
     #[error("cannot open {}: {source}", .path.display())]
     Io {
@@ -70,7 +79,13 @@ pub enum FileError {
 /// Opens the file, or makes it; mends what a process left that did not end by itself.
 pub(super) fn open(path: &Path, cache_bytes: usize, clock: &dyn Clock) -> Result<Database, FileError> {
     let io_error = |source| FileError::Io { path: path.to_owned(), source };
-    let file = open_or_make(path).map_err(io_error)?;
+    let directory = path.parent().filter(|parent| *parent != "").unwrap_or(Path::new("."));
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(directory)
+        .map_err(|source| FileError::Folder { path: directory.to_owned(), source })?;
+    let file = open_or_make(path, directory).map_err(io_error)?;
     let began = clock.instant();
     let is_repaired = Arc::new(AtomicBool::new(false));
     let database = guarded(path, || open_database(path, file, cache_bytes, &is_repaired))?;
@@ -98,15 +113,17 @@ pub(super) fn open_existing(
     }
 }
 
-fn open_or_make(path: &Path) -> io::Result<File> {
-    let directory = path.parent().filter(|parent| *parent != "").unwrap_or(Path::new("."));
-    DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+fn open_or_make(path: &Path, directory: &Path) -> io::Result<File> {
     let is_new = !path.try_exists()?;
     let file =
         OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
     let metadata = file.metadata()?;
     if !metadata.is_file() {
         return Err(io::Error::other("not a file"));
+    }
+    if !is_new && metadata.len() == 0 {
+        // Nobody but a process killed while it made the file leaves it so; a copy cut to nothing looks the same.
+        tracing::warn!("{} is empty: it is begun anew, without any session", path.display());
     }
     if metadata.permissions().mode() & 0o077 != 0 {
         file.set_permissions(Permissions::from_mode(0o600))?;
