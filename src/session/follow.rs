@@ -149,7 +149,9 @@ impl Core {
         }
         drop(state);
         match looked {
-            Ok(()) if had_failed => info!("the store answers again"),
+            // A shared store says itself that it is away and back.
+            Ok(()) if had_failed && !self.store.is_shared() => info!("the store answers again"),
+            Err(StoreError::Unavailable(_)) if self.store.is_shared() => {}
             Err(error) if !had_failed => warn!("the store failed: {error}"),
             _ => {}
         }
