@@ -374,12 +374,9 @@ mod tests {
 
             let outcome = check(&path);
 
-            assert_eq!(
-                outcome.messages.contains("tokens.keys: each gateway"),
-                is_warned,
-                "{}",
-                outcome.messages
-            );
+            for warning in ["tokens.keys: each gateway", "sessions.seal_keys: every gateway"] {
+                assert_eq!(outcome.messages.contains(warning), is_warned, "{}", outcome.messages);
+            }
         }
     }
 

@@ -23,7 +23,7 @@ use tokio::task::JoinSet;
 
 use crate::admin::{Admin, Health};
 use crate::clock::{Clock, SystemClock};
-use crate::config::{Config, Document, Findings, Report};
+use crate::config::{Config, Document, Findings, Report, StoreEngine};
 use crate::entropy::{Entropy, NoEntropy, SystemEntropy};
 use crate::proxy::guard::{Connections, Guard};
 use crate::proxy::{Current, Gateway};
@@ -117,7 +117,8 @@ pub struct Running {
 
 /// Checks a configuration as a start would, and writes nothing.
 pub fn check(config: &Config, sources: &Sources, findings: &mut Findings) -> Result<(), StartError> {
-    let shared = shared(sources, Arc::new(Metrics::new()?), Arc::new(store::Closed))?;
+    let is_shared = config.store.engine == StoreEngine::Redis;
+    let shared = shared(sources, Arc::new(Metrics::new()?), Arc::new(store::Closed { is_shared }))?;
     store::check(&config.store, &shared.metrics, findings);
     load_certificates(config, findings);
     AccessLog::check(&config.telemetry.access_log, findings);
@@ -298,7 +299,7 @@ impl fmt::Debug for Running {
 /// [`RunError`]; the process must end with a failure, since it serves nobody.
 pub fn run(document: &Document, path: &Path) -> Result<(), RunError> {
     let running = start(document, path.to_owned(), Sources::default())?;
-    log_start(&running);
+    log_start(&running, &document.config);
     let ending = running.block_on(wait_for_end(&running));
     match ending {
         Ok(Ending::Drain) => {
@@ -339,8 +340,9 @@ async fn wait_for_end(running: &Running) -> Result<Ending, RunError> {
     }
 }
 
-fn log_start(running: &Running) {
+fn log_start(running: &Running, config: &Config) {
     tracing::info!("menshen {} started", env!("CARGO_PKG_VERSION"));
+    tracing::info!("sessions are kept in {}", store::place(&config.store, &config.data_dir));
     for address in &running.addresses {
         tracing::info!(server.address = %address, "listening on {address}");
     }

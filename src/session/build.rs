@@ -8,6 +8,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use secrecy::{ExposeSecret as _, SecretString};
+use tracing::info;
 use zeroize::Zeroizing;
 
 use super::Sessions;
@@ -140,7 +141,10 @@ fn default_key(
     let id: u64 = sha256(&[b"menshen seal key id v1", secret.as_slice()])
         .first_chunk()
         .map_or(0, |bytes| u64::from_be_bytes(*bytes));
-    Some(SealKey { kid: format!("made-{id:016x}"), secret })
+    let kid = format!("made-{id:016x}");
+    // Whoever configures keys later must name this one so, to open what it sealed.
+    info!("session keys are sealed with the key `{kid}` in {}", file.display());
+    Some(SealKey { kid, secret })
 }
 
 fn parse(text: &[u8]) -> Option<Zeroizing<[u8; 32]>> {

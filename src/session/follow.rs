@@ -251,7 +251,11 @@ impl Core {
         let has_failed = state.has_failed();
         drop(state);
         match answer {
-            Ok(()) if had_failed && !has_failed => info!("the store answers again"),
+            // A shared store says itself that it is away and back.
+            Ok(()) if had_failed && !has_failed && !self.store.is_shared() => {
+                info!("the store answers again")
+            }
+            Err(StoreError::Unavailable(_)) if self.store.is_shared() => {}
             Err(error) if !had_failed => warn!("the store failed: {error}"),
             _ => {}
         }

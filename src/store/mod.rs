@@ -215,6 +215,23 @@ pub fn check(config: &config::Store, metrics: &Metrics, findings: &mut Findings)
     }
 }
 
+/// Where sessions are kept, for people: the file, or the servers without anything secret.
+pub fn place(config: &config::Store, data_dir: &Path) -> String {
+    match config.engine {
+        config::StoreEngine::Embedded => {
+            format!("the file {}", embedded_path(&config.embedded, data_dir).display())
+        }
+        config::StoreEngine::Redis => {
+            let servers = match config.redis.topology {
+                config::RedisTopology::Standalone => "the Redis at",
+                config::RedisTopology::Sentinel => "the Redis of the sentinels at",
+                config::RedisTopology::Cluster => "the Redis Cluster at",
+            };
+            format!("{servers} {}", config.redis.addresses.join(", "))
+        }
+    }
+}
+
 /// The file of the embedded engine.
 pub fn embedded_path(config: &config::EmbeddedStore, data_dir: &Path) -> std::path::PathBuf {
     config.file.clone().unwrap_or_else(|| data_dir.join("sessions.redb"))
@@ -222,7 +239,10 @@ pub fn embedded_path(config: &config::EmbeddedStore, data_dir: &Path) -> std::pa
 
 /// A store that is not there and answers nothing: what a configuration is checked with.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Closed;
+pub struct Closed {
+    /// Whether the one in its place is shared.
+    pub is_shared: bool,
+}
 
 /// How long until `end`, for a row's time; at least one millisecond, since a row of no time would never be seen.
 pub fn ttl_until(end: Timestamp, now: Timestamp) -> Duration {
@@ -231,6 +251,10 @@ pub fn ttl_until(end: Timestamp, now: Timestamp) -> Duration {
 
 #[async_trait]
 impl Store for Closed {
+    fn is_shared(&self) -> bool {
+        self.is_shared
+    }
+
     async fn get(&self, _: &Key) -> Result<Option<Bytes>, StoreError> {
         Err(closed())
     }

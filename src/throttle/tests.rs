@@ -69,7 +69,7 @@ fn ip(text: &str) -> IpAddr {
 async fn store_that_nobody_shares_is_not_asked() {
     let Bench { throttle, .. } = bench(&config(5));
     // `Closed` answers nothing but errors.
-    let throttle = throttle.shared_in(Arc::new(crate::store::Closed), &config(5));
+    let throttle = throttle.shared_in(Arc::new(crate::store::Closed::default()), &config(5));
 
     for _ in 0..5 {
         assert_eq!(throttle.admit_login(ip("192.0.2.1")), Ok(()));

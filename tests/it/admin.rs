@@ -1,12 +1,11 @@
 //! What an operator asks of a running gateway, over its admin listener and from the command line.
 
 use std::fs;
-use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
 use crate::common::{APPID, Connection, NO_THROTTLE, ROUTES, Response, World};
-use crate::process::Process;
+use crate::process::{self, Process};
 
 /// A request to the admin listener, as a tool sends it.
 fn ask(world: &World, request_line: &str, headers: &str, body: &str) -> Response {
@@ -272,16 +271,7 @@ fn session_commands_ask_the_gateway_that_runs() {
     let yaml = fs::read_to_string(process.config()).unwrap();
     let here = format!("admin: {{ address: {} }}", process.admin_address);
     fs::write(&config, yaml.replace("admin: { address: 127.0.0.1:0 }", &here)).unwrap();
-    let run = |arguments: &[&str]| {
-        let output = Command::new(env!("CARGO_BIN_EXE_menshen"))
-            .args(["--config", config.to_str().unwrap(), "session"])
-            .args(arguments)
-            .stdin(Stdio::null())
-            .output()
-            .unwrap();
-        let [stdout, stderr] = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
-        (output.status.code(), stdout, stderr)
-    };
+    let run = |arguments: &[&str]| process::command(&config, &[&["session"], arguments].concat());
 
     let (code, table, _) = run(&["list", "--app", "shop", "--openid", &alice]);
     assert_eq!(code, Some(0));
@@ -334,14 +324,9 @@ fn session_commands_say_when_no_gateway_runs() {
         let minimal = fs::read_to_string("conf/minimal.yaml").unwrap();
         fs::write(&config, format!("admin: {{ address: '{address}' }}\n{minimal}")).unwrap();
 
-        let output = Command::new(env!("CARGO_BIN_EXE_menshen"))
-            .args(["session", "revoke", "s1", "--config", config.to_str().unwrap()])
-            .stdin(Stdio::null())
-            .output()
-            .unwrap();
+        let (actual, answer, said) = process::command(&config, &["session", "revoke", "s1"]);
 
-        let said = String::from_utf8(output.stderr).unwrap();
-        assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(code), b"".as_slice()), "{said}");
+        assert_eq!((actual, answer.as_str()), (Some(code), ""), "{said}");
         assert!(said.contains(&expected), "{said}");
     }
 }

@@ -1,6 +1,7 @@
 //! Two gateways in processes of their own, one Redis: what one knows, the other knows within a second.
 
 mod outage;
+mod start;
 
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, Ordering};

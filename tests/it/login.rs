@@ -1,6 +1,7 @@
 //! `POST /auth/login`: every way it can end, through a WeChat that speaks its real replies.
 
 mod body;
+mod life;
 mod replay;
 mod session;
 mod wire;

@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 
 use tempfile::TempDir;
 
-use crate::common::{Connection, PATIENCE, Response, World, eventually, now};
+use crate::common::{Connection, PATIENCE, Response, World, eventually, leaks, now};
 
 /// A gateway in a process of its own, between the emulator and the backend of a [`World`].
 pub struct Process {
@@ -31,6 +31,8 @@ impl Process {
     /// Runs the binary again in the same folder, once the one before has ended.
     pub fn start_again(&mut self) {
         _ = self.child.wait();
+        // Its output is begun anew.
+        leaks::assert_absent_in_files(self.folder.path());
         (self.child, self.address, self.admin_address) = serve(self.folder.path());
     }
 
@@ -93,6 +95,9 @@ impl Drop for Process {
     fn drop(&mut self) {
         _ = self.child.kill();
         _ = self.child.wait();
+        if !std::thread::panicking() {
+            leaks::assert_absent_in_files(self.folder.path());
+        }
     }
 }
 
@@ -100,7 +105,22 @@ impl Drop for Process {
 pub fn run_to_end(folder: &Path) -> (Option<i32>, String) {
     let mut child = spawn(folder);
     let code = wait(&mut child);
+    leaks::assert_absent_in_files(folder);
     (code, fs::read_to_string(folder.join("stderr")).unwrap())
+}
+
+/// Runs a command such as `store verify` with this configuration; its exit code, standard output and standard error.
+pub fn command(config: &Path, arguments: &[&str]) -> (Option<i32>, String, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_menshen"))
+        .arg("--config")
+        .arg(config)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    leaks::assert_absent("what a command said", &[&output.stdout[..], &output.stderr[..]].concat());
+    let [stdout, stderr] = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
+    (output.status.code(), stdout, stderr)
 }
 
 /// Starts the binary and waits until it serves.

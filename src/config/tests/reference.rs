@@ -79,7 +79,9 @@ fn row(key: &Key, parent: Option<&Key>, is_section: bool) -> String {
         Some(value) => format!("`{value}`"),
     };
     let reload = if is_static(key.property) { "restart" } else { "yes" };
-    let meaning = description(key.property).replace(" Static: a change needs a restart.", "");
+    // A row is one line, however the comment was broken.
+    let meaning =
+        description(key.property).replace('\n', " ").replace(" Static: a change needs a restart.", "");
     let words: Vec<String> = alternatives(key.property)
         .into_iter()
         .flat_map(words)

@@ -58,6 +58,15 @@ pub enum FileError {
         /// Its format.
         version: u64,
     },
+    /// Its folder cannot be made.
+    #[error("cannot make the folder {}: {source}", .path.display())]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
     /// The file system refused.
     #[error("cannot open {}: {source}", .path.display())]
     Io {
@@ -131,7 +140,11 @@ fn make(path: &Path) -> Result<(), FileError> {
     let draft = directory.join(format!(".{name}.{:016x}.tmp", RandomState::new().build_hasher().finish()));
     let io_error = |source| FileError::Io { path: path.to_owned(), source };
 
-    DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(io_error)?;
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(directory)
+        .map_err(|source| FileError::Folder { path: directory.to_owned(), source })?;
     let drafted = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&draft);
     let made = drafted.map_err(io_error).and_then(|file| {
         guarded(path, || {

@@ -8,6 +8,9 @@ use super::error::{Cause, Failure};
 use crate::store::StoreError;
 use crate::telemetry::metrics::Metrics;
 
+/// Most reasons told of one outage.
+const MOST_TOLD: usize = 4;
+
 /// What is asked of the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Operation {
@@ -58,6 +61,8 @@ impl Operation {
 struct Faults {
     /// There is no answer.
     is_away: bool,
+    /// The reasons that were told since the last one: who was not there may now refuse us.
+    told: Vec<String>,
     /// Operations refused as all writes are, by bit.
     refused: u16,
     /// Operations refused by themselves, by bit.
@@ -84,6 +89,7 @@ impl Health {
         let mut faults = self.faults.lock();
         let had_faults = faults.are_there();
         faults.is_away = false;
+        faults.told.clear();
         faults.forbidden &= !operation.bit();
         if operation.is_lasting() {
             faults.refused = 0;
@@ -105,7 +111,8 @@ impl Health {
         let mut faults = self.faults.lock();
         let is_news = match failure.cause {
             Cause::Late | Cause::Connection | Cause::WrongServer | Cause::NotMade | Cause::UnknownScript => {
-                !std::mem::replace(&mut faults.is_away, true)
+                faults.is_away = true;
+                faults.is_untold(&failure.error)
             }
             Cause::Refused => {
                 let was_refused = faults.refused != 0;
@@ -142,6 +149,16 @@ impl Health {
 }
 
 impl Faults {
+    /// Whether to tell this reason. A few at most, whatever a network does: they are for a person.
+    fn is_untold(&mut self, error: &StoreError) -> bool {
+        let reason = error.to_string();
+        let is_untold = self.told.len() < MOST_TOLD && !self.told.contains(&reason);
+        if is_untold {
+            self.told.push(reason);
+        }
+        is_untold
+    }
+
     fn are_there(&self) -> bool {
         self.is_away || self.refused != 0 || self.forbidden != 0
     }

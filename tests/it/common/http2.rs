@@ -5,6 +5,7 @@
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
+use super::leaks::Incoming;
 use super::{PATIENCE, Recorded};
 
 /// What came of a request.
@@ -59,6 +60,7 @@ pub type Fields<'f> = Vec<(&'f [u8], &'f [u8])>;
 pub struct Http2<S = TcpStream> {
     pub stream: S,
     unread: Vec<u8>,
+    incoming: Incoming,
     next_stream: u32,
 }
 
@@ -73,7 +75,8 @@ impl Http2 {
 
 impl<S: Read + Write> Http2<S> {
     pub fn over(stream: S) -> Self {
-        let mut connection = Self { stream, unread: Vec::new(), next_stream: 1 };
+        let mut connection =
+            Self { stream, unread: Vec::new(), incoming: Incoming::default(), next_stream: 1 };
         connection.stream.write_all(PREFACE).unwrap();
         let settings: Vec<u8> = [(1_u16, 0_u32), (2, 0), (4, 1 << 24)]
             .iter()
@@ -173,7 +176,10 @@ impl<S: Read + Write> Http2<S> {
         while self.unread.len() < count {
             match self.stream.read(&mut buffer) {
                 Ok(0) => return None,
-                Ok(read) => self.unread.extend_from_slice(&buffer[..read]),
+                Ok(read) => {
+                    self.incoming.assert_absent(&buffer[..read]);
+                    self.unread.extend_from_slice(&buffer[..read]);
+                }
                 Err(error)
                     if matches!(
                         error.kind(),

@@ -1,97 +1,145 @@
 //! The watch over session keys: nothing that any test makes the gateway say may hold one.
 //!
-//! Each answer is searched as it is read. When a world ends, so are its files (the store among them), its metrics, what
-//! its backend was sent and all that was logged meanwhile, at every level.
+//! Whatever is read from a connection is searched as it comes. When a world, a process of the gateway or a Redis ends, so
+//! are its files (the store among them), its metrics, what its backend was sent and all that was logged meanwhile, at
+//! every level. A key that any test saw is looked for until the last one has ended.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{self, Write};
 use std::path::Path;
-use std::sync::{Arc, LazyLock, Mutex, Once, Weak};
+use std::sync::{Arc, LazyLock, Mutex, Once, PoisonError, Weak};
 
 use base64::Engine as _;
-use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use menshen::emulator::Emulator;
 use tracing_subscriber::fmt::MakeWriter;
 
 static EMULATORS: Mutex<Vec<Weak<Emulator>>> = Mutex::new(Vec::new());
+static SEEN: LazyLock<Mutex<Keys>> = LazyLock::new(Mutex::default);
 static LOG: LazyLock<Mutex<Vec<u8>>> = LazyLock::new(Mutex::default);
-/// Longest part of an answer that is searched: a test of large bodies need not search them.
-const SEARCHED: usize = 256 * 1024;
+/// How much of one connection or body is searched: a test of large bodies need not search them.
+const SEARCHED: usize = 1024 * 1024;
+/// No spelling that is looked for is shorter, and none is longer than [`LONGEST`].
+const SHORTEST: usize = 16;
+const LONGEST: usize = 32;
 
-/// Keys of one emulator, in every spelling that could give one away.
-pub struct Keys(Vec<(String, Vec<u8>)>);
+/// Session keys, in every spelling that could give one away.
+#[derive(Default)]
+pub struct Keys {
+    known: BTreeSet<String>,
+    /// Which pairs of bytes some spelling begins with: most places are passed over by these.
+    is_pair: Vec<bool>,
+    /// Spellings, by their first bytes, and whose they are.
+    spellings: BTreeMap<[u8; SHORTEST], Vec<(Vec<u8>, String)>>,
+}
 
 impl Keys {
-    /// The keys that are good now.
-    pub fn of(emulator: &Emulator) -> Self {
-        let spell = |key: String| {
-            let bytes = STANDARD.decode(&key).unwrap_or_default();
-            let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-            let url_safe = URL_SAFE_NO_PAD.encode(&bytes);
-            let text = key.trim_end_matches('=').to_owned();
-            [
-                text.clone().into_bytes(),
-                url_safe.into_bytes(),
-                hex.to_uppercase().into_bytes(),
-                hex.into_bytes(),
-                bytes,
-            ]
-            .into_iter()
-            .filter(|spelling| spelling.len() >= 16)
-            .map(move |spelling| (text.clone(), spelling))
-        };
-        Self(emulator.session_keys().into_iter().flat_map(spell).collect())
-    }
-
-    /// How many keys there are.
-    pub fn count(&self) -> usize {
-        self.0.iter().map(|(key, _)| key).collect::<std::collections::BTreeSet<_>>().len()
-    }
-
-    /// The key that these bytes hold, if any.
-    pub fn found_in(&self, bytes: &[u8]) -> Option<&str> {
-        let holds = |spelling: &Vec<u8>| memchr::memmem::find(bytes, spelling).is_some();
-        self.0.iter().find(|(_, spelling)| holds(spelling)).map(|(key, _)| key.as_str())
-    }
-
-    /// Fails the test when these bytes hold a key.
-    pub fn assert_absent(&self, place: &str, bytes: &[u8]) {
-        if let Some(key) = self.found_in(bytes) {
-            panic!("{place} holds the session key {key}");
+    fn learn(&mut self, key: String) {
+        let key = key.trim_end_matches('=').to_owned();
+        if !self.known.insert(key.clone()) {
+            return;
+        }
+        let bytes = STANDARD_NO_PAD.decode(&key).unwrap_or_default();
+        let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        let url_safe = URL_SAFE_NO_PAD.encode(&bytes);
+        let texts = [key.clone(), url_safe, hex.to_uppercase(), hex].map(String::into_bytes);
+        self.is_pair.resize(1 << 16, false);
+        for spelling in texts.into_iter().chain([bytes]) {
+            let Some(start) = spelling.first_chunk::<SHORTEST>() else { continue };
+            self.is_pair[pair(start)] = true;
+            self.spellings.entry(*start).or_default().push((spelling.clone(), key.clone()));
         }
     }
 
-    /// Searches every file in a folder; how many bytes there were.
-    pub fn assert_absent_in_files(&self, folder: &Path) -> usize {
-        let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-        entries
-            .map(|entry| {
-                let path = entry.path();
-                if path.is_dir() {
-                    return self.assert_absent_in_files(&path);
-                }
-                let bytes = fs::read(&path).unwrap_or_default();
-                self.assert_absent(&path.display().to_string(), &bytes);
-                bytes.len()
-            })
-            .sum()
+    /// The key that these bytes hold, if any.
+    fn found_in(&self, bytes: &[u8]) -> Option<String> {
+        if self.known.is_empty() {
+            return None;
+        }
+        let starts = bytes.windows(SHORTEST).enumerate().filter(|(_, start)| self.is_pair[pair(start)]);
+        starts.into_iter().find_map(|(at, start)| {
+            let spelt = self.spellings.get(start)?;
+            spelt.iter().find(|(text, _)| bytes[at..].starts_with(text)).map(|(_, key)| key.clone())
+        })
     }
+}
+
+fn pair(start: &[u8]) -> usize {
+    usize::from(start[0]) << 8 | usize::from(start[1])
 }
 
 /// Watches over the keys of this emulator, from now on.
 pub fn watch(emulator: &Arc<Emulator>) {
-    let mut emulators = EMULATORS.lock().unwrap();
-    emulators.retain(|known| known.strong_count() > 0);
-    emulators.push(Arc::downgrade(emulator));
+    EMULATORS.lock().unwrap().push(Arc::downgrade(emulator));
 }
 
-/// Fails the test when an answer holds a key of any emulator there is.
-pub fn assert_absent_in_answer(head: &str, body: &[u8]) {
-    let emulators: Vec<Arc<Emulator>> = EMULATORS.lock().unwrap().iter().filter_map(Weak::upgrade).collect();
-    for emulator in emulators {
-        let keys = Keys::of(&emulator);
-        keys.assert_absent("the head of an answer", head.as_bytes());
-        keys.assert_absent("an answer", &body[..body.len().min(SEARCHED)]);
+/// The key that these bytes hold, if any.
+fn key_in(bytes: &[u8]) -> Option<String> {
+    let emulators: Vec<Arc<Emulator>> = {
+        let mut emulators = EMULATORS.lock().unwrap();
+        emulators.retain(|known| known.strong_count() > 0);
+        emulators.iter().filter_map(Weak::upgrade).collect()
+    };
+    // A test that failed while it searched must not make all the others fail.
+    let mut seen = SEEN.lock().unwrap_or_else(PoisonError::into_inner);
+    emulators.iter().flat_map(|emulator| emulator.session_keys()).for_each(|key| seen.learn(key));
+    seen.found_in(bytes)
+}
+
+/// Fails the test when these bytes hold a key of any emulator there is, or was.
+pub fn assert_absent(place: &str, bytes: &[u8]) {
+    if let Some(key) = key_in(bytes) {
+        panic!("{place} holds the session key {key}");
+    }
+}
+
+/// As [`assert_absent`], of the first part of what may be long.
+pub fn assert_absent_at_first(place: &str, bytes: &[u8]) {
+    assert_absent(place, &bytes[..bytes.len().min(SEARCHED)]);
+}
+
+/// Searches every file in a folder; how many bytes there were.
+pub fn assert_absent_in_files(folder: &Path) -> usize {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    entries
+        .map(|entry| {
+            let path = entry.path();
+            if path.is_dir() {
+                return assert_absent_in_files(&path);
+            }
+            let bytes = fs::read(&path).unwrap_or_default();
+            assert_absent(&path.display().to_string(), &bytes);
+            bytes.len()
+        })
+        .sum()
+}
+
+/// What comes over one connection, searched as it comes, whatever it is and however it is cut.
+pub struct Incoming {
+    /// The end of what came before: a key may be cut.
+    tail: Vec<u8>,
+    left: usize,
+}
+
+impl Default for Incoming {
+    fn default() -> Self {
+        Self { tail: Vec::new(), left: SEARCHED }
+    }
+}
+
+impl Incoming {
+    /// Fails the test when these bytes, with those before them, hold a key.
+    pub fn assert_absent(&mut self, bytes: &[u8]) {
+        let bytes = &bytes[..bytes.len().min(self.left)];
+        self.left -= bytes.len();
+        if bytes.is_empty() {
+            return;
+        }
+        self.tail.extend_from_slice(bytes);
+        assert_absent("what a connection brought", &self.tail);
+        let kept = self.tail.len().saturating_sub(LONGEST - 1);
+        self.tail.drain(..kept);
     }
 }
 
@@ -137,15 +185,39 @@ impl<'a> MakeWriter<'a> for Kept {
 fn every_spelling_of_a_key_is_found() {
     let world = super::World::new();
     world.sign_in("alice");
-    let keys = Keys::of(&world.emulator);
     let key = world.emulator.session_key(super::APPID, "alice").unwrap();
-    let bytes = STANDARD.decode(&key).unwrap();
+    let text = key.trim_end_matches('=');
+    let bytes = STANDARD_NO_PAD.decode(text).unwrap();
     let hex: String = bytes.iter().map(|byte| format!("{byte:02X}")).collect();
 
-    assert_eq!(keys.count(), 1);
-    for spelling in [key.as_bytes(), &bytes, hex.as_bytes(), URL_SAFE_NO_PAD.encode(&bytes).as_bytes()] {
-        let text = [b"before ".as_slice(), spelling, b" after"].concat();
-        assert!(keys.found_in(&text).is_some(), "{text:?}");
+    for spelling in [text.as_bytes(), &bytes, hex.as_bytes(), URL_SAFE_NO_PAD.encode(&bytes).as_bytes()] {
+        let said = [b"before ".as_slice(), spelling, b" after"].concat();
+        assert_eq!(key_in(&said).as_deref(), Some(text), "{said:?}");
     }
-    assert_eq!(keys.found_in(b"no key at all, however long this may be"), None);
+    assert_eq!(key_in(b"no key at all, however long this may be"), None);
+}
+
+#[test]
+#[should_panic(expected = "what a connection brought holds the session key")]
+fn key_that_comes_in_two_parts_is_found() {
+    let world = super::World::new();
+    world.sign_in("alice");
+    let key = world.emulator.session_key(super::APPID, "alice").unwrap();
+    let mut incoming = Incoming::default();
+
+    incoming.assert_absent(&key.as_bytes()[..11]);
+    incoming.assert_absent(&key.as_bytes()[11..]);
+}
+
+/// The key of a person who signed in again is another, and the one before is still a secret.
+#[test]
+fn key_that_was_replaced_is_found() {
+    let world = super::World::new();
+    world.sign_in("alice");
+    let first = world.emulator.session_key(super::APPID, "alice").unwrap();
+    world.clock.advance(std::time::Duration::from_secs(30 * 24 * 3600));
+    world.sign_in("alice");
+
+    assert_ne!(world.emulator.session_key(super::APPID, "alice").unwrap(), first);
+    assert!(key_in(first.as_bytes()).is_some());
 }

@@ -174,12 +174,12 @@ impl World {
 
     /// Searches all that this world said for the keys that WeChat shared with the gateway.
     fn assert_no_session_key_got_out(&self, metrics: &str) {
-        let keys = leaks::Keys::of(&self.emulator);
-        keys.assert_absent("the metrics", metrics.as_bytes());
-        keys.assert_absent("the log", &leaks::logged_since(self.log_position));
-        keys.assert_absent_in_files(self.data.path());
+        leaks::assert_absent("the metrics", metrics.as_bytes());
+        leaks::assert_absent("the log", &leaks::logged_since(self.log_position));
+        leaks::assert_absent_in_files(self.data.path());
         for request in self.backend.requests() {
-            keys.assert_absent("a request to the backend", request.head.as_bytes());
+            leaks::assert_absent("a request to the backend", request.head.as_bytes());
+            leaks::assert_absent_at_first("the body of a request to the backend", &request.body);
         }
     }
 

@@ -12,7 +12,7 @@ use std::process::{Child, Command, Stdio};
 
 use tempfile::TempDir;
 
-use super::{eventually, loopback};
+use super::{eventually, leaks, loopback};
 
 pub use cluster::Cluster;
 pub use sentinel::{MASTER_NAME, Sentinels};
@@ -144,6 +144,20 @@ impl RedisServer {
     }
 }
 
+impl Drop for RedisServer {
+    /// No row may hold a session key: what it keeps is written out as it is, and searched with its other files.
+    fn drop(&mut self) {
+        let is_running = self.process.as_ref().is_some_and(Process::answers);
+        if std::thread::panicking() || !is_running {
+            return;
+        }
+        self.command(&["config", "set", "rdbcompression", "no"]);
+        // Refused to strangers where the server has a password; its rows are those of the store's own tests then.
+        self.command(&["save"]);
+        leaks::assert_absent_in_files(self.folder.path());
+    }
+}
+
 /// A server's process, in the care of a shell that kills it once its own input ends: when this is dropped, and when
 /// the tests are killed.
 struct Process {
@@ -189,6 +203,12 @@ impl Process {
     fn is_running(&self) -> bool {
         let state = fs::read_to_string(format!("/proc/{}/stat", self.id)).unwrap_or_default();
         !state.is_empty() && !state.contains(") Z ")
+    }
+
+    /// Whether it runs and was not stopped in its tracks.
+    fn answers(&self) -> bool {
+        let state = fs::read_to_string(format!("/proc/{}/stat", self.id)).unwrap_or_default();
+        !state.contains(") T ") && self.is_running()
     }
 
     fn signal(&self, name: &str) {

@@ -8,16 +8,16 @@ use super::{assert_refused, login};
 use crate::common::{APPID, NO_THROTTLE, ROUTES, Response, World};
 
 /// Access and refresh token.
-type Pair = (String, String);
+pub(super) type Pair = (String, String);
 
-fn pair(response: &Response) -> Pair {
+pub(super) fn pair(response: &Response) -> Pair {
     assert_eq!(response.status, 200, "{}", response.text());
     let document = response.json();
     let text = |name: &str| document[name].as_str().unwrap().to_owned();
     (text("access_token"), text("refresh_token"))
 }
 
-fn sign_in(world: &World, person: &str) -> Pair {
+pub(super) fn sign_in(world: &World, person: &str) -> Pair {
     pair(&login(world, &world.code(person)))
 }
 
@@ -33,7 +33,7 @@ fn post(world: &World, path: &str, headers: &str, body: &Value) -> Response {
     ))
 }
 
-fn refresh(world: &World, token: &str) -> Response {
+pub(super) fn refresh(world: &World, token: &str) -> Response {
     post(world, "/auth/refresh", "", &json!({ "refresh_token": token }))
 }
 
@@ -43,7 +43,7 @@ fn log_out(world: &World, token: &str, body: &Value) -> Response {
 
 /// Whether a route takes the token, and the endpoint that shows its session.
 #[track_caller]
-fn is_signed_in(world: &World, token: &str) -> bool {
+pub(super) fn is_signed_in(world: &World, token: &str) -> bool {
     let (route, session) =
         (world.get("/x", &bearer(token)).status, world.get("/auth/session", &bearer(token)).status);
     match (route, session) {

@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,6 +9,7 @@ use menshen::clock::ManualClock;
 use menshen::store::{Embedded, Key, Space, Store};
 
 use super::embedded::{open, threads};
+use crate::process;
 
 /// A configuration, and its store with a few rows in it.
 struct Files {
@@ -52,14 +52,7 @@ impl Files {
 }
 
 fn run(config: &Path, command: &str) -> (Option<i32>, String, String) {
-    let output = Command::new(env!("CARGO_BIN_EXE_menshen"))
-        .args(["store", command, "--config"])
-        .arg(config)
-        .stdin(Stdio::null())
-        .output()
-        .unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    (output.status.code(), text(output.stdout), text(output.stderr))
+    process::command(config, &["store", command])
 }
 
 fn key(space: Space, number: u8) -> Key {
