@@ -86,9 +86,12 @@ pub(super) fn open(path: &Path, cache_bytes: usize, clock: &dyn Clock) -> Result
         .create(directory)
         .map_err(|source| FileError::Folder { path: directory.to_owned(), source })?;
     let file = open_or_make(path, directory).map_err(io_error)?;
+    let kept = file.try_clone().map_err(io_error)?;
     let began = clock.instant();
     let is_repaired = Arc::new(AtomicBool::new(false));
     let database = guarded(path, || open_database(path, file, cache_bytes, &is_repaired))?;
+    // Not before it is known to be ours: a path that was mistaken for another must not shut others out of that file.
+    keep_to_owner(&kept).map_err(io_error)?;
     if is_repaired.load(Ordering::Relaxed) {
         let duration = clock.instant().saturating_duration_since(began);
         tracing::info!(
@@ -125,14 +128,19 @@ fn open_or_make(path: &Path, directory: &Path) -> io::Result<File> {
         // Nobody but a process killed while it made the file leaves it so; a copy cut to nothing looks the same.
         tracing::warn!("{} is empty: it is begun anew, without any session", path.display());
     }
-    if metadata.permissions().mode() & 0o077 != 0 {
-        file.set_permissions(Permissions::from_mode(0o600))?;
-    }
     if is_new {
         // Without this a power cut may forget the name of a file whose bytes are safe.
         File::open(directory)?.sync_all()?;
     }
     Ok(file)
+}
+
+/// Takes rights away that others have, on a copy that was restored with the wrong umask for instance.
+fn keep_to_owner(file: &File) -> io::Result<()> {
+    if file.metadata()?.permissions().mode() & 0o077 == 0 {
+        return Ok(());
+    }
+    file.set_permissions(Permissions::from_mode(0o600))
 }
 
 fn open_database(
