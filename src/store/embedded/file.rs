@@ -98,14 +98,17 @@ pub(super) fn open_existing(
         _ => FileError::Io { path: path.to_owned(), source },
     };
     let file = OpenOptions::new().read(true).write(true).open(path).map_err(io_error)?;
-    let length = check_file(&file).map_err(io_error)?;
+    let length = length_of(&file).map_err(io_error)?;
     if length == 0 {
         // The gateway never leaves one behind: somebody cut it off, and all its sessions with it.
         return Err(FileError::Damaged { path: path.to_owned(), reason: "it is empty".to_owned() });
     }
+    let kept = file.try_clone().map_err(io_error)?;
     let began = clock.instant();
     let is_repaired = Arc::new(AtomicBool::new(false));
     let database = guarded(path, || open_database(path, file, cache_bytes, &is_repaired))?;
+    // Not before it is known to be ours: a path that was mistaken for another must not shut others out of that file.
+    keep_to_owner(&kept).map_err(io_error)?;
     if is_repaired.load(Ordering::Relaxed) {
         let duration = clock.instant().saturating_duration_since(began);
         tracing::info!(
@@ -117,14 +120,11 @@ pub(super) fn open_existing(
     Ok(database)
 }
 
-/// Its length; it becomes the owner's alone.
-fn check_file(file: &File) -> io::Result<u64> {
+/// How long it is.
+fn length_of(file: &File) -> io::Result<u64> {
     let metadata = file.metadata()?;
     if !metadata.is_file() {
         return Err(io::Error::other("not a file"));
-    }
-    if metadata.permissions().mode() & 0o077 != 0 {
-        file.set_permissions(Permissions::from_mode(0o600))?;
     }
     Ok(metadata.len())
 }
@@ -160,6 +160,14 @@ fn make(path: &Path) -> Result<(), FileError> {
     made?;
     // Without this a power cut may forget the name of a file whose bytes are safe.
     File::open(directory).and_then(|directory| directory.sync_all()).map_err(io_error)
+}
+
+/// Takes rights away that others have, on a copy that was restored with the wrong umask for instance.
+fn keep_to_owner(file: &File) -> io::Result<()> {
+    if file.metadata()?.permissions().mode() & 0o077 == 0 {
+        return Ok(());
+    }
+    file.set_permissions(Permissions::from_mode(0o600))
 }
 
 fn open_database(

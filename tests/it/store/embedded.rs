@@ -138,9 +138,11 @@ fn file_of_somebody_else_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("sessions.redb");
     std::fs::write(&path, "SQLite format 3\0 and so on").unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
 
     let refused = open(&path, &ManualClock::start_now()).unwrap_err().to_string();
 
     assert!(refused.contains("is damaged (") && refused.contains("move the file away"), "{refused}");
     assert_eq!(std::fs::read(&path).unwrap(), b"SQLite format 3\0 and so on");
+    assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o644);
 }
