@@ -112,3 +112,38 @@ fn purpose(
     purpose.extend_from_slice(&generation.to_be_bytes());
     purpose
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::entropy::SystemEntropy;
+    use crate::identity::{AppId, OpenId};
+
+    #[test]
+    fn a_sealed_key_opens_where_it_was_sealed_and_nowhere_else() {
+        let key = |kid: &str| SealKey { kid: kid.into(), secret: Zeroizing::new([7; 32]) };
+        let keys = SealKeys { first: key("k"), others: vec![key("other")] };
+        let subject = |appid: &str, openid: &str| Subject {
+            appid: AppId::parse(appid).unwrap(),
+            openid: OpenId::parse(openid).unwrap(),
+        };
+        let (alice, locator, session) = (subject("wx1", "o-alice"), [1; 16], [2; 16]);
+        let sealed = keys.seal(&alice, &locator, session, 3, &[9; 16], &SystemEntropy).unwrap();
+        let open = |subject: &Subject, locator: &Locator, sealed: &Sealed| {
+            keys.open(subject, locator, sealed, &SystemEntropy).map(|(secret, _)| *secret)
+        };
+        assert_eq!(open(&alice, &locator, &sealed).unwrap(), [9; 16]);
+
+        for (moved_to, subject, locator, sealed) in [
+            ("another app", subject("wx2", "o-alice"), locator, sealed.clone()),
+            ("another person", subject("wx1", "o-bob"), locator, sealed.clone()),
+            ("between both", subject("wx1o", "-alice"), locator, sealed.clone()),
+            ("another row", alice.clone(), [0; 16], sealed.clone()),
+            ("another session", alice.clone(), locator, Sealed { session: [0; 16], ..sealed.clone() }),
+            ("another generation", alice.clone(), locator, Sealed { generation: 4, ..sealed.clone() }),
+            ("another key's name", alice.clone(), locator, Sealed { kid: "other".into(), ..sealed.clone() }),
+        ] {
+            assert!(open(&subject, &locator, &sealed).is_err(), "{moved_to}");
+        }
+    }
+}
