@@ -116,7 +116,7 @@ impl Authenticator {
     /// Finds the token of a request; `None` where it carries none.
     ///
     /// # Errors
-    /// [`Refusal::SeveralTokens`] and [`Refusal::Malformed`]: a request that carries two is not asked which it meant.
+    /// [`Refusal::SeveralTokens`] and [`VerifyError::Malformed`]: a request that carries two is not asked which it meant.
     pub fn credential<'a>(
         &self,
         request: &'a Parts,
