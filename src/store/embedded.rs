@@ -23,11 +23,12 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use self::fault::Fault;
 pub use self::file::FileError;
-use self::gauge::{Gauges, Operation};
+use self::gauge::Gauges;
 use self::row::name_of;
 use self::step::Tables;
 pub use self::upkeep::{Compacted, ExportError, Verified, compact, export, verify};
 use self::writer::{Job, Opened, Pending, Writer, guarded};
+use super::operation::Operation;
 use super::{Key, LogEntries, MAX_VALUE_BYTES, SharedRates, Store, StoreError};
 use crate::clock::{Clock, Timestamp};
 use crate::config;

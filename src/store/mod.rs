@@ -5,6 +5,7 @@
 //! `login` and `throttle`. A store that does not answer is an error, never an empty answer.
 
 mod embedded;
+mod operation;
 mod redis;
 
 use std::fmt;

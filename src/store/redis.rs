@@ -26,12 +26,13 @@ use redis::{Cmd, Pipeline, Value};
 use tokio::sync::Semaphore;
 
 use self::error::{Cause, Failure};
-use self::health::{Health, Operation};
+use self::health::Health;
 use self::link::Link;
 use self::listen::Listener;
 use self::script::{Known, Scripts};
 use self::section::Section;
 use self::wire::Session;
+use super::operation::Operation;
 use super::{Key, LogEntries, MAX_VALUE_BYTES, SharedRate, SharedRates, Store, StoreError};
 use crate::config::{self, Findings};
 use crate::telemetry::metrics::Metrics;

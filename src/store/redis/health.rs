@@ -6,45 +6,13 @@ use tracing::{info, warn};
 
 use super::error::{Cause, Failure};
 use crate::store::StoreError;
+use crate::store::operation::Operation;
 use crate::telemetry::metrics::Metrics;
 
 /// Most reasons told of one outage.
 const MOST_TOLD: usize = 4;
 
-/// What is asked of the store.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Operation {
-    Get,
-    Put,
-    PutIfAbsent,
-    CompareAndSet,
-    CompareAndDelete,
-    Take,
-    Increment,
-    Append,
-    LogAfter,
-    Ping,
-    Admit,
-}
-
 impl Operation {
-    /// Its name in metrics and logs.
-    pub(super) const fn as_str(self) -> &'static str {
-        match self {
-            Self::Get => "get",
-            Self::Put => "put",
-            Self::PutIfAbsent => "put_if_absent",
-            Self::CompareAndSet => "compare_and_set",
-            Self::CompareAndDelete => "compare_and_delete",
-            Self::Take => "take",
-            Self::Increment => "increment",
-            Self::Append => "append",
-            Self::LogAfter => "log_after",
-            Self::Ping => "ping",
-            Self::Admit => "admit",
-        }
-    }
-
     /// Whether it writes what must outlive a failover, or asks whether that works. A rate's bucket need not.
     pub(super) const fn is_lasting(self) -> bool {
         !matches!(self, Self::Get | Self::LogAfter | Self::Admit)

@@ -1,0 +1,51 @@
+//! What is asked of a store, as metrics and logs name it.
+
+/// What is asked of a store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Operation {
+    Get,
+    Put,
+    PutIfAbsent,
+    CompareAndSet,
+    CompareAndDelete,
+    Take,
+    Increment,
+    Append,
+    LogAfter,
+    Ping,
+    /// Of [`super::SharedRates`], which not every store has; so it stands last.
+    Admit,
+}
+
+impl Operation {
+    /// The steps of every [`super::Store`], in the order of their numbers.
+    pub(super) const STEPS: [Self; 10] = [
+        Self::Get,
+        Self::Put,
+        Self::PutIfAbsent,
+        Self::CompareAndSet,
+        Self::CompareAndDelete,
+        Self::Take,
+        Self::Increment,
+        Self::Append,
+        Self::LogAfter,
+        Self::Ping,
+    ];
+
+    /// Its name in metrics and logs.
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Get => "get",
+            Self::Put => "put",
+            Self::PutIfAbsent => "put_if_absent",
+            Self::CompareAndSet => "compare_and_set",
+            Self::CompareAndDelete => "compare_and_delete",
+            Self::Take => "take",
+            Self::Increment => "increment",
+            Self::Append => "append",
+            Self::LogAfter => "log_after",
+            Self::Ping => "ping",
+            Self::Admit => "admit",
+        }
+    }
+}
