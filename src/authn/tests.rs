@@ -2,7 +2,6 @@
 
 mod credential;
 mod session_end;
-mod store;
 
 use std::cell::RefCell;
 use std::fs;
@@ -12,13 +11,13 @@ use std::sync::atomic::Ordering;
 use secrecy::ExposeSecret as _;
 use tempfile::TempDir;
 
-use self::store::Gated;
 use super::*;
 use crate::clock::{Clock, ManualClock};
 use crate::config::{App, AppKind, Key, KeyAlgorithm, SecretSource};
 use crate::entropy::{NoEntropy, SystemEntropy};
 use crate::identity::{Identity, OpenId, SessionId, Subject, UnionId};
 use crate::session::{self, NewSession, Scope};
+use crate::store::switch::Switch;
 use crate::token::{OnMissingKey, generate_key};
 
 const NOW: Timestamp = Timestamp::from_seconds(1_800_000_000);
@@ -35,7 +34,7 @@ struct Fixture {
     tokens: Arc<Tokens>,
     sessions: Arc<Sessions>,
     authenticator: Authenticator,
-    store: Arc<Gated>,
+    store: Arc<Switch>,
     threads: tokio::runtime::Runtime,
     /// The session of each app's tokens.
     opened: RefCell<BTreeMap<String, SessionId>>,
@@ -53,7 +52,7 @@ impl Fixture {
         let tokens = tokens(&config, folder.path());
         let threads = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let clock = Arc::new(ManualClock::start_at(NOW));
-        let store = Arc::new(Gated::open(folder.path(), clock.clone()));
+        let store = Switch::open(folder.path(), clock.clone());
         let sessions = sessions(&store, clock, folder.path());
         let authenticator = build(&config, apps, &tokens, &sessions, &metrics).unwrap();
         let opened = RefCell::default();
@@ -131,8 +130,8 @@ fn request(token: &str) -> Parts {
     request.body(()).unwrap().into_parts().0
 }
 
-fn sessions(store: &Arc<Gated>, clock: Arc<dyn Clock>, folder: &Path) -> Arc<Sessions> {
-    let (store, metrics) = (Arc::<Gated>::clone(store), Arc::new(Metrics::new().unwrap()));
+fn sessions(store: &Arc<Switch>, clock: Arc<dyn Clock>, folder: &Path) -> Arc<Sessions> {
+    let (store, metrics) = (Arc::<Switch>::clone(store), Arc::new(Metrics::new().unwrap()));
     let core = Arc::new(session::Core::new(store, clock, Arc::new(SystemEntropy), metrics));
     let (config, mut findings) = (config::Sessions::default(), Findings::default());
     let sessions = Sessions::build(&config, folder, OnMissingKey::Create, core, &mut findings);

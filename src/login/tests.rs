@@ -2,20 +2,19 @@
 
 mod claim;
 mod session;
-mod store;
 
 use std::collections::BTreeMap;
 
 use http::{Request, StatusCode};
 use serde_json::{Value, json};
 
-use self::store::Switch;
 use super::*;
 use crate::authn::{self, SubjectHasher};
 use crate::clock::ManualClock;
 use crate::config::{self, AppKind, Findings, Rate, SecretSource};
 use crate::entropy::SystemEntropy;
 use crate::session::{Core, RefreshToken};
+use crate::store::switch::Switch;
 use crate::token::OnMissingKey;
 use crate::wechat::Code;
 use crate::wechat::fake::{Fake, Reply};
@@ -74,7 +73,7 @@ impl Harness {
         change(&mut setup);
         let folder = tempfile::tempdir().unwrap();
         let clock = ManualClock::start_now();
-        let store = Switch::open(folder.path(), &clock);
+        let store = Switch::open(folder.path(), Arc::new(clock.clone()));
         let mut harness = Self::on(fake, &setup, clock, store);
         harness._folder = Some(folder);
         harness
@@ -894,7 +893,7 @@ async fn every_problem_of_a_configuration_is_found() {
     let clock = ManualClock::start_now();
     let metrics = Arc::new(Metrics::new().unwrap());
     let folder = tempfile::tempdir().unwrap();
-    let store = Switch::open(folder.path(), &clock);
+    let store = Switch::open(folder.path(), Arc::new(clock.clone()));
     for (path, change, reason) in table {
         let mut config = config::Login::default();
         change(&mut config);

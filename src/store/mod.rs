@@ -7,6 +7,8 @@
 mod embedded;
 mod operation;
 mod redis;
+#[cfg(test)]
+pub(crate) mod switch;
 
 use std::fmt;
 use std::path::Path;

@@ -87,14 +87,14 @@ fn verdict_is_believed_until_it_must_be_looked_up_again() {
     let fixture = Fixture::new();
     let token = fixture.mint(SHOP);
     fixture.verify(&token, NOW).unwrap();
-    fixture.store.is_away.store(true, Ordering::SeqCst);
+    fixture.store.set_away(true);
 
     let due = NOW.plus(RECHECK_AFTER);
     assert!(fixture.verify(&token, last_before(due)).is_ok());
     assert_eq!(fixture.verify(&token, due).unwrap_err(), Refusal::StoreUnavailable);
     assert_eq!(fixture.memory().2, 0, "that nobody answered is not remembered");
 
-    fixture.store.is_away.store(false, Ordering::SeqCst);
+    fixture.store.set_away(false);
     assert!(fixture.verify(&token, due).is_ok());
     assert_eq!(fixture.outcome("store_unavailable"), 1);
 }
@@ -106,7 +106,7 @@ fn verdict_that_lost_its_lease_is_not_believed_while_the_store_is_away() {
     fixture.verify(&token, NOW).unwrap();
     fixture.revoke(SHOP);
 
-    fixture.store.is_away.store(true, Ordering::SeqCst);
+    fixture.store.set_away(true);
 
     assert_eq!(fixture.verify(&token, NOW).unwrap_err(), Refusal::StoreUnavailable);
 }

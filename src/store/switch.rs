@@ -1,57 +1,71 @@
-//! The embedded store, as nodes of a cluster would see it, and one that goes away when told.
+//! An embedded store that goes away when told, holds answers back, or says that others share it: for tests of what is
+//! done then.
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use tokio::sync::RwLock;
 
-use crate::clock::ManualClock;
+use super::{Key, LogEntries, SharedRates, Space, Store, StoreError};
+use crate::clock::Clock;
 use crate::config::{self, Findings};
-use crate::store::{self, Key, LogEntries, SharedRates, Space, Store, StoreError};
 use crate::telemetry::metrics::Metrics;
 
 /// An embedded store with a switch.
 #[derive(Debug)]
-pub(super) struct Switch {
+pub(crate) struct Switch {
     inner: Arc<dyn Store>,
     is_shared: AtomicBool,
     is_away: AtomicBool,
     /// How many more steps succeed before the store goes away.
     steps_left: AtomicU64,
+    /// Whether what is read from here on passes the gate.
+    pub(crate) is_gated: AtomicBool,
+    /// Whoever holds it keeps back what was read.
+    pub(crate) gate: RwLock<()>,
+    /// Reads that came to the gate.
+    pub(crate) kept_back: AtomicU32,
+    /// Rows of subjects that were read.
+    pub(crate) reads: AtomicU32,
 }
 
 impl Switch {
-    pub(super) fn open(folder: &Path, clock: &ManualClock) -> Arc<Self> {
-        let (config, clock) = (config::Store::default(), Arc::new(clock.clone()));
+    pub(crate) fn open(folder: &Path, clock: Arc<dyn Clock>) -> Arc<Self> {
         let mut findings = Findings::default();
-        let inner = store::open(&config, folder, clock, &Metrics::new().unwrap(), &mut findings);
+        let metrics = Metrics::new().unwrap();
+        let inner = super::open(&config::Store::default(), folder, clock, &metrics, &mut findings);
         Arc::new(Self {
             inner: inner.unwrap_or_else(|| panic!("{findings:?}")),
             is_shared: AtomicBool::new(false),
             is_away: AtomicBool::new(false),
             steps_left: AtomicU64::new(u64::MAX),
+            is_gated: AtomicBool::new(false),
+            gate: RwLock::default(),
+            kept_back: AtomicU32::new(0),
+            reads: AtomicU32::new(0),
         })
     }
 
-    pub(super) fn share(&self) {
+    pub(crate) fn share(&self) {
         self.is_shared.store(true, Ordering::SeqCst);
     }
 
-    pub(super) fn set_away(&self, is_away: bool) {
+    pub(crate) fn set_away(&self, is_away: bool) {
         self.is_away.store(is_away, Ordering::SeqCst);
         self.steps_left.store(u64::MAX, Ordering::SeqCst);
     }
 
     /// Goes away after so many steps.
-    pub(super) fn set_away_after(&self, steps: u64) {
+    pub(crate) fn set_away_after(&self, steps: u64) {
         self.steps_left.store(steps, Ordering::SeqCst);
     }
 
     /// What stands in the row of a code, where there is but one.
-    pub(super) async fn dump(&self, key: &Key) -> Option<Bytes> {
+    pub(crate) async fn dump(&self, key: &Key) -> Option<Bytes> {
         assert_eq!(key.space, Space::Code);
         self.inner.get(key).await.unwrap()
     }
@@ -69,7 +83,15 @@ impl Switch {
 #[async_trait]
 impl Store for Switch {
     async fn get(&self, key: &Key) -> Result<Option<Bytes>, StoreError> {
-        self.step()?.get(key).await
+        if key.space == Space::Subject {
+            self.reads.fetch_add(1, Ordering::SeqCst);
+        }
+        let row = self.step()?.get(key).await;
+        if self.is_gated.load(Ordering::SeqCst) {
+            self.kept_back.fetch_add(1, Ordering::SeqCst);
+            drop(self.gate.read().await);
+        }
+        row
     }
 
     async fn put(&self, key: &Key, value: Bytes, ttl: Duration) -> Result<(), StoreError> {
