@@ -32,6 +32,15 @@ pub struct Limits {
     /// Most connections at once, all listeners together.
     #[schemars(range(min = 1), extend("x-static" = true))]
     pub max_connections: usize,
+    /// Most connections at once of one client address, or of one /64 of IPv6; `trusted_proxies` may have any number.
+    #[schemars(range(min = 1), extend("x-static" = true))]
+    pub max_connections_per_address: usize,
+    /// Most TLS handshakes at once; more connections are closed.
+    #[schemars(range(min = 1), extend("x-static" = true))]
+    pub max_handshakes: usize,
+    /// Least bytes a second of a request's body, on average, once it has taken 10 seconds; a slower one is answered 408.
+    /// `0B`: any.
+    pub min_body_rate: ByteSize,
     /// HTTP/2 towards clients.
     #[schemars(extend("x-static" = true))]
     pub h2: H2Limits,
@@ -49,6 +58,9 @@ impl Default for Limits {
             read_timeout: Duration::from_secs(30),
             write_timeout: Duration::from_secs(30),
             max_connections: 50_000,
+            max_connections_per_address: 1000,
+            max_handshakes: 4096,
+            min_body_rate: ByteSize(100),
             h2: H2Limits::default(),
         }
     }

@@ -3,8 +3,11 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use super::value;
 
 /// `listeners[]`
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -19,6 +22,11 @@ pub struct Listener {
     /// Whether HTTP/2 without TLS (prior knowledge) is accepted beside HTTP/1.1. Only without `tls`.
     #[serde(default)]
     pub h2c: bool,
+    /// Load balancers, as addresses or CIDR blocks, that begin each connection with a header of the PROXY protocol (version 1
+    /// or 2), which says who the client is. Where there are any, nobody else is served. Empty: no such header is read.
+    #[serde(default, deserialize_with = "value::networks")]
+    #[schemars(schema_with = "value::networks_schema")]
+    pub proxy_protocol: Vec<IpNet>,
 }
 
 /// `listeners[].tls`

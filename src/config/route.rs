@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Duration;
+use super::{ByteSize, Duration};
 
 /// `routes[]`
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -31,6 +31,10 @@ pub struct Route {
     /// Longest silence of the upstream on this route, instead of the upstream's own `read_timeout`.
     #[serde(default)]
     pub read_timeout: Option<Duration>,
+    /// Least bytes a second of a request's body here, instead of `limits.min_body_rate`; `0B` for bodies that are streams, such as
+    /// those of gRPC.
+    #[serde(default)]
+    pub min_body_rate: Option<ByteSize>,
     /// Whether WebSocket connections are let through.
     #[serde(default)]
     pub websocket: bool,

@@ -1,4 +1,4 @@
-//! Reading the body of a request that the gateway answers itself: bounded in size and in time.
+//! Bodies of requests: those that the gateway reads itself are bounded in size and time, all others in how slow they are.
 
 use std::time::Duration;
 
@@ -7,6 +7,9 @@ use http::{HeaderMap, header};
 use pingora::proxy::Session;
 
 use crate::login::BodyFault;
+
+/// How long a body may take before it is asked how fast it is.
+pub(super) const RATE_GRACE: Duration = Duration::from_secs(10);
 
 /// Reads a whole body of at most `max_bytes` in at most `deadline`.
 pub(super) async fn read(

@@ -50,8 +50,15 @@ impl TrustedProxies {
         Caller { peer, peer_is_trusted, client }
     }
 
-    fn trusts(&self, address: IpAddr) -> bool {
+    /// Whether these networks hold an address.
+    pub(super) fn trusts(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
         self.0.iter().any(|network| network.contains(&address))
+    }
+
+    /// Whether nobody is trusted.
+    pub(super) const fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 }
 

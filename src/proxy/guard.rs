@@ -1,80 +1,45 @@
 //! What stands before Pingora's request loop and Pingora does not defend: a bound on open connections, and a
-//! deadline for what a client must send before anything is known of it.
+//! deadline for what a client must send before anything is known of it: who it is, where a load balancer says so, its
+//! TLS handshake, its header.
 //!
 //! Pingora restarts its read timer with every byte, so a client that trickles one byte at a time would hold a
 //! connection for ever. It has no timer at all while it waits to see whether a connection speaks HTTP/2, and it
 //! makes TLS handshakes, a minute each, before it asks us whether there is room; so they are made here.
 
 use std::any::Any;
+use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use pingora::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream, ServerApp};
 use pingora::listeners::tls::Acceptor;
-use pingora::protocols::Stream;
 use pingora::protocols::http::ServerSession;
 use pingora::protocols::http::v2::server::{H2Options, default_h2_options};
 use pingora::protocols::l4::stream::Stream as TcpStream;
+use pingora::protocols::{SocketDigest, Stream};
 use pingora::proxy::HttpProxy;
 use pingora::server::ShutdownWatch;
-use prometheus::{IntCounter, IntGauge};
 use tokio::sync::{Notify, oneshot};
 
-use super::Gateway;
+use super::client_address::TrustedProxies;
+use super::connections::{Connections, OpenConnection};
+use super::proxy_protocol::{self, Said};
+use super::{Current, Gateway};
 use crate::config;
-use crate::telemetry::metrics::Metrics;
 
-/// Counts connections, for all listeners together.
-#[derive(Debug)]
-pub struct Connections {
-    open: AtomicUsize,
-    most: usize,
-    gauge: IntGauge,
-    over_limit: IntCounter,
-    slow_header: IntCounter,
-    tls_failed: IntCounter,
-}
-
-impl Connections {
-    /// Starts with none open.
-    pub fn new(limits: &config::Limits, metrics: &Metrics) -> Self {
-        Self {
-            open: AtomicUsize::new(0),
-            most: limits.max_connections,
-            gauge: metrics.open_connections.clone(),
-            over_limit: metrics.rejected_connections.with_label_values(&["too_many"]),
-            slow_header: metrics.rejected_connections.with_label_values(&["header_timeout"]),
-            tls_failed: metrics.rejected_connections.with_label_values(&["tls_failed"]),
-        }
-    }
-
-    /// How many are open now.
-    pub fn open(&self) -> usize {
-        self.open.load(Ordering::Relaxed)
-    }
-
-    fn admit(self: &Arc<Self>) -> Option<OpenConnection> {
-        let before = self.open.fetch_add(1, Ordering::Relaxed);
-        let connection = OpenConnection(Arc::clone(self));
-        self.gauge.inc();
-        if before < self.most {
-            return Some(connection);
-        }
-        self.over_limit.inc();
-        None
-    }
-}
-
-struct OpenConnection(Arc<Connections>);
-
-impl Drop for OpenConnection {
-    fn drop(&mut self) {
-        self.0.open.fetch_sub(1, Ordering::Relaxed);
-        self.0.gauge.dec();
-    }
-}
+/// What HTTP/2 lets a client have under way, per stream and per connection: what HTTP/2 began with is enough for logins and
+/// calls, and a connection never holds more than this of bodies that a backend does not take.
+const H2_STREAM_WINDOW: u32 = 64 * 1024;
+const H2_CONNECTION_WINDOW: u32 = 1024 * 1024;
+const H2_FRAME: u32 = 16 * 1024;
+/// Bytes of an answer that wait for a client, per stream.
+const H2_SEND_BUFFER: usize = 64 * 1024;
+/// Streams that a client opened and took back before they were looked at; more end the connection (CVE-2023-44487).
+const H2_RESET_STREAMS: usize = 20;
+/// Streams that were ended for a client's mistakes; more end the connection (CVE-2025-8671).
+const H2_LOCAL_RESETS: usize = 100;
 
 /// One listener's way into the gateway.
 pub struct Guard(Arc<Listener>);
@@ -82,7 +47,10 @@ pub struct Guard(Arc<Listener>);
 /// What every connection of a listener shares.
 struct Listener {
     proxy: Arc<HttpProxy<Gateway>>,
+    current: Arc<ArcSwap<Current>>,
     connections: Arc<Connections>,
+    /// Peers that begin with a header of the PROXY protocol; where there are any, nobody else is served.
+    balancers: TrustedProxies,
     tls: Option<Acceptor>,
     speaks_h2c: bool,
     options: HttpServerOptions,
@@ -95,11 +63,12 @@ struct Listener {
 impl Guard {
     /// Guards a listener. `proxy` is shared by all of them, and with it the pool of upstream connections.
     pub fn new(
+        config: &config::Listener,
         proxy: Arc<HttpProxy<Gateway>>,
+        current: Arc<ArcSwap<Current>>,
         connections: Arc<Connections>,
         limits: &config::Limits,
         tls: Option<Acceptor>,
-        speaks_h2c: bool,
     ) -> Self {
         let mut options = HttpServerOptions::default();
         options.h2_idle_timeout = Some(limits.h2.idle_timeout.0);
@@ -107,13 +76,21 @@ impl Guard {
         h2c_options.h2c = true;
         let mut h2_options = default_h2_options();
         h2_options.max_concurrent_streams(limits.h2.max_concurrent_streams);
+        h2_options.initial_window_size(H2_STREAM_WINDOW);
+        h2_options.initial_connection_window_size(H2_CONNECTION_WINDOW);
+        h2_options.max_frame_size(H2_FRAME);
+        h2_options.max_send_buffer_size(H2_SEND_BUFFER);
+        h2_options.max_pending_accept_reset_streams(H2_RESET_STREAMS);
+        h2_options.max_local_error_reset_streams(Some(H2_LOCAL_RESETS));
         h2_options
             .max_header_list_size(u32::try_from(limits.max_header.0).unwrap_or(u32::MAX).saturating_mul(2));
         Self(Arc::new(Listener {
             proxy,
+            current,
             connections,
+            balancers: TrustedProxies::new(&config.proxy_protocol),
             tls,
-            speaks_h2c,
+            speaks_h2c: config.h2c,
             options,
             h2c_options,
             h2_options,
@@ -127,9 +104,10 @@ impl Guard {
 impl ServerApp for Guard {
     async fn process_new(self: &Arc<Self>, stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
         let listener = &self.0;
-        let _open = listener.connections.admit()?;
+        let mut open = listener.connections.admit()?;
         let first_request = Arc::new(Notify::new());
         let mut served = Box::pin(async {
+            let stream = listener.identify(stream, &mut open).await?;
             let mut stream = listener.handshake(stream).await?;
             let is_h2c = listener.speaks_h2c && begins_as_http2(&mut stream).await;
             let first_request = Arc::clone(&first_request);
@@ -142,7 +120,7 @@ impl ServerApp for Guard {
             ended = &mut served => return ended,
             () = first_request.notified() => {}
             () = tokio::time::sleep(listener.first_header) => {
-                listener.connections.slow_header.inc();
+                listener.connections.rejected().slow_header.inc();
                 return None;
             }
         }
@@ -155,15 +133,47 @@ impl ServerApp for Guard {
 }
 
 impl Listener {
+    /// Finds out who the client is, and counts it. Connections of trusted proxies are not counted: they carry other
+    /// people's requests.
+    async fn identify(&self, mut stream: Stream, open: &mut OpenConnection) -> Option<Stream> {
+        let digest = stream.get_socket_digest()?;
+        let peer = digest.peer_addr()?.as_inet()?.ip();
+        let client = if self.balancers.is_empty() { peer } else { self.introduce(&mut stream, peer).await? };
+        if !self.current.load().trusted_proxies.trusts(client) {
+            open.of(client)?;
+        }
+        Some(stream)
+    }
+
+    /// Takes the client's address from a load balancer. Whoever is none, or says nothing, is not served: it would be
+    /// taken for a client that nobody vouches for.
+    async fn introduce(&self, stream: &mut Stream, peer: IpAddr) -> Option<IpAddr> {
+        let said = if self.balancers.trusts(peer) { proxy_protocol::read(stream).await.ok() } else { None };
+        match said {
+            None => {
+                self.connections.rejected().proxy_protocol.inc();
+                None
+            }
+            Some(Said::Own) => Some(peer),
+            Some(Said::Client(address)) => {
+                let digest = SocketDigest::from_raw_fd(stream.id());
+                digest.peer_addr.set(Some(address.into())).ok()?;
+                stream.set_socket_digest(digest);
+                Some(address.ip())
+            }
+        }
+    }
+
     /// The stream as the client means it: decrypted where the listener speaks TLS.
     async fn handshake(&self, stream: Stream) -> Option<Stream> {
         let Some(tls) = &self.tls else { return Some(stream) };
         // Pingora's own accept loop, which knows no TLS here, hands over nothing but TCP.
         let stream = stream.into_any().downcast::<TcpStream>().ok()?;
+        let _counted = self.connections.admit_handshake()?;
         match tls.tls_handshake(*stream).await {
             Ok(stream) => Some(Box::new(stream)),
             Err(error) => {
-                self.connections.tls_failed.inc();
+                self.connections.rejected().tls_failed.inc();
                 tracing::debug!("a TLS handshake failed: {error}");
                 None
             }
@@ -243,7 +253,7 @@ impl HttpServerApp for HeaderDeadline {
             _ = header_read => {}
             () = tokio::time::sleep(deadline) => {
                 if !is_reused {
-                    listener.connections.slow_header.inc();
+                    listener.connections.rejected().slow_header.inc();
                 }
                 return None;
             }

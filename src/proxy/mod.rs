@@ -6,10 +6,12 @@
 pub mod admission;
 mod body;
 pub mod client_address;
+pub mod connections;
 mod context;
 mod decide;
 mod forward;
 pub mod guard;
+pub mod proxy_protocol;
 pub mod request_id;
 mod respond;
 mod watch;
@@ -197,11 +199,14 @@ impl ProxyHttp for Gateway {
 
     async fn request_body_filter(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         body: &mut Option<Bytes>,
         is_end: bool,
-        _ctx: &mut Context,
+        ctx: &mut Context,
     ) -> pingora::Result<()> {
+        if body.is_some() && ctx.tunnel.is_none() {
+            self.check_body_rate(session, ctx)?;
+        }
         if is_end && body.as_ref().is_some_and(Bytes::is_empty) {
             // An HTTP/2 stream may end with an empty frame. Pingora would write it as a last chunk of its own before
             // the last chunk, and the backend would read the second one as the beginning of the next request.
@@ -416,6 +421,18 @@ impl Gateway {
                 response_bytes: 0,
             });
         }
+    }
+
+    /// Breaks off a body that trickles: each byte would begin `limits.read_timeout` anew.
+    fn check_body_rate(&self, session: &Session, ctx: &Context) -> pingora::Result<()> {
+        let of_route = ctx.route.as_ref().and_then(|route| route.min_body_rate);
+        let least = of_route.unwrap_or(ctx.current.runtime.limits.min_body_rate.0);
+        let elapsed = self.since(ctx.started);
+        let received = session.body_bytes_read() as u64;
+        if elapsed < body::RATE_GRACE || received >= least.saturating_mul(elapsed.as_secs()) {
+            return Ok(());
+        }
+        Err(Error::explain(ErrorType::ReadTimedout, "the body arrives too slowly").into_down())
     }
 
     fn since(&self, started: std::time::Instant) -> Duration {

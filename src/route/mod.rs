@@ -42,6 +42,8 @@ pub struct Route {
     pub upstream: Arc<str>,
     /// Longest silence of the upstream here; `None`: the upstream's own.
     pub read_timeout: Option<Duration>,
+    /// Least bytes a second of a request's body here; `None`: as everywhere.
+    pub min_body_rate: Option<u64>,
     /// Whether WebSocket connections are let through.
     pub websocket: bool,
     /// How a request without a valid token is refused.
@@ -218,6 +220,7 @@ impl Route {
             access: config.access,
             upstream: config.upstream.as_str().into(),
             read_timeout: config.read_timeout.map(|timeout| timeout.0),
+            min_body_rate: config.min_body_rate.map(|rate| rate.0),
             websocket: config.websocket,
             reject: config.reject,
             forward_token: config.forward_token,

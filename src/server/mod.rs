@@ -25,7 +25,8 @@ use crate::admin::{Admin, Health};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, Document, Findings, Report, StoreEngine};
 use crate::entropy::{Entropy, NoEntropy, SystemEntropy};
-use crate::proxy::guard::{Connections, Guard};
+use crate::proxy::connections::Connections;
+use crate::proxy::guard::Guard;
 use crate::proxy::{Current, Gateway};
 use crate::reload::Reload;
 use crate::runtime::{Runtime, Shared};
@@ -188,8 +189,9 @@ pub fn start(document: &Document, path: PathBuf, sources: Sources) -> Result<Run
                 Some(tls_acceptor(Arc::clone(certificates), tls.http2)?)
             }
         };
-        let guard =
-            Guard::new(Arc::clone(&proxy), Arc::clone(&connections), &config.limits, tls, listener.h2c);
+        let (proxy, current, connections) =
+            (Arc::clone(&proxy), Arc::clone(&current), Arc::clone(&connections));
+        let guard = Guard::new(listener, proxy, current, connections, &config.limits, tls);
         let watch = shutdown_watch.clone();
         services.spawn_on(async move { socket.serve("gateway", guard, watch).await }, threads.handle());
     }

@@ -1,5 +1,6 @@
 //! Requests on their way through: bodies of any length and pace, failures on either side, limits.
 
+mod connections;
 mod failure;
 pub mod http2;
 mod limits;

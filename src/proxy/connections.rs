@@ -1,0 +1,232 @@
+//! How many connections there may be: in all, of one client address, and in the middle of a TLS handshake.
+//!
+//! What a count refuses is closed without a word: an answer would cost more than the connection.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use parking_lot::Mutex;
+use prometheus::{IntCounter, IntGauge};
+
+use crate::config;
+use crate::telemetry::metrics::Metrics;
+
+/// Counts connections, for all listeners together.
+#[derive(Debug)]
+pub struct Connections {
+    open: AtomicUsize,
+    most: usize,
+    of_address: Mutex<HashMap<IpAddr, usize>>,
+    most_of_address: usize,
+    handshakes: AtomicUsize,
+    most_handshakes: usize,
+    gauge: IntGauge,
+    rejected: Rejected,
+}
+
+/// Why connections were closed, by the metric's words.
+#[derive(Debug)]
+pub(super) struct Rejected {
+    too_many: IntCounter,
+    too_many_of_address: IntCounter,
+    too_many_handshakes: IntCounter,
+    pub(super) slow_header: IntCounter,
+    pub(super) tls_failed: IntCounter,
+    pub(super) proxy_protocol: IntCounter,
+}
+
+impl Connections {
+    /// Starts with none open.
+    pub fn new(limits: &config::Limits, metrics: &Metrics) -> Self {
+        let rejected = |reason| metrics.rejected_connections.with_label_values(&[reason]);
+        Self {
+            open: AtomicUsize::new(0),
+            most: limits.max_connections,
+            of_address: Mutex::default(),
+            most_of_address: limits.max_connections_per_address,
+            handshakes: AtomicUsize::new(0),
+            most_handshakes: limits.max_handshakes,
+            gauge: metrics.open_connections.clone(),
+            rejected: Rejected {
+                too_many: rejected("too_many"),
+                too_many_of_address: rejected("too_many_of_address"),
+                too_many_handshakes: rejected("too_many_handshakes"),
+                slow_header: rejected("header_timeout"),
+                tls_failed: rejected("tls_failed"),
+                proxy_protocol: rejected("proxy_protocol"),
+            },
+        }
+    }
+
+    /// How many are open now.
+    pub fn open(&self) -> usize {
+        self.open.load(Ordering::Relaxed)
+    }
+
+    pub(super) const fn rejected(&self) -> &Rejected {
+        &self.rejected
+    }
+
+    /// Counts a connection until what it gives is dropped; `None` where there are too many.
+    pub(super) fn admit(self: &Arc<Self>) -> Option<OpenConnection> {
+        let before = self.open.fetch_add(1, Ordering::Relaxed);
+        let connection = OpenConnection { connections: Arc::clone(self), address: None };
+        self.gauge.inc();
+        if before < self.most {
+            return Some(connection);
+        }
+        self.rejected.too_many.inc();
+        None
+    }
+
+    /// Counts a handshake until what it gives is dropped; `None` where there are too many.
+    pub(super) fn admit_handshake(&self) -> Option<Handshake<'_>> {
+        let before = self.handshakes.fetch_add(1, Ordering::Relaxed);
+        let handshake = Handshake(&self.handshakes);
+        if before < self.most_handshakes {
+            return Some(handshake);
+        }
+        self.rejected.too_many_handshakes.inc();
+        None
+    }
+}
+
+/// A connection that is counted.
+pub(super) struct OpenConnection {
+    connections: Arc<Connections>,
+    address: Option<IpAddr>,
+}
+
+impl OpenConnection {
+    /// Counts the connection as one of this client's; `None` where the client has too many.
+    pub(super) fn of(&mut self, client: IpAddr) -> Option<()> {
+        let address = network(client);
+        let mut counts = self.connections.of_address.lock();
+        let count = counts.entry(address).or_default();
+        if *count >= self.connections.most_of_address {
+            self.connections.rejected.too_many_of_address.inc();
+            return None;
+        }
+        *count += 1;
+        self.address = Some(address);
+        Some(())
+    }
+}
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        self.connections.open.fetch_sub(1, Ordering::Relaxed);
+        self.connections.gauge.dec();
+        let Some(address) = self.address else { return };
+        let mut counts = self.connections.of_address.lock();
+        // An address is forgotten with its last connection, so there are never more than connections.
+        if let Some(count) = counts.get_mut(&address) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                counts.remove(&address);
+            }
+        }
+    }
+}
+
+/// A TLS handshake that is counted.
+pub(super) struct Handshake<'a>(&'a AtomicUsize);
+
+impl Drop for Handshake<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Who counts as one client: an IPv4 address, or the /64 that every IPv6 customer has at least.
+fn network(client: IpAddr) -> IpAddr {
+    match client.to_canonical() {
+        IpAddr::V4(address) => IpAddr::V4(address),
+        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn connections(most: usize, of_address: usize, handshakes: usize) -> Arc<Connections> {
+        let limits = config::Limits {
+            max_connections: most,
+            max_connections_per_address: of_address,
+            max_handshakes: handshakes,
+            ..config::Limits::default()
+        };
+        Arc::new(Connections::new(&limits, &Metrics::new().unwrap()))
+    }
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn no_more_than_the_most_are_open_and_one_that_closes_makes_room() {
+        let connections = connections(2, 10, 10);
+        let first = connections.admit();
+        let second = connections.admit();
+
+        assert!(first.is_some() && second.is_some());
+        assert!(connections.admit().is_none());
+        assert_eq!(connections.open(), 2);
+        drop(first);
+        assert!(connections.admit().is_some());
+    }
+
+    #[test]
+    fn one_address_has_its_share_and_takes_nothing_from_others() {
+        let connections = connections(100, 2, 10);
+        let open = |client: &str| {
+            let mut connection = connections.admit().unwrap();
+            connection.of(ip(client)).map(|()| connection)
+        };
+        let held: Vec<_> = ["192.0.2.1", "::ffff:192.0.2.1"].map(open).into_iter().collect();
+
+        assert!(held.iter().all(Option::is_some));
+        assert!(open("192.0.2.1").is_none(), "mapped addresses are the same client");
+        assert!(open("192.0.2.2").is_some());
+        drop(held);
+        assert!(open("192.0.2.1").is_some());
+    }
+
+    #[test]
+    fn an_ipv6_client_is_a_whole_64() {
+        let connections = connections(100, 1, 10);
+        let mut first = connections.admit().unwrap();
+        let mut second = connections.admit().unwrap();
+        let mut third = connections.admit().unwrap();
+
+        assert!(first.of(ip("2001:db8::1")).is_some());
+        assert!(second.of(ip("2001:db8::ffff:ffff:ffff:ffff")).is_none());
+        assert!(third.of(ip("2001:db8:0:1::1")).is_some());
+    }
+
+    #[test]
+    fn addresses_are_forgotten_with_their_last_connection() {
+        let connections = connections(2000, 2, 10);
+        for number in 0..1000_u32 {
+            let mut connection = connections.admit().unwrap();
+            connection.of(IpAddr::V4(number.into())).unwrap();
+        }
+
+        assert_eq!(connections.of_address.lock().len(), 0);
+        assert_eq!(connections.open(), 0);
+    }
+
+    #[test]
+    fn handshakes_are_counted_while_they_last() {
+        let connections = connections(10, 10, 1);
+        let first = connections.admit_handshake();
+
+        assert!(first.is_some());
+        assert!(connections.admit_handshake().is_none());
+        drop(first);
+        assert!(connections.admit_handshake().is_some());
+    }
+}
