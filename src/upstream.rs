@@ -2,11 +2,11 @@
 //!
 //! Holds no request: `proxy` asks for a peer for each try and reports how it went.
 
+mod peer;
 mod tunnel;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -18,12 +18,7 @@ use futures_util::FutureExt as _;
 use pingora::lb::discovery::ServiceDiscovery;
 use pingora::lb::selection::{BackendIter, BackendSelection, Consistent, RoundRobin};
 use pingora::lb::{Backend, Backends, LoadBalancer};
-use pingora::protocols::ALPN;
 use pingora::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy};
-use pingora::utils::tls::WrappedX509;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject as _;
-use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use crate::clock::Timestamp;
 use crate::config::{self, Balance, Findings, UpstreamProtocol};
@@ -168,7 +163,7 @@ impl Upstream {
 
     fn build(name: &str, config: &config::Upstream, findings: &mut Findings) -> Option<Self> {
         let at = format!("upstreams.{name}");
-        let peer = build_peer(name, config, &at, findings)?;
+        let peer = peer::build(name, config, &at, findings)?;
         let names: Vec<Named> = config
             .servers
             .iter()
@@ -287,67 +282,6 @@ fn least_busy(
         .collect();
     let least = loads.iter().map(|(_, load)| *load).min()?;
     select(turns, &[], &|address| loads.contains(&(*address, least)))
-}
-
-fn build_peer(name: &str, config: &config::Upstream, at: &str, findings: &mut Findings) -> Option<HttpPeer> {
-    let server_name = config.tls.as_ref().map_or("", |tls| tls.server_name.as_str());
-    if config.tls.is_some() && rustls::pki_types::ServerName::try_from(server_name).is_err() {
-        // Without a name Pingora would verify nothing at all.
-        findings
-            .error(format!("{at}.tls.server_name"), format!("`{server_name}` is not a DNS name"))
-            .hint("write the name the servers' certificate carries");
-        return None;
-    }
-    let unspecified = SocketAddr::from(([0, 0, 0, 0], 0));
-    let mut peer = HttpPeer::new(unspecified, config.tls.is_some(), server_name.to_owned());
-    let mut pool_group = DefaultHasher::new();
-    (name, config.protocol).hash(&mut pool_group);
-    let options = &mut peer.options;
-    options.connection_timeout = Some(config.connect_timeout.0);
-    options.total_connection_timeout = Some(config.connect_timeout.0);
-    options.read_timeout = Some(config.read_timeout.0);
-    options.write_timeout = Some(config.write_timeout.0);
-    options.idle_timeout = Some(config.idle_timeout.0);
-    options.http_upstream_request_policy = HttpUpstreamRequestPolicy::deny_upgrades();
-    match config.protocol {
-        UpstreamProtocol::Http1 => options.alpn = ALPN::H1,
-        UpstreamProtocol::Http2 => {
-            options.alpn = ALPN::H2;
-            options.max_h2_streams = 100;
-        }
-    }
-    if let Some(file) = config.tls.as_ref().and_then(|tls| tls.ca_file.as_ref()) {
-        let certificates =
-            CertificateDer::pem_file_iter(file).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-        if let Ok(certificates) = &certificates {
-            certificates.iter().for_each(|certificate| certificate.as_ref().hash(&mut pool_group));
-        }
-        let authorities: Option<Vec<WrappedX509>> = certificates
-            .ok()
-            .filter(|list| !list.is_empty())
-            .and_then(|list| list.iter().map(authority).collect());
-        let Some(authorities) = authorities else {
-            findings.error(
-                format!("{at}.tls.ca_file"),
-                format!("`{}` holds no PEM certificates", file.display()),
-            );
-            return None;
-        };
-        options.ca = Some(Arc::from(authorities));
-    }
-    // Pingora's pool tells neither authorities nor protocols apart, and outlives a reload: a connection that an
-    // authority vouched for must not be used once that authority is no longer trusted.
-    peer.group_key = pool_group.finish();
-    Some(peer)
-}
-
-fn authority(der: &CertificateDer<'_>) -> Option<WrappedX509> {
-    // The constructor below cannot fail, so whether the certificate parses is asked first.
-    X509Certificate::from_der(der).ok()?;
-    Some(WrappedX509::new(der.to_vec(), |raw| {
-        #[expect(clippy::expect_used, reason = "the same bytes were parsed on the lines above")]
-        X509Certificate::from_der(raw).expect("parsed before").1
-    }))
 }
 
 /// A server as the configuration names it.

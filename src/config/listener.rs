@@ -36,6 +36,10 @@ pub struct ListenerTls {
     /// Certificates, chosen by the name the client asks for (SNI). The first answers a client that asks for none.
     #[schemars(length(min = 1))]
     pub certificates: Vec<Certificate>,
+    /// PEM file of certificate authorities: a client must show a certificate of one of them. Read at start. Absent: clients show
+    /// none.
+    #[serde(default)]
+    pub client_ca_file: Option<PathBuf>,
     /// Whether HTTP/2 is offered.
     #[serde(default = "enabled")]
     pub http2: bool,

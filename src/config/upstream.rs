@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Duration;
+use super::{Certificate, Duration};
 
 /// `upstreams.<name>`
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -111,6 +111,9 @@ pub struct UpstreamTls {
     /// PEM file of the certificate authority to trust instead of the system's.
     #[serde(default)]
     pub ca_file: Option<PathBuf>,
+    /// Certificate that the gateway shows to the servers.
+    #[serde(default)]
+    pub client_certificate: Option<Certificate>,
 }
 
 const fn default_connect_timeout() -> Duration {

@@ -10,15 +10,12 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use pingora::apps::ServerApp;
 use pingora::listeners::ListenerConfig;
-use pingora::listeners::tls::{Acceptor, TlsSettings};
-use pingora::protocols::ALPN;
 use pingora::protocols::l4::stream::L4BufferSettings;
 use pingora::server::{Fds, ListenFds, ShutdownWatch};
 use pingora::services::Service as _;
 use pingora::services::listening::Service;
 
 use super::StartError;
-use super::certificates::Certificates;
 
 /// Bytes read at once from a client; small, because each open connection holds as many.
 const READ_BUFFER: usize = 8 * 1024;
@@ -59,17 +56,4 @@ impl Bound {
         service.add_listener(listener);
         service.start_service(Some(fds), shutdown, 1).await;
     }
-}
-
-/// TLS with certificates that may change while it runs.
-///
-/// # Errors
-/// [`StartError::Tls`] when Pingora does not take the settings; plain HTTP is never served instead.
-pub(super) fn tls_acceptor(certificates: Arc<Certificates>, http2: bool) -> Result<Acceptor, StartError> {
-    // The paths are not read: the resolver takes their place.
-    let mut settings =
-        TlsSettings::intermediate("", "").map_err(|error| StartError::Tls(error.to_string()))?;
-    settings.set_cert_resolver(certificates);
-    settings.set_alpn(if http2 { ALPN::H2H1 } else { ALPN::H1 });
-    Ok(settings.build())
 }

@@ -5,7 +5,9 @@
 //! listeners, the first one to end ends the process, and a drain is over as soon as the last connection is.
 
 mod certificates;
+mod clients;
 mod listen;
+mod tls;
 
 use std::fmt;
 use std::io;
@@ -36,7 +38,7 @@ use crate::telemetry::metrics::Metrics;
 use crate::token::OnMissingKey;
 
 use self::certificates::Certificates;
-use self::listen::{Bound, tls_acceptor};
+use self::listen::Bound;
 
 /// How often certificate files are looked at, and servers' names resolved.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(10);
@@ -121,7 +123,7 @@ pub fn check(config: &Config, sources: &Sources, findings: &mut Findings) -> Res
     let is_shared = config.store.engine == StoreEngine::Redis;
     let shared = shared(sources, Arc::new(Metrics::new()?), Arc::new(store::Closed { is_shared }))?;
     store::check(&config.store, &shared.metrics, findings);
-    load_certificates(config, findings);
+    tls::load(config, findings);
     AccessLog::check(&config.telemetry.access_log, findings);
     crate::telemetry::diagnostics::check(&config.telemetry.log, findings);
     Runtime::build(config, OnMissingKey::Ephemeral, &shared, None, findings);
@@ -141,13 +143,13 @@ pub fn start(document: &Document, path: PathBuf, sources: Sources) -> Result<Run
         return Err(StartError::Config(document.report(findings)));
     };
     let shared = shared(&sources, metrics, store)?;
-    let certificates = load_certificates(config, &mut findings);
+    let identities = tls::load(config, &mut findings);
     let dropped_lines = shared.metrics.access_log_dropped_lines.clone();
     let access_log = AccessLog::open(&config.telemetry.access_log, dropped_lines, &mut findings);
     let runtime = Runtime::build(config, OnMissingKey::Create, &shared, None, &mut findings);
     let report = document.report(findings);
-    let (Some(runtime), Some(access_log), Some(certificates), false) =
-        (runtime, access_log, certificates, report.has_errors())
+    let (Some(runtime), Some(access_log), Some(identities), false) =
+        (runtime, access_log, identities, report.has_errors())
     else {
         return Err(StartError::Config(report));
     };
@@ -180,13 +182,13 @@ pub fn start(document: &Document, path: PathBuf, sources: Sources) -> Result<Run
     });
     let (admin_shutdown, watch) = watch::channel(false);
     services.spawn_on(async move { admin_socket.serve("admin", admin, watch).await }, threads.handle());
-    let mut loaded = certificates.iter();
+    let mut loaded = identities.iter();
     for (socket, listener) in sockets.into_iter().zip(&config.listeners) {
         let tls = match &listener.tls {
             None => None,
             Some(tls) => {
-                let certificates = loaded.next().ok_or_else(|| StartError::Tls("no certificates".into()))?;
-                Some(tls_acceptor(Arc::clone(certificates), tls.http2)?)
+                let identity = loaded.next().ok_or_else(|| StartError::Tls("no certificates".into()))?;
+                Some(identity.acceptor(tls.http2)?)
             }
         };
         let (proxy, current, connections) =
@@ -195,7 +197,8 @@ pub fn start(document: &Document, path: PathBuf, sources: Sources) -> Result<Run
         let watch = shutdown_watch.clone();
         services.spawn_on(async move { socket.serve("gateway", guard, watch).await }, threads.handle());
     }
-    let certificates = Arc::new(certificates);
+    let certificates =
+        Arc::new(identities.into_iter().map(|identity| identity.certificates).collect::<Vec<_>>());
     threads.spawn(refresh(Arc::clone(&certificates), Arc::clone(&current)));
     let sessions = Arc::clone(&shared.session_core);
     threads.spawn(async move { sessions.follow().await });
@@ -368,21 +371,6 @@ fn log_reload(reloaded: Result<Report, Report>) {
 
 fn shared(sources: &Sources, metrics: Arc<Metrics>, store: Arc<dyn Store>) -> Result<Shared, StartError> {
     Ok(Shared::new(Arc::clone(&sources.clock), Arc::clone(&sources.entropy), metrics, store)?)
-}
-
-fn load_certificates(config: &Config, findings: &mut Findings) -> Option<Vec<Arc<Certificates>>> {
-    let with_tls = config
-        .listeners
-        .iter()
-        .enumerate()
-        .filter_map(|(index, listener)| Some((index, listener.tls.as_ref()?)));
-    let loaded: Vec<Option<Arc<Certificates>>> = with_tls
-        .map(|(index, tls)| {
-            let at = format!("listeners[{index}].tls.certificates");
-            Certificates::load(&tls.certificates, &at, findings).map(Arc::new)
-        })
-        .collect();
-    loaded.into_iter().collect()
 }
 
 fn worker_threads(config: &Config) -> usize {

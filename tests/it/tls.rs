@@ -1,5 +1,7 @@
 //! TLS on either side: which certificate answers, what is accepted, and what is never believed.
 
+mod mutual;
+
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -93,8 +95,11 @@ impl Authority {
         let chain: Vec<CertificateDer<'static>> =
             CertificateDer::pem_file_iter(self.path(file, "pem")).unwrap().collect::<Result<_, _>>().unwrap();
         let key = PrivateKeyDer::from_pem_file(self.path(file, "key")).unwrap();
-        let config =
-            Arc::new(ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key).unwrap());
+        Self::serve(ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key).unwrap())
+    }
+
+    fn serve(config: ServerConfig) -> SocketAddr {
+        let config = Arc::new(config);
         raw::serve(move |stream| {
             let mut stream = StreamOwned::new(ServerConnection::new(Arc::clone(&config)).unwrap(), stream);
             loop {

@@ -238,7 +238,7 @@ pub fn install_crypto() {
     });
 }
 
-fn yaml(sections: &str) -> String {
+pub fn yaml(sections: &str) -> String {
     let defaults = [
         ("listeners", "listeners:\n  - address: 127.0.0.1:0\n"),
         ("admin", "admin: { address: 127.0.0.1:0 }\n"),

@@ -6,8 +6,7 @@ use crate::common::{Connection, NO_THROTTLE, ROUTES, World, eventually};
 
 const GET: &[u8] = b"GET /pub/x HTTP/1.1\r\nHost: gateway.test\r\n\r\n";
 const V1: &[u8] = b"PROXY TCP4 203.0.113.7 192.0.2.1 56324 443\r\n";
-const V2: &[u8] =
-    b"\r\n\r\n\0\r\nQUIT\n\x21\x11\x00\x0c\xcb\x00\x71\x08\xc0\x00\x02\x01\xdc\x04\x01\xbb";
+const V2: &[u8] = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\x00\x0c\xcb\x00\x71\x08\xc0\x00\x02\x01\xdc\x04\x01\xbb";
 
 fn behind_balancer(balancers: &str, sections: &str) -> World {
     World::with(&format!(

@@ -1,0 +1,58 @@
+//! TLS of a listener: who the gateway is there, and which clients it lets in.
+
+use std::sync::Arc;
+
+use pingora::listeners::tls::{Acceptor, TlsSettings};
+use pingora::protocols::ALPN;
+use rustls::server::danger::ClientCertVerifier;
+
+use super::certificates::Certificates;
+use super::{StartError, clients};
+use crate::config::{Config, Findings};
+
+/// What a listener with TLS shows and asks for.
+pub(super) struct Identity {
+    /// What it shows.
+    pub(super) certificates: Arc<Certificates>,
+    /// Whose certificates it asks for; nothing where anybody may connect.
+    clients: Option<Arc<dyn ClientCertVerifier>>,
+}
+
+/// Reads the files of every listener with TLS, in the order of the configuration.
+pub(super) fn load(config: &Config, findings: &mut Findings) -> Option<Vec<Identity>> {
+    let with_tls = config
+        .listeners
+        .iter()
+        .enumerate()
+        .filter_map(|(index, listener)| Some((index, listener.tls.as_ref()?)));
+    let loaded: Vec<Option<Identity>> = with_tls
+        .map(|(index, tls)| {
+            let at = format!("listeners[{index}].tls");
+            let certificates = Certificates::load(&tls.certificates, &format!("{at}.certificates"), findings);
+            let clients = match &tls.client_ca_file {
+                None => None,
+                Some(file) => Some(clients::verifier(file, &format!("{at}.client_ca_file"), findings)?),
+            };
+            Some(Identity { certificates: Arc::new(certificates?), clients })
+        })
+        .collect();
+    loaded.into_iter().collect()
+}
+
+impl Identity {
+    /// TLS 1.2 and 1.3 without early data, with certificates that may change while it runs.
+    ///
+    /// # Errors
+    /// [`StartError::Tls`] when Pingora does not take the settings; plain HTTP is never served instead.
+    pub(super) fn acceptor(&self, http2: bool) -> Result<Acceptor, StartError> {
+        // The paths are not read: the resolver takes their place.
+        let mut settings =
+            TlsSettings::intermediate("", "").map_err(|error| StartError::Tls(error.to_string()))?;
+        settings.set_cert_resolver(Arc::<Certificates>::clone(&self.certificates));
+        if let Some(clients) = &self.clients {
+            settings.set_client_cert_verifier(Arc::clone(clients));
+        }
+        settings.set_alpn(if http2 { ALPN::H2H1 } else { ALPN::H1 });
+        Ok(settings.build())
+    }
+}
