@@ -153,6 +153,7 @@ impl ConfiguredApp {
     pub(super) fn new(name: &str, kind: AppKind) -> Self {
         let source = match kind {
             AppKind::MiniProgram => "wx_client",
+            AppKind::Website | AppKind::OfficialAccount => "wx_http",
         };
         Self { name: name.into(), source: HeaderValue::from_static(source) }
     }

@@ -29,6 +29,11 @@ const RESERVED_HEADERS: [&str; 14] = [
     "upgrade",
 ];
 
+/// The cookie of a session that a browser holds.
+pub const SESSION_COOKIE: &str = "__Host-menshen";
+/// What the gateway's own cookies begin with. No backend ever receives one.
+pub const OWN_COOKIES: &str = "__Host-menshen";
+
 /// A place that may carry a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {

@@ -6,6 +6,7 @@
 
 mod authenticated;
 mod credential;
+mod cross_site;
 mod flight;
 mod refusal;
 mod subject_hash;
@@ -26,7 +27,10 @@ use siphasher::sip128::SipHasher24;
 
 use self::authenticated::ConfiguredApp;
 pub use self::authenticated::{Authenticated, HeaderValues};
-pub use self::credential::{Credential, Source, TokenSources, cookie_without, query_without};
+pub use self::credential::{
+    Credential, OWN_COOKIES, SESSION_COOKIE, Source, TokenSources, cookie_without, query_without,
+};
+pub use self::cross_site::CrossSite;
 use self::flight::Flights;
 pub use self::refusal::Refusal;
 pub use self::subject_hash::SubjectHasher;

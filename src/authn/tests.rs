@@ -13,7 +13,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::clock::{Clock, ManualClock};
-use crate::config::{App, AppKind, Key, KeyAlgorithm, SecretSource};
+use crate::config::{App, AppKind, BrowserCheck, Key, KeyAlgorithm, SecretSource};
 use crate::entropy::{NoEntropy, SystemEntropy};
 use crate::identity::{Identity, OpenId, SessionId, Subject, UnionId};
 use crate::session::{self, NewSession, Scope};
@@ -79,7 +79,7 @@ impl Fixture {
     }
 
     fn open(&self, identity: &Identity) -> SessionId {
-        let new = NewSession { identity, session_key: None, user_agent: None };
+        let new = NewSession { identity, session_key: None, user_agent: None, profile: None };
         self.threads.block_on(self.sessions.open(new, NOW)).unwrap().id
     }
 
@@ -155,6 +155,9 @@ fn build(
         kind: AppKind::MiniProgram,
         appid: appid.into(),
         secret: SecretSource::Inline("secret".into()),
+        title: None,
+        scope: None,
+        browser_check: BrowserCheck::default(),
     };
     let apps = apps.iter().map(|(name, appid)| ((*name).to_owned(), app(appid))).collect();
     let mut findings = Findings::default();
@@ -492,7 +495,9 @@ fn size_of_an_entry() {
         let mut sessions = Vec::new();
         for people in people.chunks(500) {
             let open = |identity| {
-                fixture.sessions.open(NewSession { identity, session_key: None, user_agent: None }, NOW)
+                fixture
+                    .sessions
+                    .open(NewSession { identity, session_key: None, user_agent: None, profile: None }, NOW)
             };
             sessions.extend(futures_util::future::join_all(people.iter().map(open)).await);
         }

@@ -15,6 +15,7 @@ mod mini_program;
 mod refresh;
 mod replay;
 mod session;
+mod web;
 
 use std::fmt;
 use std::net::IpAddr;
@@ -173,6 +174,15 @@ impl Login {
                 Answer::refused(&error, request_id)
             }),
         }
+    }
+
+    /// Where a browser without a session goes: the answer that leads a person who opens a page to the sign-in page, and back
+    /// afterwards. `None` for everything else than a person who opens a page, and where no browser can sign in.
+    ///
+    /// `apps` are those on offer, the preferred one first.
+    pub fn invite(&self, request: &Parts, apps: &[Arc<str>], request_id: &str) -> Option<Answer> {
+        let _ = (request, apps, request_id);
+        None
     }
 
     /// Answers an admitted request; `body` is what [`Admission::body`] asked for.

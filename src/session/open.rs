@@ -6,11 +6,27 @@ use super::core::Attempts;
 use super::record::{Entry, Record};
 use super::refresh_token::Parts;
 use super::seal::internal;
-use super::{NewSession, Opened, SessionError, Sessions, device, name};
+use super::{NewSession, Opened, OpenedInBrowser, SessionError, Sessions, device, name};
 use crate::clock::Timestamp;
 use crate::entropy;
+use crate::identity::SessionId;
 
 impl Sessions {
+    /// Opens a session that a browser holds. The one that the browser held before ends: of the same person a moment later,
+    /// since other requests of the browser may be under way, of another person at once.
+    ///
+    /// # Errors
+    /// As [`Sessions::open`].
+    pub async fn open_in_browser(
+        &self,
+        new: NewSession<'_>,
+        before: Option<&SessionId>,
+        now: Timestamp,
+    ) -> Result<OpenedInBrowser, SessionError> {
+        let _ = (new, before, now);
+        Err(SessionError::Internal("to be written".into()))
+    }
+
     /// Opens a session; once this returns it is as durable as the store makes it.
     ///
     /// # Errors

@@ -10,7 +10,7 @@ use super::marks::Marks;
 use super::name::{self, Locator, SessionKey};
 use super::refresh_token::Family;
 use crate::clock::Timestamp;
-use crate::identity::{AppId, Identity, OpenId, Subject, UnionId};
+use crate::identity::{AppId, Identity, OpenId, Profile, Subject, UnionId};
 use crate::session::SessionError;
 
 #[derive(Clone, PartialEq, Encode, Decode)]
@@ -180,6 +180,7 @@ impl Record {
                 last_seen_at: entry.last_seen_at,
                 expires_at: entry.ends_at,
                 device: entry.device.clone(),
+                profile: Profile::default(),
             })
         };
         self.all_live(limits, marks, now).map(info).collect()

@@ -134,7 +134,8 @@ impl Node {
 
     async fn try_open(&self, identity: &Identity, key: Option<[u8; 16]>) -> Result<Opened, SessionError> {
         let key = key.map(Zeroizing::new);
-        let new = NewSession { identity, session_key: key.as_ref(), user_agent: Some("curl/8.0") };
+        let new =
+            NewSession { identity, session_key: key.as_ref(), user_agent: Some("curl/8.0"), profile: None };
         self.sessions.open(new, self.now()).await
     }
 
