@@ -14,7 +14,7 @@ pub const OWN_COOKIES: &str = "__Host-menshen";
 
 /// Where the hyphen stands in [`OWN_COOKIES`]: rare in headers, and without upper and lower case.
 const HYPHEN: usize = 6;
-const _: () = assert!(OWN_COOKIES.as_bytes()[HYPHEN] == b'-', "the hyphen is where it is looked for");
+const _: () = assert!(matches!(OWN_COOKIES.as_bytes().split_at(HYPHEN), (_, [b'-', ..])), "it stands there");
 
 /// Whether a `Cookie` line has the name of a cookie of ours anywhere, in upper or lower case: some backends read names
 /// without regard to case, take quotes off them, or end a cookie at a comma.

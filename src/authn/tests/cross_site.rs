@@ -5,7 +5,7 @@ use http::Method;
 use super::*;
 use crate::authn::cross_site::is_cross_site;
 
-fn sent(method: Method, uri: &str, headers: &[(&str, &[u8])]) -> Parts {
+fn sent(method: Method, uri: &str, headers: Headers<'_>) -> Parts {
     let (mut parts, ()) = http::Request::builder().method(method).uri(uri).body(()).unwrap().into_parts();
     for (name, value) in headers {
         let name = http::HeaderName::try_from(*name).unwrap();
@@ -14,11 +14,13 @@ fn sent(method: Method, uri: &str, headers: &[(&str, &[u8])]) -> Parts {
     parts
 }
 
+type Headers<'a> = &'a [(&'a str, &'a [u8])];
+
 const SITE: &str = "sec-fetch-site";
 
 #[test]
 fn request_that_changes_something_is_refused_unless_its_page_is_of_the_own_origin() {
-    let table: &[(&str, &[(&str, &[u8])], bool)] = &[
+    let table: &[(&str, Headers<'_>, bool)] = &[
         ("h", &[], false),
         ("h", &[(SITE, b"same-origin")], false),
         ("h", &[(SITE, b"none")], false),
@@ -106,7 +108,7 @@ fn cookie_is_refused_to_other_sites_and_a_token_that_a_page_must_know_is_not() {
     let fixture = Fixture::with(config::Tokens { sources, ..config::Tokens::default() }, &[("shop", SHOP)]);
     let foreign: (&str, &[u8]) = (SITE, b"cross-site");
     let session = format!("{SESSION_COOKIE}=c");
-    let table: &[(&[(&str, &[u8])], bool)] = &[
+    let table: &[(Headers<'_>, bool)] = &[
         (&[("cookie", session.as_bytes())], true),
         (&[("cookie", b"token=t")], true),
         (&[("cookie", b"token=t"), ("authorization", b"Bearer t")], false),

@@ -126,15 +126,8 @@ fn only_what_a_gateway_set_is_a_session_cookie() {
     assert_eq!(SessionCookie::parse(&text).unwrap().expose(), text);
     assert!(!format!("{:?}", SessionCookie::parse(&text)).contains(&text));
 
-    for other in [
-        "",
-        "x",
-        &text[1..],
-        &format!("{text}A"),
-        &format!("{}=", &text[1..]),
-        &"+".repeat(64),
-        &"é".repeat(32),
-    ] {
+    let cut = text.get(1..).unwrap();
+    for other in ["", "x", cut, &format!("{text}A"), &format!("{cut}="), &"+".repeat(64), &"é".repeat(32)] {
         assert!(SessionCookie::parse(other).is_err(), "{other}");
     }
 }
