@@ -184,6 +184,7 @@ async fn fill(data: &Path, count: usize) {
                 user_agent: Some(
                     "Mozilla/5.0 (iPhone; CPU iPhone OS 17_5 like Mac OS X) MicroMessenger/8.0.50",
                 ),
+                profile: None,
             };
             sessions.open(new, clock.now()).await.unwrap();
         }

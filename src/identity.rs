@@ -3,10 +3,14 @@
 //! Every value here is safe to put into an HTTP header as it stands; a value that is not never becomes one
 //! of these types.
 
+mod profile;
+
 use std::fmt;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+
+pub use self::profile::Profile;
 
 /// Longest appid, openid or unionid accepted, in bytes; WeChat's are 18 to 28.
 pub const MAX_IDENTIFIER_BYTES: usize = 128;

@@ -20,6 +20,7 @@ pub mod identity_headers;
 pub mod login;
 
 pub mod authn;
+pub mod page;
 pub mod route;
 pub mod session;
 pub mod throttle;

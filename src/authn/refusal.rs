@@ -24,6 +24,9 @@ pub enum Refusal {
     /// The store did not say whether the session goes on: nobody is believed, and nobody called a forger.
     #[error("the session could not be looked up")]
     StoreUnavailable,
+    /// With a cookie, and made by a page of another site.
+    #[error("made by a page of another site")]
+    CrossSite,
     /// Of an app the route does not admit. The route knows; nobody here refuses for it.
     #[error("of an app this route does not admit")]
     AppNotAdmitted,
@@ -31,7 +34,7 @@ pub enum Refusal {
 
 impl Refusal {
     /// Every refusal, in order.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::NoToken,
         Self::SeveralTokens,
         Self::Token(VerifyError::Malformed),
@@ -46,6 +49,7 @@ impl Refusal {
         Self::UnknownApp,
         Self::SessionEnded,
         Self::StoreUnavailable,
+        Self::CrossSite,
         Self::AppNotAdmitted,
     ];
 
@@ -66,6 +70,7 @@ impl Refusal {
             Self::UnknownApp => "unknown_app",
             Self::SessionEnded => "session_ended",
             Self::StoreUnavailable => "store_unavailable",
+            Self::CrossSite => "cross_site",
             Self::AppNotAdmitted => "app_not_admitted",
         }
     }
@@ -76,12 +81,12 @@ impl Refusal {
     /// See RFC 6750 §3.1.
     pub const fn oauth_error(self) -> Option<&'static str> {
         match self {
-            Self::NoToken | Self::StoreUnavailable => None,
+            Self::NoToken | Self::StoreUnavailable | Self::CrossSite => None,
             _ => Some("invalid_token"),
         }
     }
 
-    /// Whether the verdict can never change under the same keys, and took a signature check to reach.
+    /// Whether the verdict can never change under the same keys, and took a signature check or a look at the store.
     ///
     /// What is refused for less is not worth remembering: refusing it again costs no more than finding it
     /// remembered, and it would let a flood of junk push out the forgeries. A session that has ended never comes back.
@@ -105,6 +110,7 @@ impl Refusal {
             | Self::NoToken
             | Self::SeveralTokens
             | Self::StoreUnavailable
+            | Self::CrossSite
             | Self::AppNotAdmitted => false,
         }
     }

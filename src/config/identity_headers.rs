@@ -21,8 +21,19 @@ pub struct IdentityHeaders {
     pub env: String,
     /// Value of the `env` header on signed-in requests; absent: the header is not sent.
     pub environment: Option<String>,
+    /// Header for the nickname, percent-encoded UTF-8, such as `X-WX-NICKNAME`; absent: it is not sent.
+    pub nickname: Option<String>,
+    /// Header for the URL of the avatar, such as `X-WX-AVATAR`; absent: it is not sent.
+    pub avatar: Option<String>,
     /// Further names to remove from what clients send, in every spelling.
     pub remove: Vec<String>,
+}
+
+impl IdentityHeaders {
+    /// Whether a backend is told what a person calls themselves.
+    pub const fn tells_profile(&self) -> bool {
+        self.nickname.is_some() || self.avatar.is_some()
+    }
 }
 
 impl Default for IdentityHeaders {
@@ -34,6 +45,8 @@ impl Default for IdentityHeaders {
             source: "X-WX-SOURCE".into(),
             env: "X-WX-ENV".into(),
             environment: None,
+            nickname: None,
+            avatar: None,
             remove: Vec::new(),
         }
     }

@@ -38,13 +38,13 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use admin::Admin;
-pub use app::{App, AppKind};
+pub use app::{App, AppKind, BrowserCheck, Scope};
 pub use document::Document;
 pub use finding::{Finding, Findings, Severity};
 pub use identity_headers::IdentityHeaders;
 pub use limits::{H2Limits, HeaderNames, Limits};
 pub use listener::{Certificate, Listener, ListenerTls};
-pub use login::Login;
+pub use login::{Login, LoginPage};
 pub use report::Report;
 pub use route::{Access, RejectShape, Route};
 pub use schema::{schema, static_changes};

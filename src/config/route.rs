@@ -26,6 +26,13 @@ pub struct Route {
     /// Apps whose users may call, by their names under `apps`. Empty: every app.
     #[serde(default)]
     pub apps: Vec<String>,
+    /// Apps that a browser without a session may sign in to, by their names under `apps`, the preferred one first. Empty:
+    /// every website and official account that the route admits.
+    #[serde(default)]
+    pub sign_in: Vec<String>,
+    /// Whether a request that a page of another site made may use the session cookie, other than to read.
+    #[serde(default)]
+    pub allow_cross_site: bool,
     /// Where requests go: a name under `upstreams`.
     pub upstream: String,
     /// Longest silence of the upstream on this route, instead of the upstream's own `read_timeout`.

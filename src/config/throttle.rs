@@ -11,6 +11,8 @@ use super::{Duration, Rate};
 pub struct Throttle {
     /// Logins of one client address; refreshes as many again.
     pub login: LoginLimit,
+    /// Sign-ins begun in a browser by one client address: pages shown, people sent to WeChat.
+    pub sign_in: LoginLimit,
     /// Failed logins and refreshes of one client address.
     pub failed_login: FailedLoginLimit,
     /// Exchanges with WeChat of all clients together; keep it below the quota of your apps.
@@ -26,6 +28,7 @@ impl Default for Throttle {
     fn default() -> Self {
         Self {
             login: LoginLimit { rate: Rate::per_minute(10), burst: 20 },
+            sign_in: LoginLimit { rate: Rate::per_minute(30), burst: 60 },
             failed_login: FailedLoginLimit::default(),
             wechat: LoginLimit { rate: Rate::per_minute(4000), burst: 1000 },
             ipv6_prefix: 64,

@@ -28,6 +28,10 @@ pub struct WeChat {
     pub max_reply: ByteSize,
     /// Extra certificate authority for `hosts`, a PEM file; the system's are used besides.
     pub ca_file: Option<PathBuf>,
+    /// Base URL of WeChat's pages, where browsers are sent to sign in.
+    pub pages: String,
+    /// URL of WeChat's script that shows the QR code inside the sign-in page. Absent: the page has a link to WeChat's own.
+    pub widget: Option<String>,
     /// When to stop calling for a while.
     pub breaker: Breaker,
 }
@@ -42,6 +46,8 @@ impl Default for WeChat {
             max_in_flight: 512,
             max_reply: ByteSize::kib(64),
             ca_file: None,
+            pages: "https://open.weixin.qq.com".into(),
+            widget: Some("https://res.wx.qq.com/connect/zh_CN/htmledition/js/wxLogin.js".into()),
             breaker: Breaker::default(),
         }
     }

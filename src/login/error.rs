@@ -61,6 +61,8 @@ pub(super) enum LoginError {
     SessionEnded,
     #[error("the person is blocked by wechat")]
     UserBlocked,
+    #[error("a visitor of a snapshot page")]
+    SnapshotVisitor,
     #[error("too many logins, for {retry_after_seconds} s")]
     Throttled { retry_after_seconds: u64 },
     #[error("wechat is busy")]
@@ -186,6 +188,12 @@ impl LoginError {
                 "user_blocked",
                 "WeChat blocks this person's login: do not try again by itself",
             ),
+            Self::SnapshotVisitor => row(
+                403,
+                "access_denied",
+                "snapshot_visitor",
+                "a visitor of a snapshot page is nobody: open the full page",
+            ),
             Self::Throttled { retry_after_seconds } => row(
                 429,
                 "temporarily_unavailable",
@@ -262,6 +270,7 @@ impl From<wechat::Error> for LoginError {
             wechat::Error::CodeInvalid => Self::CodeInvalid,
             wechat::Error::CodeAlreadyUsed => Self::CodeAlreadyUsed,
             wechat::Error::UserBlocked => Self::UserBlocked,
+            wechat::Error::SnapshotVisitor => Self::SnapshotVisitor,
             wechat::Error::RateLimited => Self::Throttled { retry_after_seconds: RATE_LIMITED_SECONDS },
             wechat::Error::QuotaExhausted => Self::QuotaExhausted,
             wechat::Error::Busy | wechat::Error::TooManyInFlight => Self::WeChatBusy,

@@ -119,6 +119,7 @@ impl Login {
             identity: &identity,
             session_key: Some(&session_key),
             user_agent: attempt.user_agent.as_deref(),
+            profile: None,
         };
         let session = sessions.open(new, clock.now()).await.map_err(not_kept)?;
         self.grant(identity, session)

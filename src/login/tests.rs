@@ -127,7 +127,17 @@ fn dependencies(
     let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
     let apps = setup.apps.iter().enumerate().map(|(index, name)| {
         let (appid, secret) = (format!("wx{index}"), SecretSource::Inline("s".into()));
-        ((*name).to_owned(), config::App { kind: AppKind::MiniProgram, appid, secret })
+        (
+            (*name).to_owned(),
+            config::App {
+                kind: AppKind::MiniProgram,
+                appid,
+                secret,
+                title: None,
+                scope: None,
+                browser_check: config::BrowserCheck::default(),
+            },
+        )
     });
     let apps = BTreeMap::from_iter(apps);
     let key = config::Key {
@@ -149,7 +159,7 @@ fn dependencies(
     let authenticator = Authenticator::build(
         &tokens_config,
         &apps,
-        authn::Dependencies { tokens: tokens.clone(), sessions: sessions.clone() },
+        authn::Dependencies { tokens: tokens.clone(), sessions: sessions.clone(), tells_profile: false },
         metrics,
         SubjectHasher::new(&*entropy).unwrap(),
         &*entropy,

@@ -7,6 +7,7 @@
 
 mod build;
 mod check;
+mod cookie;
 mod core;
 mod custody;
 mod device;
@@ -34,13 +35,14 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
+pub use self::cookie::{InvalidSessionCookie, SessionCookie};
 pub use self::core::Core;
 use self::custody::SealKeys;
 pub use self::lease::Lease;
 use self::limits::Limits;
 pub use self::refresh_token::{InvalidRefreshToken, RefreshToken};
 use crate::clock::Timestamp;
-use crate::identity::{AppId, Identity, SessionId, Subject, UnionId};
+use crate::identity::{AppId, Identity, Profile, SessionId, Subject, UnionId};
 use crate::store::StoreError;
 
 /// The sessions, under one configuration.
@@ -58,6 +60,19 @@ pub struct NewSession<'a> {
     pub session_key: Option<&'a Zeroizing<[u8; 16]>>,
     /// What the client calls itself.
     pub user_agent: Option<&'a str>,
+    /// What the person calls themselves, where the login brought it.
+    pub profile: Option<&'a Profile>,
+}
+
+/// A session that a browser holds, in the store.
+#[derive(Clone, Debug)]
+pub struct OpenedInBrowser {
+    /// Its id: names the row and the session in it.
+    pub id: SessionId,
+    /// Good for as long as the session goes on.
+    pub cookie: SessionCookie,
+    /// When it ends at the latest.
+    pub expires_at: Timestamp,
 }
 
 /// A session that is in the store.
@@ -83,6 +98,8 @@ pub struct Refreshed {
 /// A session that goes on.
 #[derive(Clone, Debug)]
 pub struct Checked {
+    /// Its id.
+    pub id: SessionId,
     /// Ends when the session must be looked up again before it is believed.
     pub lease: Lease,
     /// When it must be looked up again whatever happens. Never after the session's end.
@@ -91,6 +108,8 @@ pub struct Checked {
     pub expires_at: Timestamp,
     /// Who it belongs to, as the store knows it: the unionid may be newer than the token's.
     pub identity: Identity,
+    /// What the person calls themselves, as the store knows it.
+    pub profile: Profile,
 }
 
 /// What a session is called where it is listed. Shows no secret.
@@ -108,6 +127,8 @@ pub struct SessionInfo {
     pub expires_at: Timestamp,
     /// What the client called itself, in a few printable characters.
     pub device: Option<String>,
+    /// What the person calls themselves.
+    pub profile: Profile,
 }
 
 /// Whose sessions.

@@ -39,11 +39,13 @@ pub enum Space {
     Revocation,
     /// A login code that some node exchanges.
     Code,
+    /// A sign-in that a browser began.
+    SignIn,
 }
 
 impl Space {
     /// Every space.
-    pub const ALL: [Self; 4] = [Self::Subject, Self::UnionId, Self::Revocation, Self::Code];
+    pub const ALL: [Self; 5] = [Self::Subject, Self::UnionId, Self::Revocation, Self::Code, Self::SignIn];
 
     /// The letter that keys of the space begin with.
     pub const fn letter(self) -> char {
@@ -52,6 +54,7 @@ impl Space {
             Self::UnionId => 'u',
             Self::Revocation => 'r',
             Self::Code => 'c',
+            Self::SignIn => 'i',
         }
     }
 }

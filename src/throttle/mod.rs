@@ -1,7 +1,7 @@
 //! Limits on logins, per client address and for all together, in memory of fixed size.
 //!
-//! Decides whether a login may be tried and whether WeChat may be asked, and how long the refused must wait. Four
-//! limits: logins and refreshes of one client (GCRA, so a burst and then a steady rate), failed ones of one client (a
+//! Decides whether a login may be tried and whether WeChat may be asked, and how long the refused must wait. Five
+//! limits: logins, refreshes and begun sign-ins of one client (GCRA, so a burst and then a steady rate), failed ones of one client (a
 //! lock-out that doubles), exchanges with WeChat of everybody (GCRA, kept under the quota). Who the client is, what counts
 //! as a failed login and what a refusal looks like are decided elsewhere.
 //!
@@ -41,6 +41,7 @@ pub struct Throttle {
     clients: ClientKeys,
     login: ClientRate,
     refresh: ClientRate,
+    sign_in: ClientRate,
     failed_login: Lockouts,
     wechat: GlobalRate,
     shared: Option<SharedBuckets>,
@@ -85,6 +86,8 @@ pub enum Limit {
     Login,
     /// Refreshes of one client address.
     Refresh,
+    /// Sign-ins begun in a browser by one client address.
+    SignIn,
     /// Failed logins and refreshes of one client address.
     FailedLogin,
     /// Exchanges with WeChat of all clients together.
@@ -93,13 +96,14 @@ pub enum Limit {
 
 impl Limit {
     /// Every limit.
-    pub const ALL: [Self; 4] = [Self::Login, Self::Refresh, Self::FailedLogin, Self::WeChat];
+    pub const ALL: [Self; 5] = [Self::Login, Self::Refresh, Self::SignIn, Self::FailedLogin, Self::WeChat];
 
     /// The limit's name.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Login => "login",
             Self::Refresh => "refresh",
+            Self::SignIn => "sign_in",
             Self::FailedLogin => "failed_login",
             Self::WeChat => "wechat",
         }
@@ -118,6 +122,7 @@ impl Throttle {
         let capacity = table::Capacity::build(config.capacity, findings);
         let clients = ClientKeys::build(config.ipv6_prefix, entropy, findings);
         let login = rate::quota(&config.login, "throttle.login", findings);
+        let sign_in = rate::quota(&config.sign_in, "throttle.sign_in", findings);
         let failed_login = lockout::Rule::build(&config.failed_login, findings);
         let wechat = rate::quota(&config.wechat, "throttle.wechat", findings);
 
@@ -126,6 +131,7 @@ impl Throttle {
             clients: clients?,
             login: ClientRate::new(login?, capacity, Arc::clone(&clock)),
             refresh: ClientRate::new(login?, capacity, Arc::clone(&clock)),
+            sign_in: ClientRate::new(sign_in?, capacity, Arc::clone(&clock)),
             failed_login: Lockouts::new(failed_login?, capacity, Arc::clone(&clock)),
             wechat: GlobalRate::new(wechat?, clock),
             shared: None,
@@ -165,6 +171,18 @@ impl Throttle {
             return Err(self.refuse(Limit::FailedLogin, remaining));
         }
         self.refresh.admit(client).map_err(|wait| self.refuse(Limit::Refresh, wait))
+    }
+
+    /// Admits one sign-in that this client begins in a browser, or says which limit refused it.
+    ///
+    /// # Errors
+    /// [`Throttled`] while the client is locked out, or when it begins too often.
+    pub fn admit_sign_in(&self, client: IpAddr) -> Result<(), Throttled> {
+        let client = self.clients.key(client);
+        if let Some(remaining) = self.failed_login.remaining(client) {
+            return Err(self.refuse(Limit::FailedLogin, remaining));
+        }
+        self.sign_in.admit(client).map_err(|wait| self.refuse(Limit::SignIn, wait))
     }
 
     /// Admits on all nodes together a login that [`Throttle::admit_login`] admitted.
@@ -220,6 +238,7 @@ impl fmt::Debug for Throttle {
 struct RefusedCounters {
     login: IntCounter,
     refresh: IntCounter,
+    sign_in: IntCounter,
     failed_login: IntCounter,
     wechat: IntCounter,
 }
@@ -230,6 +249,7 @@ impl RefusedCounters {
         Self {
             login: child(Limit::Login),
             refresh: child(Limit::Refresh),
+            sign_in: child(Limit::SignIn),
             failed_login: child(Limit::FailedLogin),
             wechat: child(Limit::WeChat),
         }
@@ -239,6 +259,7 @@ impl RefusedCounters {
         match limit {
             Limit::Login => &self.login,
             Limit::Refresh => &self.refresh,
+            Limit::SignIn => &self.sign_in,
             Limit::FailedLogin => &self.failed_login,
             Limit::WeChat => &self.wechat,
         }

@@ -45,6 +45,7 @@ fn config(burst: u32) -> config::Throttle {
             max_lockout: config::Duration::from_secs(60),
             forget_after: config::Duration::from_secs(120),
         },
+        sign_in: LoginLimit { rate: Rate::per_minute(10), burst },
         wechat: LoginLimit { rate: Rate::per_minute(60), burst: 5 },
         ipv6_prefix: 64,
         capacity: 1024,
@@ -131,7 +132,7 @@ fn refusal_names_the_limit_and_counts_once() {
     let refusal = bench.throttle.admit_login(client).unwrap_err();
 
     assert_eq!(refusal, Throttled { limit: Limit::Login, retry_after: seconds(6) });
-    assert_eq!(Limit::ALL.map(|limit| bench.refused(limit)), [1, 0, 0, 0]);
+    assert_eq!(Limit::ALL.map(|limit| bench.refused(limit)), [1, 0, 0, 0, 0]);
 }
 
 #[test]
@@ -490,6 +491,7 @@ fn every_problem_is_found_at_once() {
             max_lockout: config::Duration::from_secs(60),
             forget_after: config::Duration::from_secs(59),
         },
+        sign_in: LoginLimit { rate: Rate::per_minute(10), burst: 10 },
         wechat: LoginLimit { rate: Rate { count: u32::MAX, per: seconds(1) }, burst: 1_000_001 },
         ipv6_prefix: 31,
         capacity: 1023,

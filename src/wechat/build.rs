@@ -188,7 +188,9 @@ fn build_apps(
         let name: Arc<str> = name.as_str().into();
         let gauge = metrics.wechat_breaker_state.with_label_values(&[&*name]);
         let breaker = Breaker::new(config.breaker.failures, *config.breaker.open_for, gauge);
-        built.insert(name.clone(), App { name, appid, kind: app.kind, secret, breaker });
+        let title = app.title.as_deref().unwrap_or(&name).into();
+        let (kind, browser_check) = (app.kind, app.browser_check);
+        built.insert(name.clone(), App { name, appid, kind, title, browser_check, secret, breaker });
     }
     built
 }

@@ -15,6 +15,9 @@ pub enum Error {
     /// WeChat takes the person for a risk, or banned the account.
     #[error("the person is blocked by wechat")]
     UserBlocked,
+    /// A visitor of a snapshot page: WeChat made the ids up, and gives the same to others.
+    #[error("a visitor of a snapshot page")]
+    SnapshotVisitor,
     /// Too many calls this minute, for the person or for the app.
     #[error("too many calls this minute")]
     RateLimited,

@@ -9,6 +9,7 @@ mod api;
 mod breaker;
 mod build;
 mod error;
+mod page;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -25,12 +26,13 @@ use zeroize::Zeroizing;
 
 use self::breaker::{Breaker, Cause, Verdict};
 use crate::clock::Clock;
-use crate::config::AppKind;
+use crate::config::{AppKind, BrowserCheck};
 use crate::entropy::{self, Entropy};
 use crate::identity::AppId;
 
 pub use self::api::{Code, CodeExchange, InvalidCode, InvalidSessionKey, SessionKey};
 pub use self::error::{Error, Fault};
+pub use self::page::{PageExchange, Visit, Widget};
 
 /// First wait before WeChat is asked again after "system busy"; it doubles, and a random part of it is left out.
 const FIRST_RETRY_WAIT: Duration = Duration::from_millis(100);
@@ -59,6 +61,10 @@ pub struct App {
     pub appid: AppId,
     /// What it is at WeChat.
     pub kind: AppKind,
+    /// What people know it as.
+    pub title: Arc<str>,
+    /// Whether a sign-in is finished only in the browser that began it.
+    pub browser_check: BrowserCheck,
     secret: SecretString,
     breaker: Breaker,
 }

@@ -60,7 +60,14 @@ fn apps() -> BTreeMap<String, config::App> {
 
 fn app(appid: &str) -> config::App {
     let secret = SecretSource::Inline(SECRET.into());
-    config::App { kind: AppKind::MiniProgram, appid: appid.into(), secret }
+    config::App {
+        kind: AppKind::MiniProgram,
+        appid: appid.into(),
+        secret,
+        title: None,
+        scope: None,
+        browser_check: BrowserCheck::default(),
+    }
 }
 
 /// An address that refuses connections.

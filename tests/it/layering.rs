@@ -28,10 +28,14 @@ const MAY_IMPORT: &[(&str, &str)] = &[
     ("upstream", "clock config telemetry"),
     ("authn", "clock entropy identity config telemetry store token session"),
     ("identity_headers", "identity config telemetry authn"),
-    ("login", "clock entropy identity problem config telemetry store token session throttle wechat authn"),
+    ("page", "entropy config"),
+    (
+        "login",
+        "clock entropy identity problem config telemetry store token session throttle wechat route authn page",
+    ),
     (
         "runtime",
-        "clock entropy identity config telemetry store token session throttle wechat route upstream authn identity_headers login",
+        "clock entropy identity config telemetry store token session throttle wechat route upstream authn identity_headers page login",
     ),
     (
         "proxy",

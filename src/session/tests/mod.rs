@@ -1,5 +1,6 @@
 //! What sessions promise, on a store that remembers, can be shared, and can fail.
 
+mod browser;
 mod durable;
 mod expiry;
 mod follow;
@@ -20,12 +21,13 @@ use zeroize::Zeroizing;
 
 use self::store::TestStore;
 use super::{
-    Checked, Core, NewSession, Opened, RefreshError, RefreshToken, Refreshed, Scope, SessionError, Sessions,
+    Checked, Core, NewSession, Opened, OpenedInBrowser, RefreshError, RefreshToken, Refreshed, Scope,
+    SessionCookie, SessionError, Sessions,
 };
 use crate::clock::{Clock as _, ManualClock, Timestamp};
 use crate::config::{self, Findings};
 use crate::entropy::SystemEntropy;
-use crate::identity::{AppId, Identity, OpenId, Subject, UnionId};
+use crate::identity::{AppId, Identity, OpenId, Profile, SessionId, Subject, UnionId};
 use crate::store::Store;
 use crate::telemetry::metrics::Metrics;
 use crate::token::OnMissingKey;
@@ -134,7 +136,8 @@ impl Node {
 
     async fn try_open(&self, identity: &Identity, key: Option<[u8; 16]>) -> Result<Opened, SessionError> {
         let key = key.map(Zeroizing::new);
-        let new = NewSession { identity, session_key: key.as_ref(), user_agent: Some("curl/8.0") };
+        let new =
+            NewSession { identity, session_key: key.as_ref(), user_agent: Some("curl/8.0"), profile: None };
         self.sessions.open(new, self.now()).await
     }
 

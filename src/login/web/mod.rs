@@ -1,0 +1,1 @@
+//! Sign-in with a browser: the page, the way to WeChat, and the way back.
