@@ -143,6 +143,7 @@ async fn every_documented_errcode_has_its_meaning_as_number_and_as_text() {
     let table = [
         (-1, Busy, "-1"),
         (40029, CodeInvalid, "40029"),
+        (42003, CodeInvalid, "42003"),
         (40163, CodeAlreadyUsed, "40163"),
         (40226, UserBlocked, "40226"),
         (50002, UserBlocked, "50002"),
@@ -152,10 +153,19 @@ async fn every_documented_errcode_has_its_meaning_as_number_and_as_text() {
         (40125, AppMisconfigured { errcode: 40125 }, "40125"),
         (40243, AppMisconfigured { errcode: 40243 }, "40243"),
         (48001, AppMisconfigured { errcode: 48001 }, "48001"),
+        (40001, RequestRejected { errcode: 40001 }, "40001"),
         (40002, RequestRejected { errcode: 40002 }, "40002"),
+        (40003, RequestRejected { errcode: 40003 }, "40003"),
+        (40014, RequestRejected { errcode: 40014 }, "40014"),
+        (40030, RequestRejected { errcode: 40030 }, "40030"),
+        (41001, RequestRejected { errcode: 41001 }, "41001"),
         (41002, RequestRejected { errcode: 41002 }, "41002"),
+        (41003, RequestRejected { errcode: 41003 }, "41003"),
         (41004, RequestRejected { errcode: 41004 }, "41004"),
         (41008, RequestRejected { errcode: 41008 }, "41008"),
+        (41009, RequestRejected { errcode: 41009 }, "41009"),
+        (42001, RequestRejected { errcode: 42001 }, "42001"),
+        (42002, RequestRejected { errcode: 42002 }, "42002"),
         (48017, HostRetired, "48017"),
         (61003, Unknown { errcode: 61003 }, "other"),
         (-2, Unknown { errcode: -2 }, "other"),
@@ -502,8 +512,11 @@ fn only_a_well_formed_rid_is_logged() {
         ("rid: \u{1b}[31m-1d0af18b-5b069232".to_owned(), None),
     ] {
         let body = serde_json::json!({ "errcode": 40029, "errmsg": errmsg }).to_string();
+        let harness = Harness::new(&["http://127.0.0.1:9"], |_| {});
+        let code = Code::parse(CODE).unwrap();
+        let call = api::code_exchange(harness.wechat.app("shop").unwrap(), &code);
 
-        assert_eq!(api::CodeReply::parse(body.as_bytes()).unwrap().rid().as_deref(), expected, "{errmsg}");
+        assert_eq!(call.reply(body.as_bytes()).rid.as_deref(), expected, "{errmsg}");
     }
 }
 
