@@ -1,5 +1,7 @@
 //! The client against a server that writes raw bytes, because WeChat's quirks are bytes.
 
+mod page;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,13 +27,21 @@ struct Harness {
 
 impl Harness {
     fn new(hosts: &[&str], change: impl FnOnce(&mut config::WeChat)) -> Self {
+        Self::with_apps(&apps(), hosts, change)
+    }
+
+    fn with_apps(
+        apps: &BTreeMap<String, config::App>,
+        hosts: &[&str],
+        change: impl FnOnce(&mut config::WeChat),
+    ) -> Self {
         let mut config = config_for(hosts);
         change(&mut config);
         let metrics = Metrics::new().unwrap();
         let clock = ManualClock::start_now();
         let mut findings = Findings::default();
         let (shared_clock, entropy) = (Arc::new(clock.clone()), Arc::new(SystemEntropy));
-        let wechat = WeChat::build(&config, &apps(), &metrics, shared_clock, entropy, &mut findings);
+        let wechat = WeChat::build(&config, apps, &metrics, shared_clock, entropy, &mut findings);
         let wechat = wechat.unwrap_or_else(|| panic!("{findings:?}"));
         Self { wechat, metrics, clock }
     }
@@ -589,6 +599,95 @@ fn every_problem_of_a_configuration_is_found() {
             "wechat.ca_file",
             |c, _| c.ca_file = Some("Cargo.toml".into()),
             "file `Cargo.toml` holds no certificate in PEM",
+        ),
+        (
+            "wechat.pages",
+            |c, _| c.pages = "open.weixin.qq.com".into(),
+            "not a URL: relative URL without a base",
+        ),
+        (
+            "wechat.pages",
+            |c, _| c.pages = "http://open.weixin.qq.com".into(),
+            "`http://open.weixin.qq.com` would send people to WeChat in the clear",
+        ),
+        (
+            "wechat.pages",
+            |c, _| c.pages = "https://open.weixin.qq.com/connect".into(),
+            "`https://open.weixin.qq.com/connect` has more than a scheme and a host",
+        ),
+        (
+            "wechat.pages",
+            |c, _| c.pages = "https://u@open.weixin.qq.com".into(),
+            "a user or a password has no place here",
+        ),
+        (
+            "wechat.pages",
+            |c, _| c.pages = "https://open.example;script-src".into(),
+            "the host has a character that must not stand there",
+        ),
+        ("wechat.pages", |c, _| c.pages = "weixin://open".into(), "scheme `weixin` is not supported"),
+        (
+            "wechat.widget",
+            |c, _| c.widget = Some("/wxLogin.js".into()),
+            "not a URL: relative URL without a base",
+        ),
+        (
+            "wechat.widget",
+            |c, _| c.widget = Some("http://res.wx.qq.com/wxLogin.js".into()),
+            "`http://res.wx.qq.com/wxLogin.js` would let anybody on the way change the script",
+        ),
+        (
+            "wechat.widget",
+            |c, _| c.widget = Some("data:text/javascript,alert(1)".into()),
+            "scheme `data` is not supported",
+        ),
+        (
+            "wechat.widget",
+            |c, _| c.widget = Some("https://u:p@res.wx.qq.com/a.js".into()),
+            "a user or a password has no place here",
+        ),
+        (
+            "wechat.widget",
+            |c, _| c.widget = Some("https://res.wx.qq.com/a.js#x".into()),
+            "`https://res.wx.qq.com/a.js#x` has a fragment",
+        ),
+        (
+            "wechat.widget",
+            |c, _| c.widget = Some("https://res.wx.qq.com/a.js;script-src".into()),
+            "a character stands in it that could end the policy of the page",
+        ),
+        (
+            "wechat.widget",
+            |c, _| c.widget = Some("https://res.wx.qq.com/a.js,b".into()),
+            "a character stands in it that could end the policy of the page",
+        ),
+        (
+            "wechat.widget",
+            |c, _| c.widget = Some("https://res'x/a.js".into()),
+            "a character stands in it that could end the policy of the page",
+        ),
+        (
+            "wechat.widget",
+            |c, _| c.widget = Some("https://*.wx.qq.com/a.js".into()),
+            "a character stands in it that could end the policy of the page",
+        ),
+        (
+            "apps.shop.scope",
+            |_, apps| apps.get_mut("shop").unwrap().scope = Some(Scope::Base),
+            "a `mini_program` has no choice of scope",
+        ),
+        (
+            "apps.shop.scope",
+            |_, apps| {
+                let shop = apps.get_mut("shop").unwrap();
+                (shop.kind, shop.scope) = (AppKind::Website, Some(Scope::UserInfo));
+            },
+            "a `website` has no choice of scope",
+        ),
+        (
+            "apps.shop.browser_check",
+            |_, apps| apps.get_mut("shop").unwrap().browser_check = BrowserCheck::Loose,
+            "nobody signs in to a `mini_program` with a browser",
         ),
         (
             "apps.shop.appid",
