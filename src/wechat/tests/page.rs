@@ -1,7 +1,7 @@
 //! The exchange of a page's code, and the calls for a profile that follow it.
 
 use super::*;
-use crate::identity::{OpenId, Profile};
+use crate::identity::Profile;
 
 pub(super) const UNIONID: &str = "ocMvos6NjeKLIBqg5Mr9QjxrP1FA";
 pub(super) const OTHER: &str = "oOtherPersonOtherPersonOther";
@@ -291,61 +291,4 @@ async fn no_text_of_ours_holds_a_token_of_a_page() {
     for secret in [SECRET, CODE, TOKEN, REFRESH] {
         assert!(!texts.contains(secret), "{texts}");
     }
-}
-
-#[tokio::test]
-async fn the_emulator_knows_the_page_and_gives_the_person() {
-    use crate::emulator::{self, Emulator, SignIn};
-
-    // The same secrets and ids as the emulator's own apps.
-    let emulator = Emulator::new(
-        emulator::Config::default(),
-        Arc::new(ManualClock::start_now()),
-        Arc::new(SystemEntropy),
-    );
-    let running = emulator.listen("127.0.0.1:0".parse().unwrap()).unwrap();
-    let of = |appid: &str, kind, scope, secret: &str| config::App {
-        kind,
-        scope,
-        secret: SecretSource::Inline(secret.into()),
-        ..app(appid)
-    };
-    let apps = BTreeMap::from([
-        ("site".to_owned(), of("wxe000000000000004", AppKind::Website, None, "emulator-secret-4")),
-        (
-            "full".to_owned(),
-            of("wxe000000000000005", AppKind::OfficialAccount, Some(Scope::UserInfo), "emulator-secret-5"),
-        ),
-    ]);
-    let host = format!("http://{}", running.address);
-    let harness = Harness::with_apps(&apps, &[&host], |_| {});
-    let code = |appid: &str, scope: &str| {
-        let order = SignIn {
-            appid: appid.into(),
-            wxid: "alice".into(),
-            redirect_uri: "http://127.0.0.1:8080/auth/web/site/callback".into(),
-            scope: scope.into(),
-            state: "abc".into(),
-        };
-        Code::parse(&emulator.sign_in(&order).unwrap().code).unwrap()
-    };
-
-    for (name, appid, scope, is_told) in [
-        ("site", "wxe000000000000004", "snsapi_login", true),
-        ("full", "wxe000000000000005", "snsapi_userinfo", true),
-        ("full", "wxe000000000000005", "snsapi_base", false),
-    ] {
-        let app = harness.wechat.app(name).unwrap();
-        let exchange = harness.wechat.exchange_page_code(app, &code(appid, scope)).await.unwrap();
-
-        assert_eq!(exchange.openid, OpenId::parse(&emulator.openid(appid, "alice")).unwrap());
-        let unionid = emulator.unionid(appid, "alice").filter(|_| is_told);
-        assert_eq!(exchange.unionid.as_ref().map(UnionId::as_str), unionid.as_deref(), "{scope}");
-        assert_eq!(exchange.profile.is_some(), is_told, "{scope}");
-    }
-    let site = harness.wechat.app("site").unwrap();
-    let foreign = harness.wechat.exchange_page_code(site, &code("wxe000000000000005", "snsapi_base")).await;
-    assert_eq!(foreign.unwrap_err(), Error::CodeInvalid);
-    let of_a_page = code("wxe000000000000004", "snsapi_login");
-    assert_eq!(harness.wechat.exchange_code(site, &of_a_page).await.unwrap_err(), Error::CodeInvalid);
 }
