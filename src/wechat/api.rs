@@ -18,13 +18,11 @@ use super::App;
 use super::error::{self, Error, Fault};
 use crate::identity::{OpenId, UnionId};
 
-/// Name of the code exchange, as metrics call it.
-pub(super) const CODE_EXCHANGE: &str = "jscode2session";
-
 /// Longest code accepted, in bytes; WeChat's have 32.
 const MAX_CODE_BYTES: usize = 128;
 
-/// A login code, as `wx.login` gives it to a mini program. Good for one exchange within five minutes.
+/// A login code, as `wx.login` gives it to a mini program and WeChat's page to a browser. Good for one exchange within
+/// five minutes; a website's, within ten.
 #[derive(Clone)]
 pub struct Code(SecretString);
 
@@ -106,70 +104,154 @@ pub struct CodeExchange {
     pub session_key: SessionKey,
 }
 
-/// `GET /sns/jscode2session`. The secret and the code stand in this URL: it must not reach a log.
-pub(super) fn code_exchange_url(host: &Url, app: &App, code: &Code) -> Url {
-    let mut url = host.clone();
-    url.set_path("/sns/jscode2session");
-    url.query_pairs_mut()
-        .append_pair("appid", app.appid.as_str())
-        .append_pair("secret", app.secret.expose_secret())
-        .append_pair("js_code", code.expose())
-        .append_pair("grant_type", "authorization_code");
-    url
+/// One call, before a host is chosen for it. Parameters hold the app's secret, a code or a token: what is made of
+/// them must not reach a log.
+pub(super) struct Call<'a, T> {
+    pub(super) endpoint: Endpoint,
+    pub(super) parameters: Vec<(&'static str, &'a str)>,
+    /// Believes a reply without an errcode, when it is whole.
+    pub(super) read: fn(&str) -> Result<T, Error>,
 }
 
-/// The reply to `GET /sns/jscode2session`, before it is believed.
-#[derive(Deserialize)]
-pub(super) struct CodeReply<'a> {
-    #[serde(default, deserialize_with = "number_or_text")]
+impl<T> Call<'_, T> {
+    /// Where the call goes at a host.
+    pub(super) fn url(&self, host: &Url) -> Url {
+        let mut url = host.clone();
+        url.set_path(self.endpoint.path());
+        url.query_pairs_mut().extend_pairs(&self.parameters);
+        url
+    }
+
+    /// Reads the JSON of a reply, whatever its `Content-Type` says of it.
+    pub(super) fn reply(&self, body: &[u8]) -> Reply<T> {
+        let not_json = || Error::UnexpectedReply(Fault::NotJson);
+        let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
+        let text = std::str::from_utf8(body).map_err(|_| not_json());
+        let status = text.and_then(|text| {
+            serde_json::from_str::<Status>(text).map(|status| (text, status)).map_err(|_| not_json())
+        });
+        match status {
+            Ok((text, Status { errcode: 0, .. })) => {
+                Reply { errcode: 0, rid: None, result: (self.read)(text) }
+            }
+            Ok((_, Status { errcode, errmsg })) => Reply {
+                errcode,
+                rid: errmsg.as_str().and_then(find_rid).map(str::to_owned),
+                result: Err(error::of_errcode(errcode)),
+            },
+            Err(error) => error.into(),
+        }
+    }
+}
+
+/// What of WeChat's API is called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Endpoint {
+    CodeExchange,
+    PageCodeExchange,
+    TokenRefresh,
+    UserInfo,
+}
+
+impl Endpoint {
+    const fn path(self) -> &'static str {
+        match self {
+            Self::CodeExchange => "/sns/jscode2session",
+            Self::PageCodeExchange => "/sns/oauth2/access_token",
+            Self::TokenRefresh => "/sns/oauth2/refresh_token",
+            Self::UserInfo => "/sns/userinfo",
+        }
+    }
+
+    /// Its name in metrics and logs.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::CodeExchange => "jscode2session",
+            Self::PageCodeExchange => "oauth2_access_token",
+            Self::TokenRefresh => "oauth2_refresh_token",
+            Self::UserInfo => "userinfo",
+        }
+    }
+}
+
+/// What WeChat says to a call, and the id it gave the call where it refuses.
+pub(super) struct Reply<T> {
     pub(super) errcode: i64,
+    pub(super) rid: Option<String>,
+    pub(super) result: Result<T, Error>,
+}
+
+impl<T> From<Error> for Reply<T> {
+    fn from(error: Error) -> Self {
+        Self { errcode: 0, rid: None, result: Err(error) }
+    }
+}
+
+/// The part that all replies share.
+#[derive(Deserialize)]
+struct Status {
+    #[serde(default, deserialize_with = "number_or_text")]
+    errcode: i64,
     #[serde(default)]
     errmsg: Value,
-    #[serde(borrow)]
-    openid: Option<Text<'a>>,
-    #[serde(borrow)]
-    unionid: Option<Text<'a>>,
-    #[serde(borrow)]
-    session_key: Option<Text<'a>>,
 }
 
-/// A string left where it stands: an owned one would leave a copy of the session key in freed memory.
+/// A string left where it stands: an owned one would leave a copy of a key or a token in freed memory.
 #[derive(Deserialize)]
-struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+pub(super) struct Text<'a>(#[serde(borrow)] pub(super) Cow<'a, str>);
 
-impl<'a> CodeReply<'a> {
-    /// Reads the JSON, whatever the reply's `Content-Type` says of it.
-    pub(super) fn parse(body: &'a [u8]) -> Result<Self, Error> {
-        let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
-        let text = std::str::from_utf8(body).map_err(|_| Error::UnexpectedReply(Fault::NotJson))?;
-        serde_json::from_str(text).map_err(|_| Error::UnexpectedReply(Fault::NotJson))
+/// Reads a reply's members.
+pub(super) fn members<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, Error> {
+    serde_json::from_str(text).map_err(|_| Error::UnexpectedReply(Fault::NotJson))
+}
+
+/// The openid of a reply, which has one.
+pub(super) fn openid(text: Option<&Text<'_>>) -> Result<OpenId, Error> {
+    text.and_then(|text| OpenId::parse(&text.0).ok()).ok_or(Error::UnexpectedReply(Fault::OpenId))
+}
+
+/// The unionid of a reply. Documented as absent where unknown; an empty one names nobody either.
+pub(super) fn unionid(text: Option<&Text<'_>>) -> Result<Option<UnionId>, Error> {
+    let text = text.filter(|unionid| !unionid.0.is_empty());
+    text.map(|unionid| UnionId::parse(&unionid.0))
+        .transpose()
+        .map_err(|_| Error::UnexpectedReply(Fault::UnionId))
+}
+
+/// The exchange of a mini program's code.
+pub(super) fn code_exchange<'a>(app: &'a App, code: &'a Code) -> Call<'a, CodeExchange> {
+    Call {
+        endpoint: Endpoint::CodeExchange,
+        parameters: vec![
+            ("appid", app.appid.as_str()),
+            ("secret", app.secret.expose_secret()),
+            ("js_code", code.expose()),
+            ("grant_type", "authorization_code"),
+        ],
+        read: read_code_exchange,
+    }
+}
+
+fn read_code_exchange(text: &str) -> Result<CodeExchange, Error> {
+    #[derive(Deserialize)]
+    struct Members<'a> {
+        #[serde(borrow)]
+        openid: Option<Text<'a>>,
+        #[serde(borrow)]
+        unionid: Option<Text<'a>>,
+        #[serde(borrow)]
+        session_key: Option<Text<'a>>,
     }
 
-    /// WeChat's id of the call, where the reply gives one.
-    pub(super) fn rid(&self) -> Option<String> {
-        self.errmsg.as_str().and_then(find_rid).map(str::to_owned)
-    }
-
-    /// Believes the reply only when it is whole: an error, or an identity and its key.
-    pub(super) fn into_result(self) -> Result<CodeExchange, Error> {
-        if self.errcode != 0 {
-            return Err(error::of_errcode(self.errcode));
-        }
-        let openid = self.openid.ok_or(Error::UnexpectedReply(Fault::OpenId))?;
-        let session_key = self.session_key.ok_or(Error::UnexpectedReply(Fault::SessionKey))?;
-        // Documented as absent where unknown; an empty one names nobody either.
-        let unionid = self.unionid.filter(|unionid| !unionid.0.is_empty());
-
-        Ok(CodeExchange {
-            openid: OpenId::parse(&openid.0).map_err(|_| Error::UnexpectedReply(Fault::OpenId))?,
-            unionid: unionid
-                .map(|unionid| UnionId::parse(&unionid.0))
-                .transpose()
-                .map_err(|_| Error::UnexpectedReply(Fault::UnionId))?,
-            session_key: SessionKey::parse(&session_key.0)
-                .map_err(|_| Error::UnexpectedReply(Fault::SessionKey))?,
-        })
-    }
+    let members: Members<'_> = members(text)?;
+    let openid = openid(members.openid.as_ref())?;
+    let session_key = members.session_key.ok_or(Error::UnexpectedReply(Fault::SessionKey))?;
+    Ok(CodeExchange {
+        openid,
+        unionid: unionid(members.unionid.as_ref())?,
+        session_key: SessionKey::parse(&session_key.0)
+            .map_err(|_| Error::UnexpectedReply(Fault::SessionKey))?,
+    })
 }
 
 /// Reads an errcode: a number, in some replies in quotes.

@@ -13,7 +13,7 @@ use tokio::sync::Semaphore;
 use super::breaker::Breaker;
 use super::{App, WeChat};
 use crate::clock::Clock;
-use crate::config::{self, Findings};
+use crate::config::{self, AppKind, BrowserCheck, Findings, Scope};
 use crate::entropy::Entropy;
 use crate::identity::AppId;
 use crate::telemetry::metrics::Metrics;
@@ -39,6 +39,8 @@ impl WeChat {
         let mut own = Findings::default();
         check_limits(config, &mut own);
         let hosts = build_hosts(&config.hosts, &mut own);
+        let pages = build_pages(&config.pages, &mut own);
+        let widget = config.widget.as_deref().and_then(|script| build_widget(script, &mut own));
         let extra_roots =
             config.ca_file.as_deref().map(|file| read_roots(file, &mut own)).unwrap_or_default();
         let apps = build_apps(apps, config, metrics, &mut own);
@@ -47,9 +49,11 @@ impl WeChat {
         let is_usable = !own.has_errors();
         findings.extend(own);
 
-        client.filter(|_| is_usable).map(|client| Self {
+        client.zip(pages).filter(|_| is_usable).map(|(client, pages)| Self {
             apps,
             hosts,
+            pages,
+            widget,
             client,
             timeout: *config.timeout,
             busy_retries: config.busy_retries,
@@ -106,7 +110,7 @@ fn build_hosts(hosts: &[String], findings: &mut Findings) -> Vec<Url> {
     }
     let mut urls = Vec::with_capacity(hosts.len());
     for (index, host) in hosts.iter().enumerate() {
-        match parse_host(host) {
+        match parse_host(host, "send the app's secret in the clear") {
             Ok(url) => urls.push(url),
             // The text is not repeated: a wrong one may hold a password.
             Err(reason) => {
@@ -119,20 +123,74 @@ fn build_hosts(hosts: &[String], findings: &mut Findings) -> Vec<Url> {
     urls
 }
 
-/// Checks a base URL; over plain HTTP the app's secret may only travel within this machine.
-fn parse_host(text: &str) -> Result<Url, String> {
-    let url = Url::parse(text).map_err(|error| format!("not a URL: {error}"))?;
-    let host = url.host_str().unwrap_or_default();
-    if !url.username().is_empty() || url.password().is_some() {
-        return Err("a user or a password has no place here".into());
+/// Checks the base URL of WeChat's pages, and makes an origin of it: it stands in links and in policies.
+fn build_pages(text: &str, findings: &mut Findings) -> Option<Box<str>> {
+    let url = parse_host(text, "send people to WeChat in the clear").and_then(|url| {
+        let is_plain = url.host_str().is_some_and(|host| host.bytes().all(is_host_byte));
+        if is_plain { Ok(url) } else { Err("the host has a character that must not stand there".into()) }
+    });
+    match url {
+        Ok(url) => Some(url.origin().ascii_serialization().into()),
+        Err(reason) => {
+            findings
+                .error("wechat.pages", reason)
+                .hint("write a scheme and a host, such as `https://open.weixin.qq.com`");
+            None
+        }
     }
+}
+
+/// Checks the URL of the script that shows a QR code: it runs in the sign-in page, and stands in its policy.
+fn build_widget(text: &str, findings: &mut Findings) -> Option<Box<str>> {
+    match parse_script(text) {
+        Ok(script) => Some(script),
+        Err(reason) => {
+            findings
+                .error("wechat.widget", reason)
+                .hint("write a URL such as `https://res.wx.qq.com/connect/zh_CN/htmledition/js/wxLogin.js`");
+            None
+        }
+    }
+}
+
+fn parse_script(text: &str) -> Result<Box<str>, String> {
+    let url = Url::parse(text).map_err(|error| format!("not a URL: {error}"))?;
+    check_scheme(&url, text, "let anybody on the way change the script")?;
+    if url.fragment().is_some() {
+        return Err(format!("`{text}` has a fragment"));
+    }
+    let script = String::from(url);
+    // What ends an attribute, a source of a policy, or the policy.
+    let is_plain = |byte: u8| byte.is_ascii_graphic() && !br#""'<>`\;,*{}|^"#.contains(&byte);
+    if script.bytes().all(is_plain) {
+        Ok(script.into())
+    } else {
+        Err("a character stands in it that could end the policy of the page".into())
+    }
+}
+
+const fn is_host_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b':' | b'[' | b']')
+}
+
+/// Checks a base URL; over plain HTTP it may only lead within this machine, for otherwise it `would`.
+fn parse_host(text: &str, would: &str) -> Result<Url, String> {
+    let url = Url::parse(text).map_err(|error| format!("not a URL: {error}"))?;
+    check_scheme(&url, text, would)?;
     if url.path() != "/" || url.query().is_some() || url.fragment().is_some() {
         return Err(format!("`{text}` has more than a scheme and a host"));
     }
+    Ok(url)
+}
+
+fn check_scheme(url: &Url, text: &str, would: &str) -> Result<(), String> {
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("a user or a password has no place here".into());
+    }
     match url.scheme() {
-        "https" => Ok(url),
-        "http" if is_loopback(host) => Ok(url),
-        "http" => Err(format!("`{text}` would send the app's secret in the clear")),
+        "https" => Ok(()),
+        "http" if is_loopback(url.host_str().unwrap_or_default()) => Ok(()),
+        "http" => Err(format!("`{text}` would {would}")),
         scheme => Err(format!("scheme `{scheme}` is not supported")),
     }
 }
@@ -172,6 +230,7 @@ fn build_apps(
     for (name, app) in apps {
         let key = format!("apps.{name}");
         let secret = app.secret.read(&format!("{key}.secret"), findings);
+        check_kind(&key, app, findings);
         let Ok(appid) = AppId::parse(&app.appid) else {
             findings
                 .error(format!("{key}.appid"), format!("`{}` is not an appid", app.appid.escape_debug()))
@@ -190,9 +249,27 @@ fn build_apps(
         let breaker = Breaker::new(config.breaker.failures, *config.breaker.open_for, gauge);
         let title = app.title.as_deref().unwrap_or(&name).into();
         let (kind, browser_check) = (app.kind, app.browser_check);
-        built.insert(name.clone(), App { name, appid, kind, title, browser_check, secret, breaker });
+        let scope = app.scope.unwrap_or(Scope::Base);
+        built.insert(name.clone(), App { name, appid, kind, title, browser_check, scope, secret, breaker });
     }
     built
+}
+
+/// Refuses settings that an app of its kind has no use for: whoever wrote them expects something of them.
+fn check_kind(key: &str, app: &config::App, findings: &mut Findings) {
+    if app.scope.is_some() && app.kind != AppKind::OfficialAccount {
+        findings
+            .error(format!("{key}.scope"), format!("a `{}` has no choice of scope", app.kind.as_str()))
+            .hint("remove it; it is for an `official_account`");
+    }
+    if app.browser_check == BrowserCheck::Loose && !app.kind.is_for_browsers() {
+        findings
+            .error(
+                format!("{key}.browser_check"),
+                format!("nobody signs in to a `{}` with a browser", app.kind.as_str()),
+            )
+            .hint("remove it; it is for a `website` or an `official_account`");
+    }
 }
 
 fn build_client(

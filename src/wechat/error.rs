@@ -92,6 +92,12 @@ pub enum Fault {
     /// A success without a session key, or one that is not 16 bytes of base64.
     #[error("session_key missing or malformed")]
     SessionKey,
+    /// A success without an access token.
+    #[error("access_token missing")]
+    AccessToken,
+    /// Two replies of one sign-in that name two persons.
+    #[error("another person than the code's")]
+    OtherPerson,
 }
 
 /// What an errcode other than 0 means.
@@ -109,10 +115,16 @@ pub(super) fn label(errcode: i64, error: &Error) -> Cow<'static, str> {
     match error {
         _ if find(errcode).is_some() => errcode.to_string().into(),
         Error::UnexpectedReply(_) => "garbage".into(),
+        Error::SnapshotVisitor => "snapshot".into(),
         Error::TimedOut => "timeout".into(),
         Error::Unreachable | Error::ConnectionLost => "unreachable".into(),
         _ => "other".into(),
     }
+}
+
+/// Whether a call was refused because its access token has expired, or another took its place: a refreshed one may do.
+pub(super) const fn is_stale_token(error: &Error) -> bool {
+    matches!(error, Error::RequestRejected { errcode: 40001 | 40014 | 42001 })
 }
 
 /// What a failure to send or to receive means. The cause is left behind: its text holds the URL, and that the secret.
@@ -149,10 +161,14 @@ const GLOBAL: &str =
 const TOKEN: &str =
     "https://developers.weixin.qq.com/miniprogram/dev/OpenApiDoc/mp-access-token/getStableAccessToken.html";
 
-/// Every errcode that the code exchange is known to answer.
+const PAGES: &str =
+    "https://developers.weixin.qq.com/doc/offiaccount/OA_Web_Apps/Wechat_webpage_authorization.html";
+
+/// Every errcode that the code exchanges, and the calls for a profile, are known to answer.
 static TABLE: &[Row] = &[
     row(-1, Error::Busy, ENDPOINT),
     row(40029, Error::CodeInvalid, ENDPOINT),
+    row(42003, Error::CodeInvalid, GLOBAL),
     // Missing from the endpoint's own table, yet its everyday answer to a code sent twice.
     row(40163, Error::CodeAlreadyUsed, GLOBAL),
     row(40226, Error::UserBlocked, ENDPOINT),
@@ -164,9 +180,18 @@ static TABLE: &[Row] = &[
     row(40125, Error::AppMisconfigured { errcode: 40125 }, GLOBAL),
     row(40243, Error::AppMisconfigured { errcode: 40243 }, TOKEN),
     row(48001, Error::AppMisconfigured { errcode: 48001 }, GLOBAL),
+    row(40001, Error::RequestRejected { errcode: 40001 }, GLOBAL),
     row(40002, Error::RequestRejected { errcode: 40002 }, GLOBAL),
+    row(40003, Error::RequestRejected { errcode: 40003 }, PAGES),
+    row(40014, Error::RequestRejected { errcode: 40014 }, GLOBAL),
+    row(40030, Error::RequestRejected { errcode: 40030 }, GLOBAL),
+    row(41001, Error::RequestRejected { errcode: 41001 }, GLOBAL),
     row(41002, Error::RequestRejected { errcode: 41002 }, GLOBAL),
+    row(41003, Error::RequestRejected { errcode: 41003 }, GLOBAL),
     row(41004, Error::RequestRejected { errcode: 41004 }, GLOBAL),
     row(41008, Error::RequestRejected { errcode: 41008 }, GLOBAL),
+    row(41009, Error::RequestRejected { errcode: 41009 }, GLOBAL),
+    row(42001, Error::RequestRejected { errcode: 42001 }, GLOBAL),
+    row(42002, Error::RequestRejected { errcode: 42002 }, GLOBAL),
     row(48017, Error::HostRetired, GLOBAL),
 ];

@@ -20,6 +20,8 @@ pub(crate) enum Reply {
     Drop,
     /// Answers as the other reply when [`Fake::release`] is called.
     Held(Box<Reply>),
+    /// Answers as the other reply after a while.
+    Late(Duration, Box<Reply>),
     /// Never answers.
     Hang,
     /// Answers a byte at a time, without end.
@@ -163,6 +165,10 @@ async fn serve(mut stream: impl AsyncRead + AsyncWrite + Unpin, seen: Arc<Seen>)
                 seen.held.acquire().await.unwrap().forget();
                 *reply
             }
+            Reply::Late(wait, reply) => {
+                tokio::time::sleep(wait).await;
+                *reply
+            }
             reply => reply,
         };
         match reply {
@@ -172,7 +178,7 @@ async fn serve(mut stream: impl AsyncRead + AsyncWrite + Unpin, seen: Arc<Seen>)
                 }
             }
             Reply::Drop => return,
-            Reply::Held(_) | Reply::Hang => std::future::pending().await,
+            Reply::Held(_) | Reply::Late(..) | Reply::Hang => std::future::pending().await,
             Reply::Drip => loop {
                 let head = b"HTTP/1.1 200 OK\r\nContent-Length: 60000\r\n\r\n";
                 for byte in head.iter().chain(&[b' '; 60_000]) {

@@ -1,7 +1,16 @@
 //! Sign-in with a browser: where a person is sent, and what WeChat says of the code they come back with.
 
-use super::error::Error;
+mod reply;
+
+use std::fmt::Write as _;
+
+use tokio::time::Instant as Deadline;
+use tracing::warn;
+
+use self::reply::{Grant, UserInfo};
+use super::error::{self, Error, Fault};
 use super::{App, Code, WeChat};
+use crate::config::{AppKind, Scope};
 use crate::identity::{OpenId, Profile, UnionId};
 
 /// Who came back from a page of WeChat's. A visitor of a snapshot page, whose ids are nobody's, never becomes one.
@@ -26,29 +35,6 @@ pub struct Visit<'a> {
     pub is_english: bool,
 }
 
-impl WeChat {
-    /// Exchanges the code of a website or an official account for the person who signed in, and asks for their profile
-    /// where the app's scope allows it. A profile that cannot be had is none; the person has signed in.
-    ///
-    /// # Errors
-    /// As [`WeChat::exchange_code`], and [`Error::SnapshotVisitor`].
-    pub async fn exchange_page_code(&self, app: &App, code: &Code) -> Result<PageExchange, Error> {
-        let _ = (app, code);
-        Err(Error::Unreachable)
-    }
-
-    /// The page of WeChat's that a browser is sent to, parameters in the order that WeChat asks for.
-    pub fn page_url(&self, app: &App, visit: &Visit<'_>) -> String {
-        let _ = (app, visit);
-        String::new()
-    }
-
-    /// What shows WeChat's QR code inside a page, where that is configured.
-    pub fn widget(&self) -> Option<Widget<'_>> {
-        None
-    }
-}
-
 /// WeChat's own script that shows a QR code inside a page.
 #[derive(Clone, Copy, Debug)]
 pub struct Widget<'a> {
@@ -56,4 +42,131 @@ pub struct Widget<'a> {
     pub script: &'a str,
     /// Origin of WeChat's pages, which the script puts into a frame.
     pub frame_origin: &'a str,
+}
+
+impl WeChat {
+    /// Exchanges the code of a website or an official account for the person who signed in, and asks for their profile
+    /// where the scope that WeChat grants allows it. A profile that cannot be had is none; the person has signed in.
+    ///
+    /// # Errors
+    /// As [`WeChat::exchange_code`], and [`Error::SnapshotVisitor`].
+    pub async fn exchange_page_code(&self, app: &App, code: &Code) -> Result<PageExchange, Error> {
+        let leave = self.admit(app)?;
+        let result = self.exchange_page_code_until(leave.deadline, app, code).await;
+        leave.record(result.as_ref().err(), self.clock.instant());
+        result
+    }
+
+    /// The page of WeChat's that a browser is sent to, parameters in the order that WeChat asks for. A mini program has
+    /// none.
+    pub fn page_url(&self, app: &App, visit: &Visit<'_>) -> Option<String> {
+        let (path, scope, language) = match (app.kind, app.scope) {
+            (AppKind::MiniProgram, _) => return None,
+            (AppKind::Website, _) => {
+                let language = if visit.is_english { "en" } else { "cn" };
+                ("/connect/qrconnect", "snsapi_login", Some(("lang", language)))
+            }
+            (AppKind::OfficialAccount, Scope::Base) => ("/connect/oauth2/authorize", "snsapi_base", None),
+            (AppKind::OfficialAccount, Scope::UserInfo) => {
+                ("/connect/oauth2/authorize", "snsapi_userinfo", None)
+            }
+        };
+        let parameters = [
+            ("appid", app.appid.as_str()),
+            ("redirect_uri", visit.redirect_uri),
+            ("response_type", "code"),
+            ("scope", scope),
+            ("state", visit.state),
+        ];
+        let mut url = [&*self.pages, path].concat();
+        for (index, (name, value)) in parameters.into_iter().chain(language).enumerate() {
+            url.push(if index == 0 { '?' } else { '&' });
+            url.push_str(name);
+            url.push('=');
+            push_encoded(&mut url, value);
+        }
+        // The official account's page does not open without it.
+        url.push_str("#wechat_redirect");
+        Some(url)
+    }
+
+    /// What shows WeChat's QR code inside a page, where that is configured.
+    pub fn widget(&self) -> Option<Widget<'_>> {
+        self.widget.as_deref().map(|script| Widget { script, frame_origin: &self.pages })
+    }
+
+    async fn exchange_page_code_until(
+        &self,
+        deadline: Deadline,
+        app: &App,
+        code: &Code,
+    ) -> Result<PageExchange, Error> {
+        let grant = self.ask_until_not_busy(app, &reply::code_exchange(app, code), deadline).await?;
+        if !grant.has_profile {
+            // WeChat documents a unionid for the other scopes alone.
+            return Ok(PageExchange { openid: grant.openid, unionid: None, profile: None });
+        }
+        let info = match self.ask_for_profile(app, &grant, deadline).await {
+            Ok(info) => info,
+            Err(error @ (Error::SnapshotVisitor | Error::UnexpectedReply(Fault::OtherPerson))) => {
+                return Err(error);
+            }
+            // Said in the log where it happened.
+            Err(_) => {
+                return Ok(PageExchange { openid: grant.openid, unionid: grant.unionid, profile: None });
+            }
+        };
+        Ok(PageExchange {
+            openid: grant.openid,
+            unionid: grant.unionid.or(info.unionid),
+            profile: Some(info.profile).filter(|profile| !profile.is_empty()),
+        })
+    }
+
+    /// Asks who the person is, once more with a refreshed token where WeChat no longer takes the one it gave.
+    async fn ask_for_profile(&self, app: &App, grant: &Grant, deadline: Deadline) -> Result<UserInfo, Error> {
+        let first = self.ask(app, &reply::user_info(&grant.access_token, &grant.openid), deadline).await;
+        let info = match (first, &grant.refresh_token) {
+            (Err(error), Some(refresh_token)) if error::is_stale_token(&error) => {
+                let call = reply::token_refresh(app, refresh_token);
+                let refreshed = self.ask(app, &call, deadline).await?;
+                self.expect_same_person(app, grant, &refreshed.openid, refreshed.unionid.as_ref())?;
+                self.ask(app, &reply::user_info(&refreshed.access_token, &grant.openid), deadline).await?
+            }
+            (first, _) => first?,
+        };
+        self.expect_same_person(app, grant, &info.openid, info.unionid.as_ref())?;
+        Ok(info)
+    }
+
+    /// Refuses a later reply that names another person than the code did: one of the two is not WeChat's word.
+    fn expect_same_person(
+        &self,
+        app: &App,
+        grant: &Grant,
+        openid: &OpenId,
+        unionid: Option<&UnionId>,
+    ) -> Result<(), Error> {
+        let has_other_unionid = grant.unionid.as_ref().zip(unionid).is_some_and(|(one, other)| one != other);
+        if *openid == grant.openid && !has_other_unionid {
+            return Ok(());
+        }
+        let error = Error::UnexpectedReply(Fault::OtherPerson);
+        self.errors.with_label_values(&[&*app.name, &error::label(0, &error)]).inc();
+        let app = &*app.name;
+        warn!(app.name = app, "wechat named two persons in one sign-in to app {app}");
+        Err(error)
+    }
+}
+
+/// Appends a text percent-encoded, all but the unreserved characters: RFC 3986 §2.3.
+fn push_encoded(url: &mut String, text: &str) {
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
+            url.push(char::from(byte));
+        } else {
+            // Writing to a string does not fail.
+            let _ = write!(url, "%{byte:02X}");
+        }
+    }
 }

@@ -1,5 +1,10 @@
 //! The client against a server that writes raw bytes, because WeChat's quirks are bytes.
 
+mod build;
+mod page;
+mod page_url;
+mod profile;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,13 +30,21 @@ struct Harness {
 
 impl Harness {
     fn new(hosts: &[&str], change: impl FnOnce(&mut config::WeChat)) -> Self {
+        Self::with_apps(&apps(), hosts, change)
+    }
+
+    fn with_apps(
+        apps: &BTreeMap<String, config::App>,
+        hosts: &[&str],
+        change: impl FnOnce(&mut config::WeChat),
+    ) -> Self {
         let mut config = config_for(hosts);
         change(&mut config);
         let metrics = Metrics::new().unwrap();
         let clock = ManualClock::start_now();
         let mut findings = Findings::default();
         let (shared_clock, entropy) = (Arc::new(clock.clone()), Arc::new(SystemEntropy));
-        let wechat = WeChat::build(&config, &apps(), &metrics, shared_clock, entropy, &mut findings);
+        let wechat = WeChat::build(&config, apps, &metrics, shared_clock, entropy, &mut findings);
         let wechat = wechat.unwrap_or_else(|| panic!("{findings:?}"));
         Self { wechat, metrics, clock }
     }
@@ -143,6 +156,7 @@ async fn every_documented_errcode_has_its_meaning_as_number_and_as_text() {
     let table = [
         (-1, Busy, "-1"),
         (40029, CodeInvalid, "40029"),
+        (42003, CodeInvalid, "42003"),
         (40163, CodeAlreadyUsed, "40163"),
         (40226, UserBlocked, "40226"),
         (50002, UserBlocked, "50002"),
@@ -152,10 +166,19 @@ async fn every_documented_errcode_has_its_meaning_as_number_and_as_text() {
         (40125, AppMisconfigured { errcode: 40125 }, "40125"),
         (40243, AppMisconfigured { errcode: 40243 }, "40243"),
         (48001, AppMisconfigured { errcode: 48001 }, "48001"),
+        (40001, RequestRejected { errcode: 40001 }, "40001"),
         (40002, RequestRejected { errcode: 40002 }, "40002"),
+        (40003, RequestRejected { errcode: 40003 }, "40003"),
+        (40014, RequestRejected { errcode: 40014 }, "40014"),
+        (40030, RequestRejected { errcode: 40030 }, "40030"),
+        (41001, RequestRejected { errcode: 41001 }, "41001"),
         (41002, RequestRejected { errcode: 41002 }, "41002"),
+        (41003, RequestRejected { errcode: 41003 }, "41003"),
         (41004, RequestRejected { errcode: 41004 }, "41004"),
         (41008, RequestRejected { errcode: 41008 }, "41008"),
+        (41009, RequestRejected { errcode: 41009 }, "41009"),
+        (42001, RequestRejected { errcode: 42001 }, "42001"),
+        (42002, RequestRejected { errcode: 42002 }, "42002"),
         (48017, HostRetired, "48017"),
         (61003, Unknown { errcode: 61003 }, "other"),
         (-2, Unknown { errcode: -2 }, "other"),
@@ -502,137 +525,12 @@ fn only_a_well_formed_rid_is_logged() {
         ("rid: \u{1b}[31m-1d0af18b-5b069232".to_owned(), None),
     ] {
         let body = serde_json::json!({ "errcode": 40029, "errmsg": errmsg }).to_string();
+        let harness = Harness::new(&["http://127.0.0.1:9"], |_| {});
+        let code = Code::parse(CODE).unwrap();
+        let call = api::code_exchange(harness.wechat.app("shop").unwrap(), &code);
 
-        assert_eq!(api::CodeReply::parse(body.as_bytes()).unwrap().rid().as_deref(), expected, "{errmsg}");
+        assert_eq!(call.reply(body.as_bytes()).rid.as_deref(), expected, "{errmsg}");
     }
-}
-
-#[test]
-fn every_problem_of_a_configuration_is_found() {
-    type Change = fn(&mut config::WeChat, &mut BTreeMap<String, config::App>);
-    let table: &[(&str, Change, &str)] = &[
-        ("wechat.hosts", |c, _| c.hosts.clear(), "no host to call"),
-        (
-            "wechat.hosts[0]",
-            |c, _| c.hosts = vec!["api.weixin.qq.com".into()],
-            "not a URL: relative URL without a base",
-        ),
-        (
-            "wechat.hosts[0]",
-            |c, _| c.hosts = vec!["http://api.weixin.qq.com".into()],
-            "`http://api.weixin.qq.com` would send the app's secret in the clear",
-        ),
-        (
-            "wechat.hosts[0]",
-            |c, _| c.hosts = vec!["http://localhost.evil.com".into()],
-            "`http://localhost.evil.com` would send the app's secret in the clear",
-        ),
-        (
-            "wechat.hosts[0]",
-            |c, _| c.hosts = vec!["http://10.0.0.1".into()],
-            "`http://10.0.0.1` would send the app's secret in the clear",
-        ),
-        (
-            "wechat.hosts[1]",
-            |c, _| c.hosts = vec!["https://a".into(), "ftp://a".into()],
-            "scheme `ftp` is not supported",
-        ),
-        (
-            "wechat.hosts[0]",
-            |c, _| c.hosts = vec!["https://u:p@a".into()],
-            "a user or a password has no place here",
-        ),
-        (
-            "wechat.hosts[0]",
-            |c, _| c.hosts = vec!["https://a/sns".into()],
-            "`https://a/sns` has more than a scheme and a host",
-        ),
-        (
-            "wechat.hosts[0]",
-            |c, _| c.hosts = vec!["https://a?x".into()],
-            "`https://a?x` has more than a scheme and a host",
-        ),
-        ("wechat.timeout", |c, _| c.timeout = config::Duration::from_secs(0), "`0s` is out of range"),
-        (
-            "wechat.connect_timeout",
-            |c, _| c.connect_timeout = config::Duration::from_secs(0),
-            "`0s` is out of range",
-        ),
-        (
-            "wechat.breaker.open_for",
-            |c, _| c.breaker.open_for = config::Duration::from_secs(86_401),
-            "`86401s` is out of range",
-        ),
-        ("wechat.breaker.failures", |c, _| c.breaker.failures = 0, "`0` would never let a call through"),
-        ("wechat.busy_retries", |c, _| c.busy_retries = 3, "`3` is too many"),
-        ("wechat.max_in_flight", |c, _| c.max_in_flight = 0, "`0` is out of range"),
-        (
-            "wechat.max_in_flight",
-            |c, _| c.max_in_flight = usize::MAX,
-            "`18446744073709551615` is out of range",
-        ),
-        ("wechat.max_reply", |c, _| c.max_reply = ByteSize(0), "`0B` leaves no room for a reply"),
-        (
-            "wechat.ca_file",
-            |c, _| c.ca_file = Some("Cargo.toml".into()),
-            "file `Cargo.toml` holds no certificate in PEM",
-        ),
-        (
-            "apps.shop.appid",
-            |_, apps| {
-                apps.insert("shop".into(), app("wx 1"));
-            },
-            "`wx 1` is not an appid",
-        ),
-        (
-            "apps.twin.appid",
-            |_, apps| {
-                apps.insert("twin".into(), app("wx4f4bc4dec97d474b"));
-            },
-            "`wx4f4bc4dec97d474b` is the appid of app `shop` too",
-        ),
-        (
-            "apps.shop.secret",
-            |_, apps| {
-                apps.get_mut("shop").unwrap().secret = SecretSource::Inline(String::new());
-            },
-            "the secret is empty",
-        ),
-    ];
-    for (path, change, reason) in table {
-        let (mut config, mut apps) = (config_for(&["http://127.0.0.1:9"]), apps());
-        change(&mut config, &mut apps);
-
-        let (built, findings) = build(&config, &apps);
-
-        let errors: Vec<_> =
-            findings.iter().filter(|finding| finding.severity == config::Severity::Error).collect();
-        assert!(built.is_none(), "{path}: {reason}");
-        assert_eq!(errors.len(), 1, "{errors:?}");
-        assert_eq!((errors[0].path.as_str(), errors[0].reason.as_str()), (*path, *reason));
-    }
-}
-
-#[test]
-fn loopback_may_be_called_in_the_clear_in_every_spelling() {
-    for host in [
-        "http://127.0.0.1:8081",
-        "http://127.9.9.9",
-        "http://127.1",
-        "http://[::1]:80",
-        "http://localhost:1/",
-    ] {
-        let (built, findings) = build(&config_for(&[host]), &apps());
-
-        assert!(built.is_some(), "{host}: {findings:?}");
-    }
-}
-
-fn build(config: &config::WeChat, apps: &BTreeMap<String, config::App>) -> (Option<WeChat>, Findings) {
-    let mut findings = Findings::default();
-    let (clock, entropy) = (Arc::new(ManualClock::start_now()), Arc::new(SystemEntropy));
-    let wechat = WeChat::build(config, apps, &Metrics::new().unwrap(), clock, entropy, &mut findings);
-    (wechat, findings)
 }
 
 #[tokio::test]

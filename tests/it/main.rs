@@ -36,3 +36,4 @@ mod throttle;
 mod tls;
 mod tokens;
 mod websocket;
+mod wechat_page;
