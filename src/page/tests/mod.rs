@@ -2,6 +2,7 @@
 
 mod language;
 mod logo;
+mod look;
 mod message;
 mod sign_in;
 mod templates;
