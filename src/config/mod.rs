@@ -10,6 +10,7 @@ mod finding;
 mod format;
 mod identity_headers;
 mod limits;
+mod list;
 mod listener;
 mod login;
 mod report;
@@ -42,15 +43,16 @@ pub use app::{App, AppKind, BrowserCheck, Scope};
 pub use document::Document;
 pub use finding::{Finding, Findings, Severity};
 pub use identity_headers::IdentityHeaders;
+pub use list::List;
 pub use limits::{H2Limits, HeaderNames, Limits};
 pub use listener::{Certificate, Listener, ListenerTls};
 pub use login::{Login, LoginPage};
 pub use report::Report;
-pub use route::{Access, RejectShape, Route};
+pub use route::{Access, RateLimit, RateLimitKey, RejectShape, Route};
 pub use schema::{schema, static_changes};
 pub use session::{SealKey, Sessions};
 pub use store::{EmbeddedStore, RedisDurability, RedisStore, RedisTls, RedisTopology, Store, StoreEngine};
-pub use telemetry::{AccessLog, AccessLogTarget, Log, LogFormat, Telemetry};
+pub use telemetry::{AccessLog, AccessLogTarget, AuditLog, Log, LogFormat, Telemetry};
 pub use throttle::{FailedLoginLimit, LoginLimit, Throttle};
 pub use token::{Key, KeyAlgorithm, TokenCache, TokenSources, Tokens};
 pub use upstream::{Balance, Server, Upstream, UpstreamProtocol, UpstreamTls};
@@ -94,6 +96,9 @@ pub struct Config {
     /// Named sets of backend servers.
     #[schemars(extend("minProperties" = 1))]
     pub upstreams: BTreeMap<String, Upstream>,
+    /// Lists of people, by a name of your choice, for routes to admit or refuse.
+    #[serde(default)]
+    pub lists: BTreeMap<String, List>,
     /// Which requests go where, and who may make them. The longest matching path wins, not the first.
     #[schemars(length(min = 1))]
     pub routes: Vec<Route>,

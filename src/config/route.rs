@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{ByteSize, Duration};
+use super::{ByteSize, Duration, Rate};
 
 /// `routes[]`
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -26,6 +26,18 @@ pub struct Route {
     /// Apps whose users may call, by their names under `apps`. Empty: every app.
     #[serde(default)]
     pub apps: Vec<String>,
+    /// Lists of people, by their names under `lists`, of whom one must have the caller. Empty: everybody may call.
+    #[serde(default)]
+    pub allow_lists: Vec<String>,
+    /// Lists of people whose members may not call, whatever other lists say.
+    #[serde(default)]
+    pub deny_lists: Vec<String>,
+    /// Whether the caller's unionid must be known.
+    #[serde(default)]
+    pub require_unionid: bool,
+    /// How many requests are let through, of whom. Each limit counts by itself; a request must pass all.
+    #[serde(default)]
+    pub rate_limits: Vec<RateLimit>,
     /// Apps that a browser without a session may sign in to, by their names under `apps`, the preferred one first. Empty:
     /// every website and official account that the route admits.
     #[serde(default)]
@@ -51,6 +63,31 @@ pub struct Route {
     /// Whether the client's token is passed on to the backend. By default it is removed.
     #[serde(default)]
     pub forward_token: bool,
+}
+
+/// `routes[].rate_limits[]`: a rate with room for a burst; what is beyond it is answered 429.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RateLimit {
+    /// Whose requests count together.
+    pub by: RateLimitKey,
+    /// How many, in the long run.
+    pub rate: Rate,
+    /// How many at once after a quiet time. 1 to 1000000.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub burst: u32,
+}
+
+/// Whose requests count together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RateLimitKey {
+    /// One client address, or one network of `throttle.ipv6_prefix`.
+    Address,
+    /// One person in one app; whoever is nobody counts by address.
+    Subject,
+    /// One app; whoever is nobody counts by address.
+    App,
 }
 
 /// Who may call a route.

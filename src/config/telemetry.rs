@@ -15,6 +15,8 @@ pub struct Telemetry {
     pub log: Log,
     /// One line for each request.
     pub access_log: AccessLog,
+    /// One line for each login, logout, refusal of a person, and deed of an operator.
+    pub audit_log: AuditLog,
 }
 
 /// `telemetry.log`
@@ -58,6 +60,22 @@ pub struct AccessLog {
 impl Default for AccessLog {
     fn default() -> Self {
         Self { target: AccessLogTarget::Stdout, file: None, buffer: ByteSize::mib(8) }
+    }
+}
+
+/// `telemetry.audit_log`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct AuditLog {
+    /// The file, appended to; opened again on SIGHUP. Absent: nothing is written.
+    pub file: Option<PathBuf>,
+    /// Most memory for lines not yet written; beyond it lines are dropped and counted. 1MiB to 1GiB.
+    pub buffer: ByteSize,
+}
+
+impl Default for AuditLog {
+    fn default() -> Self {
+        Self { file: None, buffer: ByteSize::mib(1) }
     }
 }
 

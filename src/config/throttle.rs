@@ -15,6 +15,9 @@ pub struct Throttle {
     pub sign_in: LoginLimit,
     /// Failed logins and refreshes of one client address.
     pub failed_login: FailedLoginLimit,
+    /// Answers 4xx to one client address, whoever gives them; each other answer takes one back. While locked out, the address is
+    /// answered 429 to everything. Absent: not counted. Name your `trusted_proxies` first, else all clients behind one are one.
+    pub client_errors: Option<FailedLoginLimit>,
     /// Exchanges with WeChat of all clients together; keep it below the quota of your apps.
     pub wechat: LoginLimit,
     /// IPv6 clients count together by this many leading bits. 32 to 128.
@@ -30,6 +33,7 @@ impl Default for Throttle {
             login: LoginLimit { rate: Rate::per_minute(10), burst: 20 },
             sign_in: LoginLimit { rate: Rate::per_minute(30), burst: 60 },
             failed_login: FailedLoginLimit::default(),
+            client_errors: None,
             wechat: LoginLimit { rate: Rate::per_minute(4000), burst: 1000 },
             ipv6_prefix: 64,
             capacity: 262_144,
