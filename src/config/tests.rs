@@ -466,7 +466,7 @@ fn collect(node: &Node, path: String, paths: &mut BTreeSet<String>) {
         Value::List(items) => items.iter().for_each(|item| collect(item, format!("{path}[]"), paths)),
         Value::Map(entries) => {
             for entry in entries {
-                let is_name = matches!(path.as_str(), "apps" | "upstreams");
+                let is_name = matches!(path.as_str(), "apps" | "lists" | "upstreams");
                 let below = if is_name { format!("{path}.<name>") } else { schema::join(&path, &entry.key) };
                 paths.insert(below.clone());
                 collect(&entry.node, below, paths);
