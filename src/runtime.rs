@@ -159,7 +159,11 @@ impl Runtime {
         let authenticator = Authenticator::build(
             &config.tokens,
             &config.apps,
-            authn::Dependencies { tokens: Arc::clone(&tokens), sessions: Arc::clone(&sessions) },
+            authn::Dependencies {
+                tokens: Arc::clone(&tokens),
+                sessions: Arc::clone(&sessions),
+                tells_profile: config.identity_headers.tells_profile(),
+            },
             metrics,
             *subject_hasher,
             entropy.as_ref(),

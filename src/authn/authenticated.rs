@@ -1,6 +1,6 @@
 //! Proof of who signed in.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::sync::Arc;
 
 use http::HeaderValue;
@@ -8,11 +8,11 @@ use http::header::InvalidHeaderValue;
 
 use crate::clock::Timestamp;
 use crate::config::AppKind;
-use crate::identity::{Identity, SessionId};
+use crate::identity::{Identity, Profile, SessionId};
 use crate::session::{Checked, Lease};
-use crate::token::Claims;
 
-/// Proof that a request shows a valid token of a configured app, of a session that goes on. Only [`super::Authenticator`] makes one.
+/// Proof that a request shows a valid token or cookie of a configured app, of a session that goes on. Only
+/// [`super::Authenticator`] makes one.
 #[derive(Clone)]
 pub struct Authenticated(Arc<Proof>);
 
@@ -38,6 +38,17 @@ pub struct HeaderValues {
     pub appid: HeaderValue,
     /// How the call came, in WeChat Cloud Run's words.
     pub source: HeaderValue,
+    /// What the person calls themselves; only where a backend is told.
+    pub profile: Option<Box<ProfileValues>>,
+}
+
+/// What the headers of a profile say. Both are the person's own words.
+#[derive(Clone, Debug)]
+pub struct ProfileValues {
+    /// Percent-encoded UTF-8: all but letters, digits, `-`, `.`, `_` and `~`. See RFC 3986 §2.3.
+    pub nickname: Option<HeaderValue>,
+    /// A URL of visible ASCII.
+    pub avatar: Option<HeaderValue>,
 }
 
 impl Authenticated {
@@ -51,12 +62,12 @@ impl Authenticated {
         &self.0.app
     }
 
-    /// The login the token belongs to.
+    /// The login that the token or cookie belongs to.
     pub fn session(&self) -> &SessionId {
         &self.0.session
     }
 
-    /// When the token stops being valid.
+    /// When the token or cookie stops being valid.
     pub fn expires_at(&self) -> Timestamp {
         self.0.expires_at
     }
@@ -76,26 +87,29 @@ impl Authenticated {
         &self.0.lease
     }
 
-    /// When the session must be looked up again whatever happens. Never after the token's end.
+    /// When the session must be looked up again whatever happens. Never after [`Authenticated::expires_at`].
     pub fn recheck_at(&self) -> Timestamp {
         self.0.recheck_at
     }
 
-    /// Takes who calls from the session: its unionid may be newer than the token's.
+    /// Takes who calls from the session: its unionid may be newer than a token's. What was shown is good until
+    /// `expires_at`.
     pub(super) fn new(
-        claims: &Claims,
         checked: Checked,
+        expires_at: Timestamp,
         app: &ConfiguredApp,
         subject_hash: String,
+        tells_profile: bool,
     ) -> Result<Self, InvalidHeaderValue> {
-        let Checked { lease, recheck_at, identity, .. } = checked;
+        let Checked { id, lease, recheck_at, identity, profile, .. } = checked;
+        let profile = Some(profile).filter(|profile| tells_profile && !profile.is_empty());
         Ok(Self(Arc::new(Proof {
-            header_values: HeaderValues::new(&identity, app.source.clone())?,
+            header_values: HeaderValues::new(&identity, profile.as_ref(), app.source.clone())?,
             identity,
-            session: claims.session().clone(),
-            expires_at: claims.expires_at(),
+            session: id,
+            expires_at,
             lease,
-            recheck_at: recheck_at.min(claims.expires_at()),
+            recheck_at: recheck_at.min(expires_at),
             app: Arc::clone(&app.name),
             subject_hash,
         })))
@@ -108,10 +122,10 @@ impl Authenticated {
 
     /// A proof of nothing, for tests of what is done with a proof.
     #[cfg(test)]
-    pub(crate) fn for_test(identity: Identity, app: &str) -> Self {
+    pub(crate) fn for_test(identity: Identity, profile: Option<&Profile>, app: &str) -> Self {
         let app = ConfiguredApp::new(app, AppKind::MiniProgram);
         Self(Arc::new(Proof {
-            header_values: HeaderValues::new(&identity, app.source).unwrap(),
+            header_values: HeaderValues::new(&identity, profile, app.source).unwrap(),
             identity,
             session: SessionId::parse("session-for-test").unwrap(),
             expires_at: Timestamp::from_millis(u64::MAX),
@@ -131,15 +145,41 @@ impl fmt::Debug for Authenticated {
 }
 
 impl HeaderValues {
-    fn new(identity: &Identity, source: HeaderValue) -> Result<Self, InvalidHeaderValue> {
+    fn new(
+        identity: &Identity,
+        profile: Option<&Profile>,
+        source: HeaderValue,
+    ) -> Result<Self, InvalidHeaderValue> {
         let unionid = identity.unionid.as_ref().map(|unionid| HeaderValue::from_str(unionid.as_str()));
         Ok(Self {
             openid: HeaderValue::from_str(identity.subject.openid.as_str())?,
             unionid: unionid.transpose()?,
             appid: HeaderValue::from_str(identity.subject.appid.as_str())?,
             source,
+            profile: profile.map(ProfileValues::new).transpose()?.map(Box::new),
         })
     }
+}
+
+impl ProfileValues {
+    fn new(profile: &Profile) -> Result<Self, InvalidHeaderValue> {
+        let nickname = profile.nickname().map(|nickname| HeaderValue::try_from(percent_encode(nickname)));
+        let avatar = profile.avatar().map(HeaderValue::from_str);
+        Ok(Self { nickname: nickname.transpose()?, avatar: avatar.transpose()? })
+    }
+}
+
+fn percent_encode(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len() * 3);
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
+            encoded.push(char::from(byte));
+        } else {
+            // Writing to a string cannot fail.
+            _ = write!(encoded, "%{byte:02X}");
+        }
+    }
+    encoded
 }
 
 /// What authentication needs to know of an app.

@@ -1,4 +1,4 @@
-//! The token in a request: looked for in every configured place, and only ever one.
+//! The token or session cookie in a request: looked for in every place that may hold one, and only ever one.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -8,6 +8,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::Refusal;
+use super::own_cookie::{OWN_COOKIES, session_cookie};
 use crate::config::{self, Findings};
 use crate::token::VerifyError;
 
@@ -29,12 +30,7 @@ const RESERVED_HEADERS: [&str; 14] = [
     "upgrade",
 ];
 
-/// The cookie of a session that a browser holds.
-pub const SESSION_COOKIE: &str = "__Host-menshen";
-/// What the gateway's own cookies begin with. No backend ever receives one.
-pub const OWN_COOKIES: &str = "__Host-menshen";
-
-/// A place that may carry a token.
+/// A place that may carry a token, or a session's cookie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
     /// The `Authorization` header.
@@ -45,9 +41,11 @@ pub enum Source {
     Cookie,
     /// The query parameter named by `tokens.sources.websocket_query`.
     Query,
+    /// The gateway's own cookie, with a session and no token.
+    SessionCookie,
 }
 
-/// A token somebody showed, and where. It proves nothing.
+/// A token, or a session's cookie, that somebody showed, and where. It proves nothing.
 #[derive(Clone)]
 pub struct Credential<'a> {
     token: Cow<'a, str>,
@@ -55,9 +53,20 @@ pub struct Credential<'a> {
 }
 
 impl Credential<'_> {
-    /// The token as it came.
+    /// The token as it came, or the value of the session cookie.
     pub fn token(&self) -> &str {
         &self.token
+    }
+
+    /// Whether this is a session cookie, and no token.
+    pub fn is_session_cookie(&self) -> bool {
+        self.is_in(Source::SessionCookie)
+    }
+
+    /// Whether a browser may have added it by itself: whoever puts a token anywhere else knows the token.
+    pub fn is_in_cookies_alone(&self) -> bool {
+        let elsewhere = [Source::Authorization, Source::Header, Source::Query];
+        !elsewhere.into_iter().any(|source| self.is_in(source))
     }
 
     /// Whether the token stood in this place, and so has to be removed from it before forwarding.
@@ -99,6 +108,11 @@ impl TokenSources {
                 .error("tokens.sources.cookie", format!("`{name}` is not a cookie name"))
                 .hint("write letters, digits, `-` and `_`");
         }
+        if let Some(name) = cookie.as_deref().filter(|name| is_own(name)) {
+            problems
+                .error("tokens.sources.cookie", format!("`{name}` is a cookie of the gateway's own"))
+                .hint("choose another name, such as `token`");
+        }
         if let Some(name) = websocket_query.as_deref().filter(|name| !is_query_name(name)) {
             problems
                 .error("tokens.sources.websocket_query", format!("`{name}` is not a parameter name"))
@@ -135,7 +149,8 @@ impl TokenSources {
         self.websocket_query.as_deref()
     }
 
-    /// Looks in every place. The same token in two places is one token; two different ones are nobody's.
+    /// Looks in every place. The same token in two places is one token; two different ones are nobody's, and a token and a
+    /// session cookie are always different.
     pub(super) fn find<'a>(
         &self,
         request: &'a Parts,
@@ -155,7 +170,13 @@ impl TokenSources {
         if let Some(name) = self.websocket_query.as_deref().filter(|_| is_websocket) {
             add(&mut found, Source::Query, in_query(request.uri.query().unwrap_or_default(), name)?)?;
         }
-        Ok(found)
+        match (session_cookie(headers)?, &found) {
+            (None, _) => Ok(found),
+            (Some(_), Some(_)) => Err(Refusal::SeveralTokens),
+            (Some(cookie), None) => {
+                Ok(Some(Credential { token: cookie.into(), found_in: bit(Source::SessionCookie) }))
+            }
+        }
     }
 
     /// `Bearer <token>` (RFC 6750 §2.1), or the bare token. Another scheme is somebody else's business.
@@ -316,6 +337,11 @@ fn header_name(name: &str, findings: &mut Findings) -> Option<HeaderName> {
 
 const fn bit(source: Source) -> u8 {
     1 << source as u8
+}
+
+fn is_own(cookie: &str) -> bool {
+    let start = cookie.as_bytes().get(..OWN_COOKIES.len());
+    start.is_some_and(|start| start.eq_ignore_ascii_case(OWN_COOKIES.as_bytes()))
 }
 
 fn is_token(text: &str) -> bool {

@@ -1,6 +1,12 @@
 //! Whether a page of another site made a browser send a request (CSRF).
+//!
+//! The rules are those of `CrossOriginProtection` in Go's `net/http`; whatever is said twice, or cannot be read, refuses.
 
+use http::header::{HOST, ORIGIN};
 use http::request::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
+
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// Whether a request that a page of another site made may use a cookie, other than to read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,6 +22,77 @@ pub enum CrossSite {
 /// `Sec-Fetch-Site` decides where the browser sends it, else `Origin` against the request's own host; a request with
 /// neither is from no browser that could be made to send it.
 pub(super) fn is_cross_site(request: &Parts, is_websocket: bool) -> bool {
-    let _ = (request, is_websocket);
-    true
+    let reads = matches!(request.method, Method::GET | Method::HEAD | Method::OPTIONS);
+    // A tunnel is opened by GET, and what comes through it afterwards is not asked again.
+    if reads && !is_websocket {
+        return false;
+    }
+    match only_value(&request.headers, &SEC_FETCH_SITE) {
+        // `same-site` is refused: a page of another subdomain may be anybody's.
+        Said::Once(site) => !matches!(site.as_bytes(), b"same-origin" | b"none"),
+        Said::Twice => true,
+        Said::Nothing => match only_value(&request.headers, &ORIGIN) {
+            Said::Nothing => false,
+            Said::Once(origin) => !is_own_origin(origin, request),
+            Said::Twice => true,
+        },
+    }
+}
+
+/// What a header says.
+enum Said<'a> {
+    Nothing,
+    Once(&'a HeaderValue),
+    Twice,
+}
+
+fn only_value<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Said<'a> {
+    let mut values = headers.get_all(name).iter();
+    match (values.next(), values.next()) {
+        (None, _) => Said::Nothing,
+        (Some(value), None) => Said::Once(value),
+        (Some(_), Some(_)) => Said::Twice,
+    }
+}
+
+/// Whether an origin is that of the request itself. The scheme that the browser used is not known behind a proxy that
+/// speaks TLS, so the origin's own says which port goes without saying.
+fn is_own_origin(origin: &HeaderValue, request: &Parts) -> bool {
+    let is_own = || {
+        let origin = origin.to_str().ok()?;
+        let (named, default_port) = match origin.split_once("://")? {
+            ("https", named) => (named, 443),
+            ("http", named) => (named, 80),
+            _ => return None,
+        };
+        let (host, port) = host_and_port(named)?;
+        let (own_host, own_port) = host_and_port(own_authority(request)?)?;
+        let is_same_port = port.unwrap_or(default_port) == own_port.unwrap_or(default_port);
+        Some(is_same_port && host.eq_ignore_ascii_case(own_host))
+    };
+    is_own().unwrap_or(false)
+}
+
+fn own_authority(request: &Parts) -> Option<&str> {
+    if let Some(authority) = request.uri.authority() {
+        return Some(authority.as_str());
+    }
+    match only_value(&request.headers, &HOST) {
+        Said::Once(host) => host.to_str().ok(),
+        Said::Nothing | Said::Twice => None,
+    }
+}
+
+fn host_and_port(authority: &str) -> Option<(&str, Option<u16>)> {
+    let name_end = if authority.starts_with('[') {
+        authority.find(']')? + 1
+    } else {
+        authority.find(':').unwrap_or(authority.len())
+    };
+    let (host, rest) = authority.split_at_checked(name_end).filter(|(host, _)| !host.is_empty())?;
+    if rest.is_empty() {
+        return Some((host, None));
+    }
+    let digits = rest.strip_prefix(':').filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()))?;
+    Some((host, Some(digits.parse().ok()?)))
 }

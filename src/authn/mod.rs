@@ -1,13 +1,15 @@
 //! Who is calling: a credential in a request becomes proof of who signed in, or a refusal.
 //!
 //! [`Authenticator::credential`] finds the token, [`Authenticator::remembered`] knows it where it was judged before, and
-//! [`Authenticator::verify`] judges it: its signature, what it says, and whether its session goes on. Which apps a route admits is the route's to say, for each request anew: an [`Authenticated`] says who calls,
-//! never that they may.
+//! [`Authenticator::verify`] judges it: its signature, what it says, and whether its session goes on. A browser's session
+//! cookie takes the same way, but for the signature. Which apps a route admits is the route's to say, for each request
+//! anew: an [`Authenticated`] says who calls, never that they may.
 
 mod authenticated;
 mod credential;
 mod cross_site;
 mod flight;
+mod own_cookie;
 mod refusal;
 mod subject_hash;
 #[cfg(test)]
@@ -26,36 +28,38 @@ use prometheus::{IntCounter, IntGauge};
 use siphasher::sip128::SipHasher24;
 
 use self::authenticated::ConfiguredApp;
-pub use self::authenticated::{Authenticated, HeaderValues};
-pub use self::credential::{
-    Credential, OWN_COOKIES, SESSION_COOKIE, Source, TokenSources, cookie_without, query_without,
-};
+pub use self::authenticated::{Authenticated, HeaderValues, ProfileValues};
+pub use self::credential::{Credential, Source, TokenSources, cookie_without, query_without};
 pub use self::cross_site::CrossSite;
+use self::cross_site::is_cross_site;
 use self::flight::Flights;
+pub use self::own_cookie::{OWN_COOKIES, SESSION_COOKIE, mentions_own_cookie, without_own_cookies};
 pub use self::refusal::Refusal;
 pub use self::subject_hash::SubjectHasher;
 use crate::clock::Timestamp;
 use crate::config::{self, Findings};
 use crate::entropy::{self, Entropy};
-use crate::identity::AppId;
-use crate::session::{Checked, SessionError, Sessions};
+use crate::identity::{AppId, Subject};
+use crate::session::{Checked, SessionCookie, SessionError, Sessions};
 use crate::telemetry::metrics::Metrics;
-use crate::token::{Claims, Tokens, VerifyError};
+use crate::token::{Tokens, VerifyError};
 
 /// Longest a refusal may be remembered.
 const MAX_REFUSED_FOR: Duration = Duration::from_secs(3600);
 
-/// Finds tokens in requests and judges them.
+/// Finds tokens and session cookies in requests and judges them.
 pub struct Authenticator {
     sources: TokenSources,
     tokens: Arc<Tokens>,
     sessions: Arc<Sessions>,
     apps: BTreeMap<AppId, ConfiguredApp>,
-    /// Keyed, so that nobody can search for two tokens that share an entry.
-    token_hasher: SipHasher24,
+    hashers: Hashers,
     subject_hasher: SubjectHasher,
+    tells_profile: bool,
     verified: Cache<u128, Authenticated, BuildHasherDefault<Prehashed>>,
     refused: Cache<u128, Refusal, BuildHasherDefault<Prehashed>>,
+    /// Apart: a made-up cookie costs its maker nothing, and a flood of them must not push out what forged tokens cost.
+    refused_cookies: Cache<u128, Refusal, BuildHasherDefault<Prehashed>>,
     look_ups: Flights<Result<Checked, SessionError>>,
     counters: Counters,
 }
@@ -67,6 +71,15 @@ pub struct Dependencies {
     pub tokens: Arc<Tokens>,
     /// Knows which sessions go on.
     pub sessions: Arc<Sessions>,
+    /// Whether backends are told nickname and avatar.
+    pub tells_profile: bool,
+}
+
+/// Name the entries of the caches. Keyed, so that nobody can search for two tokens that share one; and keyed apart, so that
+/// a token is never taken for a cookie of the same text, nor the other way round.
+struct Hashers {
+    tokens: SipHasher24,
+    cookies: SipHasher24,
 }
 
 impl Authenticator {
@@ -89,19 +102,20 @@ impl Authenticator {
                 .error("tokens.cache.refused_for", format!("`{}` is too long", cache.refused_for))
                 .hint("write `1h` or less");
         }
-        let token_hasher = token_hasher(entropy, findings);
+        let hashers = Hashers::draw(entropy, findings);
 
-        let (sources, apps) = (sources?, apps?);
-        let token_hasher = token_hasher?;
+        let (sources, apps, hashers) = (sources?, apps?, hashers?);
         is_brief.then(|| Self {
             sources,
             tokens: parts.tokens,
             sessions: parts.sessions,
             apps,
-            token_hasher,
+            hashers,
             subject_hasher,
+            tells_profile: parts.tells_profile,
             verified: verified_cache(cache.capacity),
             refused: refused_cache(cache.refused_capacity, *cache.refused_for),
+            refused_cookies: refused_cache(cache.refused_capacity, *cache.refused_for),
             look_ups: Flights::new(),
             counters: Counters::new(metrics),
         })
@@ -117,19 +131,30 @@ impl Authenticator {
         &self.subject_hasher
     }
 
-    /// Finds the token of a request; `None` where it carries none.
+    /// Finds the token or session cookie of a request; `None` where it carries none.
     ///
     /// # Errors
     /// [`Refusal::SeveralTokens`] and [`VerifyError::Malformed`]: a request that carries two is not asked which it meant.
+    /// [`Refusal::CrossSite`]: it stands in a cookie alone, which a page of another site made the browser send.
     pub fn credential<'a>(
         &self,
         request: &'a Parts,
         is_websocket: bool,
+        cross_site: CrossSite,
     ) -> Result<Option<Credential<'a>>, Refusal> {
-        self.sources.find(request, is_websocket).inspect_err(|refusal| self.counters.refused(*refusal))
+        let is_forged = |credential: &Credential<'_>| {
+            cross_site == CrossSite::Refuse
+                && credential.is_in_cookies_alone()
+                && is_cross_site(request, is_websocket)
+        };
+        let found = match self.sources.find(request, is_websocket) {
+            Ok(Some(credential)) if is_forged(&credential) => Err(Refusal::CrossSite),
+            found => found,
+        };
+        found.inspect_err(|refusal| self.counters.refused(*refusal))
     }
 
-    /// What is known of a token without asking anybody; `None` where it must be judged with [`Authenticator::verify`].
+    /// What is known of a credential without asking anybody; `None` where it must be judged with [`Authenticator::verify`].
     ///
     /// # Errors
     /// [`Refusal`]: of one that expired, and of forgeries and ended sessions for a while.
@@ -138,12 +163,12 @@ impl Authenticator {
         credential: &Credential<'_>,
         now: Timestamp,
     ) -> Option<Result<Authenticated, Refusal>> {
-        let verdict = self.recall(self.hash(credential), now)?;
+        let verdict = self.recall(credential, self.hash(credential), now)?;
         self.counters.judged(verdict.as_ref());
         Some(verdict)
     }
 
-    /// Judges a token: from memory, or with a look at its session.
+    /// Judges a credential: from memory, or with a look at its session.
     ///
     /// # Errors
     /// [`Refusal`], by variant; the caller answers 503 to [`Refusal::StoreUnavailable`] and 401 to any other.
@@ -153,9 +178,9 @@ impl Authenticator {
         now: Timestamp,
     ) -> Result<Authenticated, Refusal> {
         let hash = self.hash(credential);
-        let verdict = match self.recall(hash, now) {
+        let verdict = match self.recall(credential, hash, now) {
             Some(verdict) => verdict,
-            None => self.judge(credential.token(), hash, now).await,
+            None => self.judge(credential, hash, now).await,
         };
         self.counters.judged(verdict.as_ref());
         verdict
@@ -169,55 +194,108 @@ impl Authenticator {
     }
 
     fn hash(&self, credential: &Credential<'_>) -> u128 {
-        self.token_hasher.hash(credential.token().as_bytes()).as_u128()
+        let Hashers { tokens, cookies } = &self.hashers;
+        let hasher = if credential.is_session_cookie() { cookies } else { tokens };
+        hasher.hash(credential.token().as_bytes()).as_u128()
     }
 
-    fn recall(&self, hash: u128, now: Timestamp) -> Option<Result<Authenticated, Refusal>> {
+    fn recall(
+        &self,
+        credential: &Credential<'_>,
+        hash: u128,
+        now: Timestamp,
+    ) -> Option<Result<Authenticated, Refusal>> {
         if let Some(authenticated) = self.verified.get(&hash) {
-            let verdict = if now >= authenticated.expires_at() {
-                Err(Refusal::Token(VerifyError::Expired))
-            } else if authenticated.is_believed(now) {
+            let verdict = if authenticated.is_believed(now) {
                 Ok(authenticated)
+            } else if now >= authenticated.expires_at() && !credential.is_session_cookie() {
+                Err(Refusal::Token(VerifyError::Expired))
             } else {
                 return None;
             };
             self.counters.hits.inc();
             return Some(verdict);
         }
-        let refusal = self.refused.get(&hash)?;
+        let refusal = self.refusals(credential).get(&hash)?;
         self.counters.misses.inc();
         Some(Err(refusal))
     }
 
-    async fn judge(&self, token: &str, hash: u128, now: Timestamp) -> Result<Authenticated, Refusal> {
+    fn refusals(&self, credential: &Credential<'_>) -> &Cache<u128, Refusal, BuildHasherDefault<Prehashed>> {
+        if credential.is_session_cookie() { &self.refused_cookies } else { &self.refused }
+    }
+
+    async fn judge(
+        &self,
+        credential: &Credential<'_>,
+        hash: u128,
+        now: Timestamp,
+    ) -> Result<Authenticated, Refusal> {
         self.counters.misses.inc();
-        let verdict = self.authenticate(token, hash, now).await;
+        let verdict = if credential.is_session_cookie() {
+            self.authenticate_cookie(credential.token(), hash, now).await
+        } else {
+            self.authenticate_token(credential.token(), hash, now).await
+        };
         match &verdict {
             Ok(authenticated) => {
                 self.verified.insert(hash, authenticated.clone());
             }
             Err(refusal) if refusal.is_worth_remembering() => {
                 self.verified.invalidate(&hash);
-                self.refused.insert(hash, *refusal);
+                self.refusals(credential).insert(hash, *refusal);
             }
             Err(_) => {}
         }
         verdict
     }
 
-    async fn authenticate(&self, token: &str, hash: u128, now: Timestamp) -> Result<Authenticated, Refusal> {
+    async fn authenticate_token(
+        &self,
+        token: &str,
+        hash: u128,
+        now: Timestamp,
+    ) -> Result<Authenticated, Refusal> {
         let claims = self.tokens.verify(token, now)?;
         let subject = &claims.identity().subject;
-        let app = self.apps.get(&subject.appid).ok_or(Refusal::UnknownApp)?;
-        let checked = self.look_up(&claims, hash, now).await?;
-        Authenticated::new(&claims, checked, app, self.subject_hasher.hash(subject))
+        // Before the look: it costs the store something.
+        self.app(subject)?;
+        let checked = self.look_up(hash, || self.sessions.check(subject, claims.session(), now)).await?;
+        self.authenticated(checked, claims.expires_at())
+    }
+
+    /// Nobody can make up a cookie that is good, but anybody one that looks like it: it costs a read of one row, or less
+    /// where it is shown again.
+    async fn authenticate_cookie(
+        &self,
+        text: &str,
+        hash: u128,
+        now: Timestamp,
+    ) -> Result<Authenticated, Refusal> {
+        let cookie = SessionCookie::parse(text).map_err(|_| Refusal::Token(VerifyError::Malformed))?;
+        let checked = self.look_up(hash, || self.sessions.check_cookie(&cookie, now)).await?;
+        let expires_at = checked.expires_at;
+        self.authenticated(checked, expires_at)
+    }
+
+    fn authenticated(&self, checked: Checked, expires_at: Timestamp) -> Result<Authenticated, Refusal> {
+        let subject = &checked.identity.subject;
+        let (app, subject_hash) = (self.app(subject)?, self.subject_hasher.hash(subject));
+        Authenticated::new(checked, expires_at, app, subject_hash, self.tells_profile)
             .map_err(|_| Refusal::Token(VerifyError::InvalidClaims))
     }
 
-    /// Looks the token's session up, once for all who show the token at the same time.
-    async fn look_up(&self, claims: &Claims, hash: u128, now: Timestamp) -> Result<Checked, SessionError> {
-        let look = || self.sessions.check(&claims.identity().subject, claims.session(), now);
-        match self.look_ups.join(hash, look).await {
+    fn app(&self, subject: &Subject) -> Result<&ConfiguredApp, Refusal> {
+        self.apps.get(&subject.appid).ok_or(Refusal::UnknownApp)
+    }
+
+    /// Looks a session up, once for all who show the same at the same time.
+    async fn look_up<F: Future<Output = Result<Checked, SessionError>>>(
+        &self,
+        hash: u128,
+        look: impl Fn() -> F,
+    ) -> Result<Checked, SessionError> {
+        match self.look_ups.join(hash, &look).await {
             // The look began before something ended, and this request perhaps after it: the row may say otherwise now.
             Ok(checked) if !checked.lease.is_current() => look().await,
             answer => answer,
@@ -267,13 +345,11 @@ fn configured_apps(apps: &BTreeMap<String, config::App>) -> Option<BTreeMap<AppI
     Some(by_appid)
 }
 
-fn token_hasher(entropy: &dyn Entropy, findings: &mut Findings) -> Option<SipHasher24> {
-    match entropy::bytes::<16>(entropy) {
-        Ok(key) => Some(SipHasher24::new_with_key(&key)),
-        Err(error) => {
-            findings.error("", error.to_string());
-            None
-        }
+impl Hashers {
+    fn draw(entropy: &dyn Entropy, findings: &mut Findings) -> Option<Self> {
+        let draw = || entropy::bytes::<16>(entropy).map(|key| SipHasher24::new_with_key(&key));
+        let drawn = draw().and_then(|tokens| Ok(Self { tokens, cookies: draw()? }));
+        drawn.map_err(|error| findings.error("", error.to_string())).ok()
     }
 }
 

@@ -86,7 +86,7 @@ impl Refusal {
         }
     }
 
-    /// Whether the verdict can never change under the same keys, and took a signature check to reach.
+    /// Whether the verdict can never change under the same keys, and took a signature check or a look at the store.
     ///
     /// What is refused for less is not worth remembering: refusing it again costs no more than finding it
     /// remembered, and it would let a flood of junk push out the forgeries. A session that has ended never comes back.

@@ -1,6 +1,8 @@
 //! Finding tokens, and judging them from memory.
 
+mod browser;
 mod credential;
+mod cross_site;
 mod session_end;
 
 use std::cell::RefCell;
@@ -15,7 +17,7 @@ use super::*;
 use crate::clock::{Clock, ManualClock};
 use crate::config::{App, AppKind, BrowserCheck, Key, KeyAlgorithm, SecretSource};
 use crate::entropy::{NoEntropy, SystemEntropy};
-use crate::identity::{Identity, OpenId, SessionId, Subject, UnionId};
+use crate::identity::{Identity, OpenId, Profile, SessionId, UnionId};
 use crate::session::{self, NewSession, Scope};
 use crate::store::switch::Switch;
 use crate::token::{OnMissingKey, generate_key};
@@ -99,6 +101,17 @@ impl Fixture {
         self.threads.block_on(verify(&self.authenticator, token, now))
     }
 
+    /// Opens a session that a browser holds.
+    fn open_in_browser(&self, identity: &Identity, profile: Option<&Profile>) -> (String, SessionId) {
+        let new = NewSession { identity, session_key: None, user_agent: None, profile };
+        let opened = self.threads.block_on(self.sessions.open_in_browser(new, None, NOW)).unwrap();
+        (opened.cookie.expose().to_owned(), opened.id)
+    }
+
+    fn verify_cookie(&self, cookie: &str, now: Timestamp) -> Result<Authenticated, Refusal> {
+        self.threads.block_on(verify_request(&self.authenticator, &cookie_request(cookie), now))
+    }
+
     /// Hits, misses, forgeries remembered.
     fn memory(&self) -> (u64, u64, u64) {
         self.authenticator.refused.run_pending_tasks();
@@ -120,9 +133,21 @@ async fn verify(
     token: &str,
     now: Timestamp,
 ) -> Result<Authenticated, Refusal> {
-    let request = request(token);
-    let credential = authenticator.credential(&request, false)?.unwrap();
+    verify_request(authenticator, &request(token), now).await
+}
+
+async fn verify_request(
+    authenticator: &Authenticator,
+    request: &Parts,
+    now: Timestamp,
+) -> Result<Authenticated, Refusal> {
+    let credential = authenticator.credential(request, false, CrossSite::Refuse)?.unwrap();
     authenticator.verify(&credential, now).await
+}
+
+fn cookie_request(cookie: &str) -> Parts {
+    let request = http::Request::builder().header("cookie", format!("a=1; {SESSION_COOKIE}={cookie}"));
+    request.body(()).unwrap().into_parts().0
 }
 
 fn request(token: &str) -> Parts {
@@ -164,7 +189,7 @@ fn build(
     let authenticator = Authenticator::build(
         config,
         &apps,
-        Dependencies { tokens: Arc::clone(tokens), sessions: Arc::clone(sessions) },
+        Dependencies { tokens: Arc::clone(tokens), sessions: Arc::clone(sessions), tells_profile: true },
         metrics,
         hasher(),
         &SystemEntropy,
@@ -192,7 +217,7 @@ fn valid_token_says_who_signed_in_first_and_again() {
         assert_eq!(&**authenticated.app(), "shop", "{time}");
         assert_eq!(authenticated.session(), &fixture.opened.borrow()[SHOP], "{time}");
         assert_eq!(authenticated.expires_at(), NOW.plus(LIFETIME), "{time}");
-        let HeaderValues { openid, unionid, appid, source } = authenticated.header_values();
+        let HeaderValues { openid, unionid, appid, source, .. } = authenticated.header_values();
         assert_eq!((openid.as_bytes(), appid.as_bytes()), (&b"o-Alice_1"[..], SHOP.as_bytes()), "{time}");
         assert_eq!(unionid.as_ref().unwrap(), "u-Alice", "{time}");
         assert_eq!(source, "wx_client", "{time}");
@@ -393,7 +418,7 @@ fn logs_see_a_hash_of_the_subject_and_nothing_else() {
 
 #[test]
 fn proof_for_tests_keeps_the_subject_out_of_debug_as_well() {
-    let proof = Authenticated::for_test(identity(SHOP), "shop");
+    let proof = Authenticated::for_test(identity(SHOP), None, "shop");
 
     assert_eq!(format!("{proof:?}"), "Authenticated(0123456789abcdef of shop)");
 }
@@ -410,7 +435,7 @@ fn every_refusal_has_a_word_of_its_own_and_one_oauth_error() {
         assert_eq!(fixture.outcome(refusal.reason()), 0, "{refusal:?}");
         fixture.authenticator.counters.refused(refusal);
         assert_eq!(fixture.outcome(refusal.reason()), 1, "{refusal:?}");
-        let is_silent = matches!(refusal, Refusal::NoToken | Refusal::StoreUnavailable);
+        let is_silent = matches!(refusal, Refusal::NoToken | Refusal::StoreUnavailable | Refusal::CrossSite);
         let expected = (!is_silent).then_some("invalid_token");
         assert_eq!(refusal.oauth_error(), expected, "{refusal:?}");
     }
@@ -460,7 +485,7 @@ fn gateway_does_not_start_without_randomness() {
     let built = Authenticator::build(
         &config,
         &BTreeMap::new(),
-        Dependencies { tokens, sessions },
+        Dependencies { tokens, sessions, tells_profile: false },
         &metrics,
         hasher(),
         &Dry,

@@ -29,6 +29,13 @@ pub struct IdentityHeaders {
     pub remove: Vec<String>,
 }
 
+impl IdentityHeaders {
+    /// Whether a backend is told what a person calls themselves.
+    pub const fn tells_profile(&self) -> bool {
+        self.nickname.is_some() || self.avatar.is_some()
+    }
+}
+
 impl Default for IdentityHeaders {
     fn default() -> Self {
         Self {

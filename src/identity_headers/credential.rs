@@ -1,10 +1,11 @@
-//! Takes the gateway's own token out of a request, so that a backend never holds what would sign in elsewhere.
+//! Takes the gateway's own tokens and cookies out of a request, so that a backend never holds what would sign in
+//! elsewhere.
 
 use bytes::Bytes;
 use http::{HeaderValue, header};
 
 use super::EditHeaders;
-use crate::authn::{TokenSources, cookie_without};
+use crate::authn::{TokenSources, cookie_without, mentions_own_cookie, without_own_cookies};
 
 /// Removes the token from every header a token is read from.
 ///
@@ -23,6 +24,17 @@ pub fn strip(request: &mut impl EditHeaders, sources: &TokenSources, was_in_auth
     }
     if let Some(name) = sources.cookie() {
         edit_cookies(request, |line| cookie_without(line, name));
+    }
+}
+
+/// Removes the gateway's own cookies, whatever the route: the others go on as they came, text or not.
+pub fn strip_own_cookies(request: &mut impl EditHeaders) {
+    let lines = request.headers().get_all(header::COOKIE);
+    // Nearly every request ends here: without cookies at the price of one look into the map.
+    if lines.iter().any(|line| mentions_own_cookie(line.as_bytes())) {
+        let kept: Vec<Vec<u8>> =
+            lines.iter().filter_map(|line| without_own_cookies(line.as_bytes())).collect();
+        set_cookies(request, &kept);
     }
 }
 
@@ -45,16 +57,22 @@ fn looks_like_token(value: &HeaderValue) -> bool {
 
 /// Replaces all `Cookie` lines by one, made of what `edit` leaves of each.
 fn edit_cookies(request: &mut impl EditHeaders, edit: impl Fn(&str) -> Option<String>) {
-    static COOKIE: Bytes = Bytes::from_static(b"Cookie");
-
     if !request.headers().contains_key(header::COOKIE) {
         return;
     }
     // A line that is not text cannot be searched for our cookie, so it does not pass.
     let lines = request.headers().get_all(header::COOKIE).iter().filter_map(|line| line.to_str().ok());
-    let kept: Vec<String> = lines.filter_map(edit).filter(|line| !line.is_empty()).collect();
+    let kept: Vec<Vec<u8>> = lines.filter_map(edit).map(String::into_bytes).collect();
+    set_cookies(request, &kept);
+}
+
+fn set_cookies(request: &mut impl EditHeaders, lines: &[Vec<u8>]) {
+    static COOKIE: Bytes = Bytes::from_static(b"Cookie");
+
+    let lines: Vec<&[u8]> = lines.iter().map(Vec::as_slice).filter(|line| !line.is_empty()).collect();
     request.remove(&header::COOKIE);
-    if let Some(value) = HeaderValue::try_from(kept.join("; ")).ok().filter(|value| !value.is_empty()) {
+    if let Some(value) = HeaderValue::try_from(lines.join(&b"; "[..])).ok().filter(|value| !value.is_empty())
+    {
         request.set(&COOKIE, value);
     }
 }

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use prometheus::IntCounter;
 
-use crate::authn::Authenticated;
+use crate::authn::{Authenticated, ProfileValues};
 use crate::config::{self, Findings, HeaderNames};
 use crate::telemetry::metrics::Metrics;
 
@@ -45,6 +45,8 @@ pub struct HeaderEdits {
     appid: InjectedName,
     source: InjectedName,
     env: Option<(InjectedName, HeaderValue)>,
+    nickname: Option<InjectedName>,
+    avatar: Option<InjectedName>,
     strips_method_overrides: bool,
     strips_unusual_names: bool,
     stripped: IntCounter,
@@ -91,12 +93,14 @@ impl HeaderEdits {
         let appid = injected("appid", &config.appid);
         let source = injected("source", &config.source);
         let env = injected("env", &config.env);
+        let nickname = config.nickname.as_deref().and_then(|name| injected("nickname", name));
+        let avatar = config.avatar.as_deref().and_then(|name| injected("avatar", name));
         let environment = config.environment.as_deref().map(HeaderValue::from_str);
         if matches!(environment, Some(Err(_))) {
             own.error("identity_headers.environment", "the value has characters that no header may carry");
         }
 
-        let names = [&openid, &unionid, &appid, &source, &env];
+        let names = [&openid, &unionid, &appid, &source, &env, &nickname, &avatar];
         let mut classes = classes();
         for name in names.into_iter().flatten() {
             if classes
@@ -150,6 +154,8 @@ impl HeaderEdits {
             appid: appid?,
             source: source?,
             env: env.zip(environment.and_then(Result::ok)),
+            nickname,
+            avatar,
             strips_method_overrides: distinguishes_methods,
             strips_unusual_names: header_names != HeaderNames::Pass,
             stripped: metrics.identity_headers_stripped.clone(),
@@ -187,6 +193,13 @@ impl HeaderEdits {
         }
         if let Some((name, value)) = &self.env {
             set(name, value);
+        }
+        if let Some(ProfileValues { nickname, avatar }) = values.profile.as_deref() {
+            for (name, value) in [(&self.nickname, nickname), (&self.avatar, avatar)] {
+                if let Some((name, value)) = name.as_ref().zip(value.as_ref()) {
+                    set(name, value);
+                }
+            }
         }
     }
 

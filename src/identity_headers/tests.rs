@@ -4,6 +4,7 @@ use super::names::{
     CLOUD_RUN_FAMILIES, FOREIGN, FOREIGN_FAMILIES, FORWARDING, METHOD_OVERRIDES, MISLEADING, OWN,
 };
 use super::*;
+use crate::identity::{AppId, Identity, OpenId, Profile, Subject};
 
 /// A request with nothing but headers.
 #[derive(Default)]
@@ -130,8 +131,111 @@ fn names_that_cannot_carry_an_identity_are_refused() {
     for name in ["X-Forwarded-For", "X-Real-IP", "X-Original-URL", "X-HTTP-Method", "X-WX-AppId"] {
         assert!(edits(&named(name), HeaderNames::Refuse).is_err(), "{name}");
     }
+    let called = |nickname: &str| config::IdentityHeaders { nickname: Some(nickname.into()), ..own_names() };
+    for name in ["", "X_Nick", "Cookie", "X-Forwarded-For", "X-User-Id"] {
+        assert!(edits(&called(name), HeaderNames::Refuse).is_err(), "{name}");
+    }
     let removing = config::IdentityHeaders { remove: vec!["a b".into()], ..own_names() };
     assert!(edits(&removing, HeaderNames::Refuse).unwrap_err()[0].contains("identity_headers.remove[0]"));
+}
+
+fn telling_profiles() -> config::IdentityHeaders {
+    config::IdentityHeaders {
+        nickname: Some("X-WX-NICKNAME".into()),
+        avatar: Some("X-Avatar".into()),
+        ..own_names()
+    }
+}
+
+/// The headers of a request of a person of this profile, who sends those headers themselves.
+fn applied_for(edits: &HeaderEdits, profile: Option<&Profile>, names: &[&str]) -> HeaderMap {
+    let subject = Subject { appid: AppId::parse("wx1").unwrap(), openid: OpenId::parse("o-alice").unwrap() };
+    let caller = Authenticated::for_test(Identity { subject, unionid: None }, profile, "shop");
+    let mut request = Request::default();
+    for name in names {
+        request
+            .0
+            .append(HeaderName::from_bytes(name.as_bytes()).unwrap(), HeaderValue::from_static("forged"));
+    }
+    edits.apply(&mut request, Some(&caller), &origin(false));
+    request.0
+}
+
+#[test]
+fn a_backend_is_told_the_profile_where_configured_and_known() {
+    let profile = Profile::new("爱 丽\"é", "https://thirdwx.qlogo.cn/a/132");
+    let nickname = "%E7%88%B1%20%E4%B8%BD%22%C3%A9";
+    let avatar = "https://thirdwx.qlogo.cn/a/132";
+    for (config, profile, expected) in [
+        (telling_profiles(), Some(&profile), [Some(nickname), Some(avatar)]),
+        (telling_profiles(), Some(&Profile::new("Az09-._~", "")), [Some("Az09-._~"), None]),
+        (telling_profiles(), Some(&Profile::new("", avatar)), [None, Some(avatar)]),
+        (telling_profiles(), None, [None, None]),
+        (own_names(), Some(&profile), [None, None]),
+    ] {
+        let edits = edits(&config, HeaderNames::Refuse).unwrap();
+        let headers = applied_for(&edits, profile, &[]);
+        let found = ["x-wx-nickname", "x-avatar"].map(|name| headers.get(name).map(|v| v.to_str().unwrap()));
+        assert_eq!(found, expected, "{profile:?}");
+    }
+}
+
+#[test]
+fn client_cannot_say_a_profile_in_any_spelling() {
+    let edits = edits(&telling_profiles(), HeaderNames::Pass).unwrap();
+    let forged = ["x-wx-nickname", "x_wx_nickname", "x-wx.nickname", "x-avatar", "x_avatar"];
+
+    for left in [applied_for(&edits, None, &forged), applied(&edits, &forged, true)] {
+        assert!(forged.iter().all(|name| !left.contains_key(*name)), "{left:?}");
+    }
+}
+
+fn cookies_after_strip(lines: &[&[u8]]) -> Vec<Vec<u8>> {
+    let mut request = Request::default();
+    for line in lines {
+        request.0.append(header::COOKIE, HeaderValue::from_bytes(line).unwrap());
+    }
+    credential::strip_own_cookies(&mut request);
+    request.0.get_all(header::COOKIE).iter().map(|line| line.as_bytes().to_vec()).collect()
+}
+
+#[test]
+fn own_cookies_reach_no_backend_and_others_do() {
+    for (lines, left) in [
+        (&[&b"__Host-menshen=s"[..]][..], &[][..]),
+        (&[b"__Host-menshen"], &[]),
+        (&[b"a=1; __Host-menshen=s; __Host-menshen-browser=b; c=3"], &[&b"a=1; c=3"[..]]),
+        (&[b"a=1;__Host-menshen = s;b"], &[b"a=1; b"]),
+        (&[b"a=1", b"__Host-menshen=s", b"b=2"], &[b"a=1; b=2"]),
+        (&[b"__HOST-Menshen=s; a=1"], &[b"a=1"]),
+        (&[b"\"__Host-menshen\"=s; a=1"], &[b"a=1"]),
+        (&[b"\t__Host-menshen\t=s;\ta=1"], &[b"a=1"]),
+        (&[b"a=1, __Host-menshen=s; b=2"], &[b"b=2"]),
+        (&[b"a=\"x; __Host-menshen=s\"; b=2"], &[b"a=\"x; b=2"]),
+        (&[b"a=\xe4\xb8; __Host-menshen=s"], &[b"a=\xe4\xb8"]),
+        (&[b"a=\xe4\xb8", b"b=2"], &[b"a=\xe4\xb8", b"b=2"]),
+        (&[b"a=1;b=2;;", b"c"], &[b"a=1;b=2;;", b"c"]),
+        (&[b"__Host-mensh=1; __Host-session=2"], &[b"__Host-mensh=1; __Host-session=2"]),
+        (&[b""], &[b""]),
+        (&[], &[]),
+    ] {
+        let shown: Vec<String> = lines.iter().map(|line| line.escape_ascii().to_string()).collect();
+        assert_eq!(cookies_after_strip(lines), left, "{shown:?}");
+    }
+}
+
+/// A piece of a `Cookie` line: our names, spelled in ways that some backend reads, among what else may stand there.
+fn piece() -> impl Strategy<Value = Vec<u8>> {
+    let own = (prop::sample::select(&["", "-browser", "x"][..]), prop::collection::vec(any::<bool>(), 32));
+    let own = own.prop_map(|(rest, upper)| {
+        let name = format!("{}{rest}", crate::authn::OWN_COOKIES);
+        let spelled = name.bytes().zip(upper.into_iter().cycle());
+        spelled.map(|(byte, upper)| if upper { byte.to_ascii_uppercase() } else { byte }).collect()
+    });
+    let others: [&[u8]; 13] =
+        [b"=", b";", b"; ", b",", b"\"", b" ", b"\t", b"-", b"_", b"__Host", b"a=1", b"$Version=1", b"\xff"];
+    let other = prop::sample::select(others.to_vec());
+    prop_oneof![1 => own, 3 => other.prop_map(<[u8]>::to_vec)]
 }
 
 /// A name that is managed, as it stands in lists and configuration.
@@ -166,6 +270,22 @@ fn is_believed_from_a_proxy(name: &str) -> bool {
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_cookie_of_ours_survives_in_any_spelling(
+        lines in prop::collection::vec(prop::collection::vec(piece(), 0..12), 0..4),
+    ) {
+        let lines: Vec<Vec<u8>> = lines.into_iter().map(|pieces| pieces.concat()).collect();
+        let lines: Vec<&[u8]> = lines.iter().map(Vec::as_slice).collect();
+
+        for line in cookies_after_strip(&lines) {
+            let names = line.split(|byte| b";,=\" \t".contains(byte));
+            let own = crate::authn::OWN_COOKIES.as_bytes();
+            let begins_as_ours =
+                |name: &[u8]| name.get(..own.len()).is_some_and(|start| start.eq_ignore_ascii_case(own));
+            prop_assert!(!names.into_iter().any(begins_as_ours), "{}", line.escape_ascii());
+        }
+    }
 
     #[test]
     fn no_name_that_a_backend_folds_onto_a_managed_one_survives(

@@ -32,7 +32,7 @@ use self::claim::Ticket;
 use self::error::LoginError;
 use self::mini_program::Attempt;
 use self::replay::{Replay, caller_address, caller_fields};
-use crate::authn::{Authenticated, Authenticator, Credential, Refusal};
+use crate::authn::{Authenticated, Authenticator, Credential, CrossSite, Refusal};
 use crate::clock::{Clock, Timestamp};
 use crate::entropy::Entropy;
 use crate::session::Sessions;
@@ -313,7 +313,7 @@ impl Login {
 
     /// The token of a request, wherever a route would take one.
     fn credential<'a>(&self, request: &'a Parts) -> Result<Credential<'a>, LoginError> {
-        Ok(self.parts.authenticator.credential(request, false)?.ok_or(Refusal::NoToken)?)
+        Ok(self.parts.authenticator.credential(request, false, CrossSite::Refuse)?.ok_or(Refusal::NoToken)?)
     }
 
     /// Finds out who asks.

@@ -159,7 +159,7 @@ fn dependencies(
     let authenticator = Authenticator::build(
         &tokens_config,
         &apps,
-        authn::Dependencies { tokens: tokens.clone(), sessions: sessions.clone() },
+        authn::Dependencies { tokens: tokens.clone(), sessions: sessions.clone(), tells_profile: false },
         metrics,
         SubjectHasher::new(&*entropy).unwrap(),
         &*entropy,

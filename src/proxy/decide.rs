@@ -17,7 +17,8 @@ use super::request_id::RequestId;
 use super::respond;
 use crate::authn;
 use crate::config::Access;
-use crate::route::{METHODS, NoRoute};
+use crate::route::{METHODS, NoRoute, Route};
+use crate::token::VerifyError;
 
 /// Methods named in `Allow` where the gateway itself refuses one.
 const ALLOW: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
@@ -91,12 +92,9 @@ pub(super) async fn authenticate(request: &RequestHeader, ctx: &mut Context) -> 
         ctx.outcome = Outcome::forwarded("public");
         return None;
     }
-    let refusal = match verify(request, ctx).await {
-        Ok(Some(authenticated)) if !route.admits_app(authenticated.app()) => {
-            let reason = authn::Refusal::AppNotAdmitted.reason();
-            ctx.outcome = Outcome::refused(reason);
-            return Some(respond::forbidden(route.reject, reason, ctx.request_id.as_str()));
-        }
+    let Judged { verdict, shown } = verify(request, &route, ctx).await;
+    let refusal = match verdict {
+        Ok(Some(authenticated)) if !route.admits_app(authenticated.app()) => authn::Refusal::AppNotAdmitted,
         Ok(Some(authenticated)) => {
             ctx.decision = Decision::Authenticated(authenticated);
             ctx.outcome = Outcome::forwarded("authenticated");
@@ -112,28 +110,81 @@ pub(super) async fn authenticate(request: &RequestHeader, ctx: &mut Context) -> 
         Err(refusal) => refusal,
     };
     ctx.outcome = Outcome::refused(refusal.reason());
-    let request_id = ctx.request_id.as_str();
+    if shown.is_mended_by_sign_in(refusal)
+        && let Some(invitation) = invite(request, &route, ctx)
+    {
+        return Some(invitation);
+    }
+    let (request_id, reason) = (ctx.request_id.as_str(), refusal.reason());
     Some(match refusal {
-        authn::Refusal::StoreUnavailable => respond::unavailable(refusal.reason(), route.reject, request_id),
+        authn::Refusal::StoreUnavailable => respond::unavailable(reason, route.reject, request_id),
+        authn::Refusal::CrossSite | authn::Refusal::AppNotAdmitted => {
+            respond::forbidden(route.reject, reason, request_id)
+        }
         _ => respond::unauthenticated(&refusal, route.reject, request_id),
     })
 }
 
-/// Judges the token of a request; `None` where it carries none.
-async fn verify(
-    request: &RequestHeader,
-    ctx: &mut Context,
-) -> Result<Option<authn::Authenticated>, authn::Refusal> {
+/// Leads a person who opens a page to where they sign in, and back; `None` for everybody else.
+fn invite(request: &RequestHeader, route: &Route, ctx: &Context) -> Option<Response<Bytes>> {
+    if route.sign_in.is_empty() {
+        return None;
+    }
+    let login = &ctx.current.runtime.login;
+    Some(login.invite(request, &route.sign_in, ctx.request_id.as_str())?.response)
+}
+
+/// What was found out of a request's sender.
+struct Judged {
+    /// `None` where the request carries no credential.
+    verdict: Result<Option<authn::Authenticated>, authn::Refusal>,
+    shown: Shown,
+}
+
+/// What a request showed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Shown {
+    Nothing,
+    SessionCookie,
+    /// A token; or several of whatever kind.
+    Token,
+}
+
+impl Shown {
+    /// Whether the same person is let in once they signed in anew. Never with a token: it would still be there beside the
+    /// cookie of the new session, and who shows two is refused.
+    const fn is_mended_by_sign_in(self, refusal: authn::Refusal) -> bool {
+        use authn::Refusal as R;
+
+        match self {
+            Self::Nothing => matches!(refusal, R::NoToken),
+            Self::SessionCookie => matches!(
+                refusal,
+                R::Token(VerifyError::Malformed) | R::UnknownApp | R::SessionEnded | R::AppNotAdmitted
+            ),
+            Self::Token => false,
+        }
+    }
+}
+
+/// Judges the token or session cookie of a request.
+async fn verify(request: &RequestHeader, route: &Route, ctx: &mut Context) -> Judged {
     let current = Arc::clone(&ctx.current);
     let authenticator = &current.runtime.authenticator;
-    let Some(credential) = authenticator.credential(request, ctx.is_websocket)? else { return Ok(None) };
+    let cross_site = if route.allow_cross_site { authn::CrossSite::Allow } else { authn::CrossSite::Refuse };
+    let credential = match authenticator.credential(request, ctx.is_websocket, cross_site) {
+        Ok(Some(credential)) => credential,
+        Ok(None) => return Judged { verdict: Ok(None), shown: Shown::Nothing },
+        Err(refusal) => return Judged { verdict: Err(refusal), shown: Shown::Token },
+    };
+    let shown = if credential.is_session_cookie() { Shown::SessionCookie } else { Shown::Token };
     ctx.token_in_authorization = credential.is_in(authn::Source::Authorization);
     let verdict = match authenticator.remembered(&credential, ctx.now) {
         Some(verdict) => verdict,
         // Boxed, so that the room a look-up needs is not moved about with every other request.
         None => Box::pin(authenticator.verify(&credential, ctx.now)).await,
     };
-    verdict.map(Some)
+    Judged { verdict: verdict.map(Some), shown }
 }
 
 /// Refuses with a problem document, and remembers why.
@@ -199,3 +250,23 @@ fn nominates_upgrade(headers: &HeaderMap) -> bool {
 }
 
 const _: () = assert!(METHODS.len() == 7, "ALLOW names every method");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_person_is_led_to_sign_in_only_where_that_lets_them_in() {
+        use authn::Refusal as R;
+
+        let mended = |shown: Shown| -> Vec<&str> {
+            let mended = R::ALL.into_iter().filter(|refusal| shown.is_mended_by_sign_in(*refusal));
+            mended.map(R::reason).collect()
+        };
+
+        assert_eq!(mended(Shown::Nothing), ["no_token"]);
+        let of_a_cookie = ["malformed_token", "unknown_app", "session_ended", "app_not_admitted"];
+        assert_eq!(mended(Shown::SessionCookie), of_a_cookie);
+        assert!(mended(Shown::Token).is_empty());
+    }
+}

@@ -30,6 +30,8 @@ pub(super) fn edit_request(
     let speaks_http2 = ctx.upstream.as_ref().is_some_and(|upstream| upstream.speaks_http2);
 
     runtime.header_edits.apply(&mut Edits(request), ctx.authenticated(), &origin);
+    // Before anything else touches cookies, and whatever the route lets through: it is no token of the backend's.
+    credential::strip_own_cookies(&mut Edits(request));
     if !ctx.route.as_ref().is_some_and(|route| route.forward_token) {
         let sources = runtime.authenticator.sources();
         credential::strip(&mut Edits(request), sources, ctx.token_in_authorization);

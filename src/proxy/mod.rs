@@ -438,9 +438,13 @@ async fn answer_login(session: &mut Session, ctx: &mut Context, endpoint: Endpoi
             login.respond(endpoint, &request, body, client, ctx.now, request_id.as_str()).await
         }
     };
-    let is_success = answer.response.status().is_success();
-    ctx.outcome =
-        if is_success { Outcome::answered(answer.outcome) } else { Outcome::refused(answer.outcome) };
+    // Those who sign in with a browser are led on, which is an answer as any other.
+    let status = answer.response.status();
+    ctx.outcome = if status.is_success() || status.is_redirection() {
+        Outcome::answered(answer.outcome)
+    } else {
+        Outcome::refused(answer.outcome)
+    };
     if answer.app.is_some() {
         let hasher = ctx.current.runtime.authenticator.subject_hasher();
         let subject_hash = answer.identity.map(|identity| hasher.hash(&identity.subject));

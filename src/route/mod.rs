@@ -48,6 +48,10 @@ pub struct Route {
     pub reject: RejectShape,
     /// Whether the client's token is passed on.
     pub forward_token: bool,
+    /// Apps that a browser may sign in to for this route, the preferred one first. Empty: it cannot.
+    pub sign_in: Vec<Arc<str>>,
+    /// Whether a request that a page of another site made may use a cookie, other than to read.
+    pub allow_cross_site: bool,
     methods: Vec<Method>,
     apps: Vec<Arc<str>>,
 }
@@ -221,9 +225,66 @@ impl Route {
             websocket: config.websocket,
             reject: config.reject,
             forward_token: config.forward_token,
+            sign_in: sign_in(config, at, apps, findings),
+            allow_cross_site: config.allow_cross_site,
             apps: config.apps.iter().map(|app| app.as_str().into()).collect(),
         }
     }
+}
+
+/// The apps that a browser may sign in to for a route: those it names, or else all that it admits, by name.
+fn sign_in(
+    config: &config::Route,
+    at: &str,
+    apps: &BTreeMap<String, config::App>,
+    findings: &mut Findings,
+) -> Vec<Arc<str>> {
+    let is_admitted = |app: &String| config.apps.is_empty() || config.apps.contains(app);
+    let offered = || apps.iter().filter(|(name, app)| app.kind.is_for_browsers() && is_admitted(name));
+    if config.access == Access::Public {
+        if !config.sign_in.is_empty() {
+            findings
+                .error(
+                    format!("{at}.sign_in"),
+                    "a public route looks at no identity, so nobody signs in for it",
+                )
+                .hint("write `access: authenticated` or `access: optional`, or remove `sign_in`");
+        }
+        return Vec::new();
+    }
+    if config.sign_in.is_empty() {
+        return offered().map(|(name, _)| name.as_str().into()).collect();
+    }
+    for (position, name) in config.sign_in.iter().enumerate() {
+        let path = format!("{at}.sign_in[{position}]");
+        match apps.get(name) {
+            None => {
+                _ = findings
+                    .error(path, format!("app `{name}` is not defined"))
+                    .did_you_mean(name, offered().map(|(name, _)| name.as_str()))
+            }
+            Some(app) if !app.kind.is_for_browsers() => {
+                _ = findings
+                    .error(
+                        path,
+                        format!("app `{name}` is a `{}`, which no browser signs in to", app.kind.as_str()),
+                    )
+                    .hint("name apps of the kinds `website` and `official_account`")
+            }
+            Some(_) if !is_admitted(name) => {
+                _ = findings
+                    .error(path, format!("app `{name}` is not one that this route admits"))
+                    .hint(format!("add it to `{at}.apps`, or remove it here"))
+            }
+            Some(_) if config.sign_in.iter().take(position).any(|earlier| earlier == name) => {
+                _ = findings
+                    .error(path, format!("app `{name}` is named twice"))
+                    .hint("remove one of the two");
+            }
+            Some(_) => {}
+        }
+    }
+    config.sign_in.iter().map(|name| name.as_str().into()).collect()
 }
 
 /// Whether text is a lower-case DNS name or an IP address, as it stands in a canonical host.

@@ -1,9 +1,13 @@
 use super::*;
 
+const APPS: &str = "
+    shop: { kind: mini_program, appid: wx1, secret: s }
+    site: { kind: website, appid: wx2, secret: s }
+    mp: { kind: official_account, appid: wx3, secret: s }";
+
 fn table(yaml: &str) -> Result<RouteTable, Vec<String>> {
     let routes: Vec<config::Route> = serde_saphyr::from_str(yaml).unwrap();
-    let apps: BTreeMap<String, config::App> =
-        serde_saphyr::from_str("shop: { kind: mini_program, appid: wx1, secret: s }").unwrap();
+    let apps: BTreeMap<String, config::App> = serde_saphyr::from_str(APPS).unwrap();
     let upstreams: BTreeMap<String, config::Upstream> =
         serde_saphyr::from_str("api: { servers: ['127.0.0.1:1'] }\nother: { servers: ['127.0.0.1:2'] }")
             .unwrap();
@@ -152,6 +156,59 @@ fn every_rule_that_makes_no_sense_is_found_in_one_pass() {
             "routes[4].hosts[3]: `*` is not a host name; write lower-case names without a port, such as `api.example.com`, or `*.example.com`",
             "routes[6].name: another route is named `e`; give each route a `name` of its own",
             "routes[6].path: route `e` already serves this host, path and method",
+        ]
+    );
+}
+
+#[test]
+fn a_browser_signs_in_to_the_apps_of_its_route() {
+    let table = table(
+        "
+        - { path: /all, access: authenticated, upstream: api }
+        - { path: /optional, access: optional, upstream: api }
+        - { path: /admitted, access: authenticated, upstream: api, apps: [shop, site] }
+        - { path: /named, access: authenticated, upstream: api, sign_in: [site, mp] }
+        - { path: /none, access: authenticated, upstream: api, apps: [shop] }
+        - { path: /public, access: public, upstream: api }",
+    )
+    .unwrap();
+
+    let offered: Vec<(&str, Vec<&str>)> = table
+        .routes()
+        .iter()
+        .map(|route| (&*route.name, route.sign_in.iter().map(|app| &**app).collect()))
+        .collect();
+    assert_eq!(
+        offered,
+        [
+            ("/all", vec!["mp", "site"]),
+            ("/optional", vec!["mp", "site"]),
+            ("/admitted", vec!["site"]),
+            ("/named", vec!["site", "mp"]),
+            ("/none", vec![]),
+            ("/public", vec![]),
+        ]
+    );
+}
+
+#[test]
+fn apps_that_no_browser_can_sign_in_to_are_found() {
+    let found = table(
+        "
+        - { path: /a, access: public, upstream: api, sign_in: [site] }
+        - { path: /b, access: authenticated, upstream: api, sign_in: [sitee, shop, mp, mp] }
+        - { path: /c, access: optional, upstream: api, apps: [shop, site], sign_in: [mp] }",
+    )
+    .unwrap_err();
+
+    assert_eq!(
+        found,
+        [
+            "routes[0].sign_in: a public route looks at no identity, so nobody signs in for it; write `access: authenticated` or `access: optional`, or remove `sign_in`",
+            "routes[1].sign_in[0]: app `sitee` is not defined; did you mean `site`?",
+            "routes[1].sign_in[1]: app `shop` is a `mini_program`, which no browser signs in to; name apps of the kinds `website` and `official_account`",
+            "routes[1].sign_in[3]: app `mp` is named twice; remove one of the two",
+            "routes[2].sign_in[0]: app `mp` is not one that this route admits; add it to `routes[2].apps`, or remove it here",
         ]
     );
 }

@@ -11,7 +11,7 @@ use super::name::{self, Locator, SessionKey};
 use super::record::{Entry, Record};
 use super::{Checked, SessionCookie, SessionError, SessionInfo, Sessions};
 use crate::clock::Timestamp;
-use crate::identity::{Profile, SessionId, Subject, UnionId};
+use crate::identity::{SessionId, Subject, UnionId};
 use crate::store::StoreError;
 
 impl Sessions {
@@ -25,7 +25,10 @@ impl Sessions {
         session: &SessionId,
         now: Timestamp,
     ) -> Result<Checked, SessionError> {
-        let checked = self.look_up(subject, session, now).await;
+        let checked = match of_subject(subject, session) {
+            Ok((locator, key)) => self.look_up(locator, |_| Some(key), now).await,
+            Err(error) => Err(error),
+        };
         self.core.metrics.checked(&checked);
         checked
     }
@@ -39,22 +42,27 @@ impl Sessions {
         cookie: &SessionCookie,
         now: Timestamp,
     ) -> Result<Checked, SessionError> {
-        let _ = (cookie.parts(), now);
-        Err(SessionError::Ended)
+        let checked = match cookie.parts() {
+            Some((locator, hash)) => self.look_up(locator, |record| record.of_cookie(&hash), now).await,
+            None => Err(SessionError::Ended),
+        };
+        self.core.metrics.checked(&checked);
+        checked
     }
 
+    /// Looks up the session that `find` tells from the others of a row.
     async fn look_up(
         &self,
-        subject: &Subject,
-        session: &SessionId,
+        locator: Locator,
+        find: impl Fn(&Record) -> Option<SessionKey> + Send + Sync,
         now: Timestamp,
     ) -> Result<Checked, SessionError> {
         let (core, limits) = (&self.core, &self.limits);
         core.must_hear()?;
-        let (locator, key) = of_subject(subject, session)?;
         let lease = core.leases.take(&locator);
         let row = core.read(locator).await?.ok_or(SessionError::Ended)?;
         let record = &row.record;
+        let key = find(record).ok_or(SessionError::Ended)?;
         let marks = core.marks_since(record.number(&key)).await?;
         let entry = record.live(&key, limits, &marks, now).ok_or(SessionError::Ended)?;
 
@@ -68,12 +76,12 @@ impl Sessions {
             tokio::spawn(async move { core.note_use(locator, key, &limits, now).await });
         }
         Ok(Checked {
-            id: session.clone(),
+            id: name::session_id(&locator, &key)?,
             lease,
             recheck_at: now.plus(limits.recheck_after).min(end),
             expires_at: entry.ends_at,
             identity: record.identity(),
-            profile: Profile::default(),
+            profile: record.profile(),
         })
     }
 

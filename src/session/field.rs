@@ -1,9 +1,9 @@
-//! Fields of rows that CBOR does not know: identifiers, which are parsed again when read, and instants.
+//! Fields of rows that CBOR does not know: identifiers and profiles, which are parsed again when read, and instants.
 
 use minicbor::encode::Write;
 use minicbor::{Decode, Decoder, Encode, Encoder, decode, encode};
 
-use crate::identity::{AppId, OpenId, UnionId};
+use crate::identity::{AppId, OpenId, Profile, UnionId};
 
 /// An identifier, as text.
 #[derive(Clone, PartialEq, Eq)]
@@ -28,6 +28,30 @@ macro_rules! word {
 word!(AppId);
 word!(OpenId);
 word!(UnionId);
+
+/// A profile: a nickname and an avatar, each empty where there is none.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) struct Called(pub(super) Profile);
+
+impl<C> Encode<C> for Called {
+    fn encode<W: Write>(&self, e: &mut Encoder<W>, _: &mut C) -> Result<(), encode::Error<W::Error>> {
+        let Self(profile) = self;
+        e.array(2)?
+            .str(profile.nickname().unwrap_or_default())?
+            .str(profile.avatar().unwrap_or_default())?
+            .ok()
+    }
+}
+
+impl<'b, C> Decode<'b, C> for Called {
+    /// Within bounds whatever stands in the store.
+    fn decode(d: &mut Decoder<'b>, _: &mut C) -> Result<Self, decode::Error> {
+        if d.array()? != Some(2) {
+            return Err(decode::Error::message("not a profile"));
+        }
+        Ok(Self(Profile::new(d.str()?, d.str()?)))
+    }
+}
 
 /// For `#[cbor(with = "millis")]`.
 pub(super) mod millis {

@@ -1,10 +1,12 @@
 //! A subject's row: who they are, their sessions, and what WeChat shares with the gateway for their data.
 
+use aws_lc_rs::constant_time::verify_slices_are_equal;
+use minicbor::bytes::ByteArray;
 use minicbor::{Decode, Encode};
 
 use super::SessionInfo;
 use super::custody::Sealed;
-use super::field::{Word, millis};
+use super::field::{Called, Word, millis};
 use super::limits::Limits;
 use super::marks::Marks;
 use super::name::{self, Locator, SessionKey};
@@ -29,6 +31,9 @@ pub(super) struct Record {
     /// How many session_keys this row has seen.
     #[n(5)]
     pub(super) generation: u64,
+    /// What the person calls themselves, by their last login that said.
+    #[n(6)]
+    profile: Option<Called>,
 }
 
 /// One session.
@@ -52,6 +57,9 @@ pub(super) struct Entry {
     pub(super) family: Family,
     #[n(7)]
     pub(super) device: Option<String>,
+    /// What the cookie is known by, where a browser holds the session.
+    #[n(8)]
+    pub(super) cookie: Option<ByteArray<32>>,
 }
 
 impl Record {
@@ -63,6 +71,7 @@ impl Record {
             entries: Vec::new(),
             sealed: None,
             generation: 0,
+            profile: None,
         }
     }
 
@@ -85,6 +94,17 @@ impl Record {
         before.is_some_and(|before| before.0 != *unionid)
     }
 
+    /// Takes what a login says of the profile; what stood here stays where it says nothing of one.
+    pub(super) fn call(&mut self, profile: Option<&Profile>) {
+        if let Some(profile) = profile {
+            self.profile = Some(Called(profile.clone())).filter(|_| !profile.is_empty());
+        }
+    }
+
+    pub(super) fn profile(&self) -> Profile {
+        self.profile.as_ref().map(|Called(profile)| profile.clone()).unwrap_or_default()
+    }
+
     pub(super) fn has_nothing(&self) -> bool {
         self.entries.is_empty() && self.sealed.is_none()
     }
@@ -92,6 +112,12 @@ impl Record {
     /// The number that a session knows; 0 where there is none.
     pub(super) fn number(&self, key: &SessionKey) -> u64 {
         self.entries.iter().find(|entry| entry.key == *key).map_or(0, |entry| entry.number)
+    }
+
+    /// The session whose cookie has this hash.
+    pub(super) fn of_cookie(&self, hash: &[u8; 32]) -> Option<SessionKey> {
+        let is_its = |cookie: &ByteArray<32>| verify_slices_are_equal(&**cookie, hash).is_ok();
+        self.entries.iter().find(|entry| entry.cookie.as_ref().is_some_and(is_its)).map(|entry| entry.key)
     }
 
     /// The session, if it goes on.
@@ -149,15 +175,18 @@ impl Record {
         self.entries.push(entry);
         let counted = self.entries.iter().filter(|entry| !entry.is_evicted).count();
         let too_many = counted.saturating_sub(limits.max_per_subject);
-        let end = now.plus(limits.eviction_delay);
         for entry in self.entries.iter_mut().filter(|entry| !entry.is_evicted).take(too_many) {
-            entry.is_evicted = true;
-            entry.ends_at = entry.ends_at.min(end);
+            entry.evict(limits, now);
         }
         let unlisted = self.entries.len().saturating_sub(limits.most_listed());
         self.entries.drain(..unlisted);
         self.drop_orphaned_key();
         u64::try_from(too_many).unwrap_or(u64::MAX)
+    }
+
+    /// Gives a session its end, since another takes its place; whether it was there.
+    pub(super) fn evict(&mut self, key: &SessionKey, limits: &Limits, now: Timestamp) -> bool {
+        self.entry_mut(key).map(|entry| entry.evict(limits, now)).is_some()
     }
 
     /// When the last of the sessions ends.
@@ -180,7 +209,7 @@ impl Record {
                 last_seen_at: entry.last_seen_at,
                 expires_at: entry.ends_at,
                 device: entry.device.clone(),
-                profile: Profile::default(),
+                profile: self.profile(),
             })
         };
         self.all_live(limits, marks, now).map(info).collect()
@@ -191,6 +220,12 @@ impl Entry {
     /// When it ends if it is not used again.
     pub(super) fn end(&self, limits: &Limits) -> Timestamp {
         self.ends_at.min(limits.idle_end(self.last_seen_at))
+    }
+
+    /// It ends in a moment, and never later than it would have.
+    fn evict(&mut self, limits: &Limits, now: Timestamp) {
+        self.is_evicted = true;
+        self.ends_at = self.ends_at.min(now.plus(limits.eviction_delay));
     }
 
     pub(super) fn see(&mut self, now: Timestamp) {

@@ -320,6 +320,78 @@ fn a_token_counts_only_where_the_configuration_says_and_goes_no_further() {
 }
 
 #[test]
+fn a_cookie_of_the_gateways_own_reaches_no_backend_whatever_the_route_lets_through() {
+    let world = World::with(&format!(
+        "tokens: {{ sources: {{ bearer: true, cookie: sid }} }}\n{ROUTES}  \
+         - {{ name: keep, path: /keep, access: authenticated, upstream: backend, forward_token: true }}\n{NO_THROTTLE}"
+    ));
+    let token = world.sign_in("alice");
+    let cookie = format!("Cookie: a=1; __Host-menshen-browser=b; sid={token}; c=3\r\n");
+
+    for (path, headers, left) in [
+        ("/x", &cookie, "a=1; c=3"),
+        ("/opt", &cookie, "a=1; c=3"),
+        ("/keep", &cookie, &*format!("a=1; sid={token}; c=3")),
+        ("/pub", &"Cookie: a=1;__host-Menshen = s; c=3\r\n".to_owned(), "a=1; c=3"),
+    ] {
+        assert_eq!(world.get(path, headers).status, 200, "{path}");
+        assert_eq!(world.backend.last().header("cookie"), [left], "{path}");
+    }
+}
+
+#[test]
+fn a_session_cookie_that_nobody_set_is_no_session_and_not_to_be_shown_beside_a_token() {
+    let world = World::new();
+    let made_up = format!("Cookie: __Host-menshen={}\r\n", "A".repeat(64));
+    let beside_a_token = format!("{made_up}{}", world.bearer("alice"));
+
+    for path in ["/x", "/opt"] {
+        assert_refused(&world, &world.get(path, &made_up), "session_ended");
+        assert_refused(&world, &world.get(path, "Cookie: __Host-menshen=x\r\n"), "malformed_token");
+        assert_refused(&world, &world.get(path, &beside_a_token), "several_tokens");
+    }
+    assert_eq!(world.get("/pub", &made_up).status, 200);
+    assert_eq!(world.backend.count(), 1);
+}
+
+#[test]
+fn a_page_of_another_site_does_nothing_with_a_cookie_unless_the_route_allows_it() {
+    let world = World::with(&format!(
+        "tokens: {{ sources: {{ bearer: true, cookie: sid }} }}\n{ROUTES}  \
+         - {{ name: open, path: /open, access: authenticated, upstream: backend, allow_cross_site: true }}\n  \
+         - {{ name: code, path: /code, access: authenticated, upstream: backend, reject: code_200 }}\n{NO_THROTTLE}"
+    ));
+    let token = world.sign_in("alice");
+    let post = |path: &str, headers: &str| {
+        world.send(&format!(
+            "POST {path} HTTP/1.1\r\nHost: gateway.test\r\nContent-Length: 0\r\n{headers}\r\n"
+        ))
+    };
+    let cookie = format!("Cookie: sid={token}\r\n");
+    let foreign = format!("{cookie}Origin: https://evil.test\r\n");
+
+    for path in ["/x", "/opt"] {
+        let refused = post(path, &foreign);
+        assert_eq!((refused.status, &refused.json()["code"]), (403, &json!("cross_site")), "{path}");
+        assert_eq!(post(path, &format!("{cookie}Sec-Fetch-Site: same-site\r\n")).status, 403, "{path}");
+    }
+    let refused = post("/code", &foreign);
+    assert_eq!((refused.status, &refused.json()["code"]), (200, &json!(403)));
+    assert_eq!(world.backend.count(), 0);
+    for (path, headers) in [
+        ("/x", &format!("{cookie}Origin: https://gateway.test\r\n")),
+        ("/x", &format!("{cookie}Sec-Fetch-Site: same-origin\r\n")),
+        ("/x", &cookie),
+        ("/x", &format!("Authorization: Bearer {token}\r\nOrigin: https://evil.test\r\n")),
+        ("/open", &foreign),
+        ("/pub", &foreign),
+    ] {
+        assert_eq!(post(path, headers).status, 200, "{path} {headers}");
+    }
+    assert_eq!(world.get("/x", &foreign).status, 200, "to read");
+}
+
+#[test]
 fn a_websocket_may_bring_its_token_in_the_query_and_the_backend_does_not_see_it() {
     let backend = Backend::with(|_| {
         Reply::Take(Box::new(|mut stream| {

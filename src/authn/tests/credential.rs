@@ -45,7 +45,8 @@ fn find(
     let sources = TokenSources::build(config, &mut findings).unwrap();
     let found = sources.find(request, is_websocket)?;
     Ok(found.map(|credential| {
-        let places = [Source::Authorization, Source::Header, Source::Cookie, Source::Query];
+        let places =
+            [Source::Authorization, Source::Header, Source::Cookie, Source::Query, Source::SessionCookie];
         let places = places.into_iter().filter(|place| credential.is_in(*place)).collect();
         (credential.token().to_owned(), places)
     }))
@@ -261,11 +262,44 @@ fn two_different_tokens_are_refused_and_the_same_one_twice_is_not() {
 }
 
 #[test]
+fn session_cookie_is_read_whatever_the_sources_of_tokens() {
+    let table: &[(Headers<'_>, Expected)] = &[
+        (&[("cookie", b"__Host-menshen=c")], Ok(Some("c"))),
+        (&[("cookie", b"a=1;__Host-menshen = c ; b=2")], Ok(Some("c"))),
+        (&[("cookie", b"a=1"), ("cookie", b"__Host-menshen=c")], Ok(Some("c"))),
+        (&[("cookie", b"a=\xe4\xb8\xad; __Host-menshen=c")], Ok(Some("c"))),
+        (&[("cookie", b"__Host-menshen=c=d")], Ok(Some("c=d"))),
+        // Nothing that a gateway set, and yet no reason to take the request for one without a cookie.
+        (&[("cookie", b"__Host-menshen=")], Ok(Some(""))),
+        (&[("cookie", b"__Host-menshen")], Ok(Some(""))),
+        (&[("cookie", b"__Host-menshen=\xe4")], Ok(Some(""))),
+        (&[("cookie", b"__Host-menshen=c; __Host-menshen=c")], Err(SeveralTokens)),
+        (&[("cookie", b"__Host-menshen=c"), ("cookie", b"__Host-menshen=d")], Err(SeveralTokens)),
+        (&[("cookie", b"__Host-menshen=c"), ("authorization", b"Bearer c")], Err(SeveralTokens)),
+        (&[("cookie", b"__Host-menshen=c"), ("authorization", b"Basic eA==")], Ok(Some("c"))),
+        (&[("cookie", b"__host-menshen=c")], Ok(None)),
+        (&[("cookie", b"\"__Host-menshen\"=c")], Ok(None)),
+        (&[("cookie", b"__Host-menshen-browser=c")], Ok(None)),
+        (&[("cookie", b"a=__Host-menshen=c")], Ok(None)),
+        (&[("cookie", b"a=\xe4\xb8\xad")], Ok(None)),
+        (&[("x-token", b"c")], Ok(None)),
+    ];
+    check(&bearer(), table);
+    let sources =
+        find(&bearer(), &request("/", &[("cookie", b"__Host-menshen=c")]), false).unwrap().unwrap().1;
+    assert_eq!(sources, [Source::SessionCookie]);
+    for other in [&b"session=c"[..], b"session=d"] {
+        let line = [b"__Host-menshen=c; ", other].concat();
+        assert_eq!(find(&all(), &request("/", &[("cookie", &line)]), false), Err(SeveralTokens));
+    }
+}
+
+#[test]
 fn debug_does_not_show_the_token() {
     let fixture = Fixture::new();
     let request = request("/", &[("authorization", b"Bearer sesame")]);
 
-    let credential = fixture.authenticator.credential(&request, false).unwrap().unwrap();
+    let credential = fixture.authenticator.credential(&request, false, CrossSite::Refuse).unwrap().unwrap();
 
     assert!(!format!("{credential:?}").contains("sesame"));
 }
@@ -275,7 +309,7 @@ fn refusal_to_choose_is_counted() {
     let fixture = Fixture::new();
     let request = request("/", &[("authorization", b"Bearer t"), ("authorization", b"Bearer u")]);
 
-    fixture.authenticator.credential(&request, false).unwrap_err();
+    fixture.authenticator.credential(&request, false, CrossSite::Refuse).unwrap_err();
 
     assert_eq!(fixture.outcome("several_tokens"), 1);
 }
@@ -325,7 +359,7 @@ fn sources_that_make_no_sense_are_refused() {
     {
         table.push((header(name), "tokens.sources.header"));
     }
-    for name in ["", "a b", "a=b", "a;b", "ü", "\"a\""] {
+    for name in ["", "a b", "a=b", "a;b", "ü", "\"a\"", "__Host-menshen", "__host-menshen-x"] {
         table.push((cookie(name), "tokens.sources.cookie"));
     }
     for name in ["", "a b", "a=b", "a&b", "a%20", "a+b", "ü"] {

@@ -48,7 +48,7 @@ fn look_that_began_before_a_revocation_is_not_believed_after_it() {
     let verdict = fixture.threads.block_on(async {
         let gate = fixture.store.gate.write().await;
         let (credential_of, authenticator) = (request(&token), &fixture.authenticator);
-        let credential = authenticator.credential(&credential_of, false).unwrap().unwrap();
+        let credential = authenticator.credential(&credential_of, false, CrossSite::Refuse).unwrap().unwrap();
         let mut verdict = Box::pin(authenticator.verify(&credential, NOW));
         while fixture.store.kept_back.load(Ordering::SeqCst) == 0 {
             assert!(futures_util::poll!(verdict.as_mut()).is_pending());
@@ -71,7 +71,7 @@ fn requests_that_show_one_token_at_once_cost_one_look() {
     let fixture = Fixture::new();
     let token = fixture.mint(SHOP);
     let request = request(&token);
-    let credential = fixture.authenticator.credential(&request, false).unwrap().unwrap();
+    let credential = fixture.authenticator.credential(&request, false, CrossSite::Refuse).unwrap().unwrap();
     let reads = fixture.reads();
 
     let verify = || fixture.authenticator.verify(&credential, NOW);

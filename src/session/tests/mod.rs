@@ -1,5 +1,6 @@
 //! What sessions promise, on a store that remembers, can be shared, and can fail.
 
+mod browser;
 mod durable;
 mod expiry;
 mod follow;
@@ -20,12 +21,13 @@ use zeroize::Zeroizing;
 
 use self::store::TestStore;
 use super::{
-    Checked, Core, NewSession, Opened, RefreshError, RefreshToken, Refreshed, Scope, SessionError, Sessions,
+    Checked, Core, NewSession, Opened, OpenedInBrowser, RefreshError, RefreshToken, Refreshed, Scope,
+    SessionCookie, SessionError, Sessions,
 };
 use crate::clock::{Clock as _, ManualClock, Timestamp};
 use crate::config::{self, Findings};
 use crate::entropy::SystemEntropy;
-use crate::identity::{AppId, Identity, OpenId, Subject, UnionId};
+use crate::identity::{AppId, Identity, OpenId, Profile, SessionId, Subject, UnionId};
 use crate::store::Store;
 use crate::telemetry::metrics::Metrics;
 use crate::token::OnMissingKey;

@@ -13,7 +13,6 @@ use super::super::record::{Entry, Record};
 use super::super::refresh_token::Parts;
 use super::super::{device, name, row};
 use super::*;
-use crate::identity::SessionId;
 
 #[test]
 fn a_session_id_says_where_its_row_is() {
@@ -149,6 +148,7 @@ fn a_row_of_most_sessions_takes_less_than_the_longest_value() {
     let alice = known_as(&in_app(&"a".repeat(128), &"o".repeat(128)), &"u".repeat(128));
     let mut full = record(&alice);
     full.learn(alice.unionid.as_ref());
+    full.call(Some(&Profile::new(&"👩".repeat(64), &format!("https://{}", "a".repeat(504)))));
     let now = ManualClock::start_now().now();
     for index in 0..200_u8 {
         let mut entry = entry(index);
@@ -156,6 +156,7 @@ fn a_row_of_most_sessions_takes_less_than_the_longest_value() {
         entry.family = token.found();
         entry.family.rotate(&token, &entry.key, &SystemEntropy, now).unwrap();
         entry.device = Some("x".repeat(64));
+        entry.cookie = Some([index; 32].into());
         full.add(entry, &limits, now);
     }
     let bytes = row::encode(&name::row(name::locator(&alice.subject)), &full).unwrap();
@@ -183,5 +184,6 @@ fn entry(byte: u8) -> Entry {
         number: 3,
         family: RefreshToken::parse(&token).unwrap().parts().unwrap().found(),
         device: Some("curl".into()),
+        cookie: None,
     }
 }

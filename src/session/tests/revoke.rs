@@ -22,7 +22,7 @@ async fn revoking_a_session_ends_it_and_no_other() {
 #[tokio::test]
 async fn revoking_what_never_was_succeeds() {
     let node = Node::new();
-    let never = crate::identity::SessionId::parse("never").unwrap();
+    let never = SessionId::parse("never").unwrap();
 
     assert_eq!(node.revoke(Scope::Session(never)).await, Ok(Some(0)));
     assert_eq!(node.revoke(Scope::Subject(person("nobody").subject)).await, Ok(Some(0)));

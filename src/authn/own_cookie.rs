@@ -1,0 +1,62 @@
+//! The gateway's own cookies in a request.
+//!
+//! Read byte by byte: what other cookies hold, text or not, is their backend's business and hinders nobody here.
+
+use http::HeaderMap;
+use http::header::COOKIE;
+
+use super::Refusal;
+
+/// The cookie of a session that a browser holds.
+pub const SESSION_COOKIE: &str = "__Host-menshen";
+/// What the gateway's own cookies begin with. No backend ever receives one.
+pub const OWN_COOKIES: &str = "__Host-menshen";
+
+/// Where the hyphen stands in [`OWN_COOKIES`]: rare in headers, and without upper and lower case.
+const HYPHEN: usize = 6;
+const _: () = assert!(matches!(OWN_COOKIES.as_bytes().split_at(HYPHEN), (_, [b'-', ..])), "it stands there");
+
+/// Whether a `Cookie` line has the name of a cookie of ours anywhere, in upper or lower case: some backends read names
+/// without regard to case, take quotes off them, or end a cookie at a comma.
+pub fn mentions_own_cookie(line: &[u8]) -> bool {
+    let own = OWN_COOKIES.as_bytes();
+    memchr::memchr_iter(b'-', line).any(|at| {
+        let found = at.checked_sub(HYPHEN).and_then(|start| line.get(start..start + own.len()));
+        found.is_some_and(|found| found.eq_ignore_ascii_case(own))
+    })
+}
+
+/// A `Cookie` line without the cookies that mention one of ours; `None` when nothing is left.
+pub fn without_own_cookies(line: &[u8]) -> Option<Vec<u8>> {
+    let rest: Vec<&[u8]> = pairs(line).filter(|pair| !mentions_own_cookie(pair)).collect();
+    (!rest.is_empty()).then(|| rest.join(&b"; "[..]))
+}
+
+/// The value of the session cookie. What is not even text is empty here: no gateway set it.
+pub(super) fn session_cookie(headers: &HeaderMap) -> Result<Option<&str>, Refusal> {
+    let mut found = None;
+    for line in headers.get_all(COOKIE) {
+        // Most lines end here, at the price of a look for a hyphen.
+        if !mentions_own_cookie(line.as_bytes()) {
+            continue;
+        }
+        for value in pairs(line.as_bytes()).filter_map(session_value) {
+            if found.replace(std::str::from_utf8(value).unwrap_or_default()).is_some() {
+                return Err(Refusal::SeveralTokens);
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// The value, if this is the session cookie; without a `=` it is empty.
+fn session_value(pair: &[u8]) -> Option<&[u8]> {
+    let end = memchr::memchr(b'=', pair).unwrap_or(pair.len());
+    let (name, value) = pair.split_at_checked(end)?;
+    (name.trim_ascii_end() == SESSION_COOKIE.as_bytes())
+        .then(|| value.strip_prefix(b"=").unwrap_or(value).trim_ascii_start())
+}
+
+fn pairs(line: &[u8]) -> impl Iterator<Item = &[u8]> {
+    line.split(|byte| *byte == b';').map(<[u8]>::trim_ascii).filter(|pair| !pair.is_empty())
+}

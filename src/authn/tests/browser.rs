@@ -1,0 +1,147 @@
+//! Session cookies: judged by the session they are of, and never taken for tokens.
+
+use super::*;
+use crate::session::SessionCookie;
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+fn made_up(byte: u8) -> String {
+    let text = char::from(byte).to_string().repeat(64);
+    SessionCookie::parse(&text).unwrap().expose().to_owned()
+}
+
+#[test]
+fn session_cookie_says_who_signed_in_first_and_again() {
+    let fixture = Fixture::new();
+    let (cookie, session) = fixture.open_in_browser(&identity(SHOP), None);
+
+    for time in ["first", "again"] {
+        let authenticated = fixture.verify_cookie(&cookie, NOW).unwrap();
+
+        assert_eq!(authenticated.identity(), &identity(SHOP), "{time}");
+        assert_eq!(&**authenticated.app(), "shop", "{time}");
+        assert_eq!(authenticated.session(), &session, "{time}");
+        assert_eq!(authenticated.expires_at(), NOW.plus(30 * DAY), "{time}");
+        assert!(authenticated.header_values().profile.is_none(), "{time}");
+    }
+    assert_eq!(fixture.memory(), (1, 1, 0));
+    assert_eq!(fixture.reads(), 2, "one to open it, one to look it up");
+    assert_eq!(fixture.outcome("valid"), 2);
+}
+
+#[test]
+fn session_cookie_is_refused_once_its_session_was_revoked() {
+    let fixture = Fixture::new();
+    let (cookie, session) = fixture.open_in_browser(&identity(SHOP), None);
+    fixture.verify_cookie(&cookie, NOW).unwrap();
+    fixture.threads.block_on(fixture.sessions.revoke(&Scope::Session(session), NOW)).unwrap();
+    fixture.store.reads.store(0, Ordering::SeqCst);
+
+    for _ in 0..3 {
+        assert_eq!(fixture.verify_cookie(&cookie, NOW).unwrap_err(), Refusal::SessionEnded);
+    }
+
+    assert_eq!(fixture.reads(), 1, "that a session has ended is remembered");
+}
+
+#[test]
+fn session_cookie_is_refused_once_its_session_ended_by_itself() {
+    let fixture = Fixture::new();
+    let (cookie, _) = fixture.open_in_browser(&identity(SHOP), None);
+    fixture.verify_cookie(&cookie, NOW).unwrap();
+
+    assert_eq!(fixture.verify_cookie(&cookie, NOW.plus(30 * DAY)).unwrap_err(), Refusal::SessionEnded);
+}
+
+#[test]
+fn made_up_session_cookies_cost_one_look_each_and_push_out_no_forged_token() {
+    let config = config::Tokens {
+        cache: config::TokenCache { refused_capacity: 4, ..config::TokenCache::default() },
+        ..config::Tokens::default()
+    };
+    let fixture = Fixture::with(config, &[("shop", SHOP)]);
+    let forged = forge(&fixture.mint(SHOP));
+    fixture.verify(&forged, NOW).unwrap_err();
+    fixture.store.reads.store(0, Ordering::SeqCst);
+
+    for byte in b'A'..=b'Z' {
+        for _ in 0..3 {
+            assert_eq!(fixture.verify_cookie(&made_up(byte), NOW).unwrap_err(), Refusal::SessionEnded);
+        }
+    }
+
+    assert_eq!(fixture.reads(), 26);
+    assert_eq!(fixture.memory().2, 1, "the forged token is still remembered");
+    fixture.authenticator.refused_cookies.run_pending_tasks();
+    assert!(fixture.authenticator.refused_cookies.entry_count() <= 4);
+}
+
+#[test]
+fn what_no_gateway_set_asks_the_store_nothing() {
+    let fixture = Fixture::new();
+    let (cookie, _) = fixture.open_in_browser(&identity(SHOP), None);
+    let token = fixture.mint(SHOP);
+    fixture.store.reads.store(0, Ordering::SeqCst);
+
+    for text in ["", "x", cookie.get(1..).unwrap(), &format!("{cookie}A"), &format!("\"{cookie}\""), &token] {
+        let refused = fixture.verify_cookie(text, NOW).unwrap_err();
+        assert_eq!(refused, Refusal::Token(VerifyError::Malformed), "{text}");
+    }
+    assert_eq!(fixture.reads(), 0);
+}
+
+/// Whatever was remembered of one kind says nothing of the other.
+#[test]
+fn same_text_is_judged_by_where_it_stands() {
+    let fixture = Fixture::new();
+    let (cookie, _) = fixture.open_in_browser(&identity(SHOP), None);
+    let token = fixture.mint(SHOP);
+
+    for time in ["first", "again"] {
+        assert!(fixture.verify_cookie(&cookie, NOW).is_ok(), "{time}");
+        assert!(fixture.verify(&token, NOW).is_ok(), "{time}");
+        assert_eq!(
+            fixture.verify(&cookie, NOW).unwrap_err(),
+            Refusal::Token(VerifyError::Malformed),
+            "{time}"
+        );
+        assert_eq!(
+            fixture.verify_cookie(&token, NOW).unwrap_err(),
+            Refusal::Token(VerifyError::Malformed),
+            "{time}"
+        );
+    }
+}
+
+#[test]
+fn session_cookie_of_an_app_that_is_not_configured_is_refused() {
+    let fixture = Fixture::new();
+    let (cookie, _) = fixture.open_in_browser(&identity("wx0000000000gone"), None);
+
+    assert_eq!(fixture.verify_cookie(&cookie, NOW).unwrap_err(), Refusal::UnknownApp);
+}
+
+#[test]
+fn session_cookie_is_nobodys_while_the_store_is_away() {
+    let fixture = Fixture::new();
+    let (cookie, _) = fixture.open_in_browser(&identity(SHOP), None);
+    fixture.store.set_away(true);
+
+    assert_eq!(fixture.verify_cookie(&cookie, NOW).unwrap_err(), Refusal::StoreUnavailable);
+
+    fixture.store.set_away(false);
+    assert!(fixture.verify_cookie(&cookie, NOW).is_ok());
+}
+
+#[test]
+fn profile_is_told_where_a_backend_wants_it() {
+    let fixture = Fixture::new();
+    let profile = Profile::new("爱", "https://thirdwx.qlogo.cn/a/132");
+    let (cookie, _) = fixture.open_in_browser(&identity(SHOP), Some(&profile));
+
+    let authenticated = fixture.verify_cookie(&cookie, NOW).unwrap();
+
+    let ProfileValues { nickname, avatar } = authenticated.header_values().profile.as_deref().unwrap();
+    assert_eq!(nickname.as_ref().unwrap(), "%E7%88%B1");
+    assert_eq!(avatar.as_ref().unwrap(), "https://thirdwx.qlogo.cn/a/132");
+}
