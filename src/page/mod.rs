@@ -2,19 +2,62 @@
 //!
 //! It decides what a page looks like and what its browser may load. What is to be said, and where a link leads, is the
 //! login's.
+//!
+//! # Templates
+//! `login.page.templates` names a folder with `layout.html`, `sign_in.html` and `message.html`, or some of them, in the
+//! language of Jinja 2. Every value is escaped, and a variable that does not exist is an error when the folder is read.
+//!
+//! Both pages get `lang` (`zh-CN` or `en`), `title` and `logo` (a `data:` URI) of `login.page` or none, `heading`,
+//! `sentence`, and `text`, the page's other words.
+//!
+//! `sign_in.html` gets `choices`, a list of `title`, `kind` and `href`: what the person can sign in with where they are,
+//! which in WeChat are official accounts, and elsewhere websites. `elsewhere` lists the others. `is_in_wechat` tells the
+//! two apart. `widget` is what WeChat's script is to be given for the first choice, or none: `script`, `appid`,
+//! `redirect_uri`, `state`, and the `nonce` that a `script` element needs; without a widget no script runs.
+//! `text` has `scan`, `go_on`, `no_qr_code`, `others`, `qr_code` and `elsewhere`.
+//!
+//! `message.html` gets `notice` (the name of a [`Notice`] in `snake_case`), `tone` (`good`, `info` or `trouble`),
+//! `retry` (a path or none) and `request_id`; `text` has `retry` and `request_id`. No script runs.
+//!
+//! Styles belong into `style` elements, whose text must not depend on data; an attribute `style` has no effect. Pictures
+//! are `data:` URIs, or files of the same origin. Nothing else is loaded.
 
 mod language;
+mod logo;
+mod policy;
+mod sample;
+mod template;
+#[cfg(test)]
+mod tests;
+mod text;
+mod view;
 
 use bytes::Bytes;
 use http::HeaderValue;
+use minijinja::Value;
+use tracing::warn;
 
 pub use self::language::Language;
+use self::policy::{Scripted, Styles};
+use self::template::{MESSAGE, SIGN_IN, Templates};
+use self::view::Site;
 use crate::config::{self, AppKind, Findings};
-use crate::entropy::{Entropy, NoEntropy};
+use crate::entropy::{self, Entropy, NoEntropy};
 
 /// The pages of one configuration.
 #[derive(Debug)]
-pub struct Pages {}
+pub struct Pages {
+    site: Site,
+    /// The operator's, and those delivered for a page that the operator's fail at after all.
+    sets: Vec<Tried>,
+}
+
+/// Templates that every page was rendered with.
+#[derive(Debug)]
+struct Tried {
+    templates: Templates,
+    styles: Styles,
+}
 
 /// A page, ready to be sent as `text/html; charset=utf-8`.
 #[derive(Clone, Debug)]
@@ -109,8 +152,22 @@ pub enum Notice {
 impl Pages {
     /// Reads templates and logo, and renders each page once; a finding for all that fails.
     pub fn build(config: &config::LoginPage, findings: &mut Findings) -> Option<Self> {
-        let _ = (config, findings);
-        Some(Self {})
+        let mut is_sound = true;
+        let logo = config.logo.as_deref().and_then(|path| {
+            let logo = logo::read(path, findings);
+            is_sound &= logo.is_some();
+            logo
+        });
+        let site = Site { title: config.title.clone(), logo: logo.map(Value::from_safe_string) };
+        let own = config.templates.as_deref().map(|folder| Templates::in_folder(folder, findings));
+        let mut sets = Vec::new();
+        for templates in own.into_iter().chain([Templates::delivered(findings)]) {
+            match templates.and_then(|templates| Tried::build(templates, &site, findings)) {
+                Some(tried) => sets.push(tried),
+                None => is_sound = false,
+            }
+        }
+        is_sound.then_some(Self { site, sets })
     }
 
     /// The page to sign in with.
@@ -123,16 +180,59 @@ impl Pages {
         language: Language,
         entropy: &dyn Entropy,
     ) -> Result<Page, NoEntropy> {
-        let _ = (page, language, entropy);
-        Ok(Page {
-            body: Bytes::new(),
-            content_security_policy: HeaderValue::from_static("default-src 'none'"),
-        })
+        let widget = view::shown_widget(page);
+        let nonce = widget.map(|_| entropy::identifier(entropy)).transpose()?;
+        let scripted = widget.zip(nonce.as_deref());
+        let view = view::sign_in(&self.site, page, scripted, language);
+        let scripted = scripted.map(|(widget, nonce)| Scripted { nonce, frame_origin: widget.frame_origin });
+        Ok(self.page(SIGN_IN, &view, scripted))
     }
 
     /// A page that says what happened.
     pub fn message(&self, message: &Message<'_>, language: Language) -> Page {
-        let _ = (message, language);
-        Page { body: Bytes::new(), content_security_policy: HeaderValue::from_static("default-src 'none'") }
+        self.page(MESSAGE, &view::message(&self.site, message, language), None)
+    }
+
+    fn page(&self, template: &str, view: &Value, scripted: Option<Scripted<'_>>) -> Page {
+        for Tried { templates, styles } in &self.sets {
+            match templates.render(template, view) {
+                Ok(html) => {
+                    return Page { body: html.into(), content_security_policy: styles.policy(scripted) };
+                }
+                // Its details may name a value, such as a `state`.
+                Err(error) => {
+                    let place = error.name().unwrap_or(template);
+                    let line = error.line().unwrap_or_default();
+                    warn!(template, "template {place} failed in line {line}: {}", error.kind());
+                }
+            }
+        }
+        Page { body: Bytes::from_static(b"<!doctype html>"), content_security_policy: policy::NOTHING }
+    }
+}
+
+impl Tried {
+    /// Renders every page with samples; a finding for the first mistake in each kind of page.
+    fn build(templates: Templates, site: &Site, findings: &mut Findings) -> Option<Self> {
+        let mut styles = Styles::default();
+        let mut try_out = |template, view: Value, leads_to: &str| match templates.render(template, &view) {
+            Ok(html) => {
+                styles.add(&html);
+                html.contains(leads_to) || templates.refuse_dead_end(template, findings)
+            }
+            Err(error) => {
+                templates.refuse(template, &error, findings);
+                false
+            }
+        };
+        // The first mistake of a page is enough: the others are mostly the same one.
+        let can_sign_in = sample::sign_ins().all(|(page, language)| {
+            let widget = view::shown_widget(&page).map(|widget| (widget, sample::NONCE));
+            let leads_to = view::works_here(&page).next().map_or("", |choice| choice.href);
+            try_out(SIGN_IN, view::sign_in(site, &page, widget, language), leads_to)
+        });
+        let can_tell = sample::messages()
+            .all(|(message, language)| try_out(MESSAGE, view::message(site, &message, language), ""));
+        (can_sign_in && can_tell).then_some(Self { templates, styles })
     }
 }

@@ -54,6 +54,7 @@ const CONFINED: &[(&str, &str)] = &[
     ("reqwest", "wechat"),
     ("redb", "store"),
     ("redis", "store"),
+    ("minijinja", "page"),
     ("qrcode", "emulator"),
     ("hyper", "emulator demo admin"),
     ("clap", "cli"),

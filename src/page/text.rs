@@ -1,0 +1,283 @@
+//! What the pages say, in each language.
+
+use serde::Serialize;
+
+use super::{Language, Notice};
+
+/// What a notice says.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Words {
+    pub(super) heading: &'static str,
+    /// What happened, and what to do.
+    pub(super) sentence: &'static str,
+    /// The button.
+    pub(super) retry: &'static str,
+}
+
+/// What the sign-in page says.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(super) struct SignInWords {
+    pub(super) heading: &'static str,
+    /// Beside the QR code.
+    pub(super) scan: &'static str,
+    /// The button where there is one choice.
+    pub(super) go_on: &'static str,
+    /// The link beside a QR code that may not have appeared.
+    pub(super) no_qr_code: &'static str,
+    /// Above the other choices.
+    pub(super) others: &'static str,
+    /// Names the frame with the QR code for those who do not see it.
+    pub(super) qr_code: &'static str,
+}
+
+/// Where a person is, and what they can do there.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Situation {
+    /// In WeChat, with this many accounts to sign in to.
+    WeChat(usize),
+    /// In WeChat, with websites alone, whose QR code no phone reads from its own screen.
+    WeChatNeedsComputer,
+    /// In another browser, with this many websites.
+    Browser(usize),
+    /// In another browser, with official accounts alone.
+    BrowserNeedsWeChat,
+}
+
+impl Language {
+    pub(super) const fn sign_in(self) -> SignInWords {
+        match self {
+            Self::Chinese => SignInWords {
+                heading: "微信登录",
+                scan: "请用手机微信扫描二维码",
+                go_on: "使用微信登录",
+                no_qr_code: "看不到二维码？去微信页面扫码",
+                others: "其他登录方式",
+                qr_code: "微信登录二维码",
+            },
+            Self::English => SignInWords {
+                heading: "Sign in with WeChat",
+                scan: "Scan the QR code with WeChat on your phone",
+                go_on: "Continue with WeChat",
+                no_qr_code: "No QR code? Open WeChat’s page",
+                others: "Other ways to sign in",
+                qr_code: "WeChat QR code",
+            },
+        }
+    }
+
+    /// The sentence under the heading of the sign-in page.
+    pub(super) const fn sentence(self, situation: Situation) -> &'static str {
+        match (self, situation) {
+            (Self::Chinese, Situation::WeChat(0 | 1)) => "只需轻轻一点，即可继续",
+            (Self::English, Situation::WeChat(0 | 1)) => "One tap, and you are in",
+            (Self::Chinese, Situation::WeChat(_)) => "请选择登录方式",
+            (Self::English, Situation::WeChat(_)) => "Choose how to sign in",
+            (Self::Chinese, Situation::WeChatNeedsComputer) => {
+                "手机无法扫描自己屏幕上的二维码。请在电脑上打开本页，再用手机微信扫码。"
+            }
+            (Self::English, Situation::WeChatNeedsComputer) => {
+                "A phone cannot scan its own screen. Open this page on a computer, then scan the QR code with WeChat on your phone."
+            }
+            (Self::Chinese, Situation::Browser(0 | 1)) => "微信会显示一个二维码，请用手机微信扫描",
+            (Self::English, Situation::Browser(0 | 1)) => {
+                "WeChat will show a QR code; scan it with WeChat on your phone"
+            }
+            (Self::Chinese, Situation::Browser(_)) => "请选择登录方式，再用手机微信扫码",
+            (Self::English, Situation::Browser(_)) => {
+                "Choose how to sign in, then scan the QR code with WeChat on your phone"
+            }
+            (Self::Chinese, Situation::BrowserNeedsWeChat) => {
+                "请在微信中打开本页：复制网址，发送给“文件传输助手”，再从聊天中点开。"
+            }
+            (Self::English, Situation::BrowserNeedsWeChat) => {
+                "Please open this page in WeChat: copy its address, send it to yourself in a chat, and tap it there."
+            }
+        }
+    }
+
+    /// What is said of the choices that work elsewhere, beside those that work here.
+    pub(super) const fn elsewhere(self, is_in_wechat: bool) -> &'static str {
+        match (self, is_in_wechat) {
+            (Self::Chinese, true) => "正在使用电脑版微信？",
+            (Self::English, true) => "Using WeChat on a computer?",
+            (Self::Chinese, false) => "也可以在手机微信中打开本页登录",
+            (Self::English, false) => "Or open this page in WeChat on your phone",
+        }
+    }
+
+    /// Beside the id of a request.
+    pub(super) const fn request_id(self) -> &'static str {
+        match self {
+            Self::Chinese => "请求编号",
+            Self::English => "Request ID",
+        }
+    }
+
+    pub(super) const fn notice(self, notice: Notice) -> Words {
+        match self {
+            Self::Chinese => chinese(notice),
+            Self::English => english(notice),
+        }
+    }
+}
+
+impl Notice {
+    /// Every notice, for trying templates out. The test beside the texts counts them.
+    pub(super) const ALL: [Self; 14] = [
+        Self::SignedOut,
+        Self::Refused,
+        Self::Expired,
+        Self::CodeInvalid,
+        Self::OtherBrowser,
+        Self::SnapshotVisitor,
+        Self::OpenInWeChat,
+        Self::UserBlocked,
+        Self::Throttled,
+        Self::Unavailable,
+        Self::Misconfigured,
+        Self::NothingToSignInTo,
+        Self::Malformed,
+        Self::Internal,
+    ];
+
+    /// The word that templates know it by.
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::SignedOut => "signed_out",
+            Self::Refused => "refused",
+            Self::Expired => "expired",
+            Self::CodeInvalid => "code_invalid",
+            Self::OtherBrowser => "other_browser",
+            Self::SnapshotVisitor => "snapshot_visitor",
+            Self::OpenInWeChat => "open_in_wechat",
+            Self::UserBlocked => "user_blocked",
+            Self::Throttled => "throttled",
+            Self::Unavailable => "unavailable",
+            Self::Misconfigured => "misconfigured",
+            Self::NothingToSignInTo => "nothing_to_sign_in_to",
+            Self::Malformed => "malformed",
+            Self::Internal => "internal",
+        }
+    }
+
+    /// How it looks: `good` is done, `info` asks for something, `trouble` failed.
+    pub(super) const fn tone(self) -> &'static str {
+        match self {
+            Self::SignedOut => "good",
+            Self::Refused
+            | Self::Expired
+            | Self::OtherBrowser
+            | Self::SnapshotVisitor
+            | Self::OpenInWeChat
+            | Self::Throttled => "info",
+            Self::CodeInvalid
+            | Self::UserBlocked
+            | Self::Unavailable
+            | Self::Misconfigured
+            | Self::NothingToSignInTo
+            | Self::Malformed
+            | Self::Internal => "trouble",
+        }
+    }
+}
+
+const fn chinese(notice: Notice) -> Words {
+    let (heading, sentence) = match notice {
+        Notice::SignedOut => ("已退出登录", "你已安全退出，可以关闭此页。"),
+        Notice::Refused => ("登录已取消", "你在手机上取消了这次登录。随时可以重新开始。"),
+        Notice::Expired => ("登录已过期", "这次登录等待得太久，或者已经完成。请重新开始。"),
+        Notice::CodeInvalid => ("登录没有完成", "微信没有接受这次登录。请重新开始。"),
+        Notice::OtherBrowser => (
+            "请在这个浏览器中重新登录",
+            "这次登录是在别处开始的，或者浏览器没有保存 Cookie。请在这里重新开始；如果还是不行，请允许本站使用 Cookie。",
+        ),
+        Notice::SnapshotVisitor => (
+            "请打开完整页面",
+            "现在看到的是微信的网页快照，在快照中无法登录。请点击页面底部的“使用完整服务”，然后重新登录。",
+        ),
+        Notice::OpenInWeChat => {
+            ("请在微信中打开", "这里需要在微信中登录。请复制网址，发送给“文件传输助手”，再从聊天中点开。")
+        }
+        Notice::UserBlocked => {
+            ("暂时无法登录", "微信暂时限制了这个账号的登录。请在微信中查看账号状态，稍后再试。")
+        }
+        Notice::Throttled => ("请稍等片刻", "短时间内尝试的次数有些多。请等一分钟再试。"),
+        Notice::Unavailable => ("暂时无法登录", "登录服务正忙，通常很快就会恢复。请稍后再试。"),
+        Notice::Misconfigured => {
+            ("登录暂不可用", "本站的微信登录还没有设置好。请把下面的编号告诉网站管理员。")
+        }
+        Notice::NothingToSignInTo => {
+            ("这里没有可以登录的内容", "这个网址没有对应的登录方式。请从网站首页重新进入。")
+        }
+        Notice::Malformed => ("无法打开此页", "这个网址不完整。请从网站首页重新进入。"),
+        Notice::Internal => {
+            ("出了点问题", "问题在我们这边，请稍后再试。如果一直这样，请把下面的编号告诉网站管理员。")
+        }
+    };
+    let retry = match notice {
+        Notice::SignedOut | Notice::Expired | Notice::CodeInvalid | Notice::OtherBrowser => "重新登录",
+        _ => "再试一次",
+    };
+    Words { heading, sentence, retry }
+}
+
+const fn english(notice: Notice) -> Words {
+    let (heading, sentence) = match notice {
+        Notice::SignedOut => ("You are signed out", "All done. You can close this page."),
+        Notice::Refused => (
+            "Sign-in cancelled",
+            "You cancelled this sign-in on your phone. You can start again at any time.",
+        ),
+        Notice::Expired => (
+            "This sign-in has expired",
+            "It was started a while ago, or is finished already. Please start again.",
+        ),
+        Notice::CodeInvalid => {
+            ("Sign-in not finished", "WeChat did not accept this sign-in. Please start again.")
+        }
+        Notice::OtherBrowser => (
+            "Please sign in again in this browser",
+            "This sign-in was started elsewhere, or the browser keeps no cookies. Start again here; if that does not help, allow cookies for this site.",
+        ),
+        Notice::SnapshotVisitor => (
+            "Please open the full page",
+            "This is WeChat’s snapshot of the page, in which nobody can sign in. Tap “使用完整服务” (use the full service) at the bottom, then sign in again.",
+        ),
+        Notice::OpenInWeChat => (
+            "Please open this in WeChat",
+            "Signing in here works inside WeChat. Copy the address, send it to yourself in a chat, and tap it there.",
+        ),
+        Notice::UserBlocked => (
+            "You cannot sign in right now",
+            "WeChat is limiting this account at the moment. Check the account in WeChat, and try again later.",
+        ),
+        Notice::Throttled => {
+            ("One moment, please", "That was many tries in a short time. Wait a minute, then try again.")
+        }
+        Notice::Unavailable => (
+            "You cannot sign in right now",
+            "Sign-in is busy; that usually passes quickly. Please try again in a moment.",
+        ),
+        Notice::Misconfigured => (
+            "Sign-in is not available",
+            "WeChat sign-in is not set up properly on this site. Please tell its administrator the ID below.",
+        ),
+        Notice::NothingToSignInTo => (
+            "There is nothing to sign in to",
+            "No way to sign in belongs to this address. Please start from the site’s home page.",
+        ),
+        Notice::Malformed => (
+            "This page cannot be opened",
+            "The address is not complete. Please start from the site’s home page.",
+        ),
+        Notice::Internal => (
+            "Something went wrong",
+            "The problem is on our side; please try again in a moment. If it stays, tell the site’s administrator the ID below.",
+        ),
+    };
+    let retry = match notice {
+        Notice::SignedOut | Notice::Expired | Notice::CodeInvalid | Notice::OtherBrowser => "Sign in again",
+        _ => "Try again",
+    };
+    Words { heading, sentence, retry }
+}

@@ -1,0 +1,146 @@
+//! What a template is given.
+
+use minijinja::Value;
+use minijinja::value::Serde;
+use serde::Serialize;
+
+use super::text::{SignInWords, Situation};
+use super::{Choice, Language, Message, SignIn, Widget};
+use crate::config::AppKind;
+
+/// What every page is given.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Site {
+    pub(super) title: Option<String>,
+    /// A `data:` URI, marked as safe: it is Base64.
+    pub(super) logo: Option<Value>,
+}
+
+#[derive(Debug, Serialize)]
+struct SignInView<'a> {
+    lang: &'static str,
+    #[serde(flatten)]
+    site: &'a Site,
+    heading: &'static str,
+    sentence: &'static str,
+    choices: Vec<ChoiceView<'a>>,
+    elsewhere: Vec<ChoiceView<'a>>,
+    widget: Option<WidgetView<'a>>,
+    is_in_wechat: bool,
+    text: SignInText,
+}
+
+#[derive(Debug, Serialize)]
+struct SignInText {
+    #[serde(flatten)]
+    words: SignInWords,
+    elsewhere: &'static str,
+}
+
+#[derive(Debug, Serialize)]
+struct ChoiceView<'a> {
+    title: &'a str,
+    kind: &'static str,
+    href: &'a str,
+}
+
+#[derive(Debug, Serialize)]
+struct WidgetView<'a> {
+    script: &'a str,
+    appid: &'a str,
+    redirect_uri: &'a str,
+    state: &'a str,
+    nonce: &'a str,
+}
+
+#[derive(Debug, Serialize)]
+struct MessageView<'a> {
+    lang: &'static str,
+    #[serde(flatten)]
+    site: &'a Site,
+    heading: &'static str,
+    sentence: &'static str,
+    notice: &'static str,
+    tone: &'static str,
+    retry: Option<&'a str>,
+    request_id: &'a str,
+    text: MessageText,
+}
+
+#[derive(Debug, Serialize)]
+struct MessageText {
+    retry: &'static str,
+    request_id: &'static str,
+}
+
+/// The widget that a page shows: in WeChat none, as a phone cannot scan its own screen.
+pub(super) fn shown_widget<'a>(page: &SignIn<'a>) -> Option<Widget<'a>> {
+    page.widget.filter(|_| works_here(page).next().is_some() && !page.is_in_wechat)
+}
+
+/// The choices that lead on from where the person is.
+pub(super) fn works_here<'a>(page: &SignIn<'a>) -> impl Iterator<Item = &'a Choice<'a>> {
+    let here = if page.is_in_wechat { AppKind::OfficialAccount } else { AppKind::Website };
+    page.choices.iter().filter(move |choice| choice.kind == here)
+}
+
+fn works_elsewhere<'a>(page: &SignIn<'a>) -> impl Iterator<Item = &'a Choice<'a>> {
+    let elsewhere = if page.is_in_wechat { AppKind::Website } else { AppKind::OfficialAccount };
+    page.choices.iter().filter(move |choice| choice.kind == elsewhere)
+}
+
+/// What `sign_in.html` is given.
+pub(super) fn sign_in(
+    site: &Site,
+    page: &SignIn<'_>,
+    widget: Option<(Widget<'_>, &str)>,
+    language: Language,
+) -> Value {
+    let words = language.sign_in();
+    let choices: Vec<_> = works_here(page).map(ChoiceView::from).collect();
+    let situation = match (page.is_in_wechat, choices.len()) {
+        (true, 0) => Situation::WeChatNeedsComputer,
+        (true, count) => Situation::WeChat(count),
+        (false, 0) => Situation::BrowserNeedsWeChat,
+        (false, count) => Situation::Browser(count),
+    };
+    Value::from(Serde(SignInView {
+        lang: language.tag(),
+        site,
+        heading: words.heading,
+        sentence: language.sentence(situation),
+        choices,
+        elsewhere: works_elsewhere(page).map(ChoiceView::from).collect(),
+        widget: widget.map(|(widget, nonce)| WidgetView {
+            script: widget.script,
+            appid: widget.appid,
+            redirect_uri: widget.redirect_uri,
+            state: widget.state,
+            nonce,
+        }),
+        is_in_wechat: page.is_in_wechat,
+        text: SignInText { words, elsewhere: language.elsewhere(page.is_in_wechat) },
+    }))
+}
+
+/// What `message.html` is given.
+pub(super) fn message(site: &Site, message: &Message<'_>, language: Language) -> Value {
+    let words = language.notice(message.notice);
+    Value::from(Serde(MessageView {
+        lang: language.tag(),
+        site,
+        heading: words.heading,
+        sentence: words.sentence,
+        notice: message.notice.as_str(),
+        tone: message.notice.tone(),
+        retry: message.retry,
+        request_id: message.request_id,
+        text: MessageText { retry: words.retry, request_id: language.request_id() },
+    }))
+}
+
+impl<'a> From<&'a Choice<'a>> for ChoiceView<'a> {
+    fn from(choice: &'a Choice<'a>) -> Self {
+        Self { title: choice.title, kind: choice.kind.as_str(), href: choice.href }
+    }
+}
