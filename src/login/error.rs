@@ -111,7 +111,10 @@ impl LoginError {
 
     /// Whether the same code would be refused again for good.
     pub(super) fn is_settled(&self) -> bool {
-        matches!(self, Self::CodeInvalid | Self::CodeAlreadyUsed | Self::UserBlocked)
+        matches!(
+            self,
+            Self::CodeInvalid | Self::CodeAlreadyUsed | Self::UserBlocked | Self::SnapshotVisitor
+        )
     }
 
     /// Whether the client may be guessing codes. What another client's code is answered with says nothing of the code,

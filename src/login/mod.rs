@@ -15,6 +15,7 @@ mod mini_program;
 mod refresh;
 mod replay;
 mod session;
+mod sign_in;
 mod web;
 
 use std::fmt;
@@ -28,10 +29,10 @@ use http::{HeaderMap, Method, header};
 use tracing::{debug, info};
 
 use self::body::Format;
-use self::claim::Ticket;
 use self::error::LoginError;
-use self::mini_program::Attempt;
+use self::mini_program::Grant;
 use self::replay::{Replay, caller_address, caller_fields};
+use self::sign_in::Attempt;
 use crate::authn::{Authenticated, Authenticator, Credential, CrossSite, Refusal};
 use crate::clock::{Clock, Timestamp};
 use crate::entropy::Entropy;
@@ -54,7 +55,7 @@ pub struct Login {
     path_prefix: String,
     max_body_bytes: usize,
     body_timeout: Duration,
-    replay: Arc<Replay>,
+    replay: Arc<Replay<Grant>>,
     parts: Dependencies,
 }
 
@@ -244,7 +245,7 @@ impl Login {
         let attempt = self.read_attempt(request, body, client);
         let app = attempt.as_ref().ok().map(|attempt| attempt.app.clone());
         let result = match attempt {
-            Ok(attempt) => self.sign_in(attempt, now).await,
+            Ok(attempt) => self.sign_in::<Grant>(attempt, now).await,
             Err(error) => Err(error),
         };
 
@@ -283,23 +284,7 @@ impl Login {
         let app = self.choose_app(body.app.as_deref())?;
         let address = caller_address(client);
         let caller = caller_fields(&address, &request.headers);
-        let ticket = self
-            .parts
-            .sessions
-            .core()
-            .store()
-            .is_shared()
-            .then(|| Ticket::new(&app.appid, &body.code, &caller));
-        let user_agent = request.headers.get(header::USER_AGENT).and_then(|agent| agent.to_str().ok());
-        Ok(Attempt {
-            app: app.name.clone(),
-            key: self.replay.code(&app.appid, &body.code),
-            caller: self.replay.caller(&caller),
-            ticket: ticket.transpose().map_err(|_| LoginError::Internal)?,
-            user_agent: user_agent.map(str::to_owned),
-            code: body.code,
-            client,
-        })
+        self.attempt::<Grant>(app, body.code, &caller, request, client)
     }
 
     /// The body as it arrived, and how it is to be read.
