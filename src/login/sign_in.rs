@@ -14,7 +14,7 @@ use super::error::LoginError;
 use super::replay::{Caller, CodeKey, Flight, Outcome, Remembered, Replay, Turn};
 use super::{Dependencies, Login};
 use crate::clock::Timestamp;
-use crate::identity::Identity;
+use crate::identity::{Identity, SessionId};
 use crate::session::SessionError;
 use crate::wechat::{App, Code};
 
@@ -30,6 +30,8 @@ pub(super) struct Attempt {
     pub(super) user_agent: Option<String>,
     /// Where several nodes may be sent the code.
     pub(super) ticket: Option<Ticket>,
+    /// The session that the browser holds now.
+    pub(super) before: Option<SessionId>,
 }
 
 /// What a code becomes.
@@ -82,6 +84,7 @@ impl Login {
             user_agent: user_agent.map(str::to_owned),
             code,
             client,
+            before: None,
         })
     }
 

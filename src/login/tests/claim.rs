@@ -6,8 +6,8 @@ use crate::session::Opened;
 use crate::store::{Key, Store as _};
 
 /// Two gateways that share a store, and the WeChat of each.
-struct Cluster {
-    nodes: [Arc<Harness>; 2],
+pub(super) struct Cluster {
+    pub(super) nodes: [Arc<Harness>; 2],
     _folder: tempfile::TempDir,
     following: Vec<tokio::task::JoinHandle<()>>,
 }
@@ -17,7 +17,7 @@ impl Cluster {
         Self::with(replies, |_| {}).await
     }
 
-    async fn with(replies: [Vec<Reply>; 2], change: impl Fn(&mut Setup)) -> Self {
+    pub(super) async fn with(replies: [Vec<Reply>; 2], change: impl Fn(&mut Setup)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let clock = ManualClock::start_now();
         let store = Switch::open(folder.path(), Arc::new(clock.clone()));
