@@ -2,6 +2,7 @@
 
 mod claim;
 mod session;
+mod web;
 
 use std::collections::BTreeMap;
 

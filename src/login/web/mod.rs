@@ -23,3 +23,9 @@ pub(super) use self::grant::BrowserGrant;
 pub(super) use self::invite::is_navigation;
 pub(super) use self::origin::{Origin, Origins, build_return_to};
 pub(super) use self::return_to::ReturnTo;
+
+/// The row of a state, for tests of what else may stand there.
+#[cfg(test)]
+pub(super) fn test_key(state: &str) -> crate::store::Key {
+    crate::store::Key { space: crate::store::Space::SignIn, name: state::State::parse(state).unwrap().name() }
+}
