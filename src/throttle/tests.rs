@@ -45,7 +45,7 @@ fn config(burst: u32) -> config::Throttle {
             max_lockout: config::Duration::from_secs(60),
             forget_after: config::Duration::from_secs(120),
         },
-        sign_in: LoginLimit { rate: Rate::per_minute(10), burst },
+        sign_in: LoginLimit { rate: Rate::per_minute(10), burst: 10 },
         client_errors: None,
         wechat: LoginLimit { rate: Rate::per_minute(60), burst: 5 },
         ipv6_prefix: 64,
