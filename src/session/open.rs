@@ -2,7 +2,7 @@
 
 use tracing::warn;
 
-use super::core::Attempts;
+use super::core::{Attempts, replacement};
 use super::record::{Entry, Record};
 use super::refresh_token::Parts;
 use super::seal::internal;
@@ -47,15 +47,18 @@ impl Sessions {
             if record.learn(new.identity.unionid.as_ref()) {
                 warn!("WeChat gave a person of {} another unionid: the new one counts", subject.appid);
             }
-            if let Some(unionid) = record.unionid() {
-                core.list(unionid, subject, entry.ends_at, limits, now).await?;
-            }
+            // Before the session itself: one that no list names could not be ended by the person's unionid.
+            let listing = match record.unionid() {
+                Some(unionid) => core.list(unionid, subject, entry.ends_at, limits, now).await?,
+                None => None,
+            };
             record.tidy(limits, &marks, now);
             let evicted = record.add(entry.clone(), limits, now);
             if let Some(secret) = new.session_key {
                 self.keys.keep(&mut record, &locator, key, secret, core.entropy.as_ref())?;
             }
-            if core.replace(locator, row.as_ref(), &record, limits, now).await? {
+            let session = replacement(locator, row.as_ref(), &record, limits, now)?;
+            if core.store.write_in_order(listing.into_iter().chain([session]).collect()).await? {
                 if evicted > 0 {
                     core.metrics.evicted.inc_by(evicted);
                     // Verdicts on this node say a later end; those of others are looked up again by themselves.

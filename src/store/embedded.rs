@@ -1,4 +1,7 @@
 //! The embedded engine: one redb file, written by one thread that groups what is asked for at once into one commit.
+//!
+//! The next commit takes whatever was asked for while the last one went to the disk, and waits for no more: a caller alone
+//! waits for one `fsync`, and many share it. Reads see the last commit and wait for no other.
 
 mod fault;
 mod file;
@@ -29,7 +32,7 @@ use self::step::Tables;
 pub use self::upkeep::{Compacted, ExportError, Verified, compact, export, verify};
 use self::writer::{Job, Opened, Pending, Writer, guarded};
 use super::operation::Operation;
-use super::{Key, LogEntries, MAX_VALUE_BYTES, SharedRates, Store, StoreError};
+use super::{Key, LogEntries, MAX_VALUE_BYTES, SharedRates, Store, StoreError, Write};
 use crate::clock::{Clock, Timestamp};
 use crate::config;
 use crate::telemetry::metrics::Metrics;
@@ -87,7 +90,7 @@ impl Embedded {
     }
 
     /// Has a step made by the writer, and waits until it is on disk.
-    async fn write<T: Send + 'static>(
+    async fn change<T: Send + 'static>(
         &self,
         operation: Operation,
         bytes: usize,
@@ -157,13 +160,13 @@ impl Store for Embedded {
     async fn put(&self, key: &Key, value: Bytes, ttl: Duration) -> Result<(), StoreError> {
         let (name, end) = (name_of(key), self.end(ttl));
         check_length(&value)?;
-        self.write(Operation::Put, value.len(), move |tables| tables.put(&name, &value, end)).await
+        self.change(Operation::Put, value.len(), move |tables| tables.put(&name, &value, end)).await
     }
 
     async fn put_if_absent(&self, key: &Key, value: Bytes, ttl: Duration) -> Result<bool, StoreError> {
         let (name, end) = (name_of(key), self.end(ttl));
         check_length(&value)?;
-        self.write(Operation::PutIfAbsent, value.len(), move |tables| {
+        self.change(Operation::PutIfAbsent, value.len(), move |tables| {
             tables.put_if_absent(&name, &value, end)
         })
         .await
@@ -179,8 +182,27 @@ impl Store for Embedded {
         let (name, end, expected) = (name_of(key), self.end(ttl), Bytes::copy_from_slice(expected));
         check_length(&value)?;
         let bytes = value.len() + expected.len();
-        self.write(Operation::CompareAndSet, bytes, move |tables| {
+        self.change(Operation::CompareAndSet, bytes, move |tables| {
             tables.compare_and_set(&name, &expected, &value, end)
+        })
+        .await
+    }
+
+    /// In one transaction: together on disk, after one wait.
+    async fn write_in_order(&self, writes: Vec<Write>) -> Result<bool, StoreError> {
+        let mut bytes = 0;
+        for Write { value, expected, .. } in &writes {
+            check_length(value)?;
+            bytes += value.len() + expected.as_ref().map_or(0, Bytes::len);
+        }
+        let now = self.clock.now();
+        self.change(Operation::WriteInOrder, bytes, move |tables| {
+            for Write { key, expected, value, ttl } in writes {
+                if !tables.write_if(&name_of(&key), expected.as_deref(), &value, now.plus(ttl))? {
+                    return Ok(false);
+                }
+            }
+            Ok(true)
         })
         .await
     }
@@ -188,7 +210,7 @@ impl Store for Embedded {
     async fn compare_and_delete(&self, key: &Key, expected: &[u8]) -> Result<bool, StoreError> {
         let (name, expected) = (name_of(key), Bytes::copy_from_slice(expected));
         let bytes = expected.len();
-        self.write(Operation::CompareAndDelete, bytes, move |tables| {
+        self.change(Operation::CompareAndDelete, bytes, move |tables| {
             tables.compare_and_delete(&name, &expected)
         })
         .await
@@ -196,18 +218,18 @@ impl Store for Embedded {
 
     async fn take(&self, key: &Key) -> Result<Option<Bytes>, StoreError> {
         let name = name_of(key);
-        self.write(Operation::Take, 0, move |tables| tables.take(&name)).await
+        self.change(Operation::Take, 0, move |tables| tables.take(&name)).await
     }
 
     async fn increment(&self, key: &Key, ttl: Duration) -> Result<u64, StoreError> {
         let (name, end) = (name_of(key), self.end(ttl));
-        self.write(Operation::Increment, 0, move |tables| tables.increment(&name, end)).await
+        self.change(Operation::Increment, 0, move |tables| tables.increment(&name, end)).await
     }
 
     async fn append(&self, entry: Bytes, ttl: Duration) -> Result<u64, StoreError> {
         let end = self.end(ttl);
         check_length(&entry)?;
-        self.write(Operation::Append, entry.len(), move |tables| tables.append(&entry, end)).await
+        self.change(Operation::Append, entry.len(), move |tables| tables.append(&entry, end)).await
     }
 
     async fn log_after(&self, after: u64) -> Result<LogEntries, StoreError> {
@@ -219,7 +241,7 @@ impl Store for Embedded {
     }
 
     async fn ping(&self) -> Result<(), StoreError> {
-        self.write(Operation::Ping, 0, |_| Ok(())).await
+        self.change(Operation::Ping, 0, |_| Ok(())).await
     }
 
     fn shared_rates(&self) -> Option<&dyn SharedRates> {

@@ -163,7 +163,7 @@ async fn transaction_that_breaks_is_an_error_for_all_in_it_and_the_store_goes_on
     // In one transaction, most likely: the first is held until all three are queued.
     let (first, last) = (key(1), key(2));
     let put = store.put(&first, Bytes::from_static(b"after"), LONG);
-    let broken = store.write::<()>(Operation::Put, 0, |_| panic!("a step broke"));
+    let broken = store.change::<()>(Operation::Put, 0, |_| panic!("a step broke"));
     let later = store.put(&last, Bytes::from_static(b"after"), LONG);
     let (put, broken, later, ()) = tokio::join!(put, broken, later, async { drop(go_on) });
 

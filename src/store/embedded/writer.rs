@@ -58,7 +58,7 @@ where
         let Some(step) = self.step.take() else { return Ok(()) };
         self.outcome = match step(tables) {
             Ok(value) => Ok(value),
-            // The step found this before it wrote anything, so the others of the transaction go on.
+            // The step found this before it touched that row, so the others of the transaction go on.
             Err(fault @ Fault::Row(_)) => Err(fault.into_store_error()),
             Err(fault) => return Err(fault),
         };
