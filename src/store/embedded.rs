@@ -6,6 +6,7 @@
 mod fault;
 mod file;
 mod gauge;
+mod patience;
 mod row;
 mod step;
 mod upkeep;
@@ -27,6 +28,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use self::fault::Fault;
 pub use self::file::FileError;
 use self::gauge::Gauges;
+use self::patience::Patience;
 use self::row::name_of;
 use self::step::Tables;
 pub use self::upkeep::{Compacted, ExportError, Verified, compact, export, verify};
@@ -47,6 +49,7 @@ pub struct Embedded {
     opened: Arc<Opened>,
     clock: Arc<dyn Clock>,
     gauges: Gauges,
+    patience: Patience,
     queue: Option<SyncSender<Box<dyn Job>>>,
     /// How many bytes may still be queued.
     room: Arc<Semaphore>,
@@ -81,6 +84,7 @@ impl Embedded {
             .map_err(|source| FileError::Io { path: path.to_owned(), source })?;
         Ok(Self {
             opened,
+            patience: Patience::new(&*clock),
             clock,
             gauges: Gauges::new(metrics),
             queue: Some(queue),
@@ -127,8 +131,26 @@ impl Embedded {
         })
     }
 
-    /// Reads what was committed last. On a thread that may wait: a page that is not in memory comes from the disk.
+    /// Reads what was committed last, in place where that is quick.
     async fn read<T: Send + 'static>(
+        &self,
+        operation: Operation,
+        read: impl FnOnce(&Database, Timestamp) -> Result<T, Fault> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        if !self.patience.allows(&*self.clock) {
+            return self.read_elsewhere(operation, read).await;
+        }
+        let (began, now) = (self.clock.instant(), self.clock.now());
+        let outcome = self.patience.watch(&*self.clock, || {
+            let database = self.opened.read().clone()?;
+            guarded(|| read(&database, now))
+        });
+        self.gauges.observe(operation, self.clock.instant().saturating_duration_since(began), &outcome);
+        outcome
+    }
+
+    /// Reads what was committed last, on a thread that may wait.
+    async fn read_elsewhere<T: Send + 'static>(
         &self,
         operation: Operation,
         read: impl FnOnce(&Database, Timestamp) -> Result<T, Fault> + Send + 'static,
@@ -233,7 +255,8 @@ impl Store for Embedded {
     }
 
     async fn log_after(&self, after: u64) -> Result<LogEntries, StoreError> {
-        self.read(Operation::LogAfter, move |database, now| step::log_after(database, after, now)).await
+        self.read_elsewhere(Operation::LogAfter, move |database, now| step::log_after(database, after, now))
+            .await
     }
 
     async fn log_moved(&self) {
