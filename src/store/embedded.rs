@@ -77,6 +77,7 @@ impl Embedded {
             cache_bytes,
             clock: Arc::clone(&clock),
             opened: Arc::clone(&opened),
+            commit_duration: metrics.store_commit_duration.clone(),
         };
         let writer = std::thread::Builder::new()
             .name("store".to_owned())

@@ -198,3 +198,15 @@ async fn steps_that_were_asked_for_are_made_before_the_store_closes() {
         assert_eq!(answered.await.unwrap(), Ok(()));
     }
 }
+
+#[tokio::test]
+async fn writes_in_order_share_a_commit() {
+    let Fixture { store, metrics, _folder, .. } = fixture();
+    let write =
+        |number| Write { key: key(number), expected: None, value: Bytes::from_static(b"row"), ttl: LONG };
+
+    assert_eq!(store.write_in_order((0..5).map(write).collect()).await, Ok(true));
+
+    assert_eq!(metrics.store_commit_duration.get_sample_count(), 1);
+    assert_eq!(in_file(&store), [5, 5, 0]);
+}
