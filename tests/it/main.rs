@@ -14,6 +14,7 @@
 
 mod admin;
 mod away;
+mod backends;
 mod balancing;
 mod cli;
 mod cluster;
