@@ -15,6 +15,7 @@
 mod admin;
 mod away;
 mod balancing;
+mod browser;
 mod cli;
 mod cluster;
 mod common;
