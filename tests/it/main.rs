@@ -16,6 +16,7 @@ mod admin;
 mod away;
 mod backends;
 mod balancing;
+mod browser;
 mod cli;
 mod cluster;
 mod common;
