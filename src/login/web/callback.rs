@@ -11,6 +11,7 @@ use super::endpoint::{Parameter, Query};
 use super::state::{Found, State};
 use super::{BrowserGrant, ReturnTo, cookie};
 use crate::clock::Timestamp;
+use crate::config::AppKind;
 use crate::identity::SessionId;
 use crate::login::error::LoginError;
 use crate::login::replay::{Outcome, caller_address, caller_fields};
@@ -51,7 +52,7 @@ impl Login {
             }
             Err(error) => Err(error),
         };
-        let result = result.and_then(|grant| Ok((self.lead_back(&grant, &return_to)?, grant)));
+        let result = result.and_then(|grant| Ok((self.lead_back(app, &grant, &return_to)?, grant)));
         let mut answer = match result {
             Ok((answer, grant)) => answer.of(&app.name, &grant.identity),
             Err(error) => {
@@ -154,10 +155,19 @@ impl Login {
     }
 
     /// Leads a person who signed in to where they wanted to go. The cookie is new, whatever the browser had before.
-    fn lead_back(&self, grant: &BrowserGrant, return_to: &ReturnTo) -> Result<Answer, LoginError> {
+    fn lead_back(
+        &self,
+        app: &App,
+        grant: &BrowserGrant,
+        return_to: &ReturnTo,
+    ) -> Result<Answer, LoginError> {
         let session = &grant.session;
         let cookie = cookie::set_session(&session.cookie, session.expires_at, self.parts.clock.now());
-        let answer = Answer::see_other("ok", return_to.location())?;
+        let location = return_to.location();
+        // A browser carries WeChat's `#wechat_redirect` on to a place without a fragment, RFC 9110 §10.2.2, and pages that
+        // find their way by it would be lost.
+        let is_carried = app.kind == AppKind::OfficialAccount && !location.contains('#');
+        let answer = Answer::see_other("ok", &format!("{location}{}", if is_carried { "#" } else { "" }))?;
         Ok(answer.with_cookie(cookie.ok_or(LoginError::Internal)?))
     }
 }

@@ -18,7 +18,12 @@ impl Login {
         request_id: &str,
     ) -> Answer {
         let message = Message { notice: notice(error), retry, request_id };
-        self.tell_person(error.row().status, error.outcome(), &message, request).with_wait_of(error)
+        // A 401 asks for credentials that a browser would have to know how to send, RFC 9110 §15.5.2; a person tries again.
+        let status = match error.row().status {
+            StatusCode::UNAUTHORIZED => StatusCode::FORBIDDEN,
+            status => status,
+        };
+        self.tell_person(status, error.outcome(), &message, request).with_wait_of(error)
     }
 
     /// The page of a session that has ended.

@@ -34,6 +34,23 @@ async fn a_person_who_comes_back_holds_a_session_and_is_led_to_where_they_were()
 }
 
 #[tokio::test]
+async fn the_fragment_of_wechats_address_follows_nobody() {
+    for (app, return_to, expected) in [
+        ("account", "/cart", "/cart#"),
+        ("account", "/cart#/items", "/cart#/items"),
+        ("site", "/cart", "/cart"),
+    ] {
+        let harness = harness([Reply::json(GRANT)]).await;
+        let mut browser = Browser::new(&harness);
+        let state = browser.start(app, return_to).await;
+
+        let answer = browser.come_back(app, &state, "code").await;
+
+        assert_eq!(header(&answer, "location"), Some(expected), "{app}");
+    }
+}
+
+#[tokio::test]
 async fn what_is_no_way_back_is_told_so_and_spends_nothing() {
     let harness = harness([Reply::json(GRANT)]).await;
     let mut browser = Browser::new(&harness);
@@ -189,8 +206,8 @@ async fn who_comes_back_too_often_waits() {
 #[tokio::test]
 async fn every_refusal_of_wechat_is_told_in_a_page_of_its_own() {
     let table: &[(i64, u16, &str, Notice, Option<&str>)] = &[
-        (40029, 401, "code_invalid", Notice::CodeInvalid, None),
-        (40163, 401, "code_already_used", Notice::CodeInvalid, None),
+        (40029, 403, "code_invalid", Notice::CodeInvalid, None),
+        (40163, 403, "code_already_used", Notice::CodeInvalid, None),
         (40226, 403, "user_blocked", Notice::UserBlocked, None),
         (45011, 429, "throttled", Notice::Throttled, Some("60")),
         (-1, 503, "wechat_busy", Notice::Unavailable, Some("1")),

@@ -91,7 +91,7 @@ async fn a_session_that_was_ended_is_not_handed_out_again() {
 
     let answer = browser.come_back("account", &state, "code").await;
 
-    assert_eq!((answer.response.status().as_u16(), answer.outcome), (401, "code_already_used"));
+    assert_eq!((answer.response.status().as_u16(), answer.outcome), (403, "code_already_used"));
     assert_eq!(set_cookies(&answer).len(), 0);
 }
 
