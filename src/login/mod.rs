@@ -34,7 +34,7 @@ use self::error::LoginError;
 use self::mini_program::Grant;
 use self::replay::{Replay, caller_address, caller_fields};
 use self::sign_in::Attempt;
-use self::web::{AppPath, BrowserGrant, Origin, Origins};
+use self::web::{AppPath, BrowserGrant, Origin, Origins, is_embedded};
 use crate::authn::{Authenticated, Authenticator, Credential, CrossSite};
 use crate::clock::{Clock, Timestamp};
 use crate::config::AppKind;
@@ -176,11 +176,11 @@ impl Login {
             }
             Endpoint::Jwks | Endpoint::Session => Err(Answer::method_not_allowed("GET, HEAD", request_id)),
             Endpoint::Start | Endpoint::Callback if request.method == Method::GET => {
-                Ok(Admission { body: None })
+                Self::admit_page(request, request_id)
             }
             // A HEAD would spend the code that comes with it, and tell nobody.
             Endpoint::Start | Endpoint::Callback => Err(Answer::method_not_allowed("GET", request_id)),
-            Endpoint::Login if self.is_sign_in_page(request) => Ok(Admission { body: None }),
+            Endpoint::Login if self.is_sign_in_page(request) => Self::admit_page(request, request_id),
             Endpoint::Refresh => {
                 self.admit_refresh(request, client).map_err(|error| Answer::refused(&error, request_id))
             }
@@ -236,6 +236,16 @@ impl Login {
             Endpoint::Logout => self.respond_to_logout(request, body, client, now, request_id).await,
             Endpoint::Session => self.respond_to_session(request, now, request_id).await,
         }
+    }
+
+    /// Admits a person who opens a page, before anything is counted: pictures in a page of another site, which their browser
+    /// asks for unseen, must not lock out everybody at their address.
+    #[expect(clippy::result_large_err, reason = "the answer goes straight to the client, once")]
+    fn admit_page(request: &Parts, request_id: &str) -> Result<Admission, Answer> {
+        if is_embedded(&request.headers) {
+            return Err(Answer::refused_as_problem(&LoginError::NotNavigated, request_id));
+        }
+        Ok(Admission { body: None })
     }
 
     fn admit_login(&self, request: &Parts, client: IpAddr) -> Result<Admission, LoginError> {

@@ -34,13 +34,21 @@ impl Login {
 /// See https://www.w3.org/TR/fetch-metadata/.
 pub(in crate::login) fn is_navigation(request: &Parts) -> bool {
     let headers = &request.headers;
+    !is_embedded(headers)
+        && (headers.contains_key(SEC_FETCH_MODE) || accepts_html(headers) && !is_by_script(headers))
+}
+
+/// Whether a browser says that it asks for something else than a page to show: a picture, a frame, what a script calls.
+pub(in crate::login) fn is_embedded(headers: &HeaderMap) -> bool {
     let mode = said(headers, &SEC_FETCH_MODE, b"navigate");
     let destination = said(headers, &SEC_FETCH_DEST, b"document");
-    match (mode, destination) {
-        (Some(true), Some(true) | None) => true,
-        (None, Some(true) | None) => accepts_html(headers) && !headers.contains_key(X_REQUESTED_WITH),
-        (Some(false), _) | (_, Some(false)) => false,
-    }
+    mode == Some(false) || destination == Some(false)
+}
+
+/// Whether a library of scripts says so. Android's apps, WeChat among them, say their own name there when they open a page.
+fn is_by_script(headers: &HeaderMap) -> bool {
+    let mut names = headers.get_all(X_REQUESTED_WITH).iter();
+    names.any(|name| name.as_bytes().eq_ignore_ascii_case(b"XMLHttpRequest"))
 }
 
 /// Whether a header says this and nothing else; `None` where it is not there.

@@ -45,6 +45,7 @@ async fn only_a_person_who_opens_a_page_is_invited() {
         (&[host, ("accept", "application/json"), ("accept", "Text/HTML;q=0.1")], true),
         (&[host, document, html], true),
         (&[host, html, ("x-requested-with", "XMLHttpRequest")], false),
+        (&[host, html, ("x-requested-with", "com.tencent.mm")], true),
         (&[host], false),
         (&[host, ("accept", "*/*")], false),
         (&[host, ("accept", "application/json")], false),
