@@ -18,6 +18,9 @@ use crate::login::{Answer, Login};
 use crate::session::SessionError;
 use crate::wechat::{App, Code};
 
+/// What WeChat's app sends in the place of a code when a person refuses; its documents speak of no code at all.
+const REFUSED: &str = "authdeny";
+
 /// A browser that came back, and is who left.
 struct Arrival {
     state: State,
@@ -85,7 +88,7 @@ impl Login {
             Parameter::Several => return Err(LoginError::StateMalformed),
         };
         let code = match query.one("code") {
-            Parameter::Missing => None,
+            Parameter::Missing | Parameter::One(REFUSED) => None,
             Parameter::One(text) => Some(Code::parse(text).map_err(|_| LoginError::CodeMalformed)?),
             Parameter::Several => return Err(LoginError::CodeMalformed),
         };

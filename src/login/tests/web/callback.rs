@@ -70,6 +70,7 @@ async fn what_is_no_way_back_is_told_so_and_spends_nothing() {
         (format!("code=x%26secret%3Dy&state={state}"), 400, "code_malformed", Notice::Malformed, RETRY_ROOT),
         (format!("code=x%0d%0ay&state={state}"), 400, "code_malformed", Notice::Malformed, RETRY_ROOT),
         (format!("state={state}"), 403, "person_refused", Notice::Refused, RETRY),
+        (format!("code=authdeny&state={state}"), 403, "person_refused", Notice::Refused, RETRY),
     ];
     for (query, status, outcome, notice, retry) in &table {
         let answer = browser.get(&format!("/auth/web/account/callback?{query}")).await;
