@@ -50,11 +50,12 @@ impl Login {
         let result = match self.receive(app, request, client, now).await {
             Ok(arrival) => {
                 return_to = arrival.return_to.clone();
-                self.let_in(app, arrival, request, client, now).await
+                let place = self.place_for(app, &arrival);
+                let grant = self.let_in(app, arrival, request, client, now).await;
+                grant.and_then(|grant| Ok((self.lead_back(&grant, &place)?, grant)))
             }
             Err(error) => Err(error),
         };
-        let result = result.and_then(|grant| Ok((self.lead_back(&grant, &return_to)?, grant)));
         let mut answer = match result {
             Ok((answer, grant)) => answer.of(&app.name, &grant.identity),
             Err(error) => {
@@ -156,11 +157,19 @@ impl Login {
         }
     }
 
-    /// Leads a person who signed in to where they wanted to go. The cookie is new, whatever the browser had before.
-    fn lead_back(&self, grant: &BrowserGrant, return_to: &ReturnTo) -> Result<Answer, LoginError> {
+    /// Where a browser goes that is let in: to where it was, by way of the sign-in page where it has shown no cookie.
+    fn place_for(&self, app: &App, arrival: &Arrival) -> String {
+        match arrival.proof {
+            Proof::Cookie => arrival.return_to.location().to_owned(),
+            Proof::Nothing => self.way_with_cookie(app, &arrival.return_to),
+        }
+    }
+
+    /// Leads a person who signed in to a place. The cookie is new, whatever the browser had before.
+    fn lead_back(&self, grant: &BrowserGrant, place: &str) -> Result<Answer, LoginError> {
         let session = &grant.session;
         let cookie = cookie::set_session(&session.cookie, session.expires_at, self.parts.clock.now());
-        let answer = Answer::see_other("ok", return_to.location())?;
+        let answer = Answer::see_other("ok", place)?;
         Ok(answer.with_cookie(cookie.ok_or(LoginError::Internal)?))
     }
 }

@@ -25,6 +25,7 @@ struct Offer<'a> {
     own: &'a Origin,
     apps: Vec<&'a App>,
     return_to: ReturnTo,
+    is_given_cookie: bool,
 }
 
 impl Login {
@@ -73,7 +74,8 @@ impl Login {
         if apps.is_empty() {
             return Err(LoginError::NothingToSignInTo);
         }
-        Ok(Offer { own, apps, return_to: self.return_to(query.return_to(), own) })
+        let return_to = self.return_to(query.return_to(), own);
+        Ok(Offer { own, apps, return_to, is_given_cookie: query.is_given_cookie() })
     }
 
     async fn show(
@@ -86,6 +88,13 @@ impl Login {
     ) -> Result<Answer, LoginError> {
         if self.is_signed_in(&offer.apps, &request.headers, now).await? {
             return Answer::see_other("signed_in_already", offer.return_to.location());
+        }
+        if offer.is_given_cookie {
+            // A browser that keeps no cookies would be signed in again without a question, and again, and each time push
+            // out a session of the person's on another device.
+            let retry = offer.apps.first().map(|app| self.start_path(app, &offer.return_to));
+            let error = LoginError::BrowserCookieMissing;
+            return Ok(self.tell_refusal(&error, retry.as_deref(), request, request_id));
         }
         let is_in_wechat = is_in_wechat(&request.headers);
         let official_account = offer.apps.iter().find(|app| app.kind == AppKind::OfficialAccount);
