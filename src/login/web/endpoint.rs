@@ -63,6 +63,18 @@ impl Login {
         format!("{}/login", self.path_prefix)
     }
 
+    /// Where the sign-in page with these apps is, as a path.
+    pub(super) fn sign_in_path_for<'a>(
+        &self,
+        return_to: Option<&'a ReturnTo>,
+        apps: impl Iterator<Item = &'a str>,
+    ) -> String {
+        let return_to = return_to.map(|place| ("return_to", place.location()));
+        let parameters: Vec<(&str, &str)> =
+            return_to.into_iter().chain(apps.map(|app| ("app", app))).collect();
+        with_query(self.sign_in_path(), &parameters)
+    }
+
     /// The sign-in page for a browser that has just been given a session's cookie: with it, it is led on.
     pub(super) fn way_with_cookie(&self, app: &App, return_to: &ReturnTo) -> String {
         let parameters = [("return_to", return_to.location()), ("app", &*app.name), (GIVEN_COOKIE, "1")];
@@ -129,7 +141,7 @@ impl Query {
 }
 
 /// A path with a query of these parameters.
-pub(super) fn with_query(path: String, parameters: &[(&str, &str)]) -> String {
+fn with_query(path: String, parameters: &[(&str, &str)]) -> String {
     let length = path.len();
     form_urlencoded::Serializer::for_suffix(path + "?", length + 1).extend_pairs(parameters).finish()
 }

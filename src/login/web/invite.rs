@@ -6,7 +6,6 @@ use http::header::{ACCEPT, HeaderName};
 use http::request::Parts;
 use http::{HeaderMap, Method};
 
-use super::endpoint::with_query;
 use crate::login::{Answer, Login};
 
 const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
@@ -23,10 +22,8 @@ impl Login {
         // One that would not be taken back leads to the root all the same, and makes a long address.
         let place =
             request.uri.path_and_query().and_then(|place| self.allowed_return_to(place.as_str(), own));
-        let return_to = place.as_ref().map(|place| ("return_to", place.location()));
-        let apps = apps.iter().map(|app| ("app", &**app));
-        let parameters: Vec<(&str, &str)> = return_to.into_iter().chain(apps).collect();
-        Answer::see_other("sign_in", &with_query(self.sign_in_path(), &parameters)).ok()
+        let path = self.sign_in_path_for(place.as_ref(), apps.iter().map(|app| &**app));
+        Answer::see_other("sign_in", &path).ok()
     }
 }
 

@@ -47,11 +47,17 @@ impl Login {
         now: Timestamp,
         request_id: &str,
     ) -> Answer {
-        let result = match self.offer(request) {
-            Ok(offer) => self.show(&offer, request, client, now, request_id).await,
-            Err(error) => Err(error),
+        let answer = match self.offer(request) {
+            Ok(offer) => {
+                let shown = self.show(&offer, request, client, now, request_id).await;
+                shown.unwrap_or_else(|error| {
+                    let names = offer.apps.iter().map(|app| &*app.name);
+                    let retry = self.sign_in_path_for(Some(&offer.return_to), names);
+                    self.tell_refusal(&error, Some(&retry), request, request_id)
+                })
+            }
+            Err(error) => self.tell_refusal(&error, None, request, request_id),
         };
-        let answer = result.unwrap_or_else(|error| self.tell_refusal(&error, None, request, request_id));
         let outcome = answer.outcome;
         debug!(sign_in.outcome = outcome, http.request.id = request_id, "a sign-in page ended: {outcome}");
         answer
