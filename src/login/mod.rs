@@ -34,7 +34,7 @@ use self::error::LoginError;
 use self::mini_program::Grant;
 use self::replay::{Replay, caller_address, caller_fields};
 use self::sign_in::Attempt;
-use self::web::{AppPath, BrowserGrant, Origin, Origins, is_embedded};
+use self::web::{AppPath, BrowserGrant, Origin, Origins, is_embedded, is_unasked};
 use crate::authn::{Authenticated, Authenticator, Credential, CrossSite};
 use crate::clock::{Clock, Timestamp};
 use crate::config::AppKind;
@@ -250,12 +250,14 @@ impl Login {
 
     fn admit_login(&self, request: &Parts, client: IpAddr) -> Result<Admission, LoginError> {
         let admission = self.admit_post(request)?;
+        check_asked(&request.headers)?;
         self.parts.throttle.admit_login(client)?;
         Ok(admission)
     }
 
     fn admit_refresh(&self, request: &Parts, client: IpAddr) -> Result<Admission, LoginError> {
         let admission = self.admit_post(request)?;
+        check_asked(&request.headers)?;
         self.parts.throttle.admit_refresh(client)?;
         Ok(admission)
     }
@@ -363,6 +365,12 @@ impl fmt::Debug for Login {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Login").field("path_prefix", &self.path_prefix).finish_non_exhaustive()
     }
+}
+
+/// Refuses what a page of another site has a visitor's browser send: its codes and tokens are made up, and every one of them
+/// would count as a failure of all who share the visitor's address.
+fn check_asked(headers: &HeaderMap) -> Result<(), LoginError> {
+    if is_unasked(headers) { Err(LoginError::CrossSite) } else { Ok(()) }
 }
 
 /// The length that the header promises; a chunked body promises none and is measured as it is read.

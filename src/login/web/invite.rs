@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use http::header::{ACCEPT, HeaderName};
 use http::request::Parts;
-use http::{HeaderMap, Method};
+use http::{HeaderMap, HeaderValue, Method};
 
 use crate::login::{Answer, Login};
 
 const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 const SEC_FETCH_DEST: HeaderName = HeaderName::from_static("sec-fetch-dest");
 const X_REQUESTED_WITH: HeaderName = HeaderName::from_static("x-requested-with");
 
@@ -40,6 +41,14 @@ pub(in crate::login) fn is_embedded(headers: &HeaderMap) -> bool {
     let mode = said(headers, &SEC_FETCH_MODE, b"navigate");
     let destination = said(headers, &SEC_FETCH_DEST, b"document");
     mode == Some(false) || destination == Some(false)
+}
+
+/// Whether a browser says that it sends this for a page of another site, which it did not ask whether it may: a form, or
+/// what a script sends without wanting to read the answer.
+pub(in crate::login) fn is_unasked(headers: &HeaderMap) -> bool {
+    let is_asked = |mode: &HeaderValue| !matches!(mode.as_bytes(), b"navigate" | b"no-cors");
+    let is_elsewhere = said(headers, &SEC_FETCH_SITE, b"same-origin") == Some(false);
+    is_elsewhere && !headers.get_all(SEC_FETCH_MODE).iter().all(is_asked)
 }
 
 /// Whether a library of scripts says so. Android's apps, WeChat among them, say their own name there when they open a page.
