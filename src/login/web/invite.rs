@@ -39,8 +39,10 @@ pub(in crate::login) fn is_navigation(request: &Parts) -> bool {
 /// Whether a browser says that it asks for something else than a page to show: a picture, a frame, what a script calls.
 pub(in crate::login) fn is_embedded(headers: &HeaderMap) -> bool {
     let mode = said(headers, &SEC_FETCH_MODE, b"navigate");
-    let destination = said(headers, &SEC_FETCH_DEST, b"document");
-    mode == Some(false) || destination == Some(false)
+    let is_page = said(headers, &SEC_FETCH_DEST, b"document");
+    // A service worker that passes a page's request on loses its destination, and can make up no such mode.
+    let is_passed_on = mode == Some(true) && said(headers, &SEC_FETCH_DEST, b"empty") == Some(true);
+    mode == Some(false) || is_page == Some(false) && !is_passed_on
 }
 
 /// Whether a browser says that it sends this for a page of another site, which it did not ask whether it may: a form, or

@@ -57,6 +57,8 @@ async fn only_a_person_who_opens_a_page_is_invited() {
         (&[host, navigate, ("sec-fetch-dest", "iframe"), html], false),
         (&[host, navigate, document, document, html], false),
         (&[host, ("sec-fetch-dest", "empty"), html], false),
+        (&[host, navigate, ("sec-fetch-dest", "empty")], true),
+        (&[host, navigate, ("sec-fetch-dest", "empty"), document], false),
         (&[("host", "evil.example"), navigate, document], false),
         (&[host, host, navigate, document], false),
         (&[navigate, document], false),
