@@ -33,7 +33,9 @@ pub use self::credential::{Credential, Source, TokenSources, cookie_without, que
 pub use self::cross_site::CrossSite;
 use self::cross_site::is_cross_site;
 use self::flight::Flights;
-pub use self::own_cookie::{OWN_COOKIES, SESSION_COOKIE, mentions_own_cookie, without_own_cookies};
+pub use self::own_cookie::{
+    OWN_COOKIES, OwnCookie, SESSION_COOKIE, mentions_own_cookie, without_own_cookies,
+};
 pub use self::refusal::Refusal;
 pub use self::subject_hash::SubjectHasher;
 use crate::clock::Timestamp;

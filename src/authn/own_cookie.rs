@@ -32,28 +32,52 @@ pub fn without_own_cookies(line: &[u8]) -> Option<Vec<u8>> {
     (!rest.is_empty()).then(|| rest.join(&b"; "[..]))
 }
 
-/// The value of the session cookie. What is not even text is empty here: no gateway set it.
-pub(super) fn session_cookie(headers: &HeaderMap) -> Result<Option<&str>, Refusal> {
-    let mut found = None;
-    for line in headers.get_all(COOKIE) {
-        // Most lines end here, at the price of a look for a hyphen.
-        if !mentions_own_cookie(line.as_bytes()) {
-            continue;
-        }
-        for value in pairs(line.as_bytes()).filter_map(session_value) {
-            if found.replace(std::str::from_utf8(value).unwrap_or_default()).is_some() {
-                return Err(Refusal::SeveralTokens);
-            }
-        }
-    }
-    Ok(found)
+/// What a request shows of a cookie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OwnCookie<'a> {
+    /// None.
+    Nothing,
+    /// This value; empty without a `=`, and where it is not even text: no gateway set it.
+    One(&'a str),
+    /// Two of one name: nobody can say which is meant.
+    Unclear,
 }
 
-/// The value, if this is the session cookie; without a `=` it is empty.
-fn session_value(pair: &[u8]) -> Option<&[u8]> {
+impl<'a> OwnCookie<'a> {
+    /// What a request shows of a cookie of ours. The one way to read them, so that none counts in one place and not in
+    /// another.
+    pub fn of(headers: &'a HeaderMap, name: &str) -> Self {
+        let mut found = Self::Nothing;
+        for line in headers.get_all(COOKIE) {
+            // Most lines end here, at the price of a look for a hyphen.
+            if !mentions_own_cookie(line.as_bytes()) {
+                continue;
+            }
+            for value in pairs(line.as_bytes()).filter_map(|pair| value_of(pair, name)) {
+                if found != Self::Nothing {
+                    return Self::Unclear;
+                }
+                found = Self::One(std::str::from_utf8(value).unwrap_or_default());
+            }
+        }
+        found
+    }
+}
+
+/// The value of the session cookie.
+pub(super) fn session_cookie(headers: &HeaderMap) -> Result<Option<&str>, Refusal> {
+    match OwnCookie::of(headers, SESSION_COOKIE) {
+        OwnCookie::Nothing => Ok(None),
+        OwnCookie::One(value) => Ok(Some(value)),
+        OwnCookie::Unclear => Err(Refusal::SeveralTokens),
+    }
+}
+
+/// The value, if this is the cookie's name; without a `=` it is empty.
+fn value_of<'a>(pair: &'a [u8], name: &str) -> Option<&'a [u8]> {
     let end = memchr::memchr(b'=', pair).unwrap_or(pair.len());
-    let (name, value) = pair.split_at_checked(end)?;
-    (name.trim_ascii_end() == SESSION_COOKIE.as_bytes())
+    let (found, value) = pair.split_at_checked(end)?;
+    (found.trim_ascii_end() == name.as_bytes())
         .then(|| value.strip_prefix(b"=").unwrap_or(value).trim_ascii_start())
 }
 

@@ -40,6 +40,8 @@ pub(super) enum LoginError {
     AppUnknown,
     #[error("nothing to sign in to here")]
     NothingToSignInTo,
+    #[error("no page was asked for")]
+    NotNavigated,
     #[error("no state")]
     StateMissing,
     #[error("not a state")]
@@ -176,6 +178,12 @@ impl LoginError {
                 "invalid_request",
                 "nothing_to_sign_in_to",
                 "no app that a browser signs in to is offered at this address",
+            ),
+            Self::NotNavigated => row(
+                403,
+                "access_denied",
+                "not_navigated",
+                "a person opens this address: nothing embeds it, and no script calls it",
             ),
             Self::StateMissing => row(400, "invalid_request", "state_missing", "`state` is missing"),
             Self::StateMalformed => row(

@@ -12,7 +12,7 @@ use tracing::info;
 use super::body::{Format, LogoutBody, LogoutOf};
 use super::error::LoginError;
 use super::web::{is_navigation, without_session};
-use super::{Answer, BodyFault, Login};
+use super::{Answer, BodyFault, Login, check_asked};
 use crate::authn::{Credential, Refusal, Source};
 use crate::clock::Timestamp;
 use crate::identity::Identity;
@@ -58,6 +58,7 @@ impl Login {
         let LogoutBody { whose, return_to } = format.read_logout(&body)?;
         let done = match whose {
             LogoutOf::RefreshToken(token) => {
+                check_asked(&request.headers)?;
                 self.log_out_by_refresh_token(token.expose_secret(), client, now).await?
             }
             LogoutOf::Caller { everywhere } => self.log_out_caller(request, format, everywhere, now).await?,

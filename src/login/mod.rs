@@ -34,7 +34,7 @@ use self::error::LoginError;
 use self::mini_program::Grant;
 use self::replay::{Replay, caller_address, caller_fields};
 use self::sign_in::Attempt;
-use self::web::{AppPath, BrowserGrant, Origin, Origins};
+use self::web::{AppPath, BrowserGrant, Origin, Origins, is_embedded, is_unasked};
 use crate::authn::{Authenticated, Authenticator, Credential, CrossSite};
 use crate::clock::{Clock, Timestamp};
 use crate::config::AppKind;
@@ -176,11 +176,11 @@ impl Login {
             }
             Endpoint::Jwks | Endpoint::Session => Err(Answer::method_not_allowed("GET, HEAD", request_id)),
             Endpoint::Start | Endpoint::Callback if request.method == Method::GET => {
-                Ok(Admission { body: None })
+                Self::admit_page(request, request_id)
             }
             // A HEAD would spend the code that comes with it, and tell nobody.
             Endpoint::Start | Endpoint::Callback => Err(Answer::method_not_allowed("GET", request_id)),
-            Endpoint::Login if self.is_sign_in_page(request) => Ok(Admission { body: None }),
+            Endpoint::Login if self.is_sign_in_page(request) => Self::admit_page(request, request_id),
             Endpoint::Refresh => {
                 self.admit_refresh(request, client).map_err(|error| Answer::refused(&error, request_id))
             }
@@ -238,14 +238,26 @@ impl Login {
         }
     }
 
+    /// Admits a person who opens a page, before anything is counted: pictures in a page of another site, which their browser
+    /// asks for unseen, must not lock out everybody at their address.
+    #[expect(clippy::result_large_err, reason = "the answer goes straight to the client, once")]
+    fn admit_page(request: &Parts, request_id: &str) -> Result<Admission, Answer> {
+        if is_embedded(&request.headers) {
+            return Err(Answer::refused_as_problem(&LoginError::NotNavigated, request_id));
+        }
+        Ok(Admission { body: None })
+    }
+
     fn admit_login(&self, request: &Parts, client: IpAddr) -> Result<Admission, LoginError> {
         let admission = self.admit_post(request)?;
+        check_asked(&request.headers)?;
         self.parts.throttle.admit_login(client)?;
         Ok(admission)
     }
 
     fn admit_refresh(&self, request: &Parts, client: IpAddr) -> Result<Admission, LoginError> {
         let admission = self.admit_post(request)?;
+        check_asked(&request.headers)?;
         self.parts.throttle.admit_refresh(client)?;
         Ok(admission)
     }
@@ -353,6 +365,12 @@ impl fmt::Debug for Login {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Login").field("path_prefix", &self.path_prefix).finish_non_exhaustive()
     }
+}
+
+/// Refuses what a page of another site has a visitor's browser send: its codes and tokens are made up, and every one of them
+/// would count as a failure of all who share the visitor's address.
+fn check_asked(headers: &HeaderMap) -> Result<(), LoginError> {
+    if is_unasked(headers) { Err(LoginError::CrossSite) } else { Ok(()) }
 }
 
 /// The length that the header promises; a chunked body promises none and is measured as it is read.

@@ -2,12 +2,12 @@
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header};
-use pingora::http::RequestHeader;
+use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::{Error, ErrorSource, ErrorType};
 
 use super::admission::with_path_and_query;
 use super::context::Context;
-use crate::authn::query_without;
+use crate::authn::{mentions_own_cookie, query_without};
 use crate::identity_headers::{EditHeaders, Origin, credential};
 
 /// Strips and injects; runs again for every try, and after Pingora's own hop-by-hop removal.
@@ -45,6 +45,27 @@ pub(super) fn edit_request(
         request.insert_header(header::TE, "trailers")?;
     }
     Ok(())
+}
+
+/// Drops cookies of the gateway's own from a backend's answer: with them a backend, or whoever finds a hole in one, would
+/// have a browser signed in as somebody else, or make it the browser that began a sign-in.
+pub(super) fn edit_response(response: &mut ResponseHeader) -> pingora::Result<()> {
+    let lines = response.headers.get_all(header::SET_COOKIE);
+    if !lines.iter().any(sets_own_cookie) {
+        return Ok(());
+    }
+    let kept: Vec<HeaderValue> = lines.iter().filter(|line| !sets_own_cookie(line)).cloned().collect();
+    tracing::debug!("a backend set a cookie of the gateway's own, which was dropped");
+    response.remove_header(&header::SET_COOKIE);
+    for line in kept {
+        response.append_header(header::SET_COOKIE, line)?;
+    }
+    Ok(())
+}
+
+/// Also in the value: browsers send a cookie without a name back as if its value were name and value.
+fn sets_own_cookie(line: &HeaderValue) -> bool {
+    mentions_own_cookie(line.as_bytes().split(|byte| *byte == b';').next().unwrap_or_default())
 }
 
 /// The status and the word for a request that failed; no status where the client is gone.

@@ -247,7 +247,7 @@ impl ProxyHttp for Gateway {
             // A client of HTTP/1.0 knows no chunks; its answer ends with the connection. RFC 9112 §6.1.
             response.remove_header(&header::TRANSFER_ENCODING);
         }
-        Ok(())
+        forward::edit_response(response)
     }
 
     fn error_while_proxy(

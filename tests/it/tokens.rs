@@ -340,6 +340,22 @@ fn a_cookie_of_the_gateways_own_reaches_no_backend_whatever_the_route_lets_throu
 }
 
 #[test]
+fn a_backend_sets_no_cookie_of_the_gateways_own() {
+    let answer = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nSet-Cookie: a=1; Path=/\r\n\
+        Set-Cookie: __Host-menshen=planted; Path=/; Secure\r\nset-cookie: __HOST-Menshen-Browser = x; Secure\r\n\
+        Set-Cookie: =__Host-menshen=planted; Path=/; Secure\r\nSet-Cookie: b=2; Comment=__Host-menshen\r\n\r\n";
+    let backend = Backend::with(move |_| Reply::Bytes(answer.into()));
+    let world = World::with_backend(backend, &format!("{ROUTES}{NO_THROTTLE}"));
+    for (path, headers) in [("/pub", String::new()), ("/x", world.bearer("alice"))] {
+        let response = world.get(path, &headers);
+
+        let set = response.headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case("set-cookie"));
+        let set: Vec<&str> = set.map(|(_, value)| value.as_str()).collect();
+        assert_eq!(set, ["a=1; Path=/", "b=2; Comment=__Host-menshen"], "{path}");
+    }
+}
+
+#[test]
 fn a_session_cookie_that_nobody_set_is_no_session_and_not_to_be_shown_beside_a_token() {
     let world = World::new();
     let made_up = format!("Cookie: __Host-menshen={}\r\n", "A".repeat(64));

@@ -8,8 +8,9 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::{HeaderMap, HeaderValue};
 use secrecy::{ExposeSecret as _, SecretString};
 
-use super::cookie::{self, Shown};
+use super::cookie;
 use super::state::{LIFETIME, sha256};
+use crate::authn::OwnCookie;
 use crate::config::BrowserCheck;
 use crate::entropy::{self, Entropy, NoEntropy};
 use crate::login::error::LoginError;
@@ -35,7 +36,7 @@ impl Browser {
     /// The browser that a request came from, or a new one: several tabs of one browser must not push each other out.
     pub(super) fn of(headers: &HeaderMap, entropy: &dyn Entropy) -> Result<Self, NoEntropy> {
         match cookie::browser(headers) {
-            Shown::One(value) if is_well_formed(value) => Ok(Self(value.into())),
+            OwnCookie::One(value) if is_well_formed(value) => Ok(Self(value.into())),
             _ => Ok(Self(entropy::identifier(entropy)?.into())),
         }
     }
@@ -58,10 +59,10 @@ impl Browser {
 /// check; [`LoginError::BrowserCookieMissing`] of one that shows none and had to.
 pub(super) fn check(headers: &HeaderMap, began: &[u8; 32], how: BrowserCheck) -> Result<Proof, LoginError> {
     match (cookie::browser(headers), how) {
-        (Shown::One(value), _) if is_well_formed(value) && hash(value) == *began => Ok(Proof::Cookie),
-        (Shown::One(_) | Shown::Unclear, _) => Err(LoginError::BrowserMismatch),
-        (Shown::Nothing, BrowserCheck::Strict) => Err(LoginError::BrowserCookieMissing),
-        (Shown::Nothing, BrowserCheck::Loose) => Ok(Proof::Nothing),
+        (OwnCookie::One(value), _) if is_well_formed(value) && hash(value) == *began => Ok(Proof::Cookie),
+        (OwnCookie::One(_) | OwnCookie::Unclear, _) => Err(LoginError::BrowserMismatch),
+        (OwnCookie::Nothing, BrowserCheck::Strict) => Err(LoginError::BrowserCookieMissing),
+        (OwnCookie::Nothing, BrowserCheck::Loose) => Ok(Proof::Nothing),
     }
 }
 

@@ -19,6 +19,9 @@ use crate::login::{Answer, Login};
 use crate::session::SessionError;
 use crate::wechat::{App, Code};
 
+/// What WeChat's app sends in the place of a code when a person refuses; its documents speak of no code at all.
+const REFUSED: &str = "authdeny";
+
 /// A browser that came back, and is who left.
 struct Arrival {
     state: State,
@@ -48,11 +51,12 @@ impl Login {
         let result = match self.receive(app, request, client, now).await {
             Ok(arrival) => {
                 return_to = arrival.return_to.clone();
-                self.let_in(app, arrival, request, client, now).await
+                let place = self.place_for(app, &arrival);
+                let grant = self.let_in(app, arrival, request, client, now).await;
+                grant.and_then(|grant| Ok((self.lead_back(app, &grant, &place)?, grant)))
             }
             Err(error) => Err(error),
         };
-        let result = result.and_then(|grant| Ok((self.lead_back(app, &grant, &return_to)?, grant)));
         let mut answer = match result {
             Ok((answer, grant)) => answer.of(&app.name, &grant.identity),
             Err(error) => {
@@ -86,7 +90,7 @@ impl Login {
             Parameter::Several => return Err(LoginError::StateMalformed),
         };
         let code = match query.one("code") {
-            Parameter::Missing => None,
+            Parameter::Missing | Parameter::One(REFUSED) => None,
             Parameter::One(text) => Some(Code::parse(text).map_err(|_| LoginError::CodeMalformed)?),
             Parameter::Several => return Err(LoginError::CodeMalformed),
         };
@@ -154,20 +158,22 @@ impl Login {
         }
     }
 
-    /// Leads a person who signed in to where they wanted to go. The cookie is new, whatever the browser had before.
-    fn lead_back(
-        &self,
-        app: &App,
-        grant: &BrowserGrant,
-        return_to: &ReturnTo,
-    ) -> Result<Answer, LoginError> {
+    /// Where a browser goes that is let in: to where it was, by way of the sign-in page where it has shown no cookie.
+    fn place_for(&self, app: &App, arrival: &Arrival) -> String {
+        match arrival.proof {
+            Proof::Cookie => arrival.return_to.location().to_owned(),
+            Proof::Nothing => self.way_with_cookie(app, &arrival.return_to),
+        }
+    }
+
+    /// Leads a person who signed in to a place. The cookie is new, whatever the browser had before.
+    fn lead_back(&self, app: &App, grant: &BrowserGrant, place: &str) -> Result<Answer, LoginError> {
         let session = &grant.session;
         let cookie = cookie::set_session(&session.cookie, session.expires_at, self.parts.clock.now());
-        let location = return_to.location();
         // A browser carries WeChat's `#wechat_redirect` on to a place without a fragment, RFC 9110 §10.2.2, and pages that
         // find their way by it would be lost.
-        let is_carried = app.kind == AppKind::OfficialAccount && !location.contains('#');
-        let answer = Answer::see_other("ok", &format!("{location}{}", if is_carried { "#" } else { "" }))?;
+        let is_carried = app.kind == AppKind::OfficialAccount && !place.contains('#');
+        let answer = Answer::see_other("ok", &format!("{place}{}", if is_carried { "#" } else { "" }))?;
         Ok(answer.with_cookie(cookie.ok_or(LoginError::Internal)?))
     }
 }

@@ -5,23 +5,14 @@
 
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderValue, header};
+use http::{HeaderMap, HeaderValue};
 
-use crate::authn::SESSION_COOKIE;
+use crate::authn::{OwnCookie, SESSION_COOKIE};
 use crate::clock::Timestamp;
 use crate::login::Answer;
 use crate::session::SessionCookie;
 
 const BROWSER_COOKIE: &str = "__Host-menshen-browser";
-
-/// What a request shows of a cookie.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Shown<'a> {
-    Nothing,
-    One(&'a str),
-    /// Two of one name: nobody can say which is meant.
-    Unclear,
-}
 
 /// The session cookie to hand out, good until `ends_at`.
 pub(super) fn set_session(cookie: &SessionCookie, ends_at: Timestamp, now: Timestamp) -> Option<HeaderValue> {
@@ -38,9 +29,9 @@ pub(in crate::login) fn without_session(answer: Answer) -> Answer {
 
 /// The session cookie of a request, where it shows one that could be ours.
 pub(super) fn session(headers: &HeaderMap) -> Option<SessionCookie> {
-    match shown(headers, SESSION_COOKIE) {
-        Shown::One(value) => SessionCookie::parse(value).ok(),
-        Shown::Nothing | Shown::Unclear => None,
+    match OwnCookie::of(headers, SESSION_COOKIE) {
+        OwnCookie::One(value) => SessionCookie::parse(value).ok(),
+        OwnCookie::Nothing | OwnCookie::Unclear => None,
     }
 }
 
@@ -50,8 +41,8 @@ pub(super) fn set_browser(value: &str, lifetime: Duration) -> Option<HeaderValue
 }
 
 /// What a request shows of the browser cookie.
-pub(super) fn browser(headers: &HeaderMap) -> Shown<'_> {
-    shown(headers, BROWSER_COOKIE)
+pub(super) fn browser(headers: &HeaderMap) -> OwnCookie<'_> {
+    OwnCookie::of(headers, BROWSER_COOKIE)
 }
 
 fn set(name: &str, value: &str, lifetime: Duration) -> Option<HeaderValue> {
@@ -62,27 +53,10 @@ fn set(name: &str, value: &str, lifetime: Duration) -> Option<HeaderValue> {
     Some(header)
 }
 
-/// Reads byte by byte: what other cookies hold, text or not, hinders nobody here.
-fn shown<'a>(headers: &'a HeaderMap, name: &str) -> Shown<'a> {
-    let mut found = Shown::Nothing;
-    let lines = headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes);
-    for pair in lines.flat_map(|line| line.split(|byte| *byte == b';')) {
-        let end = pair.iter().position(|byte| *byte == b'=').unwrap_or(pair.len());
-        let Some((other, value)) = pair.split_at_checked(end) else { continue };
-        if other.trim_ascii() != name.as_bytes() {
-            continue;
-        }
-        if found != Shown::Nothing {
-            return Shown::Unclear;
-        }
-        let value = value.strip_prefix(b"=").unwrap_or(value).trim_ascii();
-        found = Shown::One(str::from_utf8(value).unwrap_or_default());
-    }
-    found
-}
-
 #[cfg(test)]
 mod tests {
+    use http::header;
+
     use super::*;
 
     fn headers(lines: &[&[u8]]) -> HeaderMap {
@@ -92,20 +66,20 @@ mod tests {
 
     #[test]
     fn a_cookie_counts_where_it_stands_once() {
-        let table: [(&[&[u8]], Shown<'_>); 13] = [
-            (&[], Shown::Nothing),
-            (&[b""], Shown::Nothing),
-            (&[b"a=b; __Host-menshen-browse=x; __Host-menshen-browserx=y"], Shown::Nothing),
-            (&[b"__host-menshen-browser=x"], Shown::Nothing),
-            (&[b"a=__Host-menshen-browser=x"], Shown::Nothing),
-            (&[b"__Host-menshen-browser=x"], Shown::One("x")),
-            (&[b"a=b", b"c=d;__Host-menshen-browser = x ;e=f"], Shown::One("x")),
-            (&[b"__Host-menshen-browser"], Shown::One("")),
-            (&[b"__Host-menshen-browser=x=y"], Shown::One("x=y")),
-            (&[b"__Host-menshen-browser=x; __Host-menshen-browser=x"], Shown::Unclear),
-            (&[b"__Host-menshen-browser=x", b"__Host-menshen-browser=y"], Shown::Unclear),
-            (&[b"__Host-menshen-browser=x; a=\xff"], Shown::One("x")),
-            (&[b"__Host-menshen-browser=\xff"], Shown::One("")),
+        let table: [(&[&[u8]], OwnCookie<'_>); 13] = [
+            (&[], OwnCookie::Nothing),
+            (&[b""], OwnCookie::Nothing),
+            (&[b"a=b; __Host-menshen-browse=x; __Host-menshen-browserx=y"], OwnCookie::Nothing),
+            (&[b"__host-menshen-browser=x"], OwnCookie::Nothing),
+            (&[b"a=__Host-menshen-browser=x"], OwnCookie::Nothing),
+            (&[b"__Host-menshen-browser=x"], OwnCookie::One("x")),
+            (&[b"a=b", b"c=d;__Host-menshen-browser = x ;e=f"], OwnCookie::One("x")),
+            (&[b"__Host-menshen-browser"], OwnCookie::One("")),
+            (&[b"__Host-menshen-browser=x=y"], OwnCookie::One("x=y")),
+            (&[b"__Host-menshen-browser=x; __Host-menshen-browser=x"], OwnCookie::Unclear),
+            (&[b"__Host-menshen-browser=x", b"__Host-menshen-browser=y"], OwnCookie::Unclear),
+            (&[b"__Host-menshen-browser=x; a=\xff"], OwnCookie::One("x")),
+            (&[b"__Host-menshen-browser=\xff"], OwnCookie::One("")),
         ];
         for (lines, expected) in table {
             assert_eq!(browser(&headers(lines)), expected, "{lines:?}");

@@ -7,6 +7,8 @@ use crate::login::{Endpoint, Login};
 use crate::wechat::App;
 
 const FOLDER: &str = "/web/";
+/// What the sign-in page is told of a browser that should show a session's cookie.
+const GIVEN_COOKIE: &str = "given_cookie";
 
 /// A path below the prefix that names an app: `/web/{app}/start`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,6 +63,24 @@ impl Login {
         format!("{}/login", self.path_prefix)
     }
 
+    /// Where the sign-in page with these apps is, as a path.
+    pub(super) fn sign_in_path_for<'a>(
+        &self,
+        return_to: Option<&'a ReturnTo>,
+        apps: impl Iterator<Item = &'a str>,
+    ) -> String {
+        let return_to = return_to.map(|place| ("return_to", place.location()));
+        let parameters: Vec<(&str, &str)> =
+            return_to.into_iter().chain(apps.map(|app| ("app", app))).collect();
+        with_query(self.sign_in_path(), &parameters)
+    }
+
+    /// The sign-in page for a browser that has just been given a session's cookie: with it, it is led on.
+    pub(super) fn way_with_cookie(&self, app: &App, return_to: &ReturnTo) -> String {
+        let parameters = [("return_to", return_to.location()), ("app", &*app.name), (GIVEN_COOKIE, "1")];
+        with_query(self.sign_in_path(), &parameters)
+    }
+
     /// Where a text out of a request may lead back to; the root where it leads anywhere else.
     pub(super) fn return_to(&self, text: Option<&str>, own: &Origin) -> ReturnTo {
         text.and_then(|text| self.allowed_return_to(text, own)).unwrap_or_else(ReturnTo::root)
@@ -73,13 +93,12 @@ impl Login {
 }
 
 /// What a query says in the parameters that count; whatever else stands there is read past.
-#[derive(Debug, Default)]
 pub(super) struct Query {
     pairs: Vec<(String, String)>,
 }
 
 /// How often a parameter stands in a query.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Parameter<'a> {
     Missing,
     One(&'a str),
@@ -107,6 +126,11 @@ impl Query {
         self.pairs.iter().filter(move |(other, _)| other == name).map(|(_, value)| value.as_str())
     }
 
+    /// Whether the browser was given a session's cookie just now.
+    pub(super) fn is_given_cookie(&self) -> bool {
+        self.all(GIVEN_COOKIE).next().is_some()
+    }
+
     /// Where the request asks to be led back to; one that asks twice asks for nothing.
     pub(super) fn return_to(&self) -> Option<&str> {
         match self.one("return_to") {
@@ -117,7 +141,7 @@ impl Query {
 }
 
 /// A path with a query of these parameters.
-pub(super) fn with_query(path: String, parameters: &[(&str, &str)]) -> String {
+fn with_query(path: String, parameters: &[(&str, &str)]) -> String {
     let length = path.len();
     form_urlencoded::Serializer::for_suffix(path + "?", length + 1).extend_pairs(parameters).finish()
 }

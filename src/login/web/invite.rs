@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use http::header::{ACCEPT, HeaderName};
 use http::request::Parts;
-use http::{HeaderMap, Method};
+use http::{HeaderMap, HeaderValue, Method};
 
-use super::endpoint::with_query;
 use crate::login::{Answer, Login};
 
 const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 const SEC_FETCH_DEST: HeaderName = HeaderName::from_static("sec-fetch-dest");
 const X_REQUESTED_WITH: HeaderName = HeaderName::from_static("x-requested-with");
 
@@ -23,10 +23,8 @@ impl Login {
         // One that would not be taken back leads to the root all the same, and makes a long address.
         let place =
             request.uri.path_and_query().and_then(|place| self.allowed_return_to(place.as_str(), own));
-        let return_to = place.as_ref().map(|place| ("return_to", place.location()));
-        let apps = apps.iter().map(|app| ("app", &**app));
-        let parameters: Vec<(&str, &str)> = return_to.into_iter().chain(apps).collect();
-        Answer::see_other("sign_in", &with_query(self.sign_in_path(), &parameters)).ok()
+        let path = self.sign_in_path_for(place.as_ref(), apps.iter().map(|app| &**app));
+        Answer::see_other("sign_in", &path).ok()
     }
 }
 
@@ -34,13 +32,31 @@ impl Login {
 /// See https://www.w3.org/TR/fetch-metadata/.
 pub(in crate::login) fn is_navigation(request: &Parts) -> bool {
     let headers = &request.headers;
+    !is_embedded(headers)
+        && (headers.contains_key(SEC_FETCH_MODE) || accepts_html(headers) && !is_by_script(headers))
+}
+
+/// Whether a browser says that it asks for something else than a page to show: a picture, a frame, what a script calls.
+pub(in crate::login) fn is_embedded(headers: &HeaderMap) -> bool {
     let mode = said(headers, &SEC_FETCH_MODE, b"navigate");
-    let destination = said(headers, &SEC_FETCH_DEST, b"document");
-    match (mode, destination) {
-        (Some(true), Some(true) | None) => true,
-        (None, Some(true) | None) => accepts_html(headers) && !headers.contains_key(X_REQUESTED_WITH),
-        (Some(false), _) | (_, Some(false)) => false,
-    }
+    let is_page = said(headers, &SEC_FETCH_DEST, b"document");
+    // A service worker that passes a page's request on loses its destination, and can make up no such mode.
+    let is_passed_on = mode == Some(true) && said(headers, &SEC_FETCH_DEST, b"empty") == Some(true);
+    mode == Some(false) || is_page == Some(false) && !is_passed_on
+}
+
+/// Whether a browser says that it sends this for a page of another site, which it did not ask whether it may: a form, or
+/// what a script sends without wanting to read the answer.
+pub(in crate::login) fn is_unasked(headers: &HeaderMap) -> bool {
+    let is_asked = |mode: &HeaderValue| !matches!(mode.as_bytes(), b"navigate" | b"no-cors");
+    let is_elsewhere = said(headers, &SEC_FETCH_SITE, b"same-origin") == Some(false);
+    is_elsewhere && !headers.get_all(SEC_FETCH_MODE).iter().all(is_asked)
+}
+
+/// Whether a library of scripts says so. Android's apps, WeChat among them, say their own name there when they open a page.
+fn is_by_script(headers: &HeaderMap) -> bool {
+    let mut names = headers.get_all(X_REQUESTED_WITH).iter();
+    names.any(|name| name.as_bytes().eq_ignore_ascii_case(b"XMLHttpRequest"))
 }
 
 /// Whether a header says this and nothing else; `None` where it is not there.

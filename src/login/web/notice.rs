@@ -28,7 +28,8 @@ pub(super) const fn notice(error: &LoginError) -> Notice {
         LoginError::NothingToSignInTo | LoginError::AppMissing | LoginError::AppUnknown => {
             Notice::NothingToSignInTo
         }
-        LoginError::StateMissing
+        LoginError::NotNavigated
+        | LoginError::StateMissing
         | LoginError::StateMalformed
         | LoginError::StateOfOtherApp
         | LoginError::StateOfOtherOrigin

@@ -25,6 +25,7 @@ struct Offer<'a> {
     own: &'a Origin,
     apps: Vec<&'a App>,
     return_to: ReturnTo,
+    is_given_cookie: bool,
 }
 
 impl Login {
@@ -46,11 +47,17 @@ impl Login {
         now: Timestamp,
         request_id: &str,
     ) -> Answer {
-        let result = match self.offer(request) {
-            Ok(offer) => self.show(&offer, request, client, now, request_id).await,
-            Err(error) => Err(error),
+        let answer = match self.offer(request) {
+            Ok(offer) => {
+                let shown = self.show(&offer, request, client, now, request_id).await;
+                shown.unwrap_or_else(|error| {
+                    let names = offer.apps.iter().map(|app| &*app.name);
+                    let retry = self.sign_in_path_for(Some(&offer.return_to), names);
+                    self.tell_refusal(&error, Some(&retry), request, request_id)
+                })
+            }
+            Err(error) => self.tell_refusal(&error, None, request, request_id),
         };
-        let answer = result.unwrap_or_else(|error| self.tell_refusal(&error, None, request, request_id));
         let outcome = answer.outcome;
         debug!(sign_in.outcome = outcome, http.request.id = request_id, "a sign-in page ended: {outcome}");
         answer
@@ -73,7 +80,8 @@ impl Login {
         if apps.is_empty() {
             return Err(LoginError::NothingToSignInTo);
         }
-        Ok(Offer { own, apps, return_to: self.return_to(query.return_to(), own) })
+        let return_to = self.return_to(query.return_to(), own);
+        Ok(Offer { own, apps, return_to, is_given_cookie: query.is_given_cookie() })
     }
 
     async fn show(
@@ -86,6 +94,13 @@ impl Login {
     ) -> Result<Answer, LoginError> {
         if self.is_signed_in(&offer.apps, &request.headers, now).await? {
             return Answer::see_other("signed_in_already", offer.return_to.location());
+        }
+        if offer.is_given_cookie {
+            // A browser that keeps no cookies would be signed in again without a question, and again, and each time push
+            // out a session of the person's on another device.
+            let retry = offer.apps.first().map(|app| self.start_path(app, &offer.return_to));
+            let error = LoginError::BrowserCookieMissing;
+            return Ok(self.tell_refusal(&error, retry.as_deref(), request, request_id));
         }
         let is_in_wechat = is_in_wechat(&request.headers);
         let official_account = offer.apps.iter().find(|app| app.kind == AppKind::OfficialAccount);

@@ -87,6 +87,7 @@ async fn what_is_no_way_back_is_told_so_and_spends_nothing() {
         (format!("code=x%26secret%3Dy&state={state}"), 400, "code_malformed", Notice::Malformed, RETRY_ROOT),
         (format!("code=x%0d%0ay&state={state}"), 400, "code_malformed", Notice::Malformed, RETRY_ROOT),
         (format!("state={state}"), 403, "person_refused", Notice::Refused, RETRY),
+        (format!("code=authdeny&state={state}"), 403, "person_refused", Notice::Refused, RETRY),
     ];
     for (query, status, outcome, notice, retry) in &table {
         let answer = browser.get(&format!("/auth/web/account/callback?{query}")).await;
@@ -118,6 +119,26 @@ async fn a_browser_without_its_cookie_is_refused_unless_the_app_is_loose() {
 
         assert_eq!(browser.come_back(app, &state, "code").await.outcome, outcome);
     }
+}
+
+#[tokio::test]
+async fn a_browser_that_keeps_no_cookie_is_told_so_and_not_signed_in_again_and_again() {
+    let harness = harness([Reply::json(GRANT)]).await;
+    let mut browser = Browser::new(&harness).with("user-agent", Some("MicroMessenger/8.0.49"));
+    let state = browser.start("loose", "/cart?a=b&c").await;
+    browser.jar.clear();
+    let answer = browser.come_back("loose", &state, "code").await;
+    assert_eq!(answer.outcome, "ok");
+    let place = location(&answer).to_owned();
+
+    let keeps_it = browser.get(&place).await;
+    browser.jar.clear();
+    let loses_it = browser.get(&place).await;
+
+    assert_eq!((keeps_it.outcome, location(&keeps_it)), ("signed_in_already", "/cart?a=b&c"));
+    let retry = "/auth/web/loose/start?return_to=%2Fcart%3Fa%3Db%26c";
+    let told = told_in_a_page(&harness, &loses_it, Notice::OtherBrowser, Some(retry));
+    assert_eq!(told, (403, "browser_cookie_missing"));
 }
 
 #[tokio::test]

@@ -96,7 +96,8 @@ async fn who_is_signed_in_to_an_app_on_offer_goes_straight_back() {
     assert_eq!(browser.get("/auth/login?app=site").await.outcome, "sign_in");
     harness.store.set_away(true);
     let answer = browser.get("/auth/login?app=site").await;
-    assert_eq!(told_in_a_page(&harness, &answer, Notice::Unavailable, None), (503, "store_unavailable"));
+    let retry = Some("/auth/login?return_to=%2F&app=site");
+    assert_eq!(told_in_a_page(&harness, &answer, Notice::Unavailable, retry), (503, "store_unavailable"));
 }
 
 #[tokio::test]

@@ -166,3 +166,37 @@ async fn a_logout_that_nobody_could_make_keeps_the_cookie() {
     harness.store.set_away(false);
     assert!(browser.is_signed_in().await);
 }
+
+#[tokio::test]
+async fn a_form_of_another_site_neither_signs_in_nor_locks_anybody_out() {
+    let harness = Harness::with([Reply::json(SUCCESS)], |setup| {
+        with_browsers(setup);
+        setup.throttle.failed_login.allowed = 1;
+        setup.throttle.login = config::LoginLimit { rate: Rate::per_minute(60), burst: 1 };
+    })
+    .await;
+    let form = "application/x-www-form-urlencoded";
+    let send = |mode: &str, site: &str, path, body| {
+        let mut request = request("POST", path, Some(form), body);
+        for (name, value) in [("sec-fetch-mode", mode), ("sec-fetch-site", site)] {
+            request.headers_mut().insert(name, value.parse().unwrap());
+        }
+        harness.send(request)
+    };
+    let refresh_token = format!("refresh_token={}", "A".repeat(86));
+    for (mode, site) in [("navigate", "cross-site"), ("no-cors", "cross-site"), ("navigate", "same-site")] {
+        for (path, body) in [
+            ("/auth/login", "app=shop&code=guess"),
+            ("/auth/refresh", &*refresh_token),
+            ("/auth/logout", &*refresh_token),
+        ] {
+            let answer = send(mode, site, path, body).await;
+
+            let status = answer.response.status().as_u16();
+            assert_eq!((status, answer.outcome), (403, "cross_site"), "{path} {mode} {site}");
+        }
+    }
+    assert_eq!(harness.fake.requests().len(), 0);
+    let answer = send("cors", "cross-site", "/auth/login", "app=shop&code=code").await;
+    assert_eq!(answer.outcome, "ok", "a script that asked first, as the mini program's developer tools are");
+}

@@ -101,6 +101,39 @@ async fn only_a_get_of_an_app_for_browsers_begins() {
 }
 
 #[tokio::test]
+async fn what_a_page_of_another_site_embeds_costs_the_person_nothing() {
+    let harness = Harness::with([], |setup| {
+        with_browsers(setup);
+        let once = config::LoginLimit { rate: Rate::per_minute(60), burst: 1 };
+        (setup.throttle.login, setup.throttle.sign_in) = (once.clone(), once);
+        setup.throttle.failed_login.allowed = 1;
+    })
+    .await;
+    let opened = Browser::new(&harness);
+    let picture = opened.with("sec-fetch-mode", Some("no-cors")).with("sec-fetch-dest", Some("image"));
+    for embedded in [
+        picture.clone(),
+        opened.with("sec-fetch-mode", Some("cors")),
+        opened.with("sec-fetch-dest", Some("iframe")),
+        picture.with("sec-fetch-mode", None),
+        picture.with("sec-fetch-dest", None),
+    ] {
+        for path in ["/auth/web/site/start", "/auth/web/site/callback?code=x&state=guess", "/auth/login"] {
+            let answer = embedded.clone().get(path).await;
+
+            assert_eq!((answer.response.status().as_u16(), answer.outcome), (403, "not_navigated"), "{path}");
+            assert_eq!(set_cookies(&answer).len(), 0, "{path}");
+        }
+    }
+    let silent = opened.with("sec-fetch-mode", None).with("sec-fetch-dest", None);
+    assert_eq!(silent.clone().get("/auth/web/site/start").await.outcome, "started");
+    assert_eq!(
+        silent.clone().get("/auth/web/site/callback?code=x&state=guess").await.outcome,
+        "state_unknown"
+    );
+}
+
+#[tokio::test]
 async fn a_place_elsewhere_is_forgotten_and_never_repeated() {
     let harness = harness([Reply::json(GRANT)]).await;
     let places = [
