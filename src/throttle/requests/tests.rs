@@ -172,6 +172,21 @@ fn a_request_must_pass_all_limits_and_is_told_of_the_tightest() {
 }
 
 #[test]
+fn the_tightest_limit_is_the_one_with_least_left_and_of_two_the_one_for_longer() {
+    let allowance = |remaining, reset| Some(Allowance { limit: "app", remaining, reset: seconds(reset) });
+
+    for (one, other, tighter) in [
+        (None, None, None),
+        (allowance(2, 1), None, allowance(2, 1)),
+        (allowance(2, 9), allowance(1, 1), allowance(1, 1)),
+        (allowance(2, 1), allowance(2, 9), allowance(2, 9)),
+    ] {
+        assert_eq!(Allowance::tighter(one, other), tighter);
+        assert_eq!(Allowance::tighter(other, one), tighter);
+    }
+}
+
+#[test]
 fn who_is_nobody_is_counted_by_address_and_takes_no_place_of_those_signed_in() {
     let bench = bench(ROUTES);
     let nobody = |client: &str| bench.by_caller(OPTIONAL, Caller::Anonymous(ip(client)), 9);
