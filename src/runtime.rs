@@ -14,6 +14,7 @@ use crate::entropy::{Entropy, NoEntropy};
 use crate::identity::AppId;
 use crate::identity_headers::HeaderEdits;
 use crate::login::{self, Login};
+use crate::page::Pages;
 use crate::route::{METHODS, RouteTable};
 use crate::session::{self, Sessions};
 use crate::store::Store;
@@ -159,6 +160,7 @@ impl Runtime {
             entropy.as_ref(),
             findings,
         );
+        let pages = Pages::build(&config.login.page, findings).map(Arc::new);
         let header_edits = HeaderEdits::build(
             &config.identity_headers,
             config.limits.header_names,
@@ -183,12 +185,14 @@ impl Runtime {
         );
         check_token_header(authenticator.as_ref(), header_edits.as_ref(), findings);
         let (throttle, wechat, authenticator) = (throttle?, wechat?, Arc::new(authenticator?));
+        let pages = pages?;
         let apps = wechat.apps().map(|app| (Arc::clone(&app.name), app.appid.clone())).collect();
         let dependencies = login::Dependencies {
             wechat: Arc::new(wechat),
             tokens,
             sessions: Arc::clone(&sessions),
             authenticator: Arc::clone(&authenticator),
+            pages,
             throttle: Arc::clone(&throttle),
             metrics: Arc::clone(metrics),
             clock: Arc::clone(clock),

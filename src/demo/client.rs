@@ -30,7 +30,7 @@ pub(super) async fn send(
     fill_in: impl Fn(&str) -> String,
 ) -> io::Result<Answer> {
     let mut request =
-        Request::builder().method(call.method()).uri(call.path).header(HOST, server.to_string());
+        Request::builder().method(call.method()).uri(fill_in(call.path)).header(HOST, server.to_string());
     if !call.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("user-agent")) {
         request = request.header(USER_AGENT, "menshen-demo");
     }

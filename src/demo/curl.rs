@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::step::{Call, Show, Step};
+use super::step::{Between, Call, Show, Step};
 
 /// The line that carries out a step; `url` is the whole address of the call.
 pub(super) fn line(step: &Step, url: &str) -> String {
@@ -17,6 +17,16 @@ pub(super) fn line(step: &Step, url: &str) -> String {
             let mut line = format!(r#"answer=$({curl}); echo "$answer""#);
             for (member, variable) in members {
                 let sed = format!(r#"sed 's/.*"{member}":"\([^"]*\)".*/\1/'"#);
+                // Writing to a string cannot fail.
+                _ = write!(line, r#"; {variable}=$({sed} <<<"$answer")"#);
+            }
+            line
+        }
+        Show::KeepFromHeaders(parts) => {
+            let curl = curl("-sSi", &step.call, url);
+            let mut line = format!(r#"answer=$({curl}); echo "$answer""#);
+            for Between { before, variable } in parts {
+                let sed = format!(r"sed -n 's/.*{before}\([A-Za-z0-9_-]*\).*/\1/p'");
                 // Writing to a string cannot fail.
                 _ = write!(line, r#"; {variable}=$({sed} <<<"$answer")"#);
             }
@@ -39,6 +49,7 @@ fn curl(options: &str, call: &Call, url: &str) -> String {
     if let Some(json) = call.json {
         _ = write!(line, " -H 'Content-Type: application/json' -d {}", quoted(json));
     }
+    let url = if url.contains(['?', '&', '$']) { format!("\"{url}\"") } else { url.to_owned() };
     format!("{line} {url}")
 }
 

@@ -1,7 +1,7 @@
 //! Everything that runs while the demo does: WeChat, the backend, the gateway, and their folder.
 
 use std::fs::DirBuilder;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -23,6 +23,10 @@ use crate::server::{self, Sources, StartError};
 /// The app and the person of the steps, both known to the emulator as it is without a configuration.
 pub(super) const APPID: &str = "wxe000000000000001";
 pub(super) const USER: &str = "alice";
+/// The website that the same person signs in to with a browser.
+pub(super) const SITE_APPID: &str = "wxe000000000000004";
+/// How often another port is chosen, where somebody took the first one meanwhile.
+const MAX_TRIES: usize = 5;
 
 /// All parts, serving.
 #[derive(Debug)]
@@ -51,11 +55,7 @@ impl Stage {
             Ok::<_, DemoError>((wechat, Backend::start().await.map_err(failed("the backend"))?))
         })?;
         let folder = Folder::create(&SystemEntropy).map_err(failed("a temporary folder"))?;
-        let yaml = configuration(&folder, &wechat.url(), backend.address);
-        fs::write(folder.configuration(), &yaml).map_err(failed("a temporary folder"))?;
-        let document = Document::parse(&folder.configuration().display().to_string(), &yaml)
-            .map_err(StartError::Config)?;
-        let gateway = server::start(&document, folder.configuration(), Sources::default())?;
+        let gateway = start_gateway(&folder, &wechat.url(), backend.address)?;
         let gateway_address = gateway.addresses().first().copied().ok_or(DemoError::Ended)?;
         Ok(Self { emulator, wechat, backend, gateway, gateway_address, folder, threads })
     }
@@ -145,14 +145,37 @@ impl Drop for Folder {
     }
 }
 
-fn configuration(folder: &Folder, wechat: &str, backend: SocketAddr) -> String {
+/// Starts the gateway. Its configuration has to name its own address, where browsers come back to.
+fn start_gateway(folder: &Folder, wechat: &str, backend: SocketAddr) -> Result<server::Running, DemoError> {
+    let mut tries = 1..=MAX_TRIES;
+    loop {
+        let own = free_address().map_err(failed("the gateway"))?;
+        let yaml = configuration(folder, own, wechat, backend);
+        fs::write(folder.configuration(), &yaml).map_err(failed("a temporary folder"))?;
+        let document = Document::parse(&folder.configuration().display().to_string(), &yaml)
+            .map_err(StartError::Config)?;
+        tries.next();
+        match server::start(&document, folder.configuration(), Sources::default()) {
+            Err(StartError::Bind { .. }) if !tries.is_empty() => {}
+            started => return Ok(started?),
+        }
+    }
+}
+
+/// An address that the system chooses and nobody uses now.
+fn free_address() -> io::Result<SocketAddr> {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()
+}
+
+fn configuration(folder: &Folder, own: SocketAddr, wechat: &str, backend: SocketAddr) -> String {
+    let port = own.port();
     let (data, access_log) = (quoted(&folder.data()), quoted(&folder.access_log()));
     format!(
         "\
 # What the demo runs. conf/minimal.yaml is the least that runs, conf/menshen.yaml names every key.
 data_dir: {data}
 listeners:
-  - address: 127.0.0.1:0
+  - address: {own}
 admin:
   address: 127.0.0.1:0
 apps:
@@ -160,8 +183,18 @@ apps:
     kind: mini_program
     appid: {APPID}
     secret: emulator-secret-1
+  site: # people scan a QR code
+    kind: website
+    appid: {SITE_APPID}
+    secret: emulator-secret-4
+  account: # people are inside WeChat
+    kind: official_account
+    appid: wxe000000000000005
+    secret: emulator-secret-5
 wechat:
   hosts: [\"{wechat}\"]
+  pages: \"{wechat}\"
+  widget: \"{wechat}/connect/zh_CN/htmledition/js/wxLogin.js\"
 upstreams:
   backend:
     servers: [\"{backend}\"]
@@ -173,6 +206,7 @@ routes:
     access: public
     upstream: backend
 login:
+  origins: [\"http://{own}\", \"http://localhost:{port}\"] # as the address bar of a browser has it
   replay_window: 5m # as long as WeChat's codes live, for whoever reads while pasting
 throttle:
   login: {{ rate: 10/min, burst: 10 }}

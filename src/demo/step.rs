@@ -44,8 +44,19 @@ pub(super) enum Show {
     Lines(&'static [&'static str]),
     /// The body; and members of it are kept, each with the variable that later steps name.
     Keep(&'static [(&'static str, &'static str)]),
+    /// Status and headers; and of their lines what stands between two texts is kept, as letters, digits, `-` and `_`.
+    KeepFromHeaders(&'static [Between]),
     /// The same call so many times, of each answer the header lines of these names, and the status.
     Repeated { times: u32, headers: &'static [&'static str] },
+}
+
+/// A part of a header line.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Between {
+    /// What the line has before it.
+    pub(super) before: &'static str,
+    /// The variable that later steps name.
+    pub(super) variable: &'static str,
 }
 
 /// What must come back; of a repeated call, one time at least.
@@ -74,6 +85,15 @@ impl Call {
     }
 }
 
+impl Between {
+    /// Finds the part in header lines.
+    pub(super) fn read(&self, headers: &str) -> Option<String> {
+        let (_, rest) = headers.split_once(self.before)?;
+        let is_part = |character: &char| character.is_ascii_alphanumeric() || "-_".contains(*character);
+        Some(rest.chars().take_while(is_part).collect())
+    }
+}
+
 const fn expect(status: u16, contains: &'static [&'static str], lacks: &'static [&'static str]) -> Expect {
     Expect { status, contains, lacks }
 }
@@ -81,6 +101,8 @@ const fn expect(status: u16, contains: &'static [&'static str], lacks: &'static 
 const LOGIN: Call = Call::post(Server::Gateway, "/auth/login", r#"{"code":"$code"}"#);
 const ORDERS: Call = Call::get(Server::Gateway, "/orders/7");
 const TOKENS: &[(&str, &str)] = &[("access_token", "token"), ("refresh_token", "refresh")];
+const AS_BROWSER: (&str, &str) = ("Accept", "text/html");
+const SESSION: (&str, &str) = ("Cookie", "__Host-menshen=$session");
 const BEARER: (&str, &str) = ("Authorization", "Bearer $token");
 
 /// The demo, in order.
@@ -185,6 +207,65 @@ pub(super) const STEPS: &[Step] = &[
         expect: expect(401, &["invalid_grant", "code_invalid"], &["access_token"]),
     },
     Step {
+        name: "open a page in a browser",
+        about: "303: nobody is signed in, so a person is led to the sign-in page; scripts get 401 as above",
+        call: ORDERS.with(&[AS_BROWSER]),
+        show: Show::Everything,
+        expect: expect(303, &["location: /auth/login?return_to=%2Forders%2F7"], &["GET /orders/7"]),
+    },
+    Step {
+        name: "leave for WeChat",
+        about: "its page shows a QR code; the state and the cookie will tell who comes back",
+        call: Call::get(Server::Gateway, "/auth/web/site/start?return_to=%2Forders%2F7"),
+        show: Show::KeepFromHeaders(&[
+            Between { before: "&state=", variable: "state" },
+            Between { before: "__Host-menshen-browser=", variable: "browser" },
+        ]),
+        expect: expect(303, &["/connect/qrconnect?appid=wxe000000000000004&", "HttpOnly; SameSite=Lax"], &[]),
+    },
+    Step {
+        name: "scan and confirm",
+        about: "the emulator plays phone and page: the person agrees, and WeChat gives the browser a code",
+        call: Call::post(
+            Server::WeChat,
+            "/__emu/authorize",
+            r#"{"appid":"wxe000000000000004","wxid":"alice","redirect_uri":"http://$gateway/auth/web/site/callback","scope":"snsapi_login","state":"$state"}"#,
+        ),
+        show: Show::Keep(&[("code", "web_code")]),
+        expect: expect(200, &["&state=$state"], &[]),
+    },
+    Step {
+        name: "come back from WeChat",
+        about: "303 to the page that was wanted, with the session in a cookie that no script can read",
+        call: Call::get(Server::Gateway, "/auth/web/site/callback?code=$web_code&state=$state")
+            .with(&[("Cookie", "__Host-menshen-browser=$browser")]),
+        show: Show::KeepFromHeaders(&[Between { before: "__Host-menshen=", variable: "session" }]),
+        expect: expect(
+            303,
+            &["location: /orders/7", "Secure; HttpOnly; SameSite=Lax"],
+            &["$web_code", "$state"],
+        ),
+    },
+    Step {
+        name: "open the page again",
+        about: "the backend learns who it is as before: the unionid is the mini program's, the cookie is not passed on",
+        call: ORDERS.with(&[AS_BROWSER, SESSION]),
+        show: Show::Body,
+        expect: expect(
+            200,
+            &["X-WX-OPENID: $web_openid", "X-WX-UNIONID: $unionid", "X-WX-SOURCE: wx_http"],
+            &["cookie", "$session"],
+        ),
+    },
+    Step {
+        name: "let another site use the cookie",
+        about: "403: a browser says which site made it send a form",
+        call: Call::post(Server::Gateway, "/orders/7", "{}")
+            .with(&[SESSION, ("Sec-Fetch-Site", "cross-site")]),
+        show: Show::Everything,
+        expect: expect(403, &["cross_site"], &["POST /orders/7"]),
+    },
+    Step {
         name: "sign in too often",
         about: "429 and when to come back, without a word to WeChat; each client address has its own limit",
         call: LOGIN,
@@ -237,7 +318,8 @@ pub(super) const STEPS: &[Step] = &[
             200,
             &[
                 r#"menshen_logins_total{flow="mini_program",outcome="ok",provider="wechat"}"#,
-                r#"menshen_refused_requests_total{reason="no_token"} 1"#,
+                r#"menshen_logins_total{flow="website",outcome="ok",provider="wechat"} 1"#,
+                r#"menshen_refused_requests_total{reason="no_token"} 2"#,
                 r#"menshen_refused_requests_total{reason="throttled"}"#,
                 // One for the code that was sent so often, one for the made-up one.
                 r#"menshen_wechat_request_duration_seconds_count{api="jscode2session",app="shop"} 2"#,

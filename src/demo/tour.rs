@@ -6,7 +6,7 @@ use std::io::{self, Write};
 
 use super::client::{self, Answer};
 use super::curl;
-use super::stage::{APPID, Stage, USER};
+use super::stage::{APPID, SITE_APPID, Stage, USER};
 use super::step::{STEPS, Server, Show, Step};
 
 /// Shows where everything is and what to paste.
@@ -23,14 +23,21 @@ pub(super) fn show(stage: &Stage, out: &mut impl Write) -> io::Result<()> {
     writeln!(out, "  backend     http://{}", stage.backend())?;
     writeln!(out, "  config      {}", folder.configuration().display())?;
     writeln!(out, "  access log  {}\n", folder.access_log().display())?;
-    writeln!(out, "Paste these lines into another terminal, one after the other.\n")?;
+    writeln!(
+        out,
+        "Open http://{}/orders/7 in a browser of this machine: it asks you to sign in, the link below the QR code is the",
+        stage.address(Server::Gateway)
+    )?;
+    writeln!(out, "phone (scan, confirm), and then you see what the backend is told of you.\n")?;
+    writeln!(out, "Or paste these lines into another terminal, one after the other.\n")?;
     if has_proxy() {
         writeln!(out, "# a proxy is set in this environment: what follows stays on this machine")?;
         writeln!(out, "export no_proxy=127.0.0.1\n")?;
     }
     for (step, number) in STEPS.iter().zip(1..) {
         writeln!(out, "# {number}. {}: {}", step.name, step.about)?;
-        writeln!(out, "{}\n", curl::line(step, &url(stage, step)))?;
+        let line = curl::line(step, &url(stage, step));
+        writeln!(out, "{}\n", line.replace("$gateway", &stage.address(Server::Gateway).to_string()))?;
     }
     writeln!(out, "Ctrl-C ends the demo and removes what it wrote.")?;
     out.flush()
@@ -69,14 +76,25 @@ async fn take(step: &Step, stage: &Stage, variables: &mut Variables) -> Result<(
     }
     let answer = answer.ok_or("nothing was sent")?;
     check(step, &answer, variables)?;
-    if let Show::Keep(members) = step.show {
-        for &(member, variable) in members {
-            let value = serde_json::from_str::<serde_json::Value>(&answer.body)
-                .ok()
-                .and_then(|body| Some(body.get(member)?.as_str()?.to_owned()))
-                .ok_or_else(|| format!("no `{member}` in {}", answer.body))?;
-            variables.keep(variable, value);
+    match step.show {
+        Show::Keep(members) => {
+            for &(member, variable) in members {
+                let value = serde_json::from_str::<serde_json::Value>(&answer.body)
+                    .ok()
+                    .and_then(|body| Some(body.get(member)?.as_str()?.to_owned()))
+                    .ok_or_else(|| format!("no `{member}` in {}", answer.body))?;
+                variables.keep(variable, value);
+            }
         }
+        Show::KeepFromHeaders(parts) => {
+            for part in parts {
+                let value = part
+                    .read(&answer.headers)
+                    .ok_or_else(|| format!("no `{}` in:\n{}", part.before, answer.headers))?;
+                variables.keep(part.variable, value);
+            }
+        }
+        Show::Body | Show::Everything | Show::Lines(_) | Show::Repeated { .. } => {}
     }
     Ok(())
 }
@@ -117,7 +135,14 @@ impl Variables {
     fn new(stage: &Stage) -> Self {
         let openid = stage.emulator.openid(APPID, USER);
         let unionid = stage.emulator.unionid(APPID, USER).unwrap_or_default();
-        Self(BTreeMap::from([("appid", APPID.to_owned()), ("openid", openid), ("unionid", unionid)]))
+        let web_openid = stage.emulator.openid(SITE_APPID, USER);
+        Self(BTreeMap::from([
+            ("appid", APPID.to_owned()),
+            ("gateway", stage.address(Server::Gateway).to_string()),
+            ("openid", openid),
+            ("unionid", unionid),
+            ("web_openid", web_openid),
+        ]))
     }
 
     fn keep(&mut self, name: &'static str, value: String) {

@@ -106,6 +106,11 @@ impl Grants {
         Ok((Tokens { access, refresh: refresh.into() }, grant))
     }
 
+    /// Every token, dead or alive, of the grants that are remembered.
+    pub(super) fn all(&self) -> Vec<String> {
+        self.by_refresh.keys().chain(self.by_access.keys()).cloned().collect()
+    }
+
     /// What an access token stands for, if it is good.
     pub(super) fn of(&self, access: &str, now: Timestamp) -> Result<&Grant, Refusal> {
         let token = self.by_access.get(access).ok_or_else(|| access_token::unknown(access))?;

@@ -194,6 +194,11 @@ impl Emulator {
         self.state.lock().session_keys.all()
     }
 
+    /// Everybody's access and refresh tokens: what nobody but the gateway may ever see.
+    pub fn people_tokens(&self) -> Vec<String> {
+        self.state.lock().grants.all()
+    }
+
     /// Resets an app's secret, as in WeChat's console: the old one is dead at once.
     ///
     /// # Errors

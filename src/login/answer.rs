@@ -11,6 +11,7 @@ use super::mini_program::Grant;
 use crate::authn::Authenticated;
 use crate::clock::Timestamp;
 use crate::identity::Identity;
+use crate::page::{Language, Page};
 use crate::problem::{self, Problem};
 use crate::session::SessionInfo;
 
@@ -21,7 +22,7 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 pub struct Answer {
     /// What the client receives. A successful one holds a token.
     pub response: Response<Bytes>,
-    /// `ok`, `refreshed`, `logged_out` or `session`, or the machine word of what was refused.
+    /// `ok`, `refreshed`, `logged_out`, `session`, `sign_in`, or the machine word of what was refused.
     pub outcome: &'static str,
     /// Name of the app that was signed in to, or would have been.
     pub app: Option<Arc<str>>,
@@ -48,7 +49,11 @@ struct SessionResponse<'a> {
     openid: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     unionid: Option<&'a str>,
-    /// When the token expires that was shown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    nickname: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    avatar: Option<&'a str>,
+    /// When the token or the cookie expires that was shown.
     expires_at: String,
     session: SessionDocument<'a>,
 }
@@ -94,6 +99,66 @@ impl Answer {
         answer
     }
 
+    /// A way on. What the browser was sent here with, a code and a state, goes no further.
+    ///
+    /// # Errors
+    /// [`LoginError::Internal`] where the place is no text for a header.
+    pub(super) fn see_other(outcome: &'static str, location: &str) -> Result<Self, LoginError> {
+        let location = HeaderValue::try_from(location).map_err(|_| LoginError::Internal)?;
+        let mut answer = Self::new(StatusCode::SEE_OTHER, outcome, Bytes::new());
+        answer.set(header::LOCATION, location);
+        answer.set(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        answer.set(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+        Ok(answer)
+    }
+
+    /// A page for a person.
+    pub(super) fn page(status: StatusCode, outcome: &'static str, page: Page, language: Language) -> Self {
+        let mut answer = Self::new(status, outcome, page.body);
+        let language = match language {
+            Language::Chinese => "zh-CN",
+            Language::English => "en",
+        };
+        for (name, value) in [
+            (header::CONTENT_TYPE, "text/html; charset=utf-8"),
+            (header::CONTENT_LANGUAGE, language),
+            (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+            (header::X_FRAME_OPTIONS, "DENY"),
+            (header::CACHE_CONTROL, "no-store"),
+            (header::REFERRER_POLICY, "no-referrer"),
+        ] {
+            answer.set(name, HeaderValue::from_static(value));
+        }
+        answer.set(header::CONTENT_SECURITY_POLICY, page.content_security_policy);
+        answer
+    }
+
+    /// The same answer, with a `Set-Cookie`.
+    pub(super) fn with_cookie(mut self, cookie: HeaderValue) -> Self {
+        self.response.headers_mut().append(header::SET_COOKIE, cookie);
+        self
+    }
+
+    /// The same answer, with another `Referrer-Policy`.
+    pub(super) fn with_referrer_policy(mut self, policy: &'static str) -> Self {
+        self.set(header::REFERRER_POLICY, HeaderValue::from_static(policy));
+        self
+    }
+
+    /// The same answer, which says how long to wait where its refusal does.
+    pub(super) fn with_wait_of(mut self, error: &LoginError) -> Self {
+        if let Some(seconds) = error.row().retry_after_seconds {
+            self.set(header::RETRY_AFTER, seconds.into());
+        }
+        self
+    }
+
+    /// The same answer, which allows these methods.
+    pub(super) fn with_allow(mut self, methods: &'static str) -> Self {
+        self.set(header::ALLOW, HeaderValue::from_static(methods));
+        self
+    }
+
     /// Who is signed in.
     pub(super) fn session(caller: &Authenticated, session: &SessionInfo) -> Self {
         // The store may know a unionid that the token is too old to name.
@@ -102,6 +167,8 @@ impl Answer {
             app: caller.app(),
             openid: caller.identity().subject.openid.as_str(),
             unionid: unionid.map(|unionid| unionid.as_str()),
+            nickname: session.profile.nickname(),
+            avatar: session.profile.avatar(),
             expires_at: caller.expires_at().to_string(),
             session: SessionDocument {
                 created_at: session.created_at.to_string(),
@@ -138,18 +205,16 @@ impl Answer {
         answer.with_refusal_headers(error)
     }
 
-    fn with_refusal_headers(mut self, error: &LoginError) -> Self {
+    fn with_refusal_headers(self, error: &LoginError) -> Self {
         let row = error.row();
-        if let Some(seconds) = row.retry_after_seconds {
-            self.set(header::RETRY_AFTER, seconds.into());
-        }
+        let mut answer = self.with_wait_of(error);
         match row.status {
-            StatusCode::METHOD_NOT_ALLOWED => self.set(header::ALLOW, HeaderValue::from_static("POST")),
+            StatusCode::METHOD_NOT_ALLOWED => answer.set(header::ALLOW, HeaderValue::from_static("POST")),
             // RFC 9110 §15.5.2 wants it in every 401.
-            StatusCode::UNAUTHORIZED => self.set(header::WWW_AUTHENTICATE, challenge(row.code)),
+            StatusCode::UNAUTHORIZED => answer.set(header::WWW_AUTHENTICATE, challenge(row.code)),
             _ => {}
         }
-        self
+        answer
     }
 
     /// The keys that verify tokens. See RFC 7517 §8.5.
@@ -167,11 +232,9 @@ impl Answer {
     }
 
     /// A method that nothing is read with.
-    pub(super) fn method_not_allowed(request_id: &str) -> Self {
-        let mut answer =
-            Self::problem(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", None, request_id);
-        answer.set(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
-        answer
+    pub(super) fn method_not_allowed(allow: &'static str, request_id: &str) -> Self {
+        Self::problem(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", None, request_id)
+            .with_allow(allow)
     }
 
     fn problem(status: StatusCode, code: &'static str, detail: Option<&str>, request_id: &str) -> Self {

@@ -31,8 +31,16 @@ pub(super) struct RefreshBody {
 
 /// What a logout asks for.
 #[derive(Debug)]
-pub(super) enum LogoutBody {
-    /// The session that the request's access token names, or every one of its person.
+pub(super) struct LogoutBody {
+    pub(super) whose: LogoutOf,
+    /// Where the browser that sent a form wants to go then.
+    pub(super) return_to: Option<String>,
+}
+
+/// What a logout ends.
+#[derive(Debug)]
+pub(super) enum LogoutOf {
+    /// The session that the request's access token or cookie names, or every one of its person.
     Caller { everywhere: bool },
     /// The session of a refresh token, for whom the access token has expired.
     RefreshToken(SecretString),
@@ -132,18 +140,20 @@ impl Format {
     /// Reads the body of a logout, which may be empty.
     pub(super) fn read_logout(self, body: &[u8]) -> Result<LogoutBody, Malformed> {
         if body.is_empty() {
-            return Ok(LogoutBody::Caller { everywhere: false });
+            return Ok(LogoutBody { whose: LogoutOf::Caller { everywhere: false }, return_to: None });
         }
         let fields = self.fields(body)?;
         let refresh_token = fields.text("refresh_token")?;
         let everywhere = self.truth(&fields, "everywhere")?;
+        let return_to = if self == Self::Form { fields.text("return_to")? } else { None };
         fields.check_unique()?;
 
-        match refresh_token {
-            Some(_) if everywhere => Err(Malformed::EverywhereByRefreshToken),
-            Some(token) => Ok(LogoutBody::RefreshToken(token.into())),
-            None => Ok(LogoutBody::Caller { everywhere }),
-        }
+        let whose = match refresh_token {
+            Some(_) if everywhere => return Err(Malformed::EverywhereByRefreshToken),
+            Some(token) => LogoutOf::RefreshToken(token.into()),
+            None => LogoutOf::Caller { everywhere },
+        };
+        Ok(LogoutBody { whose, return_to: return_to.map(str::to_owned) })
     }
 
     fn fields(self, body: &[u8]) -> Result<Fields, Malformed> {

@@ -3,9 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::replay::Replay;
+use super::replay::{Remembered, Replay};
+use super::web::{Origins, build_return_to};
 use super::{Dependencies, Login};
 use crate::config::{self, Findings};
+use crate::entropy::Entropy;
+use crate::wechat::WeChat;
 
 /// A code's life at WeChat: nothing can be gained by remembering it longer.
 const MAX_REPLAY_WINDOW: Duration = Duration::from_secs(300);
@@ -19,20 +22,23 @@ impl Login {
         let mut own = Findings::default();
         check_prefix(&config.path_prefix, &mut own);
         check_limits(config, &mut own);
-        let capacity = usize::try_from(config.replay_capacity).unwrap_or(usize::MAX);
-        let replay = Replay::new(*config.replay_window, capacity, &*parts.entropy);
-        if let Err(error) = &replay {
-            own.error("login", error.to_string());
-        }
+        let origins = Origins::build(&config.origins, &mut own);
+        let return_to = build_return_to(&config.return_to, &mut own);
+        check_browser_apps(&origins, &parts.wechat, &mut own);
+        let replay = memory(config, &*parts.entropy, &mut own);
+        let replay_in_browser = memory(config, &*parts.entropy, &mut own);
         let is_usable = !own.has_errors();
         findings.extend(own);
 
-        let replay = replay.ok().filter(|_| is_usable)?;
+        let (replay, replay_in_browser) = replay.zip(replay_in_browser).filter(|_| is_usable)?;
         Some(Self {
             path_prefix: config.path_prefix.clone(),
             max_body_bytes: config.max_body.as_usize(),
             body_timeout: *config.body_timeout,
-            replay: Arc::new(replay),
+            origins,
+            return_to,
+            replay,
+            replay_in_browser,
             parts,
         })
     }
@@ -43,17 +49,31 @@ impl Login {
     pub fn with_memory_of(mut self, previous: &Self) -> Self {
         if self.replay.has_limits_of(&previous.replay) {
             self.replay = Arc::clone(&previous.replay);
+            self.replay_in_browser = Arc::clone(&previous.replay_in_browser);
         }
         self
     }
 }
 
+fn memory<G: Remembered>(
+    config: &config::Login,
+    entropy: &dyn Entropy,
+    findings: &mut Findings,
+) -> Option<Arc<Replay<G>>> {
+    let capacity = usize::try_from(config.replay_capacity).unwrap_or(usize::MAX);
+    match Replay::new(*config.replay_window, capacity, entropy) {
+        Ok(replay) => Some(Arc::new(replay)),
+        Err(error) => {
+            findings.error("login", error.to_string());
+            None
+        }
+    }
+}
+
 /// Accepts only what a canonical path can begin with, else the endpoints would be where nobody finds them.
 fn check_prefix(prefix: &str, findings: &mut Findings) {
-    let is_segment = |segment: &str| {
-        !matches!(segment, "" | "." | "..")
-            && segment.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte))
-    };
+    let is_segment =
+        |segment: &str| !matches!(segment, "" | "." | "..") && segment.bytes().all(is_unreserved);
     let is_valid = prefix.strip_prefix('/').is_some_and(|rest| rest.split('/').all(is_segment));
     if !is_valid {
         findings
@@ -64,6 +84,33 @@ fn check_prefix(prefix: &str, findings: &mut Findings) {
             .error("login.path_prefix", format!("`{prefix}` is reserved by RFC 8615"))
             .hint("write a path of your own, such as `/auth`");
     }
+}
+
+/// Checks that people can sign in to the apps that are for browsers.
+fn check_browser_apps(origins: &Origins, wechat: &WeChat, findings: &mut Findings) {
+    let apps: Vec<_> = wechat.apps().filter(|app| app.kind.is_for_browsers()).collect();
+    for app in &apps {
+        if !app.name.bytes().all(is_unreserved) {
+            findings
+                .error(
+                    format!("apps.{}", app.name),
+                    format!("`{}` stands in the address that WeChat leads back to", app.name),
+                )
+                .hint("name it with letters, digits, `-`, `.`, `_` and `~` alone");
+        }
+    }
+    if let Some(app) = apps.first()
+        && origins.is_empty()
+    {
+        findings
+            .warning("login.origins", format!("no browser can sign in to app `{}`", app.name))
+            .hint("write where browsers reach the gateway, such as `https://shop.example.com`");
+    }
+}
+
+/// RFC 3986 §2.3: what nobody encodes.
+const fn is_unreserved(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
 }
 
 fn check_limits(config: &config::Login, findings: &mut Findings) {

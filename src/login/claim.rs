@@ -17,11 +17,11 @@ use zeroize::Zeroizing;
 
 use super::Login;
 use super::error::LoginError;
-use super::mini_program::{Attempt, Outcome};
+use super::replay::Outcome;
+use super::sign_in::{Attempt, Granted};
 use crate::clock::Timestamp;
 use crate::entropy::{self, Entropy, NoEntropy};
 use crate::identity::{AppId, Identity, OpenId, SessionId, Subject, UnionId};
-use crate::session::{Opened, RefreshToken};
 use crate::store::{Key, Space, Store, StoreError};
 use crate::wechat::Code;
 
@@ -46,47 +46,56 @@ pub(super) struct Ticket {
     seal: LessSafeKey,
 }
 
+/// A session, as nodes tell each other of it.
+pub(super) trait Kept: Sized {
+    /// Its id, what its client holds of it, and its end.
+    fn parts(&self) -> (&SessionId, &str, Timestamp);
+
+    /// The session of these parts; `None` where what a client would hold is no such thing.
+    fn from_parts(id: SessionId, credential: &str, expires_at: Timestamp) -> Option<Self>;
+}
+
 /// What the store says of a code.
-enum Row {
+enum Row<S> {
     /// Some node exchanges it for this client.
     UnderWay,
     /// It is another client's.
     OfAnother,
     /// This became of it.
-    Settled(Settled),
+    Settled(Settled<S>),
 }
 
-/// What became of a code: what a token is minted for, or why there is none.
-pub(super) type Settled = Result<(Identity, Opened), LoginError>;
+/// What became of a code: who signed in, and their session, or why there is none.
+pub(super) type Settled<S> = Result<(Identity, S), LoginError>;
 
 /// [`Settled`] as it is sealed; the app is the ticket's.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Document<'a> {
     #[serde(borrow)]
-    Granted(Granted<'a>),
+    Granted(Opening<'a>),
     #[serde(borrow)]
     Refused(&'a str),
 }
 
 #[derive(Serialize, Deserialize)]
-struct Granted<'a> {
+struct Opening<'a> {
     openid: &'a str,
     unionid: Option<&'a str>,
     session: &'a str,
-    refresh_token: &'a str,
+    credential: &'a str,
     expires_at_millis: u64,
 }
 
 impl Login {
     /// Exchanges a code that no other node exchanges, or gives the answer of the node that does.
-    pub(super) async fn exchange_once(&self, attempt: &Attempt, ticket: &Ticket) -> Outcome {
+    pub(super) async fn exchange_once<G: Granted>(&self, attempt: &Attempt, ticket: &Ticket) -> Outcome<G> {
         let store = self.parts.sessions.core().store();
         let longest = self.parts.wechat.timeout().saturating_add(MARGIN);
         let claim = ticket.claim(&*self.parts.entropy)?;
         match store.put_if_absent(&ticket.key, claim.clone(), longest).await {
             Ok(true) => {
-                let outcome = self.exchange(attempt).await;
+                let outcome = self.exchange::<G>(attempt).await;
                 self.tell(&**store, ticket, &claim, &outcome).await;
                 outcome
             }
@@ -102,13 +111,19 @@ impl Login {
     }
 
     /// Tells the other nodes. Whether they hear of it or not, this one's client gets its answer.
-    async fn tell(&self, store: &dyn Store, ticket: &Ticket, claim: &Bytes, outcome: &Outcome) {
+    async fn tell<G: Granted>(
+        &self,
+        store: &dyn Store,
+        ticket: &Ticket,
+        claim: &Bytes,
+        outcome: &Outcome<G>,
+    ) {
         let settled = match outcome {
-            Ok(grant) => Ok((&grant.identity, &grant.session)),
+            Ok(grant) => Ok(grant.parts()),
             Err(error) if error.is_settled() => Err(error),
             Err(_) => return forget(store, ticket, claim).await,
         };
-        let memory = self.replay.window().max(SHORTEST_MEMORY);
+        let memory = G::memory(self).window().max(SHORTEST_MEMORY);
         let told = match ticket.settle(settled, &*self.parts.entropy) {
             Ok(row) => store.compare_and_set(&ticket.key, claim, row, memory).await,
             Err(_) => return forget(store, ticket, claim).await,
@@ -118,7 +133,12 @@ impl Login {
         }
     }
 
-    async fn wait_for_other(&self, store: &dyn Store, ticket: &Ticket, longest: Duration) -> Outcome {
+    async fn wait_for_other<G: Granted>(
+        &self,
+        store: &dyn Store,
+        ticket: &Ticket,
+        longest: Duration,
+    ) -> Outcome<G> {
         let settled = timeout(longest, async {
             loop {
                 // A claim that is gone was given up: the code may be good, and the client sends it again.
@@ -131,8 +151,8 @@ impl Login {
             }
         });
         let (identity, session) = settled.await.unwrap_or(Err(LoginError::WeChatBusy))?;
-        self.check_remembered(&session).await?;
-        self.grant(identity, session)
+        G::check(self, &session).await?;
+        G::of(self, identity, session)
     }
 }
 
@@ -177,19 +197,22 @@ impl Ticket {
     }
 
     /// The row of what became of it.
-    pub(super) fn settle(
+    pub(super) fn settle<S: Kept>(
         &self,
-        settled: Result<(&Identity, &Opened), &LoginError>,
+        settled: Result<(&Identity, &S), &LoginError>,
         entropy: &dyn Entropy,
     ) -> Result<Bytes, LoginError> {
         let document = match settled {
-            Ok((identity, session)) => Document::Granted(Granted {
-                openid: identity.subject.openid.as_str(),
-                unionid: identity.unionid.as_ref().map(UnionId::as_str),
-                session: session.id.as_str(),
-                refresh_token: session.refresh_token.expose(),
-                expires_at_millis: session.expires_at.millis(),
-            }),
+            Ok((identity, session)) => {
+                let (id, credential, expires_at) = session.parts();
+                Document::Granted(Opening {
+                    openid: identity.subject.openid.as_str(),
+                    unionid: identity.unionid.as_ref().map(UnionId::as_str),
+                    session: id.as_str(),
+                    credential,
+                    expires_at_millis: expires_at.millis(),
+                })
+            }
             Err(error) => Document::Refused(error.code()),
         };
         // Room for all of it at once: a buffer that grows leaves copies of the token behind.
@@ -208,14 +231,14 @@ impl Ticket {
     ///
     /// # Errors
     /// [`LoginError::Internal`] for one that none did.
-    fn read(&self, row: &[u8]) -> Result<Row, LoginError> {
+    fn read<S: Kept>(&self, row: &[u8]) -> Result<Row<S>, LoginError> {
         self.try_read(row).ok_or_else(|| {
             tracing::error!("the store holds what no node wrote of a login");
             LoginError::Internal
         })
     }
 
-    fn try_read(&self, row: &[u8]) -> Option<Row> {
+    fn try_read<S: Kept>(&self, row: &[u8]) -> Option<Row<S>> {
         let (header, rest) = row.split_at_checked(1 + CALLER_BYTES)?;
         let (kind, caller) = header.split_first()?;
         match *kind {
@@ -226,26 +249,23 @@ impl Ticket {
         }
     }
 
-    fn open(&self, header: &[u8], rest: &[u8]) -> Option<Settled> {
+    fn open<S: Kept>(&self, header: &[u8], rest: &[u8]) -> Option<Settled<S>> {
         let (nonce, sealed) = rest.split_first_chunk::<NONCE_LEN>()?;
         let mut sealed = Zeroizing::new(sealed.to_vec());
         let nonce = Nonce::assume_unique_for_key(*nonce);
         let text = self.seal.open_in_place(nonce, Aad::from(header), &mut sealed).ok()?;
         match serde_json::from_slice(text).ok()? {
             Document::Refused(code) => settled_refusal(code).map(Err),
-            Document::Granted(granted) => self.granted(&granted).map(Ok),
+            Document::Granted(opening) => self.opened(&opening).map(Ok),
         }
     }
 
-    fn granted(&self, granted: &Granted<'_>) -> Option<(Identity, Opened)> {
-        let openid = OpenId::parse(granted.openid).ok()?;
-        let unionid = granted.unionid.map(UnionId::parse).transpose().ok()?;
+    fn opened<S: Kept>(&self, opening: &Opening<'_>) -> Option<(Identity, S)> {
+        let openid = OpenId::parse(opening.openid).ok()?;
+        let unionid = opening.unionid.map(UnionId::parse).transpose().ok()?;
         let identity = Identity { subject: Subject { appid: self.appid.clone(), openid }, unionid };
-        let session = Opened {
-            id: SessionId::parse(granted.session).ok()?,
-            refresh_token: RefreshToken::parse(granted.refresh_token).ok()?,
-            expires_at: Timestamp::from_millis(granted.expires_at_millis),
-        };
+        let expires_at = Timestamp::from_millis(opening.expires_at_millis);
+        let session = S::from_parts(SessionId::parse(opening.session).ok()?, opening.credential, expires_at)?;
         Some((identity, session))
     }
 
@@ -261,7 +281,7 @@ impl Ticket {
 
     /// What a row says became of the code, whoever sent it.
     #[cfg(test)]
-    pub(super) fn open_row(&self, row: &[u8]) -> Option<Settled> {
+    pub(super) fn open_row<S: Kept>(&self, row: &[u8]) -> Option<Settled<S>> {
         let (header, rest) = row.split_at_checked(1 + CALLER_BYTES)?;
         self.open(header, rest)
     }
@@ -277,7 +297,12 @@ impl Ticket {
 
 /// The refusals that are for good, by their words.
 fn settled_refusal(code: &str) -> Option<LoginError> {
-    let known = [LoginError::CodeInvalid, LoginError::CodeAlreadyUsed, LoginError::UserBlocked];
+    let known = [
+        LoginError::CodeInvalid,
+        LoginError::CodeAlreadyUsed,
+        LoginError::UserBlocked,
+        LoginError::SnapshotVisitor,
+    ];
     known.into_iter().find(|error| error.code() == code)
 }
 

@@ -1,18 +1,11 @@
 //! Why an endpoint refused, and the one table that says how a client is told.
 
-use std::time::Duration;
+mod cause;
 
 use http::StatusCode;
 
-use super::BodyFault;
 use super::body::Malformed;
 use crate::authn::Refusal;
-use crate::entropy::NoEntropy;
-use crate::session::{RefreshError, SessionError};
-use crate::store::StoreError;
-use crate::throttle::{self, Throttled};
-use crate::token::MintError;
-use crate::wechat;
 
 /// Wait that a busy WeChat is given, in seconds.
 const BUSY_SECONDS: u64 = 1;
@@ -45,6 +38,26 @@ pub(super) enum LoginError {
     AppMissing,
     #[error("no such app")]
     AppUnknown,
+    #[error("nothing to sign in to here")]
+    NothingToSignInTo,
+    #[error("no state")]
+    StateMissing,
+    #[error("not a state")]
+    StateMalformed,
+    #[error("the state expired, came with another code, or never was")]
+    StateUnknown,
+    #[error("the state is of a sign-in to another app")]
+    StateOfOtherApp,
+    #[error("the state is of a sign-in at another origin")]
+    StateOfOtherOrigin,
+    #[error("the browser is not the one that began")]
+    BrowserMismatch,
+    #[error("the browser has lost its cookie")]
+    BrowserCookieMissing,
+    #[error("the person refused")]
+    PersonRefused,
+    #[error("not a code")]
+    CodeMalformed,
     #[error("the code is not valid")]
     CodeInvalid,
     #[error("the code was already used")]
@@ -55,6 +68,8 @@ pub(super) enum LoginError {
     RefreshTokenInvalid,
     #[error("the refresh token was used twice")]
     RefreshTokenReused,
+    #[error("a page of another site sent the request")]
+    CrossSite,
     #[error("{0}")]
     Unauthenticated(Refusal),
     #[error("the session has ended")]
@@ -111,13 +126,18 @@ impl LoginError {
 
     /// Whether the same code would be refused again for good.
     pub(super) fn is_settled(&self) -> bool {
-        matches!(self, Self::CodeInvalid | Self::CodeAlreadyUsed | Self::UserBlocked)
+        matches!(self, Self::CodeInvalid | Self::CodeAlreadyUsed | Self::UserBlocked | Self::SnapshotVisitor)
     }
 
     /// Whether the client may be guessing codes. What another client's code is answered with says nothing of the code,
     /// and is not settled: else a thief could have the owner refused.
     pub(super) fn is_failed_guess(&self) -> bool {
         matches!(self, Self::CodeInvalid | Self::CodeAlreadyUsed | Self::CodeOfAnother)
+    }
+
+    /// Whether what the request showed is good for no session, which showing it again cannot change.
+    pub(super) fn is_of_no_session(&self) -> bool {
+        matches!(self, Self::Unauthenticated(_) | Self::SessionEnded)
     }
 
     pub(super) fn row(&self) -> Row {
@@ -151,6 +171,58 @@ impl LoginError {
             Self::AppUnknown => {
                 row(400, "invalid_client", "app_unknown", "the gateway serves no app of this name")
             }
+            Self::NothingToSignInTo => row(
+                404,
+                "invalid_request",
+                "nothing_to_sign_in_to",
+                "no app that a browser signs in to is offered at this address",
+            ),
+            Self::StateMissing => row(400, "invalid_request", "state_missing", "`state` is missing"),
+            Self::StateMalformed => row(
+                400,
+                "invalid_request",
+                "state_malformed",
+                "`state` must stand there once: 1 to 128 letters and digits",
+            ),
+            Self::StateUnknown => row(
+                403,
+                "access_denied",
+                "state_unknown",
+                "the sign-in was begun too long ago, or was finished: begin again",
+            ),
+            Self::StateOfOtherApp => row(
+                403,
+                "access_denied",
+                "state_of_other_app",
+                "the sign-in was begun with another app: begin again",
+            ),
+            Self::StateOfOtherOrigin => row(
+                403,
+                "access_denied",
+                "state_of_other_origin",
+                "the sign-in was begun at another address: begin again",
+            ),
+            Self::BrowserMismatch => row(
+                403,
+                "access_denied",
+                "browser_mismatch",
+                "the sign-in was begun in another browser: begin again",
+            ),
+            Self::BrowserCookieMissing => row(
+                403,
+                "access_denied",
+                "browser_cookie_missing",
+                "the browser lost its cookie, or began in another one: begin again",
+            ),
+            Self::PersonRefused => {
+                row(403, "access_denied", "person_refused", "the person did not agree to sign in")
+            }
+            Self::CodeMalformed => row(
+                400,
+                "invalid_request",
+                "code_malformed",
+                "`code` must stand there once: 1 to 128 letters, digits, `-` or `_`",
+            ),
             Self::CodeInvalid => row(
                 401,
                 "invalid_grant",
@@ -178,6 +250,12 @@ impl LoginError {
             Self::Unauthenticated(Refusal::NoToken) => {
                 row(401, "invalid_token", "no_token", "sign in and send the access token")
             }
+            Self::CrossSite => row(
+                403,
+                "access_denied",
+                "cross_site",
+                "a page of another site may not send this request",
+            ),
             // One word for all: whoever forges a token must not be told how far it came.
             Self::Unauthenticated(_) | Self::SessionEnded => {
                 row(401, "invalid_token", "invalid_token", "sign in and send the access token")
@@ -262,117 +340,4 @@ impl Row {
     fn after(self, seconds: u64) -> Self {
         Self { retry_after_seconds: Some(seconds.max(1)), ..self }
     }
-}
-
-impl From<wechat::Error> for LoginError {
-    fn from(error: wechat::Error) -> Self {
-        match error {
-            wechat::Error::CodeInvalid => Self::CodeInvalid,
-            wechat::Error::CodeAlreadyUsed => Self::CodeAlreadyUsed,
-            wechat::Error::UserBlocked => Self::UserBlocked,
-            wechat::Error::SnapshotVisitor => Self::SnapshotVisitor,
-            wechat::Error::RateLimited => Self::Throttled { retry_after_seconds: RATE_LIMITED_SECONDS },
-            wechat::Error::QuotaExhausted => Self::QuotaExhausted,
-            wechat::Error::Busy | wechat::Error::TooManyInFlight => Self::WeChatBusy,
-            wechat::Error::AppMisconfigured { .. } => Self::AppMisconfigured,
-            wechat::Error::Unreachable
-            | wechat::Error::ConnectionLost
-            | wechat::Error::TimedOut
-            | wechat::Error::HostRetired => {
-                Self::WeChatUnreachable { retry_after_seconds: UNREACHABLE_SECONDS }
-            }
-            wechat::Error::BreakerOpen { retry_after } => {
-                Self::WeChatUnreachable { retry_after_seconds: whole_seconds(retry_after) }
-            }
-            wechat::Error::UnexpectedReply(_)
-            | wechat::Error::RequestRejected { .. }
-            | wechat::Error::Unknown { .. } => Self::WeChatUnexpected,
-        }
-    }
-}
-
-impl From<Refusal> for LoginError {
-    fn from(refusal: Refusal) -> Self {
-        match refusal {
-            Refusal::SessionEnded => Self::SessionEnded,
-            Refusal::StoreUnavailable => Self::StoreUnavailable,
-            refusal => Self::Unauthenticated(refusal),
-        }
-    }
-}
-
-impl From<StoreError> for LoginError {
-    fn from(error: StoreError) -> Self {
-        tracing::warn!("the store failed: {error}");
-        Self::StoreUnavailable
-    }
-}
-
-impl From<SessionError> for LoginError {
-    fn from(error: SessionError) -> Self {
-        match error {
-            SessionError::Ended => Self::SessionEnded,
-            SessionError::Store(error) => error.into(),
-            SessionError::Internal(reason) => {
-                tracing::error!("a session could not be worked with: {reason}");
-                Self::Internal
-            }
-        }
-    }
-}
-
-impl From<RefreshError> for LoginError {
-    fn from(error: RefreshError) -> Self {
-        match error {
-            RefreshError::Invalid
-            | RefreshError::NotAdmitted
-            | RefreshError::Session(SessionError::Ended) => Self::RefreshTokenInvalid,
-            RefreshError::Reused => Self::RefreshTokenReused,
-            RefreshError::Session(error) => error.into(),
-        }
-    }
-}
-
-impl From<Throttled> for LoginError {
-    fn from(throttled: Throttled) -> Self {
-        Self::Throttled { retry_after_seconds: throttled.retry_after_seconds() }
-    }
-}
-
-impl From<throttle::Refusal> for LoginError {
-    fn from(refusal: throttle::Refusal) -> Self {
-        match refusal {
-            throttle::Refusal::Throttled(throttled) => throttled.into(),
-            throttle::Refusal::Store(error) => error.into(),
-        }
-    }
-}
-
-impl From<BodyFault> for LoginError {
-    fn from(fault: BodyFault) -> Self {
-        match fault {
-            BodyFault::TooLarge => Self::BodyTooLarge,
-            BodyFault::TimedOut => Self::BodyTimedOut,
-            BodyFault::Broken => Self::BodyIncomplete,
-        }
-    }
-}
-
-impl From<MintError> for LoginError {
-    fn from(error: MintError) -> Self {
-        tracing::error!("no token could be minted: {error}");
-        Self::Internal
-    }
-}
-
-impl From<NoEntropy> for LoginError {
-    fn from(error: NoEntropy) -> Self {
-        tracing::error!("no randomness for a login: {error}");
-        Self::Internal
-    }
-}
-
-/// Seconds, rounded up.
-fn whole_seconds(duration: Duration) -> u64 {
-    duration.as_secs() + u64::from(duration.subsec_nanos() > 0)
 }

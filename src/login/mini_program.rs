@@ -1,32 +1,18 @@
 //! A mini program's login: a code from `wx.login` becomes a session and its tokens.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::claim::Ticket;
+use super::claim::Kept;
 use super::error::LoginError;
-use super::replay::{Caller, CodeKey, Flight, Turn};
+use super::replay::{Outcome, Remembered, Replay};
+use super::sign_in::{Attempt, Granted, not_kept};
 use super::{Dependencies, Login};
 use crate::clock::Timestamp;
 use crate::config::AppKind;
-use crate::identity::{Identity, Subject};
-use crate::session::{NewSession, Opened, SessionError};
+use crate::identity::{Identity, SessionId, Subject};
+use crate::session::{NewSession, Opened, RefreshToken};
 use crate::token::Minted;
-use crate::wechat::{App, Code};
-
-/// A login that may be worth an exchange.
-pub(super) struct Attempt {
-    /// Name of an app that the gateway serves.
-    pub(super) app: Arc<str>,
-    pub(super) key: CodeKey,
-    pub(super) code: Code,
-    pub(super) client: IpAddr,
-    pub(super) caller: Caller,
-    /// What the client calls itself.
-    pub(super) user_agent: Option<String>,
-    /// Where several nodes may be sent the code.
-    pub(super) ticket: Option<Ticket>,
-}
+use crate::wechat::App;
 
 /// What a login or a refresh gives.
 #[derive(Clone, Debug)]
@@ -35,9 +21,6 @@ pub(super) struct Grant {
     pub(super) identity: Identity,
     pub(super) session: Opened,
 }
-
-/// How a login ended, as everybody is told who sent its code.
-pub(super) type Outcome = Result<Grant, LoginError>;
 
 impl Login {
     /// Finds the mini program of this name; the name may be left out where there is one only.
@@ -54,62 +37,23 @@ impl Login {
         }
     }
 
-    /// Exchanges the code, or gives the answer it got before.
-    pub(super) async fn sign_in(self: &Arc<Self>, attempt: Attempt, now: Timestamp) -> Outcome {
-        self.parts.throttle.admit_login_everywhere(attempt.client).await?;
-        match self.replay.turn(attempt.key, attempt.caller, now) {
-            Turn::First(flight) => {
-                let landing = flight.landing();
-                // Its own task: the code is spent once WeChat saw it, whether or not this client waits for the answer.
-                tokio::spawn(Arc::clone(self).fly(attempt, flight));
-                landing.wait().await
-            }
-            Turn::UnderWay(landing) => self.renew(landing.wait().await?),
-            Turn::Known(Ok(grant)) => {
-                self.check_remembered(&grant.session).await?;
-                self.renew(grant)
-            }
-            Turn::Known(Err(error)) => {
-                if error.is_failed_guess() {
-                    self.parts.throttle.login_failed(attempt.client);
-                }
-                Err(error)
-            }
-            Turn::OtherCaller => {
-                self.parts.throttle.login_failed(attempt.client);
-                Err(LoginError::CodeOfAnother)
-            }
-        }
+    /// Mints the token of a session.
+    pub(super) fn grant(&self, identity: Identity, session: Opened) -> Outcome<Grant> {
+        let Dependencies { tokens, clock, entropy, .. } = &self.parts;
+        let token = tokens.mint(&identity, &session.id, session.expires_at, clock.now(), &**entropy)?;
+        Ok(Grant { token: Arc::new(token), identity, session })
+    }
+}
+
+impl Granted for Grant {
+    type Session = Opened;
+
+    fn memory(login: &Login) -> &Arc<Replay<Self>> {
+        &login.replay
     }
 
-    /// Makes the exchange and lets everybody know who waits for it.
-    async fn fly(self: Arc<Self>, attempt: Attempt, flight: Flight) {
-        let outcome = self.open_session(&attempt).await;
-        match &outcome {
-            Ok(_) => self.parts.throttle.login_succeeded(attempt.client),
-            Err(error) if error.is_failed_guess() => self.parts.throttle.login_failed(attempt.client),
-            Err(_) => {}
-        }
-        flight.land(outcome, self.parts.clock.now());
-    }
-
-    async fn open_session(&self, attempt: &Attempt) -> Outcome {
-        // Before WeChat is asked: a code is worth one exchange, which would be lost.
-        if !self.parts.sessions.core().is_available() {
-            return Err(LoginError::StoreUnavailable);
-        }
-        match &attempt.ticket {
-            None => self.exchange(attempt).await,
-            Some(ticket) => self.exchange_once(attempt, ticket).await,
-        }
-    }
-
-    /// Exchanges the code with WeChat, whoever else may do so.
-    pub(super) async fn exchange(&self, attempt: &Attempt) -> Outcome {
-        let Dependencies { wechat, sessions, throttle, clock, .. } = &self.parts;
-        let app = wechat.app(&attempt.app).ok_or(LoginError::AppUnknown)?;
-
-        throttle.admit_exchange().await?;
+    async fn exchange(login: &Login, app: &App, attempt: &Attempt) -> Result<(Identity, Opened), LoginError> {
+        let Dependencies { wechat, sessions, clock, .. } = &login.parts;
         let exchange = wechat.exchange_code(app, &attempt.code).await?;
 
         let subject = Subject { appid: app.appid.clone(), openid: exchange.openid };
@@ -122,43 +66,49 @@ impl Login {
             profile: None,
         };
         let session = sessions.open(new, clock.now()).await.map_err(not_kept)?;
-        self.grant(identity, session)
+        Ok((identity, session))
     }
 
-    /// Mints the token of a session.
-    pub(super) fn grant(&self, identity: Identity, session: Opened) -> Outcome {
-        let Dependencies { tokens, clock, entropy, .. } = &self.parts;
-        let token = tokens.mint(&identity, &session.id, session.expires_at, clock.now(), &**entropy)?;
-        Ok(Grant { token: Arc::new(token), identity, session })
+    fn of(login: &Login, identity: Identity, session: Opened) -> Outcome<Self> {
+        login.grant(identity, session)
     }
 
-    /// The grant of an earlier request, with a token that is good now: a reload since may have taken away the key that
-    /// signed it, and the code cannot be exchanged again.
-    fn renew(&self, grant: Grant) -> Outcome {
-        let Dependencies { tokens, clock, .. } = &self.parts;
-        if tokens.verify(grant.token.expose(), clock.now()).is_ok() {
-            return Ok(grant);
+    /// A reload since may have taken away the key that signed the token, and the code cannot be exchanged again.
+    fn renew(self, login: &Login) -> Outcome<Self> {
+        let Dependencies { tokens, clock, .. } = &login.parts;
+        if tokens.verify(self.token.expose(), clock.now()).is_ok() {
+            return Ok(self);
         }
-        self.grant(grant.identity, grant.session)
+        login.grant(self.identity, self.session)
     }
 
-    /// Makes sure that an answer remembered is one still. A session that was ended since must not come back to life, and a
-    /// refresh token that was spent since would end it.
-    pub(super) async fn check_remembered(&self, session: &Opened) -> Result<(), LoginError> {
-        let Dependencies { sessions, clock, .. } = &self.parts;
+    /// Also a refresh token that was spent since is no answer: it would end the session.
+    async fn check(login: &Login, session: &Opened) -> Result<(), LoginError> {
+        let Dependencies { sessions, clock, .. } = &login.parts;
         if sessions.is_unspent(&session.refresh_token, clock.now()).await? {
             Ok(())
         } else {
             Err(LoginError::CodeAlreadyUsed)
         }
     }
+
+    fn parts(&self) -> (&Identity, &Opened) {
+        (&self.identity, &self.session)
+    }
 }
 
-/// A session that could not be opened, once the code was spent.
-fn not_kept(error: SessionError) -> LoginError {
-    match LoginError::from(error) {
-        LoginError::StoreUnavailable => LoginError::SessionNotKept,
-        // One that ends before it begins is nothing that a client can do anything about.
-        _ => LoginError::Internal,
+impl Remembered for Grant {
+    fn good_until(&self) -> Timestamp {
+        self.token.expires_at
+    }
+}
+
+impl Kept for Opened {
+    fn parts(&self) -> (&SessionId, &str, Timestamp) {
+        (&self.id, self.refresh_token.expose(), self.expires_at)
+    }
+
+    fn from_parts(id: SessionId, credential: &str, expires_at: Timestamp) -> Option<Self> {
+        Some(Self { id, refresh_token: RefreshToken::parse(credential).ok()?, expires_at })
     }
 }

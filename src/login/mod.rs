@@ -2,8 +2,9 @@
 //!
 //! It decides which paths are its own, which requests are worth reading, and what a failure is called towards the
 //! client. Bytes and connections are the proxy's, the exchange with WeChat is `wechat`'s, what a session is and when it
-//! ends is `session`'s, how often somebody may try is the throttle's. A code sent twice is answered once, by `replay`,
-//! and by `claim` where it is sent to two nodes.
+//! ends is `session`'s, how often somebody may try is the throttle's. A code becomes a session in `sign_in`, for a mini
+//! program as for a browser, whose way there and back is `web`'s. A code sent twice is answered once, by `replay`, and by
+//! `claim` where it is sent to two nodes.
 
 mod answer;
 mod body;
@@ -15,12 +16,13 @@ mod mini_program;
 mod refresh;
 mod replay;
 mod session;
+mod sign_in;
 mod web;
 
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::request::Parts;
@@ -28,13 +30,16 @@ use http::{HeaderMap, Method, header};
 use tracing::{debug, info};
 
 use self::body::Format;
-use self::claim::Ticket;
 use self::error::LoginError;
-use self::mini_program::Attempt;
+use self::mini_program::Grant;
 use self::replay::{Replay, caller_address, caller_fields};
-use crate::authn::{Authenticated, Authenticator, Credential, CrossSite, Refusal};
+use self::sign_in::Attempt;
+use self::web::{AppPath, BrowserGrant, Origin, Origins};
+use crate::authn::{Authenticated, Authenticator, Credential, CrossSite};
 use crate::clock::{Clock, Timestamp};
+use crate::config::AppKind;
 use crate::entropy::Entropy;
+use crate::page::Pages;
 use crate::session::Sessions;
 use crate::telemetry::metrics::Metrics;
 use crate::throttle::Throttle;
@@ -47,14 +52,18 @@ pub use self::answer::Answer;
 const JWKS_PATH: &str = "/.well-known/jwks.json";
 /// Labels of the metrics of logins.
 const PROVIDER: &str = "wechat";
-const FLOW: &str = "mini_program";
 
 /// The login endpoints.
 pub struct Login {
     path_prefix: String,
     max_body_bytes: usize,
     body_timeout: Duration,
-    replay: Arc<Replay>,
+    /// Where browsers reach the gateway.
+    origins: Origins,
+    /// Origins of other sites that a sign-in may lead back to.
+    return_to: Vec<Origin>,
+    replay: Arc<Replay<Grant>>,
+    replay_in_browser: Arc<Replay<BrowserGrant>>,
     parts: Dependencies,
 }
 
@@ -69,6 +78,8 @@ pub struct Dependencies {
     pub sessions: Arc<Sessions>,
     /// Says who asks to sign out.
     pub authenticator: Arc<Authenticator>,
+    /// What people see.
+    pub pages: Arc<Pages>,
     /// Limits logins.
     pub throttle: Arc<Throttle>,
     /// Counts logins.
@@ -90,6 +101,10 @@ pub enum Endpoint {
     Logout,
     /// `/auth/session`
     Session,
+    /// `/auth/web/{app}/start`
+    Start,
+    /// `/auth/web/{app}/callback`
+    Callback,
     /// `/.well-known/jwks.json`
     Jwks,
     /// Below the prefix, and nothing.
@@ -134,7 +149,9 @@ impl Login {
             "/refresh" => Some(Endpoint::Refresh),
             "/logout" => Some(Endpoint::Logout),
             "/session" => Some(Endpoint::Session),
-            rest if rest.is_empty() || rest.starts_with('/') => Some(Endpoint::Unknown),
+            rest if rest.is_empty() || rest.starts_with('/') => {
+                Some(AppPath::parse(rest).map_or(Endpoint::Unknown, |path| path.endpoint))
+            }
             // `/authors` is not below `/auth`.
             _ => None,
         }
@@ -157,7 +174,13 @@ impl Login {
             Endpoint::Jwks | Endpoint::Session if matches!(request.method, Method::GET | Method::HEAD) => {
                 Ok(Admission { body: None })
             }
-            Endpoint::Jwks | Endpoint::Session => Err(Answer::method_not_allowed(request_id)),
+            Endpoint::Jwks | Endpoint::Session => Err(Answer::method_not_allowed("GET, HEAD", request_id)),
+            Endpoint::Start | Endpoint::Callback if request.method == Method::GET => {
+                Ok(Admission { body: None })
+            }
+            // A HEAD would spend the code that comes with it, and tell nobody.
+            Endpoint::Start | Endpoint::Callback => Err(Answer::method_not_allowed("GET", request_id)),
+            Endpoint::Login if self.is_sign_in_page(request) => Ok(Admission { body: None }),
             Endpoint::Refresh => {
                 self.admit_refresh(request, client).map_err(|error| Answer::refused(&error, request_id))
             }
@@ -165,13 +188,15 @@ impl Login {
                 self.admit_post(request).map_err(|error| Answer::refused_as_problem(&error, request_id))
             }
             Endpoint::Login => self.admit_login(request, client).map_err(|error| {
-                self.count(error.code());
+                self.count(AppKind::MiniProgram, error.code());
                 debug!(
                     login.outcome = error.code(),
                     http.request.id = request_id,
                     "login refused unread: {error}"
                 );
-                Answer::refused(&error, request_id)
+                let answer = Answer::refused(&error, request_id);
+                let has_page = error == LoginError::MethodNotAllowed && self.has_sign_in_page(request);
+                if has_page { answer.with_allow("GET, POST") } else { answer }
             }),
         }
     }
@@ -181,8 +206,8 @@ impl Login {
     ///
     /// `apps` are those on offer, the preferred one first.
     pub fn invite(&self, request: &Parts, apps: &[Arc<str>], request_id: &str) -> Option<Answer> {
-        let _ = (request, apps, request_id);
-        None
+        let _ = request_id;
+        self.way_to_sign_in(request, apps)
     }
 
     /// Answers an admitted request; `body` is what [`Admission::body`] asked for.
@@ -201,6 +226,11 @@ impl Login {
         match endpoint {
             Endpoint::Unknown => Answer::not_found(request_id),
             Endpoint::Jwks => Answer::jwks(self.parts.tokens.jwks(), &request.method),
+            Endpoint::Start => self.respond_to_start(request, client, now, request_id).await,
+            Endpoint::Callback => self.respond_to_callback(request, client, now, request_id).await,
+            Endpoint::Login if self.is_sign_in_page(request) => {
+                self.respond_with_sign_in_page(request, client, now, request_id).await
+            }
             Endpoint::Login => self.respond_to_login(request, body, client, now, request_id).await,
             Endpoint::Refresh => self.respond_to_refresh(request, body, client, now, request_id).await,
             Endpoint::Logout => self.respond_to_logout(request, body, client, now, request_id).await,
@@ -244,7 +274,7 @@ impl Login {
         let attempt = self.read_attempt(request, body, client);
         let app = attempt.as_ref().ok().map(|attempt| attempt.app.clone());
         let result = match attempt {
-            Ok(attempt) => self.sign_in(attempt, now).await,
+            Ok(attempt) => self.sign_in::<Grant>(attempt, now).await,
             Err(error) => Err(error),
         };
 
@@ -252,23 +282,28 @@ impl Login {
             Ok(grant) => Answer::granted("ok", grant, self.parts.clock.now()),
             Err(error) => Answer::refused(error, request_id),
         };
+        answer.app = app;
+        self.ended(AppKind::MiniProgram, started, &answer, request_id);
+        answer
+    }
+
+    /// Counts and logs a login that was answered.
+    fn ended(&self, flow: AppKind, started: Instant, answer: &Answer, request_id: &str) {
         let elapsed = self.parts.clock.instant().saturating_duration_since(started);
-        self.count(answer.outcome);
-        if let Some(app) = &app {
+        self.count(flow, answer.outcome);
+        if let Some(app) = &answer.app {
             self.parts.metrics.login_duration.with_label_values(&[&**app]).observe(elapsed.as_secs_f64());
         }
-        answer.app.clone_from(&app);
-        let app = app.as_deref().unwrap_or_default();
+        let app = answer.app.as_deref().unwrap_or_default();
         let (outcome, duration_ms) = (answer.outcome, u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX));
         info!(
             login.outcome = outcome,
-            login.flow = FLOW,
+            login.flow = flow.as_str(),
             app.name = app,
             duration_ms,
             http.request.id = request_id,
             "a login ended: {outcome}"
         );
-        answer
     }
 
     /// Reads who asks for what; costs WeChat nothing.
@@ -283,23 +318,7 @@ impl Login {
         let app = self.choose_app(body.app.as_deref())?;
         let address = caller_address(client);
         let caller = caller_fields(&address, &request.headers);
-        let ticket = self
-            .parts
-            .sessions
-            .core()
-            .store()
-            .is_shared()
-            .then(|| Ticket::new(&app.appid, &body.code, &caller));
-        let user_agent = request.headers.get(header::USER_AGENT).and_then(|agent| agent.to_str().ok());
-        Ok(Attempt {
-            app: app.name.clone(),
-            key: self.replay.code(&app.appid, &body.code),
-            caller: self.replay.caller(&caller),
-            ticket: ticket.transpose().map_err(|_| LoginError::Internal)?,
-            user_agent: user_agent.map(str::to_owned),
-            code: body.code,
-            client,
-        })
+        self.attempt::<Grant>(app, body.code, &caller, request, client)
     }
 
     /// The body as it arrived, and how it is to be read.
@@ -311,9 +330,9 @@ impl Login {
         Ok((Format::of(&request.headers)?, body))
     }
 
-    /// The token of a request, wherever a route would take one.
-    fn credential<'a>(&self, request: &'a Parts) -> Result<Credential<'a>, LoginError> {
-        Ok(self.parts.authenticator.credential(request, false, CrossSite::Refuse)?.ok_or(Refusal::NoToken)?)
+    /// The token or session cookie of a request, wherever a route would take one, and that no page of another site sent.
+    fn credential<'a>(&self, request: &'a Parts) -> Result<Option<Credential<'a>>, LoginError> {
+        Ok(self.parts.authenticator.credential(request, false, CrossSite::Refuse)?)
     }
 
     /// Finds out who asks.
@@ -325,8 +344,8 @@ impl Login {
         Ok(self.parts.authenticator.verify(credential, now).await?)
     }
 
-    fn count(&self, outcome: &str) {
-        self.parts.metrics.logins.with_label_values(&[PROVIDER, FLOW, outcome]).inc();
+    fn count(&self, flow: AppKind, outcome: &str) {
+        self.parts.metrics.logins.with_label_values(&[PROVIDER, flow.as_str(), outcome]).inc();
     }
 }
 

@@ -8,7 +8,8 @@ use secrecy::ExposeSecret as _;
 use tracing::info;
 
 use super::error::LoginError;
-use super::mini_program::Outcome;
+use super::mini_program::Grant;
+use super::replay::Outcome;
 use super::{Answer, BodyFault, Login};
 use crate::clock::Timestamp;
 use crate::identity::AppId;
@@ -45,7 +46,7 @@ impl Login {
         body: Result<Bytes, BodyFault>,
         client: IpAddr,
         now: Timestamp,
-    ) -> Outcome {
+    ) -> Outcome<Grant> {
         let (format, body) = self.read(request, body)?;
         let body = format.read_refresh(&body)?;
 

@@ -16,18 +16,26 @@ use std::hash::Hasher as _;
 use tokio::sync::watch;
 
 use super::error::LoginError;
-use super::mini_program::Outcome;
 use crate::clock::Timestamp;
 use crate::entropy::{self, Entropy, NoEntropy};
 use crate::identity::AppId;
 use crate::wechat::Code;
 
+/// How a login ended, as everybody is told who sent its code.
+pub(super) type Outcome<G> = Result<G, LoginError>;
+
+/// What a login gives, and may be given again.
+pub(super) trait Remembered: Clone {
+    /// When it is no answer any more.
+    fn good_until(&self) -> Timestamp;
+}
+
 /// The codes of the last while, with their answers; of bounded size.
-pub(super) struct Replay {
+pub(super) struct Replay<G> {
     keys: [u64; 2],
     window: Duration,
     capacity: usize,
-    memory: Mutex<Memory>,
+    memory: Mutex<Memory<G>>,
 }
 
 /// A code of an app, as a keyed hash: memory holds no code.
@@ -39,41 +47,41 @@ pub(super) struct CodeKey(u128);
 pub(super) struct Caller(u128);
 
 /// What is to be done with a code.
-pub(super) enum Turn {
+pub(super) enum Turn<G> {
     /// Nobody sent it before: exchange it.
-    First(Flight),
+    First(Flight<G>),
     /// The same client sent it and it is being exchanged.
-    UnderWay(Landing),
+    UnderWay(Landing<G>),
     /// The same client sent it and this came of it.
-    Known(Outcome),
+    Known(Outcome<G>),
     /// Somebody else sent it.
     OtherCaller,
 }
 
-#[derive(Default)]
-struct Memory {
-    entries: HashMap<CodeKey, Entry>,
+struct Memory<G> {
+    entries: HashMap<CodeKey, Entry<G>>,
     /// Answered codes, oldest first, with the entry's number: a code may have been forgotten and sent again since.
     answered: VecDeque<(CodeKey, u64)>,
     next_number: u64,
 }
 
-struct Entry {
+struct Entry<G> {
     number: u64,
     caller: Caller,
-    state: State,
+    state: State<G>,
 }
 
-enum State {
-    UnderWay(watch::Receiver<Option<Outcome>>),
-    Answered { outcome: Outcome, until: Timestamp },
+enum State<G> {
+    UnderWay(watch::Receiver<Option<Outcome<G>>>),
+    Answered { outcome: Outcome<G>, until: Timestamp },
 }
 
-impl Replay {
+impl<G: Remembered> Replay<G> {
     /// Makes an empty memory.
     pub(super) fn new(window: Duration, capacity: usize, entropy: &dyn Entropy) -> Result<Self, NoEntropy> {
         let keys = [entropy::bytes(entropy)?, entropy::bytes(entropy)?].map(u64::from_le_bytes);
-        Ok(Self { keys, window, capacity, memory: Mutex::default() })
+        let memory = Memory { entries: HashMap::new(), answered: VecDeque::new(), next_number: 0 };
+        Ok(Self { keys, window, capacity, memory: Mutex::new(memory) })
     }
 
     /// The key of a code.
@@ -87,7 +95,7 @@ impl Replay {
     }
 
     /// Takes a turn with a code.
-    pub(super) fn turn(self: &Arc<Self>, code: CodeKey, caller: Caller, now: Timestamp) -> Turn {
+    pub(super) fn turn(self: &Arc<Self>, code: CodeKey, caller: Caller, now: Timestamp) -> Turn<G> {
         let mut memory = self.memory.lock();
         if let Some(entry) = memory.entries.get(&code) {
             let is_caller = entry.caller == caller;
@@ -146,8 +154,8 @@ pub(super) fn caller_address(client: IpAddr) -> [u8; 16] {
     }
 }
 
-impl Memory {
-    fn remember(&mut self, code: CodeKey, number: u64, outcome: Outcome, until: Timestamp) {
+impl<G> Memory<G> {
+    fn remember(&mut self, code: CodeKey, number: u64, outcome: Outcome<G>, until: Timestamp) {
         if let Some(entry) = self.entries.get_mut(&code).filter(|entry| entry.number == number) {
             entry.state = State::Answered { outcome, until };
             self.answered.push_back((code, number));
@@ -176,25 +184,24 @@ impl Memory {
 }
 
 /// The one exchange of a code; dropped without an outcome, it leaves the code as if never sent.
-pub(super) struct Flight {
-    replay: Arc<Replay>,
+pub(super) struct Flight<G> {
+    replay: Arc<Replay<G>>,
     code: CodeKey,
     number: u64,
-    outcome: watch::Sender<Option<Outcome>>,
+    outcome: watch::Sender<Option<Outcome<G>>>,
 }
 
-impl Flight {
+impl<G: Remembered> Flight<G> {
     /// Where this flight's outcome arrives.
-    pub(super) fn landing(&self) -> Landing {
+    pub(super) fn landing(&self) -> Landing<G> {
         Landing(self.outcome.subscribe())
     }
 
     /// Tells everybody who waits, and remembers what cannot change.
-    pub(super) fn land(self, outcome: Outcome, now: Timestamp) {
+    pub(super) fn land(self, outcome: Outcome<G>, now: Timestamp) {
         let end = now.plus(self.replay.window);
         let until = match &outcome {
-            // A token that has expired is no answer any more.
-            Ok(grant) => Some(end.min(grant.token.expires_at)),
+            Ok(grant) => Some(end.min(grant.good_until())),
             Err(error) => error.is_settled().then_some(end),
         };
         let mut memory = self.replay.memory.lock();
@@ -211,7 +218,7 @@ impl Flight {
     }
 }
 
-impl Drop for Flight {
+impl<G> Drop for Flight<G> {
     fn drop(&mut self) {
         let mut memory = self.replay.memory.lock();
         let entry = memory.entries.get(&self.code).filter(|entry| entry.number == self.number);
@@ -222,11 +229,11 @@ impl Drop for Flight {
 }
 
 /// Where the outcome of a flight arrives.
-pub(super) struct Landing(watch::Receiver<Option<Outcome>>);
+pub(super) struct Landing<G>(watch::Receiver<Option<Outcome<G>>>);
 
-impl Landing {
+impl<G: Remembered> Landing<G> {
     /// Waits for the outcome.
-    pub(super) async fn wait(mut self) -> Outcome {
+    pub(super) async fn wait(mut self) -> Outcome<G> {
         let outcome = self.0.wait_for(Option::is_some).await;
         // The sender is gone without a word only when its task panicked.
         outcome.ok().and_then(|outcome| outcome.clone()).unwrap_or(Err(LoginError::Internal))
@@ -240,6 +247,17 @@ mod tests {
 
     use super::*;
     use crate::entropy::SystemEntropy;
+
+    type Replay = super::Replay<Nothing>;
+
+    #[derive(Clone, Debug)]
+    struct Nothing;
+
+    impl Remembered for Nothing {
+        fn good_until(&self) -> Timestamp {
+            Timestamp::from_millis(u64::MAX)
+        }
+    }
 
     #[test]
     fn bytes_moved_from_one_field_to_the_next_are_another_key() {

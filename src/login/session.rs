@@ -3,7 +3,9 @@
 use http::request::Parts;
 
 use super::error::LoginError;
+use super::web::without_session;
 use super::{Answer, Login};
+use crate::authn::{Credential, Refusal};
 use crate::clock::Timestamp;
 
 impl Login {
@@ -13,13 +15,29 @@ impl Login {
         now: Timestamp,
         request_id: &str,
     ) -> Answer {
-        let result = self.describe_session(request, now).await;
-        result.unwrap_or_else(|error| Answer::refused_as_problem(&error, request_id))
+        let (is_cookie, result) = match self.credential(request) {
+            Ok(Some(credential)) => {
+                (credential.is_session_cookie(), self.describe_session(&credential, now).await)
+            }
+            Ok(None) => (false, Err(Refusal::NoToken.into())),
+            Err(error) => (false, Err(error)),
+        };
+        match result {
+            Ok(answer) => answer,
+            Err(error) => {
+                let answer = Answer::refused_as_problem(&error, request_id);
+                if is_cookie && error.is_of_no_session() { without_session(answer) } else { answer }
+            }
+        }
     }
 
     /// Asks the store itself: what is remembered of a token does not say when its session was opened.
-    async fn describe_session(&self, request: &Parts, now: Timestamp) -> Result<Answer, LoginError> {
-        let caller = self.authenticate(&self.credential(request)?, now).await?;
+    async fn describe_session(
+        &self,
+        credential: &Credential<'_>,
+        now: Timestamp,
+    ) -> Result<Answer, LoginError> {
+        let caller = self.authenticate(credential, now).await?;
         let sessions = self.parts.sessions.of_subject(&caller.identity().subject, now).await?;
         let session = sessions.iter().find(|session| session.id == *caller.session());
         Ok(Answer::session(&caller, session.ok_or(LoginError::SessionEnded)?))

@@ -2,6 +2,7 @@
 
 mod claim;
 mod session;
+mod web;
 
 use std::collections::BTreeMap;
 
@@ -37,6 +38,8 @@ struct Harness {
 #[derive(Clone)]
 struct Setup {
     apps: Vec<&'static str>,
+    /// Apps for browsers, beside those.
+    browser_apps: Vec<(&'static str, AppKind, config::BrowserCheck)>,
     login: config::Login,
     wechat: config::WeChat,
     throttle: config::Throttle,
@@ -47,10 +50,16 @@ struct Setup {
 impl Default for Setup {
     fn default() -> Self {
         let many = config::LoginLimit { rate: Rate::per_minute(60_000), burst: 10_000 };
-        let mut throttle = config::Throttle { login: many.clone(), wechat: many, ..Default::default() };
+        let mut throttle = config::Throttle {
+            login: many.clone(),
+            sign_in: many.clone(),
+            wechat: many,
+            ..Default::default()
+        };
         throttle.failed_login.allowed = 1000;
         Self {
             apps: vec!["shop"],
+            browser_apps: Vec::new(),
             login: config::Login::default(),
             wechat: config::WeChat::default(),
             throttle,
@@ -125,19 +134,12 @@ fn dependencies(
 ) -> Dependencies {
     let clock: Arc<dyn Clock> = Arc::new(clock.clone());
     let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
-    let apps = setup.apps.iter().enumerate().map(|(index, name)| {
+    let strict = config::BrowserCheck::default();
+    let apps = setup.apps.iter().map(|name| (*name, AppKind::MiniProgram, strict));
+    let apps = apps.chain(setup.browser_apps.iter().copied());
+    let apps = apps.enumerate().map(|(index, (name, kind, browser_check))| {
         let (appid, secret) = (format!("wx{index}"), SecretSource::Inline("s".into()));
-        (
-            (*name).to_owned(),
-            config::App {
-                kind: AppKind::MiniProgram,
-                appid,
-                secret,
-                title: None,
-                scope: None,
-                browser_check: config::BrowserCheck::default(),
-            },
-        )
+        (name.to_owned(), config::App { kind, appid, secret, title: None, scope: None, browser_check })
     });
     let apps = BTreeMap::from_iter(apps);
     let key = config::Key {
@@ -170,6 +172,7 @@ fn dependencies(
         tokens,
         sessions,
         authenticator: Arc::new(authenticator.unwrap()),
+        pages: Arc::new(Pages::build(&setup.login.page, findings).unwrap()),
         throttle: Arc::new(throttle.unwrap()),
         metrics: metrics.clone(),
         clock,

@@ -17,7 +17,7 @@ use super::record::Record;
 use super::row;
 use crate::clock::{Clock, Timestamp};
 use crate::entropy::{self, Entropy};
-use crate::store::{self, Key, Store, StoreError};
+use crate::store::{self, Key, Store, StoreError, Write};
 use crate::telemetry::metrics::Metrics;
 
 /// What all configurations of a gateway share: the store, and what this node follows in it.
@@ -86,7 +86,8 @@ impl Core {
         Ok(Some(Row { bytes, record }))
     }
 
-    /// Puts a record where `before` stood; `false` when something else stands there by now.
+    /// Puts a record where `before` stood, and removes one that has nothing in it; `false` when something else stands
+    /// there by now.
     pub(super) async fn replace(
         &self,
         locator: Locator,
@@ -95,19 +96,13 @@ impl Core {
         limits: &Limits,
         now: Timestamp,
     ) -> Result<bool, StoreError> {
-        let key = name::row(locator);
         if record.has_nothing() {
             return match before {
-                Some(before) => self.store.compare_and_delete(&key, &before.bytes).await,
+                Some(before) => self.remove(locator, before).await,
                 None => Ok(true),
             };
         }
-        let value = row::encode(&key, record)?;
-        let ttl = store::ttl_until(limits.row_end(record.end(limits)), now);
-        match before {
-            Some(before) => self.store.compare_and_set(&key, &before.bytes, value, ttl).await,
-            None => self.store.put_if_absent(&key, value, ttl).await,
-        }
+        self.store.write(replacement(locator, before, record, limits, now)?).await
     }
 
     /// Removes a row; `false` when something else stands there by now.
@@ -122,6 +117,20 @@ impl Core {
             None => Ok(true),
         }
     }
+}
+
+/// What puts a record where `before` stood.
+pub(super) fn replacement(
+    locator: Locator,
+    before: Option<&Row>,
+    record: &Record,
+    limits: &Limits,
+    now: Timestamp,
+) -> Result<Write, StoreError> {
+    let key = name::row(locator);
+    let value = row::encode(&key, record)?;
+    let ttl = store::ttl_until(limits.row_end(record.end(limits)), now);
+    Ok(Write { key, expected: before.map(|before| before.bytes.clone()), value, ttl })
 }
 
 impl Default for Attempts {

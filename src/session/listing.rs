@@ -1,18 +1,18 @@
 //! A unionid's row: which subjects it is, so that all sessions of a person can be found.
 //!
-//! It is written before the subject's own row, and lists a subject for longer than its sessions last: a session that is
-//! not found this way could not be ended this way.
+//! It is never written after the subject's own row, and lists a subject for longer than its sessions last: a session
+//! that is not found this way could not be ended this way.
 
 use minicbor::{Decode, Encode};
 use tracing::warn;
 
-use super::core::{Attempts, Core};
+use super::core::Core;
 use super::field::{Word, millis};
 use super::limits::Limits;
 use super::{name, row};
 use crate::clock::Timestamp;
 use crate::identity::{AppId, OpenId, Subject, UnionId};
-use crate::store::{self, StoreError};
+use crate::store::{self, StoreError, Write};
 
 /// Most subjects of one person: one for each of the gateway's apps.
 const MOST_SUBJECTS: usize = 64;
@@ -36,7 +36,7 @@ struct Member {
 }
 
 impl Core {
-    /// Sees to it that a subject is listed for as long as a session of theirs may last.
+    /// What lists a subject for as long as a session of theirs may last; nothing where that is so already.
     pub(super) async fn list(
         &self,
         unionid: &UnionId,
@@ -44,31 +44,21 @@ impl Core {
         sessions_end: Timestamp,
         limits: &Limits,
         now: Timestamp,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Option<Write>, StoreError> {
         let key = name::unionid_row(unionid);
-        let mut attempts = Attempts::default();
-        loop {
-            let before = self.store.get(&key).await?;
-            let mut listing = match &before {
-                Some(bytes) => Listing::read(unionid, bytes)?,
-                None => Listing { unionid: Word(unionid.clone()), members: Vec::new() },
-            };
-            if listing.lists(subject, sessions_end) {
-                return Ok(());
-            }
-            listing.add(subject, sessions_end.plus(limits.listing_slack()), now);
-            let end = listing.members.iter().map(|member| member.until).max().unwrap_or(now);
-            let value = row::encode(&key, &listing)?;
-            let ttl = store::ttl_until(limits.row_end(end), now);
-            let is_written = match before {
-                Some(before) => self.store.compare_and_set(&key, &before, value, ttl).await?,
-                None => self.store.put_if_absent(&key, value, ttl).await?,
-            };
-            if is_written {
-                return Ok(());
-            }
-            attempts.again(self).await?;
+        let before = self.store.get(&key).await?;
+        let mut listing = match &before {
+            Some(bytes) => Listing::read(unionid, bytes)?,
+            None => Listing { unionid: Word(unionid.clone()), members: Vec::new() },
+        };
+        if listing.lists(subject, sessions_end) {
+            return Ok(None);
         }
+        listing.add(subject, sessions_end.plus(limits.listing_slack()), now);
+        let end = listing.members.iter().map(|member| member.until).max().unwrap_or(now);
+        let value = row::encode(&key, &listing)?;
+        let ttl = store::ttl_until(limits.row_end(end), now);
+        Ok(Some(Write { key, expected: before, value, ttl }))
     }
 
     /// The subjects that a unionid is, or was; by app.

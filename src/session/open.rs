@@ -2,7 +2,7 @@
 
 use tracing::warn;
 
-use super::core::Attempts;
+use super::core::{Attempts, replacement};
 use super::name::{self, Locator, SessionKey};
 use super::record::{Entry, Record};
 use super::refresh_token::Parts;
@@ -104,9 +104,11 @@ impl Sessions {
                 warn!("WeChat gave a person of {} another unionid: the new one counts", subject.appid);
             }
             record.call(new.profile);
-            if let Some(unionid) = record.unionid() {
-                core.list(unionid, subject, entry.ends_at, limits, now).await?;
-            }
+            // Before the session itself: one that no list names could not be ended by the person's unionid.
+            let listing = match record.unionid() {
+                Some(unionid) => core.list(unionid, subject, entry.ends_at, limits, now).await?,
+                None => None,
+            };
             record.tidy(limits, &marks, now);
             // Before the new one counts: a browser that signs in again must not push out another device.
             let is_replaced = replaces.is_some_and(|before| record.evict(&before, limits, now));
@@ -114,7 +116,8 @@ impl Sessions {
             if let Some(secret) = new.session_key {
                 self.keys.keep(&mut record, &locator, key, secret, core.entropy.as_ref())?;
             }
-            if core.replace(locator, row.as_ref(), &record, limits, now).await? {
+            let session = replacement(locator, row.as_ref(), &record, limits, now)?;
+            if core.store.write_in_order(listing.into_iter().chain([session]).collect()).await? {
                 core.metrics.evicted.inc_by(evicted);
                 if is_replaced || evicted > 0 {
                     // Verdicts on this node say a later end; those of others are looked up again by themselves.

@@ -1,8 +1,12 @@
 //! The embedded engine: one redb file, written by one thread that groups what is asked for at once into one commit.
+//!
+//! The next commit takes whatever was asked for while the last one went to the disk, and waits for no more: a caller alone
+//! waits for one `fsync`, and many share it. Reads see the last commit and wait for no other.
 
 mod fault;
 mod file;
 mod gauge;
+mod patience;
 mod row;
 mod step;
 mod upkeep;
@@ -24,12 +28,13 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use self::fault::Fault;
 pub use self::file::FileError;
 use self::gauge::Gauges;
+use self::patience::Patience;
 use self::row::name_of;
 use self::step::Tables;
 pub use self::upkeep::{Compacted, ExportError, Verified, compact, export, verify};
 use self::writer::{Job, Opened, Pending, Writer, guarded};
 use super::operation::Operation;
-use super::{Key, LogEntries, MAX_VALUE_BYTES, SharedRates, Store, StoreError};
+use super::{Key, LogEntries, MAX_VALUE_BYTES, SharedRates, Store, StoreError, Write};
 use crate::clock::{Clock, Timestamp};
 use crate::config;
 use crate::telemetry::metrics::Metrics;
@@ -44,6 +49,7 @@ pub struct Embedded {
     opened: Arc<Opened>,
     clock: Arc<dyn Clock>,
     gauges: Gauges,
+    patience: Patience,
     queue: Option<SyncSender<Box<dyn Job>>>,
     /// How many bytes may still be queued.
     room: Arc<Semaphore>,
@@ -71,6 +77,7 @@ impl Embedded {
             cache_bytes,
             clock: Arc::clone(&clock),
             opened: Arc::clone(&opened),
+            commit_duration: metrics.store_commit_duration.clone(),
         };
         let writer = std::thread::Builder::new()
             .name("store".to_owned())
@@ -78,6 +85,7 @@ impl Embedded {
             .map_err(|source| FileError::Io { path: path.to_owned(), source })?;
         Ok(Self {
             opened,
+            patience: Patience::new(&*clock),
             clock,
             gauges: Gauges::new(metrics),
             queue: Some(queue),
@@ -87,7 +95,7 @@ impl Embedded {
     }
 
     /// Has a step made by the writer, and waits until it is on disk.
-    async fn write<T: Send + 'static>(
+    async fn change<T: Send + 'static>(
         &self,
         operation: Operation,
         bytes: usize,
@@ -124,8 +132,26 @@ impl Embedded {
         })
     }
 
-    /// Reads what was committed last. On a thread that may wait: a page that is not in memory comes from the disk.
+    /// Reads what was committed last, in place where that is quick.
     async fn read<T: Send + 'static>(
+        &self,
+        operation: Operation,
+        read: impl FnOnce(&Database, Timestamp) -> Result<T, Fault> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        if !self.patience.allows(&*self.clock) {
+            return self.read_elsewhere(operation, read).await;
+        }
+        let (began, now) = (self.clock.instant(), self.clock.now());
+        let outcome = self.patience.watch(&*self.clock, || {
+            let database = self.opened.read().clone()?;
+            guarded(|| read(&database, now))
+        });
+        self.gauges.observe(operation, self.clock.instant().saturating_duration_since(began), &outcome);
+        outcome
+    }
+
+    /// Reads what was committed last, on a thread that may wait.
+    async fn read_elsewhere<T: Send + 'static>(
         &self,
         operation: Operation,
         read: impl FnOnce(&Database, Timestamp) -> Result<T, Fault> + Send + 'static,
@@ -157,13 +183,13 @@ impl Store for Embedded {
     async fn put(&self, key: &Key, value: Bytes, ttl: Duration) -> Result<(), StoreError> {
         let (name, end) = (name_of(key), self.end(ttl));
         check_length(&value)?;
-        self.write(Operation::Put, value.len(), move |tables| tables.put(&name, &value, end)).await
+        self.change(Operation::Put, value.len(), move |tables| tables.put(&name, &value, end)).await
     }
 
     async fn put_if_absent(&self, key: &Key, value: Bytes, ttl: Duration) -> Result<bool, StoreError> {
         let (name, end) = (name_of(key), self.end(ttl));
         check_length(&value)?;
-        self.write(Operation::PutIfAbsent, value.len(), move |tables| {
+        self.change(Operation::PutIfAbsent, value.len(), move |tables| {
             tables.put_if_absent(&name, &value, end)
         })
         .await
@@ -179,8 +205,27 @@ impl Store for Embedded {
         let (name, end, expected) = (name_of(key), self.end(ttl), Bytes::copy_from_slice(expected));
         check_length(&value)?;
         let bytes = value.len() + expected.len();
-        self.write(Operation::CompareAndSet, bytes, move |tables| {
+        self.change(Operation::CompareAndSet, bytes, move |tables| {
             tables.compare_and_set(&name, &expected, &value, end)
+        })
+        .await
+    }
+
+    /// In one transaction: together on disk, after one wait.
+    async fn write_in_order(&self, writes: Vec<Write>) -> Result<bool, StoreError> {
+        let mut bytes = 0;
+        for Write { value, expected, .. } in &writes {
+            check_length(value)?;
+            bytes += value.len() + expected.as_ref().map_or(0, Bytes::len);
+        }
+        let now = self.clock.now();
+        self.change(Operation::WriteInOrder, bytes, move |tables| {
+            for Write { key, expected, value, ttl } in writes {
+                if !tables.write_if(&name_of(&key), expected.as_deref(), &value, now.plus(ttl))? {
+                    return Ok(false);
+                }
+            }
+            Ok(true)
         })
         .await
     }
@@ -188,7 +233,7 @@ impl Store for Embedded {
     async fn compare_and_delete(&self, key: &Key, expected: &[u8]) -> Result<bool, StoreError> {
         let (name, expected) = (name_of(key), Bytes::copy_from_slice(expected));
         let bytes = expected.len();
-        self.write(Operation::CompareAndDelete, bytes, move |tables| {
+        self.change(Operation::CompareAndDelete, bytes, move |tables| {
             tables.compare_and_delete(&name, &expected)
         })
         .await
@@ -196,22 +241,23 @@ impl Store for Embedded {
 
     async fn take(&self, key: &Key) -> Result<Option<Bytes>, StoreError> {
         let name = name_of(key);
-        self.write(Operation::Take, 0, move |tables| tables.take(&name)).await
+        self.change(Operation::Take, 0, move |tables| tables.take(&name)).await
     }
 
     async fn increment(&self, key: &Key, ttl: Duration) -> Result<u64, StoreError> {
         let (name, end) = (name_of(key), self.end(ttl));
-        self.write(Operation::Increment, 0, move |tables| tables.increment(&name, end)).await
+        self.change(Operation::Increment, 0, move |tables| tables.increment(&name, end)).await
     }
 
     async fn append(&self, entry: Bytes, ttl: Duration) -> Result<u64, StoreError> {
         let end = self.end(ttl);
         check_length(&entry)?;
-        self.write(Operation::Append, entry.len(), move |tables| tables.append(&entry, end)).await
+        self.change(Operation::Append, entry.len(), move |tables| tables.append(&entry, end)).await
     }
 
     async fn log_after(&self, after: u64) -> Result<LogEntries, StoreError> {
-        self.read(Operation::LogAfter, move |database, now| step::log_after(database, after, now)).await
+        self.read_elsewhere(Operation::LogAfter, move |database, now| step::log_after(database, after, now))
+            .await
     }
 
     async fn log_moved(&self) {
@@ -219,7 +265,7 @@ impl Store for Embedded {
     }
 
     async fn ping(&self) -> Result<(), StoreError> {
-        self.write(Operation::Ping, 0, |_| Ok(())).await
+        self.change(Operation::Ping, 0, |_| Ok(())).await
     }
 
     fn shared_rates(&self) -> Option<&dyn SharedRates> {

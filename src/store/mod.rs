@@ -1,8 +1,9 @@
 //! Rows of bytes that outlive the process: the few atomic steps that sessions are made of.
 //!
 //! A row has a key, a value and an end. Each step touches one row, or the one log, and is atomic; an answer is given
-//! only once the step is as durable as the engine was configured to make it. What the bytes mean is left to `session`,
-//! `login` and `throttle`. A store that does not answer is an error, never an empty answer.
+//! only once the step is as durable as the engine was configured to make it. Writes of several rows may be asked for in
+//! their order, which spares an engine that can make them at once a wait for each. What the bytes mean is left to
+//! `session`, `login` and `throttle`. A store that does not answer is an error, never an empty answer.
 
 mod embedded;
 mod operation;
@@ -74,6 +75,19 @@ impl fmt::Debug for Key {
     }
 }
 
+/// A row to write, where another or none is known to stand.
+#[derive(Clone)]
+pub struct Write {
+    /// Which row.
+    pub key: Key,
+    /// What must stand there; `None` where nothing may.
+    pub expected: Option<Bytes>,
+    /// What is to stand there.
+    pub value: Bytes,
+    /// For how long.
+    pub ttl: Duration,
+}
+
 /// Why a step was not made, or may not have been.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
@@ -136,6 +150,26 @@ pub trait Store: Send + Sync + fmt::Debug {
         value: Bytes,
         ttl: Duration,
     ) -> Result<bool, StoreError>;
+
+    /// As [`Store::put_if_absent`] or [`Store::compare_and_set`]; whether it did.
+    async fn write(&self, write: Write) -> Result<bool, StoreError> {
+        let Write { key, expected, value, ttl } = write;
+        match expected {
+            Some(expected) => self.compare_and_set(&key, &expected, value, ttl).await,
+            None => self.put_if_absent(&key, value, ttl).await,
+        }
+    }
+
+    /// Makes these writes in their order, up to the first that finds another row than it expects; whether it made all.
+    /// No write is there without those before it. After an error some may be there, or none.
+    async fn write_in_order(&self, writes: Vec<Write>) -> Result<bool, StoreError> {
+        for write in writes {
+            if !self.write(write).await? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
 
     /// Removes a row that still says `expected`; whether it did.
     async fn compare_and_delete(&self, key: &Key, expected: &[u8]) -> Result<bool, StoreError>;

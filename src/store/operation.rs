@@ -7,6 +7,7 @@ pub(super) enum Operation {
     Put,
     PutIfAbsent,
     CompareAndSet,
+    WriteInOrder,
     CompareAndDelete,
     Take,
     Increment,
@@ -19,11 +20,12 @@ pub(super) enum Operation {
 
 impl Operation {
     /// The steps of every [`super::Store`], in the order of their numbers.
-    pub(super) const STEPS: [Self; 10] = [
+    pub(super) const STEPS: [Self; 11] = [
         Self::Get,
         Self::Put,
         Self::PutIfAbsent,
         Self::CompareAndSet,
+        Self::WriteInOrder,
         Self::CompareAndDelete,
         Self::Take,
         Self::Increment,
@@ -39,6 +41,7 @@ impl Operation {
             Self::Put => "put",
             Self::PutIfAbsent => "put_if_absent",
             Self::CompareAndSet => "compare_and_set",
+            Self::WriteInOrder => "write_in_order",
             Self::CompareAndDelete => "compare_and_delete",
             Self::Take => "take",
             Self::Increment => "increment",

@@ -2,8 +2,8 @@
 
 use prometheus::core::Collector;
 use prometheus::{
-    Encoder, Gauge, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry, TextEncoder,
+    Encoder, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
+    Opts, Registry, TextEncoder,
 };
 
 /// Buckets for requests, in seconds.
@@ -61,6 +61,8 @@ pub struct Metrics {
     pub sessions_evicted: IntCounter,
     /// `menshen_store_operation_duration_seconds{operation}`
     pub store_operation_duration: HistogramVec,
+    /// `menshen_store_commit_duration_seconds`
+    pub store_commit_duration: Histogram,
     /// `menshen_store_errors_total{operation,reason}`
     pub store_errors: IntCounterVec,
     /// `menshen_store_available`
@@ -187,6 +189,11 @@ impl Metrics {
                 &["operation"],
                 STORE_BUCKETS,
             )?,
+            store_commit_duration: new.histogram(
+                "store_commit_duration_seconds",
+                "One commit of the embedded store, with all that was asked for while the last one was made.",
+                STORE_BUCKETS,
+            )?,
             store_errors: new.counter_vec(
                 "store_errors_total",
                 "Moves when the store did not do an operation, or did not say so in time.",
@@ -265,6 +272,11 @@ impl Registration {
     ) -> Result<HistogramVec, prometheus::Error> {
         let opts = HistogramOpts::new(name, help).namespace("menshen").buckets(buckets.to_vec());
         self.add(HistogramVec::new(opts, labels)?)
+    }
+
+    fn histogram(&self, name: &str, help: &str, buckets: &[f64]) -> Result<Histogram, prometheus::Error> {
+        let opts = HistogramOpts::new(name, help).namespace("menshen").buckets(buckets.to_vec());
+        self.add(Histogram::with_opts(opts)?)
     }
 
     fn add<C: Collector + Clone + 'static>(&self, metric: C) -> Result<C, prometheus::Error> {

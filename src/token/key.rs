@@ -2,12 +2,13 @@
 
 use std::fmt;
 
-use aws_lc_rs::error::KeyRejected;
+use aws_lc_rs::error::{KeyRejected, Unspecified};
+use aws_lc_rs::hmac;
 use aws_lc_rs::signature::{
-    ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair, RsaKeyPair,
+    ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair, RSA_PKCS1_SHA256, RsaKeyPair,
 };
 use base64::Engine as _;
-use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, crypto};
+use jsonwebtoken::{Algorithm, DecodingKey, crypto};
 use rustls::pki_types::PrivatePkcs8KeyDer;
 use rustls::pki_types::pem::PemObject;
 
@@ -25,8 +26,17 @@ pub(super) struct Key {
     /// The encoded header of every token it signs.
     header: String,
     public: Option<PublicKey>,
-    signing: EncodingKey,
+    signing: Signing,
     verifying: DecodingKey,
+}
+
+/// What signs. Not the JWT library's: that parses and checks the key anew for each signature, which costs more than the
+/// signature itself.
+enum Signing {
+    ES256(EcdsaKeyPair),
+    EdDSA(Ed25519KeyPair),
+    RS256(RsaKeyPair),
+    HS256(Box<hmac::Key>),
 }
 
 /// A key that cannot be used.
@@ -48,18 +58,11 @@ impl Key {
     /// Reads a private key; without a `kid` it is named by its thumbprint (RFC 7638).
     pub(super) fn from_pem(kid: Option<&str>, algorithm: KeyAlgorithm, pem: &[u8]) -> Result<Self, KeyError> {
         let der = PrivatePkcs8KeyDer::from_pem_slice(pem).map_err(|_| KeyError::NotPkcs8)?;
-        let public = public_half(algorithm, der.secret_pkcs8_der())?;
-        let (signing, verifying) = match &public {
-            PublicKey::Ec { x, y, .. } => {
-                (EncodingKey::from_ec_der(der.secret_pkcs8_der()), DecodingKey::from_ec_components(x, y)?)
-            }
-            PublicKey::Okp { x, .. } => {
-                (EncodingKey::from_ed_der(der.secret_pkcs8_der()), DecodingKey::from_ed_components(x)?)
-            }
-            // The library's DER of an RSA key is PKCS#1; it takes PKCS#8 from PEM alone.
-            PublicKey::Rsa { n, e, .. } => {
-                (EncodingKey::from_rsa_pem(pem)?, DecodingKey::from_rsa_components(n, e)?)
-            }
+        let (signing, public) = read_pair(algorithm, der.secret_pkcs8_der())?;
+        let verifying = match &public {
+            PublicKey::Ec { x, y, .. } => DecodingKey::from_ec_components(x, y)?,
+            PublicKey::Okp { x, .. } => DecodingKey::from_ed_components(x)?,
+            PublicKey::Rsa { n, e, .. } => DecodingKey::from_rsa_components(n, e)?,
         };
         let kid = kid.map_or_else(|| public.thumbprint(), str::to_owned);
         Ok(Self::new(kid, algorithm, Some(public), signing, verifying))
@@ -70,15 +73,15 @@ impl Key {
         if secret.len() < MIN_SECRET_BYTES {
             return Err(KeyError::ShortSecret(secret.len()));
         }
-        let (signing, verifying) = (EncodingKey::from_secret(secret), DecodingKey::from_secret(secret));
-        Ok(Self::new(kid.to_owned(), KeyAlgorithm::HS256, None, signing, verifying))
+        let signing = Signing::HS256(Box::new(hmac::Key::new(hmac::HMAC_SHA256, secret)));
+        Ok(Self::new(kid.to_owned(), KeyAlgorithm::HS256, None, signing, DecodingKey::from_secret(secret)))
     }
 
     fn new(
         kid: String,
         algorithm: KeyAlgorithm,
         public: Option<PublicKey>,
-        signing: EncodingKey,
+        signing: Signing,
         verifying: DecodingKey,
     ) -> Self {
         // The id is out of an alphabet that JSON never escapes; `keys` and the thumbprint both see to that.
@@ -100,13 +103,13 @@ impl Key {
     }
 
     /// Signs a payload: the whole token.
-    pub(super) fn sign(&self, payload: &[u8]) -> Result<String, jsonwebtoken::errors::Error> {
+    pub(super) fn sign(&self, payload: &[u8]) -> Result<String, Unspecified> {
         let mut token = self.header.clone();
         token.push('.');
         BASE64URL.encode_string(payload, &mut token);
-        let signature = crypto::sign(token.as_bytes(), &self.signing, jwa(self.algorithm))?;
+        let signature = self.signing.sign(token.as_bytes())?;
         token.push('.');
-        token.push_str(&signature);
+        BASE64URL.encode_string(signature, &mut token);
         Ok(token)
     }
 
@@ -141,26 +144,47 @@ const fn jwa(algorithm: KeyAlgorithm) -> Algorithm {
     }
 }
 
-/// The public half of a private key, which is parsed for it: the JWT library would find a bad one only when it signs.
-fn public_half(algorithm: KeyAlgorithm, der: &[u8]) -> Result<PublicKey, KeyError> {
+impl Signing {
+    /// A signature as RFC 7518 §3 writes it.
+    #[expect(clippy::disallowed_types, reason = "the library asks for a source, and draws from its own")]
+    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, Unspecified> {
+        let random = aws_lc_rs::rand::SystemRandom::new();
+        match self {
+            Self::ES256(pair) => Ok(pair.sign(&random, message)?.as_ref().to_vec()),
+            Self::EdDSA(pair) => Ok(pair.sign(message).as_ref().to_vec()),
+            Self::RS256(pair) => {
+                let mut signature = vec![0; pair.public_modulus_len()];
+                pair.sign(&RSA_PKCS1_SHA256, &random, message, &mut signature)?;
+                Ok(signature)
+            }
+            Self::HS256(key) => Ok(hmac::sign(key, message).as_ref().to_vec()),
+        }
+    }
+}
+
+/// A private key, and its public half.
+fn read_pair(algorithm: KeyAlgorithm, der: &[u8]) -> Result<(Signing, PublicKey), KeyError> {
     let rejected = |source| KeyError::Rejected { algorithm: name(algorithm), source };
     match algorithm {
         KeyAlgorithm::ES256 => {
             let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, der).map_err(rejected)?;
-            Ok(PublicKey::p256(pair.public_key().as_ref()))
+            let public = PublicKey::p256(pair.public_key().as_ref());
+            Ok((Signing::ES256(pair), public))
         }
         KeyAlgorithm::EdDSA => {
             let pair = Ed25519KeyPair::from_pkcs8(der).map_err(rejected)?;
-            Ok(PublicKey::ed25519(pair.public_key().as_ref()))
+            let public = PublicKey::ed25519(pair.public_key().as_ref());
+            Ok((Signing::EdDSA(pair), public))
         }
         KeyAlgorithm::RS256 => {
             // Takes 2048 to 8192 bits; RFC 7518 §3.3 asks for 2048.
             let pair = RsaKeyPair::from_pkcs8(der).map_err(rejected)?;
             let key = pair.public_key();
-            Ok(PublicKey::rsa(
+            let public = PublicKey::rsa(
                 key.modulus().big_endian_without_leading_zero(),
                 key.exponent().big_endian_without_leading_zero(),
-            ))
+            );
+            Ok((Signing::RS256(pair), public))
         }
         KeyAlgorithm::HS256 => Err(KeyError::NoKeyFile),
     }

@@ -82,7 +82,7 @@ pub enum MintError {
     Claims(#[from] serde_json::Error),
     /// The key did not sign.
     #[error("the token could not be signed")]
-    Signature(#[from] jsonwebtoken::errors::Error),
+    Signature(#[from] aws_lc_rs::error::Unspecified),
 }
 
 /// Why a text is no valid access token of ours.

@@ -15,7 +15,7 @@ use crate::common::{Connection, NO_THROTTLE, ROUTES, Response, World, eventually
 use crate::process::Process;
 
 /// What every node of a cluster must have in common, and a short wait for the re-check.
-const COMMON: &str = "
+pub const COMMON: &str = "
 tokens: { keys: [{ kid: shared, algorithm: HS256, secret: 0123456789abcdef0123456789abcdef }] }
 sessions:
   recheck_after: 3s

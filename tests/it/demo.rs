@@ -5,8 +5,11 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
+use crate::browser::use_phone;
+use crate::common::browser::Browser;
+
 /// Every step of the demo, with what a newcomer sees when pasting its line.
-const STEPS: [(&str, &[&str]); 18] = [
+const STEPS: [(&str, &[&str]); 24] = [
     ("open the mini program", &[r#"{"code":""#]),
     ("sign in", &[r#"{"access_token":"ey"#, r#""openid":"o"#, r#""unionid":"o"#]),
     ("call the backend", &["GET /orders/7 HTTP/1.1", "X-WX-OPENID: o", "X-WX-SOURCE: wx_client"]),
@@ -18,6 +21,12 @@ const STEPS: [(&str, &[&str]); 18] = [
     ("send the code again", &[r#"{"access_token":"ey"#]),
     ("send somebody else's code", &["HTTP/1.1 401 ", "code_already_used"]),
     ("make up a code", &["HTTP/1.1 401 ", "code_invalid"]),
+    ("open a page in a browser", &["HTTP/1.1 303 ", "location: /auth/login?return_to=%2Forders%2F7"]),
+    ("leave for WeChat", &["HTTP/1.1 303 ", "/connect/qrconnect?", "__Host-menshen-browser="]),
+    ("scan and confirm", &[r#"{"code":""#]),
+    ("come back from WeChat", &["HTTP/1.1 303 ", "location: /orders/7", "__Host-menshen="]),
+    ("open the page again", &["GET /orders/7 HTTP/1.1", "X-WX-OPENID: o", "X-WX-SOURCE: wx_http"]),
+    ("let another site use the cookie", &["HTTP/1.1 403 ", "cross_site"]),
     ("sign in too often", &["HTTP/1.1 200 ", "HTTP/1.1 429 ", "retry-after: "]),
     ("stay signed in", &[r#"{"access_token":"ey"#, r#""refresh_token":""#]),
     ("look at the session", &[r#"{"app":"shop","openid":"o"#, r#""session":{"created_at":"20"#]),
@@ -39,7 +48,7 @@ fn the_self_test_takes_every_step_and_succeeds() {
     for ((name, _), line) in STEPS.iter().zip(&lines) {
         assert!(line.starts_with(&format!("ok   {name}: ")), "{name}: {line}");
     }
-    assert_eq!(lines[STEPS.len()], "18 of 18 steps passed");
+    assert_eq!(lines[STEPS.len()], "24 of 24 steps passed");
     assert_eq!(String::from_utf8_lossy(&output.stderr), "");
     assert_eq!(output.status.code(), Some(0));
     assert_eq!(entries(temporary.path()), 0, "something was left behind");
@@ -62,6 +71,23 @@ fn the_lines_shown_work_when_pasted_into_bash_as_they_stand() {
         assert!(!shown.contains("curl: "), "{name}: curl failed:\n{shown}");
         assert!(!shown.contains(": mallory"), "{name}: a forged header went through:\n{shown}");
     }
+    demo.end();
+}
+
+#[test]
+fn the_address_shown_signs_a_person_in_when_opened_in_a_browser() {
+    let temporary = tempfile::tempdir().unwrap();
+    let mut demo = Demo::start(temporary.path());
+    let address = demo.shown.split("Open ").nth(1).unwrap().split(' ').next().unwrap();
+    let browser = Browser::start();
+
+    let tab = browser.open(address);
+    tab.click("a[href*='/auth/web/site/start']");
+    use_phone(&browser, &tab.href("a[href*='/connect/confirm']"), "alice", "confirm");
+
+    tab.wait_for_text("X-WX-SOURCE: wx_http");
+    assert_eq!(tab.url(), address);
+    assert!(!tab.text().contains("__Host-"), "{}", tab.text());
     demo.end();
 }
 

@@ -3,7 +3,7 @@
 //! The rows A1 to A16 of the attack suites. Each forged header is sent in every spelling that a CGI-style backend
 //! would read as a managed name; the backend here reads names as such a backend does.
 
-mod spelling;
+pub mod spelling;
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -17,8 +17,8 @@ use self::spelling::{CLOUD_RUN, OTHERS, VICTIM, aliases, plain};
 use crate::common::http2::{self, Http2};
 use crate::common::{APPID, Connection, Recorded, Response, World, fold, install_crypto};
 
-const GENEROUS: &str = "max_header: 1MiB, max_header_fields: 240";
-const LISTENERS: &str = "
+pub const GENEROUS: &str = "max_header: 1MiB, max_header_fields: 240";
+pub const LISTENERS: &str = "
 listeners:
   - { address: 127.0.0.1:0, h2c: true }
 ";
@@ -33,36 +33,36 @@ identity_headers:
   environment: test-1
   remove: [X-Internal-User, X_Legacy.User]
 ";
-const CLOUD_RUN_NAMES: &str = "
+pub const CLOUD_RUN_NAMES: &str = "
 identity_headers: { environment: test-1 }
 ";
 
 /// A world, and what its gateway may tell the backend of `alice`.
-struct Scene {
-    world: World,
+pub struct Scene {
+    pub world: World,
     bearer: String,
     /// Header names with the one value they may have when `alice` is signed in.
-    injected: Vec<(&'static str, String)>,
+    pub injected: Vec<(&'static str, String)>,
     /// Every managed name, those above too.
-    managed: Vec<&'static str>,
+    pub managed: Vec<&'static str>,
 }
 
 /// One kind of request: route, token, and what must become of it.
 #[derive(Clone, Debug)]
-struct Kind {
-    name: &'static str,
-    path: &'static str,
-    authorization: String,
-    is_identified: bool,
-    status: u16,
+pub struct Kind {
+    pub name: &'static str,
+    pub path: &'static str,
+    pub authorization: String,
+    pub is_identified: bool,
+    pub status: u16,
 }
 
 /// How many inputs were tried, how many reached the backend, and how they were answered.
 #[derive(Debug, Default)]
-struct Tally {
-    inputs: usize,
-    reached: usize,
-    answered: BTreeMap<u16, usize>,
+pub struct Tally {
+    pub inputs: usize,
+    pub reached: usize,
+    pub answered: BTreeMap<u16, usize>,
 }
 
 impl Scene {
@@ -73,7 +73,7 @@ impl Scene {
         Self::of(World::with(&format!("{routes}{throttle}{limits}{LISTENERS}{names}")), names == OWN_NAMES)
     }
 
-    fn of(world: World, has_own_names: bool) -> Self {
+    pub fn of(world: World, has_own_names: bool) -> Self {
         let bearer = world.bearer("alice");
         let values = [
             world.emulator.openid(APPID, "alice"),
@@ -95,7 +95,7 @@ impl Scene {
         Self { world, bearer, injected: names.into_iter().zip(values).collect(), managed }
     }
 
-    fn kinds(&self) -> Vec<Kind> {
+    pub fn kinds(&self) -> Vec<Kind> {
         let kind = |name, path, signs_in: bool, is_identified, status| Kind {
             name,
             path,
@@ -148,7 +148,7 @@ impl Scene {
     }
 
     /// Judges one answer; `None` when there was none.
-    fn judge(&self, kind: &Kind, input: &str, status: u16, echoed: Option<&Recorded>, tally: &mut Tally) {
+    pub fn judge(&self, kind: &Kind, input: &str, status: u16, echoed: Option<&Recorded>, tally: &mut Tally) {
         tally.inputs += 1;
         *tally.answered.entry(status).or_default() += 1;
         let Some(received) = echoed else { return };
@@ -159,7 +159,7 @@ impl Scene {
 }
 
 impl Tally {
-    fn print(&self, what: &str) {
+    pub fn print(&self, what: &str) {
         println!(
             "{what}: {} inputs, {} reached the backend, answered {:?}",
             self.inputs, self.reached, self.answered
@@ -168,18 +168,18 @@ impl Tally {
 }
 
 /// One client connection after another: a new one where the last was closed.
-struct Client<'w> {
+pub struct Client<'w> {
     world: &'w World,
     connection: Connection,
 }
 
 impl<'w> Client<'w> {
-    fn new(world: &'w World) -> Self {
+    pub fn new(world: &'w World) -> Self {
         Self { world, connection: world.connect() }
     }
 
     /// `GET` with header lines before and after `Host`.
-    fn get(&mut self, kind: &Kind, before: &str, after: &str) -> Option<Response> {
+    pub fn get(&mut self, kind: &Kind, before: &str, after: &str) -> Option<Response> {
         let Kind { path, authorization, .. } = kind;
         self.send(
             format!("GET {path} HTTP/1.1\r\n{before}Host: gateway.test\r\n{authorization}{after}\r\n")
@@ -187,7 +187,7 @@ impl<'w> Client<'w> {
         )
     }
 
-    fn send(&mut self, request: &[u8]) -> Option<Response> {
+    pub fn send(&mut self, request: &[u8]) -> Option<Response> {
         self.connection.write(request);
         let response = self.connection.try_read_response(false);
         let is_over = response.as_ref().is_none_or(|response| response.header("connection") == Some("close"));
@@ -203,7 +203,7 @@ fn echoed(response: Option<&Response>) -> Option<Recorded> {
     Some(Recorded { head: response.text(), body: Vec::new() })
 }
 
-fn status(response: Option<&Response>) -> u16 {
+pub fn status(response: Option<&Response>) -> u16 {
     response.map_or(0, |response| response.status)
 }
 

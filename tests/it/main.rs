@@ -14,7 +14,9 @@
 
 mod admin;
 mod away;
+mod backends;
 mod balancing;
+mod browser;
 mod cli;
 mod cluster;
 mod common;

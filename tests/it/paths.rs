@@ -3,7 +3,7 @@
 //! The rows B1 to B25 of the attack suites. Nobody signs in here: whatever reaches the backend was matched as public
 //! or optional, and must not be a protected path in any reading.
 
-mod reading;
+pub mod reading;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -16,7 +16,7 @@ use crate::common::http2::{self, Http2, Outcome};
 use crate::common::{Connection, NO_THROTTLE, Response, World};
 
 /// Everything is public but what is not; the names are chosen so that they can be hidden in many ways.
-const OPEN: &str = "
+pub const OPEN: &str = "
 routes:
   - { name: root, path: /, access: public, upstream: backend }
   - { name: api, path: /api, access: authenticated, upstream: backend }
@@ -35,7 +35,7 @@ listeners:
 ";
 
 /// Paths of [`OPEN`] with whether they are protected, as a backend names them.
-const OPEN_PATHS: &[(&str, bool)] = &[
+pub const OPEN_PATHS: &[(&str, bool)] = &[
     ("/", false),
     ("/api", true),
     ("/v1.0", true),
@@ -48,7 +48,7 @@ const OPEN_PATHS: &[(&str, bool)] = &[
 ];
 
 /// Everything is protected but what is not.
-const CLOSED: &str = "
+pub const CLOSED: &str = "
 routes:
   - { name: root, path: /, access: authenticated, upstream: backend }
   - { name: public, path: /pub, access: public, upstream: backend }
@@ -57,11 +57,12 @@ routes:
 listeners:
   - { address: 127.0.0.1:0, h2c: true }
 ";
-const CLOSED_PATHS: &[(&str, bool)] = &[("/", true), ("/pub", false), ("/pub/api", true), ("/opt", false)];
+pub const CLOSED_PATHS: &[(&str, bool)] =
+    &[("/", true), ("/pub", false), ("/pub/api", true), ("/opt", false)];
 
 /// What must become of a request without a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Verdict {
+pub enum Verdict {
     /// Reaches the backend with this target.
     Reaches(&'static str),
     /// Is answered with this status.
@@ -95,18 +96,18 @@ fn assert_verdict(world: &World, row: &str, request: &[u8], expected: Verdict) {
     println!("{row:4} {expected:?} <- {shown}");
 }
 
-fn get(target: &str) -> Vec<u8> {
+pub fn get(target: &str) -> Vec<u8> {
     [b"GET ", &raw(target)[..], b" HTTP/1.1\r\nHost: gateway.test\r\n\r\n"].concat()
 }
 
 /// The bytes of a target: every character one byte, so that a table can hold any byte.
-fn raw(target: &str) -> Vec<u8> {
+pub fn raw(target: &str) -> Vec<u8> {
     target.chars().map(|c| u8::try_from(u32::from(c)).unwrap()).collect()
 }
 
-#[test]
-fn every_known_way_to_hide_a_path_is_refused_or_read_as_the_backend_reads_it() {
-    let table: &[(&str, &str, Verdict)] = &[
+/// Every known way to hide a path in [`OPEN`], and what must become of it.
+pub fn hidden() -> &'static [(&'static str, &'static str, Verdict)] {
+    &[
         ("B1", "/pub/../api/secrets", Status(400)),
         ("B1", "/pub/..", Status(400)),
         ("B1", "/../api", Status(400)),
@@ -229,10 +230,14 @@ fn every_known_way_to_hide_a_path_is_refused_or_read_as_the_backend_reads_it() {
         ("-", "/auth/../api", Status(400)),
         ("-", "/auth/login/../../api", Status(400)),
         ("-", "/auth%2flogin", Status(400)),
-    ];
+    ]
+}
+
+#[test]
+fn every_known_way_to_hide_a_path_is_refused_or_read_as_the_backend_reads_it() {
     let world = world(OPEN);
 
-    for (row, target, expected) in table {
+    for (row, target, expected) in hidden() {
         assert_verdict(&world, row, &get(target), *expected);
     }
 }
@@ -481,7 +486,7 @@ const PIECES: &[&str] = &[
 ];
 
 /// Pieces that make hostile paths likely; every character is one byte on the wire.
-fn hostile_path(names: &'static [&'static str]) -> impl Strategy<Value = String> {
+pub fn hostile_path(names: &'static [&'static str]) -> impl Strategy<Value = String> {
     let name = proptest::sample::select(names);
     let piece = proptest::sample::select(PIECES);
     let piece = prop_oneof![3 => piece, 2 => name];
@@ -491,7 +496,7 @@ fn hostile_path(names: &'static [&'static str]) -> impl Strategy<Value = String>
 
 /// Names of a world, plain and in hiding.
 #[rustfmt::skip]
-const NAMES: &[&str] = &[
+pub const NAMES: &[&str] = &[
     "api", "%61pi", "ap%69", "API", "pub", "%70ub", "opt", "v1.0", "v1%2e0", "@me", "%40me", "things", "a:b!c",
     "a%3Ab%21c", "caf%c3%a9", "a%20b", "health", "auth", "login", "secret",
 ];

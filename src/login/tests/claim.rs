@@ -1,12 +1,13 @@
 //! Several gateways on one store.
 
 use super::*;
+use crate::login::claim::Ticket;
 use crate::session::Opened;
 use crate::store::{Key, Store as _};
 
 /// Two gateways that share a store, and the WeChat of each.
-struct Cluster {
-    nodes: [Arc<Harness>; 2],
+pub(super) struct Cluster {
+    pub(super) nodes: [Arc<Harness>; 2],
     _folder: tempfile::TempDir,
     following: Vec<tokio::task::JoinHandle<()>>,
 }
@@ -16,7 +17,7 @@ impl Cluster {
         Self::with(replies, |_| {}).await
     }
 
-    async fn with(replies: [Vec<Reply>; 2], change: impl Fn(&mut Setup)) -> Self {
+    pub(super) async fn with(replies: [Vec<Reply>; 2], change: impl Fn(&mut Setup)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let clock = ManualClock::start_now();
         let store = Switch::open(folder.path(), Arc::new(clock.clone()));
@@ -250,7 +251,7 @@ async fn the_store_learns_neither_code_nor_tokens_nor_people() {
         assert!(!row.windows(secret.len()).any(|window| window == secret.as_bytes()), "{secret}");
     }
     let other = ticket("another-code", &[]);
-    assert!(other.open_row(&row).is_none(), "another code opens nothing");
+    assert!(other.open_row::<Opened>(&row).is_none(), "another code opens nothing");
 }
 
 #[tokio::test]
@@ -297,7 +298,7 @@ fn a_refusal_that_may_change_is_not_read_from_the_store() {
         let row =
             ticket.settle(Err::<(&crate::identity::Identity, &Opened), _>(&error), &SystemEntropy).unwrap();
 
-        assert_eq!(ticket.open_row(&row).is_some(), is_known);
+        assert_eq!(ticket.open_row::<Opened>(&row).is_some(), is_known);
     }
 }
 

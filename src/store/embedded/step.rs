@@ -36,15 +36,16 @@ impl<'a> Tables<'a> {
 
     pub(super) fn put(&mut self, name: &Name, value: &[u8], end: Timestamp) -> Result<(), Fault> {
         // Before the write: a row that is damaged is left for whoever mends the file.
-        let old_end = self.end_of(name)?;
+        let old_end = self.find(name)?.map(|row| row.end);
         self.write(name, value, end, old_end)
     }
 
     pub(super) fn put_if_absent(&mut self, name: &Name, value: &[u8], end: Timestamp) -> Result<bool, Fault> {
-        if read(&self.rows, name, self.now)?.is_some() {
+        let found = self.find(name)?;
+        if found.as_ref().is_some_and(|row| row.is_alive) {
             return Ok(false);
         }
-        self.put(name, value, end)?;
+        self.write(name, value, end, found.map(|row| row.end))?;
         Ok(true)
     }
 
@@ -55,40 +56,48 @@ impl<'a> Tables<'a> {
         value: &[u8],
         end: Timestamp,
     ) -> Result<bool, Fault> {
-        if !self.says(name, expected)? {
-            return Ok(false);
-        }
-        self.put(name, value, end)?;
+        let Some(found) = self.find(name)?.filter(|row| row.says(expected)) else { return Ok(false) };
+        self.write(name, value, end, Some(found.end))?;
         Ok(true)
     }
 
-    pub(super) fn compare_and_delete(&mut self, name: &Name, expected: &[u8]) -> Result<bool, Fault> {
-        if !self.says(name, expected)? {
-            return Ok(false);
+    /// Writes a row where `expected` stands, or nothing; whether it did.
+    pub(super) fn write_if(
+        &mut self,
+        name: &Name,
+        expected: Option<&[u8]>,
+        value: &[u8],
+        end: Timestamp,
+    ) -> Result<bool, Fault> {
+        match expected {
+            Some(expected) => self.compare_and_set(name, expected, value, end),
+            None => self.put_if_absent(name, value, end),
         }
-        self.remove(name)?;
+    }
+
+    pub(super) fn compare_and_delete(&mut self, name: &Name, expected: &[u8]) -> Result<bool, Fault> {
+        let Some(found) = self.find(name)?.filter(|row| row.says(expected)) else { return Ok(false) };
+        self.remove(name, found.end)?;
         Ok(true)
     }
 
     pub(super) fn take(&mut self, name: &Name) -> Result<Option<Bytes>, Fault> {
-        let value = read(&self.rows, name, self.now)?;
-        if value.is_some() {
-            self.remove(name)?;
-        }
-        Ok(value)
+        let Some(found) = self.find(name)?.filter(|row| row.is_alive) else { return Ok(None) };
+        self.remove(name, found.end)?;
+        Ok(Some(found.value))
     }
 
     /// The sum is kept in decimal digits, as Redis keeps it.
     pub(super) fn increment(&mut self, name: &Name, end: Timestamp) -> Result<u64, Fault> {
-        let Some(value) = read(&self.rows, name, self.now)? else {
-            self.put(name, b"1", end)?;
+        let found = self.find(name)?;
+        let Some(alive) = found.as_ref().filter(|row| row.is_alive) else {
+            self.write(name, b"1", end, found.map(|row| row.end))?;
             return Ok(1);
         };
-        let sum = std::str::from_utf8(&value).ok().and_then(|text| text.parse::<u64>().ok());
+        let sum = std::str::from_utf8(&alive.value).ok().and_then(|text| text.parse::<u64>().ok());
         let sum =
             sum.and_then(|sum| sum.checked_add(1)).ok_or_else(|| Fault::damaged("a row is no counter"))?;
-        let old_end = self.end_of(name)?;
-        self.write(name, sum.to_string().as_bytes(), old_end.unwrap_or(end), old_end)?;
+        self.write(name, sum.to_string().as_bytes(), alive.end, Some(alive.end))?;
         Ok(sum)
     }
 
@@ -118,7 +127,7 @@ impl<'a> Tables<'a> {
             match entry_number(name) {
                 Some(number) => drop(self.log.remove(number)?),
                 // A damaged row stays, for `verify` to find.
-                None if matches!(self.end_of(name), Ok(Some(row_end)) if row_end == *end) => {
+                None if matches!(self.find(name), Ok(Some(row)) if row.end == *end) => {
                     self.rows.remove(name)?;
                 }
                 None => {}
@@ -127,14 +136,8 @@ impl<'a> Tables<'a> {
         Ok(over.len())
     }
 
-    fn says(&self, name: &Name, expected: &[u8]) -> Result<bool, Fault> {
-        Ok(read(&self.rows, name, self.now)?.is_some_and(|value| value == expected))
-    }
-
-    /// When the row ends or ended, removed or not.
-    fn end_of(&self, name: &Name) -> Result<Option<Timestamp>, Fault> {
-        let Some(sealed) = self.rows.get(name)? else { return Ok(None) };
-        Ok(Some(unseal(name, sealed.value()).map_err(|_| broken_seal())?.end))
+    fn find(&self, name: &Name) -> Result<Option<Found>, Fault> {
+        find(&self.rows, name, self.now)
     }
 
     fn write(
@@ -154,18 +157,30 @@ impl<'a> Tables<'a> {
         Ok(())
     }
 
-    fn remove(&mut self, name: &Name) -> Result<(), Fault> {
-        if let Some(end) = self.end_of(name)? {
-            self.rows.remove(name)?;
-            self.ends.remove(&end_key(end, name))?;
-        }
+    fn remove(&mut self, name: &Name, end: Timestamp) -> Result<(), Fault> {
+        self.rows.remove(name)?;
+        self.ends.remove(&end_key(end, name))?;
         Ok(())
+    }
+}
+
+/// A row that is in the file; one that has ended may still be.
+struct Found {
+    end: Timestamp,
+    is_alive: bool,
+    value: Bytes,
+}
+
+impl Found {
+    fn says(&self, expected: &[u8]) -> bool {
+        self.is_alive && self.value == expected
     }
 }
 
 /// Reads a row as of the last commit.
 pub(super) fn get(database: &Database, name: &Name, now: Timestamp) -> Result<Option<Bytes>, Fault> {
-    read(&database.begin_read()?.open_table(ROWS)?, name, now)
+    let found = find(&database.begin_read()?.open_table(ROWS)?, name, now)?;
+    Ok(found.filter(|row| row.is_alive).map(|row| row.value))
 }
 
 /// The log's entries after a number, as of the last commit.
@@ -196,14 +211,15 @@ pub(super) fn has_ended(database: &Database, now: Timestamp) -> Result<bool, Fau
     Ok(first.is_some_and(|end| end <= now))
 }
 
-fn read(
+fn find(
     rows: &impl ReadableTable<&'static Name, &'static [u8]>,
     name: &Name,
     now: Timestamp,
-) -> Result<Option<Bytes>, Fault> {
+) -> Result<Option<Found>, Fault> {
     let Some(sealed) = rows.get(name)? else { return Ok(None) };
     let row = unseal(name, sealed.value()).map_err(|_| broken_seal())?;
-    Ok(row.is_alive(now).then(|| Bytes::copy_from_slice(row.value)))
+    let (end, is_alive) = (row.end, row.is_alive(now));
+    Ok(Some(Found { end, is_alive, value: Bytes::copy_from_slice(row.value) }))
 }
 
 pub(super) fn last_entry(meta: &impl ReadableTable<&'static str, &'static [u8]>) -> Result<u64, Fault> {

@@ -163,7 +163,7 @@ async fn transaction_that_breaks_is_an_error_for_all_in_it_and_the_store_goes_on
     // In one transaction, most likely: the first is held until all three are queued.
     let (first, last) = (key(1), key(2));
     let put = store.put(&first, Bytes::from_static(b"after"), LONG);
-    let broken = store.write::<()>(Operation::Put, 0, |_| panic!("a step broke"));
+    let broken = store.change::<()>(Operation::Put, 0, |_| panic!("a step broke"));
     let later = store.put(&last, Bytes::from_static(b"after"), LONG);
     let (put, broken, later, ()) = tokio::join!(put, broken, later, async { drop(go_on) });
 
@@ -197,4 +197,16 @@ async fn steps_that_were_asked_for_are_made_before_the_store_closes() {
     for answered in answers {
         assert_eq!(answered.await.unwrap(), Ok(()));
     }
+}
+
+#[tokio::test]
+async fn writes_in_order_share_a_commit() {
+    let Fixture { store, metrics, _folder, .. } = fixture();
+    let write =
+        |number| Write { key: key(number), expected: None, value: Bytes::from_static(b"row"), ttl: LONG };
+
+    assert_eq!(store.write_in_order((0..5).map(write).collect()).await, Ok(true));
+
+    assert_eq!(metrics.store_commit_duration.get_sample_count(), 1);
+    assert_eq!(in_file(&store), [5, 5, 0]);
 }

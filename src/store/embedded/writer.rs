@@ -7,6 +7,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use parking_lot::RwLock;
+use prometheus::Histogram;
 use redb::{Database, Durability};
 use tokio::sync::oneshot;
 
@@ -58,7 +59,7 @@ where
         let Some(step) = self.step.take() else { return Ok(()) };
         self.outcome = match step(tables) {
             Ok(value) => Ok(value),
-            // The step found this before it wrote anything, so the others of the transaction go on.
+            // The step found this before it touched that row, so the others of the transaction go on.
             Err(fault @ Fault::Row(_)) => Err(fault.into_store_error()),
             Err(fault) => return Err(fault),
         };
@@ -77,6 +78,7 @@ pub(super) struct Writer {
     pub(super) cache_bytes: usize,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) opened: Arc<Opened>,
+    pub(super) commit_duration: Histogram,
 }
 
 impl Writer {
@@ -101,7 +103,9 @@ impl Writer {
     }
 
     fn commit(&self, mut batch: Vec<Box<dyn Job>>) {
+        let began = self.clock.instant();
         let committed = self.transact(|tables| batch.iter_mut().try_for_each(|job| job.apply(tables)));
+        self.commit_duration.observe(self.clock.instant().saturating_duration_since(began).as_secs_f64());
         for job in batch {
             job.answer(committed.clone());
         }

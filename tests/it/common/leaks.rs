@@ -1,14 +1,16 @@
-//! The watch over session keys: nothing that any test makes the gateway say may hold one.
+//! The watch over secrets: nothing that any test makes the gateway say may hold one.
 //!
-//! Whatever is read from a connection is searched as it comes. When a world, a process of the gateway or a Redis ends, so
-//! are its files (the store among them), its metrics, what its backend was sent and all that was logged meanwhile, at
-//! every level. A key that any test saw is looked for until the last one has ended.
+//! What WeChat shares with the gateway alone (session keys, people's access and refresh tokens) comes to nobody: whatever
+//! is read from a connection is searched for it as it comes. What a browser and the gateway share (session cookies, and
+//! the codes and states of sign-ins) comes to nobody else: when a world, a process of the gateway or a Redis ends, its
+//! files (the store among them), its metrics, what its backend was sent and all that was logged meanwhile, at every level,
+//! are searched for both. A secret that any test saw is looked for until the last one has ended.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{self, Write};
 use std::path::Path;
-use std::sync::{Arc, LazyLock, Mutex, Once, PoisonError, Weak};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, Once, PoisonError, Weak};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
@@ -16,17 +18,20 @@ use menshen::emulator::Emulator;
 use tracing_subscriber::fmt::MakeWriter;
 
 static EMULATORS: Mutex<Vec<Weak<Emulator>>> = Mutex::new(Vec::new());
-static SEEN: LazyLock<Mutex<Keys>> = LazyLock::new(Mutex::default);
+/// What nobody may be sent.
+static OF_WECHAT: LazyLock<Mutex<Secrets>> = LazyLock::new(Mutex::default);
+/// What only a browser, or WeChat, may be sent.
+static OF_BROWSERS: LazyLock<Mutex<Secrets>> = LazyLock::new(Mutex::default);
 static LOG: LazyLock<Mutex<Vec<u8>>> = LazyLock::new(Mutex::default);
 /// How much of one connection or body is searched: a test of large bodies need not search them.
 const SEARCHED: usize = 1024 * 1024;
-/// No spelling that is looked for is shorter, and none is longer than [`LONGEST`].
+/// No spelling that is looked for is shorter, and none of what WeChat shares is longer than [`LONGEST`].
 const SHORTEST: usize = 16;
-const LONGEST: usize = 32;
+const LONGEST: usize = 256;
 
-/// Session keys, in every spelling that could give one away.
+/// Secrets, in every spelling that could give one away.
 #[derive(Default)]
-pub struct Keys {
+struct Secrets {
     known: BTreeSet<String>,
     /// Which pairs of bytes some spelling begins with: most places are passed over by these.
     is_pair: Vec<bool>,
@@ -34,13 +39,14 @@ pub struct Keys {
     spellings: BTreeMap<[u8; SHORTEST], Vec<(Vec<u8>, String)>>,
 }
 
-impl Keys {
-    fn learn(&mut self, key: String) {
-        let key = key.trim_end_matches('=').to_owned();
-        if !self.known.insert(key.clone()) {
+impl Secrets {
+    fn learn(&mut self, secret: &str) {
+        let key = secret.trim_end_matches('=').to_owned();
+        if key.len() < SHORTEST || !self.known.insert(key.clone()) {
             return;
         }
-        let bytes = STANDARD_NO_PAD.decode(&key).unwrap_or_default();
+        let bytes =
+            STANDARD_NO_PAD.decode(&key).or_else(|_| URL_SAFE_NO_PAD.decode(&key)).unwrap_or_default();
         let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         let url_safe = URL_SAFE_NO_PAD.encode(&bytes);
         let texts = [key.clone(), url_safe, hex.to_uppercase(), hex].map(String::into_bytes);
@@ -52,7 +58,7 @@ impl Keys {
         }
     }
 
-    /// The key that these bytes hold, if any.
+    /// The secret that these bytes hold, if any.
     fn found_in(&self, bytes: &[u8]) -> Option<String> {
         if self.known.is_empty() {
             return None;
@@ -69,38 +75,73 @@ fn pair(start: &[u8]) -> usize {
     usize::from(start[0]) << 8 | usize::from(start[1])
 }
 
-/// Watches over the keys of this emulator, from now on.
+/// Watches over the secrets of this emulator, from now on.
 pub fn watch(emulator: &Arc<Emulator>) {
     EMULATORS.lock().unwrap().push(Arc::downgrade(emulator));
 }
 
-/// The key that these bytes hold, if any.
+/// Watches over something that a browser was given, such as a session cookie.
+pub fn watch_for(secret: &str) {
+    lock(&OF_BROWSERS).learn(secret);
+}
+
+/// Watches over the codes and states of all sign-ins so far.
+pub fn watch_for_sign_ins() {
+    let mut secrets = lock(&OF_BROWSERS);
+    for call in emulators().iter().flat_map(|emulator| emulator.calls()) {
+        let is_sign_in = call.path.starts_with("/connect/") || call.path == "/sns/oauth2/access_token";
+        let parameters = ["code", "state"].into_iter().filter(|_| is_sign_in);
+        parameters.filter_map(|name| call.query.get(name)).for_each(|secret| secrets.learn(secret));
+    }
+}
+
+/// A test that failed while it searched must not make all the others fail.
+fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn emulators() -> Vec<Arc<Emulator>> {
+    let mut emulators = lock(&EMULATORS);
+    emulators.retain(|known| known.strong_count() > 0);
+    emulators.iter().filter_map(Weak::upgrade).collect()
+}
+
+/// The secret of WeChat's that these bytes hold, if any.
 fn key_in(bytes: &[u8]) -> Option<String> {
-    let emulators: Vec<Arc<Emulator>> = {
-        let mut emulators = EMULATORS.lock().unwrap();
-        emulators.retain(|known| known.strong_count() > 0);
-        emulators.iter().filter_map(Weak::upgrade).collect()
-    };
-    // A test that failed while it searched must not make all the others fail.
-    let mut seen = SEEN.lock().unwrap_or_else(PoisonError::into_inner);
-    emulators.iter().flat_map(|emulator| emulator.session_keys()).for_each(|key| seen.learn(key));
+    let emulators = emulators();
+    let mut seen = lock(&OF_WECHAT);
+    for emulator in emulators {
+        let secrets = emulator.session_keys().into_iter().chain(emulator.people_tokens());
+        secrets.for_each(|secret| seen.learn(&secret));
+    }
     seen.found_in(bytes)
 }
 
-/// Fails the test when these bytes hold a key of any emulator there is, or was.
+/// Fails the test when these bytes hold a secret of any emulator there is or was, or of any browser.
+#[track_caller]
 pub fn assert_absent(place: &str, bytes: &[u8]) {
+    assert_absent_of_wechat(place, bytes);
+    if let Some(secret) = lock(&OF_BROWSERS).found_in(bytes) {
+        panic!("{place} holds the cookie, code or state {secret}");
+    }
+}
+
+#[track_caller]
+fn assert_absent_of_wechat(place: &str, bytes: &[u8]) {
     if let Some(key) = key_in(bytes) {
-        panic!("{place} holds the session key {key}");
+        panic!("{place} holds the session key or token {key}");
     }
 }
 
 /// As [`assert_absent`], of the first part of what may be long.
+#[track_caller]
 pub fn assert_absent_at_first(place: &str, bytes: &[u8]) {
     assert_absent(place, &bytes[..bytes.len().min(SEARCHED)]);
 }
 
 /// Searches every file in a folder; how many bytes there were.
 pub fn assert_absent_in_files(folder: &Path) -> usize {
+    watch_for_sign_ins();
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     entries
         .map(|entry| {
@@ -129,7 +170,7 @@ impl Default for Incoming {
 }
 
 impl Incoming {
-    /// Fails the test when these bytes, with those before them, hold a key.
+    /// Fails the test when these bytes, with those before them, hold a secret of WeChat's.
     pub fn assert_absent(&mut self, bytes: &[u8]) {
         let bytes = &bytes[..bytes.len().min(self.left)];
         self.left -= bytes.len();
@@ -137,7 +178,7 @@ impl Incoming {
             return;
         }
         self.tail.extend_from_slice(bytes);
-        assert_absent("what a connection brought", &self.tail);
+        assert_absent_of_wechat("what a connection brought", &self.tail);
         let kept = self.tail.len().saturating_sub(LONGEST - 1);
         self.tail.drain(..kept);
     }
@@ -198,7 +239,7 @@ fn every_spelling_of_a_key_is_found() {
 }
 
 #[test]
-#[should_panic(expected = "what a connection brought holds the session key")]
+#[should_panic(expected = "what a connection brought holds the session key or token")]
 fn key_that_comes_in_two_parts_is_found() {
     let world = super::World::new();
     world.sign_in("alice");
@@ -220,4 +261,20 @@ fn key_that_was_replaced_is_found() {
 
     assert_ne!(world.emulator.session_key(super::APPID, "alice").unwrap(), first);
     assert!(key_in(first.as_bytes()).is_some());
+}
+
+/// What only browsers may be sent is found everywhere else, and may come to them.
+#[test]
+fn secret_of_a_browser_is_found_in_files_and_not_on_its_way_to_it() {
+    let cookie = URL_SAFE_NO_PAD.encode([0xfb; 48]);
+    watch_for(&cookie);
+    let folder = tempfile::tempdir().unwrap();
+    let mut incoming = Incoming::default();
+
+    incoming.assert_absent(cookie.as_bytes());
+    for said in [cookie.clone().into_bytes(), vec![0xfb; 48], "FB".repeat(48).into_bytes()] {
+        fs::write(folder.path().join("file"), &said).unwrap();
+        let found = std::panic::catch_unwind(|| assert_absent_in_files(folder.path()));
+        assert!(found.is_err(), "{said:?}");
+    }
 }

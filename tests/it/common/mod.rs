@@ -1,10 +1,14 @@
 //! What every test stands on: a real gateway, an emulated WeChat, a backend that keeps what it was sent.
 
 pub mod backend;
+pub mod browser;
 pub mod client;
 pub mod http2;
 pub mod leaks;
+mod ports;
 pub mod redis;
+pub mod site;
+pub mod visitor;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -20,6 +24,8 @@ use tempfile::TempDir;
 
 pub use self::backend::{Backend, Recorded, Reply, fold};
 pub use self::client::{Connection, Response};
+pub use self::site::Site;
+pub use self::visitor::Visitor;
 
 /// The first app of the emulator, as the gateway's `apps.shop`.
 pub const APPID: &str = "wxe000000000000001";
@@ -33,7 +39,7 @@ pub struct World {
     pub clock: ManualClock,
     gateway: Option<Running>,
     // Dropped after the gateway, in this order.
-    _emulating: emulator::Running,
+    emulating: emulator::Running,
     threads: Option<tokio::runtime::Runtime>,
     pub data: TempDir,
     /// Where the log stood when the world began.
@@ -52,6 +58,7 @@ routes:
 pub const NO_THROTTLE: &str = "
 throttle:
   login: { rate: 1000000/s, burst: 1000000 }
+  sign_in: { rate: 1000000/s, burst: 1000000 }
   wechat: { rate: 1000000/s, burst: 1000000 }
   failed_login: { allowed: 1000000 }
 ";
@@ -63,21 +70,26 @@ impl World {
     }
 
     /// A world with these sections besides `listeners`, `admin`, `data_dir`, `apps`, `wechat` and `upstreams`;
-    /// a section written here replaces the default one. `{backend}`, `{emulator}` and `{data}` are filled in.
+    /// a section written here replaces the default one. `{backend}`, `{emulator}`, `{data}` and `{port}`, a free one, are
+    /// filled in.
     pub fn with(sections: &str) -> Self {
         Self::with_backend(Backend::echo(), sections)
     }
 
     /// As [`World::with`], with a backend of the test's own.
     pub fn with_backend(backend: Backend, sections: &str) -> Self {
+        Self::with_parts(emulator::Config::default(), backend, sections)
+    }
+
+    /// As [`World::with_backend`], with a WeChat of the test's own.
+    pub fn with_parts(emulator: emulator::Config, backend: Backend, sections: &str) -> Self {
         install_crypto();
         let log_position = leaks::log_position();
         let threads =
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let clock = ManualClock::start_now();
         let shared_clock: Arc<dyn Clock> = Arc::new(clock.clone());
-        let emulator =
-            Emulator::new(emulator::Config::default(), Arc::clone(&shared_clock), Arc::new(SystemEntropy));
+        let emulator = Emulator::new(emulator, Arc::clone(&shared_clock), Arc::new(SystemEntropy));
         leaks::watch(&emulator);
         let emulating = {
             let _context = threads.enter();
@@ -85,6 +97,7 @@ impl World {
         };
         let data = tempfile::tempdir().unwrap();
         let yaml = yaml(sections)
+            .replace("{port}", &ports::reserve().to_string())
             .replace("{backend}", &backend.address().to_string())
             .replace("{emulator}", &emulating.url())
             .replace("{data}", data.path().to_str().unwrap());
@@ -94,7 +107,7 @@ impl World {
             backend,
             clock,
             gateway: Some(gateway),
-            _emulating: emulating,
+            emulating,
             threads: Some(threads),
             data,
             log_position,
@@ -108,6 +121,11 @@ impl World {
 
     pub fn gateway(&self) -> &Running {
         self.gateway.as_ref().unwrap()
+    }
+
+    /// Where the emulated WeChat is.
+    pub fn emulator_url(&self) -> String {
+        self.emulating.url()
     }
 
     /// Stops the gateway as SIGTERM would; how many connections were cut.
@@ -172,8 +190,9 @@ impl World {
         line.map_or(0.0, |value| value.parse().unwrap())
     }
 
-    /// Searches all that this world said for the keys that WeChat shared with the gateway.
-    fn assert_no_session_key_got_out(&self, metrics: &str) {
+    /// Searches all that this world said for the secrets that WeChat and browsers shared with the gateway.
+    fn assert_no_secret_got_out(&self, metrics: &str) {
+        leaks::watch_for_sign_ins();
         leaks::assert_absent("the metrics", metrics.as_bytes());
         leaks::assert_absent("the log", &leaks::logged_since(self.log_position));
         leaks::assert_absent_in_files(self.data.path());
@@ -196,7 +215,7 @@ impl Drop for World {
             gateway.stop_within(Duration::ZERO);
         }
         if !std::thread::panicking() {
-            self.assert_no_session_key_got_out(&metrics.unwrap_or_default());
+            self.assert_no_secret_got_out(&metrics.unwrap_or_default());
         }
         if let Some(threads) = self.threads.take() {
             threads.shutdown_background();

@@ -3,6 +3,7 @@
 mod cluster;
 mod sentinel;
 
+use std::env;
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{BufRead as _, BufReader};
@@ -17,9 +18,13 @@ use super::{eventually, leaks, loopback};
 pub use cluster::Cluster;
 pub use sentinel::{MASTER_NAME, Sentinels};
 
-/// A `redis-server`; it is killed when this is dropped, or when the tests' process ends in whatever way.
+/// Names another server program for all these tests, such as `valkey-server` or a newer Redis.
+const SERVER: &str = "MENSHEN_TEST_REDIS_SERVER";
+
+/// A server; it is killed when this is dropped, or when the tests' process ends in whatever way.
 pub struct RedisServer {
     process: Option<Process>,
+    program: String,
     folder: TempDir,
     address: SocketAddr,
     settings: Vec<String>,
@@ -42,12 +47,18 @@ impl RedisServer {
 
     /// A server with these lines in its `redis.conf`, such as `requirepass hidden` or `maxmemory 1mb`.
     pub fn with(settings: &[&str]) -> Self {
-        Self::launch(settings, None)
+        Self::launch(program(), settings, None)
+    }
+
+    /// A server that can wait for its disk, and keeps everything there. Redis can since 7.2, and Valkey always could.
+    pub fn with_disk(settings: &[&str]) -> Self {
+        let program = env::var(SERVER).unwrap_or_else(|_| "valkey-server".to_owned());
+        Self::launch(program, &[&["appendonly yes", "appendfsync always"], settings].concat(), None)
     }
 
     /// As [`RedisServer::with`], and with TLS.
     pub fn with_tls(settings: &[&str], files: &RedisFiles) -> Self {
-        Self::launch(settings, Some(files.clone()))
+        Self::launch(program(), settings, Some(files.clone()))
     }
 
     /// Waits until a replica has everything its master has.
@@ -57,10 +68,10 @@ impl RedisServer {
         });
     }
 
-    fn launch(settings: &[&str], tls: Option<RedisFiles>) -> Self {
+    fn launch(program: String, settings: &[&str], tls: Option<RedisFiles>) -> Self {
         let settings = settings.iter().map(|line| (*line).to_owned()).collect();
         let folder = tempfile::tempdir().unwrap();
-        let mut server = Self { process: None, folder, address: loopback(), settings, tls };
+        let mut server = Self { process: None, program, folder, address: loopback(), settings, tls };
         // Between finding a free port and using it, somebody else may have taken it.
         for _ in 0..10 {
             server.address = free_address();
@@ -68,7 +79,7 @@ impl RedisServer {
                 return server;
             }
         }
-        panic!("redis-server does not start:\n{}", server.log());
+        panic!("{} does not start:\n{}", server.program, server.log());
     }
 
     /// Where it listens.
@@ -94,7 +105,7 @@ impl RedisServer {
     /// Kills it if it runs, and starts it at the same address.
     pub fn restart(&mut self) {
         self.kill();
-        assert!(self.run(), "redis-server does not start again:\n{}", self.log());
+        assert!(self.run(), "{} does not start again:\n{}", self.program, self.log());
     }
 
     /// What `redis-cli` prints for a command. No password: a server that asks for one answers `NOAUTH`.
@@ -135,7 +146,8 @@ impl RedisServer {
             "bind 127.0.0.1\n{listen}save \"\"\nappendonly no\nrepl-diskless-sync-delay 0\nrepl-ping-replica-period 1\n{}\n",
             self.settings.join("\n")
         );
-        self.process = Process::run("redis-server", self.folder.path(), &text, "Ready to accept connections");
+        let ready = "Ready to accept connections";
+        self.process = Process::run(&[&self.program], self.folder.path(), &text, ready);
         self.process.is_some()
     }
 
@@ -167,29 +179,29 @@ struct Process {
 
 impl Process {
     /// Runs a server with this configuration until its log says that it is ready; nothing where it ends before.
-    fn run(program: &str, folder: &Path, config: &str, ready: &str) -> Option<Self> {
-        let file = folder.join(format!("{program}.conf"));
+    fn run(program: &[&str], folder: &Path, config: &str, ready: &str) -> Option<Self> {
+        let file = folder.join("server.conf");
         fs::write(&file, format!("{config}dir {0}\nlogfile {0}/log\n", folder.display())).unwrap();
         fs::write(folder.join("log"), "").unwrap();
         let process = Self::spawn(program, &file);
         let mut started = false;
-        eventually(&format!("{program} starts"), || {
+        eventually(&format!("{program:?} starts"), || {
             started = fs::read_to_string(folder.join("log")).unwrap().contains(ready);
             started || !process.is_running()
         });
         started.then_some(process)
     }
 
-    fn spawn(program: &str, config: &Path) -> Self {
-        let is_there = Command::new(program).arg("--version").stdout(Stdio::null()).status();
+    fn spawn(program: &[&str], config: &Path) -> Self {
+        let is_there = Command::new(program[0]).arg("--version").stdout(Stdio::null()).status();
         assert!(
             is_there.is_ok_and(|status| status.success()),
-            "{program} is missing: these tests need redis-server, redis-sentinel and redis-cli (`scripts/test` installs them)"
+            "{program:?} is missing: these tests need redis-server, redis-cli and valkey-server (`scripts/test` installs them)"
         );
         let mut shell = Command::new("sh")
-            .args(["-c", "\"$0\" \"$1\" >/dev/null 2>&1 & echo $!; read -r _; kill -9 $!"])
-            .arg(program)
+            .args(["-c", "\"$@\" >/dev/null 2>&1 & echo $!; read -r _; kill -9 $!", "sh", program[0]])
             .arg(config)
+            .args(&program[1..])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
@@ -225,6 +237,11 @@ impl Drop for Process {
             eventually("the server is gone", || !self.is_running());
         }
     }
+}
+
+/// The server of all tests that need no other.
+fn program() -> String {
+    env::var(SERVER).unwrap_or_else(|_| "redis-server".to_owned())
 }
 
 /// A loopback address that nobody listens on now.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::join_all;
-use menshen::store::{Key, LogEntries, MAX_VALUE_BYTES, Space, Store, StoreError};
+use menshen::store::{Key, LogEntries, MAX_VALUE_BYTES, Space, Store, StoreError, Write};
 
 /// A time that no test outlives.
 const LONG: Duration = Duration::from_secs(3600);
@@ -46,6 +46,7 @@ pub async fn hold(subject: &Subject) {
     put_if_absent_has_one_winner(subject).await;
     compare_and_set_has_one_winner(subject).await;
     wrong_expectation_changes_nothing(subject).await;
+    writes_are_made_in_order_up_to_one_that_is_not(subject).await;
     row_is_taken_once(subject).await;
     increments_lose_none(subject).await;
     increment_does_not_prolong(subject).await;
@@ -173,6 +174,31 @@ pub async fn wrong_expectation_changes_nothing(subject: &Subject) {
     assert_eq!(store.get(&absent).await, Ok(None));
     assert_eq!(store.compare_and_delete(&key, b"value").await, Ok(true));
     assert_eq!(store.get(&key).await, Ok(None));
+}
+
+pub async fn writes_are_made_in_order_up_to_one_that_is_not(subject: &Subject) {
+    let store = subject.store();
+    let keys: Vec<Key> = (0..4).map(|number| subject.key(Space::Subject, 18, number)).collect();
+    let write = |number: usize, expected: Option<&'static str>, value: &'static str| Write {
+        key: keys[number].clone(),
+        expected: expected.map(Bytes::from),
+        value: value.into(),
+        ttl: LONG,
+    };
+
+    let all = vec![write(0, None, "a"), write(1, None, "b"), write(0, Some("a"), "c")];
+    assert_eq!(store.write_in_order(all).await, Ok(true));
+    let not_all = vec![write(2, None, "d"), write(1, Some("other"), "e"), write(3, None, "f")];
+    assert_eq!(store.write_in_order(not_all).await, Ok(false));
+    assert_eq!(store.write_in_order(vec![write(3, None, "g"), write(0, None, "h")]).await, Ok(false));
+    assert_eq!(store.write_in_order(Vec::new()).await, Ok(true));
+
+    for (key, value) in keys.iter().zip(["c", "b", "d", "g"]) {
+        assert_eq!(store.get(key).await, Ok(Some(value.into())), "{key:?}");
+    }
+    let too_long = Write { value: vec![0; MAX_VALUE_BYTES + 1].into(), ..write(0, Some("c"), "") };
+    let answer = store.write_in_order(vec![too_long]).await;
+    assert_eq!(answer, Err(StoreError::TooLong(MAX_VALUE_BYTES + 1)));
 }
 
 pub async fn row_is_taken_once(subject: &Subject) {

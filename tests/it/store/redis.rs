@@ -2,6 +2,7 @@
 
 mod away;
 mod cluster;
+mod disk;
 mod log;
 mod replicated;
 mod rules;

@@ -21,8 +21,17 @@ impl Cluster {
 
     /// As [`Cluster::start`], with these lines in every server's `redis.conf`.
     pub fn with(settings: &[&str]) -> Self {
+        Self::of(RedisServer::with, settings)
+    }
+
+    /// As [`Cluster::with`], of servers that can wait for their disks.
+    pub fn with_disk(settings: &[&str]) -> Self {
+        Self::of(RedisServer::with_disk, settings)
+    }
+
+    fn of(server: fn(&[&str]) -> RedisServer, settings: &[&str]) -> Self {
         let bus = [free_address(), free_address(), free_address()];
-        let servers: Vec<RedisServer> = bus.iter().map(|bus| member(*bus, settings)).collect();
+        let servers: Vec<RedisServer> = bus.iter().map(|bus| member(server, *bus, settings)).collect();
         for (index, (server, (first, last))) in servers.iter().zip(SLOTS).enumerate() {
             expect_ok(&server.command(&["cluster", "set-config-epoch", &(index + 1).to_string()]));
             expect_ok(&server.command(&["cluster", "addslotsrange", first, last]));
@@ -47,12 +56,12 @@ impl Cluster {
     }
 }
 
-fn member(bus: SocketAddr, settings: &[&str]) -> RedisServer {
+fn member(server: fn(&[&str]) -> RedisServer, bus: SocketAddr, settings: &[&str]) -> RedisServer {
     let bus = format!("cluster-port {}", bus.port());
     let mut all =
         vec!["cluster-enabled yes", "cluster-announce-ip 127.0.0.1", "cluster-node-timeout 2000", &bus];
     all.extend(settings);
-    RedisServer::with(&all)
+    server(&all)
 }
 
 fn expect_ok(answer: &str) {

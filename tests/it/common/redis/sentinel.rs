@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use tempfile::TempDir;
 
 use super::super::eventually;
-use super::{Process, RedisServer, free_address, redis_cli};
+use super::{Process, RedisServer, free_address, program, redis_cli};
 
 /// What the sentinels call the master.
 pub const MASTER_NAME: &str = "menshen-test";
@@ -144,9 +144,9 @@ impl Sentinel {
             config += &format!("sentinel known-sentinel {MASTER_NAME} 127.0.0.1 {port} {}\n", id(other));
         }
         let folder = tempfile::tempdir().unwrap();
-        let process = Process::run("redis-sentinel", folder.path(), &config, "+monitor");
+        let process = Process::run(&[&program(), "--sentinel"], folder.path(), &config, "+monitor");
         let log = || std::fs::read_to_string(folder.path().join("log")).unwrap_or_default();
-        assert!(process.is_some(), "redis-sentinel does not start:\n{}", log());
+        assert!(process.is_some(), "the sentinel does not start:\n{}", log());
         Self { process, _folder: folder, address }
     }
 

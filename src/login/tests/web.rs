@@ -1,0 +1,209 @@
+//! Sign-in with a browser, against a WeChat that writes raw bytes.
+
+mod callback;
+mod invite;
+mod page;
+mod session;
+mod start;
+mod twice;
+
+use super::*;
+use crate::config::BrowserCheck;
+use crate::page::{Language, Message, Notice};
+
+const HOST: &str = "shop.example.com";
+const ORIGIN: &str = "https://shop.example.com";
+const SESSION: &str = "__Host-menshen";
+const BROWSER: &str = "__Host-menshen-browser";
+/// What WeChat gives for a code of an official account that asks for no profile.
+const GRANT: &str = r#"{"access_token":"T","expires_in":7200,"refresh_token":"R","openid":"oWebPerson","scope":"snsapi_base"}"#;
+
+/// The apps: `account` and `loose` are official accounts, `site` is a website, `shop` a mini program.
+fn with_browsers(setup: &mut Setup) {
+    setup.browser_apps = vec![
+        ("account", AppKind::OfficialAccount, BrowserCheck::Strict),
+        ("site", AppKind::Website, BrowserCheck::Strict),
+        ("loose", AppKind::OfficialAccount, BrowserCheck::Loose),
+    ];
+    setup.login.origins = vec![ORIGIN.into(), "https://other.example.com".into()];
+    setup.wechat.widget = None;
+}
+
+async fn harness(replies: impl IntoIterator<Item = Reply>) -> Harness {
+    Harness::with(replies, with_browsers).await
+}
+
+/// A browser: sends what it was given, and keeps what it is given.
+#[derive(Clone)]
+struct Browser<'a> {
+    harness: &'a Harness,
+    jar: BTreeMap<String, String>,
+    headers: Vec<(&'static str, String)>,
+}
+
+impl<'a> Browser<'a> {
+    fn new(harness: &'a Harness) -> Self {
+        let headers = vec![
+            ("host", HOST.into()),
+            ("sec-fetch-mode", "navigate".into()),
+            ("sec-fetch-dest", "document".into()),
+            ("accept", "text/html,application/xhtml+xml".into()),
+        ];
+        Self { harness, jar: BTreeMap::new(), headers }
+    }
+
+    /// The same browser, that sends something else in a header, or nothing.
+    fn with(&self, name: &'static str, value: Option<&str>) -> Self {
+        let mut other = self.clone();
+        other.headers.retain(|(known, _)| *known != name);
+        other.headers.extend(value.map(|value| (name, value.to_owned())));
+        other
+    }
+
+    async fn get(&mut self, path: &str) -> Answer {
+        self.send(request("GET", path, None, "")).await
+    }
+
+    async fn send(&mut self, mut request: Request<&str>) -> Answer {
+        let jar = self.jar.iter().map(|(name, value)| format!("{name}={value}"));
+        let cookies = Vec::from_iter(jar).join("; ");
+        for (name, value) in &self.headers {
+            request.headers_mut().insert(*name, value.parse().unwrap());
+        }
+        if !cookies.is_empty() {
+            request.headers_mut().insert("cookie", cookies.parse().unwrap());
+        }
+        let answer = self.harness.send(request).await;
+        for cookie in answer.response.headers().get_all("set-cookie") {
+            let (name, value) = cookie.to_str().unwrap().split_once('=').unwrap();
+            let (value, attributes) = value.split_once(';').unwrap();
+            if attributes.contains("Max-Age=0;") {
+                self.jar.remove(name);
+            } else {
+                self.jar.insert(name.into(), value.into());
+            }
+        }
+        answer
+    }
+
+    /// Begins a sign-in; the state that WeChat is told.
+    async fn start(&mut self, app: &str, return_to: &str) -> String {
+        let encoded: String = form_urlencoded::byte_serialize(return_to.as_bytes()).collect();
+        let answer = self.get(&format!("/auth/web/{app}/start?return_to={encoded}")).await;
+        assert_eq!((answer.response.status(), answer.outcome), (StatusCode::SEE_OTHER, "started"));
+        state_in(location(&answer))
+    }
+
+    async fn come_back(&mut self, app: &str, state: &str, code: &str) -> Answer {
+        self.get(&format!("/auth/web/{app}/callback?code={code}&state={state}")).await
+    }
+
+    async fn sign_in(&mut self, app: &str, code: &str) -> Answer {
+        let state = self.start(app, "/").await;
+        self.come_back(app, &state, code).await
+    }
+
+    /// Whether the gateway takes the browser for somebody.
+    async fn is_signed_in(&mut self) -> bool {
+        match self.clone().get("/auth/session").await.response.status().as_u16() {
+            200 => true,
+            401 => false,
+            other => panic!("{other}"),
+        }
+    }
+}
+
+fn location(answer: &Answer) -> &str {
+    header(answer, "location").expect("a location")
+}
+
+fn state_in(text: &str) -> String {
+    let (_, rest) = text.split_once("state=").expect("a state");
+    rest.chars().take_while(char::is_ascii_alphanumeric).collect()
+}
+
+fn set_cookies(answer: &Answer) -> Vec<&str> {
+    let cookies = answer.response.headers().get_all("set-cookie").iter();
+    cookies.map(|cookie| cookie.to_str().unwrap()).collect()
+}
+
+fn count(harness: &Harness, flow: &str, outcome: &str) -> u64 {
+    harness.metrics.logins.with_label_values(&["wechat", flow, outcome]).get()
+}
+
+/// Makes sure that an answer is the page of a notice, with this way to try again; its status and outcome.
+fn told_in_a_page(
+    harness: &Harness,
+    answer: &Answer,
+    notice: Notice,
+    retry: Option<&str>,
+) -> (u16, &'static str) {
+    let message = Message { notice, retry, request_id: "req-1" };
+    let page = harness.login.parts.pages.message(&message, Language::Chinese);
+    let body = answer.response.body();
+    assert_eq!(String::from_utf8_lossy(body), String::from_utf8_lossy(&page.body), "{}", answer.outcome);
+    for (name, value) in [
+        ("content-type", "text/html; charset=utf-8"),
+        ("content-language", "zh-CN"),
+        ("x-content-type-options", "nosniff"),
+        ("x-frame-options", "DENY"),
+        ("cache-control", "no-store"),
+        ("referrer-policy", "no-referrer"),
+    ] {
+        assert_eq!(header(answer, name), Some(value), "{name}");
+    }
+    assert!(header(answer, "content-security-policy").is_some());
+    assert!(answer.identity.is_none());
+    (answer.response.status().as_u16(), answer.outcome)
+}
+
+#[tokio::test]
+async fn apps_for_browsers_need_an_origin_and_a_name_fit_for_an_address() {
+    let origins = vec![ORIGIN.to_owned()];
+    type Row<'a> = (&'a str, AppKind, Vec<String>, &'a [(&'a str, &'a str)]);
+    let table: &[Row<'_>] = &[
+        ("account", AppKind::Website, origins.clone(), &[]),
+        ("a-b.c_d~1", AppKind::OfficialAccount, origins.clone(), &[]),
+        ("a/b", AppKind::MiniProgram, vec![], &[]),
+        ("a", AppKind::Website, vec![], &[("login.origins", "no browser can sign in to app `a`")]),
+        (
+            "a",
+            AppKind::Website,
+            vec!["http://a.example".into()],
+            &[
+                ("login.origins[0]", "`http://a.example` would send sessions in the clear"),
+                ("login.origins", "no browser can sign in to app `a`"),
+            ],
+        ),
+        (
+            "a/b",
+            AppKind::Website,
+            origins.clone(),
+            &[("apps.a/b", "`a/b` stands in the address that WeChat leads back to")],
+        ),
+        (
+            "商店",
+            AppKind::OfficialAccount,
+            origins,
+            &[("apps.商店", "`商店` stands in the address that WeChat leads back to")],
+        ),
+    ];
+    let clock = ManualClock::start_now();
+    let metrics = Arc::new(Metrics::new().unwrap());
+    let folder = tempfile::tempdir().unwrap();
+    let store = Switch::open(folder.path(), Arc::new(clock.clone()));
+    for (name, kind, origins, expected) in table {
+        let browser_apps = vec![(*name, *kind, BrowserCheck::Strict)];
+        let setup = Setup { browser_apps, ..Setup::default() };
+        let parts = dependencies(&setup, &metrics, &clock, &store, &mut Findings::default());
+        let config = config::Login { origins: origins.clone(), ..Default::default() };
+        let mut findings = Findings::default();
+
+        let login = Login::build(&config, parts, &mut findings);
+
+        let found =
+            Vec::from_iter(findings.iter().map(|finding| (finding.path.as_str(), finding.reason.as_str())));
+        assert_eq!(found, *expected, "{name}");
+        assert_eq!(login.is_some(), !findings.has_errors(), "{name}");
+    }
+}

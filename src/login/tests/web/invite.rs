@@ -1,0 +1,75 @@
+//! Who is sent to the sign-in page, and who is not.
+
+use super::*;
+
+fn invited(harness: &Harness, headers: &[(&str, &str)], target: &str, apps: &[&str]) -> Option<Answer> {
+    let mut request = Request::builder().uri(target);
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let (parts, ()) = request.body(()).unwrap().into_parts();
+    let apps: Vec<Arc<str>> = apps.iter().map(|app| (*app).into()).collect();
+    harness.login.invite(&parts, &apps, "req-1")
+}
+
+#[tokio::test]
+async fn a_person_who_opens_a_page_is_led_to_the_sign_in_page_and_back() {
+    let harness = harness([]).await;
+    for (target, location) in [
+        ("/", "/auth/login?return_to=%2F&app=site&app=account"),
+        ("/a/b?c=d&app=x", "/auth/login?return_to=%2Fa%2Fb%3Fc%3Dd%26app%3Dx&app=site&app=account"),
+        ("/%E4%BD%A0", "/auth/login?return_to=%2F%25E4%25BD%25A0&app=site&app=account"),
+        (&format!("/{}", "a".repeat(4000)), "/auth/login?app=site&app=account"),
+    ] {
+        let headers = [("host", HOST), ("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "document")];
+
+        let answer = invited(&harness, &headers, target, &["site", "account"]).expect("an invitation");
+
+        assert_eq!(answer.response.status(), StatusCode::SEE_OTHER);
+        assert_eq!(header(&answer, "location"), Some(location));
+        assert_eq!(header(&answer, "cache-control"), Some("no-store"));
+        assert_eq!(set_cookies(&answer).len(), 0);
+    }
+}
+
+#[tokio::test]
+async fn only_a_person_who_opens_a_page_is_invited() {
+    let harness = harness([]).await;
+    let host = ("host", HOST);
+    let (navigate, document) = (("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "document"));
+    let html = ("accept", "text/html,*/*;q=0.8");
+    let table: &[(&[(&str, &str)], bool)] = &[
+        (&[host, navigate, document], true),
+        (&[host, navigate], true),
+        (&[host, html], true),
+        (&[host, ("accept", "application/json"), ("accept", "Text/HTML;q=0.1")], true),
+        (&[host, document, html], true),
+        (&[host, html, ("x-requested-with", "XMLHttpRequest")], false),
+        (&[host], false),
+        (&[host, ("accept", "*/*")], false),
+        (&[host, ("accept", "application/json")], false),
+        (&[host, ("accept", "application/xhtml+xml")], false),
+        (&[host, ("sec-fetch-mode", "cors"), html], false),
+        (&[host, ("sec-fetch-mode", "Navigate"), html], false),
+        (&[host, ("sec-fetch-mode", ""), html], false),
+        (&[host, navigate, navigate, html], false),
+        (&[host, navigate, ("sec-fetch-dest", "iframe"), html], false),
+        (&[host, navigate, document, document, html], false),
+        (&[host, ("sec-fetch-dest", "empty"), html], false),
+        (&[("host", "evil.example"), navigate, document], false),
+        (&[host, host, navigate, document], false),
+        (&[navigate, document], false),
+    ];
+    for (headers, is_invited) in table {
+        let answer = invited(&harness, headers, "/", &["site"]);
+
+        assert_eq!(answer.is_some(), *is_invited, "{headers:?}");
+    }
+    assert!(invited(&harness, &[host, navigate, document], "/", &[]).is_none(), "nothing is on offer");
+    for method in ["HEAD", "POST", "OPTIONS"] {
+        let request =
+            Request::builder().method(method).uri("/").header("host", HOST).header("accept", "text/html");
+        let (parts, ()) = request.body(()).unwrap().into_parts();
+        assert!(harness.login.invite(&parts, &["site".into()], "req-1").is_none(), "{method}");
+    }
+}

@@ -1,0 +1,168 @@
+//! What a browser's session shows of itself, and how it ends.
+
+use super::*;
+
+const LOGOUT: &str = "/auth/logout";
+const FORM: Option<&str> = Some("application/x-www-form-urlencoded");
+const DELETED: &str = "__Host-menshen=; Path=/; Max-Age=0; Secure; HttpOnly; SameSite=Lax";
+
+async fn signed_in(harness: &Harness) -> Browser<'_> {
+    let mut browser = Browser::new(harness).with("sec-fetch-site", Some("same-origin"));
+    browser.sign_in("account", "code").await;
+    assert!(browser.is_signed_in().await);
+    browser
+}
+
+/// The same browser, whose script sends the request.
+fn script<'a>(browser: &Browser<'a>) -> Browser<'a> {
+    let browser = browser.with("sec-fetch-mode", Some("cors")).with("sec-fetch-dest", Some("empty"));
+    browser.with("accept", Some("*/*"))
+}
+
+#[tokio::test]
+async fn a_session_shows_who_a_person_is_and_until_when() {
+    let grant = GRANT.replace("snsapi_base", "snsapi_login").replace('}', r#","unionid":"uPerson"}"#);
+    let info = r#"{"openid":"oWebPerson","nickname":"长\n安 👩","headimgurl":"https://thirdwx.qlogo.cn/x","unionid":"uPerson"}"#;
+    let harness = harness([Reply::json(&grant), Reply::json(info)]).await;
+    let mut browser = Browser::new(&harness);
+    assert_eq!(browser.sign_in("site", "code").await.outcome, "ok");
+
+    let answer = browser.get("/auth/session").await;
+
+    let document = json_of(&answer);
+    assert_eq!(document["app"], "site");
+    assert_eq!((&document["openid"], &document["unionid"]), (&json!("oWebPerson"), &json!("uPerson")));
+    assert_eq!(
+        (&document["nickname"], &document["avatar"]),
+        (&json!("长安 👩"), &json!("https://thirdwx.qlogo.cn/x"))
+    );
+    assert_eq!(document["expires_at"], document["session"]["expires_at"]);
+    assert_eq!(count(&harness, "website", "ok"), 1);
+}
+
+#[tokio::test]
+async fn a_cookie_of_no_session_is_taken_back_and_one_that_nobody_could_judge_is_not() {
+    let harness = harness([Reply::json(GRANT)]).await;
+    let mut browser = signed_in(&harness).await;
+    let good = browser.jar[SESSION].clone();
+    harness.store.set_away(true);
+    let mut unsure = Browser::new(&harness);
+    unsure.jar.insert(SESSION.into(), format!("{}A", good.get(..63).unwrap()));
+
+    let answer = unsure.get("/auth/session").await;
+    assert_eq!((answer.response.status().as_u16(), set_cookies(&answer).len()), (503, 0));
+    harness.store.set_away(false);
+
+    for dead in ["A".repeat(64), "x".into()] {
+        browser.jar.insert(SESSION.into(), dead);
+        let answer = browser.clone().get("/auth/session").await;
+        assert_eq!((answer.response.status().as_u16(), set_cookies(&answer)), (401, vec![DELETED]));
+    }
+    browser.jar.insert(SESSION.into(), good.clone());
+    let answer = browser.with("authorization", Some("Bearer x")).get("/auth/session").await;
+    assert_eq!((answer.outcome, set_cookies(&answer).len()), ("several_tokens", 0), "the cookie may be good");
+    harness.clock.advance(*Setup::default().sessions.lifetime);
+    let answer = browser.get("/auth/session").await;
+    assert_eq!((answer.response.status().as_u16(), set_cookies(&answer)), (401, vec![DELETED]));
+}
+
+#[tokio::test]
+async fn a_logout_ends_the_session_and_takes_the_cookie_back() {
+    type Row<'a> = (bool, Option<&'a str>, &'a str, u16, Option<&'a str>);
+    let table: &[Row<'_>] = &[
+        (false, FORM, "", 200, None),
+        (false, FORM, "return_to=%2Fbye", 303, Some("/bye")),
+        (
+            false,
+            FORM,
+            "return_to=https%3A%2F%2Fshop.example.com%2Fbye&everywhere=true",
+            303,
+            Some("https://shop.example.com/bye"),
+        ),
+        (false, FORM, "return_to=%2F%2Fevil.example", 200, None),
+        (false, FORM, "return_to=https%3A%2F%2Fevil.example", 200, None),
+        (true, FORM, "", 204, None),
+        (true, FORM, "return_to=%2Fbye", 303, Some("/bye")),
+        (true, Some("application/json"), r#"{"return_to":7}"#, 204, None),
+        (true, None, "", 204, None),
+    ];
+    for (is_script, content_type, body, status, location) in table {
+        let harness = harness([Reply::json(GRANT)]).await;
+        let mut browser = signed_in(&harness).await;
+        let mut thief = browser.clone();
+        if *is_script {
+            browser = script(&browser);
+        }
+
+        let answer = browser.send(request("POST", LOGOUT, *content_type, body)).await;
+
+        let shown = format!("{is_script} {content_type:?} {body}");
+        assert_eq!((answer.response.status().as_u16(), answer.outcome), (*status, "logged_out"), "{shown}");
+        assert_eq!(header(&answer, "location"), *location, "{shown}");
+        assert_eq!(set_cookies(&answer), [DELETED], "{shown}");
+        assert_eq!(answer.app.as_deref(), Some("account"), "{shown}");
+        assert!(!thief.is_signed_in().await, "{shown}");
+        if *status == 200 {
+            let anonymous = Answer { identity: None, ..answer };
+            told_in_a_page(&harness, &anonymous, Notice::SignedOut, Some("/auth/login"));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_page_of_another_site_signs_nobody_out() {
+    let harness = harness([Reply::json(GRANT)]).await;
+    let mut browser = signed_in(&harness).await;
+    let forged = [
+        browser.with("sec-fetch-site", Some("cross-site")),
+        browser.with("sec-fetch-site", Some("same-site")),
+        browser.with("sec-fetch-site", None).with("origin", Some("https://evil.example")),
+        browser.with("sec-fetch-site", None).with("origin", Some("null")),
+    ];
+    for mut other in forged {
+        let answer = script(&other).send(request("POST", LOGOUT, FORM, "everywhere=true")).await;
+        assert_eq!((answer.response.status().as_u16(), answer.outcome), (403, "cross_site"));
+        assert_eq!(json_of(&answer)["code"], "cross_site");
+        let answer = other.send(request("POST", LOGOUT, FORM, "")).await;
+        assert_eq!(told_in_a_page(&harness, &answer, Notice::Malformed, None), (403, "cross_site"));
+        assert_eq!(set_cookies(&answer).len(), 0);
+    }
+    let image = browser.with("sec-fetch-site", Some("cross-site")).get(LOGOUT).await;
+    assert_eq!((image.response.status().as_u16(), header(&image, "allow")), (405, Some("POST")));
+    assert!(browser.is_signed_in().await);
+}
+
+#[tokio::test]
+async fn who_has_nothing_to_end_is_signed_out_all_the_same() {
+    let harness = harness([Reply::json(GRANT)]).await;
+    let mut browser = signed_in(&harness).await;
+    let ended = browser.clone();
+    browser.send(request("POST", LOGOUT, FORM, "")).await;
+    for dead in [ended.jar[SESSION].clone(), "A".repeat(64), "x".into(), String::new()] {
+        let mut other = ended.clone();
+        other.jar.insert(SESSION.into(), dead.clone());
+
+        let answer = script(&other).send(request("POST", LOGOUT, FORM, "")).await;
+
+        assert_eq!((answer.response.status().as_u16(), answer.outcome), (204, "logged_out"), "{dead}");
+        assert_eq!(set_cookies(&answer), [DELETED], "{dead}");
+    }
+    let answer = browser.send(request("POST", LOGOUT, FORM, "return_to=/")).await;
+    assert_eq!((answer.response.status().as_u16(), set_cookies(&answer).len()), (303, 0), "a second tab");
+    let answer = script(&browser).send(request("POST", LOGOUT, FORM, "")).await;
+    assert_eq!((answer.response.status().as_u16(), answer.outcome), (401, "no_token"), "a program");
+}
+
+#[tokio::test]
+async fn a_logout_that_nobody_could_make_keeps_the_cookie() {
+    let harness = harness([Reply::json(GRANT)]).await;
+    let mut browser = signed_in(&harness).await;
+    harness.store.set_away(true);
+
+    let answer = browser.send(request("POST", LOGOUT, FORM, "return_to=/")).await;
+
+    assert_eq!(told_in_a_page(&harness, &answer, Notice::Unavailable, None), (503, "store_unavailable"));
+    assert_eq!(set_cookies(&answer).len(), 0);
+    harness.store.set_away(false);
+    assert!(browser.is_signed_in().await);
+}

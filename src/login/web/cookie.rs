@@ -1,0 +1,129 @@
+//! The gateway's two cookies: of a session, and of a browser that is about to have one.
+//!
+//! Both are `__Host-` cookies: only this host over TLS can set them, so that no page of a neighbouring host plants one.
+//! Each answer names every attribute anew; a deletion without `Secure` would be ignored.
+
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderValue, header};
+
+use crate::authn::SESSION_COOKIE;
+use crate::clock::Timestamp;
+use crate::login::Answer;
+use crate::session::SessionCookie;
+
+const BROWSER_COOKIE: &str = "__Host-menshen-browser";
+
+/// What a request shows of a cookie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Shown<'a> {
+    Nothing,
+    One(&'a str),
+    /// Two of one name: nobody can say which is meant.
+    Unclear,
+}
+
+/// The session cookie to hand out, good until `ends_at`.
+pub(super) fn set_session(cookie: &SessionCookie, ends_at: Timestamp, now: Timestamp) -> Option<HeaderValue> {
+    set(SESSION_COOKIE, cookie.expose(), ends_at.since(now))
+}
+
+/// An answer that has the browser forget its session cookie.
+pub(in crate::login) fn without_session(answer: Answer) -> Answer {
+    match set(SESSION_COOKIE, "", Duration::ZERO) {
+        Some(cookie) => answer.with_cookie(cookie),
+        None => answer,
+    }
+}
+
+/// The session cookie of a request, where it shows one that could be ours.
+pub(super) fn session(headers: &HeaderMap) -> Option<SessionCookie> {
+    match shown(headers, SESSION_COOKIE) {
+        Shown::One(value) => SessionCookie::parse(value).ok(),
+        Shown::Nothing | Shown::Unclear => None,
+    }
+}
+
+/// The browser cookie to hand out.
+pub(super) fn set_browser(value: &str, lifetime: Duration) -> Option<HeaderValue> {
+    set(BROWSER_COOKIE, value, lifetime)
+}
+
+/// What a request shows of the browser cookie.
+pub(super) fn browser(headers: &HeaderMap) -> Shown<'_> {
+    shown(headers, BROWSER_COOKIE)
+}
+
+fn set(name: &str, value: &str, lifetime: Duration) -> Option<HeaderValue> {
+    let seconds = lifetime.as_secs();
+    let text = format!("{name}={value}; Path=/; Max-Age={seconds}; Secure; HttpOnly; SameSite=Lax");
+    let mut header = HeaderValue::try_from(text).ok()?;
+    header.set_sensitive(true);
+    Some(header)
+}
+
+/// Reads byte by byte: what other cookies hold, text or not, hinders nobody here.
+fn shown<'a>(headers: &'a HeaderMap, name: &str) -> Shown<'a> {
+    let mut found = Shown::Nothing;
+    let lines = headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes);
+    for pair in lines.flat_map(|line| line.split(|byte| *byte == b';')) {
+        let end = pair.iter().position(|byte| *byte == b'=').unwrap_or(pair.len());
+        let Some((other, value)) = pair.split_at_checked(end) else { continue };
+        if other.trim_ascii() != name.as_bytes() {
+            continue;
+        }
+        if found != Shown::Nothing {
+            return Shown::Unclear;
+        }
+        let value = value.strip_prefix(b"=").unwrap_or(value).trim_ascii();
+        found = Shown::One(str::from_utf8(value).unwrap_or_default());
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(lines: &[&[u8]]) -> HeaderMap {
+        let lines = lines.iter().map(|line| (header::COOKIE, HeaderValue::from_bytes(line).unwrap()));
+        lines.collect()
+    }
+
+    #[test]
+    fn a_cookie_counts_where_it_stands_once() {
+        let table: [(&[&[u8]], Shown<'_>); 13] = [
+            (&[], Shown::Nothing),
+            (&[b""], Shown::Nothing),
+            (&[b"a=b; __Host-menshen-browse=x; __Host-menshen-browserx=y"], Shown::Nothing),
+            (&[b"__host-menshen-browser=x"], Shown::Nothing),
+            (&[b"a=__Host-menshen-browser=x"], Shown::Nothing),
+            (&[b"__Host-menshen-browser=x"], Shown::One("x")),
+            (&[b"a=b", b"c=d;__Host-menshen-browser = x ;e=f"], Shown::One("x")),
+            (&[b"__Host-menshen-browser"], Shown::One("")),
+            (&[b"__Host-menshen-browser=x=y"], Shown::One("x=y")),
+            (&[b"__Host-menshen-browser=x; __Host-menshen-browser=x"], Shown::Unclear),
+            (&[b"__Host-menshen-browser=x", b"__Host-menshen-browser=y"], Shown::Unclear),
+            (&[b"__Host-menshen-browser=x; a=\xff"], Shown::One("x")),
+            (&[b"__Host-menshen-browser=\xff"], Shown::One("")),
+        ];
+        for (lines, expected) in table {
+            assert_eq!(browser(&headers(lines)), expected, "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn every_attribute_stands_on_a_cookie_and_on_its_deletion() {
+        let now = Timestamp::from_seconds(1000);
+        let cookie = SessionCookie::parse(&"A".repeat(64)).unwrap();
+        let flags = "Secure; HttpOnly; SameSite=Lax";
+        let set = set_session(&cookie, Timestamp::from_seconds(4600), now).unwrap();
+        assert_eq!(set, format!("__Host-menshen={}; Path=/; Max-Age=3600; {flags}", "A".repeat(64)));
+        assert!(set.is_sensitive());
+        let answer = without_session(Answer::logged_out());
+        let deletion = &answer.response.headers()[header::SET_COOKIE];
+        assert_eq!(deletion, &format!("__Host-menshen=; Path=/; Max-Age=0; {flags}"));
+        let browser = set_browser("x", Duration::from_secs(600)).unwrap();
+        assert_eq!(browser, format!("__Host-menshen-browser=x; Path=/; Max-Age=600; {flags}"));
+    }
+}

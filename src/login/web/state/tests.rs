@@ -1,0 +1,147 @@
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::*;
+use crate::clock::{Clock, ManualClock};
+use crate::entropy::SystemEntropy;
+use crate::store::switch::Switch;
+
+/// A source that gives one byte for ever.
+#[derive(Debug)]
+struct Stuck(u8);
+
+impl Entropy for Stuck {
+    fn fill(&self, buffer: &mut [u8]) -> Result<(), NoEntropy> {
+        buffer.fill(self.0);
+        Ok(())
+    }
+}
+
+struct Kept {
+    store: Arc<Switch>,
+    clock: ManualClock,
+    state: State,
+    _folder: tempfile::TempDir,
+}
+
+impl Kept {
+    async fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let clock = ManualClock::start_now();
+        let store = Switch::open(folder.path(), Arc::new(clock.clone()));
+        let state = State::draw(&SystemEntropy).unwrap();
+        let sign_in = SignIn::new(("shop", "wx1"), "https://shop", "/cart", [7; 32], clock.now());
+        sign_in.keep(&*store, &state).await.unwrap();
+        Self { store, clock, state, _folder: folder }
+    }
+
+    async fn bind(&self, code: &str) -> Result<SignIn, LoginError> {
+        let (store, now) = (&*self.store, self.clock.now());
+        let found = Found::look_up(store, &self.state, now).await?;
+        found.bind(store, &self.state, &Code::parse(code).unwrap(), now).await
+    }
+}
+
+#[test]
+fn a_state_is_32_letters_and_digits_that_nobody_drew_before() {
+    let drawn: BTreeSet<String> =
+        (0..1000).map(|_| State::draw(&SystemEntropy).unwrap().expose().to_owned()).collect();
+    assert_eq!(drawn.len(), 1000);
+    let mut characters = BTreeSet::new();
+    for state in &drawn {
+        assert_eq!(state.len(), 32);
+        assert!(State::parse(state).is_some());
+        characters.extend(state.bytes());
+    }
+    assert_eq!(Vec::from_iter(characters), ALPHABET, "every letter and digit, and nothing else");
+}
+
+#[test]
+fn bytes_that_would_favour_a_character_are_passed_over() {
+    for byte in 248..=255 {
+        assert!(State::draw(&Stuck(byte)).is_err(), "{byte}");
+    }
+    assert_eq!(State::draw(&Stuck(247)).unwrap().expose(), "z".repeat(32));
+}
+
+#[test]
+fn a_state_is_not_shown() {
+    let state = State::draw(&SystemEntropy).unwrap();
+
+    assert_eq!(format!("{state:?}"), "State([redacted])");
+}
+
+#[tokio::test]
+async fn the_store_learns_neither_state_nor_code() {
+    let kept = Kept::new().await;
+    kept.bind("the-code-of-wechat").await.unwrap();
+
+    let row = kept.store.get(&kept.state.key()).await.unwrap().unwrap();
+
+    assert!(row.windows(5).any(|window| window == b"/cart"), "this is the row");
+    for secret in [kept.state.expose(), "the-code-of-wechat"] {
+        assert!(!row.windows(secret.len()).any(|window| window == secret.as_bytes()), "{secret}");
+    }
+}
+
+#[tokio::test]
+async fn of_many_codes_at_once_one_is_bound() {
+    let kept = Kept::new().await;
+    let codes: Vec<String> = (0..10).map(|index| format!("code{index}")).collect();
+
+    let bound = futures_util::future::join_all(codes.iter().map(|code| kept.bind(code))).await;
+
+    let winners: Vec<&String> =
+        codes.iter().zip(&bound).filter(|(_, bound)| bound.is_ok()).map(|(code, _)| code).collect();
+    let [winner] = winners[..] else { panic!("{winners:?}") };
+    assert!(kept.bind(winner).await.is_ok(), "the same code goes on");
+    for bound in bound.into_iter().filter_map(Result::err) {
+        assert_eq!(bound, LoginError::StateUnknown);
+    }
+}
+
+#[tokio::test]
+async fn a_bound_state_lives_no_longer_for_it() {
+    let kept = Kept::new().await;
+    kept.clock.advance(Duration::from_secs(599));
+    kept.bind("code").await.unwrap();
+    kept.clock.advance(Duration::from_secs(1));
+
+    assert_eq!(kept.bind("code").await.err(), Some(LoginError::StateUnknown));
+    assert_eq!(kept.store.get(&kept.state.key()).await.unwrap(), None, "the row went with it");
+}
+
+#[tokio::test]
+async fn a_state_that_outlives_its_time_in_the_store_is_unknown_all_the_same() {
+    let kept = Kept::new().await;
+    let (key, now) = (kept.state.key(), kept.clock.now());
+    let row = kept.store.get(&key).await.unwrap().unwrap();
+    kept.store.put(&key, row, Duration::from_secs(6000)).await.unwrap();
+    kept.clock.advance(LIFETIME);
+
+    let found = Found::look_up(&*kept.store, &kept.state, now.plus(LIFETIME)).await;
+
+    assert_eq!(found.err(), Some(LoginError::StateUnknown));
+}
+
+#[tokio::test]
+async fn a_state_drawn_twice_is_refused() {
+    let kept = Kept::new().await;
+    let other = SignIn::new(("shop", "wx1"), "https://shop", "/", [8; 32], kept.clock.now());
+
+    assert_eq!(other.keep(&*kept.store, &kept.state).await, Err(LoginError::Internal));
+}
+
+#[tokio::test]
+async fn without_the_store_nothing_is_kept_found_or_bound() {
+    let kept = Kept::new().await;
+    let (store, now, away) = (&*kept.store, kept.clock.now(), Some(LoginError::StoreUnavailable));
+    let found = Found::look_up(store, &kept.state, now).await.ok().unwrap();
+    kept.store.set_away(true);
+
+    let sign_in = SignIn::new(("shop", "wx1"), "https://shop", "/", [8; 32], now);
+    assert_eq!(sign_in.keep(store, &State::draw(&SystemEntropy).unwrap()).await.err(), away);
+    assert_eq!(Found::look_up(store, &kept.state, now).await.err(), away);
+    let code = Code::parse("code").unwrap();
+    assert_eq!(found.bind(store, &kept.state, &code, now).await.err(), away);
+}

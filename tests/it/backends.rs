@@ -1,0 +1,52 @@
+//! What real backends see behind the gateway, each in the way its language reads a request.
+//!
+//! The rows A1 to A16, B1 to B25 and the framing of the attack suites, against servers that fold names, decode paths and
+//! cut messages as they do. The programs are in `tests/fixtures/backends`; `scripts/test` installs what runs them, and
+//! a server that is missing fails its test.
+
+mod framing;
+mod identity;
+mod path;
+mod seen;
+mod server;
+
+use self::server::{DJANGO, EXPRESS, FLASK, PHP, Program, TOMCAT};
+
+#[test]
+fn php_behind_nginx_is_never_told_of_another_person_or_path() {
+    assert_holds(&PHP);
+}
+
+#[test]
+fn django_under_gunicorn_is_never_told_of_another_person_or_path() {
+    assert_holds(&DJANGO);
+}
+
+#[test]
+fn flask_is_never_told_of_another_person_or_path() {
+    assert_holds(&FLASK);
+}
+
+#[test]
+fn express_is_never_told_of_another_person_or_path() {
+    assert_holds(&EXPRESS);
+}
+
+#[test]
+fn a_servlet_in_tomcat_is_never_told_of_another_person_or_path() {
+    assert_holds(&TOMCAT);
+}
+
+fn assert_holds(program: &'static Program) {
+    let server = program.start();
+    identity::a_forged_header_works_without_the_gateway(&server);
+    identity::exactly_the_one_who_signed_in_is_seen(&server);
+    identity::no_spelling_is_seen(&server);
+    identity::no_spelling_is_seen_over_http2(&server);
+    identity::nothing_takes_the_identity_away(&server);
+    identity::trailers_are_not_seen(&server);
+    identity::no_other_method_or_host_is_seen(&server);
+    path::no_protected_path_is_seen(&server);
+    framing::only_whole_requests_are_seen(&server);
+    path::a_protected_path_is_seen_without_the_gateway(&server);
+}
