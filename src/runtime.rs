@@ -19,7 +19,7 @@ use crate::route::{METHODS, RouteTable};
 use crate::session::{self, Sessions};
 use crate::store::Store;
 use crate::telemetry::metrics::Metrics;
-use crate::throttle::Throttle;
+use crate::throttle::{RequestLimits, Throttle};
 use crate::token::{OnMissingKey, Tokens};
 use crate::upstream::Upstreams;
 use crate::wechat::WeChat;
@@ -84,8 +84,11 @@ pub struct Runtime {
     pub limits: config::Limits,
     /// Peers whose forwarding headers are believed.
     pub trusted_proxies: Vec<ipnet::IpNet>,
+    /// Limits on logins and on errors.
+    pub throttle: Arc<Throttle>,
+    /// Limits on the requests of each route.
+    pub request_limits: RequestLimits,
     apps: BTreeMap<Arc<str>, AppId>,
-    throttle: Arc<Throttle>,
     throttle_config: config::Throttle,
     routes_metrics: Vec<RouteMetrics>,
     no_route_metrics: RouteMetrics,
@@ -148,6 +151,15 @@ impl Runtime {
                 .map(|throttle| throttle.shared_in(Arc::clone(session_core.store()), &config.throttle))
                 .map(Arc::new),
         };
+        let request_limits = RequestLimits::build(
+            &config.routes,
+            &config.throttle,
+            previous.map(|previous| &previous.request_limits),
+            metrics,
+            clock,
+            entropy.as_ref(),
+            findings,
+        );
         let pages = Pages::build(&config.login.page, findings).map(Arc::new);
         let header_edits = HeaderEdits::build(
             &config.identity_headers,
@@ -207,6 +219,7 @@ impl Runtime {
             trusted_proxies: config.trusted_proxies.clone(),
             apps,
             throttle,
+            request_limits: request_limits?,
             throttle_config: config.throttle.clone(),
             routes,
         })

@@ -23,7 +23,8 @@ pub struct Throttle {
     /// IPv6 clients count together by this many leading bits. 32 to 128.
     #[schemars(range(min = 32, max = 128))]
     pub ipv6_prefix: u8,
-    /// Most client addresses remembered, for each limit; 45 bytes each, taken at start. 1024 to 16777216.
+    /// Most client addresses remembered, for each limit; 18 bytes each, 27 where lock-outs are remembered, taken at start. 1024 to
+    /// 16777216.
     pub capacity: usize,
 }
 

@@ -12,6 +12,7 @@ use super::watch::Watch;
 use crate::authn::Authenticated;
 use crate::clock::Clock;
 use crate::route::Route;
+use crate::throttle::Allowance;
 use crate::upstream::{InFlight, Opened, Upstream};
 
 /// A request on its way, from its header to its access log line.
@@ -37,6 +38,8 @@ pub struct Context {
     pub(super) token_in_authorization: bool,
     pub(super) route: Option<Arc<Route>>,
     pub(super) upstream: Option<Arc<Upstream>>,
+    /// What the tightest limit of the route still allows; `None` where it has none.
+    pub(super) allowance: Option<Allowance>,
     /// Who is signing in, where the request is a login.
     pub(super) login: Option<Box<SigningIn>>,
     pub(super) outcome: Outcome,
@@ -113,6 +116,7 @@ impl Context {
             token_in_authorization: false,
             route: None,
             upstream: None,
+            allowance: None,
             login: None,
             outcome: Outcome::UNDECIDED,
             tried: Vec::new(),

@@ -11,6 +11,7 @@ mod context;
 mod decide;
 mod forward;
 pub mod guard;
+mod limits;
 pub mod proxy_protocol;
 pub mod request_id;
 mod respond;
@@ -93,17 +94,19 @@ impl Gateway {
 
     /// Decides a request; an answer ends it here, none lets it go on.
     async fn decide(&self, session: &mut Session, ctx: &mut Context) -> Option<Response<Bytes>> {
-        if let Some(answer) = decide::admit(session, ctx) {
+        let answer = decide::admit(session, ctx);
+        // Only now is the client's address known; and a refusal counts as an error, too.
+        if let Some(answer) = limits::refuse_locked_out(ctx).or(answer) {
             return Some(answer);
         }
         if let Some(endpoint) = ctx.current.runtime.login.endpoint(session.req_header().uri.path()) {
             // Boxed, so that the room a login needs is not moved about with every other request.
             return Some(Box::pin(answer_login(session, ctx, endpoint)).await);
         }
-        if let Some(answer) = decide::find_route(session, ctx) {
+        if let Some(answer) = decide::find_route(session, ctx).or_else(|| limits::admit_address(ctx)) {
             return Some(answer);
         }
-        decide::authenticate(session.req_header(), ctx).await
+        decide::authenticate(session.req_header(), ctx).await.or_else(|| limits::admit_caller(ctx))
     }
 
     fn write_access_log(&self, session: &Session, ctx: &Context, status: u16) {
@@ -241,8 +244,9 @@ impl ProxyHttp for Gateway {
         &self,
         session: &mut Session,
         response: &mut ResponseHeader,
-        _ctx: &mut Context,
+        ctx: &mut Context,
     ) -> pingora::Result<()> {
+        limits::tell(response, ctx)?;
         if session.req_header().version < Version::HTTP_11 {
             // A client of HTTP/1.0 knows no chunks; its answer ends with the connection. RFC 9112 §6.1.
             response.remove_header(&header::TRANSFER_ENCODING);
@@ -316,6 +320,7 @@ impl ProxyHttp for Gateway {
 
     async fn logging(&self, session: &mut Session, _error: Option<&Error>, ctx: &mut Context) {
         let status = session.response_written().map_or(0, |response| response.status.as_u16());
+        limits::count_answer(status, ctx);
         let runtime = &ctx.current.runtime;
         let metrics = runtime.route_metrics(ctx.route.as_ref().map(|route| route.index));
         metrics.count(&session.req_header().method, status);

@@ -77,6 +77,27 @@ pub(super) fn forbidden(shape: RejectShape, reason: &str, request_id: &str) -> R
     }
 }
 
+/// The refusal of a request beyond a limit.
+pub(super) fn too_many(
+    reason: &str,
+    retry_after_seconds: u64,
+    shape: RejectShape,
+    request_id: &str,
+) -> Response<Bytes> {
+    let mut response = match shape {
+        RejectShape::Code200 => {
+            let body = serde_json::json!({ "code": 429, "message": reason, "request_id": request_id });
+            json(StatusCode::OK, "application/json", body.to_string().into_bytes())
+        }
+        RejectShape::Problem => {
+            let detail = "wait as long as `Retry-After` says, then send this request again";
+            problem(StatusCode::TOO_MANY_REQUESTS, reason, Some(detail), request_id)
+        }
+    };
+    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(retry_after_seconds));
+    response
+}
+
 fn json(status: StatusCode, content_type: &'static str, body: Vec<u8>) -> Response<Bytes> {
     let mut response = Response::new(Bytes::from(body));
     *response.status_mut() = status;

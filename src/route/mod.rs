@@ -220,7 +220,7 @@ impl Route {
         Self {
             index,
             methods: methods.collect(),
-            name: route_name(config).into(),
+            name: config.full_name().into(),
             access: config.access,
             upstream: config.upstream.as_str().into(),
             read_timeout: config.read_timeout.map(|timeout| timeout.0),
@@ -301,11 +301,6 @@ pub fn is_host_name(text: &str) -> bool {
             && label.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_'))
     };
     is_address || (text.len() <= 253 && text.split('.').all(is_label))
-}
-
-fn route_name(config: &config::Route) -> String {
-    let first_host = config.hosts.first().map_or("", String::as_str);
-    config.name.clone().unwrap_or_else(|| format!("{first_host}{}", config.path))
 }
 
 fn check_path(path: &str, at: &str, findings: &mut Findings) {

@@ -1,14 +1,15 @@
-//! Which addresses count as one client, and the short name each has in the tables.
+//! Which addresses count as one client, and the short name each has in the tables; people and apps have one, too.
 
+use std::hash::Hasher as _;
 use std::net::{IpAddr, Ipv6Addr};
 use std::num::NonZeroU64;
 
 use siphasher::sip::SipHasher13;
 
 use crate::config::Findings;
-use crate::entropy::{self, Entropy};
+use crate::entropy::{self, Entropy, NoEntropy};
 
-/// A client's name in the tables: a keyed hash of its address.
+/// A client's name in the tables: a keyed hash of its address, or of who it is.
 ///
 /// Two clients share a name once in 2^64; the key is drawn at start, so that nobody can look for such a pair or
 /// pick addresses that fall together.
@@ -16,6 +17,10 @@ use crate::entropy::{self, Entropy};
 pub(super) struct ClientKey(NonZeroU64);
 
 impl ClientKey {
+    fn of(hash: u64) -> Self {
+        Self(NonZeroU64::new(hash).unwrap_or(NonZeroU64::MIN))
+    }
+
     /// The hash, evenly spread over all 64 bits.
     pub(super) const fn hash(self) -> u64 {
         self.0.get()
@@ -50,7 +55,7 @@ impl ClientKeys {
             IpAddr::V4(address) => self.hasher.hash(&address.octets()),
             IpAddr::V6(prefix) => self.hasher.hash(&prefix.octets()),
         };
-        ClientKey(NonZeroU64::new(hash).unwrap_or(NonZeroU64::MIN))
+        ClientKey::of(hash)
     }
 
     /// What all addresses of the client at this one have in common.
@@ -62,5 +67,24 @@ impl ClientKeys {
             IpAddr::V4(address) => address.into(),
             IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & self.ipv6_mask).into(),
         }
+    }
+}
+
+/// Turns names of people and apps into keys, with a hash key of its own: no name has the key of an address.
+pub(super) struct NameKeys(SipHasher13);
+
+impl NameKeys {
+    pub(super) fn new(entropy: &dyn Entropy) -> Result<Self, NoEntropy> {
+        Ok(Self(SipHasher13::new_with_key(&entropy::bytes::<16>(entropy)?)))
+    }
+
+    /// The key of whoever has this name of several parts; each goes in with its length, so that `ab`, `c` is not `a`, `bc`.
+    pub(super) fn key(&self, parts: &[&str]) -> ClientKey {
+        let mut hasher = self.0;
+        for part in parts {
+            hasher.write_u64(part.len() as u64);
+            hasher.write(part.as_bytes());
+        }
+        ClientKey::of(hasher.finish())
     }
 }

@@ -1,4 +1,4 @@
-//! Lock-outs after failed logins, twice as long with each further failure.
+//! Lock-outs after failures, such as failed logins, twice as long with each further one.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,13 +18,14 @@ pub(super) struct Rule {
 }
 
 impl Rule {
-    pub(super) fn build(config: &FailedLoginLimit, findings: &mut Findings) -> Option<Self> {
+    /// Reads the section `path` of the configuration.
+    pub(super) fn build(config: &FailedLoginLimit, path: &str, findings: &mut Findings) -> Option<Self> {
         let FailedLoginLimit { allowed, lockout, max_lockout, forget_after } = config;
         let mut sound = true;
         let mut must = |holds: bool, key: &str, reason: String, hint: String| {
             sound &= holds;
             if !holds {
-                findings.error(format!("throttle.failed_login.{key}"), reason).hint(hint);
+                findings.error(format!("{path}.{key}"), reason).hint(hint);
             }
         };
         must(

@@ -1,16 +1,19 @@
-//! Limits on logins, per client address and for all together, in memory of fixed size.
+//! Limits on logins, requests and errors, in memory of fixed size.
 //!
 //! Decides whether a login may be tried and whether WeChat may be asked, and how long the refused must wait. Five
 //! limits: logins, refreshes and begun sign-ins of one client (GCRA, so a burst and then a steady rate), failed ones of one client (a
-//! lock-out that doubles), exchanges with WeChat of everybody (GCRA, kept under the quota). Who the client is, what counts
-//! as a failed login and what a refusal looks like are decided elsewhere.
+//! lock-out that doubles), exchanges with WeChat of everybody (GCRA, kept under the quota). Two more are for all requests:
+//! those of a route's own ([`RequestLimits`]), and one of answers 4xx to one client (a lock-out again). Who the client is, what
+//! counts as a failed login and what a refusal looks like are decided elsewhere.
 //!
 //! Where nodes share a store, logins and exchanges that a node admitted by itself are counted by all of them together;
-//! refreshes and failures each node counts for itself.
+//! refreshes, failures, errors and requests each node counts for itself.
 
 mod client;
+mod errors;
 mod lockout;
 mod rate;
+mod requests;
 mod shared;
 mod table;
 #[cfg(test)]
@@ -33,7 +36,9 @@ use lockout::Lockouts;
 use rate::{ClientRate, GlobalRate};
 use shared::SharedBuckets;
 
-/// The limits on logins.
+pub use requests::{Allowance, Caller, Exceeded, RequestLimits};
+
+/// The limits on logins, and the one on errors.
 ///
 /// Holds its counts itself: whoever rebuilds it from an equal configuration forgets every lock-out, so a reload
 /// should keep the one it has.
@@ -43,6 +48,7 @@ pub struct Throttle {
     refresh: ClientRate,
     sign_in: ClientRate,
     failed_login: Lockouts,
+    client_errors: Option<Lockouts>,
     wechat: GlobalRate,
     shared: Option<SharedBuckets>,
     refused: RefusedCounters,
@@ -74,9 +80,14 @@ impl Throttled {
     ///
     /// See RFC 9110 §10.2.3.
     pub fn retry_after_seconds(self) -> u64 {
-        let part = u64::from(self.retry_after.subsec_nanos() > 0);
-        self.retry_after.as_secs().saturating_add(part).max(1)
+        whole_seconds(self.retry_after)
     }
+}
+
+/// A wait in whole seconds, rounded up, at least 1.
+fn whole_seconds(wait: Duration) -> u64 {
+    let part = u64::from(wait.subsec_nanos() > 0);
+    wait.as_secs().saturating_add(part).max(1)
 }
 
 /// The limits, as the metric `menshen_throttled_total` and the access log name them.
@@ -90,13 +101,25 @@ pub enum Limit {
     SignIn,
     /// Failed logins and refreshes of one client address.
     FailedLogin,
+    /// Answers 4xx to one client address.
+    ClientError,
+    /// Requests to one route; one of its own limits.
+    Request,
     /// Exchanges with WeChat of all clients together.
     WeChat,
 }
 
 impl Limit {
     /// Every limit.
-    pub const ALL: [Self; 5] = [Self::Login, Self::Refresh, Self::SignIn, Self::FailedLogin, Self::WeChat];
+    pub const ALL: [Self; 7] = [
+        Self::Login,
+        Self::Refresh,
+        Self::SignIn,
+        Self::FailedLogin,
+        Self::ClientError,
+        Self::Request,
+        Self::WeChat,
+    ];
 
     /// The limit's name.
     pub const fn as_str(self) -> &'static str {
@@ -105,6 +128,8 @@ impl Limit {
             Self::Refresh => "refresh",
             Self::SignIn => "sign_in",
             Self::FailedLogin => "failed_login",
+            Self::ClientError => "client_error",
+            Self::Request => "request",
             Self::WeChat => "wechat",
         }
     }
@@ -123,7 +148,10 @@ impl Throttle {
         let clients = ClientKeys::build(config.ipv6_prefix, entropy, findings);
         let login = rate::quota(&config.login, "throttle.login", findings);
         let sign_in = rate::quota(&config.sign_in, "throttle.sign_in", findings);
-        let failed_login = lockout::Rule::build(&config.failed_login, findings);
+        let failed_login = lockout::Rule::build(&config.failed_login, "throttle.failed_login", findings);
+        let client_errors = config.client_errors.as_ref();
+        let client_errors =
+            client_errors.map(|limit| lockout::Rule::build(limit, "throttle.client_errors", findings));
         let wechat = rate::quota(&config.wechat, "throttle.wechat", findings);
 
         let capacity = capacity?;
@@ -133,6 +161,10 @@ impl Throttle {
             refresh: ClientRate::new(login?, capacity, Arc::clone(&clock)),
             sign_in: ClientRate::new(sign_in?, capacity, Arc::clone(&clock)),
             failed_login: Lockouts::new(failed_login?, capacity, Arc::clone(&clock)),
+            client_errors: match client_errors {
+                Some(rule) => Some(Lockouts::new(rule?, capacity, Arc::clone(&clock))),
+                None => None,
+            },
             wechat: GlobalRate::new(wechat?, clock),
             shared: None,
             refused: RefusedCounters::new(metrics),
@@ -240,6 +272,8 @@ struct RefusedCounters {
     refresh: IntCounter,
     sign_in: IntCounter,
     failed_login: IntCounter,
+    client_error: IntCounter,
+    request: IntCounter,
     wechat: IntCounter,
 }
 
@@ -251,6 +285,8 @@ impl RefusedCounters {
             refresh: child(Limit::Refresh),
             sign_in: child(Limit::SignIn),
             failed_login: child(Limit::FailedLogin),
+            client_error: child(Limit::ClientError),
+            request: child(Limit::Request),
             wechat: child(Limit::WeChat),
         }
     }
@@ -261,6 +297,8 @@ impl RefusedCounters {
             Limit::Refresh => &self.refresh,
             Limit::SignIn => &self.sign_in,
             Limit::FailedLogin => &self.failed_login,
+            Limit::ClientError => &self.client_error,
+            Limit::Request => &self.request,
             Limit::WeChat => &self.wechat,
         }
     }

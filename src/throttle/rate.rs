@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use governor::middleware::NoOpMiddleware;
+use governor::middleware::{NoOpMiddleware, StateInformationMiddleware};
 use governor::nanos::Nanos;
 use governor::state::{InMemoryState, NotKeyed, StateStore};
 use governor::{NotUntil, Quota, RateLimiter};
@@ -36,17 +36,36 @@ pub(super) fn quota(limit: &LoginLimit, path: &str, findings: &mut Findings) -> 
 
 /// One rate for each client.
 pub(super) struct ClientRate {
-    limiter: RateLimiter<ClientKey, Buckets, Monotonic, NoOpMiddleware<Instant>>,
+    limiter: RateLimiter<ClientKey, Buckets, Monotonic, StateInformationMiddleware>,
+    quota: Quota,
+}
+
+/// What is left in a bucket after one was taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Left {
+    /// How many may be taken at once, now.
+    pub(super) remaining: u32,
+    /// When it is full again, at the latest; the time for one too late at most.
+    pub(super) full_in: Duration,
 }
 
 impl ClientRate {
     pub(super) fn new(quota: Quota, capacity: Capacity, clock: Arc<dyn Clock>) -> Self {
-        Self { limiter: RateLimiter::new(quota, Buckets(Table::new(capacity)), Monotonic(clock)) }
+        let limiter = RateLimiter::new(quota, Buckets(Table::new(capacity)), Monotonic(clock));
+        Self { limiter, quota }
     }
 
     /// Takes one from the client's bucket, or says how long until there is one.
     pub(super) fn admit(&self, client: ClientKey) -> Result<(), Duration> {
-        self.limiter.check_key(&client).map_err(|until| wait(&until, self.limiter.clock()))
+        self.take(client).map(drop)
+    }
+
+    /// As [`ClientRate::admit`], and says what is left.
+    pub(super) fn take(&self, client: ClientKey) -> Result<Left, Duration> {
+        let taken = self.limiter.check_key(&client);
+        let remaining = taken.map_err(|until| wait(&until, self.limiter.clock()))?.remaining_burst_capacity();
+        let missing = self.quota.burst_size().get().saturating_sub(remaining);
+        Ok(Left { remaining, full_in: self.quota.replenish_interval().saturating_mul(missing) })
     }
 
     /// Bytes of the table.

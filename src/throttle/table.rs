@@ -23,6 +23,9 @@ const CAPACITY: std::ops::RangeInclusive<usize> = 1024..=16_777_216;
 pub(super) struct Capacity(NonZeroUsize);
 
 impl Capacity {
+    /// The fewest; for what is fewer by far, such as apps.
+    pub(super) const LEAST: Self = Self(NonZeroUsize::new(*CAPACITY.start()).unwrap());
+
     pub(super) fn build(clients: usize, findings: &mut Findings) -> Option<Self> {
         if !CAPACITY.contains(&clients) {
             let (least, most) = (CAPACITY.start(), CAPACITY.end());

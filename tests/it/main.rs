@@ -26,6 +26,7 @@ mod framing;
 mod hostile;
 mod identity;
 mod layering;
+mod limits;
 mod login;
 mod metrics;
 mod paths;

@@ -1,0 +1,34 @@
+//! Lock-outs of clients whose requests keep failing: whoever tries paths, tokens or ids one after another.
+
+use std::net::IpAddr;
+
+use super::{Limit, Throttle, Throttled};
+
+/// Statuses 4xx that are no sign of trying: the client was slow, was told to wait, or went away.
+const NOT_COUNTED: [u16; 3] = [408, 429, 499];
+
+impl Throttle {
+    /// Admits a request of this client, unless it is locked out for its errors.
+    ///
+    /// # Errors
+    /// [`Throttled`] while the client is locked out.
+    pub fn admit_request(&self, client: IpAddr) -> Result<(), Throttled> {
+        let Some(errors) = &self.client_errors else { return Ok(()) };
+        match errors.remaining(self.clients.key(client)) {
+            Some(remaining) => Err(self.refuse(Limit::ClientError, remaining)),
+            None => Ok(()),
+        }
+    }
+
+    /// Counts an answer to this client: a 4xx is an error, and one below 400 takes an error back. A failure of the
+    /// server says nothing of the client.
+    pub fn answered(&self, client: IpAddr, status: u16) {
+        let Some(errors) = &self.client_errors else { return };
+        match status {
+            status if NOT_COUNTED.contains(&status) => {}
+            400..=499 => errors.failed(self.clients.key(client)),
+            100..=399 => errors.succeeded(self.clients.key(client)),
+            _ => {}
+        }
+    }
+}

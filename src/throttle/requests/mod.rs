@@ -1,0 +1,315 @@
+//! Limits on the requests of a route, by client address, person or app.
+//!
+//! Each limit is a rate with room for a burst (GCRA) and has a table of its own, so that no two limits, routes or kinds of
+//! client share a bucket. A request must pass all limits of its route: those by address before it is known who calls, since a
+//! flood of forged tokens must not be judged one by one; the others after. One that is refused is counted by the limits that
+//! it had passed, and by none after.
+//!
+//! Memory is taken at start and never grows: 18 bytes for each of `throttle.capacity` for a limit by address or subject, 18 KiB
+//! for one by app. Where a route takes callers without a token, limits by subject and app count these by address, in a second
+//! table of `throttle.capacity`: a flood of strangers takes no place of those who signed in.
+
+mod field;
+#[cfg(test)]
+mod tests;
+
+use std::cmp::Reverse;
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use governor::Quota;
+use http::HeaderValue;
+use prometheus::IntCounter;
+
+use super::Limit;
+use super::client::{ClientKey, ClientKeys, NameKeys};
+use super::rate::{self, ClientRate};
+use super::table::Capacity;
+use crate::clock::Clock;
+use crate::config::{self, Access, Findings, LoginLimit, RateLimit, RateLimitKey, Route};
+use crate::entropy::Entropy;
+use crate::telemetry::metrics::Metrics;
+
+/// Most limits of one route; each takes memory, and a place in a header.
+const MAX_LIMITS: usize = 4;
+
+/// The limits of every route.
+pub struct RequestLimits {
+    /// By the route's position in the configuration.
+    routes: Box<[RouteLimits]>,
+    tables: Arc<Tables>,
+    refused: IntCounter,
+}
+
+/// Who calls, as a limit by subject or app tells callers apart.
+#[derive(Clone, Copy)]
+pub enum Caller<'a> {
+    /// Somebody signed in.
+    Person {
+        /// The app's id.
+        appid: &'a str,
+        /// The person's name in it.
+        openid: &'a str,
+    },
+    /// Nobody who is known, from this address.
+    Anonymous(IpAddr),
+}
+
+/// What a limit still allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Allowance {
+    /// The limit's name on its route, such as `address`.
+    pub limit: &'static str,
+    /// How many requests at once, now.
+    pub remaining: u32,
+    /// When as many as ever are allowed, at the latest; after a refusal, when one is.
+    pub reset: Duration,
+}
+
+/// A limit refused; its `reset` says when it may admit again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("too many requests by {}, for {} s", .0.limit, .0.reset.as_secs_f64())]
+pub struct Exceeded(pub Allowance);
+
+impl RequestLimits {
+    /// Builds the limits of these routes and allocates all the memory they will ever use; problems go to `findings`.
+    ///
+    /// A limit that was there before, on a route of the same name, keeps its counts.
+    pub fn build(
+        routes: &[Route],
+        throttle: &config::Throttle,
+        previous: Option<&Self>,
+        metrics: &Metrics,
+        clock: &Arc<dyn Clock>,
+        entropy: &dyn Entropy,
+        findings: &mut Findings,
+    ) -> Option<Self> {
+        let kept = previous.filter(|previous| previous.tables.are_of(throttle));
+        let tables = match kept {
+            Some(previous) => Some(Arc::clone(&previous.tables)),
+            None => Tables::build(throttle, entropy).map(Arc::new),
+        };
+        let mut is_sound = true;
+        let mut built = Vec::with_capacity(routes.len());
+        for (index, route) in routes.iter().enumerate() {
+            match quotas(route, &format!("routes[{index}].rate_limits"), findings) {
+                Some(quotas) => built.push(quotas),
+                None => is_sound = false,
+            }
+        }
+        let tables = tables.filter(|_| is_sound)?;
+        let known = |of: &Of| kept?.counts().find(|counts| counts.of == *of).map(Arc::clone);
+        let limits = |(route, quotas): (&Route, Vec<Quota>)| {
+            RouteLimits::new(route, &quotas, |of, quota| {
+                known(&of).unwrap_or_else(|| Arc::new(Counts::new(of, quota, tables.capacity, clock)))
+            })
+        };
+        Some(Self {
+            routes: routes.iter().zip(built).map(limits).collect::<Option<_>>()?,
+            tables,
+            refused: metrics.throttled.with_label_values(&[Limit::Request.as_str()]),
+        })
+    }
+
+    /// Admits one request by its client's address, before anything else is known of it; the tightest of the limits that
+    /// counted it, if any did.
+    ///
+    /// # Errors
+    /// [`Exceeded`]
+    pub fn admit_address(&self, route: usize, client: IpAddr) -> Result<Option<Allowance>, Exceeded> {
+        self.admit(route, |rule| match rule.by() {
+            RateLimitKey::Address => Some((&rule.counts.known, self.tables.clients.key(client))),
+            RateLimitKey::Subject | RateLimitKey::App => None,
+        })
+    }
+
+    /// Admits one request by who calls, once that is known; the tightest of the limits that counted it, if any did.
+    ///
+    /// # Errors
+    /// [`Exceeded`]
+    pub fn admit_caller(&self, route: usize, caller: Caller<'_>) -> Result<Option<Allowance>, Exceeded> {
+        let Tables { clients, names, .. } = &*self.tables;
+        self.admit(route, |rule| {
+            let counts = &rule.counts;
+            Some(match (rule.by(), caller) {
+                (RateLimitKey::Address, _) => return None,
+                (RateLimitKey::Subject, Caller::Person { appid, openid }) => {
+                    (&counts.known, names.key(&[appid, openid]))
+                }
+                (RateLimitKey::App, Caller::Person { appid, .. }) => (&counts.known, names.key(&[appid])),
+                // No route without such a table lets anybody in who is nobody.
+                (_, Caller::Anonymous(client)) => {
+                    (counts.anonymous.as_ref().unwrap_or(&counts.known), clients.key(client))
+                }
+            })
+        })
+    }
+
+    /// `RateLimit-Policy` of a route; `None` where it has no limits.
+    pub fn policy(&self, route: usize) -> Option<&HeaderValue> {
+        self.routes.get(route)?.policy.as_ref()
+    }
+
+    /// Asks every limit of a route for which `bucket` names one.
+    fn admit<'s>(
+        &'s self,
+        route: usize,
+        bucket: impl Fn(&'s Rule) -> Option<(&'s ClientRate, ClientKey)>,
+    ) -> Result<Option<Allowance>, Exceeded> {
+        let rules = self.routes.get(route).map_or(&[][..], |limits| &limits.rules);
+        let mut tightest = None;
+        for rule in rules {
+            let Some((rate, key)) = bucket(rule) else { continue };
+            let left = rate.take(key).map_err(|wait| {
+                self.refused.inc();
+                Exceeded(Allowance { limit: rule.name, remaining: 0, reset: wait })
+            })?;
+            let allowance = Allowance { limit: rule.name, remaining: left.remaining, reset: left.full_in };
+            tightest = Allowance::tighter(tightest, Some(allowance));
+        }
+        Ok(tightest)
+    }
+
+    fn counts(&self) -> impl Iterator<Item = &Arc<Counts>> {
+        self.routes.iter().flat_map(|route| &route.rules).map(|rule| &rule.counts)
+    }
+}
+
+impl fmt::Debug for RequestLimits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RequestLimits").finish_non_exhaustive()
+    }
+}
+
+impl Allowance {
+    /// The one that allows less; of two that allow as much, the one for longer.
+    pub fn tighter(one: Option<Self>, other: Option<Self>) -> Option<Self> {
+        one.into_iter().chain(other).min_by_key(|allowance| (allowance.remaining, Reverse(allowance.reset)))
+    }
+}
+
+/// The limits of one route.
+struct RouteLimits {
+    rules: Box<[Rule]>,
+    policy: Option<HeaderValue>,
+}
+
+impl RouteLimits {
+    fn new(route: &Route, quotas: &[Quota], counts: impl Fn(Of, Quota) -> Arc<Counts>) -> Option<Self> {
+        let name = |position: usize, rule: &RateLimit| {
+            let earlier = route.rate_limits.iter().take(position).filter(|earlier| earlier.by == rule.by);
+            field::name(rule.by, earlier.count())
+        };
+        let rule = |(position, (rule, quota)): (usize, (&RateLimit, &Quota))| {
+            Some(Rule { name: name(position, rule)?, counts: counts(Of::new(route, rule), *quota) })
+        };
+        let rules: Box<[Rule]> =
+            route.rate_limits.iter().zip(quotas).enumerate().map(rule).collect::<Option<_>>()?;
+        let policy = field::policy(rules.iter().map(|rule| rule.name).zip(quotas));
+        Some(Self { policy: policy.filter(|_| !rules.is_empty()), rules })
+    }
+}
+
+/// One limit.
+struct Rule {
+    name: &'static str,
+    counts: Arc<Counts>,
+}
+
+impl Rule {
+    fn by(&self) -> RateLimitKey {
+        self.counts.of.rule.by
+    }
+}
+
+/// What one limit has counted; it outlives a reload that leaves the limit as it is.
+struct Counts {
+    of: Of,
+    /// By what the limit asks for.
+    known: ClientRate,
+    /// By address, of those who are nobody.
+    anonymous: Option<ClientRate>,
+}
+
+/// Which limit counts are of.
+#[derive(PartialEq, Eq)]
+struct Of {
+    route: String,
+    rule: RateLimit,
+    /// Whether callers who are nobody are told apart by something else than the limit asks for.
+    has_anonymous: bool,
+}
+
+impl Of {
+    fn new(route: &Route, rule: &RateLimit) -> Self {
+        let has_anonymous = route.access == Access::Optional && rule.by != RateLimitKey::Address;
+        Self { route: route.full_name(), rule: rule.clone(), has_anonymous }
+    }
+}
+
+impl Counts {
+    fn new(of: Of, quota: Quota, capacity: Capacity, clock: &Arc<dyn Clock>) -> Self {
+        let rate = |capacity| ClientRate::new(quota, capacity, Arc::clone(clock));
+        let known = match of.rule.by {
+            RateLimitKey::Address | RateLimitKey::Subject => capacity,
+            RateLimitKey::App => Capacity::LEAST,
+        };
+        Self { known: rate(known), anonymous: of.has_anonymous.then(|| rate(capacity)), of }
+    }
+}
+
+/// What all limits have in common: who counts as one client, and how many are remembered.
+struct Tables {
+    clients: ClientKeys,
+    names: NameKeys,
+    capacity: Capacity,
+    built_for: (u8, usize),
+}
+
+impl Tables {
+    /// `None` where `throttle` makes no sense; [`super::Throttle`] is built from the same, and says what is wrong.
+    fn build(throttle: &config::Throttle, entropy: &dyn Entropy) -> Option<Self> {
+        let mut said_elsewhere = Findings::default();
+        Some(Self {
+            clients: ClientKeys::build(throttle.ipv6_prefix, entropy, &mut said_elsewhere)?,
+            names: NameKeys::new(entropy).ok()?,
+            capacity: Capacity::build(throttle.capacity, &mut said_elsewhere)?,
+            built_for: (throttle.ipv6_prefix, throttle.capacity),
+        })
+    }
+
+    fn are_of(&self, throttle: &config::Throttle) -> bool {
+        self.built_for == (throttle.ipv6_prefix, throttle.capacity)
+    }
+}
+
+/// Reads the limits of a route; a finding for each that makes no sense.
+fn quotas(route: &Route, at: &str, findings: &mut Findings) -> Option<Vec<Quota>> {
+    let mut own = Findings::default();
+    let limits = &route.rate_limits;
+    if limits.len() > MAX_LIMITS {
+        own.error(at.to_owned(), format!("{} limits on one route", limits.len()))
+            .hint(format!("write {MAX_LIMITS} at most"));
+    }
+    let mut quotas = Vec::with_capacity(limits.len());
+    for (position, limit) in limits.iter().enumerate() {
+        let at = format!("{at}[{position}]");
+        if route.access == Access::Public && limit.by != RateLimitKey::Address {
+            own.error(
+                format!("{at}.by"),
+                "a public route looks at no identity, so nobody can be told apart by it",
+            )
+            .hint("write `by: address`, or `access: authenticated` or `access: optional`");
+        }
+        if limits.iter().take(position).any(|earlier| (earlier.by, earlier.rate) == (limit.by, limit.rate)) {
+            own.error(at.clone(), format!("the same key has the rate {} before", limit.rate))
+                .hint("keep the one with the smaller `burst`");
+        }
+        quotas.extend(rate::quota(&LoginLimit { rate: limit.rate, burst: limit.burst }, &at, &mut own));
+    }
+    let is_sound = !own.has_errors();
+    findings.extend(own);
+    is_sound.then_some(quotas)
+}

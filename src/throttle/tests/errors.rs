@@ -1,0 +1,96 @@
+use super::*;
+
+/// Three errors allowed, then 10 s, 20 s … 60 s; forgotten after 120 s.
+fn counting() -> Bench {
+    let failed_login = config(1000).failed_login;
+    bench(&config::Throttle { client_errors: Some(failed_login), ..config(1000) })
+}
+
+fn answered(bench: &Bench, client: &str, statuses: &[u16]) {
+    statuses.iter().for_each(|status| bench.throttle.answered(ip(client), *status));
+}
+
+fn locked_out(bench: &Bench, client: &str) -> Option<Duration> {
+    bench.throttle.admit_request(ip(client)).err().map(|throttled| {
+        assert_eq!(throttled.limit, Limit::ClientError);
+        throttled.retry_after
+    })
+}
+
+#[test]
+fn answers_that_blame_the_client_count_and_others_do_not() {
+    for (status, counts) in [
+        (400, true),
+        (401, true),
+        (403, true),
+        (404, true),
+        (405, true),
+        (422, true),
+        (498, true),
+        (408, false),
+        (429, false),
+        (499, false),
+        (500, false),
+        (503, false),
+        (0, false),
+        (101, false),
+        (200, false),
+        (303, false),
+    ] {
+        let bench = counting();
+
+        answered(&bench, "192.0.2.1", &[status; 4]);
+
+        assert_eq!(locked_out(&bench, "192.0.2.1"), counts.then_some(seconds(10)), "{status}");
+        assert_eq!(locked_out(&bench, "192.0.2.2"), None, "{status}");
+        assert_eq!(bench.refused(Limit::ClientError), u64::from(counts));
+    }
+}
+
+#[test]
+fn a_good_answer_takes_one_error_back_and_a_failure_of_the_server_none() {
+    let bench = counting();
+
+    answered(&bench, "192.0.2.1", &[404, 404, 404, 200, 404]);
+    assert_eq!(locked_out(&bench, "192.0.2.1"), None);
+    answered(&bench, "192.0.2.1", &[502, 429, 408, 0, 404]);
+
+    assert_eq!(locked_out(&bench, "192.0.2.1"), Some(seconds(10)));
+}
+
+#[test]
+fn errors_lock_out_of_requests_and_not_the_other_way_round() {
+    let bench = counting();
+
+    answered(&bench, "192.0.2.1", &[404; 4]);
+    bench.fail(ip("192.0.2.2"), 4);
+
+    assert_eq!(bench.throttle.admit_login(ip("192.0.2.1")), Ok(()), "the proxy refuses it before");
+    assert_eq!(locked_out(&bench, "192.0.2.2"), None);
+    bench.clock.advance(seconds(10));
+    assert_eq!(locked_out(&bench, "192.0.2.1"), None);
+    answered(&bench, "192.0.2.1", &[404]);
+    assert_eq!(locked_out(&bench, "192.0.2.1"), Some(seconds(20)));
+}
+
+#[test]
+fn nothing_is_counted_where_it_is_not_asked_for() {
+    let bench = bench(&config(1000));
+
+    answered(&bench, "192.0.2.1", &[404; 1000]);
+
+    assert_eq!(locked_out(&bench, "192.0.2.1"), None);
+}
+
+#[test]
+fn problems_name_the_section_they_are_in() {
+    let nothing_allowed = FailedLoginLimit { allowed: 0, ..config(1).failed_login };
+    let config = config::Throttle { client_errors: Some(nothing_allowed), ..config(1) };
+
+    assert_eq!(
+        findings(&config, &FixedEntropy),
+        [
+            "throttle.client_errors.allowed: the first failure would lock out whoever mistyped; write a number from 1"
+        ]
+    );
+}
