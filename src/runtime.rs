@@ -123,7 +123,8 @@ impl Runtime {
         findings: &mut Findings,
     ) -> Option<Self> {
         let Shared { clock, entropy, metrics, session_core, subject_hasher } = shared;
-        let routes = RouteTable::build(&config.routes, &config.apps, &config.upstreams, findings);
+        let routes =
+            RouteTable::build(&config.routes, &config.apps, &config.upstreams, &config.lists, findings);
         let upstreams = Upstreams::build(&config.upstreams, findings);
         let tokens = build_tokens(&config.tokens, &config.data_dir, missing, entropy.as_ref(), findings);
         let sessions =

@@ -37,7 +37,7 @@ pub struct Context {
     pub(super) token_in_authorization: bool,
     pub(super) route: Option<Arc<Route>>,
     pub(super) upstream: Option<Arc<Upstream>>,
-    /// Who is signing in, where the request is a login.
+    /// Who is signing in, where the request is a login; or who is signed in, and was turned away.
     pub(super) login: Option<Box<SigningIn>>,
     pub(super) outcome: Outcome,
     /// Servers tried, the last one the one that answers.
@@ -58,7 +58,7 @@ pub(super) enum Decision {
     Authenticated(Authenticated),
 }
 
-/// A login, as the access log tells it.
+/// Somebody who does not call a backend, as the access log tells of them.
 pub(super) struct SigningIn {
     pub(super) app: Option<Arc<str>>,
     pub(super) subject_hash: Option<String>,
@@ -132,6 +132,14 @@ impl Context {
     pub(super) fn subject_hash(&self) -> Option<&str> {
         let caller = self.authenticated().map(Authenticated::subject_hash);
         caller.or_else(|| self.login.as_ref()?.subject_hash.as_deref())
+    }
+
+    /// Remembers for the log who is known, and may not call all the same.
+    pub(super) fn turn_away(&mut self, caller: &Authenticated) {
+        self.login = Some(Box::new(SigningIn {
+            app: Some(Arc::clone(caller.app())),
+            subject_hash: Some(caller.subject_hash().to_owned()),
+        }));
     }
 
     pub(super) const fn authenticated(&self) -> Option<&Authenticated> {

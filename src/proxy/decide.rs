@@ -94,12 +94,11 @@ pub(super) async fn authenticate(request: &RequestHeader, ctx: &mut Context) -> 
     }
     let Judged { verdict, shown } = verify(request, &route, ctx).await;
     let refusal = match verdict {
-        Ok(Some(authenticated)) if !route.admits_app(authenticated.app()) => authn::Refusal::AppNotAdmitted,
-        Ok(Some(authenticated)) => {
-            ctx.decision = Decision::Authenticated(authenticated);
-            ctx.outcome = Outcome::forwarded("authenticated");
-            return None;
+        Ok(Some(authenticated)) if !route.admits_app(authenticated.app()) => {
+            ctx.turn_away(&authenticated);
+            authn::Refusal::AppNotAdmitted
         }
+        Ok(Some(authenticated)) => return permit(authenticated, &route, ctx),
         Ok(None) if route.access == Access::Optional => {
             ctx.decision = Decision::Public;
             ctx.outcome = Outcome::forwarded("anonymous");
@@ -123,6 +122,19 @@ pub(super) async fn authenticate(request: &RequestHeader, ctx: &mut Context) -> 
         }
         _ => respond::unauthenticated(&refusal, route.reject, request_id),
     })
+}
+
+/// Lets a person on whom the route's lists let. One whom they do not is refused, also where nobody needs to sign in: they are
+/// known, and to sign in anew would change nothing.
+fn permit(caller: authn::Authenticated, route: &Route, ctx: &mut Context) -> Option<Response<Bytes>> {
+    if let Err(denied) = route.rules.permits(caller.identity()) {
+        ctx.turn_away(&caller);
+        ctx.outcome = Outcome::refused(denied.reason());
+        return Some(respond::forbidden(route.reject, denied.reason(), ctx.request_id.as_str()));
+    }
+    ctx.decision = Decision::Authenticated(caller);
+    ctx.outcome = Outcome::forwarded("authenticated");
+    None
 }
 
 /// Leads a person who opens a page to where they sign in, and back; `None` for everybody else.

@@ -43,7 +43,7 @@ use self::client_address::TrustedProxies;
 use self::context::{Context, Decision, Outcome, SigningIn};
 use self::guard::{HeaderRead, Reused};
 use self::request_id::{RequestId, RequestIds};
-use self::watch::{Ends, Watch};
+use self::watch::{Ends, Standing, Watch};
 
 /// The gateway, as Pingora drives it.
 pub struct Gateway {
@@ -59,6 +59,8 @@ pub struct Current {
     runtime: Arc<Runtime>,
     admission: Admission,
     trusted_proxies: TrustedProxies,
+    /// Becomes true when another takes its place: what goes on for longer than a request is then decided anew.
+    is_replaced: tokio::sync::watch::Sender<bool>,
 }
 
 impl Current {
@@ -68,7 +70,17 @@ impl Current {
             admission: Admission::new(&runtime.limits),
             trusted_proxies: TrustedProxies::new(&runtime.trusted_proxies),
             runtime: Arc::new(runtime),
+            is_replaced: tokio::sync::watch::Sender::new(false),
         }
+    }
+
+    /// Tells whoever goes on under it that another has taken its place.
+    pub fn retire(&self) {
+        self.is_replaced.send_replace(true);
+    }
+
+    fn replaced(&self) -> tokio::sync::watch::Receiver<bool> {
+        self.is_replaced.subscribe()
     }
 
     /// The runtime itself.
@@ -366,9 +378,15 @@ impl Gateway {
         let sessions = Arc::clone(&ctx.current.runtime.sessions);
         let Shared { clock, metrics, .. } = &self.shared;
         let last_words = Box::new(self.last_words(authenticated, session, ctx));
+        let standing = Standing {
+            current: Arc::clone(&self.current),
+            route: ctx.route.clone(),
+            replaced: ctx.current.replaced(),
+        };
         watch::watch(
             Ends { tunnel: tunnel.clone(), client: ctx.break_off.clone(), last_words },
             authenticated.clone(),
+            standing,
             sessions,
             Arc::clone(clock),
             &metrics.watched_tunnels,

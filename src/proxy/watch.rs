@@ -1,17 +1,23 @@
-//! Ends a tunnel with the session that opened it.
+//! Ends a tunnel with the session that opened it, or when the lists of its route no longer let its person in.
 //!
-//! A request is decided once, a tunnel lives on: so its session is looked up again whenever a request's would be.
+//! A request is decided once, a tunnel lives on: so its session is looked up again whenever a request's would be, and its
+//! route's lists are asked again at each reload.
 
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use prometheus::IntGauge;
+use tokio::sync::watch::Receiver;
 use tokio::task::AbortHandle;
 
+use super::Current;
 use super::guard::BreakOff;
 use crate::authn::{Authenticated, Refusal};
 use crate::clock::Clock;
+use crate::identity::Identity;
+use crate::route::{Denied, Route};
 use crate::session::{Checked, SessionError, Sessions};
 use crate::upstream::Opened;
 
@@ -31,6 +37,32 @@ pub(super) struct Ends {
     pub(super) last_words: Box<dyn FnOnce(&'static str) + Send>,
 }
 
+/// Says whether the route of a tunnel lets its person in by now.
+pub(super) struct Standing {
+    pub(super) current: Arc<ArcSwap<Current>>,
+    /// As it was when the tunnel was opened.
+    pub(super) route: Option<Arc<Route>>,
+    /// Hears when what decided last was replaced.
+    pub(super) replaced: Receiver<bool>,
+}
+
+impl Standing {
+    /// Waits until another configuration is in use.
+    async fn changed(&mut self) {
+        // Where nobody is left to tell, it was replaced as well.
+        _ = self.replaced.wait_for(|is_replaced| *is_replaced).await;
+        self.replaced = self.current.load().replaced();
+    }
+
+    /// Asks the route of the same name. One that is gone goes on for its tunnels as it was.
+    fn permits(&self, person: &Identity) -> Result<(), Denied> {
+        let current = self.current.load();
+        let before = self.route.as_ref().ok_or(Denied::NotOnList)?;
+        let now = current.runtime.routes.routes().iter().find(|route| route.name == before.name);
+        now.unwrap_or(before).rules.permits(person)
+    }
+}
+
 /// Watches a tunnel until dropped.
 pub(super) struct Watch(AbortHandle);
 
@@ -47,11 +79,12 @@ struct Watched {
     clock: Arc<dyn Clock>,
 }
 
-/// Cuts the tunnel when the session of whoever opened it ends, or cannot be looked up for too long. Until then the
-/// gauge counts it.
+/// Cuts the tunnel when the session of whoever opened it ends, or cannot be looked up for too long, or when its route lets
+/// them in no more. Until then the gauge counts it.
 pub(super) fn watch(
     ends: Ends,
     authenticated: Authenticated,
+    standing: Standing,
     sessions: Arc<Sessions>,
     clock: Arc<dyn Clock>,
     gauge: &IntGauge,
@@ -61,8 +94,7 @@ pub(super) fn watch(
     let task = tokio::spawn(async move {
         // Dropped with the task, however it ends.
         let _counted = counted;
-        let Err(refusal) = watched.follow().await;
-        let reason = refusal.reason();
+        let Err(reason) = watched.follow(standing).await;
         ends.tunnel.cut(reason);
         // Dropped by now, and this task with it, where the request ended.
         tokio::time::sleep(BREAK_OFF_AFTER).await;
@@ -75,17 +107,25 @@ pub(super) fn watch(
 }
 
 impl Watched {
-    /// Follows the session until it is not to be believed any more, and says why.
-    async fn follow(&self) -> Result<Infallible, Refusal> {
+    /// Follows the session until it is not to be believed any more, or its person not to be let in, and says why.
+    async fn follow(&self, mut standing: Standing) -> Result<Infallible, &'static str> {
         let mut lease = self.authenticated.lease().clone();
         let mut recheck_at = self.authenticated.recheck_at();
+        let mut person = self.authenticated.identity().clone();
         loop {
             tokio::select! {
                 () = lease.ended() => {}
                 () = tokio::time::sleep(recheck_at.since(self.clock.now())) => {}
+                () = standing.changed() => {
+                    standing.permits(&person).map_err(Denied::reason)?;
+                    continue;
+                }
             }
             // A lease ends for other reasons as well, such as another session of the same person.
-            Checked { lease, recheck_at, .. } = self.look_up().await?;
+            Checked { lease, recheck_at, identity: person, .. } =
+                self.look_up().await.map_err(Refusal::reason)?;
+            // Their unionid may have become known.
+            standing.permits(&person).map_err(Denied::reason)?;
         }
     }
 

@@ -13,6 +13,7 @@
 )]
 
 mod admin;
+mod authorization;
 mod away;
 mod balancing;
 mod cli;
