@@ -17,6 +17,7 @@ use crate::login::{self, Login};
 use crate::route::{METHODS, RouteTable};
 use crate::session::{self, Sessions};
 use crate::store::Store;
+use crate::telemetry::audit_log::AuditLog;
 use crate::telemetry::metrics::Metrics;
 use crate::throttle::Throttle;
 use crate::token::{OnMissingKey, Tokens};
@@ -34,6 +35,8 @@ pub struct Shared {
     pub metrics: Arc<Metrics>,
     /// The store, and what this node follows in it.
     pub session_core: Arc<session::Core>,
+    /// Who signed in and out, who was turned away, what operators did. Off unless [`Shared::with_audit_log`] says which.
+    pub audit_log: Arc<AuditLog>,
     subject_hasher: SubjectHasher,
 }
 
@@ -55,7 +58,12 @@ impl Shared {
             Arc::clone(&entropy),
             Arc::clone(&metrics),
         ));
-        Ok(Self { clock, entropy, metrics, session_core, subject_hasher })
+        Ok(Self { clock, entropy, metrics, session_core, audit_log: Arc::default(), subject_hasher })
+    }
+
+    /// The same, with an audit log.
+    pub fn with_audit_log(self, audit_log: Arc<AuditLog>) -> Self {
+        Self { audit_log, ..self }
     }
 
     /// Names people in logs.
@@ -122,7 +130,7 @@ impl Runtime {
         previous: Option<&Self>,
         findings: &mut Findings,
     ) -> Option<Self> {
-        let Shared { clock, entropy, metrics, session_core, subject_hasher } = shared;
+        let Shared { clock, entropy, metrics, session_core, subject_hasher, .. } = shared;
         let routes =
             RouteTable::build(&config.routes, &config.apps, &config.upstreams, &config.lists, findings);
         let upstreams = Upstreams::build(&config.upstreams, findings);

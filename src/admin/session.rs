@@ -13,6 +13,7 @@ use super::naming::{Misnamed, Names};
 use super::{Admin, BodyFault, origin};
 use crate::runtime::Runtime;
 use crate::session::{Scope, SessionError, SessionInfo};
+use crate::telemetry::audit_log::{Entry, Event};
 
 /// Wait until the store may be back, in seconds.
 const STORE_SECONDS: u64 = 1;
@@ -90,6 +91,8 @@ impl Admin {
                 return Err(misnamed(Misnamed::Missing("nobody is named")));
             }
         };
+        let count = sessions.as_ref().map(|sessions| Some(sessions.len() as u64));
+        self.audit(Event::Listing, &scope, count, client);
         let sessions = sessions.map_err(|error| failed("list", &error))?;
         let count = sessions.len();
         self.log("listed", &scope, Some(count as u64), client);
@@ -109,7 +112,9 @@ impl Admin {
         let now = self.shared.clock.now();
         let names = Names::of_json(&body);
         let scope = names.and_then(|names| names.scope(|name| runtime.appid(name), now)).map_err(misnamed)?;
-        let ended = runtime.sessions.revoke(&scope, now).await.map_err(|error| failed("revoke", &error))?;
+        let ended = runtime.sessions.revoke(&scope, now).await;
+        self.audit(Event::Revocation, &scope, ended.as_ref().copied(), client);
+        let ended = ended.map_err(|error| failed("revoke", &error))?;
         self.log("revoked", &scope, ended, client);
         Ok(Answer::json(&Revoked { scope: scope.as_str(), ended }))
     }
@@ -136,6 +141,44 @@ impl Admin {
             client.address = client.map(|client| tracing::field::display(client.ip())),
             "an operator {deed} sessions of one {name}"
         );
+    }
+}
+
+impl Admin {
+    /// Notes in the audit log what an operator did, or tried.
+    fn audit(
+        &self,
+        event: Event,
+        scope: &Scope,
+        count: Result<Option<u64>, &SessionError>,
+        client: Option<SocketAddr>,
+    ) {
+        let log = &self.shared.audit_log;
+        if !log.is_on() {
+            return;
+        }
+        let (runtime, hasher) = ((self.current)(), self.shared.subject_hasher());
+        let (user, appid, session) = match scope {
+            Scope::Subject(subject) => (Some(hasher.hash(subject)), Some(&subject.appid), None),
+            Scope::UnionId(unionid) => (Some(hasher.hash_unionid(unionid)), None, None),
+            Scope::App(appid) => (None, Some(appid), None),
+            Scope::Session(session) => (None, None, Some(session.as_str())),
+            Scope::OpenedBefore(_) => (None, None, None),
+        };
+        let outcome = match count {
+            Ok(_) => "ok",
+            Err(SessionError::Store(_)) => "store_unavailable",
+            Err(SessionError::Ended | SessionError::Internal(_)) => "internal_error",
+        };
+        log.write(&Entry {
+            client_address: client.map(|client| client.ip()),
+            app: appid.map(|appid| runtime.app_name(appid).unwrap_or(appid.as_str())),
+            subject: user.as_deref(),
+            scope: Some(scope.as_str()),
+            session,
+            count: count.ok().flatten(),
+            ..Entry::new(self.shared.clock.now(), event, outcome)
+        });
     }
 }
 

@@ -11,6 +11,7 @@ use super::request_id::RequestId;
 use super::watch::Watch;
 use crate::authn::Authenticated;
 use crate::clock::Clock;
+use crate::login::Endpoint;
 use crate::route::Route;
 use crate::upstream::{InFlight, Opened, Upstream};
 
@@ -39,6 +40,10 @@ pub struct Context {
     pub(super) upstream: Option<Arc<Upstream>>,
     /// Who is signing in, where the request is a login; or who is signed in, and was turned away.
     pub(super) login: Option<Box<SigningIn>>,
+    /// The endpoint that the gateway answers itself.
+    pub(super) endpoint: Option<Endpoint>,
+    /// Whether it was refused for who made it, or for want of knowing who.
+    pub(super) is_denied: bool,
     pub(super) outcome: Outcome,
     /// Servers tried, the last one the one that answers.
     pub(super) tried: Vec<SocketAddr>,
@@ -114,6 +119,8 @@ impl Context {
             route: None,
             upstream: None,
             login: None,
+            endpoint: None,
+            is_denied: false,
             outcome: Outcome::UNDECIDED,
             tried: Vec::new(),
             in_flight: None,

@@ -114,6 +114,8 @@ pub(super) async fn authenticate(request: &RequestHeader, ctx: &mut Context) -> 
     {
         return Some(invitation);
     }
+    // Of whom nothing can be said at the moment nothing is said.
+    ctx.is_denied = refusal != authn::Refusal::StoreUnavailable;
     let (request_id, reason) = (ctx.request_id.as_str(), refusal.reason());
     Some(match refusal {
         authn::Refusal::StoreUnavailable => respond::unavailable(reason, route.reject, request_id),
@@ -129,6 +131,7 @@ pub(super) async fn authenticate(request: &RequestHeader, ctx: &mut Context) -> 
 fn permit(caller: authn::Authenticated, route: &Route, ctx: &mut Context) -> Option<Response<Bytes>> {
     if let Err(denied) = route.rules.permits(caller.identity()) {
         ctx.turn_away(&caller);
+        ctx.is_denied = true;
         ctx.outcome = Outcome::refused(denied.reason());
         return Some(respond::forbidden(route.reject, denied.reason(), ctx.request_id.as_str()));
     }

@@ -4,6 +4,7 @@
 //! a step that is skipped leaves it undecided, and what is undecided is never forwarded.
 
 pub mod admission;
+mod audit;
 mod body;
 pub mod client_address;
 pub mod connections;
@@ -109,6 +110,7 @@ impl Gateway {
             return Some(answer);
         }
         if let Some(endpoint) = ctx.current.runtime.login.endpoint(session.req_header().uri.path()) {
+            ctx.endpoint = Some(endpoint);
             // Boxed, so that the room a login needs is not moved about with every other request.
             return Some(Box::pin(answer_login(session, ctx, endpoint)).await);
         }
@@ -171,6 +173,7 @@ impl ProxyHttp for Gateway {
     async fn request_filter(&self, session: &mut Session, ctx: &mut Context) -> pingora::Result<bool> {
         let Some(response) = self.decide(session, ctx).await else { return Ok(false) };
         self.count_refusal(ctx.outcome);
+        audit::note_answer(&self.shared.audit_log, session, ctx, response.status());
         respond::send(session, with_request_id(response, &ctx.request_id)).await?;
         Ok(true)
     }
@@ -378,13 +381,14 @@ impl Gateway {
         let sessions = Arc::clone(&ctx.current.runtime.sessions);
         let Shared { clock, metrics, .. } = &self.shared;
         let last_words = Box::new(self.last_words(authenticated, session, ctx));
+        let note = audit::note_of_end(&self.shared, authenticated, ctx);
         let standing = Standing {
             current: Arc::clone(&self.current),
             route: ctx.route.clone(),
             replaced: ctx.current.replaced(),
         };
         watch::watch(
-            Ends { tunnel: tunnel.clone(), client: ctx.break_off.clone(), last_words },
+            Ends { tunnel: tunnel.clone(), client: ctx.break_off.clone(), note, last_words },
             authenticated.clone(),
             standing,
             sessions,

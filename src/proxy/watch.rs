@@ -29,12 +29,17 @@ const ASK_AGAIN_AFTER: Duration = Duration::from_millis(250);
 /// not read keeps the gateway from noticing anything else.
 const BREAK_OFF_AFTER: Duration = Duration::from_millis(500);
 
+/// What is written once, with the reason.
+pub(super) type Note = Box<dyn FnOnce(&'static str) + Send>;
+
 /// Both ends of a tunnel.
 pub(super) struct Ends {
     pub(super) tunnel: Opened,
     pub(super) client: Option<BreakOff>,
+    /// Notes in the audit log why the tunnel was cut, where there is one.
+    pub(super) note: Option<Note>,
     /// Logs why the tunnel was broken off: nothing else is left then that could.
-    pub(super) last_words: Box<dyn FnOnce(&'static str) + Send>,
+    pub(super) last_words: Note,
 }
 
 /// Says whether the route of a tunnel lets its person in by now.
@@ -95,6 +100,10 @@ pub(super) fn watch(
         // Dropped with the task, however it ends.
         let _counted = counted;
         let Err(reason) = watched.follow(standing).await;
+        // Before it is cut: with it this task may end.
+        if let Some(note) = ends.note {
+            note(reason);
+        }
         ends.tunnel.cut(reason);
         // Dropped by now, and this task with it, where the request ended.
         tokio::time::sleep(BREAK_OFF_AFTER).await;

@@ -13,6 +13,7 @@
 )]
 
 mod admin;
+mod audit;
 mod authorization;
 mod away;
 mod balancing;
