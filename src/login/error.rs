@@ -59,7 +59,7 @@ pub(super) enum LoginError {
     Unauthenticated(Refusal),
     #[error("the session has ended")]
     SessionEnded,
-    #[error("the person is blocked by wechat")]
+    #[error("the person is blocked, by wechat or by an operator")]
     UserBlocked,
     #[error("a visitor of a snapshot page")]
     SnapshotVisitor,
@@ -186,7 +186,7 @@ impl LoginError {
                 403,
                 "access_denied",
                 "user_blocked",
-                "WeChat blocks this person's login: do not try again by itself",
+                "this person is blocked: do not try again by itself",
             ),
             Self::SnapshotVisitor => row(
                 403,
@@ -295,6 +295,7 @@ impl From<Refusal> for LoginError {
     fn from(refusal: Refusal) -> Self {
         match refusal {
             Refusal::SessionEnded => Self::SessionEnded,
+            Refusal::Blocked => Self::UserBlocked,
             Refusal::StoreUnavailable => Self::StoreUnavailable,
             refusal => Self::Unauthenticated(refusal),
         }
@@ -312,6 +313,7 @@ impl From<SessionError> for LoginError {
     fn from(error: SessionError) -> Self {
         match error {
             SessionError::Ended => Self::SessionEnded,
+            SessionError::Blocked => Self::UserBlocked,
             SessionError::Store(error) => error.into(),
             SessionError::Internal(reason) => {
                 tracing::error!("a session could not be worked with: {reason}");

@@ -119,7 +119,7 @@ pub(super) async fn authenticate(request: &RequestHeader, ctx: &mut Context) -> 
     let (request_id, reason) = (ctx.request_id.as_str(), refusal.reason());
     Some(match refusal {
         authn::Refusal::StoreUnavailable => respond::unavailable(reason, route.reject, request_id),
-        authn::Refusal::CrossSite | authn::Refusal::AppNotAdmitted => {
+        authn::Refusal::CrossSite | authn::Refusal::AppNotAdmitted | authn::Refusal::Blocked => {
             respond::forbidden(route.reject, reason, request_id)
         }
         _ => respond::unauthenticated(&refusal, route.reject, request_id),

@@ -146,6 +146,7 @@ impl Watched {
                 match self.sessions.check(subject, self.authenticated.session(), self.clock.now()).await {
                     Ok(checked) => return Ok(checked),
                     Err(SessionError::Ended) => return Err(Refusal::SessionEnded),
+                    Err(SessionError::Blocked) => return Err(Refusal::Blocked),
                     Err(SessionError::Store(_) | SessionError::Internal(_)) => {
                         tokio::time::sleep(ASK_AGAIN_AFTER).await;
                     }

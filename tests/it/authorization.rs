@@ -1,10 +1,10 @@
-//! Whom a route admits of those who are signed in: lists, read again at each reload.
+//! Whom a route admits of those who are signed in: lists, read again at each reload; and who is blocked everywhere.
 
 use std::fs;
 
 use serde_json::{Value, json};
 
-use crate::common::{NO_THROTTLE, PATIENCE, Response, World};
+use crate::common::{APPID, Connection, NO_THROTTLE, PATIENCE, Response, World, eventually};
 use crate::proxying::logged;
 use crate::websocket::{echo, open, switching};
 
@@ -54,7 +54,7 @@ fn bearer(login: &Value) -> String {
 
 /// As a list writes them.
 fn subject(login: &Value) -> String {
-    format!("{}:{}", crate::common::APPID, login["openid"].as_str().unwrap())
+    format!("{}:{}", APPID, login["openid"].as_str().unwrap())
 }
 
 fn visit(world: &World, path: &str, login: &Value) -> Response {
@@ -173,4 +173,96 @@ fn a_list_that_cannot_be_understood_keeps_the_one_before() {
     fs::write(&file, "").unwrap();
     world.gateway().reload().unwrap();
     assert_eq!(visit(&world, "/open", &alice).status, 200);
+}
+
+fn ask_admin(address: std::net::SocketAddr, request_line: &str, body: &str) -> Response {
+    let length = body.len();
+    let request = format!(
+        "{request_line} HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
+    );
+    Connection::open(address).send(request.as_bytes())
+}
+
+#[test]
+fn a_blocked_person_is_refused_everywhere_until_they_are_let_in_again() {
+    let telemetry = "
+telemetry:
+  access_log: { target: file, file: '{data}/access.log' }
+  audit_log: { file: '{data}/audit.log' }
+";
+    let world = world(telemetry);
+    let admin =
+        |line: &str, body: &Value| ask_admin(world.gateway().admin_address(), line, &body.to_string());
+    let (alice, bob) = (sign_in(&world, "alice"), sign_in(&world, "bob"));
+    assert_eq!(visit(&world, "/", &alice).status, 200);
+    let mut cut = open(&world, "/ws/cut", &bearer(&alice));
+    let who = json!({ "app": "shop", "openid": alice["openid"] });
+
+    let answer = admin("POST /people/block", &who);
+
+    assert_eq!((answer.status, answer.json()), (200, json!({ "scope": "subject", "changed": true })));
+    assert_denied(&visit(&world, "/", &alice), "blocked");
+    assert_denied(&visit(&world, "/open", &alice), "blocked");
+    assert_eq!(world.get("/open", "").status, 200);
+    assert_eq!(visit(&world, "/", &bob).status, 200);
+    cut.stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    assert!(cut.is_closed());
+    assert_eq!(logged(&world, "/ws/cut")["reason"], "blocked");
+    let login = world.login_with(&json!({ "code": world.code("alice") }).to_string());
+    assert_eq!((login.status, &login.json()["code"]), (403, &json!("user_blocked")));
+    let refresh = |login: &Value| {
+        let body = json!({ "refresh_token": login["refresh_token"] }).to_string();
+        world.send(&format!(
+            "POST /auth/refresh HTTP/1.1\r\nHost: gateway.test\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        ))
+    };
+    assert_eq!(refresh(&alice).json()["code"], "user_blocked");
+    assert_eq!(world.get("/auth/session", &bearer(&alice)).status, 403);
+    let listed = admin("GET /people/blocked", &json!({})).json();
+    let row = &listed["people"][0];
+    assert_eq!(
+        (&row["app"], &row["appid"], &row["openid"]),
+        (&json!("shop"), &json!(APPID), &alice["openid"])
+    );
+    assert!(row["since"].as_str().unwrap().ends_with('Z'));
+
+    assert_eq!(admin("POST /people/unblock", &who).json()["changed"], true);
+    assert_eq!(admin("POST /people/unblock", &who).json()["changed"], false);
+
+    assert_eq!(visit(&world, "/", &alice).status, 200);
+    assert_eq!(refresh(&alice).status, 200);
+    assert_eq!(admin("GET /people/blocked", &json!({})).json(), json!({ "people": [] }));
+    eventually("each deed is in the audit log", || {
+        let log = fs::read_to_string(world.data.path().join("audit.log")).unwrap();
+        ["block", "unblock", "listing"].iter().all(|event| log.contains(&format!("\"event\":\"{event}\"")))
+            && log.contains("\"outcome\":\"blocked\"")
+    });
+}
+
+#[test]
+fn nobody_is_blocked_who_is_not_named_as_a_person() {
+    let world = world("");
+    let address = world.gateway().admin_address();
+    for (line, body, status) in [
+        ("POST /people/block", "{}", 400),
+        ("POST /people/block", r#"{"app":"shop"}"#, 400),
+        ("POST /people/block", r#"{"app":"shop","all":true}"#, 400),
+        ("POST /people/block", r#"{"session":"s1"}"#, 400),
+        ("POST /people/block", r#"{"opened_before":"2020-01-01T00:00:00Z"}"#, 400),
+        ("POST /people/block", r#"{"unionid":"u 1"}"#, 400),
+        ("POST /people/block", r#"{"unionid":"u1","openid":"o1"}"#, 400),
+        ("GET /people/block", "", 405),
+        ("POST /people/blocked", "{}", 405),
+        ("GET /people/blocked?unionid=u1", "", 400),
+        ("GET /people", "", 404),
+        ("POST /people/unblock", r#"{"unionid":"u1"}"#, 200),
+    ] {
+        assert_eq!(ask_admin(address, line, body).status, status, "{line} {body}");
+    }
+    let foreign = format!(
+        "POST /people/block HTTP/1.1\r\nHost: {address}\r\nOrigin: https://evil.example\r\nContent-Type: application/json\r\nContent-Length: 16\r\n\r\n{{\"unionid\":\"u1\"}}"
+    );
+    assert_eq!(Connection::open(address).send(foreign.as_bytes()).status, 403);
+    assert_eq!(ask_admin(address, "GET /people/blocked", "").json(), json!({ "people": [] }));
 }

@@ -37,15 +37,19 @@ pub enum Event {
     Refusal,
     /// A tunnel was closed, its person being let in no more.
     TunnelClosed,
-    /// An operator looked at sessions.
+    /// An operator looked at sessions, or at who is blocked.
     Listing,
     /// An operator ended sessions.
     Revocation,
+    /// An operator blocked somebody.
+    Block,
+    /// An operator let somebody in again.
+    Unblock,
 }
 
 impl Event {
     /// Every event, in order.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::Login,
         Self::Refresh,
         Self::Logout,
@@ -53,6 +57,8 @@ impl Event {
         Self::TunnelClosed,
         Self::Listing,
         Self::Revocation,
+        Self::Block,
+        Self::Unblock,
     ];
 
     /// The word in the log.
@@ -65,6 +71,8 @@ impl Event {
             Self::TunnelClosed => "tunnel_closed",
             Self::Listing => "listing",
             Self::Revocation => "revocation",
+            Self::Block => "block",
+            Self::Unblock => "unblock",
         }
     }
 }
