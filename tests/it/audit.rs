@@ -146,9 +146,12 @@ fn each_event_is_told_once_in_the_right_words() {
     assert_eq!(of("listing")["session.count"], 0);
     assert_eq!(of("listing")["client.address"], "127.0.0.1");
     assert!(of("listing").get("request_id").is_none());
-    let access = fs::read_to_string(world.data.path().join("access.log")).unwrap();
+    // Which has its line only when the request is over.
     for line in lines.iter().filter(|line| line.get("scope").is_none()) {
-        assert!(access.contains(line["request_id"].as_str().unwrap()), "{line}");
+        eventually(&format!("{line} has a line in the access log"), || {
+            let access = fs::read_to_string(world.data.path().join("access.log")).unwrap();
+            access.contains(line["request_id"].as_str().unwrap())
+        });
     }
 
     let log = fs::read_to_string(world.data.path().join("audit.log")).unwrap();
@@ -156,7 +159,7 @@ fn each_event_is_told_once_in_the_right_words() {
     for secret in secrets.iter().flat_map(|key| [&alice[*key], &bob[*key]]).filter_map(Value::as_str) {
         assert!(!log.contains(secret), "{secret}");
     }
-    assert!(!log.contains(&code) && !log.contains("made-up\",\"code"));
+    assert!(!log.contains(&code));
     assert_eq!(world.metric("menshen_audit_log_dropped_lines_total"), 0.0);
 }
 
