@@ -38,7 +38,7 @@ impl Reload {
         let loaded = self.load();
         self.record(loaded.is_ok());
         let (runtime, warnings) = loaded?;
-        self.current.store(Arc::new(Current::new(runtime)));
+        self.current.swap(Arc::new(Current::new(runtime))).retire();
         Ok(warnings)
     }
 

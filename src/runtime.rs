@@ -18,6 +18,7 @@ use crate::page::Pages;
 use crate::route::{METHODS, RouteTable};
 use crate::session::{self, Sessions};
 use crate::store::Store;
+use crate::telemetry::audit_log::AuditLog;
 use crate::telemetry::metrics::Metrics;
 use crate::throttle::{RequestLimits, Throttle};
 use crate::token::{OnMissingKey, Tokens};
@@ -35,6 +36,8 @@ pub struct Shared {
     pub metrics: Arc<Metrics>,
     /// The store, and what this node follows in it.
     pub session_core: Arc<session::Core>,
+    /// Who signed in and out, who was turned away, what operators did. Off unless [`Shared::with_audit_log`] says which.
+    pub audit_log: Arc<AuditLog>,
     subject_hasher: SubjectHasher,
 }
 
@@ -56,7 +59,12 @@ impl Shared {
             Arc::clone(&entropy),
             Arc::clone(&metrics),
         ));
-        Ok(Self { clock, entropy, metrics, session_core, subject_hasher })
+        Ok(Self { clock, entropy, metrics, session_core, audit_log: Arc::default(), subject_hasher })
+    }
+
+    /// The same, with an audit log.
+    pub fn with_audit_log(self, audit_log: Arc<AuditLog>) -> Self {
+        Self { audit_log, ..self }
     }
 
     /// Names people in logs.
@@ -126,8 +134,9 @@ impl Runtime {
         previous: Option<&Self>,
         findings: &mut Findings,
     ) -> Option<Self> {
-        let Shared { clock, entropy, metrics, session_core, subject_hasher } = shared;
-        let routes = RouteTable::build(&config.routes, &config.apps, &config.upstreams, findings);
+        let Shared { clock, entropy, metrics, session_core, subject_hasher, .. } = shared;
+        let routes =
+            RouteTable::build(&config.routes, &config.apps, &config.upstreams, &config.lists, findings);
         let upstreams = Upstreams::build(&config.upstreams, findings);
         let tokens = build_tokens(&config.tokens, &config.data_dir, missing, entropy.as_ref(), findings);
         let sessions =

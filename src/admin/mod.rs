@@ -1,4 +1,4 @@
-//! The admin listener: metrics for Prometheus, whether the gateway lives and is ready, and sessions for operators.
+//! The admin listener: metrics for Prometheus, whether the gateway lives and is ready, sessions and people for operators.
 //!
 //! Decides what each path answers; who may connect is the operator's choice of address, since it asks for no password.
 
@@ -8,6 +8,7 @@ pub mod client;
 mod health;
 mod naming;
 mod origin;
+mod people;
 mod session;
 #[cfg(test)]
 mod tests;
@@ -25,6 +26,7 @@ use pingora::protocols::http::ServerSession;
 use tracing::error;
 
 use self::answer::Answer;
+use self::people::PeoplePage;
 use self::session::SessionPage;
 use crate::runtime::{Runtime, Shared};
 pub use body::BodyFault;
@@ -60,6 +62,7 @@ impl Admin {
         let method = &request.method;
         let answer = match Page::at(request.uri.path()) {
             None => Answer::problem(StatusCode::NOT_FOUND, "not_found", None),
+            Some(Page::People(page)) => self.answer_people(page, request, client, body).await,
             Some(Page::Sessions(page)) => self.answer_sessions(page, request, client, body).await,
             Some(_) if method != Method::GET && method != Method::HEAD => {
                 Answer::method_not_allowed("GET, HEAD")
@@ -121,6 +124,7 @@ enum Page {
     Live,
     Ready,
     Sessions(SessionPage),
+    People(PeoplePage),
 }
 
 impl Page {
@@ -130,6 +134,9 @@ impl Page {
             "/livez" => Some(Self::Live),
             "/readyz" => Some(Self::Ready),
             "/sessions" => Some(Self::Sessions(SessionPage::List)),
+            "/people/block" => Some(Self::People(PeoplePage::Block)),
+            "/people/unblock" => Some(Self::People(PeoplePage::Unblock)),
+            "/people/blocked" => Some(Self::People(PeoplePage::Blocked)),
             "/sessions/revoke" => Some(Self::Sessions(SessionPage::Revoke)),
             _ => None,
         }

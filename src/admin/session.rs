@@ -13,6 +13,7 @@ use super::naming::{Misnamed, Names};
 use super::{Admin, BodyFault, origin};
 use crate::runtime::Runtime;
 use crate::session::{Scope, SessionError, SessionInfo};
+use crate::telemetry::audit_log::{Entry, Event};
 
 /// Wait until the store may be back, in seconds.
 const STORE_SECONDS: u64 = 1;
@@ -24,6 +25,14 @@ pub(super) enum SessionPage {
     List,
     /// `/sessions/revoke`
     Revoke,
+}
+
+/// What an operator does, for the audit log.
+#[derive(Clone, Copy)]
+pub(super) struct Deed<'a> {
+    pub(super) event: Event,
+    pub(super) scope: Option<&'a Scope>,
+    pub(super) client: Option<SocketAddr>,
 }
 
 /// The answer to a listing.
@@ -82,15 +91,19 @@ impl Admin {
         let runtime = (self.current)();
         let now = self.shared.clock.now();
         let names = Names::of_query(request.uri.query().unwrap_or_default());
-        let scope = names.and_then(|names| names.scope(|name| runtime.appid(name), now)).map_err(misnamed)?;
+        let scope = names
+            .and_then(|names| names.scope(|name| runtime.appid(name), now))
+            .map_err(|error| misnamed(&error))?;
         let sessions = match &scope {
             Scope::Subject(subject) => runtime.sessions.of_subject(subject, now).await,
             Scope::UnionId(unionid) => runtime.sessions.of_unionid(unionid, now).await,
             Scope::Session(_) | Scope::App(_) | Scope::OpenedBefore(_) => {
-                return Err(misnamed(Misnamed::Missing("nobody is named")));
+                return Err(misnamed(&Misnamed::Missing("nobody is named")));
             }
         };
-        let sessions = sessions.map_err(|error| failed("list", &error))?;
+        let count = sessions.as_ref().map(|sessions| Some(sessions.len() as u64));
+        self.audit(Deed { event: Event::Listing, scope: Some(&scope), client }, count);
+        let sessions = sessions.map_err(|error| failed("list sessions", &error))?;
         let count = sessions.len();
         self.log("listed", &scope, Some(count as u64), client);
         let sessions = sessions.iter().map(|session| row(session, &runtime)).collect();
@@ -108,34 +121,85 @@ impl Admin {
         let runtime = (self.current)();
         let now = self.shared.clock.now();
         let names = Names::of_json(&body);
-        let scope = names.and_then(|names| names.scope(|name| runtime.appid(name), now)).map_err(misnamed)?;
-        let ended = runtime.sessions.revoke(&scope, now).await.map_err(|error| failed("revoke", &error))?;
+        let scope = names
+            .and_then(|names| names.scope(|name| runtime.appid(name), now))
+            .map_err(|error| misnamed(&error))?;
+        let ended = runtime.sessions.revoke(&scope, now).await;
+        let count = ended.as_ref().copied();
+        self.audit(Deed { event: Event::Revocation, scope: Some(&scope), client }, count);
+        let ended = ended.map_err(|error| failed("revoke sessions", &error))?;
         self.log("revoked", &scope, ended, client);
         Ok(Answer::json(&Revoked { scope: scope.as_str(), ended }))
     }
 
     /// Tells what an operator did, to whom by a hash alone.
     fn log(&self, deed: &'static str, scope: &Scope, count: Option<u64>, client: Option<SocketAddr>) {
-        let hasher = self.shared.subject_hasher();
-        let (user, app, session) = match scope {
-            Scope::Subject(subject) => (Some(hasher.hash(subject)), Some(&subject.appid), None),
-            Scope::UnionId(unionid) => (Some(hasher.hash_unionid(unionid)), None, None),
-            Scope::App(appid) => (None, Some(appid), None),
-            Scope::Session(session) => (None, None, Some(session)),
-            Scope::OpenedBefore(_) => (None, None, None),
+        let (app, session) = match scope {
+            Scope::Subject(subject) => (Some(&subject.appid), None),
+            Scope::App(appid) => (Some(appid), None),
+            Scope::Session(session) => (None, Some(session)),
+            Scope::UnionId(_) | Scope::OpenedBefore(_) => (None, None),
         };
         let before = if let Scope::OpenedBefore(instant) = scope { Some(instant) } else { None };
         let name = scope.as_str();
         info!(
             session.scope = name,
             session.count = count,
-            user.hash = user,
+            user.hash = self.hash(scope),
             app.id = app.map(tracing::field::display),
             session.id = session.map(tracing::field::display),
             session.opened_before = before.map(tracing::field::display),
             client.address = client.map(|client| tracing::field::display(client.ip())),
             "an operator {deed} sessions of one {name}"
         );
+    }
+}
+
+impl Admin {
+    /// Notes in the audit log what an operator did, or tried.
+    pub(super) fn audit(&self, deed: Deed<'_>, count: Result<Option<u64>, &SessionError>) {
+        let outcome = match count {
+            Ok(_) => "ok",
+            Err(SessionError::Store(_)) => "store_unavailable",
+            Err(SessionError::Ended | SessionError::Blocked | SessionError::Internal(_)) => "internal_error",
+        };
+        self.audit_word(deed, outcome, count.ok().flatten());
+    }
+
+    /// As [`Admin::audit`], in a word.
+    pub(super) fn audit_word(&self, deed: Deed<'_>, outcome: &str, count: Option<u64>) {
+        let log = &self.shared.audit_log;
+        if !log.is_on() {
+            return;
+        }
+        let Deed { event, scope, client } = deed;
+        let runtime = (self.current)();
+        let appid = match scope {
+            Some(Scope::Subject(subject)) => Some(&subject.appid),
+            Some(Scope::App(appid)) => Some(appid),
+            _ => None,
+        };
+        log.write(&Entry {
+            client_address: client.map(|client| client.ip()),
+            app: appid.map(|appid| runtime.app_name(appid).unwrap_or(appid.as_str())),
+            subject: scope.and_then(|scope| self.hash(scope)).as_deref(),
+            scope: scope.map(Scope::as_str),
+            session: scope.and_then(|scope| {
+                if let Scope::Session(session) = scope { Some(session.as_str()) } else { None }
+            }),
+            count,
+            ..Entry::new(self.shared.clock.now(), event, outcome)
+        });
+    }
+
+    /// The person that a scope is about, as logs may show them.
+    pub(super) fn hash(&self, scope: &Scope) -> Option<String> {
+        let hasher = self.shared.subject_hasher();
+        match scope {
+            Scope::Subject(subject) => Some(hasher.hash(subject)),
+            Scope::UnionId(unionid) => Some(hasher.hash_unionid(unionid)),
+            Scope::App(_) | Scope::Session(_) | Scope::OpenedBefore(_) => None,
+        }
     }
 }
 
@@ -154,20 +218,20 @@ fn row<'a>(session: &'a SessionInfo, runtime: &'a Runtime) -> Row<'a> {
     }
 }
 
-fn misnamed(error: Misnamed) -> Answer {
+pub(super) fn misnamed(error: &Misnamed) -> Answer {
     Answer::problem(StatusCode::BAD_REQUEST, "request_malformed", Some(&error.to_string()))
 }
 
 /// Nothing is said to be done that may not have been.
-fn failed(deed: &'static str, error: &SessionError) -> Answer {
-    error!("an operator could not {deed} sessions: {error}");
+pub(super) fn failed(deed: &'static str, error: &SessionError) -> Answer {
+    error!("an operator could not {deed}: {error}");
     match error {
         SessionError::Store(_) => {
             let detail = "the store did not answer: some or all sessions may go on; ask again";
             let status = StatusCode::SERVICE_UNAVAILABLE;
             Answer::problem(status, "store_unavailable", Some(detail)).after(STORE_SECONDS)
         }
-        SessionError::Ended | SessionError::Internal(_) => {
+        SessionError::Ended | SessionError::Blocked | SessionError::Internal(_) => {
             Answer::problem(StatusCode::INTERNAL_SERVER_ERROR, "internal_error", None)
         }
     }

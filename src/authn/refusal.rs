@@ -21,6 +21,9 @@ pub enum Refusal {
     /// A valid token, of a session that has ended.
     #[error("the session has ended")]
     SessionEnded,
+    /// Of a session that goes on, and of a person who is blocked.
+    #[error("the person is blocked")]
+    Blocked,
     /// The store did not say whether the session goes on: nobody is believed, and nobody called a forger.
     #[error("the session could not be looked up")]
     StoreUnavailable,
@@ -34,7 +37,7 @@ pub enum Refusal {
 
 impl Refusal {
     /// Every refusal, in order.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::NoToken,
         Self::SeveralTokens,
         Self::Token(VerifyError::Malformed),
@@ -48,6 +51,7 @@ impl Refusal {
         Self::Token(VerifyError::Expired),
         Self::UnknownApp,
         Self::SessionEnded,
+        Self::Blocked,
         Self::StoreUnavailable,
         Self::CrossSite,
         Self::AppNotAdmitted,
@@ -69,6 +73,7 @@ impl Refusal {
             Self::Token(VerifyError::Expired) => "expired",
             Self::UnknownApp => "unknown_app",
             Self::SessionEnded => "session_ended",
+            Self::Blocked => "blocked",
             Self::StoreUnavailable => "store_unavailable",
             Self::CrossSite => "cross_site",
             Self::AppNotAdmitted => "app_not_admitted",
@@ -81,7 +86,7 @@ impl Refusal {
     /// See RFC 6750 §3.1.
     pub const fn oauth_error(self) -> Option<&'static str> {
         match self {
-            Self::NoToken | Self::StoreUnavailable | Self::CrossSite => None,
+            Self::NoToken | Self::StoreUnavailable | Self::CrossSite | Self::Blocked => None,
             _ => Some("invalid_token"),
         }
     }
@@ -109,6 +114,7 @@ impl Refusal {
             )
             | Self::NoToken
             | Self::SeveralTokens
+            | Self::Blocked
             | Self::StoreUnavailable
             | Self::CrossSite
             | Self::AppNotAdmitted => false,
@@ -120,6 +126,7 @@ impl From<SessionError> for Refusal {
     fn from(error: SessionError) -> Self {
         match error {
             SessionError::Ended => Self::SessionEnded,
+            SessionError::Blocked => Self::Blocked,
             SessionError::Store(_) | SessionError::Internal(_) => Self::StoreUnavailable,
         }
     }

@@ -435,7 +435,10 @@ fn every_refusal_has_a_word_of_its_own_and_one_oauth_error() {
         assert_eq!(fixture.outcome(refusal.reason()), 0, "{refusal:?}");
         fixture.authenticator.counters.refused(refusal);
         assert_eq!(fixture.outcome(refusal.reason()), 1, "{refusal:?}");
-        let is_silent = matches!(refusal, Refusal::NoToken | Refusal::StoreUnavailable | Refusal::CrossSite);
+        let is_silent = matches!(
+            refusal,
+            Refusal::NoToken | Refusal::Blocked | Refusal::StoreUnavailable | Refusal::CrossSite
+        );
         let expected = (!is_silent).then_some("invalid_token");
         assert_eq!(refusal.oauth_error(), expected, "{refusal:?}");
     }

@@ -1,4 +1,7 @@
-//! `menshen session`: asks the gateway that runs here, over its admin listener, to list or end sessions.
+//! `menshen session`: asks the gateway that runs here, over its admin listener, to list or end sessions, and to block
+//! people.
+
+mod people;
 
 use std::fmt::Write as _;
 use std::io;
@@ -12,6 +15,7 @@ use http::header::{CONTENT_TYPE, HOST};
 use http::{Request, Response, StatusCode};
 use serde_json::{Map, Value};
 
+use self::people::{Blocked, Person};
 use super::{FAILED, MISUSED, Outcome};
 use crate::admin::client;
 use crate::config::Document;
@@ -25,6 +29,12 @@ pub(super) enum SessionCommand {
     List(List),
     /// End sessions, at once here and within a second on every other node
     Revoke(Revoke),
+    /// Block a person: no session of theirs is believed, and they cannot sign in
+    Block(Person),
+    /// Let a person in again who is blocked; their sessions go on
+    Unblock(Person),
+    /// Show who is blocked
+    Blocked(Blocked),
 }
 
 #[derive(Debug, Args)]
@@ -76,6 +86,9 @@ impl SessionCommand {
         let (request, json) = match self {
             Self::List(list) => (list.request(), list.json),
             Self::Revoke(revoke) => (revoke.request(), revoke.json),
+            Self::Block(person) => (person.request("/people/block"), person.json),
+            Self::Unblock(person) => (person.request("/people/unblock"), person.json),
+            Self::Blocked(blocked) => (people::request(), blocked.json),
         };
         let answer = match ask(config, request) {
             Ok(answer) => answer,
@@ -85,6 +98,9 @@ impl SessionCommand {
             _ if json => Outcome::answer(String::from_utf8_lossy(&answer)),
             Self::List(_) => table(&answer),
             Self::Revoke(_) => ended(&answer),
+            Self::Block(_) => people::changed(&answer, "blocked", "was blocked already"),
+            Self::Unblock(_) => people::changed(&answer, "let in again", "was not blocked"),
+            Self::Blocked(_) => people::table(&answer),
         }
     }
 }
@@ -191,7 +207,7 @@ fn ended(answer: &[u8]) -> Outcome {
 }
 
 fn table(answer: &[u8]) -> Outcome {
-    const COLUMNS: [(&str, &str); 6] = [
+    const COLUMNS: &[(&str, &str)] = &[
         ("SESSION", "id"),
         ("APP", "app"),
         ("OPENED", "created_at"),
@@ -204,11 +220,17 @@ fn table(answer: &[u8]) -> Outcome {
     if sessions.is_empty() {
         return Outcome { messages: "no sessions".into(), ..Outcome::default() };
     }
-    let mut rows = vec![COLUMNS.map(|(title, _)| title.to_owned())];
-    rows.extend(sessions.iter().map(|session| {
-        COLUMNS.map(|(_, key)| session.get(key).and_then(Value::as_str).map_or_else(|| "-".into(), printable))
+    Outcome::answer(columns(COLUMNS, sessions))
+}
+
+/// Objects as lines of text: a title for each column, and the key of what stands in it.
+fn columns(columns: &[(&str, &str)], objects: &[Value]) -> String {
+    let mut rows = vec![columns.iter().map(|(title, _)| (*title).to_owned()).collect::<Vec<_>>()];
+    rows.extend(objects.iter().map(|object| {
+        let cell = |key| object.get(key).and_then(Value::as_str).map_or_else(|| "-".into(), printable);
+        columns.iter().map(|(_, key)| cell(key)).collect()
     }));
-    let mut widths = [0; COLUMNS.len()];
+    let mut widths = vec![0; columns.len()];
     for row in &rows {
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = cell.chars().count().max(*width);
@@ -217,13 +239,13 @@ fn table(answer: &[u8]) -> Outcome {
     let mut text = String::new();
     for row in &rows {
         let mut line = String::new();
-        for (cell, width) in row.iter().zip(widths) {
+        for (cell, width) in row.iter().zip(&widths) {
             // Writing into memory does not fail.
             _ = write!(line, "{cell:width$}  ");
         }
         _ = writeln!(text, "{}", line.trim_end());
     }
-    Outcome::answer(text.trim_end())
+    text.trim_end().to_owned()
 }
 
 /// The text without what would command a terminal.

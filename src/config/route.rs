@@ -107,7 +107,8 @@ pub enum Access {
     Authenticated,
     /// Anybody; tokens are not looked at and no identity is passed on.
     Public,
-    /// Anybody; with a valid token the identity is passed on. A token that is not valid is refused.
+    /// Anybody; with a valid token or session the identity is passed on. A token that is not valid is refused; a session cookie
+    /// whose session has ended is as none, since browsers go on sending it.
     Optional,
 }
 

@@ -76,7 +76,7 @@ pub(super) enum LoginError {
     Unauthenticated(Refusal),
     #[error("the session has ended")]
     SessionEnded,
-    #[error("the person is blocked by wechat")]
+    #[error("the person is blocked, by wechat or by an operator")]
     UserBlocked,
     #[error("a visitor of a snapshot page")]
     SnapshotVisitor,
@@ -272,7 +272,7 @@ impl LoginError {
                 403,
                 "access_denied",
                 "user_blocked",
-                "WeChat blocks this person's login: do not try again by itself",
+                "this person is blocked: do not try again by itself",
             ),
             Self::SnapshotVisitor => row(
                 403,

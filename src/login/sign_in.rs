@@ -158,6 +158,7 @@ impl Login {
 pub(super) fn not_kept(error: SessionError) -> LoginError {
     match LoginError::from(error) {
         LoginError::StoreUnavailable => LoginError::SessionNotKept,
+        LoginError::UserBlocked => LoginError::UserBlocked,
         // One that ends before it begins is nothing that a client can do anything about.
         _ => LoginError::Internal,
     }

@@ -11,6 +11,7 @@ use super::request_id::RequestId;
 use super::watch::Watch;
 use crate::authn::Authenticated;
 use crate::clock::Clock;
+use crate::login::Endpoint;
 use crate::route::Route;
 use crate::throttle::Allowance;
 use crate::upstream::{InFlight, Opened, Upstream};
@@ -40,8 +41,12 @@ pub struct Context {
     pub(super) upstream: Option<Arc<Upstream>>,
     /// What the tightest limit of the route still allows; `None` where it has none.
     pub(super) allowance: Option<Allowance>,
-    /// Who is signing in, where the request is a login.
+    /// Who is signing in, where the request is a login; or who is signed in, and was turned away.
     pub(super) login: Option<Box<SigningIn>>,
+    /// The endpoint that the gateway answers itself.
+    pub(super) endpoint: Option<Endpoint>,
+    /// Whether it was refused for who made it, or for want of knowing who.
+    pub(super) is_denied: bool,
     pub(super) outcome: Outcome,
     /// Servers tried, the last one the one that answers.
     pub(super) tried: Vec<SocketAddr>,
@@ -61,7 +66,7 @@ pub(super) enum Decision {
     Authenticated(Authenticated),
 }
 
-/// A login, as the access log tells it.
+/// Somebody who does not call a backend, as the access log tells of them.
 pub(super) struct SigningIn {
     pub(super) app: Option<Arc<str>>,
     pub(super) subject_hash: Option<String>,
@@ -118,6 +123,8 @@ impl Context {
             upstream: None,
             allowance: None,
             login: None,
+            endpoint: None,
+            is_denied: false,
             outcome: Outcome::UNDECIDED,
             tried: Vec::new(),
             in_flight: None,
@@ -136,6 +143,14 @@ impl Context {
     pub(super) fn subject_hash(&self) -> Option<&str> {
         let caller = self.authenticated().map(Authenticated::subject_hash);
         caller.or_else(|| self.login.as_ref()?.subject_hash.as_deref())
+    }
+
+    /// Remembers for the log who is known, and may not call all the same.
+    pub(super) fn turn_away(&mut self, caller: &Authenticated) {
+        self.login = Some(Box::new(SigningIn {
+            app: Some(Arc::clone(caller.app())),
+            subject_hash: Some(caller.subject_hash().to_owned()),
+        }));
     }
 
     pub(super) const fn authenticated(&self) -> Option<&Authenticated> {

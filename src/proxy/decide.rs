@@ -94,35 +94,50 @@ pub(super) async fn authenticate(request: &RequestHeader, ctx: &mut Context) -> 
     }
     let Judged { verdict, shown } = verify(request, &route, ctx).await;
     let refusal = match verdict {
-        Ok(Some(authenticated)) if !route.admits_app(authenticated.app()) => authn::Refusal::AppNotAdmitted,
-        Ok(Some(authenticated)) => {
-            ctx.decision = Decision::Authenticated(authenticated);
-            ctx.outcome = Outcome::forwarded("authenticated");
-            return None;
+        Ok(Some(authenticated)) if !route.admits_app(authenticated.app()) => {
+            ctx.turn_away(&authenticated);
+            authn::Refusal::AppNotAdmitted
         }
-        Ok(None) if route.access == Access::Optional => {
-            ctx.decision = Decision::Public;
-            ctx.outcome = Outcome::forwarded("anonymous");
-            return None;
-        }
+        Ok(Some(authenticated)) => return permit(authenticated, &route, ctx),
         Ok(None) => authn::Refusal::NoToken,
         // Also where the route asks nobody: who shows a token is never taken for somebody without one.
         Err(refusal) => refusal,
     };
+    if route.access == Access::Optional && shown.is_of_nobody(refusal) {
+        ctx.decision = Decision::Public;
+        ctx.outcome = Outcome::forwarded("anonymous");
+        return None;
+    }
     ctx.outcome = Outcome::refused(refusal.reason());
     if shown.is_mended_by_sign_in(refusal)
         && let Some(invitation) = invite(request, &route, ctx)
     {
         return Some(invitation);
     }
+    // Of whom nothing can be said at the moment nothing is said.
+    ctx.is_denied = refusal != authn::Refusal::StoreUnavailable;
     let (request_id, reason) = (ctx.request_id.as_str(), refusal.reason());
     Some(match refusal {
         authn::Refusal::StoreUnavailable => respond::unavailable(reason, route.reject, request_id),
-        authn::Refusal::CrossSite | authn::Refusal::AppNotAdmitted => {
+        authn::Refusal::CrossSite | authn::Refusal::AppNotAdmitted | authn::Refusal::Blocked => {
             respond::forbidden(route.reject, reason, request_id)
         }
         _ => respond::unauthenticated(&refusal, route.reject, request_id),
     })
+}
+
+/// Lets a person on whom the route's lists let. One whom they do not is refused, also where nobody needs to sign in: they are
+/// known, and to sign in anew would change nothing.
+fn permit(caller: authn::Authenticated, route: &Route, ctx: &mut Context) -> Option<Response<Bytes>> {
+    if let Err(denied) = route.rules.permits(caller.identity()) {
+        ctx.turn_away(&caller);
+        ctx.is_denied = true;
+        ctx.outcome = Outcome::refused(denied.reason());
+        return Some(respond::forbidden(route.reject, denied.reason(), ctx.request_id.as_str()));
+    }
+    ctx.decision = Decision::Authenticated(caller);
+    ctx.outcome = Outcome::forwarded("authenticated");
+    None
 }
 
 /// Leads a person who opens a page to where they sign in, and back; `None` for everybody else.
@@ -151,6 +166,20 @@ enum Shown {
 }
 
 impl Shown {
+    /// Whether whoever shows this is nobody: without anything, or with a cookie that a browser goes on sending by itself when
+    /// its session has long ended.
+    const fn is_of_nobody(self, refusal: authn::Refusal) -> bool {
+        use authn::Refusal as R;
+
+        match self {
+            Self::Nothing => matches!(refusal, R::NoToken),
+            Self::SessionCookie => {
+                matches!(refusal, R::Token(VerifyError::Malformed) | R::UnknownApp | R::SessionEnded)
+            }
+            Self::Token => false,
+        }
+    }
+
     /// Whether the same person is let in once they signed in anew. Never with a token: it would still be there beside the
     /// cookie of the new session, and who shows two is refused.
     const fn is_mended_by_sign_in(self, refusal: authn::Refusal) -> bool {

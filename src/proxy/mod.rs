@@ -4,6 +4,7 @@
 //! a step that is skipped leaves it undecided, and what is undecided is never forwarded.
 
 pub mod admission;
+mod audit;
 mod body;
 pub mod client_address;
 pub mod connections;
@@ -44,7 +45,7 @@ use self::client_address::TrustedProxies;
 use self::context::{Context, Decision, Outcome, SigningIn};
 use self::guard::{HeaderRead, Reused};
 use self::request_id::{RequestId, RequestIds};
-use self::watch::{Ends, Watch};
+use self::watch::{Ends, Standing, Watch};
 
 /// The gateway, as Pingora drives it.
 pub struct Gateway {
@@ -60,6 +61,8 @@ pub struct Current {
     runtime: Arc<Runtime>,
     admission: Admission,
     trusted_proxies: TrustedProxies,
+    /// Becomes true when another takes its place: what goes on for longer than a request is then decided anew.
+    is_replaced: tokio::sync::watch::Sender<bool>,
 }
 
 impl Current {
@@ -69,7 +72,17 @@ impl Current {
             admission: Admission::new(&runtime.limits),
             trusted_proxies: TrustedProxies::new(&runtime.trusted_proxies),
             runtime: Arc::new(runtime),
+            is_replaced: tokio::sync::watch::Sender::new(false),
         }
+    }
+
+    /// Tells whoever goes on under it that another has taken its place.
+    pub fn retire(&self) {
+        self.is_replaced.send_replace(true);
+    }
+
+    fn replaced(&self) -> tokio::sync::watch::Receiver<bool> {
+        self.is_replaced.subscribe()
     }
 
     /// The runtime itself.
@@ -100,6 +113,7 @@ impl Gateway {
             return Some(answer);
         }
         if let Some(endpoint) = ctx.current.runtime.login.endpoint(session.req_header().uri.path()) {
+            ctx.endpoint = Some(endpoint);
             // Boxed, so that the room a login needs is not moved about with every other request.
             return Some(Box::pin(answer_login(session, ctx, endpoint)).await);
         }
@@ -162,6 +176,7 @@ impl ProxyHttp for Gateway {
     async fn request_filter(&self, session: &mut Session, ctx: &mut Context) -> pingora::Result<bool> {
         let Some(response) = self.decide(session, ctx).await else { return Ok(false) };
         self.count_refusal(ctx.outcome);
+        audit::note_answer(&self.shared.audit_log, session, ctx, response.status());
         respond::send(session, with_request_id(response, &ctx.request_id)).await?;
         Ok(true)
     }
@@ -371,9 +386,16 @@ impl Gateway {
         let sessions = Arc::clone(&ctx.current.runtime.sessions);
         let Shared { clock, metrics, .. } = &self.shared;
         let last_words = Box::new(self.last_words(authenticated, session, ctx));
+        let note = audit::note_of_end(&self.shared, authenticated, ctx);
+        let standing = Standing {
+            current: Arc::clone(&self.current),
+            route: ctx.route.clone(),
+            replaced: ctx.current.replaced(),
+        };
         watch::watch(
-            Ends { tunnel: tunnel.clone(), client: ctx.break_off.clone(), last_words },
+            Ends { tunnel: tunnel.clone(), client: ctx.break_off.clone(), note, last_words },
             authenticated.clone(),
+            standing,
             sessions,
             Arc::clone(clock),
             &metrics.watched_tunnels,

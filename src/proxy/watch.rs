@@ -1,17 +1,23 @@
-//! Ends a tunnel with the session that opened it.
+//! Ends a tunnel with the session that opened it, or when the lists of its route no longer let its person in.
 //!
-//! A request is decided once, a tunnel lives on: so its session is looked up again whenever a request's would be.
+//! A request is decided once, a tunnel lives on: so its session is looked up again whenever a request's would be, and its
+//! route's lists are asked again at each reload.
 
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use prometheus::IntGauge;
+use tokio::sync::watch::Receiver;
 use tokio::task::AbortHandle;
 
+use super::Current;
 use super::guard::BreakOff;
 use crate::authn::{Authenticated, Refusal};
 use crate::clock::Clock;
+use crate::identity::Identity;
+use crate::route::{Denied, Route};
 use crate::session::{Checked, SessionError, Sessions};
 use crate::upstream::Opened;
 
@@ -23,12 +29,43 @@ const ASK_AGAIN_AFTER: Duration = Duration::from_millis(250);
 /// not read keeps the gateway from noticing anything else.
 const BREAK_OFF_AFTER: Duration = Duration::from_millis(500);
 
+/// What is written once, with the reason.
+pub(super) type Note = Box<dyn FnOnce(&'static str) + Send>;
+
 /// Both ends of a tunnel.
 pub(super) struct Ends {
     pub(super) tunnel: Opened,
     pub(super) client: Option<BreakOff>,
+    /// Notes in the audit log why the tunnel was cut, where there is one.
+    pub(super) note: Option<Note>,
     /// Logs why the tunnel was broken off: nothing else is left then that could.
-    pub(super) last_words: Box<dyn FnOnce(&'static str) + Send>,
+    pub(super) last_words: Note,
+}
+
+/// Says whether the route of a tunnel lets its person in by now.
+pub(super) struct Standing {
+    pub(super) current: Arc<ArcSwap<Current>>,
+    /// As it was when the tunnel was opened.
+    pub(super) route: Option<Arc<Route>>,
+    /// Hears when what decided last was replaced.
+    pub(super) replaced: Receiver<bool>,
+}
+
+impl Standing {
+    /// Waits until another configuration is in use.
+    async fn changed(&mut self) {
+        // Where nobody is left to tell, it was replaced as well.
+        _ = self.replaced.wait_for(|is_replaced| *is_replaced).await;
+        self.replaced = self.current.load().replaced();
+    }
+
+    /// Asks the route of the same name. One that is gone goes on for its tunnels as it was.
+    fn permits(&self, person: &Identity) -> Result<(), Denied> {
+        let current = self.current.load();
+        let before = self.route.as_ref().ok_or(Denied::NotOnList)?;
+        let now = current.runtime.routes.routes().iter().find(|route| route.name == before.name);
+        now.unwrap_or(before).rules.permits(person)
+    }
 }
 
 /// Watches a tunnel until dropped.
@@ -47,11 +84,12 @@ struct Watched {
     clock: Arc<dyn Clock>,
 }
 
-/// Cuts the tunnel when the session of whoever opened it ends, or cannot be looked up for too long. Until then the
-/// gauge counts it.
+/// Cuts the tunnel when the session of whoever opened it ends, or cannot be looked up for too long, or when its route lets
+/// them in no more. Until then the gauge counts it.
 pub(super) fn watch(
     ends: Ends,
     authenticated: Authenticated,
+    standing: Standing,
     sessions: Arc<Sessions>,
     clock: Arc<dyn Clock>,
     gauge: &IntGauge,
@@ -61,8 +99,11 @@ pub(super) fn watch(
     let task = tokio::spawn(async move {
         // Dropped with the task, however it ends.
         let _counted = counted;
-        let Err(refusal) = watched.follow().await;
-        let reason = refusal.reason();
+        let Err(reason) = watched.follow(standing).await;
+        // Before it is cut: with it this task may end.
+        if let Some(note) = ends.note {
+            note(reason);
+        }
         ends.tunnel.cut(reason);
         // Dropped by now, and this task with it, where the request ended.
         tokio::time::sleep(BREAK_OFF_AFTER).await;
@@ -75,17 +116,25 @@ pub(super) fn watch(
 }
 
 impl Watched {
-    /// Follows the session until it is not to be believed any more, and says why.
-    async fn follow(&self) -> Result<Infallible, Refusal> {
+    /// Follows the session until it is not to be believed any more, or its person not to be let in, and says why.
+    async fn follow(&self, mut standing: Standing) -> Result<Infallible, &'static str> {
         let mut lease = self.authenticated.lease().clone();
         let mut recheck_at = self.authenticated.recheck_at();
+        let mut person = self.authenticated.identity().clone();
         loop {
             tokio::select! {
                 () = lease.ended() => {}
                 () = tokio::time::sleep(recheck_at.since(self.clock.now())) => {}
+                () = standing.changed() => {
+                    standing.permits(&person).map_err(Denied::reason)?;
+                    continue;
+                }
             }
             // A lease ends for other reasons as well, such as another session of the same person.
-            Checked { lease, recheck_at, .. } = self.look_up().await?;
+            Checked { lease, recheck_at, identity: person, .. } =
+                self.look_up().await.map_err(Refusal::reason)?;
+            // Their unionid may have become known.
+            standing.permits(&person).map_err(Denied::reason)?;
         }
     }
 
@@ -97,6 +146,7 @@ impl Watched {
                 match self.sessions.check(subject, self.authenticated.session(), self.clock.now()).await {
                     Ok(checked) => return Ok(checked),
                     Err(SessionError::Ended) => return Err(Refusal::SessionEnded),
+                    Err(SessionError::Blocked) => return Err(Refusal::Blocked),
                     Err(SessionError::Store(_) | SessionError::Internal(_)) => {
                         tokio::time::sleep(ASK_AGAIN_AFTER).await;
                     }

@@ -2,9 +2,11 @@
 //!
 //! The host decides first: a host that some route names is served by the routes that name it alone. Then the
 //! longest path decides, and only then the method: a method no route of that path serves is refused, never
-//! handed to a shorter and perhaps public path. Leaves admission to `proxy` and identity to `authn`.
+//! handed to a shorter and perhaps public path. Whom of those who are signed in a route admits is in its [`Rules`].
+//! Leaves admission to `proxy` and identity to `authn`.
 
 pub mod path;
+mod people;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -13,6 +15,8 @@ use std::time::Duration;
 use http::Method;
 
 use crate::config::{self, Access, Findings, RejectShape};
+
+pub use self::people::{Denied, Lists, Rules};
 
 /// Methods the gateway admits at all; RFC 9110 §9.3 without CONNECT and TRACE, and PATCH.
 pub const METHODS: [Method; 7] =
@@ -54,6 +58,8 @@ pub struct Route {
     pub sign_in: Vec<Arc<str>>,
     /// Whether a request that a page of another site made may use a cookie, other than to read.
     pub allow_cross_site: bool,
+    /// Whom it admits of those who are signed in, besides [`Route::admits_app`].
+    pub rules: Rules,
     methods: Vec<Method>,
     apps: Vec<Arc<str>>,
 }
@@ -67,6 +73,9 @@ pub enum NoRoute {
     MethodNotAllowed,
 }
 
+/// What a route may name: apps, upstreams, lists of people.
+type Named<'c> = (&'c BTreeMap<String, config::App>, &'c BTreeMap<String, config::Upstream>, &'c Lists);
+
 /// Routes by their path, decoded.
 type PathTable = HashMap<String, Vec<Arc<Route>>>;
 
@@ -76,9 +85,11 @@ impl RouteTable {
         routes: &[config::Route],
         apps: &BTreeMap<String, config::App>,
         upstreams: &BTreeMap<String, config::Upstream>,
+        lists: &BTreeMap<String, config::List>,
         findings: &mut Findings,
     ) -> Option<Self> {
         let mut own = Findings::default();
+        let lists = Lists::build(lists, &mut own);
         let mut table = Self {
             routes: Vec::with_capacity(routes.len()),
             hosts: HashMap::new(),
@@ -88,7 +99,7 @@ impl RouteTable {
         };
         for (index, config) in routes.iter().enumerate() {
             let at = format!("routes[{index}]");
-            let route = Arc::new(Route::build(index, config, &at, apps, upstreams, &mut own));
+            let route = Arc::new(Route::build(index, config, &at, (apps, upstreams, &lists), &mut own));
             if table.routes.iter().any(|other| other.name == route.name) {
                 own.error(format!("{at}.name"), format!("another route is named `{}`", route.name))
                     .hint("give each route a `name` of its own");
@@ -180,8 +191,7 @@ impl Route {
         index: usize,
         config: &config::Route,
         at: &str,
-        apps: &BTreeMap<String, config::App>,
-        upstreams: &BTreeMap<String, config::Upstream>,
+        (apps, upstreams, lists): Named<'_>,
         findings: &mut Findings,
     ) -> Self {
         check_path(&config.path, at, findings);
@@ -230,6 +240,7 @@ impl Route {
             forward_token: config.forward_token,
             sign_in: sign_in(config, at, apps, findings),
             allow_cross_site: config.allow_cross_site,
+            rules: Rules::build(config, at, lists, findings),
             apps: config.apps.iter().map(|app| app.as_str().into()).collect(),
         }
     }

@@ -12,7 +12,7 @@ fn table(yaml: &str) -> Result<RouteTable, Vec<String>> {
         serde_saphyr::from_str("api: { servers: ['127.0.0.1:1'] }\nother: { servers: ['127.0.0.1:2'] }")
             .unwrap();
     let mut findings = Findings::default();
-    let table = RouteTable::build(&routes, &apps, &upstreams, &mut findings);
+    let table = RouteTable::build(&routes, &apps, &upstreams, &BTreeMap::new(), &mut findings);
     table.ok_or_else(|| findings.iter().map(ToString::to_string).collect())
 }
 

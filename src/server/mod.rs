@@ -34,6 +34,7 @@ use crate::reload::Reload;
 use crate::runtime::{Runtime, Shared};
 use crate::store::{self, Store};
 use crate::telemetry::access_log::AccessLog;
+use crate::telemetry::audit_log::AuditLog;
 use crate::telemetry::metrics::Metrics;
 use crate::token::OnMissingKey;
 
@@ -107,6 +108,7 @@ pub struct Running {
     warnings: Report,
     reload: Arc<Reload>,
     access_log: Arc<AccessLog>,
+    audit_log: Arc<AuditLog>,
     certificates: Arc<Vec<Arc<Certificates>>>,
     connections: Arc<Connections>,
     health: Arc<Health>,
@@ -125,6 +127,7 @@ pub fn check(config: &Config, sources: &Sources, findings: &mut Findings) -> Res
     store::check(&config.store, &shared.metrics, findings);
     tls::load(config, findings);
     AccessLog::check(&config.telemetry.access_log, findings);
+    AuditLog::check(&config.telemetry.audit_log, findings);
     crate::telemetry::diagnostics::check(&config.telemetry.log, findings);
     Runtime::build(config, OnMissingKey::Ephemeral, &shared, None, findings);
     Ok(())
@@ -146,13 +149,17 @@ pub fn start(document: &Document, path: PathBuf, sources: Sources) -> Result<Run
     let identities = tls::load(config, &mut findings);
     let dropped_lines = shared.metrics.access_log_dropped_lines.clone();
     let access_log = AccessLog::open(&config.telemetry.access_log, dropped_lines, &mut findings);
+    let dropped_lines = shared.metrics.audit_log_dropped_lines.clone();
+    let audit_log = AuditLog::open(&config.telemetry.audit_log, dropped_lines, &mut findings);
     let runtime = Runtime::build(config, OnMissingKey::Create, &shared, None, &mut findings);
     let report = document.report(findings);
-    let (Some(runtime), Some(access_log), Some(identities), false) =
-        (runtime, access_log, identities, report.has_errors())
+    let (Some(runtime), Some(access_log), Some(audit_log), Some(identities), false) =
+        (runtime, access_log, audit_log, identities, report.has_errors())
     else {
         return Err(StartError::Config(report));
     };
+    let audit_log = Arc::new(audit_log);
+    let shared = shared.with_audit_log(Arc::clone(&audit_log));
 
     let admin_socket = Bound::bind(config.admin.address)?;
     let sockets: Vec<Bound> =
@@ -213,6 +220,7 @@ pub fn start(document: &Document, path: PathBuf, sources: Sources) -> Result<Run
         warnings: report,
         reload,
         access_log,
+        audit_log,
         certificates,
         connections,
         health,
@@ -246,6 +254,7 @@ impl Running {
     /// The [`Report`] of everything wrong; what ran before goes on.
     pub fn reload(&self) -> Result<Report, Report> {
         self.access_log.reopen();
+        self.audit_log.reopen();
         for certificates in self.certificates.iter() {
             certificates.refresh();
         }
@@ -288,6 +297,7 @@ impl Running {
         let cut = self.connections.open();
         self.threads.shutdown_timeout(Duration::from_secs(1));
         self.access_log.flush();
+        self.audit_log.flush();
         cut
     }
 }

@@ -65,6 +65,9 @@ impl Sessions {
         let key = find(record).ok_or(SessionError::Ended)?;
         let marks = core.marks_since(record.number(&key)).await?;
         let entry = record.live(&key, limits, &marks, now).ok_or(SessionError::Ended)?;
+        if marks.block_out(&record.identity()) {
+            return Err(SessionError::Blocked);
+        }
 
         let is_noted = now.since(entry.last_seen_at) < limits.note_after;
         let last_seen_at = if is_noted { entry.last_seen_at } else { now };
@@ -134,6 +137,9 @@ impl Sessions {
         let marks = core.current_marks().await?;
         let row = core.read(locator).await?.ok_or(SessionError::Ended)?;
         row.record.live(&key, limits, &marks, now).ok_or(SessionError::Ended)?;
+        if marks.block_out(&row.record.identity()) {
+            return Err(SessionError::Blocked);
+        }
         let Some(sealed) = row.record.sealed.as_ref().filter(|sealed| sealed.session == key) else {
             return Ok(None);
         };

@@ -6,7 +6,7 @@ use minicbor::{Decode, Decoder, Encode, Encoder, decode, encode};
 use crate::identity::{AppId, OpenId, Profile, UnionId};
 
 /// An identifier, as text.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Word<T>(pub(super) T);
 
 macro_rules! word {

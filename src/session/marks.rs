@@ -1,4 +1,4 @@
-//! What was revoked for whole apps: one row, which every node keeps in memory.
+//! What was revoked for whole apps, and who is blocked: one row, which every node keeps in memory.
 //!
 //! It counts. A session knows the number that stood here when it was opened; a mark is the number at which its app was
 //! revoked. So a session is judged by what came before it, whatever the clocks of the nodes say.
@@ -13,6 +13,7 @@ use std::time::Duration;
 use minicbor::{Decode, Encode};
 use tracing::warn;
 
+use super::block::Blocks;
 use super::core::{Attempts, Core};
 use super::field::{Word, millis};
 use super::{name, row};
@@ -35,6 +36,9 @@ pub(super) struct Marks {
     everything: u64,
     #[cbor(n(3), with = "millis")]
     opened_before: Timestamp,
+    /// Nothing where nobody ever was blocked: a gateway that knows of no blocks wrote the row, or there were none.
+    #[n(4)]
+    pub(super) blocks: Option<Blocks>,
 }
 
 #[derive(Clone, PartialEq, Encode, Decode)]
@@ -68,8 +72,13 @@ impl Marks {
         }
     }
 
-    fn count(&mut self, now: Timestamp) {
+    pub(super) fn count(&mut self, now: Timestamp) {
         self.number = self.number.saturating_add(1).max(now.millis());
+    }
+
+    /// Whether a row does not know what these do: it is an earlier one, or was written by a gateway that knows of no blocks.
+    fn are_lost_in(&self, read: &Self) -> bool {
+        self.number > read.number || (self.blocks.is_some() && read.blocks.is_none())
     }
 
     /// Adds what another row says.
@@ -77,6 +86,9 @@ impl Marks {
         self.number = self.number.max(other.number);
         self.everything = self.everything.max(other.everything);
         self.opened_before = self.opened_before.max(other.opened_before);
+        if let Some(blocks) = &other.blocks {
+            self.blocks.get_or_insert_default().merge(blocks);
+        }
         for mark in &other.apps {
             match self.apps.iter_mut().find(|known| known.appid == mark.appid) {
                 Some(known) => known.number = known.number.max(mark.number),
@@ -141,14 +153,16 @@ impl Core {
             let bytes = self.store.get(key).await?;
             let read = decode(bytes.as_deref())?;
             let remembered = self.remembered_marks.load_full();
-            let Some(remembered) = remembered.filter(|remembered| remembered.number > read.number) else {
+            let Some(remembered) = remembered.filter(|remembered| remembered.are_lost_in(&read)) else {
                 return Ok(self.remember_marks(read));
             };
             let mut merged = read;
             merged.merge(&remembered);
-            // Where somebody made a mark since the row was read, nothing was lost, and nothing is written.
+            // Where somebody changed it since the row was read, nothing was lost, and nothing is written.
             if self.write_marks(bytes.as_deref(), &merged).await? {
-                warn!("the store had lost what was revoked for whole apps: it was put back");
+                warn!(
+                    "the store had lost what was revoked for whole apps, or who is blocked: it was put back"
+                );
                 return Ok(self.remember_marks(merged));
             }
             attempts.again(self).await?;
@@ -156,7 +170,10 @@ impl Core {
     }
 
     /// Changes the marks in the store, then in memory.
-    pub(super) async fn change_marks(&self, change: impl Fn(&mut Marks)) -> Result<(), StoreError> {
+    pub(super) async fn change_marks<T: Send>(
+        &self,
+        change: impl Fn(&mut Marks) -> T + Send + Sync,
+    ) -> Result<T, StoreError> {
         let mut attempts = Attempts::default();
         loop {
             let before = self.store.get(&name::REVOCATION).await?;
@@ -164,10 +181,10 @@ impl Core {
             if let Some(remembered) = self.remembered_marks.load_full() {
                 marks.merge(&remembered);
             }
-            change(&mut marks);
+            let changed = change(&mut marks);
             if self.write_marks(before.as_deref(), &marks).await? {
                 self.remember_marks(marks);
-                return Ok(());
+                return Ok(changed);
             }
             attempts.again(self).await?;
         }
@@ -202,7 +219,13 @@ impl Core {
 
 fn decode(bytes: Option<&[u8]>) -> Result<Marks, StoreError> {
     match bytes {
-        Some(bytes) => row::decode(&name::REVOCATION, bytes),
+        Some(bytes) => {
+            let mut marks: Marks = row::decode(&name::REVOCATION, bytes)?;
+            if let Some(blocks) = &mut marks.blocks {
+                blocks.sort();
+            }
+            Ok(marks)
+        }
         None => Ok(Marks::default()),
     }
 }

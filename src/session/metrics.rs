@@ -52,7 +52,7 @@ impl SessionMetrics {
         let Outcomes([active, ended, unavailable]) = &self.checks;
         match result {
             Ok(_) => active.inc(),
-            Err(SessionError::Ended) => ended.inc(),
+            Err(SessionError::Ended | SessionError::Blocked) => ended.inc(),
             Err(SessionError::Store(_) | SessionError::Internal(_)) => unavailable.inc(),
         }
     }

@@ -5,6 +5,7 @@
 //! modules remember hold a [`Lease`], which ends when the row may have changed. Who may revoke, and what a client is told,
 //! are decided elsewhere.
 
+mod block;
 mod build;
 mod check;
 mod cookie;
@@ -35,6 +36,7 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
+pub use self::block::{BlockError, Blocked, MOST_BLOCKED, Person};
 pub use self::cookie::{InvalidSessionCookie, SessionCookie};
 pub use self::core::Core;
 use self::custody::SealKeys;
@@ -165,6 +167,9 @@ pub enum SessionError {
     /// It was revoked, has expired, or never was.
     #[error("the session has ended")]
     Ended,
+    /// Its person is blocked; it goes on when they no longer are.
+    #[error("the person is blocked")]
+    Blocked,
     /// The store did not say; nobody is to be believed, or told that it worked.
     #[error(transparent)]
     Store(#[from] StoreError),

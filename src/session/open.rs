@@ -26,7 +26,8 @@ impl Sessions {
     /// Opens a session; once this returns it is as durable as the store makes it.
     ///
     /// # Errors
-    /// [`SessionError::Store`] and [`SessionError::Internal`]: there is no session then that anybody could use.
+    /// [`SessionError::Blocked`], [`SessionError::Store`] and [`SessionError::Internal`]: there is no session then that
+    /// anybody could use.
     pub async fn open(&self, new: NewSession<'_>, now: Timestamp) -> Result<Opened, SessionError> {
         let locator = name::locator(&new.identity.subject);
         let token = Parts::draw(locator, self.core.entropy.as_ref())?;
@@ -102,6 +103,9 @@ impl Sessions {
             let mut record = row.as_ref().map_or_else(|| Record::new(subject), |row| row.record.clone());
             if record.learn(new.identity.unionid.as_ref()) {
                 warn!("WeChat gave a person of {} another unionid: the new one counts", subject.appid);
+            }
+            if marks.block_out(&record.identity()) {
+                return Err(SessionError::Blocked);
             }
             record.call(new.profile);
             // Before the session itself: one that no list names could not be ended by the person's unionid.

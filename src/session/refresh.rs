@@ -43,13 +43,16 @@ impl Sessions {
     /// Whether a refresh token is the one that its session would take now: nobody has refreshed or ended it since.
     ///
     /// # Errors
-    /// [`SessionError::Store`]
+    /// [`SessionError::Blocked`] and [`SessionError::Store`]
     pub async fn is_unspent(&self, token: &RefreshToken, now: Timestamp) -> Result<bool, SessionError> {
         let Some(token) = token.parts() else { return Ok(false) };
         let marks = self.core.current_marks().await?;
         let Some(row) = self.core.read(token.locator).await? else { return Ok(false) };
         let mut live = row.record.all_live(&self.limits, &marks, now);
         let Some(entry) = live.find(|entry| entry.family.is_of(&token)) else { return Ok(false) };
+        if marks.block_out(&row.record.identity()) {
+            return Err(SessionError::Blocked);
+        }
         let judged = entry.family.judge(&token, &entry.key, self.limits.refresh_grace, now)?;
         Ok(matches!(judged, Use::Current))
     }
@@ -71,6 +74,10 @@ impl Sessions {
             let mut live = row.record.all_live(limits, &marks, now);
             // Who does not know the family is nobody to the session, and must not be able to end it.
             let entry = live.find(|entry| entry.family.is_of(&token)).ok_or(RefreshError::Invalid)?;
+            if marks.block_out(&row.record.identity()) {
+                // The token stays as it is: it is good again when the person is.
+                return Err(RefreshError::Session(SessionError::Blocked));
+            }
             let judged = entry.family.judge(&token, &entry.key, limits.refresh_grace, now)?;
             match judged {
                 // A token used twice is a theft of whatever app it is.

@@ -73,6 +73,8 @@ pub struct Metrics {
     pub throttled: IntCounterVec,
     /// `menshen_access_log_dropped_lines_total`
     pub access_log_dropped_lines: IntCounter,
+    /// `menshen_audit_log_dropped_lines_total`
+    pub audit_log_dropped_lines: IntCounter,
     /// `menshen_config_last_reload_successful`
     pub config_last_reload_successful: IntGauge,
     /// `menshen_config_last_reload_success_timestamp_seconds`
@@ -209,6 +211,10 @@ impl Metrics {
             access_log_dropped_lines: new.counter(
                 "access_log_dropped_lines_total",
                 "Moves for each access log line not written, its reader being too slow or gone.",
+            )?,
+            audit_log_dropped_lines: new.counter(
+                "audit_log_dropped_lines_total",
+                "Moves for each audit log line not written, its file being too slow or full.",
             )?,
             config_last_reload_successful: new.gauge(
                 "config_last_reload_successful",

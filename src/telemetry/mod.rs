@@ -1,5 +1,7 @@
-//! What the gateway says of itself: metrics, the access log, diagnostics.
+//! What the gateway says of itself: metrics, the access log, the audit log, diagnostics.
 
 pub mod access_log;
+pub mod audit_log;
 pub mod diagnostics;
+mod line_log;
 pub mod metrics;

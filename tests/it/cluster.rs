@@ -120,6 +120,15 @@ fn revoke(node: &Process, scope: &Value) -> Response {
     Connection::open(address).send(request.as_bytes())
 }
 
+fn change_block(node: &Process, deed: &str, person: &Value) -> Response {
+    let (address, body) = (node.admin_address, person.to_string());
+    let request = format!(
+        "POST /people/{deed} HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    Connection::open(address).send(request.as_bytes())
+}
+
 fn sessions(node: &Process, login: &Value) -> Value {
     let (address, openid) = (node.admin_address, login["openid"].as_str().unwrap());
     let request = format!("GET /sessions?app=shop&openid={openid} HTTP/1.1\r\nHost: {address}\r\n\r\n");
@@ -188,6 +197,37 @@ fn session_ended_on_one_node_is_refused_by_the_other_within_a_second() {
     let times = times_of_revocations(&cluster, 30);
 
     report("refused by the other node after a revocation", times);
+}
+
+#[test]
+fn person_blocked_on_one_node_is_refused_by_the_other_within_a_second() {
+    let redis = RedisServer::start();
+    let cluster = Cluster::on(&redis, NO_THROTTLE);
+    let mut times = Vec::new();
+    for round in 0..10 {
+        let (one, other) = (round % 2, (round + 1) % 2);
+        let login = cluster.sign_in(one, "alice");
+        let bystander = cluster.sign_in(one, "bob");
+        cluster.warm(other, &login);
+        cluster.warm(other, &bystander);
+        let who = json!({ "app": "shop", "openid": login["openid"] });
+
+        assert_eq!(change_block(&cluster.nodes[one], "block", &who).status, 200);
+
+        let blocked = time_until("the other node refuses", || {
+            visit(&cluster.nodes[other], token(&login)).status == 403
+        });
+        assert!(blocked < SECOND, "round {round}: {blocked:?}");
+        assert_eq!(visit(&cluster.nodes[other], token(&bystander)).status, 200, "round {round}");
+        let refused = cluster.login(other, &cluster.world.code("alice"));
+        assert_eq!((refused.status, &refused.json()["code"]), (403, &json!("user_blocked")), "round {round}");
+        assert_eq!(change_block(&cluster.nodes[other], "unblock", &who).status, 200);
+        let admitted =
+            time_until("the first node admits", || visit(&cluster.nodes[one], token(&login)).status == 200);
+        assert!(admitted < SECOND, "round {round}: {admitted:?}");
+        times.push(blocked);
+    }
+    report("refused by the other node after a block", times);
 }
 
 #[test]

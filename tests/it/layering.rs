@@ -24,7 +24,7 @@ const MAY_IMPORT: &[(&str, &str)] = &[
     ("session", "clock entropy identity config telemetry store token"),
     ("throttle", "clock entropy config telemetry store"),
     ("wechat", "clock entropy identity config telemetry token"),
-    ("route", "config"),
+    ("route", "identity config"),
     ("upstream", "clock config telemetry"),
     ("authn", "clock entropy identity config telemetry store token session"),
     ("identity_headers", "identity config telemetry authn"),

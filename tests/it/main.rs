@@ -13,6 +13,8 @@
 )]
 
 mod admin;
+mod audit;
+mod authorization;
 mod away;
 mod backends;
 mod balancing;

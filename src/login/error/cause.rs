@@ -43,6 +43,7 @@ impl From<Refusal> for LoginError {
     fn from(refusal: Refusal) -> Self {
         match refusal {
             Refusal::SessionEnded => Self::SessionEnded,
+            Refusal::Blocked => Self::UserBlocked,
             Refusal::CrossSite => Self::CrossSite,
             Refusal::StoreUnavailable => Self::StoreUnavailable,
             refusal => Self::Unauthenticated(refusal),
@@ -61,6 +62,7 @@ impl From<SessionError> for LoginError {
     fn from(error: SessionError) -> Self {
         match error {
             SessionError::Ended => Self::SessionEnded,
+            SessionError::Blocked => Self::UserBlocked,
             SessionError::Store(error) => error.into(),
             SessionError::Internal(reason) => {
                 tracing::error!("a session could not be worked with: {reason}");

@@ -153,7 +153,7 @@ impl Login {
         let Some(cookie) = cookie::session(headers) else { return Ok(None) };
         match self.parts.sessions.check_cookie(&cookie, now).await {
             Ok(session) => Ok(Some(session.id)),
-            Err(SessionError::Ended) => Ok(None),
+            Err(SessionError::Ended | SessionError::Blocked) => Ok(None),
             Err(error) => Err(error.into()),
         }
     }

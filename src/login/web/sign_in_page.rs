@@ -126,7 +126,7 @@ impl Login {
         let Some(cookie) = cookie::session(headers) else { return Ok(false) };
         match self.parts.sessions.check_cookie(&cookie, now).await {
             Ok(session) => Ok(apps.iter().any(|app| app.appid == session.identity.subject.appid)),
-            Err(SessionError::Ended) => Ok(false),
+            Err(SessionError::Ended | SessionError::Blocked) => Ok(false),
             Err(error) => Err(error.into()),
         }
     }

@@ -1,15 +1,19 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr};
-use std::sync::mpsc;
+use std::path::Path;
+use std::sync::{Arc, mpsc};
+use std::thread;
+use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 use proptest::prelude::*;
 use serde_json::Value;
 
-use super::line::MAX_TEXT_BYTES;
 use super::*;
 use crate::clock::Timestamp;
+use crate::config::ByteSize;
+use crate::telemetry::line_log::{MAX_TEXT_BYTES, MIN_BUFFER, Sink};
 
 const FULL: Entry<'static> = Entry {
     timestamp: Timestamp::from_millis(1_763_710_711_042),
@@ -308,7 +312,7 @@ fn log_to(target: impl Write + Send + 'static, dropped: &IntCounter) -> AccessLo
 }
 
 fn log_with_buffer(buffer: ByteSize, target: impl Write + Send + 'static, dropped: &IntCounter) -> AccessLog {
-    let writer = Writer::start(Box::new(target), None, buffer.as_usize(), dropped.clone());
+    let writer = LineLog::start(NAMES, Box::new(target), None, buffer.as_usize(), dropped.clone());
     AccessLog { writer: Some(writer.unwrap()) }
 }
 
@@ -518,7 +522,7 @@ fn part_of_a_line_left_by_a_failure_spoils_no_other() {
         (vec![Take(10), Fail(io::ErrorKind::WouldBlock), Take(5)], vec!["/1", "/2", "/3"], 0),
     ] {
         let (target, dropped) = (Target::default(), counter());
-        let mut sink = Sink::new(Box::new(target.clone()), None, dropped.clone());
+        let mut sink = Sink::new(NAMES.log, Box::new(target.clone()), None, dropped.clone());
         target.script(&script);
         let [one, two, three] = ["/1", "/2", "/3"].map(|path| render(&Entry { path, ..FULL }));
 

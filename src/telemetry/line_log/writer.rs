@@ -28,7 +28,7 @@ pub(super) fn allocate(bytes: usize) -> io::Result<Vec<u8>> {
 
 /// Lines on their way to the thread that writes.
 #[derive(Debug)]
-pub(super) struct Queue {
+pub(in crate::telemetry) struct Queue {
     state: Mutex<State>,
     /// Signalled when the thread that writes has something to do.
     work: Condvar,
@@ -68,7 +68,7 @@ impl Queue {
     /// Lets `render` append a line of at most `longest` bytes, or counts it as dropped.
     ///
     /// The thread that writes is woken by the first line after its last batch, and when there is enough; not by each.
-    pub(super) fn append(&self, longest: usize, render: impl FnOnce(&mut Vec<u8>)) {
+    pub(in crate::telemetry) fn append(&self, longest: usize, render: impl FnOnce(&mut Vec<u8>)) {
         let mut state = self.state.lock();
         let before = state.lines.len();
         if state.lines.capacity() - before < longest {
@@ -90,7 +90,7 @@ impl Queue {
     }
 
     /// Waits until what was appended so far is written.
-    pub(super) fn flush(&self, timeout: Duration) {
+    pub(in crate::telemetry) fn flush(&self, timeout: Duration) {
         let mut state = self.state.lock();
         let last = state.batches_taken + u64::from(!state.lines.is_empty());
         state.is_urgent = true;
@@ -99,7 +99,7 @@ impl Queue {
     }
 
     /// Has the rest written, and says whether that is done.
-    pub(super) fn close(&self, timeout: Duration) -> bool {
+    pub(in crate::telemetry) fn close(&self, timeout: Duration) -> bool {
         let mut state = self.state.lock();
         state.is_closing = true;
         self.work.notify_one();
@@ -138,7 +138,9 @@ impl Queue {
 }
 
 /// Where lines go, and what is known of its troubles.
-pub(super) struct Sink {
+pub(in crate::telemetry) struct Sink {
+    /// What the log is called.
+    name: &'static str,
     target: Box<dyn io::Write + Send>,
     path: Option<PathBuf>,
     dropped_lines: IntCounter,
@@ -149,31 +151,33 @@ pub(super) struct Sink {
 }
 
 impl Sink {
-    pub(super) fn new(
+    pub(in crate::telemetry) fn new(
+        name: &'static str,
         target: Box<dyn io::Write + Send>,
         path: Option<PathBuf>,
         dropped_lines: IntCounter,
     ) -> Self {
-        Self { target, path, dropped_lines, is_failing: false, is_torn: false }
+        Self { name, target, path, dropped_lines, is_failing: false, is_torn: false }
     }
 
     /// Opens the file again; keeps the one it has when that fails.
     fn reopen(&mut self) {
         let Some(path) = &self.path else { return };
+        let name = self.name;
         match open_file(path) {
             Ok(file) => {
                 self.target = Box::new(file);
                 self.is_torn = false;
-                info!(file.path = %path.display(), "opened access log {} again", path.display());
+                info!(file.path = %path.display(), "opened {name} {} again", path.display());
             }
             Err(error) => {
-                warn!(file.path = %path.display(), "access log {} was not opened again: {error}", path.display());
+                warn!(file.path = %path.display(), "{name} {} was not opened again: {error}", path.display());
             }
         }
     }
 
     /// Writes the lines; those that fail are counted as dropped, and the next batch is tried as if nothing had been.
-    pub(super) fn write(&mut self, lines: &[u8]) {
+    pub(in crate::telemetry) fn write(&mut self, lines: &[u8]) {
         if lines.is_empty() {
             return;
         }
@@ -187,7 +191,7 @@ impl Sink {
         match self.put(lines) {
             Ok(()) if self.is_failing => {
                 self.is_failing = false;
-                info!("the access log is written again");
+                info!("the {} is written again", self.name);
             }
             Ok(()) => {}
             Err((rest, error)) => {
@@ -218,7 +222,7 @@ impl Sink {
         self.dropped_lines.inc_by(lines as u64);
         if !self.is_failing {
             self.is_failing = true;
-            warn!("the access log cannot be written, lines are dropped until it can: {error}");
+            warn!("the {} cannot be written, lines are dropped until it can: {error}", self.name);
         }
     }
 }

@@ -1,0 +1,173 @@
+//! People whom an operator blocks, everywhere: their sessions are not believed, and they cannot sign in.
+
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use http::request::Parts;
+use http::{Method, StatusCode};
+use serde::Serialize;
+use tracing::info;
+
+use super::answer::Answer;
+use super::naming::{Misnamed, Names};
+use super::session::{Deed, failed, misnamed};
+use super::{Admin, BodyFault, origin};
+use crate::runtime::Runtime;
+use crate::session::{BlockError, Blocked, MOST_BLOCKED, Person, Scope};
+use crate::telemetry::audit_log::Event;
+
+/// What there is to ask of people.
+#[derive(Clone, Copy)]
+pub(super) enum PeoplePage {
+    /// `/people/block`
+    Block,
+    /// `/people/unblock`
+    Unblock,
+    /// `/people/blocked`
+    Blocked,
+}
+
+/// The answer to a block or its end.
+#[derive(Serialize)]
+struct Changed {
+    scope: &'static str,
+    /// Whether anything is other than before.
+    changed: bool,
+}
+
+/// The answer to a listing.
+#[derive(Serialize)]
+struct Listing<'a> {
+    people: Vec<Row<'a>>,
+}
+
+#[derive(Serialize)]
+struct Row<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unionid: Option<&'a str>,
+    /// The app's name; left out where it is no longer configured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    app: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    appid: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    openid: Option<&'a str>,
+    since: String,
+}
+
+impl Admin {
+    pub(super) async fn answer_people(
+        &self,
+        page: PeoplePage,
+        request: &Parts,
+        client: Option<SocketAddr>,
+        body: impl Future<Output = Result<Bytes, BodyFault>>,
+    ) -> Answer {
+        if let Err(refusal) = origin::admit(request) {
+            return refusal.answer();
+        }
+        let is_read = matches!(request.method, Method::GET | Method::HEAD);
+        let answer = match page {
+            PeoplePage::Blocked if is_read => self.blocked(request, client).await,
+            PeoplePage::Blocked => Err(Answer::method_not_allowed("GET, HEAD")),
+            PeoplePage::Block | PeoplePage::Unblock if request.method == Method::POST => {
+                self.change_block(page, request, client, body).await
+            }
+            PeoplePage::Block | PeoplePage::Unblock => Err(Answer::method_not_allowed("POST")),
+        };
+        answer.unwrap_or_else(|refused| refused)
+    }
+
+    async fn blocked(&self, request: &Parts, client: Option<SocketAddr>) -> Result<Answer, Answer> {
+        if let Some(query) = request.uri.query().filter(|query| !query.is_empty()) {
+            return Err(misnamed(&Misnamed::Unknown(query.to_owned())));
+        }
+        let runtime = (self.current)();
+        let blocked = runtime.sessions.blocked().await;
+        let count = blocked.as_ref().map(|blocked| Some(blocked.len() as u64));
+        self.audit(Deed { event: Event::Listing, scope: None, client }, count);
+        let blocked = blocked.map_err(|error| failed("list who is blocked", &error))?;
+        info!(
+            client.address = client.map(|client| tracing::field::display(client.ip())),
+            "an operator listed who is blocked"
+        );
+        Ok(Answer::json(&Listing { people: blocked.iter().map(|blocked| row(blocked, &runtime)).collect() }))
+    }
+
+    async fn change_block(
+        &self,
+        page: PeoplePage,
+        request: &Parts,
+        client: Option<SocketAddr>,
+        body: impl Future<Output = Result<Bytes, BodyFault>>,
+    ) -> Result<Answer, Answer> {
+        origin::admit_json(&request.headers).map_err(origin::Refusal::answer)?;
+        let body = body.await.map_err(BodyFault::answer)?;
+        let runtime = (self.current)();
+        let now = self.shared.clock.now();
+        let names = Names::of_json(&body);
+        let scope = names.and_then(|names| names.scope(|name| runtime.appid(name), now));
+        let person = scope.and_then(person).map_err(|error| misnamed(&error))?;
+        let scope = person.scope();
+
+        let (event, done, deed) = match page {
+            PeoplePage::Unblock => {
+                let lifted = runtime.sessions.unblock(&person, now).await;
+                (Event::Unblock, lifted.map_err(BlockError::Session), "let in again")
+            }
+            PeoplePage::Block | PeoplePage::Blocked => {
+                (Event::Block, runtime.sessions.block(&person, now).await, "blocked")
+            }
+        };
+        let deed_in_log = Deed { event, scope: Some(&scope), client };
+        let changed = match done {
+            Ok(changed) => changed,
+            Err(BlockError::Full) => {
+                self.audit_word(deed_in_log, "too_many_blocked", None);
+                let detail =
+                    format!("no more than {MOST_BLOCKED} can be: let somebody in again, or use `deny_lists`");
+                return Err(Answer::problem(StatusCode::CONFLICT, "too_many_blocked", Some(&detail)));
+            }
+            Err(BlockError::Session(error)) => {
+                self.audit(deed_in_log, Err(&error));
+                return Err(failed("change who is blocked", &error));
+            }
+        };
+        self.audit(deed_in_log, Ok(None));
+        let name = scope.as_str();
+        info!(
+            session.scope = name,
+            user.hash = self.hash(&scope),
+            client.address = client.map(|client| tracing::field::display(client.ip())),
+            "an operator {deed} one {name}"
+        );
+        Ok(Answer::json(&Changed { scope: name, changed }))
+    }
+}
+
+/// The one person that is named: nothing narrower, and nothing wider.
+fn person(scope: Scope) -> Result<Person, Misnamed> {
+    match scope {
+        Scope::Subject(subject) => Ok(Person::Subject(subject)),
+        Scope::UnionId(unionid) => Ok(Person::UnionId(unionid)),
+        Scope::Session(_) | Scope::App(_) | Scope::OpenedBefore(_) => {
+            Err(Misnamed::Missing("nobody is named"))
+        }
+    }
+}
+
+fn row<'a>(blocked: &'a Blocked, runtime: &'a Runtime) -> Row<'a> {
+    let since = blocked.since.to_string();
+    match &blocked.person {
+        Person::UnionId(unionid) => {
+            Row { unionid: Some(unionid.as_str()), app: None, appid: None, openid: None, since }
+        }
+        Person::Subject(subject) => Row {
+            unionid: None,
+            app: runtime.app_name(&subject.appid),
+            appid: Some(subject.appid.as_str()),
+            openid: Some(subject.openid.as_str()),
+            since,
+        },
+    }
+}

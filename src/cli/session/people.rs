@@ -1,0 +1,110 @@
+//! `menshen session block`, `unblock` and `blocked`.
+
+use bytes::Bytes;
+use clap::{ArgGroup, Args};
+use http::Request;
+use http::header::CONTENT_TYPE;
+use serde_json::{Map, Value};
+
+use super::{Outcome, columns, misunderstood};
+
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("person").args(["app", "unionid"]).required(true))]
+pub(in crate::cli) struct Person {
+    /// The app's name in the configuration
+    #[arg(long, value_name = "NAME", requires = "openid")]
+    app: Option<String>,
+    /// The person's id within the app
+    #[arg(long, value_name = "OPENID", requires = "app")]
+    openid: Option<String>,
+    /// The person's id across apps
+    #[arg(long, value_name = "UNIONID")]
+    unionid: Option<String>,
+    /// Print the gateway's answer as JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Blocked {
+    /// Print the gateway's answer as JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+impl Person {
+    pub(super) fn request(&self, path: &str) -> http::Result<Request<Bytes>> {
+        let mut names = Map::new();
+        for (name, value) in [("app", &self.app), ("openid", &self.openid), ("unionid", &self.unionid)] {
+            if let Some(value) = value {
+                names.insert(name.into(), value.as_str().into());
+            }
+        }
+        let body = Value::Object(names).to_string();
+        Request::post(path).header(CONTENT_TYPE, "application/json").body(body.into())
+    }
+}
+
+pub(super) fn request() -> http::Result<Request<Bytes>> {
+    Request::get("/people/blocked").body(Bytes::new())
+}
+
+pub(super) fn changed(answer: &[u8], done: &str, already: &str) -> Outcome {
+    let answer: Value = serde_json::from_slice(answer).unwrap_or_default();
+    match answer.get("changed").and_then(Value::as_bool) {
+        Some(true) => Outcome::answer(done),
+        Some(false) => Outcome { messages: already.into(), ..Outcome::default() },
+        None => misunderstood(),
+    }
+}
+
+pub(super) fn table(answer: &[u8]) -> Outcome {
+    const COLUMNS: &[(&str, &str)] = &[
+        ("SINCE", "since"),
+        ("UNIONID", "unionid"),
+        ("APP", "app"),
+        ("APPID", "appid"),
+        ("OPENID", "openid"),
+    ];
+    let answer: Value = serde_json::from_slice(answer).unwrap_or_default();
+    let Some(people) = answer.get("people").and_then(Value::as_array) else { return misunderstood() };
+    if people.is_empty() {
+        return Outcome { messages: "nobody is blocked".into(), ..Outcome::default() };
+    }
+    Outcome::answer(columns(COLUMNS, people))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::FAILED;
+    use super::*;
+
+    #[test]
+    fn people_line_up() {
+        let answer = r#"{"people":[
+            {"unionid":"u1","since":"2026-11-21T10:00:00Z"},
+            {"app":"shop","appid":"wx1","openid":"o\u001b1","since":"2026-11-20T10:00:00.5Z"}
+        ]}"#;
+
+        assert_eq!(
+            table(answer.as_bytes()).answer,
+            "SINCE                   UNIONID  APP   APPID  OPENID\n\
+             2026-11-21T10:00:00Z    u1       -     -      -\n\
+             2026-11-20T10:00:00.5Z  -        shop  wx1    o\u{fffd}1"
+        );
+        assert_eq!(table(br#"{"people":[]}"#).messages, "nobody is blocked");
+    }
+
+    #[test]
+    fn answer_that_is_not_understood_is_no_success() {
+        for answer in ["", "{}", "[]", r#"{"changed":1}"#, r#"{"people":{}}"#] {
+            assert_eq!(changed(answer.as_bytes(), "", "").code, FAILED, "{answer}");
+            assert_eq!(table(answer.as_bytes()).code, FAILED, "{answer}");
+        }
+        assert_eq!(changed(br#"{"changed":true}"#, "blocked", "").answer, "blocked");
+        assert_eq!(
+            changed(br#"{"changed":false}"#, "", "was blocked already").messages,
+            "was blocked already"
+        );
+    }
+}

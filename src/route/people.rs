@@ -1,0 +1,246 @@
+//! Whom a route admits of those who are signed in: lists of people, by unionid or by their id in one app.
+//!
+//! Lists are read when a configuration is built, so that a reload reads their files again, and one that cannot be
+//! understood keeps the old configuration. Who somebody is was decided before, by `authn`.
+
+use std::collections::{BTreeMap, HashSet};
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::config::{self, Access, Findings};
+use crate::identity::{AppId, Identity, OpenId, Subject, UnionId};
+
+/// Largest file of members: half a million of them.
+const MAX_FILE_BYTES: u64 = 16 * 1024 * 1024;
+/// Most lines of one file that are complained of.
+const MOST_COMPLAINTS: usize = 10;
+
+/// Every list of people, by its name.
+#[derive(Debug, Default)]
+pub struct Lists(BTreeMap<String, Arc<People>>);
+
+/// The people of one list.
+#[derive(Default)]
+struct People {
+    unionids: HashSet<UnionId>,
+    subjects: HashSet<Subject>,
+}
+
+/// Whom a route admits of those who are signed in.
+#[derive(Debug)]
+pub struct Rules {
+    deny: Vec<Arc<People>>,
+    require_unionid: bool,
+    /// `None`: everybody. With lists it is those on them, so nobody where all are empty.
+    allow: Option<Vec<Arc<People>>>,
+}
+
+/// Why somebody who is signed in may not call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Denied {
+    /// They are on a deny list.
+    ByList,
+    /// The route asks for a unionid, and theirs is not known.
+    UnionIdUnknown,
+    /// They are on none of the allow lists.
+    NotOnList,
+}
+
+impl Denied {
+    /// The word in the access log, the metrics and the answer.
+    pub const fn reason(self) -> &'static str {
+        match self {
+            Self::ByList => "denied_by_list",
+            Self::UnionIdUnknown => "unionid_unknown",
+            Self::NotOnList => "not_on_list",
+        }
+    }
+}
+
+impl Rules {
+    /// Whether a person may call.
+    ///
+    /// # Errors
+    /// [`Denied`]. A deny list wins over every allow list. It can tell somebody by unionid only where the unionid is known.
+    pub fn permits(&self, person: &Identity) -> Result<(), Denied> {
+        if self.deny.iter().any(|people| people.include(person)) {
+            return Err(Denied::ByList);
+        }
+        if self.require_unionid && person.unionid.is_none() {
+            return Err(Denied::UnionIdUnknown);
+        }
+        match &self.allow {
+            Some(lists) if !lists.iter().any(|people| people.include(person)) => Err(Denied::NotOnList),
+            _ => Ok(()),
+        }
+    }
+
+    /// The rules of one route; findings for names that no list has, and for rules that nobody would look at.
+    pub(super) fn build(config: &config::Route, at: &str, lists: &Lists, findings: &mut Findings) -> Self {
+        let keys =
+            [("allow_lists", !config.allow_lists.is_empty()), ("deny_lists", !config.deny_lists.is_empty())];
+        let keys = keys.into_iter().chain([("require_unionid", config.require_unionid)]);
+        for (key, _) in keys.filter(|(_, is_given)| *is_given && config.access == Access::Public) {
+            findings
+                .error(
+                    format!("{at}.{key}"),
+                    "a public route looks at no identity, so it cannot choose among people",
+                )
+                .hint(format!("write `access: authenticated` or `access: optional`, or remove `{key}`"));
+        }
+        let deny = lists.find(&config.deny_lists, &format!("{at}.deny_lists"), findings);
+        let allow = lists.find(&config.allow_lists, &format!("{at}.allow_lists"), findings);
+        for (position, name) in config.allow_lists.iter().enumerate().filter(|(_, name)| lists.is_empty(name))
+        {
+            findings
+                .warning(
+                    format!("{at}.allow_lists[{position}]"),
+                    format!("list `{name}` is empty, so it lets nobody in"),
+                )
+                .hint(format!("add `members` or a `file` to `lists.{name}`, or remove it here"));
+        }
+        Self {
+            deny,
+            require_unionid: config.require_unionid,
+            allow: (!config.allow_lists.is_empty()).then_some(allow),
+        }
+    }
+}
+
+impl Lists {
+    /// Reads every list; a finding for each member that is none, and for each file that cannot be read.
+    pub fn build(lists: &BTreeMap<String, config::List>, findings: &mut Findings) -> Self {
+        let read = |(name, config): (&String, &config::List)| {
+            (name.clone(), Arc::new(People::build(config, &format!("lists.{name}"), findings)))
+        };
+        Self(lists.iter().map(read).collect())
+    }
+
+    /// The lists of these names. One that is missing is an error, so that what is built without it is never used.
+    fn find(&self, names: &[String], at: &str, findings: &mut Findings) -> Vec<Arc<People>> {
+        let mut found = Vec::with_capacity(names.len());
+        for (position, name) in names.iter().enumerate() {
+            match self.0.get(name) {
+                Some(people) => found.push(Arc::clone(people)),
+                None => {
+                    findings
+                        .error(format!("{at}[{position}]"), format!("list `{name}` is not defined"))
+                        .did_you_mean(name, self.0.keys().map(String::as_str));
+                }
+            }
+        }
+        found
+    }
+
+    fn is_empty(&self, name: &str) -> bool {
+        self.0.get(name).is_some_and(|people| people.unionids.is_empty() && people.subjects.is_empty())
+    }
+}
+
+impl People {
+    fn include(&self, person: &Identity) -> bool {
+        self.subjects.contains(&person.subject)
+            || person.unionid.as_ref().is_some_and(|unionid| self.unionids.contains(unionid))
+    }
+
+    fn build(config: &config::List, at: &str, findings: &mut Findings) -> Self {
+        let mut people = Self::default();
+        for (position, member) in config.members.iter().enumerate() {
+            if people.add(member).is_none() {
+                // The member itself is not shown: a person's id stands in no log.
+                findings
+                    .error(
+                        format!("{at}.members[{position}]"),
+                        "this is neither a unionid nor `appid:openid`",
+                    )
+                    .hint(HOW_TO_WRITE);
+            }
+        }
+        if let Some(path) = &config.file {
+            people.add_file(path, &format!("{at}.file"), findings);
+        }
+        people
+    }
+
+    fn add_file(&mut self, path: &Path, at: &str, findings: &mut Findings) {
+        let shown = path.display();
+        let bytes = match read(path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::FileTooLarge => {
+                findings
+                    .error(at, format!("file `{shown}` is larger than 16 MiB"))
+                    .hint("keep so many people in the backend");
+                return;
+            }
+            Err(error) => {
+                findings
+                    .error(at, format!("file `{shown}` cannot be read: {error}"))
+                    .hint("check the path and its permissions");
+                return;
+            }
+        };
+        let mut complaints = 0_usize;
+        // Editors of some systems begin a file with a byte order mark.
+        let text = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(&bytes);
+        for (index, line) in text.split(|byte| *byte == b'\n').enumerate() {
+            if self.add_line(line).is_some() {
+                continue;
+            }
+            complaints += 1;
+            if complaints <= MOST_COMPLAINTS {
+                let number = index + 1;
+                findings
+                    .error(at, format!("line {number} of `{shown}` is neither a unionid nor `appid:openid`"))
+                    .hint(HOW_TO_WRITE);
+            }
+        }
+        if complaints > MOST_COMPLAINTS {
+            let more = complaints - MOST_COMPLAINTS;
+            findings.error(at, format!("{more} more lines of `{shown}` are neither"));
+        }
+    }
+
+    /// Adds the member of a line, if there is one; `None` where nobody knows who is meant.
+    fn add_line(&mut self, line: &[u8]) -> Option<()> {
+        let line = str::from_utf8(line).ok()?;
+        let member = line.split_once('#').map_or(line, |(member, _)| member).trim();
+        if member.is_empty() { Some(()) } else { self.add(member) }
+    }
+
+    /// Adds a member; `:` is in neither alphabet, so it says which of the two is written.
+    fn add(&mut self, member: &str) -> Option<()> {
+        match member.split_once(':') {
+            Some((appid, openid)) => {
+                let (appid, openid) = (AppId::parse(appid).ok()?, OpenId::parse(openid).ok()?);
+                self.subjects.insert(Subject { appid, openid });
+            }
+            None => {
+                self.unionids.insert(UnionId::parse(member).ok()?);
+            }
+        }
+        Some(())
+    }
+}
+
+/// Says how many, never who.
+impl std::fmt::Debug for People {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "People({} unionids, {} subjects)", self.unionids.len(), self.subjects.len())
+    }
+}
+
+const HOW_TO_WRITE: &str = "write a unionid, or an appid and an openid as `wx0123456789abcdef:oXyz`";
+
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MAX_FILE_BYTES {
+        return Err(io::ErrorKind::FileTooLarge.into());
+    }
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests;

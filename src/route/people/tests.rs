@@ -1,0 +1,170 @@
+use std::fs;
+
+use super::*;
+
+fn rules(lists: &str, route: &str) -> (Rules, Vec<String>) {
+    let lists: BTreeMap<String, config::List> = serde_saphyr::from_str(lists).unwrap();
+    let yaml = format!("{{ path: /, upstream: api, {route} }}");
+    let route: config::Route = serde_saphyr::from_str(&yaml).unwrap();
+    let mut findings = Findings::default();
+    let lists = Lists::build(&lists, &mut findings);
+    let rules = Rules::build(&route, "routes[0]", &lists, &mut findings);
+    (rules, findings.iter().map(ToString::to_string).collect())
+}
+
+fn person(openid: &str, unionid: Option<&str>) -> Identity {
+    let subject = Subject { appid: AppId::parse("wx1").unwrap(), openid: OpenId::parse(openid).unwrap() };
+    Identity { subject, unionid: unionid.map(|unionid| UnionId::parse(unionid).unwrap()) }
+}
+
+#[test]
+fn lists_decide_in_their_order_and_a_deny_list_wins() {
+    let lists = "{ staff: { members: [u1, u2, 'wx1:o3'] }, out: { members: [u2, 'wx1:o4', 'wx2:o1'] } }";
+    let (allow, deny, both, unionid, all) = (
+        "access: authenticated, allow_lists: [staff]",
+        "access: optional, deny_lists: [out]",
+        "access: authenticated, allow_lists: [staff], deny_lists: [out]",
+        "access: authenticated, require_unionid: true",
+        "access: authenticated, allow_lists: [staff], deny_lists: [out], require_unionid: true",
+    );
+    let no = Err;
+    for (route, openid, unionid, expected) in [
+        ("access: authenticated", "o9", None, Ok(())),
+        (allow, "o1", Some("u1"), Ok(())),
+        (allow, "o3", None, Ok(())),
+        (allow, "o3", Some("u9"), Ok(())),
+        (allow, "o1", None, no(Denied::NotOnList)),
+        (allow, "u1", None, no(Denied::NotOnList)),
+        (allow, "o9", Some("o3"), no(Denied::NotOnList)),
+        (deny, "o9", Some("u2"), no(Denied::ByList)),
+        (deny, "o4", None, no(Denied::ByList)),
+        (deny, "o1", None, Ok(())),
+        (both, "o9", Some("u2"), no(Denied::ByList)),
+        (both, "o9", Some("u1"), Ok(())),
+        (both, "o4", Some("u1"), no(Denied::ByList)),
+        (unionid, "o9", Some("u9"), Ok(())),
+        (unionid, "o9", None, no(Denied::UnionIdUnknown)),
+        (all, "o4", None, no(Denied::ByList)),
+        (all, "o3", None, no(Denied::UnionIdUnknown)),
+        (all, "o3", Some("u9"), Ok(())),
+        (all, "o9", Some("u9"), no(Denied::NotOnList)),
+    ] {
+        let (rules, findings) = rules(lists, route);
+
+        assert_eq!(findings, [""; 0]);
+        assert_eq!(rules.permits(&person(openid, unionid)), expected, "{route}: {openid} {unionid:?}");
+    }
+}
+
+#[test]
+fn a_file_adds_one_member_a_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("staff.txt");
+    fs::write(&path, "\u{feff}u1 # Ann\r\n\n# nobody\n  wx1:o2\t#\nu3").unwrap();
+
+    let (rules, findings) = rules(
+        &format!("staff: {{ members: [u4], file: '{}' }}", path.display()),
+        "access: authenticated, allow_lists: [staff]",
+    );
+
+    assert_eq!(findings, [""; 0]);
+    for (openid, unionid, is_permitted) in [
+        ("o9", Some("u1"), true),
+        ("o2", None, true),
+        ("o9", Some("u3"), true),
+        ("o9", Some("u4"), true),
+        ("o9", Some("Ann"), false),
+        ("o9", Some("nobody"), false),
+    ] {
+        assert_eq!(rules.permits(&person(openid, unionid)).is_ok(), is_permitted, "{openid} {unionid:?}");
+    }
+}
+
+#[test]
+fn a_line_that_names_nobody_is_found_by_its_number_and_not_repeated() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("staff.txt");
+    let file = format!("staff: {{ file: '{}' }}", path.display());
+    let route = "access: authenticated, allow_lists: [staff]";
+    let shown = path.display();
+    let line = |number: usize| {
+        format!(
+            "lists.staff.file: line {number} of `{shown}` is neither a unionid nor `appid:openid`; {HOW_TO_WRITE}"
+        )
+    };
+
+    fs::write(&path, b"u1\nu 2\nu3\nwx1:\n:o1\nwx1:o:1\n\xff\nu4\0").unwrap();
+    let (_, findings) = rules(&file, route);
+    assert_eq!(findings, [2, 4, 5, 6, 7, 8].map(line));
+
+    fs::write(&path, "a b\n".repeat(25)).unwrap();
+    let (_, findings) = rules(&file, route);
+    assert_eq!(findings[..10], [1, 2, 3, 4, 5, 6, 7, 8, 9, 10].map(line));
+    // With nobody in it the list lets nobody in, which is said as well.
+    assert_eq!(findings[10], format!("lists.staff.file: 15 more lines of `{shown}` are neither"));
+}
+
+#[test]
+fn a_file_that_cannot_be_read_or_is_too_large_is_found() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("staff.txt");
+    let file = format!("staff: {{ file: '{}' }}", path.display());
+    let route = "access: authenticated, deny_lists: [staff]";
+
+    let (_, findings) = rules(&file, route);
+    assert!(findings[0].contains("cannot be read: No such file"), "{findings:?}");
+
+    File::create(&path).unwrap().set_len(MAX_FILE_BYTES + 1).unwrap();
+    let (_, findings) = rules(&file, route);
+    assert!(findings[0].contains("is larger than 16 MiB"), "{findings:?}");
+}
+
+#[test]
+fn every_rule_that_makes_no_sense_is_found() {
+    let lists = "{ staff: { members: [u1, 'x y'] }, empty: {} }";
+    let hint = "write `access: authenticated` or `access: optional`, or remove";
+    let member =
+        format!("lists.staff.members[1]: this is neither a unionid nor `appid:openid`; {HOW_TO_WRITE}");
+    let public = "a public route looks at no identity, so it cannot choose among people";
+    for (route, expected) in [
+        (
+            "access: authenticated, allow_lists: [staf], deny_lists: [staff, nobody]",
+            vec![
+                "routes[0].deny_lists[1]: list `nobody` is not defined; known: empty, staff".to_owned(),
+                "routes[0].allow_lists[0]: list `staf` is not defined; did you mean `staff`?".to_owned(),
+            ],
+        ),
+        (
+            "access: optional, allow_lists: [empty], deny_lists: [empty]",
+            vec![
+                "routes[0].allow_lists[0]: list `empty` is empty, so it lets nobody in; add `members` or a `file` to \
+                 `lists.empty`, or remove it here"
+                    .to_owned(),
+            ],
+        ),
+        (
+            "access: public, allow_lists: [staff], deny_lists: [staff], require_unionid: true",
+            ["allow_lists", "deny_lists", "require_unionid"]
+                .map(|key| format!("routes[0].{key}: {public}; {hint} `{key}`"))
+                .to_vec(),
+        ),
+    ] {
+        let (_, findings) = rules(lists, route);
+
+        assert_eq!(findings, [vec![member.clone()], expected].concat(), "{route}");
+    }
+}
+
+#[test]
+fn rules_with_an_allow_list_of_nobody_let_nobody_in() {
+    let (rules, _) = rules("empty: {}", "access: authenticated, allow_lists: [empty]");
+
+    assert_eq!(rules.permits(&person("o1", Some("u1"))), Err(Denied::NotOnList));
+}
+
+#[test]
+fn nobody_is_named_in_debug_output() {
+    let (rules, _) = rules("staff: { members: [u1secret] }", "access: authenticated, deny_lists: [staff]");
+
+    assert!(!format!("{rules:?}").contains("u1secret"));
+}

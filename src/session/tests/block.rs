@@ -1,0 +1,250 @@
+//! People who are blocked.
+
+use super::*;
+use crate::session::name::REVOCATION;
+use crate::session::{BlockError, MOST_BLOCKED, Person, row};
+
+fn here(person: &Identity) -> Person {
+    Person::Subject(person.subject.clone())
+}
+
+fn everywhere(unionid: &str) -> Person {
+    Person::UnionId(UnionId::parse(unionid).unwrap())
+}
+
+impl Node {
+    async fn block(&self, person: &Person) -> Result<bool, BlockError> {
+        self.sessions.block(person, self.now()).await
+    }
+
+    async fn unblock(&self, person: &Person) -> bool {
+        self.sessions.unblock(person, self.now()).await.unwrap()
+    }
+
+    async fn blocked(&self) -> Vec<Person> {
+        self.sessions.blocked().await.unwrap().into_iter().map(|blocked| blocked.person).collect()
+    }
+
+    async fn is_blocked(&self, identity: &Identity, opened: &Opened) -> bool {
+        match self.check(identity, opened).await {
+            Ok(_) => false,
+            Err(SessionError::Blocked) => true,
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    fn marks(&self) -> (bytes::Bytes, Timestamp) {
+        self.store.rows.lock().get(&REVOCATION).cloned().unwrap()
+    }
+
+    fn put_marks(&self, marks: (bytes::Bytes, Timestamp)) {
+        self.store.rows.lock().insert(REVOCATION, marks);
+    }
+}
+
+#[tokio::test]
+async fn a_blocked_person_is_not_believed_until_they_are_let_in_again() {
+    let node = Node::new();
+    let (alice, bob) = (person("alice"), person("bob"));
+    let (opened, other) = (node.open_with_key(&alice, [1; 16]).await, node.open(&bob).await);
+    let lease = node.check(&alice, &opened).await.unwrap().lease;
+
+    assert_eq!(node.block(&here(&alice)).await, Ok(true));
+
+    assert!(!lease.is_current());
+    assert!(node.is_blocked(&alice, &opened).await);
+    assert_eq!(node.try_open(&alice, None).await.unwrap_err(), SessionError::Blocked);
+    let refused = RefreshError::Session(SessionError::Blocked);
+    assert_eq!(node.refresh(&opened.refresh_token).await.unwrap_err(), refused);
+    let unspent = node.sessions.is_unspent(&opened.refresh_token, node.now()).await;
+    assert_eq!(unspent, Err(SessionError::Blocked));
+    let key = node.sessions.session_key(&alice.subject, &opened.id, node.now()).await;
+    assert_eq!(key.unwrap_err(), SessionError::Blocked);
+    assert!(!node.is_blocked(&bob, &other).await);
+    assert_eq!(node.block(&here(&alice)).await, Ok(false));
+    assert_eq!(node.blocked().await, [here(&alice)]);
+
+    assert!(node.unblock(&here(&alice)).await);
+
+    assert!(!node.is_blocked(&alice, &opened).await);
+    node.refresh(&opened.refresh_token).await.unwrap();
+    node.open(&alice).await;
+    assert!(!node.unblock(&here(&alice)).await);
+    assert_eq!(node.blocked().await, []);
+}
+
+#[tokio::test]
+async fn a_browser_of_a_blocked_person_is_not_believed_either() {
+    let node = Node::new();
+    let alice = person("alice");
+    let new = || NewSession { identity: &alice, session_key: None, user_agent: None, profile: None };
+    let opened = node.sessions.open_in_browser(new(), None, node.now()).await.unwrap();
+    node.block(&here(&alice)).await.unwrap();
+
+    let checked = node.sessions.check_cookie(&opened.cookie, node.now()).await;
+    let again = node.sessions.open_in_browser(new(), None, node.now()).await;
+
+    assert_eq!(checked.unwrap_err(), SessionError::Blocked);
+    assert_eq!(again.unwrap_err(), SessionError::Blocked);
+}
+
+#[tokio::test]
+async fn a_unionid_is_blocked_in_every_app_where_it_is_known_and_a_subject_in_one() {
+    let node = Node::new();
+    let one = known_as(&in_app("wx1", "a"), "u1");
+    let two = known_as(&in_app("wx2", "b"), "u1");
+    let unknown = in_app("wx3", "c");
+    let opened = [node.open(&one).await, node.open(&two).await, node.open(&unknown).await];
+
+    node.block(&everywhere("u1")).await.unwrap();
+    assert!(node.is_blocked(&one, &opened[0]).await);
+    assert!(node.is_blocked(&two, &opened[1]).await);
+    assert!(!node.is_blocked(&unknown, &opened[2]).await);
+    // A login that does not say the unionid is of whom it was said before.
+    assert_eq!(node.try_open(&in_app("wx1", "a"), None).await.unwrap_err(), SessionError::Blocked);
+    // One that says it for the first time is refused as well.
+    assert_eq!(node.try_open(&known_as(&unknown, "u1"), None).await.unwrap_err(), SessionError::Blocked);
+
+    node.unblock(&everywhere("u1")).await;
+    node.block(&here(&one)).await.unwrap();
+    assert!(node.is_blocked(&one, &opened[0]).await);
+    assert!(!node.is_blocked(&two, &opened[1]).await);
+}
+
+#[tokio::test]
+async fn a_block_outlasts_a_restart_and_the_end_of_sessions() {
+    let node = Node::new();
+    let alice = person("alice");
+    node.block(&here(&alice)).await.unwrap();
+    node.clock.advance(400 * DAY);
+
+    let restarted = node.another();
+
+    assert_eq!(restarted.try_open(&alice, None).await.unwrap_err(), SessionError::Blocked);
+    assert_eq!(restarted.blocked().await, [here(&alice)]);
+}
+
+#[tokio::test]
+async fn another_node_hears_of_a_block_and_of_its_end() {
+    let one = Node::shared();
+    let other = one.another();
+    let following = follow::follow(&other).await;
+    following.abort();
+    let alice = person("alice");
+    let opened = other.open(&alice).await;
+    let lease = other.check(&alice, &opened).await.unwrap().lease;
+
+    one.block(&here(&alice)).await.unwrap();
+    other.core.look().await.unwrap();
+    assert!(!lease.is_current());
+    assert!(other.is_blocked(&alice, &opened).await);
+
+    one.unblock(&here(&alice)).await;
+    other.core.look().await.unwrap();
+    assert!(!other.is_blocked(&alice, &opened).await);
+    // What the other node remembers undoes nothing.
+    other.revoke(Scope::App(AppId::parse("wx9").unwrap())).await.unwrap();
+    one.core.look().await.unwrap();
+    assert_eq!((one.blocked().await, other.blocked().await), (vec![], vec![]));
+}
+
+#[tokio::test]
+async fn a_node_that_has_not_looked_undoes_nothing() {
+    let one = Node::shared();
+    let other = one.another();
+    let (alice, bob) = (here(&person("alice")), here(&person("bob")));
+    one.block(&alice).await.unwrap();
+    other.core.look().await.unwrap();
+    one.unblock(&alice).await;
+
+    other.block(&bob).await.unwrap();
+
+    assert_eq!(other.blocked().await, [bob]);
+}
+
+#[tokio::test]
+async fn what_the_store_loses_is_put_back() {
+    for is_block_lost in [true, false] {
+        let node = Node::shared();
+        let alice = here(&person("alice"));
+        let bob = here(&person("bob"));
+        node.block(&bob).await.unwrap();
+        if !is_block_lost {
+            node.block(&alice).await.unwrap();
+        }
+        node.core.look().await.unwrap();
+        let before = node.marks();
+        if is_block_lost {
+            node.block(&alice).await.unwrap();
+        } else {
+            node.unblock(&alice).await;
+        }
+        node.put_marks(before);
+
+        node.core.look().await.unwrap();
+
+        let expected = if is_block_lost { vec![alice, bob] } else { vec![bob] };
+        assert_eq!(node.another().blocked().await, expected, "a block is lost: {is_block_lost}");
+    }
+}
+
+#[tokio::test]
+async fn a_gateway_that_knows_of_no_blocks_does_not_lift_them() {
+    #[derive(Clone, minicbor::Encode, minicbor::Decode)]
+    struct OldMarks {
+        #[n(0)]
+        number: u64,
+        #[n(1)]
+        apps: Vec<u64>,
+        #[n(2)]
+        everything: u64,
+        #[n(3)]
+        opened_before: u64,
+    }
+
+    let node = Node::shared();
+    let alice = person("alice");
+    node.open(&alice).await;
+    node.core.look().await.unwrap();
+    // A row without a block is as they write it, and they read one with a block.
+    let (bytes, end) = node.marks();
+    assert!(row::decode::<OldMarks>(&REVOCATION, &bytes).is_ok());
+    node.block(&here(&alice)).await.unwrap();
+    let (bytes, _) = node.marks();
+    let mut old: OldMarks = row::decode(&REVOCATION, &bytes).unwrap();
+    old.number += 1;
+    node.put_marks((row::encode(&REVOCATION, &old).unwrap(), end));
+
+    node.core.look().await.unwrap();
+
+    assert_eq!(node.another().blocked().await, [here(&alice)]);
+}
+
+#[tokio::test]
+async fn no_more_people_are_blocked_than_there_is_room_for() {
+    let node = Node::new();
+    // As long as WeChat's are.
+    let unionid = |number: usize| everywhere(&format!("o6_bmasdasdsad6_2sgVtMmhS{number:04}"));
+    for number in 0..MOST_BLOCKED {
+        assert_eq!(node.block(&unionid(number)).await, Ok(true), "{number}");
+    }
+
+    assert_eq!(node.block(&unionid(9999)).await, Err(BlockError::Full));
+    assert_eq!(node.block(&unionid(7)).await, Ok(false));
+    assert_eq!(node.blocked().await.len(), MOST_BLOCKED);
+    for number in 0..100 {
+        assert!(node.unblock(&unionid(number)).await);
+    }
+    assert!(node.marks().0.len() < crate::store::MAX_VALUE_BYTES);
+    assert_eq!(node.another().blocked().await.len(), MOST_BLOCKED - 100);
+    assert_eq!(node.block(&unionid(9999)).await, Ok(true));
+    // Long identifiers fill it earlier, and never beyond what a store takes.
+    let long = |number: usize| everywhere(&format!("{number:0128}"));
+    let mut added = 0;
+    while node.block(&long(added)).await == Ok(true) {
+        added += 1;
+    }
+    assert_eq!(node.block(&long(added)).await, Err(BlockError::Full));
+    assert!(node.marks().0.len() < crate::store::MAX_VALUE_BYTES, "{}", node.marks().0.len());
+    assert!(node.unblock(&unionid(500)).await);
+}

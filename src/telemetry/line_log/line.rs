@@ -1,0 +1,131 @@
+//! A line of JSON, written by hand into a buffer.
+
+use std::fmt::Display;
+use std::io::Write;
+use std::time::Duration;
+
+use crate::clock::Timestamp;
+
+/// Longest text of one field; more is cut off and ends in `…`.
+pub(in crate::telemetry) const MAX_TEXT_BYTES: usize = 4096;
+/// More than everything in a line that is not text: names, numbers, times, addresses.
+const MAX_REST_BYTES: usize = 1024;
+/// What one byte of text may take: a control character becomes `\u00XX`.
+const MAX_ESCAPED_BYTES: usize = 6;
+
+/// No less than the bytes of a line with these texts.
+pub(in crate::telemetry) fn longest<'a>(texts: impl IntoIterator<Item = &'a str>) -> usize {
+    let bytes: usize = texts.into_iter().map(|text| text.len().min(MAX_TEXT_BYTES)).sum();
+    MAX_REST_BYTES + MAX_ESCAPED_BYTES * bytes
+}
+
+/// One JSON object being written: `timestamp` opens it, `end` closes it.
+pub(in crate::telemetry) struct Line<'b> {
+    pub(in crate::telemetry) buffer: &'b mut Vec<u8>,
+}
+
+impl Line<'_> {
+    /// RFC 3339, UTC, milliseconds.
+    pub(in crate::telemetry) fn timestamp(&mut self, timestamp: Timestamp) {
+        let (year, month, day) = timestamp.date();
+        let second = timestamp.seconds() % 86_400;
+        let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+        self.raw(b"{\"timestamp\":\"");
+        let mut separator = b"".as_slice();
+        for (number, width, next) in [
+            (year, 4, b"-".as_slice()),
+            (month, 2, b"-"),
+            (day, 2, b"T"),
+            (hour, 2, b":"),
+            (minute, 2, b":"),
+            (second, 2, b"."),
+            (timestamp.millis() % 1000, 3, b"Z\""),
+        ] {
+            self.raw(separator);
+            self.padded(number, width);
+            separator = next;
+        }
+        self.raw(separator);
+    }
+
+    pub(in crate::telemetry) fn text(&mut self, key: &str, text: &str) {
+        self.key(key);
+        self.raw(b"\"");
+        let (text, rest) = text.split_at(text.floor_char_boundary(MAX_TEXT_BYTES));
+        self.escaped(text);
+        if !rest.is_empty() {
+            self.raw("…".as_bytes());
+        }
+        self.raw(b"\"");
+    }
+
+    pub(in crate::telemetry) fn optional_text(&mut self, key: &str, text: Option<&str>) {
+        if let Some(text) = text {
+            self.text(key, text);
+        }
+    }
+
+    /// A value whose text needs no escaping: an address.
+    pub(in crate::telemetry) fn display(&mut self, key: &str, value: impl Display) {
+        self.key(key);
+        // Writing into memory does not fail.
+        _ = write!(self.buffer, "\"{value}\"");
+    }
+
+    pub(in crate::telemetry) fn number(&mut self, key: &str, number: u64) {
+        self.key(key);
+        self.padded(number, 1);
+    }
+
+    /// Milliseconds with three decimals.
+    pub(in crate::telemetry) fn millis(&mut self, key: &str, duration: Duration) {
+        let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+        self.number(key, micros / 1000);
+        self.raw(b".");
+        self.padded(micros % 1000, 3);
+    }
+
+    pub(in crate::telemetry) fn end(&mut self) {
+        self.raw(b"}\n");
+    }
+
+    /// Keys are written in this file and need no escaping.
+    fn key(&mut self, key: &str) {
+        self.raw(b",\"");
+        self.raw(key.as_bytes());
+        self.raw(b"\":");
+    }
+
+    /// Escapes what JSON requires and whatever a terminal or a line reader would act upon.
+    fn escaped(&mut self, text: &str) {
+        if text.bytes().all(|byte| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\')) {
+            self.raw(text.as_bytes());
+            return;
+        }
+        for character in text.chars() {
+            match character {
+                '"' | '\\' => self.raw(&[b'\\', character as u8]),
+                _ if acts_on_its_reader(character) => _ = write!(self.buffer, "\\u{:04x}", character as u32),
+                _ => self.raw(character.encode_utf8(&mut [0; 4]).as_bytes()),
+            }
+        }
+    }
+
+    fn padded(&mut self, number: u64, width: usize) {
+        let mut digits = itoa::Buffer::new();
+        let digits = digits.format(number);
+        (digits.len()..width).for_each(|_| self.raw(b"0"));
+        self.raw(digits.as_bytes());
+    }
+
+    fn raw(&mut self, bytes: &[u8]) {
+        self.buffer.extend_from_slice(bytes);
+    }
+}
+
+/// Control characters (among them U+0085 and U+009B), line and paragraph separators, and the marks that reverse what
+/// follows them on a screen.
+fn acts_on_its_reader(character: char) -> bool {
+    character.is_control()
+        || matches!(character, '\u{2028}' | '\u{2029}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}

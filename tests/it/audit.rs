@@ -1,0 +1,193 @@
+//! The audit log of a real gateway: each event once, in the right words, and nothing that is secret.
+
+use std::fs;
+
+use serde_json::{Value, json};
+
+use crate::common::{Connection, NO_THROTTLE, Response, World, eventually};
+use crate::process::Process;
+use crate::websocket::{echo, open, switching};
+
+const SECTIONS: &str = "
+routes:
+  - { name: staff, path: /staff, access: authenticated, allow_lists: [staff], upstream: backend }
+  - { name: old, path: /old, access: authenticated, reject: code_200, upstream: backend }
+  - { name: socket, path: /ws, access: authenticated, upstream: backend, websocket: true }
+  - { name: public, path: /pub, access: public, upstream: backend }
+  - { name: site, path: /, access: authenticated, upstream: backend }
+lists: { staff: { members: [nobody] } }
+telemetry:
+  access_log: { target: file, file: '{data}/access.log' }
+  audit_log: { file: '{data}/audit.log' }
+";
+
+fn world() -> World {
+    World::with_backend(switching(echo), &format!("{SECTIONS}{NO_THROTTLE}"))
+}
+
+/// The lines there are, once there are so many.
+fn lines(world: &World, count: usize) -> Vec<Value> {
+    let mut lines = Vec::new();
+    eventually(&format!("{count} lines are written"), || {
+        let log = fs::read_to_string(world.data.path().join("audit.log")).unwrap();
+        lines = log.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        lines.len() >= count
+    });
+    lines
+}
+
+fn sign_in(world: &World, person: &str) -> Value {
+    let response = world.login_with(&json!({ "code": world.code(person) }).to_string());
+    assert_eq!(response.status, 200, "{}", response.text());
+    response.json()
+}
+
+fn post(world: &World, path: &str, headers: &str, body: &Value) -> Response {
+    let body = body.to_string();
+    world.send(&format!(
+        "POST {path} HTTP/1.1\r\nHost: gateway.test\r\nContent-Type: application/json\r\n{headers}Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    ))
+}
+
+fn refresh(world: &World, login: &Value) -> Response {
+    post(world, "/auth/refresh", "", &json!({ "refresh_token": login["refresh_token"] }))
+}
+
+fn bearer(login: &Value) -> String {
+    format!("Authorization: Bearer {}\r\n", login["access_token"].as_str().unwrap())
+}
+
+fn ask_admin(world: &World, request_line: &str, body: &str) -> Response {
+    let address = world.gateway().admin_address();
+    let length = body.len();
+    let request = format!(
+        "{request_line} HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
+    );
+    Connection::open(address).send(request.as_bytes())
+}
+
+/// Event, outcome, route, app and scope of a line; `-` for what is not there.
+fn told(line: &Value) -> String {
+    let word = |key: &str| line[key].as_str().unwrap_or("-").to_owned();
+    ["event", "outcome", "http.route", "app", "scope"].map(word).join(" ")
+}
+
+#[test]
+fn each_event_is_told_once_in_the_right_words() {
+    let world = world();
+    let alice = sign_in(&world, "alice");
+    let code = world.code("bob");
+    world.login_with(r#"{"code":"made-up"}"#);
+    world.login_with("{");
+    let second = refresh(&world, &alice).json();
+    refresh(&world, &second);
+    assert_eq!(refresh(&world, &alice).status, 401);
+    assert_eq!(world.get("/x", "").status, 401);
+    assert_eq!(world.get("/x", &bearer(&alice)).status, 401);
+    let alice = sign_in(&world, "alice");
+    assert_eq!(world.get("/staff", &bearer(&alice)).status, 403);
+    assert_eq!(world.get("/old", "").status, 200);
+    assert_eq!(world.get("/auth/session", "").status, 401);
+    let mut tunnel = open(&world, "/ws", &bearer(&alice));
+    assert_eq!(post(&world, "/auth/logout", &bearer(&alice), &json!({})).status, 204);
+    assert!(tunnel.is_closed());
+    let openid = alice["openid"].as_str().unwrap();
+    ask_admin(&world, &format!("GET /sessions?app=shop&openid={openid}"), "");
+    ask_admin(&world, "POST /sessions/revoke", &json!({ "app": "shop", "openid": openid }).to_string());
+    ask_admin(&world, "POST /sessions/revoke", r#"{"app":"shop","all":true}"#);
+    ask_admin(&world, "POST /sessions/revoke", r#"{"session":"made-up"}"#);
+    // What is nobody's business leaves no line.
+    let bob = world.login_with(&json!({ "code": code }).to_string()).json();
+    assert_eq!(world.get("/x", &bearer(&bob)).status, 200);
+    assert_eq!(world.get("/pub", "").status, 200);
+    assert_eq!(world.get("/.well-known/jwks.json", "").status, 200);
+    assert_eq!(world.get("/auth/nothing", "").status, 404);
+    assert_eq!(refresh(&world, &bob).status, 200);
+    assert_eq!(world.get("/a/../b", "").status, 400);
+    sign_in(&world, "carol");
+
+    let lines = lines(&world, 18);
+
+    let mut found: Vec<String> = lines.iter().map(told).collect();
+    let mut expected = vec![
+        "login ok - shop -",
+        "login code_invalid - shop -",
+        "login request_malformed - - -",
+        "refresh refresh_token_reused - - -",
+        "refusal no_token site - -",
+        "refusal session_ended site - -",
+        "login ok - shop -",
+        "refusal not_on_list staff shop -",
+        "refusal no_token old - -",
+        "refusal no_token - - -",
+        "logout logged_out - shop -",
+        "tunnel_closed session_ended socket shop -",
+        "listing ok - shop subject",
+        "revocation ok - shop subject",
+        "revocation ok - shop app",
+        "revocation ok - - session",
+        "login ok - shop -",
+        "login ok - shop -",
+    ];
+    // The end of the tunnel may be told before the logout that ends it.
+    found.sort_unstable();
+    expected.sort_unstable();
+    assert_eq!(found, expected);
+
+    let of = |event: &str| lines.iter().find(|line| line["event"] == event).unwrap().clone();
+    let hash = of("login")["user.hash"].clone();
+    assert!(hash.is_string());
+    for event in ["logout", "tunnel_closed", "listing"] {
+        assert_eq!(of(event)["user.hash"], hash, "{event}");
+    }
+    let denied = lines.iter().find(|line| line["outcome"] == "not_on_list").unwrap();
+    assert_eq!((&denied["user.hash"], &denied["client.address"]), (&hash, &json!("127.0.0.1")));
+    assert_eq!(of("listing")["session.count"], 0);
+    assert_eq!(of("listing")["client.address"], "127.0.0.1");
+    assert!(of("listing").get("request_id").is_none());
+    // Which has its line only when the request is over.
+    for line in lines.iter().filter(|line| line.get("scope").is_none()) {
+        eventually(&format!("{line} has a line in the access log"), || {
+            let access = fs::read_to_string(world.data.path().join("access.log")).unwrap();
+            access.contains(line["request_id"].as_str().unwrap())
+        });
+    }
+
+    let log = fs::read_to_string(world.data.path().join("audit.log")).unwrap();
+    let secrets = ["access_token", "refresh_token", "openid", "unionid"];
+    for secret in secrets.iter().flat_map(|key| [&alice[*key], &bob[*key]]).filter_map(Value::as_str) {
+        assert!(!log.contains(secret), "{secret}");
+    }
+    assert!(!log.contains(&code));
+    assert_eq!(world.metric("menshen_audit_log_dropped_lines_total"), 0.0);
+}
+
+#[test]
+fn a_file_moved_away_is_begun_anew_on_sighup() {
+    let mut world = world();
+    let node = Process::beside(&world);
+    world.stop();
+    let (path, moved) =
+        (node.config().with_file_name("audit.log"), node.config().with_file_name("audit.log.1"));
+    let login = |code: &str| {
+        let body = json!({ "code": code }).to_string();
+        let request = format!(
+            "POST /auth/login HTTP/1.1\r\nHost: gateway.test\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        assert_eq!(node.connect().send(request.as_bytes()).status, 200);
+    };
+    let count = |path: &std::path::Path| fs::read_to_string(path).unwrap_or_default().lines().count();
+    login(&world.code("alice"));
+    eventually("the first line is written", || count(&path) == 1);
+
+    fs::rename(&path, &moved).unwrap();
+    node.signal("HUP");
+    eventually("the file is there again", || path.exists());
+    login(&world.code("bob"));
+
+    eventually("the second line is written", || count(&path) == 1);
+    assert_eq!(count(&moved), 1);
+    assert!(node.stderr().contains("opened audit log"), "{}", node.stderr());
+}
