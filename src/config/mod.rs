@@ -8,6 +8,8 @@ mod app;
 mod document;
 mod finding;
 mod format;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 mod identity_headers;
 mod limits;
 mod list;
@@ -43,8 +45,8 @@ pub use app::{App, AppKind, BrowserCheck, Scope};
 pub use document::Document;
 pub use finding::{Finding, Findings, Severity};
 pub use identity_headers::IdentityHeaders;
-pub use list::List;
 pub use limits::{H2Limits, HeaderNames, Limits};
+pub use list::List;
 pub use listener::{Certificate, Listener, ListenerTls};
 pub use login::{Login, LoginPage};
 pub use report::Report;

@@ -10,6 +10,8 @@ pub mod connections;
 mod context;
 mod decide;
 mod forward;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 pub mod guard;
 pub mod proxy_protocol;
 pub mod request_id;

@@ -4,6 +4,8 @@
 //! longest path decides, and only then the method: a method no route of that path serves is refused, never
 //! handed to a shorter and perhaps public path. Leaves admission to `proxy` and identity to `authn`.
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 pub mod path;
 
 use std::collections::{BTreeMap, HashMap};
