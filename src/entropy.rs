@@ -30,6 +30,19 @@ impl Entropy for SystemEntropy {
     }
 }
 
+/// No randomness at all: what is made with it is the same in every run.
+#[cfg(any(test, feature = "fuzzing"))]
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct NotRandom;
+
+#[cfg(any(test, feature = "fuzzing"))]
+impl Entropy for NotRandom {
+    fn fill(&self, buffer: &mut [u8]) -> Result<(), NoEntropy> {
+        buffer.fill(7);
+        Ok(())
+    }
+}
+
 /// Draws `N` random bytes.
 ///
 /// # Errors

@@ -5,6 +5,9 @@
 //! which asks [`wechat`] and mints a [`token`]. The lower modules know nothing of the upper ones;
 //! `tests/it/layering.rs` holds the exact rule.
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzz;
+
 pub mod cli;
 pub mod demo;
 

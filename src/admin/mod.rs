@@ -5,6 +5,8 @@
 mod answer;
 mod body;
 pub mod client;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 mod health;
 mod naming;
 mod origin;

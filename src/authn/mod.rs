@@ -9,6 +9,8 @@ mod authenticated;
 mod credential;
 mod cross_site;
 mod flight;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 mod own_cookie;
 mod refusal;
 mod subject_hash;

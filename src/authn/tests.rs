@@ -3,6 +3,7 @@
 mod browser;
 mod credential;
 mod cross_site;
+mod hostile;
 mod session_end;
 
 use std::cell::RefCell;

@@ -8,6 +8,8 @@ mod app;
 mod document;
 mod finding;
 mod format;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 mod identity_headers;
 mod limits;
 mod list;

@@ -5,6 +5,8 @@
 //! `Connection` can remove what is injected here.
 
 pub mod credential;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 mod names;
 
 use std::collections::{HashMap, HashSet};

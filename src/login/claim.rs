@@ -280,7 +280,7 @@ impl Ticket {
     }
 
     /// What a row says became of the code, whoever sent it.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "fuzzing"))]
     pub(super) fn open_row<S: Kept>(&self, row: &[u8]) -> Option<Settled<S>> {
         let (header, rest) = row.split_at_checked(1 + CALLER_BYTES)?;
         self.open(header, rest)

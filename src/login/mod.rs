@@ -11,6 +11,8 @@ mod body;
 mod build;
 mod claim;
 mod error;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 mod logout;
 mod mini_program;
 mod refresh;

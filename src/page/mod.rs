@@ -22,6 +22,8 @@
 //! Styles belong into `style` elements, whose text must not depend on data; an attribute `style` has no effect. Pictures
 //! are `data:` URIs, or files of the same origin. Nothing else is loaded.
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 mod language;
 mod logo;
 mod policy;

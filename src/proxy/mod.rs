@@ -11,6 +11,8 @@ pub mod connections;
 mod context;
 mod decide;
 mod forward;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 pub mod guard;
 mod limits;
 pub mod proxy_protocol;

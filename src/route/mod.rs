@@ -5,6 +5,8 @@
 //! handed to a shorter and perhaps public path. Whom of those who are signed in a route admits is in its [`Rules`].
 //! Leaves admission to `proxy` and identity to `authn`.
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 pub mod path;
 mod people;
 

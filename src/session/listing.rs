@@ -18,7 +18,7 @@ use crate::store::{self, StoreError, Write};
 const MOST_SUBJECTS: usize = 64;
 
 #[derive(Clone, PartialEq, Encode, Decode)]
-struct Listing {
+pub(super) struct Listing {
     #[n(0)]
     unionid: Word<UnionId>,
     #[n(1)]
@@ -72,6 +72,14 @@ impl Core {
 }
 
 impl Listing {
+    /// A row of one subject.
+    #[cfg(test)]
+    pub(super) fn of(unionid: &UnionId, subject: &Subject, until: Timestamp) -> Self {
+        let mut listing = Self { unionid: Word(unionid.clone()), members: Vec::new() };
+        listing.add(subject, until, Timestamp::default());
+        listing
+    }
+
     fn read(unionid: &UnionId, bytes: &[u8]) -> Result<Self, StoreError> {
         let listing: Self = row::decode(&name::unionid_row(unionid), bytes)?;
         if listing.unionid.0 != *unionid {

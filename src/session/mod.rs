@@ -14,6 +14,8 @@ mod custody;
 mod device;
 mod field;
 mod follow;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 mod lease;
 mod limits;
 mod listing;

@@ -38,6 +38,12 @@ where
     Ok(value)
 }
 
+/// A row of these bytes, whatever they say, as if it had been written so.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) fn with_checksum(key: &Key, body: &[u8]) -> Vec<u8> {
+    [body, &checksum(key, body)].concat()
+}
+
 pub(super) fn damaged(why: &str) -> StoreError {
     StoreError::Damaged(why.into())
 }

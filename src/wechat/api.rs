@@ -232,6 +232,12 @@ pub(super) fn code_exchange<'a>(app: &'a App, code: &'a Code) -> Call<'a, CodeEx
     }
 }
 
+/// The exchange of a mini program's code, to read replies by.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) const fn unsent_code_exchange() -> Call<'static, CodeExchange> {
+    Call { endpoint: Endpoint::CodeExchange, parameters: Vec::new(), read: read_code_exchange }
+}
+
 fn read_code_exchange(text: &str) -> Result<CodeExchange, Error> {
     #[derive(Deserialize)]
     struct Members<'a> {

@@ -10,6 +10,8 @@ mod breaker;
 mod build;
 mod call;
 mod error;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 mod page;
 
 use std::collections::BTreeMap;

@@ -1,5 +1,7 @@
 //! Sign-in with a browser: where a person is sent, and what WeChat says of the code they come back with.
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) mod fuzz;
 mod reply;
 
 use std::fmt::Write as _;

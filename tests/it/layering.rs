@@ -45,6 +45,10 @@ const MAY_IMPORT: &[(&str, &str)] = &[
     ("reload", "clock entropy config telemetry token runtime proxy"),
     ("server", "clock entropy config telemetry store token session runtime proxy admin reload"),
     ("demo", "clock entropy config emulator telemetry runtime admin server"),
+    (
+        "fuzz",
+        "clock entropy identity config token session wechat route identity_headers page login proxy admin",
+    ),
     ("cli", "clock entropy config emulator telemetry store token runtime admin server demo"),
 ];
 

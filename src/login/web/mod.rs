@@ -7,6 +7,8 @@ mod browser;
 mod callback;
 mod cookie;
 mod endpoint;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) mod fuzz;
 mod grant;
 mod invite;
 mod notice;

@@ -159,6 +159,20 @@ impl SignIn {
         Ok(row.into())
     }
 
+    #[cfg(test)]
+    pub(super) fn written(&self) -> Bytes {
+        self.encode().unwrap()
+    }
+
+    /// Reads a record and writes it again.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(super) fn recode(row: &[u8]) -> Option<(Self, Bytes)> {
+        let sign_in = Self::decode(row)?;
+        let _ = sign_in.ends_at();
+        let written = sign_in.encode().ok()?;
+        Some((sign_in, written))
+    }
+
     fn decode(row: &[u8]) -> Option<Self> {
         let [VERSION, cbor @ ..] = row else { return None };
         let mut decoder = minicbor::Decoder::new(cbor);

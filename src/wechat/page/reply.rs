@@ -65,6 +65,15 @@ pub(super) fn user_info<'a>(access_token: &'a SecretString, openid: &'a OpenId) 
     }
 }
 
+/// The exchange of a page's code and the question for a profile, to read replies by.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) const fn unsent() -> (Call<'static, Grant>, Call<'static, UserInfo>) {
+    (
+        Call { endpoint: Endpoint::PageCodeExchange, parameters: Vec::new(), read: read_grant },
+        Call { endpoint: Endpoint::UserInfo, parameters: Vec::new(), read: read_user_info },
+    )
+}
+
 fn read_grant(text: &str) -> Result<Grant, Error> {
     #[derive(Deserialize)]
     struct Members<'a> {

@@ -1,0 +1,33 @@
+//! Drives how an operator names whose sessions are meant.
+
+use serde_json::Value;
+
+use super::naming::Names;
+use crate::clock::Timestamp;
+use crate::identity::AppId;
+use crate::session::Scope;
+
+const NOW: Timestamp = Timestamp::from_seconds(1_795_255_200);
+
+pub(crate) fn admin_names(data: &[u8]) {
+    let Ok(shop) = AppId::parse("wx1") else { return };
+    let appid_of = |name: &str| (name == "shop").then_some(&shop);
+    if let Ok(query) = str::from_utf8(data)
+        && let Ok(scope) = Names::of_query(query).and_then(|names| names.scope(appid_of, NOW))
+    {
+        assert!(matches!(scope, Scope::Subject(_) | Scope::UnionId(_)), "a query names {scope:?}");
+    }
+    let Ok(scope) = Names::of_json(data).and_then(|names| names.scope(appid_of, NOW)) else { return };
+    let json: Value = serde_json::from_slice(data).unwrap_or_default();
+    let says = |name: &str| json.get(name).and_then(Value::as_str);
+    let is_written = match &scope {
+        Scope::Session(id) => says("session") == Some(id.as_str()),
+        Scope::UnionId(unionid) => says("unionid") == Some(unionid.as_str()),
+        Scope::Subject(subject) => says("openid") == Some(subject.openid.as_str()),
+        Scope::App(_) => {
+            json.get("all") == Some(&Value::Bool(true)) && json.get("openid").is_none_or(Value::is_null)
+        }
+        Scope::OpenedBefore(instant) => *instant <= NOW && says("opened_before").is_some(),
+    };
+    assert!(is_written, "{json} names {scope:?}");
+}
