@@ -154,13 +154,16 @@ async fn transaction_that_breaks_is_an_error_for_all_in_it_and_the_store_goes_on
     store.put(&key(1), Bytes::from_static(b"before"), LONG).await.unwrap();
     let (go_on, wait) = mpsc::channel::<()>();
     let (waiting, _held) = oneshot::channel();
+    let (begin, begun) = mpsc::channel::<()>();
     let hold = move |_: &mut Tables<'_>| {
+        begin.send(()).unwrap();
         let _ = wait.recv();
         Ok(())
     };
     store.enqueue(Box::new(Pending::new(hold, waiting))).unwrap();
+    begun.recv().unwrap();
 
-    // In one transaction, most likely: the first is held until all three are queued.
+    // In one transaction: the one before is held until all three are queued.
     let (first, last) = (key(1), key(2));
     let put = store.put(&first, Bytes::from_static(b"after"), LONG);
     let broken = store.change::<()>(Operation::Put, 0, |_| panic!("a step broke"));

@@ -120,8 +120,8 @@ fn code_of_another_app_or_used_or_of_a_blocked_person_signs_nobody_in() {
 #[test]
 fn whatever_wechat_answers_but_a_person_signs_nobody_in_and_is_told_on_a_page() {
     for (effect, status, outcome) in [
-        (Effect::errcode(40029), 401, "code_invalid"),
-        (Effect::errcode(40163), 401, "code_already_used"),
+        (Effect::errcode(40029), 403, "code_invalid"),
+        (Effect::errcode(40163), 403, "code_already_used"),
         (Effect::errcode(-1), 503, "wechat_busy"),
         (Effect::errcode(45011), 429, "throttled"),
         (Effect::errcode(40125), 500, "app_misconfigured"),
