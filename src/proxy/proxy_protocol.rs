@@ -1,6 +1,6 @@
 //! The PROXY protocol, versions 1 and 2: what a load balancer says of the client before the client's first byte.
 //!
-//! See https://www.haproxy.org/download/3.0/doc/proxy-protocol.txt. The header is read to its last byte and no further;
+//! See <https://www.haproxy.org/download/3.0/doc/proxy-protocol.txt>. The header is read to its last byte and no further;
 //! what follows it belongs to TLS or HTTP. Who may send one is the listener's to say.
 
 use std::net::{IpAddr, SocketAddr};

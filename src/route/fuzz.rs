@@ -25,7 +25,13 @@ const PROTECTED: [&str; 4] = ["/api", "/v1.0/x", "/@me", "/café"];
 
 static TABLE: LazyLock<Option<RouteTable>> = LazyLock::new(|| {
     let config = Document::parse("fuzz", CONFIG).ok()?.config;
-    RouteTable::build(&config.routes, &config.apps, &config.upstreams, &mut Findings::default())
+    RouteTable::build(
+        &config.routes,
+        &config.apps,
+        &config.upstreams,
+        &config.lists,
+        &mut Findings::default(),
+    )
 });
 
 pub(crate) fn path(data: &[u8]) {

@@ -6,12 +6,12 @@ use http::{Request, Uri};
 use url::Url;
 
 use super::browser;
-use super::cookie::{self, Shown};
+use super::cookie;
 use super::endpoint::{Parameter, Query};
 use super::origin::{Origin, build_return_to};
 use super::return_to::ReturnTo;
 use super::state::{SignIn, State};
-use crate::authn;
+use crate::authn::{self, OwnCookie};
 use crate::config::{BrowserCheck, Findings};
 use crate::wechat::Code;
 
@@ -66,7 +66,7 @@ pub(crate) fn cookies(data: &[u8]) {
     let shown = cookie::browser(&headers);
     for how in [BrowserCheck::Strict, BrowserCheck::Loose] {
         let proof = browser::check(&headers, &[0; 32], how);
-        let is_absent = shown == Shown::Nothing && how == BrowserCheck::Loose;
+        let is_absent = shown == OwnCookie::Nothing && how == BrowserCheck::Loose;
         assert!(proof.is_ok() == is_absent, "a browser that never was is taken for it: {shown:?}");
     }
 }

@@ -1,6 +1,6 @@
 //! The access log: one line of JSON for each request, written behind the requests' back.
 //!
-//! How lines are written without slowing a request is [`super::line_log`]'s. What a line says is [`Entry`]'s to define and
+//! How lines are written without slowing a request is `line_log`'s. What a line says is [`Entry`]'s to define and
 //! the caller's to fill in.
 
 mod line;

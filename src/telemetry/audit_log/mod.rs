@@ -1,6 +1,6 @@
 //! The audit log: who signed in and out, who was turned away and why, and what operators did.
 //!
-//! One line of JSON for each, in a file of its own. How lines are written is [`super::line_log`]'s. What a line says is
+//! One line of JSON for each, in a file of its own. How lines are written is `line_log`'s. What a line says is
 //! [`Entry`]'s to define and the caller's to fill in; `docs/request-log.md` explains it to its reader.
 
 #[cfg(test)]
