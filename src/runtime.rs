@@ -170,6 +170,7 @@ impl Runtime {
             findings,
         );
         let pages = Pages::build(&config.login.page, findings).map(Arc::new);
+        let login = login::Settings::build(&config.login, &config.apps, entropy.as_ref(), findings);
         let header_edits = HeaderEdits::build(
             &config.identity_headers,
             config.limits.header_names,
@@ -194,7 +195,7 @@ impl Runtime {
         );
         check_token_header(authenticator.as_ref(), header_edits.as_ref(), findings);
         let (throttle, wechat, authenticator) = (throttle?, wechat?, Arc::new(authenticator?));
-        let pages = pages?;
+        let (pages, login) = (pages?, login?);
         let apps = wechat.apps().map(|app| (Arc::clone(&app.name), app.appid.clone())).collect();
         let dependencies = login::Dependencies {
             wechat: Arc::new(wechat),
@@ -207,10 +208,11 @@ impl Runtime {
             clock: Arc::clone(clock),
             entropy: Arc::clone(entropy),
         };
-        let login = Login::build(&config.login, dependencies, findings).map(|login| match previous {
+        let login = Login::new(login, dependencies);
+        let login = match previous {
             Some(previous) => login.with_memory_of(&previous.login),
             None => login,
-        });
+        };
         let routes = routes?;
         Some(Self {
             routes_metrics: routes
@@ -223,7 +225,7 @@ impl Runtime {
             authenticator,
             sessions,
             header_edits: header_edits?,
-            login: Arc::new(login?),
+            login: Arc::new(login),
             limits: config.limits.clone(),
             trusted_proxies: config.trusted_proxies.clone(),
             apps,

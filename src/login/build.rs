@@ -1,14 +1,15 @@
 //! The login from its configuration.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::mini_program::Grant;
 use super::replay::{Remembered, Replay};
-use super::web::{Origins, build_return_to};
+use super::web::{BrowserGrant, Origin, Origins, build_return_to};
 use super::{Dependencies, Login};
 use crate::config::{self, Findings};
 use crate::entropy::Entropy;
-use crate::wechat::WeChat;
 
 /// A code's life at WeChat: nothing can be gained by remembering it longer.
 const MAX_REPLAY_WINDOW: Duration = Duration::from_secs(300);
@@ -16,17 +17,33 @@ const MAX_REPLAY_CAPACITY: u64 = 10_000_000;
 const MAX_BODY_BYTES: u64 = 1 << 20;
 const MAX_BODY_TIMEOUT: Duration = Duration::from_secs(300);
 
-impl Login {
-    /// Builds the endpoints; `None` when a finding is an error.
-    pub fn build(config: &config::Login, parts: Dependencies, findings: &mut Findings) -> Option<Self> {
+/// What the configuration says of the login, checked; needs nothing of what else it says.
+pub struct Settings {
+    path_prefix: String,
+    max_body_bytes: usize,
+    body_timeout: Duration,
+    origins: Origins,
+    return_to: Vec<Origin>,
+    replay: Arc<Replay<Grant>>,
+    replay_in_browser: Arc<Replay<BrowserGrant>>,
+}
+
+impl Settings {
+    /// Checks the section, and that people can sign in to the apps; `None` when a finding is an error.
+    pub fn build(
+        config: &config::Login,
+        apps: &BTreeMap<String, config::App>,
+        entropy: &dyn Entropy,
+        findings: &mut Findings,
+    ) -> Option<Self> {
         let mut own = Findings::default();
         check_prefix(&config.path_prefix, &mut own);
         check_limits(config, &mut own);
         let origins = Origins::build(&config.origins, &mut own);
         let return_to = build_return_to(&config.return_to, &mut own);
-        check_browser_apps(&origins, &parts.wechat, &mut own);
-        let replay = memory(config, &*parts.entropy, &mut own);
-        let replay_in_browser = memory(config, &*parts.entropy, &mut own);
+        check_browser_apps(&origins, apps, &mut own);
+        let replay = memory(config, entropy, &mut own);
+        let replay_in_browser = memory(config, entropy, &mut own);
         let is_usable = !own.has_errors();
         findings.extend(own);
 
@@ -39,8 +56,32 @@ impl Login {
             return_to,
             replay,
             replay_in_browser,
-            parts,
         })
+    }
+}
+
+impl Login {
+    /// The endpoints, with what they work with.
+    pub fn new(settings: Settings, parts: Dependencies) -> Self {
+        let Settings {
+            path_prefix,
+            max_body_bytes,
+            body_timeout,
+            origins,
+            return_to,
+            replay,
+            replay_in_browser,
+        } = settings;
+        Self {
+            path_prefix,
+            max_body_bytes,
+            body_timeout,
+            origins,
+            return_to,
+            replay,
+            replay_in_browser,
+            parts,
+        }
     }
 
     /// Goes on with the codes that another configuration's login remembers, so that a reload forgets no answer; one with
@@ -87,23 +128,24 @@ fn check_prefix(prefix: &str, findings: &mut Findings) {
 }
 
 /// Checks that people can sign in to the apps that are for browsers.
-fn check_browser_apps(origins: &Origins, wechat: &WeChat, findings: &mut Findings) {
-    let apps: Vec<_> = wechat.apps().filter(|app| app.kind.is_for_browsers()).collect();
-    for app in &apps {
-        if !app.name.bytes().all(is_unreserved) {
+fn check_browser_apps(origins: &Origins, apps: &BTreeMap<String, config::App>, findings: &mut Findings) {
+    let names: Vec<&String> =
+        apps.iter().filter(|(_, app)| app.kind.is_for_browsers()).map(|(name, _)| name).collect();
+    for name in &names {
+        if !name.bytes().all(is_unreserved) {
             findings
                 .error(
-                    format!("apps.{}", app.name),
-                    format!("`{}` stands in the address that WeChat leads back to", app.name),
+                    format!("apps.{name}"),
+                    format!("`{name}` stands in the address that WeChat leads back to"),
                 )
                 .hint("name it with letters, digits, `-`, `.`, `_` and `~` alone");
         }
     }
-    if let Some(app) = apps.first()
+    if let Some(name) = names.first()
         && origins.is_empty()
     {
         findings
-            .warning("login.origins", format!("no browser can sign in to app `{}`", app.name))
+            .warning("login.origins", format!("no browser can sign in to app `{name}`"))
             .hint("write where browsers reach the gateway, such as `https://shop.example.com`");
     }
 }

@@ -49,6 +49,7 @@ use crate::token::Tokens;
 use crate::wechat::WeChat;
 
 pub use self::answer::Answer;
+pub use self::build::Settings;
 
 /// Where a backend finds the keys to verify tokens with. See RFC 8615.
 const JWKS_PATH: &str = "/.well-known/jwks.json";

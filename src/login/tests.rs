@@ -93,8 +93,8 @@ impl Harness {
         let metrics = Arc::new(Metrics::new().unwrap());
         let mut findings = Findings::default();
         let parts = dependencies(setup, &metrics, &clock, &store, &mut findings);
-        let login =
-            Login::build(&setup.login, parts, &mut findings).unwrap_or_else(|| panic!("{findings:?}"));
+        let settings = Settings::build(&setup.login, &apps(setup), &SystemEntropy, &mut findings);
+        let login = Login::new(settings.unwrap_or_else(|| panic!("{findings:?}")), parts);
         Self { login: Arc::new(login), fake, clock, metrics, store, _folder: None }
     }
 
@@ -125,6 +125,17 @@ impl Harness {
     }
 }
 
+fn apps(setup: &Setup) -> BTreeMap<String, config::App> {
+    let strict = config::BrowserCheck::default();
+    let apps = setup.apps.iter().map(|name| (*name, AppKind::MiniProgram, strict));
+    let apps = apps.chain(setup.browser_apps.iter().copied());
+    let apps = apps.enumerate().map(|(index, (name, kind, browser_check))| {
+        let (appid, secret) = (format!("wx{index}"), SecretSource::Inline("s".into()));
+        (name.to_owned(), config::App { kind, appid, secret, title: None, scope: None, browser_check })
+    });
+    BTreeMap::from_iter(apps)
+}
+
 fn dependencies(
     setup: &Setup,
     metrics: &Arc<Metrics>,
@@ -134,14 +145,7 @@ fn dependencies(
 ) -> Dependencies {
     let clock: Arc<dyn Clock> = Arc::new(clock.clone());
     let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
-    let strict = config::BrowserCheck::default();
-    let apps = setup.apps.iter().map(|name| (*name, AppKind::MiniProgram, strict));
-    let apps = apps.chain(setup.browser_apps.iter().copied());
-    let apps = apps.enumerate().map(|(index, (name, kind, browser_check))| {
-        let (appid, secret) = (format!("wx{index}"), SecretSource::Inline("s".into()));
-        (name.to_owned(), config::App { kind, appid, secret, title: None, scope: None, browser_check })
-    });
-    let apps = BTreeMap::from_iter(apps);
+    let apps = apps(setup);
     let key = config::Key {
         kid: "test".into(),
         algorithm: config::KeyAlgorithm::HS256,
@@ -688,7 +692,9 @@ async fn a_reload_forgets_no_answer_unless_the_limits_changed() {
 
         let config =
             config::Login { replay_window: config::Duration::from_secs(window), ..Default::default() };
-        let reloaded = Login::build(&config, harness.login.parts.clone(), &mut Findings::default()).unwrap();
+        let settings =
+            Settings::build(&config, &BTreeMap::new(), &SystemEntropy, &mut Findings::default()).unwrap();
+        let reloaded = Login::new(settings, harness.login.parts.clone());
         harness.login = Arc::new(reloaded.with_memory_of(&harness.login));
         harness.login(CODE).await;
 
@@ -902,18 +908,14 @@ async fn every_problem_of_a_configuration_is_found() {
         ),
         ("login.replay_capacity", |c| c.replay_capacity = 0, "`0` is out of range"),
     ];
-    let setup = Setup::default();
-    let clock = ManualClock::start_now();
-    let metrics = Arc::new(Metrics::new().unwrap());
-    let folder = tempfile::tempdir().unwrap();
-    let store = Switch::open(folder.path(), Arc::new(clock.clone()));
     for (path, change, reason) in table {
         let mut config = config::Login::default();
         change(&mut config);
-        let parts = dependencies(&setup, &metrics, &clock, &store, &mut Findings::default());
         let mut findings = Findings::default();
 
-        assert!(Login::build(&config, parts, &mut findings).is_none(), "{path}: {reason}");
+        let settings = Settings::build(&config, &BTreeMap::new(), &SystemEntropy, &mut findings);
+
+        assert!(settings.is_none(), "{path}: {reason}");
 
         let found =
             Vec::from_iter(findings.iter().map(|finding| (finding.path.as_str(), finding.reason.as_str())));

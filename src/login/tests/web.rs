@@ -158,8 +158,8 @@ fn told_in_a_page(
     (answer.response.status().as_u16(), answer.outcome)
 }
 
-#[tokio::test]
-async fn apps_for_browsers_need_an_origin_and_a_name_fit_for_an_address() {
+#[test]
+fn apps_for_browsers_need_an_origin_and_a_name_fit_for_an_address() {
     let origins = vec![ORIGIN.to_owned()];
     type Row<'a> = (&'a str, AppKind, Vec<String>, &'a [(&'a str, &'a str)]);
     let table: &[Row<'_>] = &[
@@ -189,22 +189,17 @@ async fn apps_for_browsers_need_an_origin_and_a_name_fit_for_an_address() {
             &[("apps.商店", "`商店` stands in the address that WeChat leads back to")],
         ),
     ];
-    let clock = ManualClock::start_now();
-    let metrics = Arc::new(Metrics::new().unwrap());
-    let folder = tempfile::tempdir().unwrap();
-    let store = Switch::open(folder.path(), Arc::new(clock.clone()));
     for (name, kind, origins, expected) in table {
         let browser_apps = vec![(*name, *kind, BrowserCheck::Strict)];
         let setup = Setup { browser_apps, ..Setup::default() };
-        let parts = dependencies(&setup, &metrics, &clock, &store, &mut Findings::default());
         let config = config::Login { origins: origins.clone(), ..Default::default() };
         let mut findings = Findings::default();
 
-        let login = Login::build(&config, parts, &mut findings);
+        let settings = Settings::build(&config, &apps(&setup), &SystemEntropy, &mut findings);
 
         let found =
             Vec::from_iter(findings.iter().map(|finding| (finding.path.as_str(), finding.reason.as_str())));
         assert_eq!(found, *expected, "{name}");
-        assert_eq!(login.is_some(), !findings.has_errors(), "{name}");
+        assert_eq!(settings.is_some(), !findings.has_errors(), "{name}");
     }
 }
