@@ -10,10 +10,11 @@ use std::io::{BufRead as _, BufReader};
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use tempfile::TempDir;
 
-use super::{eventually, leaks, loopback};
+use super::{PATIENCE, eventually, leaks, loopback, now};
 
 pub use cluster::Cluster;
 pub use sentinel::{MASTER_NAME, Sentinels};
@@ -102,10 +103,15 @@ impl RedisServer {
         self.signal("CONT");
     }
 
-    /// Kills it if it runs, and starts it at the same address.
+    /// Kills it if it runs, and starts it at the same address: as soon as nobody else has the port, which a client that looks
+    /// for the server is given at times for its own end of the connection.
     pub fn restart(&mut self) {
         self.kill();
-        assert!(self.run(), "{} does not start again:\n{}", self.program, self.log());
+        let deadline = now() + PATIENCE;
+        while !self.run() {
+            assert!(now() < deadline, "{} does not start again:\n{}", self.program, self.log());
+            std::thread::park_timeout(Duration::from_millis(50));
+        }
     }
 
     /// What `redis-cli` prints for a command. No password: a server that asks for one answers `NOAUTH`.
