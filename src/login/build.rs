@@ -10,6 +10,7 @@ use super::web::{BrowserGrant, Origin, Origins, build_return_to};
 use super::{Dependencies, Login};
 use crate::config::{self, Findings};
 use crate::entropy::Entropy;
+use crate::route::path::is_unreserved;
 
 /// A code's life at WeChat: nothing can be gained by remembering it longer.
 const MAX_REPLAY_WINDOW: Duration = Duration::from_secs(300);
@@ -148,11 +149,6 @@ fn check_browser_apps(origins: &Origins, apps: &BTreeMap<String, config::App>, f
             .warning("login.origins", format!("no browser can sign in to app `{name}`"))
             .hint("write where browsers reach the gateway, such as `https://shop.example.com`");
     }
-}
-
-/// RFC 3986 §2.3: what nobody encodes.
-const fn is_unreserved(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
 }
 
 fn check_limits(config: &config::Login, findings: &mut Findings) {

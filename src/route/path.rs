@@ -153,7 +153,8 @@ const fn is_structural(byte: u8) -> bool {
     byte.is_ascii_control() || matches!(byte, b'/' | b'\\' | b'?' | b'#' | b';')
 }
 
-const fn is_unreserved(byte: u8) -> bool {
+/// RFC 3986 §2.3: what nobody encodes.
+pub const fn is_unreserved(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
 }
 

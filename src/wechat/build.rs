@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +12,7 @@ use tokio::sync::Semaphore;
 use super::breaker::Breaker;
 use super::{App, WeChat};
 use crate::clock::Clock;
-use crate::config::{self, AppKind, BrowserCheck, Findings, Scope};
+use crate::config::{self, AppKind, BrowserCheck, Findings, Scope, host};
 use crate::entropy::Entropy;
 use crate::identity::AppId;
 use crate::telemetry::metrics::Metrics;
@@ -126,7 +125,7 @@ fn build_hosts(hosts: &[String], findings: &mut Findings) -> Vec<Url> {
 /// Checks the base URL of WeChat's pages, and makes an origin of it: it stands in links and in policies.
 fn build_pages(text: &str, findings: &mut Findings) -> Option<Box<str>> {
     let url = parse_host(text, "send people to WeChat in the clear").and_then(|url| {
-        let is_plain = url.host_str().is_some_and(|host| host.bytes().all(is_host_byte));
+        let is_plain = url.host_str().is_some_and(|host| host.bytes().all(host::is_plain_byte));
         if is_plain { Ok(url) } else { Err("the host has a character that must not stand there".into()) }
     });
     match url {
@@ -169,10 +168,6 @@ fn parse_script(text: &str) -> Result<Box<str>, String> {
     }
 }
 
-const fn is_host_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b':' | b'[' | b']')
-}
-
 /// Checks a base URL; over plain HTTP it may only lead within this machine, for otherwise it `would`.
 fn parse_host(text: &str, would: &str) -> Result<Url, String> {
     let url = Url::parse(text).map_err(|error| format!("not a URL: {error}"))?;
@@ -189,15 +184,10 @@ fn check_scheme(url: &Url, text: &str, would: &str) -> Result<(), String> {
     }
     match url.scheme() {
         "https" => Ok(()),
-        "http" if is_loopback(url.host_str().unwrap_or_default()) => Ok(()),
+        "http" if host::is_loopback(url.host_str().unwrap_or_default()) => Ok(()),
         "http" => Err(format!("`{text}` would {would}")),
         scheme => Err(format!("scheme `{scheme}` is not supported")),
     }
-}
-
-fn is_loopback(host: &str) -> bool {
-    let literal = host.trim_start_matches('[').trim_end_matches(']');
-    host == "localhost" || literal.parse::<IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback())
 }
 
 fn read_roots(file: &Path, findings: &mut Findings) -> Vec<Certificate> {

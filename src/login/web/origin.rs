@@ -2,13 +2,12 @@
 //! one. Nothing that a client sends becomes a part of an address.
 
 use std::fmt;
-use std::net::IpAddr;
 
 use http::header::{self, HeaderValue};
 use http::request::Parts;
 use url::Url;
 
-use crate::config::Findings;
+use crate::config::{Findings, host};
 
 /// Scheme, host and port, exactly as a browser's address bar has them: RFC 6454 §6.2.
 #[derive(Clone, PartialEq, Eq)]
@@ -35,12 +34,12 @@ impl Origin {
         };
         let default_port = match url.scheme() {
             "https" => 443,
-            "http" if is_loopback(host) => 80,
+            "http" if host::is_loopback(host) => 80,
             "http" => return Err(Fault::InTheClear),
             _ => return Err(Fault::NotAnOrigin),
         };
         // A parser of URLs lets a host have `;` and `'`, which end things in a policy.
-        if host.ends_with('.') || !host.bytes().all(is_host_byte) {
+        if host.ends_with('.') || !host.bytes().all(host::is_plain_byte) {
             return Err(Fault::NotAnOrigin);
         }
         let written = url.origin().ascii_serialization();
@@ -198,15 +197,6 @@ impl<'a> Authority<'a> {
 fn parse_port(text: &str) -> Option<u16> {
     // `+80` parses as a number, too.
     text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten()
-}
-
-const fn is_host_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b':' | b'[' | b']')
-}
-
-fn is_loopback(host: &str) -> bool {
-    let literal = host.trim_start_matches('[').trim_end_matches(']');
-    host == "localhost" || literal.parse::<IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback())
 }
 
 #[cfg(test)]
