@@ -56,6 +56,9 @@ pub const DJANGO: Program = Program {
     malformed: "Invalid request from ip",
     commands: |place| {
         let server = ["gunicorn", "--workers", "1", "--threads", "4", "--log-level", "debug"];
+        // By default it closes a connection after two idle seconds, on a busy computer just as the gateway uses it
+        // again, and kills a worker that was not scheduled for thirty.
+        let patience = ["--keep-alive", "600", "--timeout", "0"];
         let place = [
             "--bind",
             &place.address.to_string(),
@@ -65,7 +68,7 @@ pub const DJANGO: Program = Program {
             &place.fixture("django"),
             "app:application",
         ];
-        vec![words(&[&server[..], &place].concat())]
+        vec![words(&[&server[..], &patience, &place].concat())]
     },
 };
 
@@ -152,7 +155,8 @@ impl Program {
         let processes: Vec<Process> =
             (self.commands)(&place).iter().map(|command| Process::start(command, &place)).collect();
         let deadline = now() + START;
-        while !answers(place.address) {
+        // What answers might be somebody else's server, at a port that this one did not get.
+        while !answers(place.address) || !folder.path().join("seen").exists() {
             if now() > deadline || !processes.iter().all(Process::is_running) {
                 return Err(logged(folder.path()));
             }

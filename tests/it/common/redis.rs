@@ -9,7 +9,8 @@ use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{self, Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
 use tempfile::TempDir;
@@ -250,9 +251,26 @@ fn program() -> String {
     env::var(SERVER).unwrap_or_else(|_| "redis-server".to_owned())
 }
 
-/// A loopback address that nobody listens on now.
+/// A loopback address that nobody listens on now, and that no other test is given.
+///
+/// Below the ports that a system gives to connections: any of the thousands that the tests open could take one of those
+/// between here and its use.
 pub fn free_address() -> SocketAddr {
-    TcpListener::bind(loopback()).unwrap().local_addr().unwrap()
+    const FIRST: u32 = 12_000;
+    const COUNT: u32 = 20_000;
+    static TAKEN: AtomicU32 = AtomicU32::new(0);
+
+    // Where each test is a process of its own they begin at different places.
+    let begin = process::id().wrapping_mul(7919);
+    for _ in 0..COUNT {
+        let place = begin.wrapping_add(TAKEN.fetch_add(1, Relaxed)) % COUNT;
+        let mut address = loopback();
+        address.set_port(u16::try_from(FIRST + place).unwrap());
+        if TcpListener::bind(address).is_ok() {
+            return address;
+        }
+    }
+    panic!("no port is free");
 }
 
 fn redis_cli(address: SocketAddr, arguments: &[&OsStr]) -> String {
