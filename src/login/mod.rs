@@ -36,6 +36,7 @@ use self::error::LoginError;
 use self::mini_program::Grant;
 use self::replay::{Replay, caller_address, caller_fields};
 use self::sign_in::Attempt;
+pub use self::web::TurnedAway;
 use self::web::{AppPath, BrowserGrant, Origin, Origins, is_embedded, is_unasked};
 use crate::authn::{Authenticated, Authenticator, Credential, CrossSite};
 use crate::clock::{Clock, Timestamp};
@@ -208,9 +209,19 @@ impl Login {
     /// afterwards. `None` for everything else than a person who opens a page, and where no browser can sign in.
     ///
     /// `apps` are those on offer, the preferred one first.
-    pub fn invite(&self, request: &Parts, apps: &[Arc<str>], request_id: &str) -> Option<Answer> {
-        let _ = request_id;
+    pub fn invite(&self, request: &Parts, apps: &[Arc<str>]) -> Option<Answer> {
         self.way_to_sign_in(request, apps)
+    }
+
+    /// The page for a person who opens one that they are not shown, whatever they do; `None` as with [`Login::invite`].
+    pub fn turn_away(
+        &self,
+        why: TurnedAway,
+        request: &Parts,
+        apps: &[Arc<str>],
+        request_id: &str,
+    ) -> Option<Answer> {
+        self.tell_turned_away(why, request, apps, request_id)
     }
 
     /// Answers an admitted request; `body` is what [`Admission::body`] asked for.

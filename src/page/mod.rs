@@ -135,8 +135,10 @@ pub enum Notice {
     SnapshotVisitor,
     /// Only an official account is on offer, which is signed in to inside WeChat.
     OpenInWeChat,
-    /// WeChat blocks the person.
+    /// WeChat or an operator blocks the person.
     UserBlocked,
+    /// The person is signed in, and the page is not for them.
+    NotAdmitted,
     /// Too many tries.
     Throttled,
     /// WeChat or the store does not answer at the moment.

@@ -123,7 +123,7 @@ impl Language {
 
 impl Notice {
     /// Every notice, for trying templates out. The test beside the texts counts them.
-    pub(super) const ALL: [Self; 14] = [
+    pub(super) const ALL: [Self; 15] = [
         Self::SignedOut,
         Self::Refused,
         Self::Expired,
@@ -132,6 +132,7 @@ impl Notice {
         Self::SnapshotVisitor,
         Self::OpenInWeChat,
         Self::UserBlocked,
+        Self::NotAdmitted,
         Self::Throttled,
         Self::Unavailable,
         Self::Misconfigured,
@@ -151,6 +152,7 @@ impl Notice {
             Self::SnapshotVisitor => "snapshot_visitor",
             Self::OpenInWeChat => "open_in_wechat",
             Self::UserBlocked => "user_blocked",
+            Self::NotAdmitted => "not_admitted",
             Self::Throttled => "throttled",
             Self::Unavailable => "unavailable",
             Self::Misconfigured => "misconfigured",
@@ -172,6 +174,7 @@ impl Notice {
             | Self::Throttled => "info",
             Self::CodeInvalid
             | Self::UserBlocked
+            | Self::NotAdmitted
             | Self::Unavailable
             | Self::Misconfigured
             | Self::NothingToSignInTo
@@ -198,8 +201,12 @@ const fn chinese(notice: Notice) -> Words {
         Notice::OpenInWeChat => {
             ("请在微信中打开", "这里需要在微信中登录。请复制网址，发送给“文件传输助手”，再从聊天中点开。")
         }
-        Notice::UserBlocked => {
-            ("暂时无法登录", "微信暂时限制了这个账号的登录。请在微信中查看账号状态，稍后再试。")
+        Notice::UserBlocked => (
+            "暂时无法登录",
+            "这个账号被微信或本站限制了登录。如果在微信中看不到限制，请把下面的编号告诉网站管理员。",
+        ),
+        Notice::NotAdmitted => {
+            ("无法查看此页", "这个账号没有查看此页的权限。如果有误，请把下面的编号告诉网站管理员。")
         }
         Notice::Throttled => ("请稍等片刻", "短时间内尝试的次数有些多。请等一分钟再试。"),
         Notice::Unavailable => ("暂时无法登录", "登录服务正忙，通常很快就会恢复。请稍后再试。"),
@@ -249,7 +256,11 @@ const fn english(notice: Notice) -> Words {
         ),
         Notice::UserBlocked => (
             "You cannot sign in right now",
-            "WeChat is limiting this account at the moment. Check the account in WeChat, and try again later.",
+            "This account is blocked, by WeChat or by this site. If WeChat shows nothing of it, tell the site’s administrator the ID below.",
+        ),
+        Notice::NotAdmitted => (
+            "You cannot open this page",
+            "It is not open to this account. If that is a mistake, tell the site’s administrator the ID below.",
         ),
         Notice::Throttled => {
             ("One moment, please", "That was many tries in a short time. Wait a minute, then try again.")

@@ -17,6 +17,7 @@ use super::request_id::RequestId;
 use super::respond;
 use crate::authn;
 use crate::config::Access;
+use crate::login::TurnedAway;
 use crate::route::{METHODS, NoRoute, Route};
 use crate::token::VerifyError;
 
@@ -98,7 +99,7 @@ pub(super) async fn authenticate(request: &RequestHeader, ctx: &mut Context) -> 
             ctx.turn_away(&authenticated);
             authn::Refusal::AppNotAdmitted
         }
-        Ok(Some(authenticated)) => return permit(authenticated, &route, ctx),
+        Ok(Some(authenticated)) => return permit(authenticated, request, &route, ctx),
         Ok(None) => authn::Refusal::NoToken,
         // Also where the route asks nobody: who shows a token is never taken for somebody without one.
         Err(refusal) => refusal,
@@ -116,6 +117,15 @@ pub(super) async fn authenticate(request: &RequestHeader, ctx: &mut Context) -> 
     }
     // Of whom nothing can be said at the moment nothing is said.
     ctx.is_denied = refusal != authn::Refusal::StoreUnavailable;
+    let why = match refusal {
+        authn::Refusal::StoreUnavailable => Some(TurnedAway::StoreUnavailable),
+        authn::Refusal::Blocked => Some(TurnedAway::Blocked),
+        authn::Refusal::AppNotAdmitted => Some(TurnedAway::NotAdmitted),
+        _ => None,
+    };
+    if let Some(page) = why.and_then(|why| turn_away(why, request, &route, ctx)) {
+        return Some(page);
+    }
     let (request_id, reason) = (ctx.request_id.as_str(), refusal.reason());
     Some(match refusal {
         authn::Refusal::StoreUnavailable => respond::unavailable(reason, route.reject, request_id),
@@ -128,12 +138,19 @@ pub(super) async fn authenticate(request: &RequestHeader, ctx: &mut Context) -> 
 
 /// Lets a person on whom the route's lists let. One whom they do not is refused, also where nobody needs to sign in: they are
 /// known, and to sign in anew would change nothing.
-fn permit(caller: authn::Authenticated, route: &Route, ctx: &mut Context) -> Option<Response<Bytes>> {
+fn permit(
+    caller: authn::Authenticated,
+    request: &RequestHeader,
+    route: &Route,
+    ctx: &mut Context,
+) -> Option<Response<Bytes>> {
     if let Err(denied) = route.rules.permits(caller.identity()) {
         ctx.turn_away(&caller);
         ctx.is_denied = true;
         ctx.outcome = Outcome::refused(denied.reason());
-        return Some(respond::forbidden(route.reject, denied.reason(), ctx.request_id.as_str()));
+        let page = turn_away(TurnedAway::NotAdmitted, request, route, ctx);
+        return page
+            .or_else(|| Some(respond::forbidden(route.reject, denied.reason(), ctx.request_id.as_str())));
     }
     ctx.decision = Decision::Authenticated(caller);
     ctx.outcome = Outcome::forwarded("authenticated");
@@ -146,7 +163,21 @@ fn invite(request: &RequestHeader, route: &Route, ctx: &Context) -> Option<Respo
         return None;
     }
     let login = &ctx.current.runtime.login;
-    Some(login.invite(request, &route.sign_in, ctx.request_id.as_str())?.response)
+    Some(login.invite(request, &route.sign_in)?.response)
+}
+
+/// Tells a person who opens a page why they are not shown it; `None` for everybody else.
+fn turn_away(
+    why: TurnedAway,
+    request: &RequestHeader,
+    route: &Route,
+    ctx: &Context,
+) -> Option<Response<Bytes>> {
+    if route.sign_in.is_empty() {
+        return None;
+    }
+    let login = &ctx.current.runtime.login;
+    Some(login.turn_away(why, request, &route.sign_in, ctx.request_id.as_str())?.response)
 }
 
 /// What was found out of a request's sender.

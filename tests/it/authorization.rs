@@ -94,7 +94,7 @@ fn lists_choose_among_those_who_are_signed_in() {
 }
 
 #[test]
-fn a_person_who_is_denied_is_never_led_to_sign_in() {
+fn a_person_who_is_denied_a_page_is_told_so_and_never_led_to_sign_in() {
     let apps = "
 apps:
   shop: { kind: mini_program, appid: wxe000000000000001, secret: emulator-secret-1 }
@@ -109,7 +109,19 @@ apps:
 
     let response = world.get("/staff", &format!("{page}{}", bearer(&alice)));
 
-    assert_denied(&response, "not_on_list");
+    assert_eq!((response.status, response.header("location")), (403, None));
+    assert_eq!(response.header("content-type"), Some("text/html; charset=utf-8"));
+    assert_eq!(response.header("cache-control"), Some("no-store"));
+    assert_eq!(logged(&world, "/staff")["reason"], "not_on_list");
+    assert_denied(&visit(&world, "/staff", &alice), "not_on_list");
+
+    let who = json!({ "app": "shop", "openid": alice["openid"] }).to_string();
+    assert_eq!(ask_admin(world.gateway().admin_address(), "POST /people/block", &who).status, 200);
+    let response = world.get("/known", &format!("{page}{}", bearer(&alice)));
+
+    assert_eq!((response.status, response.header("location")), (403, None));
+    assert_eq!(response.header("content-type"), Some("text/html; charset=utf-8"));
+    assert_eq!(logged(&world, "/known")["reason"], "blocked");
 }
 
 #[test]

@@ -79,6 +79,33 @@ fn a_token_that_nobody_can_look_up_is_neither_believed_nor_passed_over() {
 }
 
 #[test]
+fn a_person_who_opens_a_page_that_nobody_can_look_up_is_told_on_a_page() {
+    let redis = RedisServer::start();
+    let apps = "
+apps:
+  shop: { kind: mini_program, appid: wxe000000000000001, secret: emulator-secret-1 }
+  site: { kind: website, appid: wxe000000000000004, secret: emulator-secret-4 }
+login: { origins: ['https://gateway.test'] }
+";
+    let world = World::with(&format!("{}{apps}", sections(&redis)));
+    await_store(&world);
+    let bearer = world.bearer("alice");
+    redis.pause();
+
+    for path in ["/page?a=1", "/opt", "/old"] {
+        let response = world.get(path, &format!("Accept: text/html\r\n{bearer}"));
+
+        assert_eq!((response.status, response.header("location")), (503, None), "{path}");
+        assert_eq!(response.header("content-type"), Some("text/html; charset=utf-8"), "{path}");
+        assert!(response.header("retry-after").is_some(), "{path}");
+        assert!(response.text().contains(&format!("href=\"{path}\"")), "{path}: {}", response.text());
+    }
+    assert!(is_unavailable(&world.get("/page", &bearer)), "a program is told in its own words");
+    assert_eq!(logged(&world, "/page")["reason"], "store_unavailable");
+    assert_eq!(world.backend.count(), 0);
+}
+
+#[test]
 fn a_logout_or_refresh_that_the_store_does_not_confirm_is_no_success() {
     let redis = RedisServer::start();
     let world = World::with(&sections(&redis));

@@ -4,28 +4,76 @@ use std::sync::Arc;
 
 use http::header::{ACCEPT, HeaderName};
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
+use super::{Origin, ReturnTo};
+use crate::login::error::LoginError;
 use crate::login::{Answer, Login};
+use crate::page::{Message, Notice};
 
 const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 const SEC_FETCH_DEST: HeaderName = HeaderName::from_static("sec-fetch-dest");
 const X_REQUESTED_WITH: HeaderName = HeaderName::from_static("x-requested-with");
 
+/// Why a person who opens a page is not shown it, and would not be after they signed in once more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TurnedAway {
+    /// Nobody can say at the moment who they are.
+    StoreUnavailable,
+    /// An operator blocks them.
+    Blocked,
+    /// The page is not for them.
+    NotAdmitted,
+}
+
 impl Login {
     /// The answer that leads a person who opens a page to the sign-in page, and back afterwards.
     pub(in crate::login) fn way_to_sign_in(&self, request: &Parts, apps: &[Arc<str>]) -> Option<Answer> {
-        if apps.is_empty() || request.method != Method::GET || !is_navigation(request) {
+        if !opens_page(request, apps) {
             return None;
         }
         let own = self.origins.of(request)?;
         // One that would not be taken back leads to the root all the same, and makes a long address.
-        let place =
-            request.uri.path_and_query().and_then(|place| self.allowed_return_to(place.as_str(), own));
+        let place = self.own_place(request, own);
         let path = self.sign_in_path_for(place.as_ref(), apps.iter().map(|app| &**app));
         Answer::see_other("sign_in", &path).ok()
     }
+
+    /// The page that says why a person is not shown the one that they open.
+    pub(in crate::login) fn tell_turned_away(
+        &self,
+        why: TurnedAway,
+        request: &Parts,
+        apps: &[Arc<str>],
+        request_id: &str,
+    ) -> Option<Answer> {
+        if !opens_page(request, apps) {
+            return None;
+        }
+        let place = self.origins.of(request).and_then(|own| self.own_place(request, own));
+        let retry = place.as_ref().map(ReturnTo::location);
+        Some(match why {
+            TurnedAway::StoreUnavailable => {
+                self.tell_refusal(&LoginError::StoreUnavailable, retry, request, request_id)
+            }
+            TurnedAway::Blocked => self.tell_refusal(&LoginError::UserBlocked, None, request, request_id),
+            TurnedAway::NotAdmitted => {
+                let message = Message { notice: Notice::NotAdmitted, retry: None, request_id };
+                self.tell_person(StatusCode::FORBIDDEN, "not_admitted", &message, request)
+            }
+        })
+    }
+
+    /// The page that a request asks for, where a browser may be led to it.
+    fn own_place(&self, request: &Parts, own: &Origin) -> Option<ReturnTo> {
+        request.uri.path_and_query().and_then(|place| self.allowed_return_to(place.as_str(), own))
+    }
+}
+
+/// Whether a person opens a page where browsers sign in.
+fn opens_page(request: &Parts, apps: &[Arc<str>]) -> bool {
+    !apps.is_empty() && request.method == Method::GET && is_navigation(request)
 }
 
 /// Whether a browser asks for a page to show, on behalf of a person. Where it does not say so itself, what it accepts does.

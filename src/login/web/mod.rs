@@ -22,6 +22,7 @@ mod state;
 pub(super) use self::cookie::without_session;
 pub(super) use self::endpoint::AppPath;
 pub(super) use self::grant::BrowserGrant;
+pub use self::invite::TurnedAway;
 pub(super) use self::invite::{is_embedded, is_navigation, is_unasked};
 pub(super) use self::origin::{Origin, Origins, build_return_to};
 pub(super) use self::return_to::ReturnTo;

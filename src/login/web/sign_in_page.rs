@@ -169,8 +169,9 @@ impl Login {
     }
 }
 
-/// Whether WeChat's own browser asks, which can sign in to an official account and cannot scan its own screen.
+/// Whether WeChat's own browser asks, which can sign in to an official account and cannot scan its own screen. WeCom's says
+/// that it is one and adds its own name, and does not know the accounts of WeChat.
 fn is_in_wechat(headers: &HeaderMap) -> bool {
     let mut agents = headers.get_all(header::USER_AGENT).iter().filter_map(|agent| agent.to_str().ok());
-    agents.any(|agent| agent.contains("MicroMessenger"))
+    agents.any(|agent| agent.contains("MicroMessenger") && !agent.contains("wxwork"))
 }

@@ -25,7 +25,7 @@ fn every_notice_has_a_page_in_both_languages() {
             headings.insert((language.tag(), words.sentence));
         }
     }
-    assert_eq!(headings.len(), 28, "a sentence for each");
+    assert_eq!(headings.len(), 30, "a sentence for each");
 }
 
 #[test]
@@ -50,14 +50,15 @@ fn list_of_notices_has_every_notice() {
         Notice::SnapshotVisitor => 5,
         Notice::OpenInWeChat => 6,
         Notice::UserBlocked => 7,
-        Notice::Throttled => 8,
-        Notice::Unavailable => 9,
-        Notice::Misconfigured => 10,
-        Notice::NothingToSignInTo => 11,
-        Notice::Malformed => 12,
-        Notice::Internal => 13,
+        Notice::NotAdmitted => 8,
+        Notice::Throttled => 9,
+        Notice::Unavailable => 10,
+        Notice::Misconfigured => 11,
+        Notice::NothingToSignInTo => 12,
+        Notice::Malformed => 13,
+        Notice::Internal => 14,
     };
-    assert!(Notice::ALL.into_iter().map(position).eq(0..14));
+    assert!(Notice::ALL.into_iter().map(position).eq(0..15));
 }
 
 #[test]

@@ -9,7 +9,7 @@ fn invited(harness: &Harness, headers: &[(&str, &str)], target: &str, apps: &[&s
     }
     let (parts, ()) = request.body(()).unwrap().into_parts();
     let apps: Vec<Arc<str>> = apps.iter().map(|app| (*app).into()).collect();
-    harness.login.invite(&parts, &apps, "req-1")
+    harness.login.invite(&parts, &apps)
 }
 
 #[tokio::test]
@@ -73,6 +73,6 @@ async fn only_a_person_who_opens_a_page_is_invited() {
         let request =
             Request::builder().method(method).uri("/").header("host", HOST).header("accept", "text/html");
         let (parts, ()) = request.body(()).unwrap().into_parts();
-        assert!(harness.login.invite(&parts, &["site".into()], "req-1").is_none(), "{method}");
+        assert!(harness.login.invite(&parts, &["site".into()]).is_none(), "{method}");
     }
 }

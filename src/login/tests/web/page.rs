@@ -3,6 +3,7 @@
 use super::*;
 
 const IN_WECHAT: &str = "Mozilla/5.0 (iPhone) MicroMessenger/8.0.49 Language/zh_CN";
+const IN_WECOM: &str = "Mozilla/5.0 (iPhone) wxwork/4.1.36 MicroMessenger/7.0.1 Language/zh";
 
 fn on_desktop(harness: &Harness) -> Browser<'_> {
     Browser::new(harness).with("user-agent", Some("Mozilla/5.0 (X11; Linux x86_64) Firefox/140.0"))
@@ -108,11 +109,14 @@ async fn wechats_own_browser_is_led_on_at_once_and_others_are_told_to_open_it() 
     let led_on = in_wechat.clone().get("/auth/login?return_to=/cart&app=site&app=loose").await;
     let website = in_wechat.clone().get("/auth/login?app=site").await;
     let outside = on_desktop(&harness).get("/auth/login?app=account&app=loose").await;
+    let in_wecom = Browser::new(&harness).with("user-agent", Some(IN_WECOM));
+    let outside_too = in_wecom.clone().get("/auth/login?app=account&app=loose").await;
 
     assert_eq!(led_on.response.status(), StatusCode::SEE_OTHER);
     assert_eq!(location(&led_on), "/auth/web/loose/start?return_to=%2Fcart");
     assert_eq!((website.response.status().as_u16(), website.outcome), (200, "sign_in"));
     assert_eq!(told_in_a_page(&harness, &outside, Notice::OpenInWeChat, None), (200, "open_in_wechat"));
+    assert_eq!(outside_too.outcome, "open_in_wechat", "WeCom's browser is not WeChat's");
 }
 
 #[tokio::test]
