@@ -239,6 +239,7 @@ async fn verify(request: &RequestHeader, route: &Route, ctx: &mut Context) -> Ju
     };
     let shown = if credential.is_session_cookie() { Shown::SessionCookie } else { Shown::Token };
     ctx.token_in_authorization = credential.is_in(authn::Source::Authorization);
+    ctx.is_by_cookie = credential.is_in_cookies_alone();
     let verdict = match authenticator.remembered(&credential, ctx.now) {
         Some(verdict) => verdict,
         // Boxed, so that the room a look-up needs is not moved about with every other request.

@@ -268,7 +268,7 @@ impl ProxyHttp for Gateway {
             // A client of HTTP/1.0 knows no chunks; its answer ends with the connection. RFC 9112 §6.1.
             response.remove_header(&header::TRANSFER_ENCODING);
         }
-        forward::edit_response(response)
+        forward::edit_response(response, ctx)
     }
 
     fn error_while_proxy(

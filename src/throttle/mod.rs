@@ -47,6 +47,7 @@ pub struct Throttle {
     login: ClientRate,
     refresh: ClientRate,
     sign_in: ClientRate,
+    all_sign_ins: GlobalRate,
     failed_login: Lockouts,
     client_errors: Option<Lockouts>,
     wechat: GlobalRate,
@@ -99,6 +100,8 @@ pub enum Limit {
     Refresh,
     /// Sign-ins begun in a browser by one client address.
     SignIn,
+    /// Sign-ins begun in browsers by all clients together.
+    AllSignIns,
     /// Failed logins and refreshes of one client address.
     FailedLogin,
     /// Answers 4xx to one client address.
@@ -111,10 +114,11 @@ pub enum Limit {
 
 impl Limit {
     /// Every limit.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Login,
         Self::Refresh,
         Self::SignIn,
+        Self::AllSignIns,
         Self::FailedLogin,
         Self::ClientError,
         Self::Request,
@@ -127,6 +131,7 @@ impl Limit {
             Self::Login => "login",
             Self::Refresh => "refresh",
             Self::SignIn => "sign_in",
+            Self::AllSignIns => "all_sign_ins",
             Self::FailedLogin => "failed_login",
             Self::ClientError => "client_error",
             Self::Request => "request",
@@ -148,6 +153,7 @@ impl Throttle {
         let clients = ClientKeys::build(config.ipv6_prefix, entropy, findings);
         let login = rate::quota(&config.login, "throttle.login", findings);
         let sign_in = rate::quota(&config.sign_in, "throttle.sign_in", findings);
+        let all_sign_ins = rate::quota(&config.all_sign_ins, "throttle.all_sign_ins", findings);
         let failed_login = lockout::Rule::build(&config.failed_login, "throttle.failed_login", findings);
         let client_errors = config.client_errors.as_ref();
         let client_errors =
@@ -160,6 +166,7 @@ impl Throttle {
             login: ClientRate::new(login?, capacity, Arc::clone(&clock)),
             refresh: ClientRate::new(login?, capacity, Arc::clone(&clock)),
             sign_in: ClientRate::new(sign_in?, capacity, Arc::clone(&clock)),
+            all_sign_ins: GlobalRate::new(all_sign_ins?, Arc::clone(&clock)),
             failed_login: Lockouts::new(failed_login?, capacity, Arc::clone(&clock)),
             client_errors: match client_errors {
                 Some(rule) => Some(Lockouts::new(rule?, capacity, Arc::clone(&clock))),
@@ -208,13 +215,15 @@ impl Throttle {
     /// Admits one sign-in that this client begins in a browser, or says which limit refused it.
     ///
     /// # Errors
-    /// [`Throttled`] while the client is locked out, or when it begins too often.
+    /// [`Throttled`] while the client is locked out, when it begins too often, or when all clients together do: each takes room in
+    /// the store until it is finished or forgotten.
     pub fn admit_sign_in(&self, client: IpAddr) -> Result<(), Throttled> {
         let client = self.clients.key(client);
         if let Some(remaining) = self.failed_login.remaining(client) {
             return Err(self.refuse(Limit::FailedLogin, remaining));
         }
-        self.sign_in.admit(client).map_err(|wait| self.refuse(Limit::SignIn, wait))
+        self.sign_in.admit(client).map_err(|wait| self.refuse(Limit::SignIn, wait))?;
+        self.all_sign_ins.admit().map_err(|wait| self.refuse(Limit::AllSignIns, wait))
     }
 
     /// Admits on all nodes together a login that [`Throttle::admit_login`] admitted.
@@ -271,6 +280,7 @@ struct RefusedCounters {
     login: IntCounter,
     refresh: IntCounter,
     sign_in: IntCounter,
+    all_sign_ins: IntCounter,
     failed_login: IntCounter,
     client_error: IntCounter,
     request: IntCounter,
@@ -284,6 +294,7 @@ impl RefusedCounters {
             login: child(Limit::Login),
             refresh: child(Limit::Refresh),
             sign_in: child(Limit::SignIn),
+            all_sign_ins: child(Limit::AllSignIns),
             failed_login: child(Limit::FailedLogin),
             client_error: child(Limit::ClientError),
             request: child(Limit::Request),
@@ -296,6 +307,7 @@ impl RefusedCounters {
             Limit::Login => &self.login,
             Limit::Refresh => &self.refresh,
             Limit::SignIn => &self.sign_in,
+            Limit::AllSignIns => &self.all_sign_ins,
             Limit::FailedLogin => &self.failed_login,
             Limit::ClientError => &self.client_error,
             Limit::Request => &self.request,

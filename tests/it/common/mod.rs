@@ -59,6 +59,7 @@ pub const NO_THROTTLE: &str = "
 throttle:
   login: { rate: 1000000/s, burst: 1000000 }
   sign_in: { rate: 1000000/s, burst: 1000000 }
+  all_sign_ins: { rate: 1000000/s, burst: 1000000 }
   wechat: { rate: 1000000/s, burst: 1000000 }
   failed_login: { allowed: 1000000 }
 ";
