@@ -79,12 +79,13 @@ fn verify(path: &Path, config: &EmbeddedStore) -> Outcome {
 fn counts(path: &Path, verified: &Verified) -> String {
     let of = |space| verified.rows.get(&space).copied().unwrap_or_default();
     format!(
-        "{}\nsubjects     {}\nunionids     {}\nrevocations  {}\ncodes        {}\nlog          {}\nended        {}",
+        "{}\nsubjects     {}\nunionids     {}\nrevocations  {}\ncodes        {}\nbindings     {}\nlog          {}\nended        {}",
         path.display(),
         of(Space::Subject),
         of(Space::UnionId),
         of(Space::Revocation),
         of(Space::Code),
+        of(Space::Binding),
         verified.log,
         verified.ended,
     )

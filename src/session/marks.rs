@@ -13,6 +13,7 @@ use std::time::Duration;
 use minicbor::{Decode, Encode};
 use tracing::warn;
 
+use super::binding::Bindings;
 use super::block::Blocks;
 use super::core::{Attempts, Core};
 use super::field::{Word, millis};
@@ -22,7 +23,7 @@ use crate::identity::AppId;
 use crate::store::StoreError;
 
 /// The row never ends: were it to count from 0 again, a mark would not end the sessions that know a higher number.
-const FOREVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+pub(super) const FOREVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
 #[derive(Clone, Default, PartialEq, Encode, Decode)]
 pub(super) struct Marks {
@@ -39,6 +40,9 @@ pub(super) struct Marks {
     /// Nothing where nobody ever was blocked: a gateway that knows of no blocks wrote the row, or there were none.
     #[n(4)]
     pub(super) blocks: Option<Blocks>,
+    /// Nothing where nobody ever was bound, so that nobody looks for what is not there.
+    #[n(5)]
+    pub(super) bindings: Option<Bindings>,
 }
 
 #[derive(Clone, PartialEq, Encode, Decode)]
@@ -76,9 +80,12 @@ impl Marks {
         self.number = self.number.saturating_add(1).max(now.millis());
     }
 
-    /// Whether a row does not know what these do: it is an earlier one, or was written by a gateway that knows of no blocks.
+    /// Whether a row does not know what these do: it is an earlier one, or was written by a gateway that knows of no blocks
+    /// or of no bindings.
     fn are_lost_in(&self, read: &Self) -> bool {
-        self.number > read.number || (self.blocks.is_some() && read.blocks.is_none())
+        self.number > read.number
+            || (self.blocks.is_some() && read.blocks.is_none())
+            || (self.bindings.is_some() && read.bindings.is_none())
     }
 
     /// Adds what another row says.
@@ -88,6 +95,9 @@ impl Marks {
         self.opened_before = self.opened_before.max(other.opened_before);
         if let Some(blocks) = &other.blocks {
             self.blocks.get_or_insert_default().merge(blocks);
+        }
+        if let Some(bindings) = other.bindings {
+            self.bindings.get_or_insert_default().merge(bindings);
         }
         for mark in &other.apps {
             match self.apps.iter_mut().find(|known| known.appid == mark.appid) {
@@ -161,7 +171,7 @@ impl Core {
             // Where somebody changed it since the row was read, nothing was lost, and nothing is written.
             if self.write_marks(bytes.as_deref(), &merged).await? {
                 warn!(
-                    "the store had lost what was revoked for whole apps, or who is blocked: it was put back"
+                    "the store had lost what was revoked for whole apps, who is blocked, or that people are bound: it was put back"
                 );
                 return Ok(self.remember_marks(merged));
             }

@@ -1,5 +1,6 @@
 //! What sessions promise, on a store that remembers, can be shared, and can fail.
 
+mod binding;
 mod block;
 mod browser;
 mod durable;

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 
 use crate::clock::{Clock as _, ManualClock, Timestamp};
-use crate::store::{Key, LogEntries, SharedRate, SharedRates, Store, StoreError};
+use crate::store::{Key, LogEntries, SharedRate, SharedRates, Space, Store, StoreError};
 
 #[derive(Debug)]
 pub(super) struct TestStore {
@@ -24,6 +24,7 @@ pub(super) struct TestStore {
     pub(super) writes_fail: AtomicBool,
     pub(super) log_is_gone: AtomicBool,
     pub(super) writes: AtomicU64,
+    pub(super) bindings_read: AtomicU64,
 }
 
 impl TestStore {
@@ -39,6 +40,7 @@ impl TestStore {
             writes_fail: AtomicBool::new(false),
             log_is_gone: AtomicBool::new(false),
             writes: AtomicU64::new(0),
+            bindings_read: AtomicU64::new(0),
         }
     }
 
@@ -79,6 +81,7 @@ impl TestStore {
 #[async_trait]
 impl Store for TestStore {
     async fn get(&self, key: &Key) -> Result<Option<Bytes>, StoreError> {
+        self.bindings_read.fetch_add(u64::from(key.space == Space::Binding), Ordering::SeqCst);
         self.work().await?;
         Ok(self.read(key))
     }
@@ -86,7 +89,7 @@ impl Store for TestStore {
     async fn put(&self, key: &Key, value: Bytes, ttl: Duration) -> Result<(), StoreError> {
         self.work().await?;
         self.write(key, value, ttl);
-        Ok(())
+        self.answer(true).map(drop)
     }
 
     async fn put_if_absent(&self, key: &Key, value: Bytes, ttl: Duration) -> Result<bool, StoreError> {
@@ -122,8 +125,11 @@ impl Store for TestStore {
         self.answer(is_same)
     }
 
-    async fn take(&self, _: &Key) -> Result<Option<Bytes>, StoreError> {
-        unreachable!("sessions take nothing")
+    async fn take(&self, key: &Key) -> Result<Option<Bytes>, StoreError> {
+        self.work().await?;
+        let taken = self.read(key);
+        self.rows.lock().remove(key);
+        self.answer(true).map(|_| taken)
     }
 
     async fn increment(&self, _: &Key, _: Duration) -> Result<u64, StoreError> {
