@@ -1,5 +1,6 @@
 //! Two gateways in processes of their own, one Redis: what one knows, the other knows within a second.
 
+mod binding;
 mod outage;
 mod start;
 
@@ -10,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use crate::common::client::ask_admin;
 use crate::common::redis::RedisServer;
 use crate::common::{Connection, NO_THROTTLE, ROUTES, Response, World, eventually, now};
 use crate::process::Process;
@@ -121,12 +123,7 @@ fn revoke(node: &Process, scope: &Value) -> Response {
 }
 
 fn change_block(node: &Process, deed: &str, person: &Value) -> Response {
-    let (address, body) = (node.admin_address, person.to_string());
-    let request = format!(
-        "POST /people/{deed} HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
-        body.len()
-    );
-    Connection::open(address).send(request.as_bytes())
+    ask_admin(node.admin_address, &format!("POST /people/{deed}"), &person.to_string())
 }
 
 fn sessions(node: &Process, login: &Value) -> Value {

@@ -28,6 +28,7 @@ identity_headers:
   openid: X-User-Id
   unionid: x-union
   appid: X-App-Id
+  user: X-Account-Id
   source: X-Auth-Source
   env: X-Env-Name
   environment: test-1
@@ -75,17 +76,22 @@ impl Scene {
 
     pub fn of(world: World, has_own_names: bool) -> Self {
         let bearer = world.bearer("alice");
+        let openid = world.emulator.openid(APPID, "alice");
+        let who =
+            json!({ "app": "shop", "openid": openid, "user": "user-42", "claims": { "role": "editor" } });
+        assert_eq!(world.admin("POST /people/bind", &who).status, 200);
         let values = [
-            world.emulator.openid(APPID, "alice"),
+            openid,
             world.emulator.unionid(APPID, "alice").unwrap(),
             APPID.to_owned(),
+            "user-42".to_owned(),
             "wx_client".to_owned(),
             "test-1".to_owned(),
         ];
         let names = if has_own_names {
-            ["X-User-Id", "x-union", "X-App-Id", "X-Auth-Source", "X-Env-Name"]
+            ["X-User-Id", "x-union", "X-App-Id", "X-Account-Id", "X-Auth-Source", "X-Env-Name"]
         } else {
-            ["X-WX-OPENID", "X-WX-UNIONID", "X-WX-APPID", "X-WX-SOURCE", "X-WX-ENV"]
+            ["X-WX-OPENID", "X-WX-UNIONID", "X-WX-APPID", "X-WX-USER-ID", "X-WX-SOURCE", "X-WX-ENV"]
         };
         let mut managed = [CLOUD_RUN, OTHERS].concat();
         if has_own_names {

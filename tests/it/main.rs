@@ -18,6 +18,7 @@ mod authorization;
 mod away;
 mod backends;
 mod balancing;
+mod binding;
 mod browser;
 mod cli;
 mod cluster;

@@ -191,3 +191,12 @@ impl Response {
         serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.text()))
     }
 }
+
+/// Asks an admin listener.
+pub fn ask_admin(address: SocketAddr, request_line: &str, body: &str) -> Response {
+    let length = body.len();
+    let request = format!(
+        "{request_line} HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
+    );
+    Connection::open(address).send(request.as_bytes())
+}

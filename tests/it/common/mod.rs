@@ -184,6 +184,11 @@ impl World {
         admin.send(b"GET /metrics HTTP/1.1\r\nHost: admin\r\n\r\n").text()
     }
 
+    /// Asks the admin listener: a method and a path, and a body of JSON.
+    pub fn admin(&self, request_line: &str, body: &serde_json::Value) -> Response {
+        client::ask_admin(self.gateway().admin_address(), request_line, &body.to_string())
+    }
+
     /// The value of one metric line, such as `menshen_throttled_total{limit="login"}`; 0 when it is not there.
     pub fn metric(&self, name: &str) -> f64 {
         let text = self.metrics();
