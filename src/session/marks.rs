@@ -54,10 +54,15 @@ impl Marks {
     ///
     /// One that knows a number which is still to come is of a history that this row has lost: it is not believed.
     pub(super) fn end(&self, appid: &AppId, number: u64, created_at: Timestamp) -> bool {
-        number > self.number
+        self.are_behind(number)
             || number < self.everything
             || created_at < self.opened_before
             || self.apps.iter().any(|mark| mark.appid.0 == *appid && number < mark.number)
+    }
+
+    /// Whether a session that knows this number knows of marks that these do not.
+    pub(super) const fn are_behind(&self, number: u64) -> bool {
+        number > self.number
     }
 
     pub(super) const fn are_founded(&self) -> bool {
@@ -133,7 +138,7 @@ impl Core {
     /// The marks, at least as new as a session that knows this number.
     pub(super) async fn marks_since(&self, number: u64) -> Result<Arc<Marks>, StoreError> {
         let marks = self.marks().await?;
-        if number > marks.number { self.read_marks().await } else { Ok(marks) }
+        if marks.are_behind(number) { self.read_marks().await } else { Ok(marks) }
     }
 
     /// The marks to open a session under.

@@ -46,8 +46,7 @@ impl Sessions {
     /// [`SessionError::Blocked`] and [`SessionError::Store`]
     pub async fn is_unspent(&self, token: &RefreshToken, now: Timestamp) -> Result<bool, SessionError> {
         let Some(token) = token.parts() else { return Ok(false) };
-        let marks = self.core.current_marks().await?;
-        let Some(row) = self.core.read(token.locator).await? else { return Ok(false) };
+        let Some((row, marks)) = self.core.read_with_marks(token.locator).await? else { return Ok(false) };
         let mut live = row.record.all_live(&self.limits, &marks, now);
         let Some(entry) = live.find(|entry| entry.family.is_of(&token)) else { return Ok(false) };
         if marks.block_out(&row.record.identity()) {
@@ -65,12 +64,11 @@ impl Sessions {
     ) -> Result<(Refreshed, Refreshing), RefreshError> {
         let (core, limits) = (&self.core, &self.limits);
         let token = token.parts().ok_or(RefreshError::Invalid)?;
-        let marks = core.current_marks().await?;
         let state = core.leases.subject(&token.locator);
         let _turn = state.turn().await?;
         let mut attempts = Attempts::default();
         loop {
-            let row = core.read(token.locator).await?.ok_or(RefreshError::Invalid)?;
+            let (row, marks) = core.read_with_marks(token.locator).await?.ok_or(RefreshError::Invalid)?;
             let mut live = row.record.all_live(limits, &marks, now);
             // Who does not know the family is nobody to the session, and must not be able to end it.
             let entry = live.find(|entry| entry.family.is_of(&token)).ok_or(RefreshError::Invalid)?;

@@ -5,6 +5,7 @@ mod browser;
 mod durable;
 mod expiry;
 mod follow;
+mod interleaved;
 mod loss;
 mod model;
 mod opening;
