@@ -116,13 +116,15 @@ impl Marks {
     }
 
     /// Revokes what was opened before an instant, and never what is still to be opened: an operator who mistypes a year
-    /// would else lock everybody out. Up to now is said by number too, since clocks differ.
+    /// would else lock everybody out. Up to now is said by number, since clocks differ: by a slow one, what is still to be
+    /// opened would be of before.
     pub(super) fn revoke_opened_before(&mut self, instant: Timestamp, now: Timestamp) {
         self.found(now);
         self.count(now);
-        self.opened_before = self.opened_before.max(instant.min(now));
         if instant >= now {
             self.everything = self.number;
+        } else {
+            self.opened_before = self.opened_before.max(instant);
         }
     }
 }
