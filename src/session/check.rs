@@ -103,9 +103,8 @@ impl Sessions {
         subject: &Subject,
         now: Timestamp,
     ) -> Result<Vec<SessionInfo>, SessionError> {
-        let marks = self.core.current_marks().await?;
         let locator = name::locator(subject);
-        let Some(row) = self.core.read(locator).await? else { return Ok(Vec::new()) };
+        let Some((row, marks)) = self.core.read_with_marks(locator).await? else { return Ok(Vec::new()) };
         row.record.infos(&locator, &self.limits, &marks, now)
     }
 
@@ -140,8 +139,7 @@ impl Sessions {
     ) -> Result<Option<Zeroizing<[u8; 16]>>, SessionError> {
         let (core, limits) = (&self.core, &self.limits);
         let (locator, key) = of_subject(subject, session)?;
-        let marks = core.current_marks().await?;
-        let row = core.read(locator).await?.ok_or(SessionError::Ended)?;
+        let (row, marks) = core.read_with_marks(locator).await?.ok_or(SessionError::Ended)?;
         row.record.live(&key, limits, &marks, now).ok_or(SessionError::Ended)?;
         if marks.block_out(&row.record.identity()) {
             return Err(SessionError::Blocked);

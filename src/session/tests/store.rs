@@ -22,6 +22,10 @@ pub(super) struct TestStore {
     pub(super) ping_fails: AtomicBool,
     /// Writes of rows are made, and their answers lost.
     pub(super) writes_fail: AtomicBool,
+    /// How many more writes of rows are answered, before that happens.
+    answers_left: AtomicU64,
+    /// Where other than 0, answers take times drawn from here.
+    jitter: AtomicU64,
     pub(super) log_is_gone: AtomicBool,
     pub(super) writes: AtomicU64,
     pub(super) bindings_read: AtomicU64,
@@ -38,6 +42,8 @@ impl TestStore {
             append_fails: AtomicBool::new(false),
             ping_fails: AtomicBool::new(false),
             writes_fail: AtomicBool::new(false),
+            answers_left: AtomicU64::new(u64::MAX),
+            jitter: AtomicU64::new(0),
             log_is_gone: AtomicBool::new(false),
             writes: AtomicU64::new(0),
             bindings_read: AtomicU64::new(0),
@@ -46,6 +52,15 @@ impl TestStore {
 
     pub(super) fn set_failing(&self, fails: bool) {
         self.fails.store(fails, Ordering::SeqCst);
+    }
+
+    /// Loses the answers of writes after so many.
+    pub(super) fn lose_answers_after(&self, writes: u64) {
+        self.answers_left.store(writes, Ordering::SeqCst);
+    }
+
+    pub(super) fn set_jitter(&self, seed: u64) {
+        self.jitter.store(seed, Ordering::SeqCst);
     }
 
     pub(super) fn writes(&self) -> u64 {
@@ -58,12 +73,27 @@ impl TestStore {
 
     async fn work(&self) -> Result<(), StoreError> {
         // A real store answers later: others get their turn in between.
-        tokio::task::yield_now().await;
+        for _ in 0..=self.delay() {
+            tokio::task::yield_now().await;
+        }
         if self.fails.load(Ordering::SeqCst) { Err(failed()) } else { Ok(()) }
     }
 
+    /// How many turns of others an answer takes: few, and now and then many.
+    fn delay(&self) -> u64 {
+        let seed = self.jitter.load(Ordering::SeqCst);
+        let mut next = seed;
+        next ^= next << 13;
+        next ^= next >> 7;
+        next ^= next << 17;
+        self.jitter.store(next, Ordering::SeqCst);
+        if next.is_multiple_of(4) { next / 4 % 60 } else { next / 4 % 3 }
+    }
+
     fn answer(&self, is_done: bool) -> Result<bool, StoreError> {
-        if self.writes_fail.load(Ordering::SeqCst) { Err(failed()) } else { Ok(is_done) }
+        let left =
+            self.answers_left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
+        if left.is_err() || self.writes_fail.load(Ordering::SeqCst) { Err(failed()) } else { Ok(is_done) }
     }
 
     fn read(&self, key: &Key) -> Option<Bytes> {
