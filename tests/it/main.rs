@@ -24,6 +24,7 @@ mod cluster;
 mod common;
 mod crash;
 mod demo;
+mod floods;
 mod framing;
 mod hostile;
 mod identity;
