@@ -19,7 +19,7 @@ const MUTANTS: usize = 2000;
 /// How long each target goes on where there is time.
 const LONG: Duration = Duration::from_secs(10);
 
-const MOST_SEEDS: usize = 400;
+const MOST_SEEDS: usize = 1500;
 const LONGEST_SEED: usize = 4096;
 
 #[test]
