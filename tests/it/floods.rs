@@ -16,8 +16,9 @@ use crate::process::Process;
 
 /// Connections that flood at once.
 const FLOODERS: usize = 4;
-/// How much a flood may add to the memory of an unoptimised gateway.
-const GROWTH: usize = 64 * 1024 * 1024;
+/// How much a flood may add to the memory of a gateway: bodies, of which an HTTP/2 connection may hold 1 MiB, and which go a while
+/// after their connection has gone.
+const GROWTH: usize = 128 * 1024 * 1024;
 /// Fewest calls of one person, whose times are to say something.
 const CALLS: usize = 50;
 /// Where people call, who have signed in.
