@@ -551,5 +551,6 @@ fn size_of_an_entry() {
     let after = resident();
 
     assert_eq!(fixture.authenticator.verified.entry_count(), ENTRIES as u64);
-    println!("{} bytes an entry", (after - before) / ENTRIES);
+    // Beside other tests, what those gave back may be more.
+    println!("{} bytes an entry", after.saturating_sub(before) / ENTRIES);
 }

@@ -26,6 +26,7 @@ mod common;
 mod crash;
 mod demo;
 mod docs;
+mod floods;
 mod framing;
 mod hostile;
 mod identity;

@@ -8,6 +8,7 @@ pub mod leaks;
 mod ports;
 pub mod redis;
 pub mod site;
+pub mod tally;
 pub mod visitor;
 
 use std::net::SocketAddr;
@@ -25,6 +26,7 @@ use tempfile::TempDir;
 pub use self::backend::{Backend, Recorded, Reply, fold};
 pub use self::client::{Connection, Response};
 pub use self::site::Site;
+pub use self::tally::Tally;
 pub use self::visitor::Visitor;
 
 /// The first app of the emulator, as the gateway's `apps.shop`.
@@ -244,6 +246,11 @@ pub fn eventually(what: &str, mut is_true: impl FnMut() -> bool) {
         assert!(SystemClock.instant() < deadline, "did not happen in {PATIENCE:?}: {what}");
         std::thread::park_timeout(Duration::from_millis(5));
     }
+}
+
+/// How many times as much to try as a run of the whole suite has time for; `scripts/test --full` asks for more than once.
+pub fn times() -> usize {
+    std::env::var("MENSHEN_TEST_TIMES").map_or(1, |times| times.parse().unwrap())
 }
 
 /// The instant, for measuring.
