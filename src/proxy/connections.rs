@@ -38,12 +38,12 @@ pub(super) struct Rejected {
 }
 
 impl Connections {
-    /// Starts with none open.
-    pub fn new(limits: &config::Limits, metrics: &Metrics) -> Self {
+    /// Starts with none open, of at most `most`: as `limits` has it, or fewer where the system has no room.
+    pub fn new(limits: &config::Limits, most: usize, metrics: &Metrics) -> Self {
         let rejected = |reason| metrics.rejected_connections.with_label_values(&[reason]);
         Self {
             open: AtomicUsize::new(0),
-            most: limits.max_connections,
+            most,
             of_address: Mutex::default(),
             most_of_address: limits.max_connections_per_address,
             handshakes: AtomicUsize::new(0),
@@ -154,12 +154,11 @@ mod tests {
 
     fn connections(most: usize, of_address: usize, handshakes: usize) -> Arc<Connections> {
         let limits = config::Limits {
-            max_connections: most,
             max_connections_per_address: of_address,
             max_handshakes: handshakes,
             ..config::Limits::default()
         };
-        Arc::new(Connections::new(&limits, &Metrics::new().unwrap()))
+        Arc::new(Connections::new(&limits, most, &Metrics::new().unwrap()))
     }
 
     fn ip(text: &str) -> IpAddr {
