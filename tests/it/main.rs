@@ -33,6 +33,7 @@ mod identity;
 mod layering;
 mod limits;
 mod login;
+mod many;
 mod metrics;
 mod paths;
 mod process;
