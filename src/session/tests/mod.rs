@@ -9,6 +9,7 @@ mod interleaved;
 mod loss;
 mod model;
 mod opening;
+mod outage;
 mod pure;
 mod refresh;
 mod revoke;
