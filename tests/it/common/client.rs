@@ -53,6 +53,9 @@ impl<S: Read + Write> Connection<S> {
     pub fn send_unless_gone(&mut self, request: &[u8]) -> Option<Response> {
         self.stream.write_all(request).ok()?;
         let response = self.read_header()?;
+        if response.status == 204 {
+            return Some(response);
+        }
         let length = response.header("content-length")?.parse().ok()?;
         while self.unread.len() < length {
             if self.fill() == 0 {
