@@ -179,5 +179,5 @@ fn everything_acknowledged_survives_a_hundred_violent_deaths() {
             .map(|since| of(since).count());
     println!("{refreshed} refreshes and {out} logouts, {refresh_lost} and {logout_lost} without an answer");
     assert!(all.len() > KILLS, "too few logins to mean anything: {}", all.len());
-    assert!(refreshed > KILLS / 10 && out > KILLS / 10, "too few after them");
+    assert!(refreshed > KILLS / 20 && out > KILLS / 20, "too few after them");
 }

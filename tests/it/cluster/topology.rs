@@ -1,16 +1,17 @@
 //! Gateways on a Redis Cluster, and on Sentinel before and after a failover.
 
 use std::net::SocketAddr;
+use std::thread;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use super::{
-    Cluster, NO_THROTTLE, change_block, login, logout, lose_a_refresh, refresh, report, revoke, time_until,
-    times_of_revocations, token, visit,
+    COMMON, Cluster, NO_THROTTLE, change_block, login, logout, lose_a_refresh, refresh, report, revoke,
+    time_until, times_of_revocations, token, visit,
 };
-use crate::common::eventually;
-use crate::common::redis::{Cluster as RedisCluster, MASTER_NAME, Sentinels};
+use crate::common::redis::{Cluster as RedisCluster, MASTER_NAME, RedisServer, Sentinels};
+use crate::common::{ROUTES, Response, World, eventually, now};
 use crate::process::Process;
 
 /// What a person is answered who was revoked or blocked, and who is none of both.
@@ -49,6 +50,44 @@ fn nodes_on_a_redis_cluster_are_one() {
     report("refused by the other node, on a Redis Cluster", times);
     let rows = |index: usize| redis.servers[index].command(&["dbsize"]).parse::<u32>().unwrap();
     assert!((0..3).all(|index| rows(index) > 0), "one server has all of it");
+}
+
+#[test]
+fn refresh_while_the_replica_is_away_ends_no_session_however_long() {
+    const GRACE: Duration = Duration::from_secs(1);
+    let master = RedisServer::start();
+    let replica = RedisServer::with(&[&format!("replicaof 127.0.0.1 {}", master.address().port())]);
+    replica.await_sync();
+    let redis = format!("addresses: ['{}'], durability: {{ replicas: 1 }}", master.address());
+    let common = COMMON.replace("addresses: ['{redis}']", &redis);
+    let common = common.replace("recheck_after", "refresh_grace: 1s\n  recheck_after");
+    let cluster = Cluster::beside(World::with(&format!("{ROUTES}{common}{NO_THROTTLE}")));
+    let logins: Vec<Value> = (0..4).map(|number| cluster.sign_in(number % 2, "alice")).collect();
+
+    replica.pause();
+    let answers: Vec<Response> = thread::scope(|threads| {
+        let asked = logins.iter().enumerate();
+        let (nodes, asked) = (&cluster.nodes, asked.map(|(number, login)| (number % 2, login)));
+        let asked: Vec<_> =
+            asked.map(|(node, login)| threads.spawn(move || refresh(&nodes[node], login))).collect();
+        asked.into_iter().map(|asked| asked.join().unwrap()).collect()
+    });
+    let refused = now();
+    for node in &cluster.nodes {
+        eventually("the node knows", || node.admin("/readyz").contains("store_unavailable"));
+        assert_eq!(refresh(node, &logins[0]).status, 503);
+    }
+    eventually("the grace time is over", || refused.elapsed() > GRACE);
+    replica.resume();
+
+    assert!(answers.iter().all(|answer| answer.status == 503));
+    for (number, first) in logins.iter().enumerate() {
+        let node = &cluster.nodes[number % 2];
+        eventually("logins are served again", || login(node, &cluster.world.code("bob")).status == 200);
+        let again = refresh(node, first);
+        assert_eq!(again.status, 200, "{}", again.text());
+        assert_eq!(visit(node, token(&again.json())).status, GOOD);
+    }
 }
 
 #[test]
