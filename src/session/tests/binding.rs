@@ -174,6 +174,8 @@ async fn another_node_hears_of_a_binding_and_of_its_end_within_a_second() {
     let following = [follow::follow(&one).await, follow::follow(&other).await];
     let alice = known_as(&person("alice"), "u1");
     let opened = one.open(&alice).await;
+    // The marks that the session knows are read with the first look, whose lease ends with those that were known before.
+    assert_eq!(other.user(&alice, &opened).await, None);
     for person in [here(&alice), everywhere("u1"), here(&alice)] {
         for bound in [Some(user("42", &[])), Some(user("43", &[])), None] {
             let lease = other.check(&alice, &opened).await.unwrap().lease;
