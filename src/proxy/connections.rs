@@ -33,6 +33,7 @@ pub(super) struct Rejected {
     too_many_of_address: IntCounter,
     too_many_handshakes: IntCounter,
     pub(super) slow_header: IntCounter,
+    pub(super) large_header: IntCounter,
     pub(super) tls_failed: IntCounter,
     pub(super) proxy_protocol: IntCounter,
 }
@@ -54,6 +55,7 @@ impl Connections {
                 too_many_of_address: rejected("too_many_of_address"),
                 too_many_handshakes: rejected("too_many_handshakes"),
                 slow_header: rejected("header_timeout"),
+                large_header: rejected("header_too_large"),
                 tls_failed: rejected("tls_failed"),
                 proxy_protocol: rejected("proxy_protocol"),
             },

@@ -18,8 +18,9 @@ use socket2::SockRef;
 
 use super::StartError;
 
-/// Bytes read at once from a client; small, because each open connection holds as many.
-const READ_BUFFER: usize = 8 * 1024;
+/// Bytes read ahead from a client; few, because each open connection holds as many. Requests and TLS read past them into
+/// buffers of their own, so they serve no more than what is read byte by byte, such as the PROXY protocol's header.
+const READ_BUFFER: usize = 256;
 /// Connections that may wait to be accepted; the system's own bound is often 4,096. The standard library's 128 are used up
 /// by a burst of clients that come back all at once, and each of the others waits a second or more.
 const BACKLOG: i32 = 4096;
