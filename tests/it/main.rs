@@ -30,6 +30,7 @@ mod identity;
 mod layering;
 mod limits;
 mod login;
+mod many;
 mod metrics;
 mod paths;
 mod process;
