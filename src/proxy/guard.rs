@@ -99,6 +99,7 @@ impl ServerApp for Guard {
 
 /// Serves a connection to its end.
 async fn serve(listener: Arc<Listener>, stream: Stream, mut open: OpenConnection, shutdown: ShutdownWatch) {
+    #[expect(clippy::disallowed_methods, reason = "the deadline is tokio's, and so is its clock")]
     let deadline = Instant::now() + listener.header_timeout;
     let Some(mut stream) = listener.prepare(stream, &mut open, deadline).await else { return };
     if stream.selected_alpn_proto() != Some(ALPN::H2) {

@@ -91,7 +91,7 @@ mod tests {
             "GET / HTTP/1.1\r\nHost: a\n\r\n",
         ] {
             for end in 0..header.len() {
-                assert!(!is_whole(&header.as_bytes()[..end]), "{:?}", &header[..end]);
+                assert!(!is_whole(&header.as_bytes()[..end]), "{header:?} up to {end}");
             }
             assert!(is_whole(header.as_bytes()), "{header:?}");
             let with_more = format!("{header}body\r\n and more");
