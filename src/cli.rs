@@ -71,7 +71,7 @@ enum Command {
     /// Work with signing keys
     #[command(subcommand)]
     Key(KeyCommand),
-    /// See and end the sessions of the gateway that runs here
+    /// See and end sessions of the gateway that runs here, block people, bind them to users of your own
     #[command(subcommand)]
     Session(SessionCommand),
     /// Look after the embedded store's file, while no gateway has it open

@@ -1,9 +1,9 @@
-//! Who signed in: validated words of WeChat's identity, and the pair that names a subject.
+//! Who signed in: validated words of WeChat's identity, the pair that names a subject, and the business's own user.
 //!
-//! Every value here is safe to put into an HTTP header as it stands; a value that is not never becomes one
-//! of these types.
+//! Every id here is safe to put into an HTTP header as it stands; a value that is not never becomes one of these types.
 
 mod profile;
+mod user;
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,6 +11,10 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 pub use self::profile::Profile;
+pub use self::user::{
+    ClaimName, ClaimValue, InvalidClaimName, InvalidClaimValue, InvalidClaims, InvalidUserId, MOST_CLAIMS,
+    User, UserId,
+};
 
 /// Longest appid, openid or unionid accepted, in bytes; WeChat's are 18 to 28.
 pub const MAX_IDENTIFIER_BYTES: usize = 128;

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::naming::Names;
+use super::naming::{BindingRequest, Names};
 use crate::clock::Timestamp;
 use crate::identity::AppId;
 use crate::session::Scope;
@@ -16,6 +16,25 @@ pub(crate) fn admin_names(data: &[u8]) {
         && let Ok(scope) = Names::of_query(query).and_then(|names| names.scope(appid_of, NOW))
     {
         assert!(matches!(scope, Scope::Subject(_) | Scope::UnionId(_)), "a query names {scope:?}");
+    }
+    if let Ok(asked) = BindingRequest::of_json(data)
+        && let Ok(user) = asked.user()
+    {
+        let json: Value = serde_json::from_slice(data).unwrap_or_default();
+        let claims = json.get("claims");
+        let says =
+            |name: &str, value: &str| claims.and_then(|claims| claims.get(name)?.as_str()) == Some(value);
+        let id = json.get("user").and_then(Value::as_str);
+        assert!(id == Some(user.id().as_str()), "{json} binds to somebody else");
+        assert!(
+            user.claims().all(|(name, value)| says(name.as_str(), value.as_str())),
+            "{json} claims something else"
+        );
+        let scope = asked.names().scope(appid_of, NOW);
+        assert!(
+            matches!(scope, Err(_) | Ok(Scope::Subject(_) | Scope::UnionId(_))),
+            "{json} binds {scope:?}"
+        );
     }
     let Ok(scope) = Names::of_json(data).and_then(|names| names.scope(appid_of, NOW)) else { return };
     let json: Value = serde_json::from_slice(data).unwrap_or_default();

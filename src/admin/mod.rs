@@ -3,6 +3,7 @@
 //! Decides what each path answers; who may connect is the operator's choice of address, since it asks for no password.
 
 mod answer;
+mod binding;
 mod body;
 pub mod client;
 #[cfg(any(test, feature = "fuzzing"))]
@@ -139,6 +140,9 @@ impl Page {
             "/people/block" => Some(Self::People(PeoplePage::Block)),
             "/people/unblock" => Some(Self::People(PeoplePage::Unblock)),
             "/people/blocked" => Some(Self::People(PeoplePage::Blocked)),
+            "/people/bind" => Some(Self::People(PeoplePage::Bind)),
+            "/people/unbind" => Some(Self::People(PeoplePage::Unbind)),
+            "/people/bound" => Some(Self::People(PeoplePage::Bound)),
             "/sessions/revoke" => Some(Self::Sessions(SessionPage::Revoke)),
             _ => None,
         }

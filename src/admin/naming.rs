@@ -1,11 +1,15 @@
 //! Whose sessions a request means: read once, into a scope that cannot be wider than what was written.
 
 use std::borrow::Cow;
+use std::fmt;
 
 use serde::Deserialize;
+use serde::de::{Deserializer, MapAccess, Visitor};
 
 use crate::clock::Timestamp;
-use crate::identity::{AppId, InvalidIdentifier, OpenId, SessionId, Subject, UnionId};
+use crate::identity::{
+    AppId, ClaimName, ClaimValue, InvalidIdentifier, OpenId, SessionId, Subject, UnionId, User, UserId,
+};
 use crate::session::Scope;
 
 /// Names as they were written.
@@ -20,6 +24,22 @@ pub(super) struct Names {
     all: bool,
     opened_before: Option<String>,
 }
+
+/// A person, and the user to bind them to, as they were written.
+#[derive(Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct BindingRequest {
+    app: Option<String>,
+    appid: Option<String>,
+    openid: Option<String>,
+    unionid: Option<String>,
+    user: Option<String>,
+    claims: Option<Pairs>,
+}
+
+/// An object of texts, in which a key may stand twice.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Pairs(Vec<(String, String)>);
 
 /// Names that name nobody, or not exactly one way.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -59,11 +79,7 @@ impl Names {
 
     /// Reads a JSON object, in which anything is named that can be revoked.
     pub(super) fn of_json(body: &[u8]) -> Result<Self, Misnamed> {
-        // Serde takes an array of the fields' values for the fields.
-        if body.trim_ascii_start().first() != Some(&b'{') {
-            return Err(Misnamed::NotAnObject("not an object".into()));
-        }
-        serde_json::from_slice(body).map_err(|error| Misnamed::NotAnObject(error.to_string()))
+        read_object(body)
     }
 
     /// The one scope that is named; `appid_of` knows the configured apps.
@@ -121,6 +137,70 @@ impl Names {
             _ => Ok(()),
         }
     }
+}
+
+impl BindingRequest {
+    /// Reads a JSON object.
+    pub(super) fn of_json(body: &[u8]) -> Result<Self, Misnamed> {
+        read_object(body)
+    }
+
+    /// Who is to be bound.
+    pub(super) fn names(&self) -> Names {
+        Names {
+            app: self.app.clone(),
+            appid: self.appid.clone(),
+            openid: self.openid.clone(),
+            unionid: self.unionid.clone(),
+            ..Names::default()
+        }
+    }
+
+    /// The user, with all the claims there are from now on.
+    pub(super) fn user(&self) -> Result<User, Misnamed> {
+        let claims_are = |error: String| Misnamed::Invalid("claims", error.into());
+        let id = self.user.as_deref().ok_or(Misnamed::Missing("`user` is missing"))?;
+        let id = UserId::parse(id).map_err(|error| Misnamed::Invalid("user", error.to_string().into()))?;
+        let mut claims = Vec::new();
+        for (name, value) in self.claims.iter().flat_map(|Pairs(pairs)| pairs) {
+            let name = ClaimName::parse(name).map_err(|error| claims_are(error.to_string()))?;
+            let value = ClaimValue::parse(value).map_err(|error| claims_are(error.to_string()))?;
+            claims.push((name, value));
+        }
+        User::new(id, claims).map_err(|error| claims_are(error.to_string()))
+    }
+}
+
+impl<'de> Deserialize<'de> for Pairs {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(PairsVisitor)
+    }
+}
+
+struct PairsVisitor;
+
+impl<'de> Visitor<'de> for PairsVisitor {
+    type Value = Pairs;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object of texts")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Pairs, A::Error> {
+        let mut pairs = Vec::new();
+        while let Some(pair) = map.next_entry()? {
+            pairs.push(pair);
+        }
+        Ok(Pairs(pairs))
+    }
+}
+
+fn read_object<'de, T: Deserialize<'de>>(body: &'de [u8]) -> Result<T, Misnamed> {
+    // Serde takes an array of the fields' values for the fields.
+    if body.trim_ascii_start().first() != Some(&b'{') {
+        return Err(Misnamed::NotAnObject("not an object".into()));
+    }
+    serde_json::from_slice(body).map_err(|error| Misnamed::NotAnObject(error.to_string()))
 }
 
 fn invalid(name: &'static str) -> impl Fn(InvalidIdentifier) -> Misnamed {
@@ -222,6 +302,55 @@ mod tests {
             let result = scope(Names::of_json(json.as_bytes()));
 
             assert_eq!(result, expected.map_err(str::to_owned), "{json}");
+        }
+    }
+
+    #[test]
+    fn a_binding_is_of_a_person_to_a_user_with_every_claim_once() {
+        let read = |json: &str| {
+            let asked = BindingRequest::of_json(json.as_bytes()).map_err(|misnamed| misnamed.to_string())?;
+            let user = asked.user().map_err(|misnamed| misnamed.to_string())?;
+            let claims = user.claims().map(|(name, value)| format!("{}={}", name.as_str(), value.as_str()));
+            let claims: Vec<String> = claims.collect();
+            Ok((scope(Ok(asked.names()))?, user.id().as_str().to_owned(), claims.join(" ")))
+        };
+        let good = |claims: &str| Ok((subject(), "42".to_owned(), claims.to_owned()));
+        let no = |text: &str| Err(text.to_owned());
+        for (json, expected) in [
+            (r#"{"app":"shop","openid":"o1","user":"42"}"#, good("")),
+            (r#"{"appid":"wx1","openid":"o1","user":"42","claims":null}"#, good("")),
+            (r#"{"user":"42","claims":{"role":"b","a":"c"},"app":"shop","openid":"o1"}"#, good("a=c role=b")),
+            (r#"{"app":"shop","openid":"o1"}"#, no("`user` is missing")),
+            (r#"{"app":"shop","openid":"o1","user":null}"#, no("`user` is missing")),
+            (r#"{"user":"42"}"#, no("nobody is named")),
+            (r#"{"app":"shop","user":"42"}"#, no("`openid` is missing")),
+            (
+                r#"{"app":"shop","openid":"o1","unionid":"u1","user":"42"}"#,
+                no("`app` and `unionid` contradict each other"),
+            ),
+            (
+                r#"{"unionid":"u1","user":"42","claims":{"a":"b","a":"b"}}"#,
+                no("`claims`: a claim stands twice"),
+            ),
+        ] {
+            assert_eq!(read(json), expected, "{json}");
+        }
+        for (json, beginning) in [
+            (r#"{"unionid":"u1","user":""}"#, "`user`: not a user id"),
+            (r#"{"unionid":"u1","user":"a\nb"}"#, "`user`: not a user id"),
+            (r#"{"unionid":"u1","user":"42","claims":{"Role":"a"}}"#, "`claims`: not a claim's name"),
+            (r#"{"unionid":"u1","user":"42","claims":{"role":""}}"#, "`claims`: not a claim's value"),
+            (r#"{"unionid":"u1","user":42}"#, "not an object of these fields: "),
+            (r#"{"unionid":"u1","user":"42","claims":[["a","b"]]}"#, "not an object of these fields: "),
+            (r#"{"unionid":"u1","user":"42","claims":{"a":1}}"#, "not an object of these fields: "),
+            (r#"{"unionid":"u1","user":"42","user":"43"}"#, "not an object of these fields: "),
+            (r#"{"unionid":"u1","user":"42","all":true}"#, "not an object of these fields: "),
+            (r#"{"session":"s1","user":"42"}"#, "not an object of these fields: "),
+            (r#"[null,null,null,"u1","42",null]"#, "not an object of these fields: "),
+        ] {
+            let error = read(json).unwrap_err();
+
+            assert!(error.starts_with(beginning), "{json}: {error}");
         }
     }
 

@@ -25,14 +25,20 @@ pub(super) enum PeoplePage {
     Unblock,
     /// `/people/blocked`
     Blocked,
+    /// `/people/bind`
+    Bind,
+    /// `/people/unbind`
+    Unbind,
+    /// `/people/bound`
+    Bound,
 }
 
-/// The answer to a block or its end.
+/// The answer to a block, a binding, or the end of one.
 #[derive(Serialize)]
-struct Changed {
-    scope: &'static str,
+pub(super) struct Changed {
+    pub(super) scope: &'static str,
     /// Whether anything is other than before.
-    changed: bool,
+    pub(super) changed: bool,
 }
 
 /// The answer to a listing.
@@ -67,13 +73,16 @@ impl Admin {
             return refusal.answer();
         }
         let is_read = matches!(request.method, Method::GET | Method::HEAD);
+        let is_look = matches!(page, PeoplePage::Blocked | PeoplePage::Bound);
         let answer = match page {
-            PeoplePage::Blocked if is_read => self.blocked(request, client).await,
-            PeoplePage::Blocked => Err(Answer::method_not_allowed("GET, HEAD")),
-            PeoplePage::Block | PeoplePage::Unblock if request.method == Method::POST => {
-                self.change_block(page, request, client, body).await
-            }
-            PeoplePage::Block | PeoplePage::Unblock => Err(Answer::method_not_allowed("POST")),
+            _ if is_look && !is_read => Err(Answer::method_not_allowed("GET, HEAD")),
+            _ if !is_look && request.method != Method::POST => Err(Answer::method_not_allowed("POST")),
+            PeoplePage::Blocked => self.blocked(request, client).await,
+            PeoplePage::Bound => self.bound(request, client).await,
+            PeoplePage::Bind => self.bind(request, client, body).await,
+            PeoplePage::Unbind => self.unbind(request, client, body).await,
+            PeoplePage::Block => self.change_block(true, request, client, body).await,
+            PeoplePage::Unblock => self.change_block(false, request, client, body).await,
         };
         answer.unwrap_or_else(|refused| refused)
     }
@@ -96,7 +105,7 @@ impl Admin {
 
     async fn change_block(
         &self,
-        page: PeoplePage,
+        is_block: bool,
         request: &Parts,
         client: Option<SocketAddr>,
         body: impl Future<Output = Result<Bytes, BodyFault>>,
@@ -110,14 +119,11 @@ impl Admin {
         let person = scope.and_then(person).map_err(|error| misnamed(&error))?;
         let scope = person.scope();
 
-        let (event, done, deed) = match page {
-            PeoplePage::Unblock => {
-                let lifted = runtime.sessions.unblock(&person, now).await;
-                (Event::Unblock, lifted.map_err(BlockError::Session), "let in again")
-            }
-            PeoplePage::Block | PeoplePage::Blocked => {
-                (Event::Block, runtime.sessions.block(&person, now).await, "blocked")
-            }
+        let (event, done, deed) = if is_block {
+            (Event::Block, runtime.sessions.block(&person, now).await, "blocked")
+        } else {
+            let lifted = runtime.sessions.unblock(&person, now).await;
+            (Event::Unblock, lifted.map_err(BlockError::Session), "let in again")
         };
         let deed_in_log = Deed { event, scope: Some(&scope), client };
         let changed = match done {
@@ -146,7 +152,7 @@ impl Admin {
 }
 
 /// The one person that is named: nothing narrower, and nothing wider.
-fn person(scope: Scope) -> Result<Person, Misnamed> {
+pub(super) fn person(scope: Scope) -> Result<Person, Misnamed> {
     match scope {
         Scope::Subject(subject) => Ok(Person::Subject(subject)),
         Scope::UnionId(unionid) => Ok(Person::UnionId(unionid)),

@@ -227,7 +227,7 @@ pub(super) fn failed(deed: &'static str, error: &SessionError) -> Answer {
     error!("an operator could not {deed}: {error}");
     match error {
         SessionError::Store(_) => {
-            let detail = "the store did not answer: some or all sessions may go on; ask again";
+            let detail = "the store did not answer: all, some or none of it may have been done; ask again";
             let status = StatusCode::SERVICE_UNAVAILABLE;
             Answer::problem(status, "store_unavailable", Some(detail)).after(STORE_SECONDS)
         }

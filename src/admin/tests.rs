@@ -155,10 +155,12 @@ fn declared_metrics() -> BTreeSet<String> {
 fn documentation_explains_every_metric_and_no_other() {
     let document = fs::read_to_string("docs/metrics.md").unwrap();
     let rows = document.lines().filter_map(|line| line.strip_prefix("| `menshen_")?.split('`').next());
-    let documented: BTreeSet<String> = rows.map(|name| format!("menshen_{name}")).collect();
+    let rows: Vec<String> = rows.map(|name| format!("menshen_{name}")).collect();
+    let documented: BTreeSet<String> = rows.iter().cloned().collect();
 
     let declared = declared_metrics();
 
     assert!(declared.len() > 15, "{} metrics found", declared.len());
     assert_eq!(documented, declared);
+    assert_eq!(rows.len(), documented.len(), "each has one row: {rows:?}");
 }

@@ -8,7 +8,7 @@ use http::header::InvalidHeaderValue;
 
 use crate::clock::Timestamp;
 use crate::config::AppKind;
-use crate::identity::{Identity, Profile, SessionId};
+use crate::identity::{Identity, Profile, SessionId, User};
 use crate::session::{Checked, Lease};
 
 /// Proof that a request shows a valid token or cookie of a configured app, of a session that goes on. Only
@@ -18,6 +18,8 @@ pub struct Authenticated(Arc<Proof>);
 
 struct Proof {
     identity: Identity,
+    /// Apart, since most are bound to nobody and every token that is remembered has one of these.
+    user: Option<Box<User>>,
     session: SessionId,
     expires_at: Timestamp,
     lease: Lease,
@@ -36,6 +38,8 @@ pub struct HeaderValues {
     pub unionid: Option<HeaderValue>,
     /// The appid.
     pub appid: HeaderValue,
+    /// The business's own id of them, where they were bound.
+    pub user: Option<Box<HeaderValue>>,
     /// How the call came, in WeChat Cloud Run's words.
     pub source: HeaderValue,
     /// What the person calls themselves; only where a backend is told.
@@ -55,6 +59,11 @@ impl Authenticated {
     /// Who signed in.
     pub fn identity(&self) -> &Identity {
         &self.0.identity
+    }
+
+    /// The business's own user whom they were bound to.
+    pub fn user(&self) -> Option<&User> {
+        self.0.user.as_deref()
     }
 
     /// The app they signed in to, by its configured name.
@@ -101,11 +110,12 @@ impl Authenticated {
         subject_hash: String,
         tells_profile: bool,
     ) -> Result<Self, InvalidHeaderValue> {
-        let Checked { id, lease, recheck_at, identity, profile, .. } = checked;
+        let Checked { id, lease, recheck_at, identity, profile, user, .. } = checked;
         let profile = Some(profile).filter(|profile| tells_profile && !profile.is_empty());
         Ok(Self(Arc::new(Proof {
-            header_values: HeaderValues::new(&identity, profile.as_ref(), app.source.clone())?,
+            header_values: HeaderValues::new(&identity, user.as_ref(), profile.as_ref(), app.source.clone())?,
             identity,
+            user: user.map(Box::new),
             session: id,
             expires_at,
             lease,
@@ -122,11 +132,17 @@ impl Authenticated {
 
     /// A proof of nothing, for tests of what is done with a proof.
     #[cfg(test)]
-    pub(crate) fn for_test(identity: Identity, profile: Option<&Profile>, app: &str) -> Self {
+    pub(crate) fn for_test(
+        identity: Identity,
+        user: Option<User>,
+        profile: Option<&Profile>,
+        app: &str,
+    ) -> Self {
         let app = ConfiguredApp::new(app, AppKind::MiniProgram);
         Self(Arc::new(Proof {
-            header_values: HeaderValues::new(&identity, profile, app.source).unwrap(),
+            header_values: HeaderValues::new(&identity, user.as_ref(), profile, app.source).unwrap(),
             identity,
+            user: user.map(Box::new),
             session: SessionId::parse("session-for-test").unwrap(),
             expires_at: Timestamp::from_millis(u64::MAX),
             lease: Lease::for_test(),
@@ -147,14 +163,17 @@ impl fmt::Debug for Authenticated {
 impl HeaderValues {
     fn new(
         identity: &Identity,
+        user: Option<&User>,
         profile: Option<&Profile>,
         source: HeaderValue,
     ) -> Result<Self, InvalidHeaderValue> {
         let unionid = identity.unionid.as_ref().map(|unionid| HeaderValue::from_str(unionid.as_str()));
+        let user = user.map(|user| HeaderValue::from_str(user.id().as_str()));
         Ok(Self {
             openid: HeaderValue::from_str(identity.subject.openid.as_str())?,
             unionid: unionid.transpose()?,
             appid: HeaderValue::from_str(identity.subject.appid.as_str())?,
+            user: user.transpose()?.map(Box::new),
             source,
             profile: profile.map(ProfileValues::new).transpose()?.map(Box::new),
         })

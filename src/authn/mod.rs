@@ -267,8 +267,8 @@ impl Authenticator {
         self.authenticated(checked, claims.expires_at())
     }
 
-    /// Nobody can make up a cookie that is good, but anybody one that looks like it: it costs a read of one row, or less
-    /// where it is shown again.
+    /// Nobody can make up a cookie that is good, but anybody one that looks like it: it costs a read of one row, of two where people
+    /// are bound, or less where it is shown again.
     async fn authenticate_cookie(
         &self,
         text: &str,

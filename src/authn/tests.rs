@@ -419,7 +419,7 @@ fn logs_see_a_hash_of_the_subject_and_nothing_else() {
 
 #[test]
 fn proof_for_tests_keeps_the_subject_out_of_debug_as_well() {
-    let proof = Authenticated::for_test(identity(SHOP), None, "shop");
+    let proof = Authenticated::for_test(identity(SHOP), None, None, "shop");
 
     assert_eq!(format!("{proof:?}"), "Authenticated(0123456789abcdef of shop)");
 }
@@ -551,5 +551,6 @@ fn size_of_an_entry() {
     let after = resident();
 
     assert_eq!(fixture.authenticator.verified.entry_count(), ENTRIES as u64);
-    println!("{} bytes an entry", (after - before) / ENTRIES);
+    // Beside other tests, what those gave back may be more.
+    println!("{} bytes an entry", after.saturating_sub(before) / ENTRIES);
 }

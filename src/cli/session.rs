@@ -1,6 +1,7 @@
-//! `menshen session`: asks the gateway that runs here, over its admin listener, to list or end sessions, and to block
-//! people.
+//! `menshen session`: asks the gateway that runs here, over its admin listener, to list or end sessions, to block people,
+//! and to bind them to users.
 
+mod binding;
 mod people;
 
 use std::fmt::Write as _;
@@ -15,6 +16,7 @@ use http::header::{CONTENT_TYPE, HOST};
 use http::{Request, Response, StatusCode};
 use serde_json::{Map, Value};
 
+use self::binding::Bind;
 use self::people::{Blocked, Person};
 use super::{FAILED, MISUSED, Outcome};
 use crate::admin::client;
@@ -35,6 +37,12 @@ pub(super) enum SessionCommand {
     Unblock(Person),
     /// Show who is blocked
     Blocked(Blocked),
+    /// Bind a person to a user of your own: menshen session bind --app shop --openid o6_bmj… --user 42 --claim role=editor
+    Bind(Bind),
+    /// Forget whom a person was bound to
+    Unbind(Person),
+    /// Show whom a person is bound to
+    Bound(Person),
 }
 
 #[derive(Debug, Args)]
@@ -89,6 +97,9 @@ impl SessionCommand {
             Self::Block(person) => (person.request("/people/block"), person.json),
             Self::Unblock(person) => (person.request("/people/unblock"), person.json),
             Self::Blocked(blocked) => (people::request(), blocked.json),
+            Self::Bind(bind) => (bind.request(), bind.person.json),
+            Self::Unbind(person) => (person.request("/people/unbind"), person.json),
+            Self::Bound(person) => (binding::request(person), person.json),
         };
         let answer = match ask(config, request) {
             Ok(answer) => answer,
@@ -101,6 +112,9 @@ impl SessionCommand {
             Self::Block(_) => people::changed(&answer, "blocked", "was blocked already"),
             Self::Unblock(_) => people::changed(&answer, "let in again", "was not blocked"),
             Self::Blocked(_) => people::table(&answer),
+            Self::Bind(_) => people::changed(&answer, "bound", "was bound so already"),
+            Self::Unbind(_) => people::changed(&answer, "unbound", "was not bound"),
+            Self::Bound(_) => binding::table(&answer),
         }
     }
 }

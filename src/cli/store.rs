@@ -77,17 +77,22 @@ fn verify(path: &Path, config: &EmbeddedStore) -> Outcome {
 }
 
 fn counts(path: &Path, verified: &Verified) -> String {
-    let of = |space| verified.rows.get(&space).copied().unwrap_or_default();
-    format!(
-        "{}\nsubjects     {}\nunionids     {}\nrevocations  {}\ncodes        {}\nlog          {}\nended        {}",
-        path.display(),
-        of(Space::Subject),
-        of(Space::UnionId),
-        of(Space::Revocation),
-        of(Space::Code),
-        verified.log,
-        verified.ended,
-    )
+    let rows =
+        Space::ALL.map(|space| (plural(space), verified.rows.get(&space).copied().unwrap_or_default()));
+    let counts = rows.into_iter().chain([("log", verified.log), ("ended", verified.ended)]);
+    let lines = counts.map(|(what, count)| format!("\n{what:13}{count}"));
+    format!("{}{}", path.display(), lines.collect::<String>())
+}
+
+const fn plural(space: Space) -> &'static str {
+    match space {
+        Space::Subject => "subjects",
+        Space::UnionId => "unionids",
+        Space::Revocation => "revocations",
+        Space::Code => "codes",
+        Space::SignIn => "sign-ins",
+        Space::Binding => "bindings",
+    }
 }
 
 fn export(path: &Path, config: &EmbeddedStore) -> Outcome {

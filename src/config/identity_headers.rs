@@ -15,6 +15,8 @@ pub struct IdentityHeaders {
     pub unionid: String,
     /// Header for the appid.
     pub appid: String,
+    /// Header for the business's own id of the person; sent only when they are bound. Not of Cloud Run.
+    pub user: String,
     /// Header that says how the call came; Cloud Run backends take its presence as "signed in".
     pub source: String,
     /// Header for `environment`.
@@ -42,6 +44,7 @@ impl Default for IdentityHeaders {
             openid: "X-WX-OPENID".into(),
             unionid: "X-WX-UNIONID".into(),
             appid: "X-WX-APPID".into(),
+            user: "X-WX-USER-ID".into(),
             source: "X-WX-SOURCE".into(),
             env: "X-WX-ENV".into(),
             environment: None,

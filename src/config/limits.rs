@@ -19,7 +19,8 @@ pub struct Limits {
     pub header_names: HeaderNames,
     /// Longest request target; more is answered 414.
     pub max_uri: ByteSize,
-    /// Longest wait for a whole request header on a new connection, TLS handshake included.
+    /// Longest wait for a whole request header: from its first byte, and for the first one of a connection from the
+    /// connection's beginning, TLS handshake included.
     #[schemars(extend("x-static" = true))]
     pub header_timeout: Duration,
     /// How long a connection may stay idle between requests.
@@ -29,7 +30,7 @@ pub struct Limits {
     pub read_timeout: Duration,
     /// Longest wait for a client to take what is sent.
     pub write_timeout: Duration,
-    /// Most connections at once, all listeners together.
+    /// Most connections at once, all listeners together; `docs/limits.md` says what they take.
     #[schemars(range(min = 1), extend("x-static" = true))]
     pub max_connections: usize,
     /// Most connections at once of one client address, or of one /64 of IPv6; `trusted_proxies` may have any number.

@@ -1,5 +1,7 @@
 //! Which requests go where, and who may make them.
 
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -35,6 +37,12 @@ pub struct Route {
     /// Whether the caller's unionid must be known.
     #[serde(default)]
     pub require_unionid: bool,
+    /// Whether the caller must be bound to a user of the business's own.
+    #[serde(default)]
+    pub require_user: bool,
+    /// Claims that the caller's user must have: for each name the values of which it must have one. Empty: none.
+    #[serde(default)]
+    pub require_claims: BTreeMap<String, Vec<String>>,
     /// How many requests are let through, of whom. Each limit counts by itself; a request must pass all. At most 4, each of which
     /// takes 18 bytes for each of `throttle.capacity` at start; twice that by subject where access is optional.
     #[serde(default)]

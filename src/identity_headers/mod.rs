@@ -45,6 +45,7 @@ pub struct HeaderEdits {
     openid: InjectedName,
     unionid: InjectedName,
     appid: InjectedName,
+    user: InjectedName,
     source: InjectedName,
     env: Option<(InjectedName, HeaderValue)>,
     nickname: Option<InjectedName>,
@@ -93,6 +94,7 @@ impl HeaderEdits {
         let openid = injected("openid", &config.openid);
         let unionid = injected("unionid", &config.unionid);
         let appid = injected("appid", &config.appid);
+        let user = injected("user", &config.user);
         let source = injected("source", &config.source);
         let env = injected("env", &config.env);
         let nickname = config.nickname.as_deref().and_then(|name| injected("nickname", name));
@@ -102,7 +104,7 @@ impl HeaderEdits {
             own.error("identity_headers.environment", "the value has characters that no header may carry");
         }
 
-        let names = [&openid, &unionid, &appid, &source, &env, &nickname, &avatar];
+        let names = [&openid, &unionid, &appid, &user, &source, &env, &nickname, &avatar];
         let mut classes = classes();
         for name in names.into_iter().flatten() {
             if classes
@@ -154,6 +156,7 @@ impl HeaderEdits {
             openid: openid?,
             unionid: unionid?,
             appid: appid?,
+            user: user?,
             source: source?,
             env: env.zip(environment.and_then(Result::ok)),
             nickname,
@@ -192,6 +195,9 @@ impl HeaderEdits {
         set(&self.source, &values.source);
         if let Some(unionid) = &values.unionid {
             set(&self.unionid, unionid);
+        }
+        if let Some(user) = &values.user {
+            set(&self.user, user);
         }
         if let Some((name, value)) = &self.env {
             set(name, value);

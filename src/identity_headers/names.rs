@@ -87,8 +87,9 @@ pub(super) const FOREIGN_FAMILIES: &[&str] =
 /// Headers the gateway always sets itself.
 pub(super) const OWN: &[&str] = &["x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "x-request-id"];
 
-/// Headers of WeChat Cloud Run's gateway that name an identity, whatever the configured names are.
-const CLOUD_RUN: &[&str] = &["x-wx-openid", "x-wx-appid", "x-wx-unionid", "x-wx-source", "x-wx-env"];
+/// Headers of WeChat Cloud Run's gateway that name an identity, and ours beside them, whatever the configured names are.
+const CLOUD_RUN: &[&str] =
+    &["x-wx-openid", "x-wx-appid", "x-wx-unionid", "x-wx-user-id", "x-wx-source", "x-wx-env"];
 
 /// How the names of Cloud Run's other identity headers begin: who calls on whose behalf, and with what. It adds to
 /// them without notice, so the beginning decides.

@@ -4,7 +4,7 @@ use super::names::{
     CLOUD_RUN_FAMILIES, FOREIGN, FOREIGN_FAMILIES, FORWARDING, METHOD_OVERRIDES, MISLEADING, OWN,
 };
 use super::*;
-use crate::identity::{AppId, Identity, OpenId, Profile, Subject};
+use crate::identity::{AppId, Identity, OpenId, Profile, Subject, User, UserId};
 
 /// A request with nothing but headers.
 #[derive(Default)]
@@ -64,15 +64,26 @@ fn applied(edits: &HeaderEdits, names: &[&str], peer_is_trusted: bool) -> Header
 #[test]
 fn each_class_of_names_is_removed_from_whom_it_must_be() {
     let edits = edits(&own_names(), HeaderNames::Pass).unwrap();
-    let identity =
-        ["x-user-id", "x-wx-openid", "x-legacy-user", "x-internal", "x-wx-from-x", "x-wx-cloudbase-y"];
+    let identity = [
+        "x-user-id",
+        "x-wx-openid",
+        "x-wx-user-id",
+        "x-legacy-user",
+        "x-internal",
+        "x-wx-from-x",
+        "x-wx-cloudbase-y",
+    ];
     for (names, passes_untrusted, passes_trusted) in [
         (&identity[..], false, false),
         (MISLEADING, false, false),
         (METHOD_OVERRIDES, false, false),
         (FORWARDING, false, true),
         (FOREIGN, false, true),
-        (&["x-wx-code", "x-wx-iv", "x-wx-skey", "accept", "x-wx", "x-wx-fromage"], true, true),
+        (
+            &["x-wx-code", "x-wx-iv", "x-wx-skey", "accept", "x-wx", "x-wx-fromage", "x-wx-user-timeout"],
+            true,
+            true,
+        ),
         (&["authorization", "cookie", "content-type", "tracestate", "access_token"], true, true),
     ] {
         for name in names {
@@ -135,6 +146,10 @@ fn names_that_cannot_carry_an_identity_are_refused() {
     for name in ["", "X_Nick", "Cookie", "X-Forwarded-For", "X-User-Id"] {
         assert!(edits(&called(name), HeaderNames::Refuse).is_err(), "{name}");
     }
+    let bound = |user: &str| config::IdentityHeaders { user: user.into(), ..own_names() };
+    for name in ["", "X_User", "Cookie", "X-Forwarded-For", "X-User-Id", "X-WX-APPID"] {
+        assert!(edits(&bound(name), HeaderNames::Refuse).is_err(), "{name}");
+    }
     let removing = config::IdentityHeaders { remove: vec!["a b".into()], ..own_names() };
     assert!(edits(&removing, HeaderNames::Refuse).unwrap_err()[0].contains("identity_headers.remove[0]"));
 }
@@ -149,8 +164,18 @@ fn telling_profiles() -> config::IdentityHeaders {
 
 /// The headers of a request of a person of this profile, who sends those headers themselves.
 fn applied_for(edits: &HeaderEdits, profile: Option<&Profile>, names: &[&str]) -> HeaderMap {
+    applied_for_user(edits, None, profile, names)
+}
+
+fn applied_for_user(
+    edits: &HeaderEdits,
+    user: Option<&str>,
+    profile: Option<&Profile>,
+    names: &[&str],
+) -> HeaderMap {
+    let user = user.map(|id| User::new(UserId::parse(id).unwrap(), []).unwrap());
     let subject = Subject { appid: AppId::parse("wx1").unwrap(), openid: OpenId::parse("o-alice").unwrap() };
-    let caller = Authenticated::for_test(Identity { subject, unionid: None }, profile, "shop");
+    let caller = Authenticated::for_test(Identity { subject, unionid: None }, user, profile, "shop");
     let mut request = Request::default();
     for name in names {
         request
@@ -187,6 +212,27 @@ fn client_cannot_say_a_profile_in_any_spelling() {
 
     for left in [applied_for(&edits, None, &forged), applied(&edits, &forged, true)] {
         assert!(forged.iter().all(|name| !left.contains_key(*name)), "{left:?}");
+    }
+}
+
+#[test]
+fn a_backend_is_told_the_user_of_whoever_is_bound_and_no_client_can_say_one() {
+    let renamed = config::IdentityHeaders { user: "X-Account".into(), ..own_names() };
+    let forged = ["x-wx-user-id", "x_wx_user_id", "x-wx_user.id", "X-WX-User-Id", "x-account", "x_account"];
+    for (config, name, others) in [(own_names(), "x-wx-user-id", 4), (renamed, "x-account", 6)] {
+        let edits = edits(&config, HeaderNames::Pass).unwrap();
+        let forged = &forged[..others];
+        let left = |headers: HeaderMap| {
+            let managed = ["x-wx-user-id", "x-account"];
+            let left = headers.iter().filter(|(name, _)| managed.contains(&&*plain(name.as_str())));
+            left.map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect::<Vec<_>>()
+        };
+
+        let bound = applied_for_user(&edits, Some("u:42@shop"), None, forged);
+        assert_eq!(left(bound), [format!("{name}: u:42@shop")]);
+        assert_eq!(left(applied_for_user(&edits, None, None, forged)), [""; 0], "{name}");
+        assert_eq!(left(applied(&edits, forged, true)), [""; 0], "{name}");
+        assert!(edits.writes(&HeaderName::from_bytes(name.as_bytes()).unwrap()), "{name}");
     }
 }
 

@@ -49,6 +49,9 @@ struct SessionResponse<'a> {
     openid: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     unionid: Option<&'a str>,
+    /// The business's own id of them, where they are bound. Not the claims: those may say what they are not meant to read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     nickname: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -167,6 +170,7 @@ impl Answer {
             app: caller.app(),
             openid: caller.identity().subject.openid.as_str(),
             unionid: unionid.map(|unionid| unionid.as_str()),
+            user: caller.user().map(|user| user.id().as_str()),
             nickname: session.profile.nickname(),
             avatar: session.profile.avatar(),
             expires_at: caller.expires_at().to_string(),

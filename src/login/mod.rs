@@ -281,7 +281,7 @@ impl Login {
     fn admit_sign_in(&self, request: &Parts, client: IpAddr) -> Result<(), LoginError> {
         let throttle = &self.parts.throttle;
         let admitted = if is_led(&request.headers) {
-            throttle.admit_led(client)
+            throttle.admit_led_sign_in(client)
         } else {
             throttle.admit_sign_in(client)
         };

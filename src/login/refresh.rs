@@ -67,6 +67,10 @@ impl Login {
         now: Timestamp,
     ) -> Result<Refreshed, LoginError> {
         let token = RefreshToken::parse(refresh_token).map_err(|_| LoginError::RefreshTokenInvalid)?;
+        // As before a login: a store that keeps nothing is not asked to keep this.
+        if !self.parts.sessions.core().is_available() {
+            return Err(LoginError::StoreUnavailable);
+        }
         let refreshed = self.parts.sessions.refresh_of(&token, admits, now).await;
         if matches!(refreshed, Err(RefreshError::Invalid | RefreshError::Reused)) {
             self.parts.throttle.login_failed(client);

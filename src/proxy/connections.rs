@@ -33,17 +33,18 @@ pub(super) struct Rejected {
     too_many_of_address: IntCounter,
     too_many_handshakes: IntCounter,
     pub(super) slow_header: IntCounter,
+    pub(super) large_header: IntCounter,
     pub(super) tls_failed: IntCounter,
     pub(super) proxy_protocol: IntCounter,
 }
 
 impl Connections {
-    /// Starts with none open.
-    pub fn new(limits: &config::Limits, metrics: &Metrics) -> Self {
+    /// Starts with none open, of at most `most`: as `limits` has it, or fewer where the system has no room.
+    pub fn new(limits: &config::Limits, most: usize, metrics: &Metrics) -> Self {
         let rejected = |reason| metrics.rejected_connections.with_label_values(&[reason]);
         Self {
             open: AtomicUsize::new(0),
-            most: limits.max_connections,
+            most,
             of_address: Mutex::default(),
             most_of_address: limits.max_connections_per_address,
             handshakes: AtomicUsize::new(0),
@@ -54,6 +55,7 @@ impl Connections {
                 too_many_of_address: rejected("too_many_of_address"),
                 too_many_handshakes: rejected("too_many_handshakes"),
                 slow_header: rejected("header_timeout"),
+                large_header: rejected("header_too_large"),
                 tls_failed: rejected("tls_failed"),
                 proxy_protocol: rejected("proxy_protocol"),
             },
@@ -154,12 +156,11 @@ mod tests {
 
     fn connections(most: usize, of_address: usize, handshakes: usize) -> Arc<Connections> {
         let limits = config::Limits {
-            max_connections: most,
             max_connections_per_address: of_address,
             max_handshakes: handshakes,
             ..config::Limits::default()
         };
-        Arc::new(Connections::new(&limits, &Metrics::new().unwrap()))
+        Arc::new(Connections::new(&limits, most, &Metrics::new().unwrap()))
     }
 
     fn ip(text: &str) -> IpAddr {

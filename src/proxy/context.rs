@@ -37,6 +37,8 @@ pub struct Context {
     pub(super) decision: Decision,
     /// Whether the token that was verified stands in `Authorization`.
     pub(super) token_in_authorization: bool,
+    /// Whether the credential that was verified stands in a cookie alone, which a browser adds by itself.
+    pub(super) is_by_cookie: bool,
     pub(super) route: Option<Arc<Route>>,
     pub(super) upstream: Option<Arc<Upstream>>,
     /// What the tightest limit of the route still allows; `None` where it has none.
@@ -119,6 +121,7 @@ impl Context {
             host: String::new(),
             decision: Decision::Undecided,
             token_in_authorization: false,
+            is_by_cookie: false,
             route: None,
             upstream: None,
             allowance: None,

@@ -136,7 +136,7 @@ pub(super) async fn authenticate(request: &RequestHeader, ctx: &mut Context) -> 
     })
 }
 
-/// Lets a person on whom the route's lists let. One whom they do not is refused, also where nobody needs to sign in: they are
+/// Lets a person on whom the route's rules let. One whom they do not is refused, also where nobody needs to sign in: they are
 /// known, and to sign in anew would change nothing.
 fn permit(
     caller: authn::Authenticated,
@@ -144,7 +144,7 @@ fn permit(
     route: &Route,
     ctx: &mut Context,
 ) -> Option<Response<Bytes>> {
-    if let Err(denied) = route.rules.permits(caller.identity()) {
+    if let Err(denied) = route.rules.permits(caller.identity(), caller.user()) {
         ctx.turn_away(&caller);
         ctx.is_denied = true;
         ctx.outcome = Outcome::refused(denied.reason());
@@ -239,6 +239,7 @@ async fn verify(request: &RequestHeader, route: &Route, ctx: &mut Context) -> Ju
     };
     let shown = if credential.is_session_cookie() { Shown::SessionCookie } else { Shown::Token };
     ctx.token_in_authorization = credential.is_in(authn::Source::Authorization);
+    ctx.is_by_cookie = credential.is_in_cookies_alone();
     let verdict = match authenticator.remembered(&credential, ctx.now) {
         Some(verdict) => verdict,
         // Boxed, so that the room a look-up needs is not moved about with every other request.

@@ -47,9 +47,27 @@ pub(super) fn edit_request(
     Ok(())
 }
 
+/// Takes from a backend's answer what is not its to say, and adds what it cannot know.
+pub(super) fn edit_response(response: &mut ResponseHeader, ctx: &Context) -> pingora::Result<()> {
+    if ctx.is_by_cookie && ctx.authenticated().is_some() {
+        keep_to_one_person(response)?;
+    }
+    drop_own_cookies(response)
+}
+
+/// Caches know that an answer to `Authorization` is for one person alone, RFC 9111 §3.5, and not that one to a cookie is: they
+/// would guess how long a page is good that says nothing of it, and show it to whoever comes next.
+fn keep_to_one_person(response: &mut ResponseHeader) -> pingora::Result<()> {
+    let headers = &response.headers;
+    if headers.contains_key(header::CACHE_CONTROL) || headers.contains_key(header::EXPIRES) {
+        return Ok(());
+    }
+    response.insert_header(header::CACHE_CONTROL, HeaderValue::from_static("private, no-cache"))
+}
+
 /// Drops cookies of the gateway's own from a backend's answer: with them a backend, or whoever finds a hole in one, would
 /// have a browser signed in as somebody else, or make it the browser that began a sign-in.
-pub(super) fn edit_response(response: &mut ResponseHeader) -> pingora::Result<()> {
+fn drop_own_cookies(response: &mut ResponseHeader) -> pingora::Result<()> {
     let lines = response.headers.get_all(header::SET_COOKIE);
     if !lines.iter().any(sets_own_cookie) {
         return Ok(());

@@ -1,45 +1,39 @@
-//! What stands before Pingora's request loop and Pingora does not defend: a bound on open connections, and a
-//! deadline for what a client must send before anything is known of it: who it is, where a load balancer says so, its
-//! TLS handshake, its header.
+//! What stands before Pingora's request loop and Pingora does not defend: a bound on open connections, a deadline for what
+//! a client must send before anything is known of it (who it is, where a load balancer says so, its TLS handshake, its
+//! header), and the memory of a connection that has sent no whole request.
 //!
 //! Pingora restarts its read timer with every byte, so a client that trickles one byte at a time would hold a
-//! connection for ever. It has no timer at all while it waits to see whether a connection speaks HTTP/2, and it
-//! makes TLS handshakes, a minute each, before it asks us whether there is room; so they are made here.
+//! connection for ever, and takes a header of a megabyte. It has no timer at all while it waits to see whether a
+//! connection speaks HTTP/2, and it makes TLS handshakes, a minute each, before it asks us whether there is room. So all
+//! that is done here, and Pingora is given what is a request already.
 
-use std::any::Any;
+mod head;
+mod http1;
+mod http2;
+
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
-use pingora::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream, ServerApp};
+use pingora::apps::{HttpServerApp as _, HttpServerOptions, ServerApp};
 use pingora::listeners::tls::Acceptor;
-use pingora::protocols::http::ServerSession;
-use pingora::protocols::http::v2::server::{H2Options, default_h2_options};
+use pingora::protocols::http::v2::server::H2Options;
 use pingora::protocols::l4::stream::Stream as TcpStream;
-use pingora::protocols::{SocketDigest, Stream};
+use pingora::protocols::{ALPN, SocketDigest, Stream};
 use pingora::proxy::HttpProxy;
 use pingora::server::ShutdownWatch;
-use tokio::sync::{Notify, oneshot};
+use tokio::time::Instant;
 
+use self::http1::Http1;
 use super::client_address::TrustedProxies;
 use super::connections::{Connections, OpenConnection};
 use super::proxy_protocol::{self, Said};
 use super::{Current, Gateway};
 use crate::config;
 
-/// What HTTP/2 lets a client have under way, per stream and per connection: what HTTP/2 began with is enough for logins and
-/// calls, and a connection never holds more than this of bodies that a backend does not take.
-const H2_STREAM_WINDOW: u32 = 64 * 1024;
-const H2_CONNECTION_WINDOW: u32 = 1024 * 1024;
-const H2_FRAME: u32 = 16 * 1024;
-/// Bytes of an answer that wait for a client, per stream.
-const H2_SEND_BUFFER: usize = 64 * 1024;
-/// Streams that a client opened and took back before they were looked at; more end the connection (CVE-2023-44487).
-const H2_RESET_STREAMS: usize = 20;
-/// Streams that were ended for a client's mistakes; more end the connection (CVE-2025-8671).
-const H2_LOCAL_RESETS: usize = 100;
+pub(super) use self::http1::BreakOff;
 
 /// One listener's way into the gateway.
 pub struct Guard(Arc<Listener>);
@@ -52,12 +46,14 @@ struct Listener {
     /// Peers that begin with a header of the PROXY protocol; where there are any, nobody else is served.
     balancers: TrustedProxies,
     tls: Option<Acceptor>,
+    /// HTTP/2 without TLS, for clients that begin with it.
     speaks_h2c: bool,
-    options: HttpServerOptions,
-    h2c_options: HttpServerOptions,
+    http2: HttpServerOptions,
     h2_options: H2Options,
-    first_header: Duration,
-    next_header: Duration,
+    header_timeout: Duration,
+    keepalive_timeout: Duration,
+    /// Bytes of a header that are kept while it has no end.
+    max_head: usize,
 }
 
 impl Guard {
@@ -70,32 +66,19 @@ impl Guard {
         limits: &config::Limits,
         tls: Option<Acceptor>,
     ) -> Self {
-        let mut options = HttpServerOptions::default();
-        options.h2_idle_timeout = Some(limits.h2.idle_timeout.0);
-        let mut h2c_options = options.clone();
-        h2c_options.h2c = true;
-        let mut h2_options = default_h2_options();
-        h2_options.max_concurrent_streams(limits.h2.max_concurrent_streams);
-        h2_options.initial_window_size(H2_STREAM_WINDOW);
-        h2_options.initial_connection_window_size(H2_CONNECTION_WINDOW);
-        h2_options.max_frame_size(H2_FRAME);
-        h2_options.max_send_buffer_size(H2_SEND_BUFFER);
-        h2_options.max_pending_accept_reset_streams(H2_RESET_STREAMS);
-        h2_options.max_local_error_reset_streams(Some(H2_LOCAL_RESETS));
-        h2_options
-            .max_header_list_size(u32::try_from(limits.max_header.0).unwrap_or(u32::MAX).saturating_mul(2));
         Self(Arc::new(Listener {
             proxy,
             current,
             connections,
             balancers: TrustedProxies::new(&config.proxy_protocol),
+            speaks_h2c: config.h2c && tls.is_none(),
             tls,
-            speaks_h2c: config.h2c,
-            options,
-            h2c_options,
-            h2_options,
-            first_header: limits.header_timeout.0,
-            next_header: limits.keepalive_timeout.0 + limits.header_timeout.0,
+            http2: http2::server_options(limits),
+            h2_options: http2::options(limits),
+            header_timeout: limits.header_timeout.0,
+            keepalive_timeout: limits.keepalive_timeout.0,
+            // Whoever exceeds the limit by less is told so by the request's own answer.
+            max_head: limits.max_header.as_usize().saturating_mul(2),
         }))
     }
 }
@@ -103,28 +86,10 @@ impl Guard {
 #[async_trait]
 impl ServerApp for Guard {
     async fn process_new(self: &Arc<Self>, stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
-        let listener = &self.0;
-        let mut open = listener.connections.admit()?;
-        let first_request = Arc::new(Notify::new());
-        let mut served = Box::pin(async {
-            let stream = listener.identify(stream, &mut open).await?;
-            let mut stream = listener.handshake(stream).await?;
-            let is_h2c = listener.speaks_h2c && begins_as_http2(&mut stream).await;
-            let first_request = Arc::clone(&first_request);
-            let (listener, end) = (Arc::clone(listener), Arc::default());
-            let http = Arc::new(HeaderDeadline { listener, is_h2c, first_request, end });
-            http.process_new(stream, shutdown).await
-        });
-        tokio::select! {
-            biased;
-            ended = &mut served => return ended,
-            () = first_request.notified() => {}
-            () = tokio::time::sleep(listener.first_header) => {
-                listener.connections.rejected().slow_header.inc();
-                return None;
-            }
-        }
-        served.await
+        let open = self.0.connections.admit()?;
+        // In a task of its own: Pingora's, which ends here, has room for a TLS handshake for as long as it lasts.
+        tokio::spawn(serve(Arc::clone(&self.0), stream, open, shutdown.clone()));
+        None
     }
 
     async fn cleanup(&self) {
@@ -132,16 +97,48 @@ impl ServerApp for Guard {
     }
 }
 
+/// Serves a connection to its end.
+async fn serve(listener: Arc<Listener>, stream: Stream, mut open: OpenConnection, shutdown: ShutdownWatch) {
+    let deadline = Instant::now() + listener.header_timeout;
+    let Some(mut stream) = listener.prepare(stream, &mut open, deadline).await else { return };
+    if stream.selected_alpn_proto() != Some(ALPN::H2) {
+        let http1 = Http1::new(&listener, stream, &shutdown);
+        let Some(begun_as_http2) = http1.serve(deadline).await else { return };
+        stream = begun_as_http2;
+    }
+    Box::pin(http2::serve(&listener, stream, deadline, &shutdown)).await;
+}
+
 impl Listener {
-    /// Finds out who the client is, and counts it. Connections of trusted proxies are not counted: they carry other
-    /// people's requests.
-    async fn identify(&self, mut stream: Stream, open: &mut OpenConnection) -> Option<Stream> {
-        let digest = stream.get_socket_digest()?;
-        let peer = digest.peer_addr()?.as_inet()?.ip();
-        let client = if self.balancers.is_empty() { peer } else { self.introduce(&mut stream, peer).await? };
-        if !self.current.load().trusted_proxies.trusts(client) {
-            open.of(client)?;
+    /// Does what comes before HTTP.
+    async fn prepare(&self, stream: Stream, open: &mut OpenConnection, deadline: Instant) -> Option<Stream> {
+        if self.balancers.is_empty() && self.tls.is_none() {
+            let peer = peer(&stream)?;
+            return self.count(peer, open).map(|()| stream);
         }
+        // Boxed, so that the room it takes is given back before the first request.
+        let prepared = Box::pin(async {
+            let stream = self.identify(stream, open).await?;
+            self.handshake(stream).await
+        });
+        if let Ok(stream) = tokio::time::timeout_at(deadline, prepared).await {
+            return stream;
+        }
+        self.connections.rejected().slow_header.inc();
+        None
+    }
+
+    /// Counts a connection as one of its client's. Connections of trusted proxies are not counted: they carry other
+    /// people's requests.
+    fn count(&self, client: IpAddr, open: &mut OpenConnection) -> Option<()> {
+        if self.current.load().trusted_proxies.trusts(client) { Some(()) } else { open.of(client) }
+    }
+
+    /// Finds out who the client is, and counts it.
+    async fn identify(&self, mut stream: Stream, open: &mut OpenConnection) -> Option<Stream> {
+        let peer = peer(&stream)?;
+        let client = if self.balancers.is_empty() { peer } else { self.introduce(&mut stream, peer).await? };
+        self.count(client, open)?;
         Some(stream)
     }
 
@@ -167,8 +164,7 @@ impl Listener {
     /// The stream as the client means it: decrypted where the listener speaks TLS.
     async fn handshake(&self, stream: Stream) -> Option<Stream> {
         let Some(tls) = &self.tls else { return Some(stream) };
-        // Pingora's own accept loop, which knows no TLS here, hands over nothing but TCP.
-        let stream = stream.into_any().downcast::<TcpStream>().ok()?;
+        let stream = tcp(stream)?;
         let _counted = self.connections.admit_handshake()?;
         match tls.tls_handshake(*stream).await {
             Ok(stream) => Some(Box::new(stream)),
@@ -181,96 +177,11 @@ impl Listener {
     }
 }
 
-/// Whether a connection begins as the preface of HTTP/2 does. Pingora waits for the whole preface before it believes
-/// that it is none, and the shortest requests are shorter.
-async fn begins_as_http2(stream: &mut Stream) -> bool {
-    let mut start = [0; 3];
-    matches!(stream.try_peek(&mut start).await, Ok(true)) && start == *b"PRI"
+fn peer(stream: &Stream) -> Option<IpAddr> {
+    Some(stream.get_socket_digest()?.peer_addr()?.as_inet()?.ip())
 }
 
-/// One connection. Gives a client so long for each header, whatever it sends.
-struct HeaderDeadline {
-    listener: Arc<Listener>,
-    is_h2c: bool,
-    /// Told when the connection has become HTTP: for HTTP/1 before a header is read, for HTTP/2 after.
-    first_request: Arc<Notify>,
-    /// Told when the connection is to be broken off.
-    end: Arc<Notify>,
-}
-
-/// Travels with a request as its connection's context; Pingora hands it over once the header is parsed.
-pub(super) struct HeaderRead {
-    signal: oneshot::Sender<()>,
-    end: Arc<Notify>,
-}
-
-/// Breaks a connection off in the middle of whatever it does: for one that is stuck, and would not hear of anything.
-#[derive(Clone)]
-pub(super) struct BreakOff(Arc<Notify>);
-
-impl BreakOff {
-    /// Ends the connection without another word: whoever does so logs it.
-    pub(super) fn now(&self) {
-        self.0.notify_one();
-    }
-}
-
-/// Marks a connection that has carried a request before; zero-sized, so that boxing it costs nothing.
-pub(super) struct Reused;
-
-impl HeaderRead {
-    /// Takes the signal out of a connection's context and gives it; what is left can break the connection off.
-    pub(super) fn signal(context: Box<dyn Any + Send + Sync>) -> Option<BreakOff> {
-        let Self { signal, end } = *context.downcast::<Self>().ok()?;
-        // The receiver is gone only when the deadline has passed already.
-        _ = signal.send(());
-        Some(BreakOff(end))
-    }
-}
-
-#[async_trait]
-impl HttpServerApp for HeaderDeadline {
-    async fn process_new_http(
-        self: &Arc<Self>,
-        mut session: ServerSession,
-        shutdown: &ShutdownWatch,
-    ) -> Option<ReusedHttpStream> {
-        let listener = &self.listener;
-        self.first_request.notify_one();
-        if session.is_http2() {
-            return listener.proxy.process_new_http(session, shutdown).await;
-        }
-        let is_reused = session.take_connection_user_context().is_some();
-        let deadline = if is_reused { listener.next_header } else { listener.first_header };
-        let (signal, header_read) = oneshot::channel();
-        let end = Arc::clone(&self.end);
-        session.set_connection_user_context(Some(Box::new(HeaderRead { signal, end })));
-
-        let mut request = listener.proxy.process_new_http(session, shutdown);
-        tokio::select! {
-            biased;
-            reused = &mut request => return reused,
-            _ = header_read => {}
-            () = tokio::time::sleep(deadline) => {
-                if !is_reused {
-                    listener.connections.rejected().slow_header.inc();
-                }
-                return None;
-            }
-        }
-        tokio::select! {
-            biased;
-            reused = request => reused,
-            () = self.end.notified() => None,
-        }
-    }
-
-    fn server_options(&self) -> Option<&HttpServerOptions> {
-        let Listener { options, h2c_options, .. } = &*self.listener;
-        Some(if self.is_h2c { h2c_options } else { options })
-    }
-
-    fn h2_options(&self) -> Option<H2Options> {
-        Some(self.listener.h2_options.clone())
-    }
+/// The connection itself. Pingora's own accept loop, which knows no TLS here, hands over nothing else.
+fn tcp(stream: Stream) -> Option<Box<TcpStream>> {
+    stream.into_any().downcast().ok()
 }

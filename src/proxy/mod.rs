@@ -45,7 +45,6 @@ use crate::upstream::Opened;
 use self::admission::Admission;
 use self::client_address::TrustedProxies;
 use self::context::{Context, Decision, Outcome, SigningIn};
-use self::guard::{HeaderRead, Reused};
 use self::request_id::{RequestId, RequestIds};
 use self::watch::{Ends, Standing, Watch};
 
@@ -169,9 +168,6 @@ impl ProxyHttp for Gateway {
         session.set_read_timeout(Some(limits.read_timeout.0));
         session.set_write_timeout(Some(limits.write_timeout.0));
         session.set_total_drain_timeout(Some(limits.read_timeout.0));
-        if session.get_keepalive().is_some() {
-            session.set_keepalive(Some(limits.keepalive_timeout.as_secs().max(1)));
-        }
         Ok(())
     }
 
@@ -268,7 +264,7 @@ impl ProxyHttp for Gateway {
             // A client of HTTP/1.0 knows no chunks; its answer ends with the connection. RFC 9112 §6.1.
             response.remove_header(&header::TRANSFER_ENCODING);
         }
-        forward::edit_response(response)
+        forward::edit_response(response, ctx)
     }
 
     fn error_while_proxy(
@@ -354,15 +350,8 @@ impl ProxyHttp for Gateway {
         ctx: &mut Context,
         context: Box<dyn Any + Send + Sync>,
     ) {
-        ctx.break_off = HeaderRead::signal(context);
-    }
-
-    fn persist_connection_context(
-        &self,
-        _session: &Session,
-        _ctx: &Context,
-    ) -> Option<Box<dyn Any + Send + Sync>> {
-        Some(Box::new(Reused))
+        // Every request of HTTP/1 has one, reused connection or not.
+        ctx.break_off = context.downcast().ok().map(|break_off| *break_off);
     }
 
     fn suppress_error_log(&self, _session: &Session, _ctx: &Context, _error: &Error) -> bool {

@@ -1,7 +1,8 @@
-//! Ends a tunnel with the session that opened it, or when the lists of its route no longer let its person in.
+//! Ends a tunnel with the session that opened it, or when the rules of its route no longer let its person in, or when they
+//! are no longer bound to the user that the backend was told.
 //!
 //! A request is decided once, a tunnel lives on: so its session is looked up again whenever a request's would be, and its
-//! route's lists are asked again at each reload.
+//! route's rules are asked again at each reload.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -16,7 +17,7 @@ use super::Current;
 use super::guard::BreakOff;
 use crate::authn::{Authenticated, Refusal};
 use crate::clock::Clock;
-use crate::identity::Identity;
+use crate::identity::{Identity, User};
 use crate::route::{Denied, Route};
 use crate::session::{Checked, SessionError, Sessions};
 use crate::upstream::Opened;
@@ -28,6 +29,9 @@ const ASK_AGAIN_AFTER: Duration = Duration::from_millis(250);
 /// How long a tunnel that was cut may take to end by itself, before its client's connection is broken off: one that does
 /// not read keeps the gateway from noticing anything else.
 const BREAK_OFF_AFTER: Duration = Duration::from_millis(500);
+
+/// Why a tunnel was cut whose person is bound to another user by now, or to none.
+const USER_CHANGED: &str = "user_changed";
 
 /// What is written once, with the reason.
 pub(super) type Note = Box<dyn FnOnce(&'static str) + Send>;
@@ -60,11 +64,11 @@ impl Standing {
     }
 
     /// Asks the route of the same name. One that is gone goes on for its tunnels as it was.
-    fn permits(&self, person: &Identity) -> Result<(), Denied> {
+    fn permits(&self, person: &Identity, user: Option<&User>) -> Result<(), Denied> {
         let current = self.current.load();
         let before = self.route.as_ref().ok_or(Denied::NotOnList)?;
         let now = current.runtime.routes.routes().iter().find(|route| route.name == before.name);
-        now.unwrap_or(before).rules.permits(person)
+        now.unwrap_or(before).rules.permits(person, user)
     }
 }
 
@@ -121,20 +125,26 @@ impl Watched {
         let mut lease = self.authenticated.lease().clone();
         let mut recheck_at = self.authenticated.recheck_at();
         let mut person = self.authenticated.identity().clone();
+        let told = self.authenticated.user().map(User::id);
+        let mut user = self.authenticated.user().cloned();
         loop {
             tokio::select! {
                 () = lease.ended() => {}
                 () = tokio::time::sleep(recheck_at.since(self.clock.now())) => {}
                 () = standing.changed() => {
-                    standing.permits(&person).map_err(Denied::reason)?;
+                    standing.permits(&person, user.as_ref()).map_err(Denied::reason)?;
                     continue;
                 }
             }
             // A lease ends for other reasons as well, such as another session of the same person.
-            Checked { lease, recheck_at, identity: person, .. } =
+            Checked { lease, recheck_at, identity: person, user, .. } =
                 self.look_up().await.map_err(Refusal::reason)?;
-            // Their unionid may have become known.
-            standing.permits(&person).map_err(Denied::reason)?;
+            // The backend was told a user at the start, and would go on to believe it.
+            if told.is_some() && user.as_ref().map(User::id) != told {
+                return Err(USER_CHANGED);
+            }
+            // Their unionid may have become known, or their claims be others.
+            standing.permits(&person, user.as_ref()).map_err(Denied::reason)?;
         }
     }
 

@@ -1,4 +1,5 @@
-//! Whom a route admits of those who are signed in: lists of people, by unionid or by their id in one app.
+//! Whom a route admits of those who are signed in: lists of people, by unionid or by their id in one app, and what the
+//! business says of the user whom they were bound to.
 //!
 //! Lists are read when a configuration is built, so that a reload reads their files again, and one that cannot be
 //! understood keeps the old configuration. Who somebody is was decided before, by `authn`.
@@ -10,7 +11,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::config::{self, Access, Findings};
-use crate::identity::{AppId, Identity, OpenId, Subject, UnionId};
+use crate::identity::{AppId, ClaimName, ClaimValue, Identity, OpenId, Subject, UnionId, User};
 
 /// Largest file of members: half a million of them.
 const MAX_FILE_BYTES: u64 = 16 * 1024 * 1024;
@@ -33,8 +34,17 @@ struct People {
 pub struct Rules {
     deny: Vec<Arc<People>>,
     require_unionid: bool,
+    require_user: bool,
+    require_claims: Vec<RequiredClaim>,
     /// `None`: everybody. With lists it is those on them, so nobody where all are empty.
     allow: Option<Vec<Arc<People>>>,
+}
+
+/// A claim that must have one of these values.
+#[derive(Debug)]
+struct RequiredClaim {
+    name: ClaimName,
+    values: Vec<ClaimValue>,
 }
 
 /// Why somebody who is signed in may not call.
@@ -44,6 +54,10 @@ pub enum Denied {
     ByList,
     /// The route asks for a unionid, and theirs is not known.
     UnionIdUnknown,
+    /// The route asks for a user of the business's own, and they are bound to none.
+    UserUnbound,
+    /// The route asks for a claim that their user does not have, or not with this value.
+    ClaimMissing,
     /// They are on none of the allow lists.
     NotOnList,
 }
@@ -54,22 +68,30 @@ impl Denied {
         match self {
             Self::ByList => "denied_by_list",
             Self::UnionIdUnknown => "unionid_unknown",
+            Self::UserUnbound => "user_unbound",
+            Self::ClaimMissing => "claim_missing",
             Self::NotOnList => "not_on_list",
         }
     }
 }
 
 impl Rules {
-    /// Whether a person may call.
+    /// Whether a person may call who is bound to this user, or to none.
     ///
     /// # Errors
     /// [`Denied`]. A deny list wins over every allow list. It can tell somebody by unionid only where the unionid is known.
-    pub fn permits(&self, person: &Identity) -> Result<(), Denied> {
+    pub fn permits(&self, person: &Identity, user: Option<&User>) -> Result<(), Denied> {
         if self.deny.iter().any(|people| people.include(person)) {
             return Err(Denied::ByList);
         }
         if self.require_unionid && person.unionid.is_none() {
             return Err(Denied::UnionIdUnknown);
+        }
+        if self.require_user && user.is_none() {
+            return Err(Denied::UserUnbound);
+        }
+        if !self.require_claims.iter().all(|claim| claim.is_of(user)) {
+            return Err(Denied::ClaimMissing);
         }
         match &self.allow {
             Some(lists) if !lists.iter().any(|people| people.include(person)) => Err(Denied::NotOnList),
@@ -81,7 +103,11 @@ impl Rules {
     pub(super) fn build(config: &config::Route, at: &str, lists: &Lists, findings: &mut Findings) -> Self {
         let keys =
             [("allow_lists", !config.allow_lists.is_empty()), ("deny_lists", !config.deny_lists.is_empty())];
-        let keys = keys.into_iter().chain([("require_unionid", config.require_unionid)]);
+        let keys = keys.into_iter().chain([
+            ("require_unionid", config.require_unionid),
+            ("require_user", config.require_user),
+            ("require_claims", !config.require_claims.is_empty()),
+        ]);
         for (key, _) in keys.filter(|(_, is_given)| *is_given && config.access == Access::Public) {
             findings
                 .error(
@@ -104,8 +130,41 @@ impl Rules {
         Self {
             deny,
             require_unionid: config.require_unionid,
+            require_user: config.require_user,
+            require_claims: RequiredClaim::build(&config.require_claims, at, findings),
             allow: (!config.allow_lists.is_empty()).then_some(allow),
         }
+    }
+}
+
+impl RequiredClaim {
+    fn is_of(&self, user: Option<&User>) -> bool {
+        user.and_then(|user| user.claim(&self.name)).is_some_and(|value| self.values.contains(value))
+    }
+
+    /// The claims of one route; findings for what no user can have, with which what is built is never used.
+    fn build(config: &BTreeMap<String, Vec<String>>, at: &str, findings: &mut Findings) -> Vec<Self> {
+        let mut claims = Vec::with_capacity(config.len());
+        for (name, values) in config {
+            let at = format!("{at}.require_claims.{name}");
+            if values.is_empty() {
+                findings
+                    .error(&at, "no value is listed, so nobody would be let in")
+                    .hint("list the values of which the claim must have one");
+            }
+            let mut parsed = Vec::with_capacity(values.len());
+            for (position, value) in values.iter().enumerate() {
+                match ClaimValue::parse(value) {
+                    Ok(value) => parsed.push(value),
+                    Err(error) => _ = findings.error(format!("{at}[{position}]"), error.to_string()),
+                }
+            }
+            match ClaimName::parse(name) {
+                Ok(name) => claims.push(Self { name, values: parsed }),
+                Err(error) => _ = findings.error(at, error.to_string()),
+            }
+        }
+        claims
     }
 }
 

@@ -14,11 +14,16 @@ use pingora::protocols::l4::stream::L4BufferSettings;
 use pingora::server::{Fds, ListenFds, ShutdownWatch};
 use pingora::services::Service as _;
 use pingora::services::listening::Service;
+use socket2::SockRef;
 
 use super::StartError;
 
-/// Bytes read at once from a client; small, because each open connection holds as many.
-const READ_BUFFER: usize = 8 * 1024;
+/// Bytes read ahead from a client; few, because each open connection holds as many. Requests and TLS read past them into
+/// buffers of their own, so they serve no more than what is read byte by byte, such as the PROXY protocol's header.
+const READ_BUFFER: usize = 256;
+/// Connections that may wait to be accepted; the system's own bound is often 4,096. The standard library's 128 are used up
+/// by a burst of clients that come back all at once, and each of the others waits a second or more.
+const BACKLOG: i32 = 4096;
 /// One packet's worth, so that a short header and body leave together.
 const WRITE_BUFFER: usize = 1460;
 
@@ -35,6 +40,7 @@ impl Bound {
     pub(super) fn bind(address: SocketAddr) -> Result<Self, StartError> {
         let failed = |source| StartError::Bind { address, source };
         let socket = TcpListener::bind(address).map_err(failed)?;
+        SockRef::from(&socket).listen(BACKLOG).map_err(failed)?;
         socket.set_nonblocking(true).map_err(failed)?;
         let address = socket.local_addr().map_err(failed)?;
         Ok(Self { address, socket })

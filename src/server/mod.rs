@@ -7,6 +7,7 @@
 mod certificates;
 mod clients;
 mod listen;
+mod open_files;
 mod tls;
 
 use std::fmt;
@@ -152,6 +153,7 @@ pub fn start(document: &Document, path: PathBuf, sources: Sources) -> Result<Run
     let dropped_lines = shared.metrics.audit_log_dropped_lines.clone();
     let audit_log = AuditLog::open(&config.telemetry.audit_log, dropped_lines, &mut findings);
     let runtime = Runtime::build(config, OnMissingKey::Create, &shared, None, &mut findings);
+    let max_connections = open_files::most_connections(config.limits.max_connections, &mut findings);
     let report = document.report(findings);
     let (Some(runtime), Some(access_log), Some(audit_log), Some(identities), false) =
         (runtime, access_log, audit_log, identities, report.has_errors())
@@ -176,7 +178,7 @@ pub fn start(document: &Document, path: PathBuf, sources: Sources) -> Result<Run
     let access_log = Arc::new(access_log);
     let gateway = Gateway::new(Arc::clone(&current), shared.clone(), Arc::clone(&access_log))?;
     let proxy = Arc::new(http_proxy(&Arc::new(server_conf(worker_threads)), gateway));
-    let connections = Arc::new(Connections::new(&config.limits, &shared.metrics));
+    let connections = Arc::new(Connections::new(&config.limits, max_connections, &shared.metrics));
     let health = Arc::new(Health::starting());
     let (shutdown, shutdown_watch) = watch::channel(false);
     let addresses: Vec<SocketAddr> = sockets.iter().map(|socket| socket.address).collect();

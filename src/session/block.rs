@@ -129,7 +129,7 @@ struct Change {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
-enum Who {
+pub(super) enum Who {
     #[n(0)]
     UnionId(#[n(0)] Word<UnionId>),
     #[n(1)]

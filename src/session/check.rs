@@ -60,7 +60,10 @@ impl Sessions {
         let (core, limits) = (&self.core, &self.limits);
         core.must_hear()?;
         let lease = core.leases.take(&locator);
-        let row = core.read(locator).await?.ok_or(SessionError::Ended)?;
+        // Before the rows are read, after the lease: who is bound from here on ends it.
+        let bindings = core.marks().await?.bindings;
+        let (row, own) = tokio::join!(core.read(locator), core.binding_of_subject(locator, bindings));
+        let row = row?.ok_or(SessionError::Ended)?;
         let record = &row.record;
         let key = find(record).ok_or(SessionError::Ended)?;
         let marks = core.marks_since(record.number(&key)).await?;
@@ -68,6 +71,8 @@ impl Sessions {
         if marks.block_out(&record.identity()) {
             return Err(SessionError::Blocked);
         }
+        // One that cannot be read denies: nobody knows what it said.
+        let user = core.user_of(record, own?, bindings).await?;
 
         let is_noted = now.since(entry.last_seen_at) < limits.note_after;
         let last_seen_at = if is_noted { entry.last_seen_at } else { now };
@@ -85,6 +90,7 @@ impl Sessions {
             expires_at: entry.ends_at,
             identity: record.identity(),
             profile: record.profile(),
+            user,
         })
     }
 
@@ -97,9 +103,8 @@ impl Sessions {
         subject: &Subject,
         now: Timestamp,
     ) -> Result<Vec<SessionInfo>, SessionError> {
-        let marks = self.core.current_marks().await?;
         let locator = name::locator(subject);
-        let Some(row) = self.core.read(locator).await? else { return Ok(Vec::new()) };
+        let Some((row, marks)) = self.core.read_with_marks(locator).await? else { return Ok(Vec::new()) };
         row.record.infos(&locator, &self.limits, &marks, now)
     }
 
@@ -134,8 +139,7 @@ impl Sessions {
     ) -> Result<Option<Zeroizing<[u8; 16]>>, SessionError> {
         let (core, limits) = (&self.core, &self.limits);
         let (locator, key) = of_subject(subject, session)?;
-        let marks = core.current_marks().await?;
-        let row = core.read(locator).await?.ok_or(SessionError::Ended)?;
+        let (row, marks) = core.read_with_marks(locator).await?.ok_or(SessionError::Ended)?;
         row.record.live(&key, limits, &marks, now).ok_or(SessionError::Ended)?;
         if marks.block_out(&row.record.identity()) {
             return Err(SessionError::Blocked);

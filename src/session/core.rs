@@ -86,6 +86,16 @@ impl Core {
         Ok(Some(Row { bytes, record }))
     }
 
+    /// Reads a subject's row and then the marks, which so are at least as new as every session in it. Marks that were read
+    /// before know less than a session which another node opened since, and would take it for one of a lost history.
+    pub(super) async fn read_with_marks(
+        &self,
+        locator: Locator,
+    ) -> Result<Option<(Row, Arc<Marks>)>, StoreError> {
+        let Some(row) = self.read(locator).await? else { return Ok(None) };
+        Ok(Some((row, self.current_marks().await?)))
+    }
+
     /// Puts a record where `before` stood, and removes one that has nothing in it; `false` when something else stands
     /// there by now.
     pub(super) async fn replace(

@@ -3,7 +3,7 @@
 use minicbor::encode::Write;
 use minicbor::{Decode, Decoder, Encode, Encoder, decode, encode};
 
-use crate::identity::{AppId, OpenId, Profile, UnionId};
+use crate::identity::{AppId, ClaimName, ClaimValue, OpenId, Profile, UnionId, UserId};
 
 /// An identifier, as text.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -28,6 +28,9 @@ macro_rules! word {
 word!(AppId);
 word!(OpenId);
 word!(UnionId);
+word!(UserId);
+word!(ClaimName);
+word!(ClaimValue);
 
 /// A profile: a nickname and an avatar, each empty where there is none.
 #[derive(Clone, PartialEq, Eq)]

@@ -201,20 +201,11 @@ impl Core {
                 last
             }
         };
-        self.look_at_marks().await?;
+        // Whatever the log says: it may lose entries that nobody has read yet, and marks are believed from memory without
+        // an end. Where they changed every lease ends.
+        self.read_marks().await?;
         // Only now: what failed on the way is heard again.
         self.hearing.0.lock().last = Some(last);
-        Ok(())
-    }
-
-    /// Whether anything was revoked that the log does not say: it may lose entries that nobody has read yet, and marks
-    /// are believed from memory without an end.
-    async fn look_at_marks(&self) -> Result<(), StoreError> {
-        let before = self.marks.load_full();
-        let marks = self.read_marks().await?;
-        if before.is_some_and(|before| before != marks) {
-            self.leases.end_all();
-        }
         Ok(())
     }
 

@@ -1,8 +1,10 @@
 //! Drives what is read of credentials and of the store's rows.
 
+use http::HeaderValue;
 use minicbor::{Decode, Encode};
 use zeroize::Zeroizing;
 
+use super::binding::Binding;
 use super::custody::{SealKey, SealKeys};
 use super::follow::Heard;
 use super::limits::Limits;
@@ -12,11 +14,11 @@ use super::name::{self, Locator, SessionKey};
 use super::record::Record;
 use super::refresh_token::Parts;
 use super::row;
-use super::{RefreshToken, SessionCookie};
+use super::{Bound, RefreshToken, SessionCookie};
 use crate::clock::Timestamp;
 use crate::config;
 use crate::entropy::NotRandom;
-use crate::identity::{AppId, SessionId, UnionId};
+use crate::identity::{AppId, MOST_CLAIMS, SessionId, UnionId};
 use crate::store::Key;
 
 const NOW: Timestamp = Timestamp::from_seconds(1_800_000_000);
@@ -43,7 +45,7 @@ pub(crate) fn credential(data: &[u8]) {
 /// The first byte says which kind of row it is.
 pub(crate) fn row(data: &[u8]) {
     let Some((kind, bytes)) = data.split_first() else { return };
-    match kind % 4 {
+    match kind % 5 {
         0 => {
             let read = read::<Record>(&name::row(LOCATOR), bytes);
             read.into_iter().for_each(use_record);
@@ -57,7 +59,11 @@ pub(crate) fn row(data: &[u8]) {
             let _ = read::<Listing>(&name::unionid_row(&unionid), bytes);
         }
         // Entries of the log have no checksum: they say at most that somebody has to be looked up again.
-        _ => _ = minicbor::decode::<Heard>(bytes),
+        3 => _ = minicbor::decode::<Heard>(bytes),
+        _ => {
+            let read = read::<Binding>(&name::binding_of_subject(LOCATOR), bytes);
+            read.into_iter().for_each(use_binding);
+        }
     }
 }
 
@@ -134,6 +140,14 @@ fn use_marks(mut marks: Marks) {
     assert!(marks.end(&app, before.saturating_sub(1), NOW), "revoking revokes nothing");
 }
 
+/// Whoever is bound is bound to a user whom a header can carry, and a route ask for.
+fn use_binding(binding: Binding) {
+    let Ok(Bound { user, .. }) = Bound::try_from(binding) else { return };
+    assert!(HeaderValue::from_str(user.id().as_str()).is_ok(), "a user is no header's value");
+    assert!(user.claims().count() <= MOST_CLAIMS, "a user has too many claims");
+    assert!(user.claims().all(|(name, value)| user.claim(name) == Some(value)), "a claim is not found");
+}
+
 fn seal_keys() -> SealKeys {
     let first = SealKey { kid: "one".into(), secret: Zeroizing::new([3; 32]) };
     SealKeys { first, others: Vec::new() }
@@ -142,8 +156,9 @@ fn seal_keys() -> SealKeys {
 /// Rows as this version writes them, to begin from: `data` of [`row`].
 #[cfg(test)]
 pub(crate) fn written_rows() -> Vec<(&'static str, Vec<u8>)> {
+    use super::block::Who;
     use super::record::Entry;
-    use crate::identity::{OpenId, Profile, Subject};
+    use crate::identity::{ClaimName, ClaimValue, OpenId, Profile, Subject, User, UserId};
 
     let subject = Subject { appid: AppId::parse("wx1").unwrap(), openid: OpenId::parse("o-Alice").unwrap() };
     let unionid = UnionId::parse("u-Alice").unwrap();
@@ -170,6 +185,12 @@ pub(crate) fn written_rows() -> Vec<(&'static str, Vec<u8>)> {
     marks.revoke_app(&subject.appid, NOW);
     marks.revoke_opened_before(NOW, NOW);
     let listing = Listing::of(&unionid, &subject, NOW);
+    let claims = [("role", "editor"), ("level", "3")]
+        .map(|(name, value)| (ClaimName::parse(name).unwrap(), ClaimValue::parse(value).unwrap()));
+    let user = User::new(UserId::parse("42").unwrap(), claims).unwrap();
+    let binding_key = name::binding_of_subject(LOCATOR);
+    let binding = Binding::new(Who::from(&subject), &user, NOW);
+    let binding = row::encode(&binding_key, &binding).unwrap();
 
     let record_key = name::row(LOCATOR);
     let whole = |kind: u8, row: bytes::Bytes| [&[kind], &row[..]].concat();
@@ -187,6 +208,8 @@ pub(crate) fn written_rows() -> Vec<(&'static str, Vec<u8>)> {
         ("marks-body", bare(1, marks)),
         ("listing", whole(2, listing.clone())),
         ("listing-body", bare(2, listing)),
+        ("binding", whole(4, binding.clone())),
+        ("binding-body", bare(4, binding)),
         ("heard-subject", [&[3], &minicbor::to_vec(Heard::Subject(LOCATOR)).unwrap()[..]].concat()),
         ("heard-everything", [&[3], &minicbor::to_vec(Heard::Everything).unwrap()[..]].concat()),
     ]

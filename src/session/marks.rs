@@ -13,6 +13,7 @@ use std::time::Duration;
 use minicbor::{Decode, Encode};
 use tracing::warn;
 
+use super::binding::Bindings;
 use super::block::Blocks;
 use super::core::{Attempts, Core};
 use super::field::{Word, millis};
@@ -22,7 +23,7 @@ use crate::identity::AppId;
 use crate::store::StoreError;
 
 /// The row never ends: were it to count from 0 again, a mark would not end the sessions that know a higher number.
-const FOREVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+pub(super) const FOREVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
 #[derive(Clone, Default, PartialEq, Encode, Decode)]
 pub(super) struct Marks {
@@ -39,6 +40,9 @@ pub(super) struct Marks {
     /// Nothing where nobody ever was blocked: a gateway that knows of no blocks wrote the row, or there were none.
     #[n(4)]
     pub(super) blocks: Option<Blocks>,
+    /// Nothing where nobody ever was bound, so that nobody looks for what is not there.
+    #[n(5)]
+    pub(super) bindings: Option<Bindings>,
 }
 
 #[derive(Clone, PartialEq, Encode, Decode)]
@@ -54,10 +58,15 @@ impl Marks {
     ///
     /// One that knows a number which is still to come is of a history that this row has lost: it is not believed.
     pub(super) fn end(&self, appid: &AppId, number: u64, created_at: Timestamp) -> bool {
-        number > self.number
+        self.are_behind(number)
             || number < self.everything
             || created_at < self.opened_before
             || self.apps.iter().any(|mark| mark.appid.0 == *appid && number < mark.number)
+    }
+
+    /// Whether a session that knows this number knows of marks that these do not.
+    pub(super) const fn are_behind(&self, number: u64) -> bool {
+        number > self.number
     }
 
     pub(super) const fn are_founded(&self) -> bool {
@@ -76,9 +85,15 @@ impl Marks {
         self.number = self.number.saturating_add(1).max(now.millis());
     }
 
-    /// Whether a row does not know what these do: it is an earlier one, or was written by a gateway that knows of no blocks.
-    fn are_lost_in(&self, read: &Self) -> bool {
-        self.number > read.number || (self.blocks.is_some() && read.blocks.is_none())
+    /// These with what another row says besides; nothing where it says nothing besides. Numbers do not tell: a row that
+    /// went on from an earlier one has a higher number, and lacks what was lost.
+    fn with(&self, other: &Self) -> Option<Self> {
+        if self == other {
+            return None;
+        }
+        let mut both = self.clone();
+        both.merge(other);
+        (both != *self).then_some(both)
     }
 
     /// Adds what another row says.
@@ -88,6 +103,9 @@ impl Marks {
         self.opened_before = self.opened_before.max(other.opened_before);
         if let Some(blocks) = &other.blocks {
             self.blocks.get_or_insert_default().merge(blocks);
+        }
+        if let Some(bindings) = other.bindings {
+            self.bindings.get_or_insert_default().merge(bindings);
         }
         for mark in &other.apps {
             match self.apps.iter_mut().find(|known| known.appid == mark.appid) {
@@ -105,13 +123,15 @@ impl Marks {
     }
 
     /// Revokes what was opened before an instant, and never what is still to be opened: an operator who mistypes a year
-    /// would else lock everybody out. Up to now is said by number too, since clocks differ.
+    /// would else lock everybody out. Up to now is said by number, since clocks differ: by a slow one, what is still to be
+    /// opened would be of before.
     pub(super) fn revoke_opened_before(&mut self, instant: Timestamp, now: Timestamp) {
         self.found(now);
         self.count(now);
-        self.opened_before = self.opened_before.max(instant.min(now));
         if instant >= now {
             self.everything = self.number;
+        } else {
+            self.opened_before = self.opened_before.max(instant);
         }
     }
 }
@@ -133,7 +153,7 @@ impl Core {
     /// The marks, at least as new as a session that knows this number.
     pub(super) async fn marks_since(&self, number: u64) -> Result<Arc<Marks>, StoreError> {
         let marks = self.marks().await?;
-        if number > marks.number { self.read_marks().await } else { Ok(marks) }
+        if marks.are_behind(number) { self.read_marks().await } else { Ok(marks) }
     }
 
     /// The marks to open a session under.
@@ -153,17 +173,15 @@ impl Core {
             let bytes = self.store.get(key).await?;
             let read = decode(bytes.as_deref())?;
             let remembered = self.remembered_marks.load_full();
-            let Some(remembered) = remembered.filter(|remembered| remembered.are_lost_in(&read)) else {
+            let Some(whole) = remembered.and_then(|remembered| read.with(&remembered)) else {
                 return Ok(self.remember_marks(read));
             };
-            let mut merged = read;
-            merged.merge(&remembered);
             // Where somebody changed it since the row was read, nothing was lost, and nothing is written.
-            if self.write_marks(bytes.as_deref(), &merged).await? {
+            if self.write_marks(bytes.as_deref(), &whole).await? {
                 warn!(
-                    "the store had lost what was revoked for whole apps, or who is blocked: it was put back"
+                    "the store had lost what was revoked for whole apps, who is blocked, or that people are bound: it was put back"
                 );
-                return Ok(self.remember_marks(merged));
+                return Ok(self.remember_marks(whole));
             }
             attempts.again(self).await?;
         }
@@ -200,20 +218,24 @@ impl Core {
         }
     }
 
-    /// Keeps the newer of what is known and what was read: two readers may end in the other order than they began.
+    /// Keeps what was read with all that was known: two readers may end in the other order than they began, and of two
+    /// histories both count. Whoever reads of a change first, a login as well as a look at the log, ends the leases: what
+    /// was believed by the marks before would else be believed until its re-check.
     fn remember_marks(&self, read: Marks) -> Arc<Marks> {
-        let mut newest = Arc::new(read);
+        let read = Arc::new(read);
         self.remembered_marks.rcu(|known| {
-            if let Some(known) = known.as_ref().filter(|known| known.number > newest.number) {
-                newest = Arc::clone(known);
-            }
-            Some(Arc::clone(&newest))
+            let whole = known.as_ref().and_then(|known| read.with(known));
+            Some(whole.map_or_else(|| Arc::clone(&read), Arc::new))
         });
-        self.marks.rcu(|known| {
-            let known = known.as_ref().filter(|known| known.number > newest.number);
-            Some(Arc::clone(known.unwrap_or(&newest)))
+        let mut current = None;
+        let before = self.marks.rcu(|_| {
+            current = self.remembered_marks.load_full();
+            current.clone()
         });
-        newest
+        if before.is_some() && before != current {
+            self.leases.end_all();
+        }
+        current.unwrap_or(read)
     }
 }
 

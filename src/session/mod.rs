@@ -5,6 +5,7 @@
 //! modules remember hold a [`Lease`], which ends when the row may have changed. Who may revoke, and what a client is told,
 //! are decided elsewhere.
 
+mod binding;
 mod block;
 mod build;
 mod check;
@@ -39,6 +40,7 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
+pub use self::binding::Bound;
 pub use self::block::{BlockError, Blocked, MOST_BLOCKED, Person};
 pub use self::cookie::{InvalidSessionCookie, SessionCookie};
 pub use self::core::Core;
@@ -48,7 +50,7 @@ pub use self::lease::Lease;
 use self::limits::Limits;
 pub use self::refresh_token::{InvalidRefreshToken, RefreshToken};
 use crate::clock::Timestamp;
-use crate::identity::{AppId, Identity, Profile, SessionId, Subject, UnionId};
+use crate::identity::{AppId, Identity, Profile, SessionId, Subject, UnionId, User};
 use crate::store::StoreError;
 
 /// The sessions, under one configuration.
@@ -116,6 +118,8 @@ pub struct Checked {
     pub identity: Identity,
     /// What the person calls themselves, as the store knows it.
     pub profile: Profile,
+    /// The business's own user whom they were bound to.
+    pub user: Option<User>,
 }
 
 /// What a session is called where it is listed. Shows no secret.

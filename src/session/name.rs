@@ -35,7 +35,21 @@ pub(super) fn row(locator: Locator) -> Key {
 }
 
 pub(super) fn unionid_row(unionid: &UnionId) -> Key {
-    Key { space: Space::UnionId, name: hashed("menshen unionid v1", &[unionid.as_str()]) }
+    Key { space: Space::UnionId, name: unionid_hash(unionid) }
+}
+
+fn unionid_hash(unionid: &UnionId) -> [u8; 16] {
+    hashed("menshen unionid v1", &[unionid.as_str()])
+}
+
+/// Where the user stands whom a subject was bound to.
+pub(super) fn binding_of_subject(locator: Locator) -> Key {
+    Key { space: Space::Binding, name: locator }
+}
+
+/// Where the user stands whom a unionid was bound to.
+pub(super) fn binding_of_unionid(unionid: &UnionId) -> Key {
+    Key { space: Space::Binding, name: unionid_hash(unionid) }
 }
 
 pub(super) fn session_id(locator: &Locator, key: &SessionKey) -> Result<SessionId, SessionError> {

@@ -81,14 +81,13 @@ impl Sessions {
         let Opening { new, locator, token, cookie, replaces } = opening;
         let subject = &new.identity.subject;
         let key = entropy::bytes(core.entropy.as_ref()).map_err(internal)?;
-        let marks = core.founded_marks(now).await?;
-        let entry = Entry {
+        let mut entry = Entry {
             key,
             created_at: now,
             last_seen_at: now,
             ends_at: now.plus(limits.lifetime),
             is_evicted: false,
-            number: marks.number,
+            number: 0,
             family: token.found(),
             device: new.user_agent.and_then(device::label),
             cookie: cookie.map(Into::into),
@@ -100,6 +99,9 @@ impl Sessions {
         let mut attempts = Attempts::default();
         loop {
             let row = core.read(locator).await?;
+            // After the row, as in `read_with_marks`, and each time: this may have waited for others.
+            let marks = core.founded_marks(now).await?;
+            entry.number = marks.number;
             let mut record = row.as_ref().map_or_else(|| Record::new(subject), |row| row.record.clone());
             if record.learn(new.identity.unionid.as_ref()) {
                 warn!("WeChat gave a person of {} another unionid: the new one counts", subject.appid);

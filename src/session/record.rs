@@ -148,10 +148,14 @@ impl Record {
         self.entries.iter_mut().find(|entry| entry.key == *key)
     }
 
-    /// Forgets sessions that have ended, and what they alone needed.
+    /// Forgets sessions that have ended, and what they alone needed. One that knows more than these marks is not believed,
+    /// and stays: it is good again once a node that remembers them puts the later marks back.
     pub(super) fn tidy(&mut self, limits: &Limits, marks: &Marks, now: Timestamp) {
         let mut entries = std::mem::take(&mut self.entries);
-        entries.retain(|entry| self.is_live(entry, limits, marks, now));
+        entries.retain(|entry| {
+            let knows_more = marks.are_behind(entry.number) && now < entry.end(limits);
+            knows_more || self.is_live(entry, limits, marks, now)
+        });
         self.entries = entries;
         self.drop_orphaned_key();
     }

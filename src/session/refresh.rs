@@ -46,8 +46,7 @@ impl Sessions {
     /// [`SessionError::Blocked`] and [`SessionError::Store`]
     pub async fn is_unspent(&self, token: &RefreshToken, now: Timestamp) -> Result<bool, SessionError> {
         let Some(token) = token.parts() else { return Ok(false) };
-        let marks = self.core.current_marks().await?;
-        let Some(row) = self.core.read(token.locator).await? else { return Ok(false) };
+        let Some((row, marks)) = self.core.read_with_marks(token.locator).await? else { return Ok(false) };
         let mut live = row.record.all_live(&self.limits, &marks, now);
         let Some(entry) = live.find(|entry| entry.family.is_of(&token)) else { return Ok(false) };
         if marks.block_out(&row.record.identity()) {
@@ -65,12 +64,12 @@ impl Sessions {
     ) -> Result<(Refreshed, Refreshing), RefreshError> {
         let (core, limits) = (&self.core, &self.limits);
         let token = token.parts().ok_or(RefreshError::Invalid)?;
-        let marks = core.current_marks().await?;
         let state = core.leases.subject(&token.locator);
         let _turn = state.turn().await?;
         let mut attempts = Attempts::default();
+        let mut is_kept = false;
         loop {
-            let row = core.read(token.locator).await?.ok_or(RefreshError::Invalid)?;
+            let (row, marks) = core.read_with_marks(token.locator).await?.ok_or(RefreshError::Invalid)?;
             let mut live = row.record.all_live(limits, &marks, now);
             // Who does not know the family is nobody to the session, and must not be able to end it.
             let entry = live.find(|entry| entry.family.is_of(&token)).ok_or(RefreshError::Invalid)?;
@@ -83,6 +82,16 @@ impl Sessions {
                 // A token used twice is a theft of whatever app it is.
                 Use::Reused => return Err(self.end_reused(&row, entry.key, now).await),
                 _ if !admits(&row.record.subject().appid) => return Err(RefreshError::NotAdmitted),
+                // Once the row says that the token is spent, its successor may have been told, and who shows the token later
+                // than the grace time ends the session. A store that keeps no writes, or answers none, would so end the
+                // session of everybody who refreshes meanwhile. So it must first keep the row as it is.
+                Use::Current if !is_kept => {
+                    is_kept = core.replace(token.locator, Some(&row), &row.record, limits, now).await?;
+                    if !is_kept {
+                        attempts.again(core).await?;
+                    }
+                    continue;
+                }
                 Use::Current => {}
                 Use::Repeated(next) => {
                     // Whoever spent the token may have been told that this is not on enough servers yet. Written once

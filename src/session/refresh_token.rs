@@ -2,6 +2,10 @@
 //!
 //! The store has hashes alone. The successor of a spent token is there too, for the grace time, but sealed under a key
 //! that the spent token itself gives: whoever reads the store learns no token.
+//!
+//! A row that says of a token that it is spent says nothing of whether the successor was told: the write comes first, and
+//! what becomes of the answer nobody can write down. So it counts as told from that write on, and the grace time runs from
+//! there, whoever asks again and whatever they are answered: else a thief could prolong it.
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::hkdf::{HKDF_SHA256, Salt};

@@ -2,7 +2,6 @@
 
 use super::core::Attempts;
 use super::follow::Heard;
-use super::marks::Marks;
 use super::name::{self, Locator};
 use super::{Scope, SessionError, Sessions};
 use crate::clock::Timestamp;
@@ -83,10 +82,9 @@ impl Sessions {
         now: Timestamp,
     ) -> Result<u64, StoreError> {
         let core = &self.core;
-        let marks = core.current_marks().await?;
         let state = core.leases.subject(&locator);
         let _turn = state.turn().await?;
-        let ended = self.remove_row(locator, unionid, &marks, now).await;
+        let ended = self.remove_row(locator, unionid, now).await;
         if ended == Ok(None) {
             return Ok(0);
         }
@@ -100,7 +98,6 @@ impl Sessions {
         &self,
         locator: Locator,
         unionid: Option<&UnionId>,
-        marks: &Marks,
         now: Timestamp,
     ) -> Result<Option<u64>, StoreError> {
         let core = &self.core;
@@ -112,7 +109,8 @@ impl Sessions {
                     return Ok(None);
                 }
                 Ok(Some(row)) => {
-                    let live = row.record.all_live(&self.limits, marks, now).count();
+                    let marks = core.current_marks().await?;
+                    let live = row.record.all_live(&self.limits, &marks, now).count();
                     (core.remove(locator, &row).await?, u64::try_from(live).unwrap_or(u64::MAX))
                 }
                 // Nobody is let in with it, and with it nobody could sign in either.

@@ -42,11 +42,14 @@ pub enum Space {
     Code,
     /// A sign-in that a browser began.
     SignIn,
+    /// The business's own user, whom a person was bound to.
+    Binding,
 }
 
 impl Space {
     /// Every space.
-    pub const ALL: [Self; 5] = [Self::Subject, Self::UnionId, Self::Revocation, Self::Code, Self::SignIn];
+    pub const ALL: [Self; 6] =
+        [Self::Subject, Self::UnionId, Self::Revocation, Self::Code, Self::SignIn, Self::Binding];
 
     /// The letter that keys of the space begin with.
     pub const fn letter(self) -> char {
@@ -56,6 +59,8 @@ impl Space {
             Self::Revocation => 'r',
             Self::Code => 'c',
             Self::SignIn => 'i',
+            // As in "person": `b` is taken by the buckets of rates in Redis.
+            Self::Binding => 'p',
         }
     }
 }

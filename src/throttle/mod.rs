@@ -48,6 +48,7 @@ pub struct Throttle {
     refresh: ClientRate,
     sign_in: ClientRate,
     led: ClientRate,
+    all_sign_ins: GlobalRate,
     failed_login: Lockouts,
     client_errors: Option<Lockouts>,
     wechat: GlobalRate,
@@ -100,6 +101,8 @@ pub enum Limit {
     Refresh,
     /// Sign-ins begun in a browser by one client address.
     SignIn,
+    /// Sign-ins begun in browsers by all clients together.
+    AllSignIns,
     /// Failed logins and refreshes of one client address.
     FailedLogin,
     /// Answers 4xx to one client address.
@@ -112,10 +115,11 @@ pub enum Limit {
 
 impl Limit {
     /// Every limit.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Login,
         Self::Refresh,
         Self::SignIn,
+        Self::AllSignIns,
         Self::FailedLogin,
         Self::ClientError,
         Self::Request,
@@ -128,6 +132,7 @@ impl Limit {
             Self::Login => "login",
             Self::Refresh => "refresh",
             Self::SignIn => "sign_in",
+            Self::AllSignIns => "all_sign_ins",
             Self::FailedLogin => "failed_login",
             Self::ClientError => "client_error",
             Self::Request => "request",
@@ -149,6 +154,7 @@ impl Throttle {
         let clients = ClientKeys::build(config.ipv6_prefix, entropy, findings);
         let login = rate::quota(&config.login, "throttle.login", findings);
         let sign_in = rate::quota(&config.sign_in, "throttle.sign_in", findings);
+        let all_sign_ins = rate::quota(&config.all_sign_ins, "throttle.all_sign_ins", findings);
         let failed_login = lockout::Rule::build(&config.failed_login, "throttle.failed_login", findings);
         let client_errors = config.client_errors.as_ref();
         let client_errors =
@@ -162,6 +168,7 @@ impl Throttle {
             refresh: ClientRate::new(login?, capacity, Arc::clone(&clock)),
             sign_in: ClientRate::new(sign_in?, capacity, Arc::clone(&clock)),
             led: ClientRate::new(sign_in?, capacity, Arc::clone(&clock)),
+            all_sign_ins: GlobalRate::new(all_sign_ins?, Arc::clone(&clock)),
             failed_login: Lockouts::new(failed_login?, capacity, Arc::clone(&clock)),
             client_errors: match client_errors {
                 Some(rule) => Some(Lockouts::new(rule?, capacity, Arc::clone(&clock))),
@@ -210,13 +217,15 @@ impl Throttle {
     /// Admits one sign-in that this client begins in a browser, or says which limit refused it.
     ///
     /// # Errors
-    /// [`Throttled`] while the client is locked out, or when it begins too often.
+    /// [`Throttled`] while the client is locked out, when it begins too often, or when all clients together do: each takes room in
+    /// the store until it is finished or forgotten.
     pub fn admit_sign_in(&self, client: IpAddr) -> Result<(), Throttled> {
         let client = self.clients.key(client);
         if let Some(remaining) = self.failed_login.remaining(client) {
             return Err(self.refuse(Limit::FailedLogin, remaining));
         }
-        self.sign_in.admit(client).map_err(|wait| self.refuse(Limit::SignIn, wait))
+        self.sign_in.admit(client).map_err(|wait| self.refuse(Limit::SignIn, wait))?;
+        self.all_sign_ins.admit().map_err(|wait| self.refuse(Limit::AllSignIns, wait))
     }
 
     /// Admits one step of a sign-in to which a page of another site may have led this client's browser, or says which limit
@@ -233,6 +242,15 @@ impl Throttle {
             return Err(self.refuse(Limit::FailedLogin, remaining));
         }
         self.led.admit(client).map_err(|wait| self.refuse(Limit::SignIn, wait))
+    }
+
+    /// As [`Throttle::admit_led`], of a step that begins a sign-in and takes room in the store.
+    ///
+    /// # Errors
+    /// As [`Throttle::admit_sign_in`].
+    pub fn admit_led_sign_in(&self, client: IpAddr) -> Result<(), Throttled> {
+        self.admit_led(client)?;
+        self.all_sign_ins.admit().map_err(|wait| self.refuse(Limit::AllSignIns, wait))
     }
 
     /// Admits on all nodes together a login that [`Throttle::admit_login`] admitted.
@@ -289,6 +307,7 @@ struct RefusedCounters {
     login: IntCounter,
     refresh: IntCounter,
     sign_in: IntCounter,
+    all_sign_ins: IntCounter,
     failed_login: IntCounter,
     client_error: IntCounter,
     request: IntCounter,
@@ -302,6 +321,7 @@ impl RefusedCounters {
             login: child(Limit::Login),
             refresh: child(Limit::Refresh),
             sign_in: child(Limit::SignIn),
+            all_sign_ins: child(Limit::AllSignIns),
             failed_login: child(Limit::FailedLogin),
             client_error: child(Limit::ClientError),
             request: child(Limit::Request),
@@ -314,6 +334,7 @@ impl RefusedCounters {
             Limit::Login => &self.login,
             Limit::Refresh => &self.refresh,
             Limit::SignIn => &self.sign_in,
+            Limit::AllSignIns => &self.all_sign_ins,
             Limit::FailedLogin => &self.failed_login,
             Limit::ClientError => &self.client_error,
             Limit::Request => &self.request,

@@ -48,6 +48,7 @@ fn config(burst: u32) -> config::Throttle {
             forget_after: config::Duration::from_secs(120),
         },
         sign_in: LoginLimit { rate: Rate::per_minute(10), burst: 10 },
+        all_sign_ins: LoginLimit { rate: Rate::per_minute(60), burst: 50 },
         client_errors: None,
         wechat: LoginLimit { rate: Rate::per_minute(60), burst: 5 },
         ipv6_prefix: 64,
@@ -135,7 +136,7 @@ fn refusal_names_the_limit_and_counts_once() {
     let refusal = bench.throttle.admit_login(client).unwrap_err();
 
     assert_eq!(refusal, Throttled { limit: Limit::Login, retry_after: seconds(6) });
-    assert_eq!(Limit::ALL.map(|limit| bench.refused(limit)), [1, 0, 0, 0, 0, 0, 0]);
+    assert_eq!(Limit::ALL.map(|limit| bench.refused(limit)), [1, 0, 0, 0, 0, 0, 0, 0]);
 }
 
 #[test]
@@ -252,6 +253,22 @@ fn exchanges_of_all_clients_share_one_rate() {
     assert_eq!(refusal, Throttled { limit: Limit::WeChat, retry_after: seconds(1) });
     bench.clock.advance(seconds(2));
     assert_eq!((0..9).filter(|_| bench.throttle.admit_exchange_here().is_ok()).count(), 2);
+}
+
+#[test]
+fn sign_ins_of_all_clients_share_a_rate_beside_their_own() {
+    let bench = bench(&config(5));
+    let throttle = &bench.throttle;
+    let admitted = (0..20_u8)
+        .flat_map(|client| [client; 10])
+        .filter(|client| throttle.admit_sign_in(IpAddr::from([192, 0, 2, *client])).is_ok());
+
+    assert_eq!(admitted.count(), 50);
+    let refused = throttle.admit_sign_in(ip("198.51.100.1")).unwrap_err();
+    assert_eq!((refused.limit, refused.retry_after), (Limit::AllSignIns, seconds(1)));
+    assert_eq!(bench.refused(Limit::AllSignIns), 151);
+    bench.clock.advance(seconds(1));
+    assert_eq!(throttle.admit_sign_in(ip("198.51.100.1")), Ok(()));
 }
 
 #[test]
@@ -495,6 +512,7 @@ fn every_problem_is_found_at_once() {
             forget_after: config::Duration::from_secs(59),
         },
         sign_in: LoginLimit { rate: Rate::per_minute(10), burst: 10 },
+        all_sign_ins: LoginLimit { rate: Rate::per_minute(60), burst: 50 },
         client_errors: None,
         wechat: LoginLimit { rate: Rate { count: u32::MAX, per: seconds(1) }, burst: 1_000_001 },
         ipv6_prefix: 31,

@@ -4,6 +4,7 @@ use std::fs;
 
 use serde_json::{Value, json};
 
+use crate::common::client::ask_admin;
 use crate::common::{APPID, Connection, NO_THROTTLE, PATIENCE, Response, World, eventually};
 use crate::proxying::logged;
 use crate::websocket::{echo, open, switching};
@@ -187,14 +188,6 @@ fn a_list_that_cannot_be_understood_keeps_the_one_before() {
     assert_eq!(visit(&world, "/open", &alice).status, 200);
 }
 
-fn ask_admin(address: std::net::SocketAddr, request_line: &str, body: &str) -> Response {
-    let length = body.len();
-    let request = format!(
-        "{request_line} HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
-    );
-    Connection::open(address).send(request.as_bytes())
-}
-
 #[test]
 fn a_blocked_person_is_refused_everywhere_until_they_are_let_in_again() {
     let telemetry = "
@@ -203,8 +196,7 @@ telemetry:
   audit_log: { file: '{data}/audit.log' }
 ";
     let world = world(telemetry);
-    let admin =
-        |line: &str, body: &Value| ask_admin(world.gateway().admin_address(), line, &body.to_string());
+    let admin = |line: &str, body: &Value| world.admin(line, body);
     let (alice, bob) = (sign_in(&world, "alice"), sign_in(&world, "bob"));
     assert_eq!(visit(&world, "/", &alice).status, 200);
     let mut cut = open(&world, "/ws/cut", &bearer(&alice));

@@ -1,7 +1,9 @@
 //! Two gateways in processes of their own, one Redis: what one knows, the other knows within a second.
 
+mod binding;
 mod outage;
 mod start;
+mod topology;
 
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,9 +12,11 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use crate::common::client::ask_admin;
 use crate::common::redis::RedisServer;
-use crate::common::{Connection, NO_THROTTLE, ROUTES, Response, World, eventually, now};
+use crate::common::{Connection, NO_THROTTLE, PATIENCE, ROUTES, Response, World, eventually, now};
 use crate::process::Process;
+use crate::websocket;
 
 /// What every node of a cluster must have in common, and a short wait for the re-check.
 pub const COMMON: &str = "
@@ -34,7 +38,17 @@ struct Cluster {
 impl Cluster {
     fn on(redis: &RedisServer, sections: &str) -> Self {
         let common = COMMON.replace("{redis}", &redis.address().to_string());
-        let mut world = World::with(&format!("{ROUTES}{common}{sections}"));
+        Self::beside(World::with(&format!("{ROUTES}{common}{sections}")))
+    }
+
+    /// On servers of another topology.
+    fn over(redis: &str, sections: &str) -> Self {
+        let common = COMMON.replace("addresses: ['{redis}']", redis);
+        Self::beside(World::with(&format!("{ROUTES}{common}{sections}")))
+    }
+
+    /// Two nodes in the place of the world's own.
+    fn beside(mut world: World) -> Self {
         let nodes = [Process::beside(&world), Process::beside(&world)];
         // A third node would count and exchange as well.
         world.stop();
@@ -121,12 +135,7 @@ fn revoke(node: &Process, scope: &Value) -> Response {
 }
 
 fn change_block(node: &Process, deed: &str, person: &Value) -> Response {
-    let (address, body) = (node.admin_address, person.to_string());
-    let request = format!(
-        "POST /people/{deed} HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
-        body.len()
-    );
-    Connection::open(address).send(request.as_bytes())
+    ask_admin(node.admin_address, &format!("POST /people/{deed}"), &person.to_string())
 }
 
 fn sessions(node: &Process, login: &Value) -> Value {
@@ -231,6 +240,56 @@ fn person_blocked_on_one_node_is_refused_by_the_other_within_a_second() {
 }
 
 #[test]
+fn websocket_is_closed_within_a_second_when_the_other_node_ends_its_session() {
+    let redis = RedisServer::start();
+    let routes = "
+routes:
+  - { name: protected, path: /, access: authenticated, upstream: backend }
+  - { name: socket, path: /ws, access: authenticated, upstream: backend, websocket: true }
+";
+    let common = COMMON.replace("{redis}", &redis.address().to_string());
+    let sections = format!("{routes}{common}{NO_THROTTLE}");
+    let cluster = Cluster::beside(World::with_backend(websocket::switching(websocket::echo), &sections));
+    let mut times = Vec::new();
+    for round in 0..8 {
+        let (one, other) = (round % 2, (round + 1) % 2);
+        let (login, bystander) = (cluster.sign_in(one, "alice"), cluster.sign_in(one, "bob"));
+        let open = |login: &Value| {
+            let mut client = cluster.nodes[other].connect();
+            let bearer = format!("Authorization: Bearer {}\r\n", token(login));
+            client.write(websocket::opening("/ws/chat", &bearer).as_bytes());
+            assert_eq!(client.read_header().unwrap().status, 101, "round {round}");
+            client
+        };
+        let (mut ended, mut kept) = (open(&login), open(&bystander));
+        let who = json!({ "app": "shop", "openid": login["openid"] });
+
+        let began = now();
+        let answer = match round / 2 {
+            0 => logout(&cluster.nodes[one], &login),
+            1 => revoke(&cluster.nodes[one], &who),
+            2 => change_block(&cluster.nodes[one], "block", &who),
+            _ => revoke(&cluster.nodes[one], &json!({ "app": "shop", "all": true })),
+        };
+
+        assert_eq!(answer.status / 100, 2, "round {round}: {}", answer.text());
+        ended.stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        assert!(ended.is_closed(), "round {round}");
+        let time = began.elapsed();
+        assert!(time < SECOND, "round {round}: {time:?}");
+        times.push(time);
+        if round / 2 < 3 {
+            kept.write(b"hello");
+            assert_eq!(kept.read_exact(5), b"hello", "round {round}");
+        }
+        if round / 2 == 2 {
+            assert_eq!(change_block(&cluster.nodes[one], "unblock", &who).status, 200);
+        }
+    }
+    report("a WebSocket was closed by the other node", times);
+}
+
+#[test]
 fn revocation_arrives_though_no_message_does() {
     // Nobody can subscribe: what is heard is heard by looking.
     let redis = RedisServer::with(&[
@@ -301,7 +360,10 @@ fn code_sent_to_both_nodes_at_once_is_exchanged_once() {
 #[test]
 fn lost_refresh_is_answered_alike_by_the_other_node() {
     let redis = RedisServer::start();
-    let cluster = Cluster::on(&redis, NO_THROTTLE);
+    lose_a_refresh(&Cluster::on(&redis, NO_THROTTLE));
+}
+
+fn lose_a_refresh(cluster: &Cluster) {
     let first = cluster.sign_in(0, "alice");
 
     let answer = refresh(&cluster.nodes[0], &first);

@@ -3,7 +3,7 @@
 use menshen::config::Document;
 use menshen::server::{self, Sources};
 
-use crate::common::{Backend, NO_THROTTLE, ROUTES, Reply, World, install_crypto};
+use crate::common::{Backend, NO_THROTTLE, ROUTES, Reply, Tally, World, install_crypto};
 use crate::process::Process;
 
 const VICTIM: &str = "victim";
@@ -46,6 +46,7 @@ fn a_client_claims_nothing_in_the_name_of_another_gateway() {
         let world =
             World::with(&format!("{ROUTES}{NO_THROTTLE}limits: {{ header_names: {header_names} }}\n"));
         let token = world.bearer("alice");
+        let mut tally = Tally::default();
         for name in CLAIMS {
             for (path, lines) in [("/x", &*token), ("/pub/x", ""), ("/opt/x", "")] {
                 let before = world.backend.count();
@@ -54,12 +55,14 @@ fn a_client_claims_nothing_in_the_name_of_another_gateway() {
                     let is_alias = spelling.contains('_');
                     let expected = if is_alias && header_names == "refuse" { 400 } else { 200 };
                     assert_eq!(response.status, expected, "{header_names} {path} {spelling}");
+                    tally.add(response.status, usize::from(response.status == 200));
                 }
                 for request in &world.backend.requests()[before..] {
                     assert!(!request.head.contains(VICTIM), "{header_names} {path}: {}", request.head);
                 }
             }
         }
+        tally.report(&format!("hostile: claims for another gateway, {header_names}"));
     }
 }
 

@@ -5,7 +5,6 @@
 
 pub mod spelling;
 
-use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::Arc;
@@ -15,7 +14,7 @@ use serde_json::json;
 
 use self::spelling::{CLOUD_RUN, OTHERS, VICTIM, aliases, plain};
 use crate::common::http2::{self, Http2};
-use crate::common::{APPID, Connection, Recorded, Response, World, fold, install_crypto};
+use crate::common::{APPID, Connection, Recorded, Response, Tally, World, fold, install_crypto};
 
 pub const GENEROUS: &str = "max_header: 1MiB, max_header_fields: 240";
 pub const LISTENERS: &str = "
@@ -28,6 +27,7 @@ identity_headers:
   openid: X-User-Id
   unionid: x-union
   appid: X-App-Id
+  user: X-Account-Id
   source: X-Auth-Source
   env: X-Env-Name
   environment: test-1
@@ -57,14 +57,6 @@ pub struct Kind {
     pub status: u16,
 }
 
-/// How many inputs were tried, how many reached the backend, and how they were answered.
-#[derive(Debug, Default)]
-pub struct Tally {
-    pub inputs: usize,
-    pub reached: usize,
-    pub answered: BTreeMap<u16, usize>,
-}
-
 impl Scene {
     fn new(header_names: &str, names: &str) -> Self {
         let routes = crate::common::ROUTES;
@@ -75,17 +67,22 @@ impl Scene {
 
     pub fn of(world: World, has_own_names: bool) -> Self {
         let bearer = world.bearer("alice");
+        let openid = world.emulator.openid(APPID, "alice");
+        let who =
+            json!({ "app": "shop", "openid": openid, "user": "user-42", "claims": { "role": "editor" } });
+        assert_eq!(world.admin("POST /people/bind", &who).status, 200);
         let values = [
-            world.emulator.openid(APPID, "alice"),
+            openid,
             world.emulator.unionid(APPID, "alice").unwrap(),
             APPID.to_owned(),
+            "user-42".to_owned(),
             "wx_client".to_owned(),
             "test-1".to_owned(),
         ];
         let names = if has_own_names {
-            ["X-User-Id", "x-union", "X-App-Id", "X-Auth-Source", "X-Env-Name"]
+            ["X-User-Id", "x-union", "X-App-Id", "X-Account-Id", "X-Auth-Source", "X-Env-Name"]
         } else {
-            ["X-WX-OPENID", "X-WX-UNIONID", "X-WX-APPID", "X-WX-SOURCE", "X-WX-ENV"]
+            ["X-WX-OPENID", "X-WX-UNIONID", "X-WX-APPID", "X-WX-USER-ID", "X-WX-SOURCE", "X-WX-ENV"]
         };
         let mut managed = [CLOUD_RUN, OTHERS].concat();
         if has_own_names {
@@ -147,23 +144,17 @@ impl Scene {
         faults
     }
 
+    /// How the operator calls the first header, to tell scenes apart.
+    fn naming(&self) -> &str {
+        self.injected[0].0
+    }
+
     /// Judges one answer; `None` when there was none.
     pub fn judge(&self, kind: &Kind, input: &str, status: u16, echoed: Option<&Recorded>, tally: &mut Tally) {
-        tally.inputs += 1;
-        *tally.answered.entry(status).or_default() += 1;
+        tally.add(status, usize::from(echoed.is_some()));
         let Some(received) = echoed else { return };
-        tally.reached += 1;
         let faults = self.faults(kind, received);
         assert!(faults.is_empty(), "{}: {input}: {faults:#?}\n{}", kind.name, received.head);
-    }
-}
-
-impl Tally {
-    pub fn print(&self, what: &str) {
-        println!(
-            "{what}: {} inputs, {} reached the backend, answered {:?}",
-            self.inputs, self.reached, self.answered
-        );
     }
 }
 
@@ -256,7 +247,7 @@ fn a_forged_header_in_its_own_name_is_removed_on_every_kind_of_route() {
                 }
             }
         }
-        tally.print(&format!("own names, {header_names}"));
+        tally.report(&format!("identity: own names, {header_names}, {}", scene.naming()));
         assert!(tally.inputs > 2000, "{tally:?}");
     }
 }
@@ -278,7 +269,7 @@ fn no_alias_of_a_managed_name_reaches_the_backend() {
                 scene.judge(&kind, &spelled, status, echoed(response.as_ref()).as_ref(), &mut tally);
             }
         }
-        tally.print("aliases, refuse");
+        tally.report(&format!("identity: aliases, refuse, {}", scene.naming()));
         assert!(tally.inputs > 3000, "{tally:?}");
         assert_eq!(tally.reached, 0);
     }
@@ -300,7 +291,8 @@ fn no_alias_of_a_managed_name_reaches_the_backend() {
                 }
             }
         }
-        tally.print(&format!("aliases, {header_names}, 100 in each request, {} in all", spelled.len()));
+        tally.remark = format!("{} aliases, 100 in each", spelled.len());
+        tally.report(&format!("identity: aliases, {header_names}, {}", scene.naming()));
         assert!(spelled.len() > 3000);
     }
 }
@@ -325,7 +317,7 @@ fn a_name_with_a_character_no_header_name_may_have_is_refused() {
             }
         }
     }
-    tally.print("characters outside names");
+    tally.report("identity: characters outside names");
     assert_eq!(tally.reached, 0);
     assert_eq!(scene.world.backend.count(), 0);
 }
@@ -364,7 +356,7 @@ fn what_connection_nominates_cannot_remove_an_identity_header() {
                 }
             }
         }
-        tally.print(&format!("nominated by Connection, {header_names}"));
+        tally.report(&format!("identity: nominated by Connection, {header_names}, {}", scene.naming()));
         assert!(tally.reached > 300, "{tally:?}");
     }
 }
@@ -372,6 +364,7 @@ fn what_connection_nominates_cannot_remove_an_identity_header() {
 /// A16: trailers are not headers.
 #[test]
 fn trailers_carry_nothing_to_the_backend() {
+    let mut tally = Tally::default();
     for header_names in ["refuse", "pass"] {
         let scene = Scene::new(header_names, CLOUD_RUN_NAMES);
         for kind in scene.kinds() {
@@ -396,9 +389,11 @@ fn trailers_carry_nothing_to_the_backend() {
                 }
                 let reached = scene.world.backend.count() - before;
                 assert_eq!(reached, usize::from(response.status == 200), "{}: {name}", kind.name);
+                tally.add(response.status, reached);
             }
         }
     }
+    tally.report("identity: trailers");
 }
 
 /// A3 to A6 and A16 over HTTP/2, where names come in lower case.
@@ -407,7 +402,8 @@ fn over_http2_no_spelling_of_a_managed_name_reaches_the_backend() {
     for (header_names, names) in [("refuse", CLOUD_RUN_NAMES), ("strip", OWN_NAMES), ("pass", OWN_NAMES)] {
         let scene = Scene::new(header_names, names);
         let connection = TcpStream::connect(scene.world.address()).unwrap();
-        forge_over_http2(&scene, header_names, Http2::over(connection));
+        forge_over_http2(&scene, header_names, Http2::over(connection))
+            .report(&format!("identity: HTTP/2, {header_names}"));
     }
 }
 
@@ -422,10 +418,11 @@ fn over_http2_with_tls_no_spelling_of_a_managed_name_reaches_the_backend() {
     let scene = Scene::of(world, false);
     let address = scene.world.gateway().addresses()[1];
 
-    forge_over_http2(&scene, "pass", Http2::over(tls_client(address, roots)));
+    let tally = forge_over_http2(&scene, "pass", Http2::over(tls_client(address, roots)));
+    tally.report("identity: HTTP/2 with TLS, pass");
 }
 
-fn forge_over_http2<S: Read + Write>(scene: &Scene, header_names: &str, mut connection: Http2<S>) {
+fn forge_over_http2<S: Read + Write>(scene: &Scene, header_names: &str, mut connection: Http2<S>) -> Tally {
     let mut tally = Tally::default();
     for kind in scene.kinds() {
         let token = kind.authorization.trim().strip_prefix("Authorization: ").unwrap_or_default();
@@ -456,7 +453,7 @@ fn forge_over_http2<S: Read + Write>(scene: &Scene, header_names: &str, mut conn
         assert_eq!(outcome.status(), kind.status, "{}: trailers: {outcome:?}", kind.name);
         scene.judge(&kind, "trailers", kind.status, outcome.echoed().as_ref(), &mut tally);
     }
-    tally.print(&format!("HTTP/2, {header_names}"));
+    tally
 }
 
 #[test]
@@ -534,6 +531,7 @@ tokens:
         format!("Authorization: Bearer {good}, Bearer {other}\r\n"),
         format!("Authorization: Bearer {good} {other}\r\n"),
     ];
+    let mut tally = Tally::default();
     for path in ["/x", "/opt/x"] {
         for headers in &same {
             let response = world.get(path, headers);
@@ -544,16 +542,20 @@ tokens:
         }
         let before = world.backend.count();
         for headers in &different {
-            assert_eq!(world.get(path, headers).status, 401, "{path}: {headers}");
+            let status = world.get(path, headers).status;
+            assert_eq!(status, 401, "{path}: {headers}");
+            tally.add(status, 0);
         }
         assert_eq!(world.backend.count(), before);
     }
+    tally.report("identity: several tokens");
 }
 
 /// A11, A12: neither a control header nor an address of one's own network gives anybody anything.
 #[test]
 fn a_private_address_or_a_control_header_gives_no_trust() {
     let world = World::new();
+    let mut tally = Tally::default();
 
     for forged in [
         "X-Original-URL: /pub/x",
@@ -572,10 +574,13 @@ fn a_private_address_or_a_control_header_gives_no_trust() {
         "User-Agent: GoogleHC/1.0",
         "X-WX-SOURCE: wx_client",
     ] {
-        assert_eq!(world.get("/x", &format!("{forged}\r\n")).status, 401, "{forged}");
+        let status = world.get("/x", &format!("{forged}\r\n")).status;
+        assert_eq!(status, 401, "{forged}");
+        tally.add(status, 0);
     }
 
     assert_eq!(world.backend.count(), 0);
+    tally.report("identity: control headers without a token");
 }
 
 /// A12: a trusted proxy is believed where a request came from, and nothing else.
@@ -608,6 +613,7 @@ fn an_identifier_that_could_forge_a_header_is_refused_at_login() {
     // A breaker that opened would refuse the rest for the wrong reason.
     let patient = "wechat: { hosts: ['{emulator}'], breaker: { failures: 1000 } }\n";
     let world = World::with(&format!("{routes}{throttle}{patient}"));
+    let mut tally = Tally::default();
     for hostile in [
         "o1\r\nX-Role: admin",
         "o1\nX-Role: admin",
@@ -627,6 +633,7 @@ fn an_identifier_that_could_forge_a_header_is_refused_at_login() {
             let members = json!({ member: hostile }).as_object().cloned().unwrap();
             world.emulator.inject(Fault::new(Effect::Set(members)).times(1));
 
+            let before = world.backend.count();
             let response = world.login_with(&format!(r#"{{"code":"{}"}}"#, world.code("alice")));
 
             if response.status == 200 && member == "unionid" {
@@ -636,13 +643,14 @@ fn an_identifier_that_could_forge_a_header_is_refused_at_login() {
                 let received = world.backend.last();
                 assert_eq!(received.folded("X-WX-UNIONID"), [""; 0], "{hostile:?}");
                 assert_eq!(received.folded("X-Role"), [""; 0], "{hostile:?}");
-                println!("{member} {hostile:?}: signed in without it");
             } else {
                 assert!(matches!(response.status, 500..=503), "{member} {hostile:?}: {}", response.status);
                 assert!(!response.text().contains("access_token"), "{member} {hostile:?}");
             }
+            tally.add(response.status, world.backend.count() - before);
         }
     }
+    tally.report("identity: hostile openids and unionids");
     world.emulator.clear_faults();
     let members = json!({ "openid": "o".repeat(64) }).as_object().cloned().unwrap();
     world.emulator.inject(Fault::new(Effect::Set(members)).times(1));
@@ -664,21 +672,26 @@ fn bytes_that_are_no_text_let_nobody_in() {
         b"User-Agent: \x80".to_vec(),
         b"Cookie: \xff=\xff".to_vec(),
     ];
+    let mut tally = Tally::default();
     for line in &lines {
         let get = |path: &str| {
             [format!("GET {path} HTTP/1.1\r\nHost: gateway.test\r\n").as_bytes(), line, b"\r\n\r\n"].concat()
         };
         let response = client.send(&get("/x"));
         assert!(matches!(status(response.as_ref()), 400 | 401), "{}", line.escape_ascii());
+        tally.add(status(response.as_ref()), 0);
         for path in ["/pub/x", "/opt/x"] {
             let response = client.send(&get(path));
-            if let Some(received) = echoed(response.as_ref()) {
+            let received = echoed(response.as_ref());
+            tally.add(status(response.as_ref()), usize::from(received.is_some()));
+            if let Some(received) = received {
                 for (name, _) in &scene.injected {
                     assert_eq!(received.folded(name), [""; 0], "{}", line.escape_ascii());
                 }
             }
         }
     }
+    tally.report("identity: bytes that are no text");
 }
 
 /// A15: a token names who issued it, for whom and for which app; another gateway's is nobody's.

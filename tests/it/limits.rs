@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::common::{APPID, Backend, Connection, NO_THROTTLE, Reply, Response, World, eventually};
+use crate::common::{APPID, Backend, Connection, NO_THROTTLE, Reply, Response, Tally, World, eventually};
 use crate::proxying::logged;
 use crate::websocket;
 
@@ -222,17 +222,20 @@ routes:
 {NO_THROTTLE}"
     ));
     let mut connections: Vec<Connection> = (0..200).map(|_| world.connect()).collect();
-    let mut statuses = Vec::new();
+    let mut tally = Tally::default();
     for _ in 0..5 {
         for connection in &mut connections {
             connection.write(b"GET /x HTTP/1.1\r\nHost: gateway.test\r\n\r\n");
         }
-        statuses.extend(connections.iter_mut().map(|connection| connection.read_response(false).status));
+        for connection in &mut connections {
+            tally.add(connection.read_response(false).status, 0);
+        }
     }
 
-    assert_eq!(statuses.iter().filter(|status| **status == 200).count(), 10);
-    assert_eq!(statuses.iter().filter(|status| **status == 429).count(), 990);
-    assert_eq!(world.backend.count(), 10);
+    tally.reached = world.backend.count();
+    tally.report("limits: requests at once");
+    assert_eq!((tally.answered(200), tally.answered(429)), (10, 990));
+    assert_eq!(tally.reached, 10);
 }
 
 #[test]
@@ -241,6 +244,7 @@ fn no_address_that_a_client_claims_and_no_spelling_of_a_path_is_a_bucket_of_its_
     assert_eq!(world.get("/address/x", "").status, 200);
     assert_eq!(world.get("/address", "").status, 200);
     assert_eq!(world.get("/address/", "").status, 200);
+    let mut tally = Tally::default();
 
     for headers in [
         "X-Forwarded-For: 203.0.113.9\r\n",
@@ -250,7 +254,9 @@ fn no_address_that_a_client_claims_and_no_spelling_of_a_path_is_a_bucket_of_its_
         "CF-Connecting-IP: 203.0.113.9\r\n",
         "RateLimit: \"address\";r=9;t=9\r\n",
     ] {
-        assert_eq!(world.get("/address/x", headers).status, 429, "{headers}");
+        let status = world.get("/address/x", headers).status;
+        assert_eq!(status, 429, "{headers}");
+        tally.add(status, 0);
     }
     for target in [
         "/address",
@@ -271,11 +277,13 @@ fn no_address_that_a_client_claims_and_no_spelling_of_a_path_is_a_bucket_of_its_
                 format!("{method} {target} HTTP/1.1\r\nHost: gateway.test\r\nContent-Length: 0\r\n\r\n");
             let status = world.send(&request).status;
             assert!(matches!(status, 400 | 401 | 404 | 429), "{method} {target}: {status}");
+            tally.add(status, 0);
         }
     }
     for target in ["/address/x?y", "/addres%73/x"] {
         assert_eq!(world.get(target, "").status, 429, "{target}");
     }
+    tally.report("limits: claimed addresses and spellings");
     assert_eq!(world.backend.count(), 3);
 }
 

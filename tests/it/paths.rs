@@ -6,14 +6,13 @@
 pub mod reading;
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
 
 use self::reading::{decode, governing, readings};
 use crate::common::http2::{self, Http2, Outcome};
-use crate::common::{Connection, NO_THROTTLE, Response, World};
+use crate::common::{Connection, NO_THROTTLE, Response, Tally, World};
 
 /// Everything is public but what is not; the names are chosen so that they can be hidden in many ways.
 pub const OPEN: &str = "
@@ -85,15 +84,15 @@ fn try_raw(world: &World, request: &[u8]) -> (u16, Option<String>) {
     (response.map_or(0, |response| response.status), reached)
 }
 
-fn assert_verdict(world: &World, row: &str, request: &[u8], expected: Verdict) {
+fn assert_verdict(world: &World, row: &str, request: &[u8], expected: Verdict, tally: &mut Tally) {
     let (status, reached) = try_raw(world, request);
+    tally.add(status, usize::from(reached.is_some()));
     let shown = request.escape_ascii();
     match (expected, reached) {
         (Reaches(target), Some(reached)) => assert_eq!(reached, target, "{row}: {shown}"),
         (Status(wanted), None) => assert_eq!(status, wanted, "{row}: {shown}"),
         (expected, reached) => panic!("{row}: {shown}: {status}, reached {reached:?}, not {expected:?}"),
     }
-    println!("{row:4} {expected:?} <- {shown}");
 }
 
 pub fn get(target: &str) -> Vec<u8> {
@@ -236,10 +235,12 @@ pub fn hidden() -> &'static [(&'static str, &'static str, Verdict)] {
 #[test]
 fn every_known_way_to_hide_a_path_is_refused_or_read_as_the_backend_reads_it() {
     let world = world(OPEN);
+    let mut tally = Tally::default();
 
     for (row, target, expected) in hidden() {
-        assert_verdict(&world, row, &get(target), *expected);
+        assert_verdict(&world, row, &get(target), *expected, &mut tally);
     }
+    tally.report("paths: hidden");
 }
 
 /// B7, B11: what is matched is forwarded, in the same spelling.
@@ -264,6 +265,7 @@ fn a_signed_in_request_is_forwarded_in_the_spelling_that_was_matched() {
 #[test]
 fn the_host_decides_in_one_spelling_only() {
     let world = world(OPEN);
+    let mut tally = Tally::default();
     let get = |target: &str, hosts: &[&str]| {
         let lines: String = hosts.iter().map(|host| format!("Host: {host}\r\n")).collect();
         format!("GET {target} HTTP/1.1\r\n{lines}\r\n").into_bytes()
@@ -301,7 +303,7 @@ fn the_host_decides_in_one_spelling_only() {
         (&["other.example.com, admin.example.com"], Status(400)),
     ];
     for (hosts, expected) in table {
-        assert_verdict(&world, "B12", &get("/x", hosts), *expected);
+        assert_verdict(&world, "B12", &get("/x", hosts), *expected, &mut tally);
     }
     for (target, host, expected) in [
         ("http://admin.example.com/x", "other.example.com", Status(400)),
@@ -311,13 +313,14 @@ fn the_host_decides_in_one_spelling_only() {
         ("http://ADMIN.example.com/x", "admin.example.com", Status(400)),
         ("http://admin.example.com:80/x", "admin.example.com", Status(400)),
     ] {
-        assert_verdict(&world, "B13", &get(target, &[host]), expected);
+        assert_verdict(&world, "B13", &get(target, &[host]), expected, &mut tally);
     }
     for hidden in ["X-Forwarded-Host", "X-Host", "X-Original-Host", "Forwarded"] {
         let request =
             format!("GET /x HTTP/1.1\r\nHost: admin.example.com\r\n{hidden}: other.example.com\r\n\r\n");
-        assert_verdict(&world, "B13", request.as_bytes(), Status(401));
+        assert_verdict(&world, "B13", request.as_bytes(), Status(401), &mut tally);
     }
+    tally.report("paths: hosts");
 }
 
 /// The backend is told of the host that was matched, in the spelling that was matched.
@@ -362,6 +365,7 @@ fn more_than_a_hundred_hosts_are_told_apart_in_every_spelling() {
         );
     }
     let world = world(&routes);
+    let mut tally = Tally::default();
     for index in 0..120 {
         for host in [
             format!("h{index}.example.com"),
@@ -370,15 +374,17 @@ fn more_than_a_hundred_hosts_are_told_apart_in_every_spelling() {
             format!("h{index}.example.com:8080"),
         ] {
             let request = format!("GET /x HTTP/1.1\r\nHost: {host}\r\n\r\n");
-            assert_eq!(try_raw(&world, request.as_bytes()), (401, None), "{host}");
+            assert_verdict(&world, "B12", request.as_bytes(), Status(401), &mut tally);
         }
     }
+    tally.report("paths: a hundred hosts and more");
 }
 
 /// B14, B15, B16, B18: nothing but the request line and the token decides.
 #[test]
 fn no_header_makes_a_protected_path_public() {
     let world = world(OPEN);
+    let mut tally = Tally::default();
     for line in [
         "X-Forwarded-Uri: /api/health",
         "X-Original-URI: /api/health",
@@ -401,11 +407,12 @@ fn no_header_makes_a_protected_path_public() {
         "Origin: https://gateway.test\r\nAccess-Control-Request-Method: GET",
     ] {
         let request = format!("GET /api/secret HTTP/1.1\r\nHost: gateway.test\r\n{line}\r\n\r\n");
-        assert_verdict(&world, "B14", request.as_bytes(), Status(401));
+        assert_verdict(&world, "B14", request.as_bytes(), Status(401), &mut tally);
     }
     let cookie = "x".repeat(8192);
     let request = format!("GET /api HTTP/1.1\r\nHost: gateway.test\r\nCookie: session={cookie}\r\n\r\n");
-    assert_verdict(&world, "B18", request.as_bytes(), Status(401));
+    assert_verdict(&world, "B18", request.as_bytes(), Status(401), &mut tally);
+    tally.report("paths: headers that grant nothing");
 }
 
 /// B25: whether a token is needed does not depend on tricks with the method.
@@ -441,10 +448,12 @@ fn the_method_changes_nothing_but_what_a_route_says_of_it() {
         ("POST", "/ro/x", "Content-Length: 0\r\nX-HTTP-Method-Override: GET", Status(401)),
         ("OPTIONS", "/ro/x", "", Status(401)),
     ];
+    let mut tally = Tally::default();
     for (method, target, line, expected) in table {
         let line = if line.is_empty() { String::new() } else { format!("{line}\r\n") };
         let request = format!("{method} {target} HTTP/1.1\r\nHost: gateway.test\r\n{line}\r\n");
         let (status, reached) = try_raw(&world, request.as_bytes());
+        tally.add(status, usize::from(reached.is_some()));
         match expected {
             // Pingora refuses CONNECT before it looks at the authority, or after: either way it goes nowhere.
             Status(_) if *method == "CONNECT" => assert!(matches!(status, 400 | 405), "{method} {target}"),
@@ -455,6 +464,7 @@ fn the_method_changes_nothing_but_what_a_route_says_of_it() {
             assert_eq!(reached, None, "{method} {target} {line}");
         }
     }
+    tally.report("paths: methods");
     for name in ["X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override"] {
         assert_eq!(world.get("/ro/x", &format!("{name}: POST\r\n")).status, 200);
         assert_eq!(
@@ -513,13 +523,13 @@ fn search(
         let prefix = governing(path, &prefixes).unwrap_or("/");
         paths.iter().any(|(known, is_protected)| known == &prefix && *is_protected)
     };
-    let answered = RefCell::new(BTreeMap::<u16, usize>::new());
+    let tally = RefCell::new(Tally::default());
     let send = RefCell::new(&mut send);
     let config = Config { cases, failure_persistence: None, ..Config::default() };
     TestRunner::new(config)
         .run(&hostile_path(NAMES), |target| {
             let (status, reached) = send.borrow_mut()(&target);
-            *answered.borrow_mut().entry(status).or_default() += 1;
+            tally.borrow_mut().add(status, usize::from(reached.is_some()));
             let Some(reached) = reached else {
                 prop_assert!(status != 200, "{target:?} was answered by nobody");
                 return Ok(());
@@ -538,7 +548,7 @@ fn search(
             Ok(())
         })
         .unwrap_or_else(|error| panic!("{what}: {error}"));
-    println!("{what}: {cases} targets, answered {:?}", answered.borrow());
+    tally.borrow().report(&format!("paths: generated, {what}"));
 }
 
 fn echoed_target(response: Option<&Response>) -> Option<String> {
@@ -583,12 +593,12 @@ fn over_http2_no_generated_path_reaches_the_backend_as_a_protected_path() {
 #[test]
 fn over_http2_a_request_is_what_its_pseudo_headers_say_or_nothing() {
     let world = world(OPEN);
-    let mut answered = Vec::new();
-    let mut send = |what: &'static str, fields: Vec<(&str, &str)>| {
+    let mut tally = Tally::default();
+    let mut send = |fields: Vec<(&str, &str)>| {
         let fields: http2::Fields<'_> =
             fields.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())).collect();
         let outcome = Http2::open(world.address()).send(&fields);
-        answered.push((what, outcome.status()));
+        tally.add(&outcome, usize::from(outcome.echoed().is_some()));
         outcome
     };
     let authority = (":authority", "gateway.test");
@@ -596,11 +606,11 @@ fn over_http2_a_request_is_what_its_pseudo_headers_say_or_nothing() {
 
     for (path, status) in [("/x", 200), ("/api", 401), ("/%61pi", 401), ("//api", 400), ("/pub/../api", 400)]
     {
-        assert_eq!(send("path", get(path)).status(), status, "{path}");
+        assert_eq!(send(get(path)).status(), status, "{path}");
     }
     // The parser of HTTP/2 drops a fragment before anybody sees it: matched and forwarded is what stands before it.
-    assert_eq!(send("fragment", get("/api#/x")).status(), 401);
-    if let Some(received) = send("fragment", get("/x#/api")).echoed() {
+    assert_eq!(send(get("/api#/x")).status(), 401);
+    if let Some(received) = send(get("/x#/api")).echoed() {
         assert_eq!(received.target(), "/x");
     }
     let twice = |name, value| [get("/x"), vec![(name, value)]].concat();
@@ -634,7 +644,7 @@ fn over_http2_a_request_is_what_its_pseudo_headers_say_or_nothing() {
         ),
     ] {
         let before = world.backend.count();
-        let outcome = send(what, fields);
+        let outcome = send(fields);
         assert!(!(200..300).contains(&outcome.status()), "{what}: {outcome:?}");
         assert_eq!(world.backend.count(), before, "{what}: {outcome:?}");
     }
@@ -644,6 +654,6 @@ fn over_http2_a_request_is_what_its_pseudo_headers_say_or_nothing() {
         (":authority", "ADMIN.example.com.:80"),
         (":path", "/x"),
     ];
-    assert_eq!(send("host", admin).status(), 401);
-    println!("{answered:?}");
+    assert_eq!(send(admin).status(), 401);
+    tally.report("paths: HTTP/2, pseudo-headers");
 }

@@ -6,6 +6,7 @@ pub mod http2;
 mod limits;
 mod memory;
 pub mod raw;
+mod reuse;
 mod streaming;
 
 use std::time::Duration;

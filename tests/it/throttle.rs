@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::common::{APPID, Connection, Response, World};
+use crate::common::{APPID, Connection, Response, Tally, World};
 
 const ROUTES: &str = "
 routes:
@@ -62,13 +62,18 @@ fn twenty_logins_at_once_then_ten_a_minute_whatever_address_a_client_claims() {
     ];
     let headers = |number: usize| claims[number % claims.len()].replace('N', &number.to_string());
 
+    let mut tally = Tally::default();
     for number in 0..20 {
         let response = login(&world, &headers(number));
         assert_eq!(response.status, 200, "{number}: {}", response.text());
+        tally.add(response.status, 0);
     }
     for number in 20..60 {
-        assert_throttled(&login(&world, &headers(number)), "6");
+        let response = login(&world, &headers(number));
+        assert_throttled(&response, "6");
+        tally.add(response.status, 0);
     }
+    tally.report("throttle: claimed addresses");
     assert_eq!(throttled(&world, "login"), 40.0);
     assert_eq!(world.exchanges(), 20);
 
@@ -89,6 +94,7 @@ fn no_spelling_of_the_path_is_a_bucket_of_its_own() {
         assert_eq!(login(&world, "").status, 200);
     }
 
+    let mut tally = Tally::default();
     for path in [
         "/auth/login",
         "/auth/login?x",
@@ -110,7 +116,9 @@ fn no_spelling_of_the_path_is_a_bucket_of_its_own() {
         let response = world.send(&request(path, "", &world.code("alice")));
 
         assert!(matches!(response.status, 400 | 401 | 404 | 429), "{path}: {}", response.status);
+        tally.add(response.status, 0);
     }
+    tally.report("throttle: spellings of the path");
     assert_eq!(world.exchanges(), 20);
     assert_eq!(world.backend.count(), 0);
 }
@@ -154,8 +162,10 @@ fn of_many_logins_at_once_no_more_than_the_burst_are_admitted() {
     let statuses: Vec<u16> =
         connections.iter_mut().map(|connection| connection.read_response(false).status).collect();
 
-    assert_eq!(statuses.iter().filter(|status| **status == 200).count(), 20);
-    assert_eq!(statuses.iter().filter(|status| **status == 429).count(), 180);
+    let mut tally = Tally::default();
+    statuses.into_iter().for_each(|status| tally.add(status, 0));
+    tally.report("throttle: logins at once");
+    assert_eq!((tally.answered(200), tally.answered(429)), (20, 180));
     assert_eq!(world.exchanges(), 20);
 }
 

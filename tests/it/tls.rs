@@ -30,14 +30,14 @@ use crate::proxying::{logged, upstream_failures};
 const GET: &[u8] = b"GET /pub/x HTTP/1.1\r\nHost: gateway.test\r\n\r\n";
 
 /// A certificate authority with a folder for what it issues.
-struct Authority {
+pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
     certificate: CertificateDer<'static>,
     folder: TempDir,
 }
 
 impl Authority {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -48,7 +48,7 @@ impl Authority {
     }
 
     /// Writes `<file>.pem` and `<file>.key`; the certificate's serial number tells it from another.
-    fn issue(&self, file: &str, names: &[&str], serial: u64) {
+    pub fn issue(&self, file: &str, names: &[&str], serial: u64) {
         let key = KeyPair::generate().unwrap();
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         let mut params = CertificateParams::new(names).unwrap();
@@ -58,7 +58,7 @@ impl Authority {
         fs::write(self.path(file, "key"), key.serialize_pem()).unwrap();
     }
 
-    fn path(&self, file: &str, extension: &str) -> std::path::PathBuf {
+    pub fn path(&self, file: &str, extension: &str) -> std::path::PathBuf {
         self.folder.path().join(format!("{file}.{extension}"))
     }
 
@@ -70,7 +70,7 @@ impl Authority {
         )
     }
 
-    fn listeners(&self, files: &[&str]) -> String {
+    pub fn listeners(&self, files: &[&str]) -> String {
         let certificates: Vec<String> = files.iter().map(|file| self.certificate_section(file)).collect();
         format!(
             "listeners:\n  - address: 127.0.0.1:0\n    tls: {{ certificates: [{}] }}\n",

@@ -11,7 +11,7 @@ use menshen::clock::Clock as _;
 use menshen::config::KeyAlgorithm;
 use serde_json::{Value, json};
 
-use crate::common::{APPID, Backend, NO_THROTTLE, ROUTES, Reply, Response, World};
+use crate::common::{APPID, Backend, NO_THROTTLE, ROUTES, Reply, Response, Tally, World};
 
 /// Takes real tokens of a gateway apart and puts forged ones together.
 struct Forger {
@@ -112,6 +112,7 @@ fn a_forged_token_never_reaches_the_backend() {
     };
     let unsigned = |alg: &str| Forger::message(&forger.header_with("alg", json!(alg)), claims);
     let signed_header = |name: &str, value: Value| forger.sign(&forger.header_with(name, value), claims);
+    let mut tally = Tally::default();
     let mut set: Value = serde_json::from_slice(&jwks).unwrap();
     let jwk = set["keys"][0].take();
 
@@ -156,16 +157,18 @@ fn a_forged_token_never_reaches_the_backend() {
     ] {
         let response = world.get("/x", &bearer(&forged));
 
-        println!("{name}");
-        assert_eq!(response.status, 401);
+        assert_eq!(response.status, 401, "{name}");
         assert_eq!(
             response.header("www-authenticate"),
-            Some(r#"Bearer realm="menshen", error="invalid_token""#)
+            Some(r#"Bearer realm="menshen", error="invalid_token""#),
+            "{name}"
         );
+        tally.add(response.status, 0);
         // Neither is it remembered as good.
-        assert_eq!(world.get("/x", &bearer(&forged)).status, 401);
+        assert_eq!(world.get("/x", &bearer(&forged)).status, 401, "{name}");
     }
     assert_eq!(world.backend.count(), 0);
+    tally.report("tokens: forged");
     assert_eq!(world.metric(r#"menshen_token_verifications_total{outcome="valid"}"#), 0.0);
 }
 
@@ -174,6 +177,7 @@ fn claims_signed_by_our_own_key_must_still_be_ours_and_of_now() {
     let world = World::new();
     let forger = Forger::of(&world);
     let now = world.clock.now().seconds();
+    let mut tally = Tally::default();
 
     for (name, value, code) in [
         ("iss", json!("another-gateway"), "wrong_issuer"),
@@ -197,9 +201,12 @@ fn claims_signed_by_our_own_key_must_still_be_ours_and_of_now() {
     ] {
         let token = forger.sign(&forger.header, &forger.claims_with(name, value.clone()));
 
+        let response = world.get("/x", &bearer(&token));
         println!("{name}: {value}");
-        assert_refused(&world, &world.get("/x", &bearer(&token)), code);
+        assert_refused(&world, &response, code);
+        tally.add(response.status, 0);
     }
+    tally.report("tokens: hostile claims, signed by our key");
     for exp in [now, now - 1] {
         let mut claims = forger.claims_with("exp", json!(exp));
         (claims["iat"], claims["nbf"]) = (json!(now - 100), json!(now - 100));

@@ -21,7 +21,7 @@ routes:
   - { name: plain-open, path: /plain-open, access: public, upstream: backend }
 ";
 
-fn opening(path: &str, headers: &str) -> String {
+pub fn opening(path: &str, headers: &str) -> String {
     format!(
         "GET {path} HTTP/1.1\r\nHost: gateway.test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{headers}\r\n"
     )

@@ -33,15 +33,20 @@ pub(in crate::cli) struct Blocked {
 }
 
 impl Person {
+    pub(super) fn names(&self) -> Map<String, Value> {
+        let names = [("app", &self.app), ("openid", &self.openid), ("unionid", &self.unionid)];
+        let given = names.into_iter().filter_map(|(name, value)| Some((name, value.as_deref()?)));
+        given.map(|(name, value)| (name.into(), value.into())).collect()
+    }
+
     pub(super) fn request(&self, path: &str) -> http::Result<Request<Bytes>> {
-        let mut names = Map::new();
-        for (name, value) in [("app", &self.app), ("openid", &self.openid), ("unionid", &self.unionid)] {
-            if let Some(value) = value {
-                names.insert(name.into(), value.as_str().into());
-            }
-        }
-        let body = Value::Object(names).to_string();
+        let body = Value::Object(self.names()).to_string();
         Request::post(path).header(CONTENT_TYPE, "application/json").body(body.into())
+    }
+
+    #[cfg(test)]
+    pub(super) fn for_test(unionid: &str) -> Self {
+        Self { app: None, openid: None, unionid: Some(unionid.into()), json: false }
     }
 }
 

@@ -1,5 +1,7 @@
 //! What a login opens: renewed, shown, ended; and what all of it does while the store is away.
 
+use std::sync::atomic::Ordering;
+
 use super::*;
 use crate::wechat::fake::Fake;
 
@@ -506,6 +508,35 @@ async fn a_store_known_to_be_away_spares_the_code() {
     }
     assert_eq!(harness.login(CODE).await.outcome, "ok");
     following.abort();
+}
+
+#[tokio::test]
+async fn a_store_known_to_be_away_is_not_asked_to_keep_a_refresh() {
+    let harness = Harness::new([Reply::json(SUCCESS)]).await;
+    let (access, refresh) = pair(&harness.login(CODE).await);
+    harness.store.set_away(true);
+    let core = harness.login.parts.sessions.core().clone();
+    let following = tokio::spawn({
+        let core = core.clone();
+        async move { core.follow().await }
+    });
+    while core.is_available() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    // Whether it is there again nobody has asked yet.
+    following.abort();
+    let _ = following.await;
+    harness.store.set_away(false);
+    let reads = harness.store.reads.load(Ordering::SeqCst);
+
+    let answer = harness.refresh(&refresh).await;
+    let logout = harness.post(LOGOUT, None, &json!({ "refresh_token": refresh })).await;
+
+    assert_eq!(told(&answer), (503, "store_unavailable", "temporarily_unavailable".into()));
+    assert_eq!(problem(&logout).0, 503);
+    assert_eq!(header(&answer, "retry-after"), Some("2"));
+    assert_eq!(harness.store.reads.load(Ordering::SeqCst), reads);
+    assert!(harness.is_signed_in(&access).await);
 }
 
 #[tokio::test]

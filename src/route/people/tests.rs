@@ -1,6 +1,7 @@
 use std::fs;
 
 use super::*;
+use crate::identity::UserId;
 
 fn rules(lists: &str, route: &str) -> (Rules, Vec<String>) {
     let lists: BTreeMap<String, config::List> = serde_saphyr::from_str(lists).unwrap();
@@ -52,7 +53,89 @@ fn lists_decide_in_their_order_and_a_deny_list_wins() {
         let (rules, findings) = rules(lists, route);
 
         assert_eq!(findings, [""; 0]);
-        assert_eq!(rules.permits(&person(openid, unionid)), expected, "{route}: {openid} {unionid:?}");
+        assert_eq!(rules.permits(&person(openid, unionid), None), expected, "{route}: {openid} {unionid:?}");
+    }
+}
+
+fn user(claims: &[(&str, &str)]) -> User {
+    let claim =
+        |(name, value): &(&str, &str)| (ClaimName::parse(name).unwrap(), ClaimValue::parse(value).unwrap());
+    User::new(UserId::parse("42").unwrap(), claims.iter().map(claim)).unwrap()
+}
+
+#[test]
+fn a_user_and_their_claims_are_asked_for_between_the_lists() {
+    let lists = "{ staff: { members: [u1] }, out: { members: [u2] } }";
+    let all = "access: authenticated, allow_lists: [staff], deny_lists: [out], require_unionid: true, require_user: true, \
+               require_claims: { role: [editor, admin], level: ['3'] }";
+    let bound = "access: optional, require_user: true";
+    let editors = "access: authenticated, require_claims: { role: [editor] }";
+    let good = user(&[("level", "3"), ("role", "admin"), ("x", "y")]);
+    let no = Err;
+    for (route, unionid, user, expected) in [
+        (bound, None, Some(user(&[])), Ok(())),
+        (bound, Some("u1"), None, no(Denied::UserUnbound)),
+        (editors, None, Some(user(&[("role", "editor")])), Ok(())),
+        (editors, None, Some(user(&[("role", "Editor")])), no(Denied::ClaimMissing)),
+        (editors, None, Some(user(&[("role", "admin")])), no(Denied::ClaimMissing)),
+        (editors, None, Some(user(&[("other", "editor")])), no(Denied::ClaimMissing)),
+        (editors, None, Some(user(&[])), no(Denied::ClaimMissing)),
+        (editors, Some("editor"), None, no(Denied::ClaimMissing)),
+        (all, Some("u2"), None, no(Denied::ByList)),
+        (all, None, None, no(Denied::UnionIdUnknown)),
+        (all, Some("u9"), None, no(Denied::UserUnbound)),
+        (all, Some("u9"), Some(user(&[("role", "admin")])), no(Denied::ClaimMissing)),
+        (all, Some("u9"), Some(user(&[("role", "admin"), ("level", "4")])), no(Denied::ClaimMissing)),
+        (all, Some("u9"), Some(good.clone()), no(Denied::NotOnList)),
+        (all, Some("u1"), Some(good.clone()), Ok(())),
+    ] {
+        let (rules, findings) = rules(lists, route);
+
+        assert_eq!(findings, [""; 0]);
+        assert_eq!(
+            rules.permits(&person("o1", unionid), user.as_ref()),
+            expected,
+            "{route}: {unionid:?} {user:?}"
+        );
+    }
+}
+
+#[test]
+fn no_rules_that_ask_for_a_user_or_a_claim_let_anybody_in_who_is_bound_to_none() {
+    let lists = "{ staff: { members: [u1, 'wx1:o1'] }, out: { members: [u2] } }";
+    let mut asked = 0;
+    for asks in ["require_user: true", "require_claims: { role: [editor] }"] {
+        for others in 0..8_u8 {
+            let has = |bit: u8, text| if others & (1 << bit) == 0 { "" } else { text };
+            let route = format!(
+                "access: optional, {asks}{}{}{}",
+                has(0, ", allow_lists: [staff]"),
+                has(1, ", deny_lists: [out]"),
+                has(2, ", require_unionid: true")
+            );
+            let (rules, findings) = rules(lists, &route);
+            assert_eq!(findings, [""; 0]);
+            for (openid, unionid) in
+                [("o1", Some("u1")), ("o1", None), ("o9", Some("u2")), ("editor", Some("42"))]
+            {
+                assert!(
+                    rules.permits(&person(openid, unionid), None).is_err(),
+                    "{route}: {openid} {unionid:?}"
+                );
+                asked += 1;
+            }
+        }
+    }
+    assert_eq!(asked, 64);
+}
+
+/// Built with a finding, so it is never used; and would let nobody in.
+#[test]
+fn rules_with_a_claim_that_has_no_value_let_nobody_in() {
+    let (rules, _) = rules("{}", "access: authenticated, require_claims: { role: [], other: [''] }");
+
+    for user in [None, Some(user(&[])), Some(user(&[("role", "editor"), ("other", "x")]))] {
+        assert_eq!(rules.permits(&person("o1", None), user.as_ref()), Err(Denied::ClaimMissing), "{user:?}");
     }
 }
 
@@ -76,7 +159,11 @@ fn a_file_adds_one_member_a_line() {
         ("o9", Some("Ann"), false),
         ("o9", Some("nobody"), false),
     ] {
-        assert_eq!(rules.permits(&person(openid, unionid)).is_ok(), is_permitted, "{openid} {unionid:?}");
+        assert_eq!(
+            rules.permits(&person(openid, unionid), None).is_ok(),
+            is_permitted,
+            "{openid} {unionid:?}"
+        );
     }
 }
 
@@ -143,10 +230,24 @@ fn every_rule_that_makes_no_sense_is_found() {
             ],
         ),
         (
-            "access: public, allow_lists: [staff], deny_lists: [staff], require_unionid: true",
-            ["allow_lists", "deny_lists", "require_unionid"]
+            "access: public, allow_lists: [staff], deny_lists: [staff], require_unionid: true, require_user: true, \
+             require_claims: { role: [editor] }",
+            ["allow_lists", "deny_lists", "require_unionid", "require_user", "require_claims"]
                 .map(|key| format!("routes[0].{key}: {public}; {hint} `{key}`"))
                 .to_vec(),
+        ),
+        (
+            "access: authenticated, require_claims: { Role: [editor], level: [], team: [red, 'a b', ''] }",
+            vec![
+                "routes[0].require_claims.Role: not a claim's name of 1 to 32 characters out of a-z 0-9 _ that begins \
+                 with a letter"
+                    .to_owned(),
+                "routes[0].require_claims.level: no value is listed, so nobody would be let in; list the values of \
+                 which the claim must have one"
+                    .to_owned(),
+                "routes[0].require_claims.team[1]: not a claim's value of 1 to 128 visible ASCII characters".to_owned(),
+                "routes[0].require_claims.team[2]: not a claim's value of 1 to 128 visible ASCII characters".to_owned(),
+            ],
         ),
     ] {
         let (_, findings) = rules(lists, route);
@@ -159,7 +260,7 @@ fn every_rule_that_makes_no_sense_is_found() {
 fn rules_with_an_allow_list_of_nobody_let_nobody_in() {
     let (rules, _) = rules("empty: {}", "access: authenticated, allow_lists: [empty]");
 
-    assert_eq!(rules.permits(&person("o1", Some("u1"))), Err(Denied::NotOnList));
+    assert_eq!(rules.permits(&person("o1", Some("u1")), None), Err(Denied::NotOnList));
 }
 
 #[test]

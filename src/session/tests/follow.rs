@@ -42,6 +42,9 @@ async fn what_one_node_ends_has_ended_on_the_other() {
     let there = here.another();
     let following = [follow(&here).await, follow(&there).await];
     let alice = known_as(&person("alice"), "u1");
+    here.open(&alice).await;
+    // What is counted from is a mark as well, and it is heard of like one.
+    there.core.look().await.unwrap();
     for scope in 0..5 {
         let opened = here.open(&alice).await;
         let scope = match scope {
@@ -136,6 +139,59 @@ async fn marks_that_cannot_be_read_after_a_hint_are_unknown_and_the_hint_is_hear
     there.core.look().await.unwrap();
 
     assert!(there.core.epoch() > before);
+}
+
+#[tokio::test]
+async fn whoever_reads_of_a_mark_first_its_leases_end() {
+    for deed in 0..8 {
+        let here = Node::shared();
+        let there = here.another();
+        let following = follow(&there).await;
+        following.abort();
+        let (alice, bob) = (person("alice"), known_as(&in_app("wx2", "bob"), "u2"));
+        let (opened, other) = (there.open(&alice).await, there.open(&bob).await);
+        let lease = there.check(&alice, &opened).await.unwrap().lease;
+        here.store.append_fails.store(true, Ordering::SeqCst);
+        assert!(here.revoke(Scope::App(alice.subject.appid.clone())).await.is_err());
+        here.store.append_fails.store(false, Ordering::SeqCst);
+
+        let (subject, now) = (&bob.subject, there.now());
+        match deed {
+            0 => drop(there.open(&bob).await),
+            1 => drop(there.refresh(&other.refresh_token).await.unwrap()),
+            2 => drop(there.sessions.of_subject(subject, now).await.unwrap()),
+            3 => drop(there.sessions.session_key(subject, &other.id, now).await.unwrap()),
+            4 => drop(there.revoke(Scope::Subject(subject.clone())).await.unwrap()),
+            5 => drop(there.sessions.is_unspent(&other.refresh_token, now).await.unwrap()),
+            6 => drop(there.sessions.blocked().await.unwrap()),
+            _ => {}
+        }
+        there.core.look().await.unwrap();
+
+        assert!(!lease.is_current(), "{deed}");
+        assert!(!there.is_active(&alice, &opened).await, "{deed}");
+    }
+}
+
+#[tokio::test]
+async fn marks_that_stay_as_they_are_end_no_lease() {
+    let here = Node::shared();
+    let there = here.another();
+    let following = follow(&there).await;
+    following.abort();
+    let alice = person("alice");
+    here.revoke(Scope::App(alice.subject.appid.clone())).await.unwrap();
+    there.core.look().await.unwrap();
+    let opened = there.open(&alice).await;
+    let lease = there.check(&alice, &opened).await.unwrap().lease;
+
+    for _ in 0..3 {
+        here.open(&alice).await;
+        there.open(&person("bob")).await;
+        there.core.look().await.unwrap();
+    }
+
+    assert!(lease.is_current());
 }
 
 #[tokio::test]

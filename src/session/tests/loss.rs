@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use super::*;
+use crate::session::Person;
 use crate::session::name::{self, REVOCATION};
 
 fn app(identity: &Identity) -> Scope {
@@ -49,6 +50,67 @@ async fn a_mark_that_the_store_lost_is_put_back_by_a_node_that_knows_it() {
         assert!(!there.is_active(&alice, &revoked).await);
         assert!(there.is_active(&alice, &after).await);
     }
+}
+
+/// The store falls back to an earlier row, and somebody who does not know of it goes on from there.
+#[tokio::test]
+async fn of_two_histories_what_either_revoked_stays_revoked() {
+    for (scope, looks) in (0..3).flat_map(|scope| [(scope, true), (scope, false)]) {
+        let here = Node::shared();
+        let (alice, bob) = (person("alice"), in_app("wx2", "bob"));
+        let (revoked, later) = (here.open(&alice).await, here.open(&bob).await);
+        here.core.look().await.unwrap();
+        let before = here.store.rows.lock().get(&REVOCATION).cloned().unwrap();
+        here.clock.advance(MINUTE);
+        let alone = Person::Subject(alice.subject.clone());
+        match scope {
+            0 => drop(here.revoke(app(&alice)).await.unwrap()),
+            1 => drop(here.revoke(Scope::OpenedBefore(here.now())).await.unwrap()),
+            _ => drop(here.sessions.block(&alone, here.now()).await.unwrap()),
+        }
+        here.clock.advance(MINUTE);
+
+        here.store.rows.lock().insert(REVOCATION, before);
+        here.another().revoke(app(&bob)).await.unwrap();
+        if looks {
+            here.core.look().await.unwrap();
+        } else {
+            here.sessions.of_subject(&bob.subject, here.now()).await.unwrap();
+        }
+
+        let judge = here.another();
+        let _following = follow::follow(&judge).await;
+        let checked = judge.check(&alice, &revoked).await.map(drop);
+        assert!(matches!(checked, Err(SessionError::Ended | SessionError::Blocked)), "{scope}: {checked:?}");
+        assert!(!judge.is_active(&bob, &later).await, "{scope}");
+        let writes = here.store.writes();
+        here.core.look().await.unwrap();
+        judge.core.look().await.unwrap();
+        assert_eq!(here.store.writes(), writes, "put back once");
+    }
+}
+
+#[tokio::test]
+async fn a_session_whose_mark_the_store_lost_waits_for_the_mark_to_come_back() {
+    let here = Node::shared();
+    let alice = person("alice");
+    here.open(&alice).await;
+    let before = here.store.rows.lock().get(&REVOCATION).cloned().unwrap();
+    here.clock.advance(MINUTE);
+    here.revoke(app(&in_app("wx2", "bob"))).await.unwrap();
+    let opened = here.open(&alice).await;
+    here.store.rows.lock().insert(REVOCATION, before);
+
+    // Whoever does not know the mark does not believe the session, and leaves it where it is.
+    let there = here.another();
+    let _following = follow::follow(&there).await;
+    assert!(!there.is_active(&alice, &opened).await);
+    let other = there.open(&alice).await;
+    there.refresh(&other.refresh_token).await.unwrap();
+    here.core.look().await.unwrap();
+
+    assert!(there.is_active(&alice, &opened).await);
+    assert!(there.is_active(&alice, &other).await);
 }
 
 #[tokio::test]

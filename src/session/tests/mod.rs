@@ -1,13 +1,16 @@
 //! What sessions promise, on a store that remembers, can be shared, and can fail.
 
+mod binding;
 mod block;
 mod browser;
 mod durable;
 mod expiry;
 mod follow;
+mod interleaved;
 mod loss;
 mod model;
 mod opening;
+mod outage;
 mod pure;
 mod refresh;
 mod revoke;

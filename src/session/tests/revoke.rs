@@ -133,6 +133,26 @@ async fn revoking_up_to_a_time_to_come_ends_everything_and_locks_nobody_out() {
 }
 
 #[tokio::test]
+async fn revoking_up_to_now_ends_nothing_that_a_slow_clock_opens_later() {
+    let here = Node::shared();
+    let clock = ManualClock::start_at(Timestamp::from_millis(here.now().millis() - 5000));
+    let config = config::Sessions::default();
+    let slow = Node::on(Arc::clone(&here.store), clock, Arc::clone(&here.folder), &config);
+    let following = [follow::follow(&here).await, follow::follow(&slow).await];
+    let alice = person("alice");
+    for instant in [here.now(), here.now().plus(DAY)] {
+        let before = slow.open(&alice).await;
+        here.revoke(Scope::OpenedBefore(instant)).await.unwrap();
+
+        let after = slow.open(&alice).await;
+
+        assert!(!slow.is_active(&alice, &before).await && !here.is_active(&alice, &before).await);
+        assert!(slow.is_active(&alice, &after).await && here.is_active(&alice, &after).await);
+    }
+    following.iter().for_each(tokio::task::JoinHandle::abort);
+}
+
+#[tokio::test]
 async fn an_app_stays_revoked_after_a_restart() {
     let node = Node::new();
     let alice = person("alice");

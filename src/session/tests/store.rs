@@ -9,7 +9,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 
 use crate::clock::{Clock as _, ManualClock, Timestamp};
-use crate::store::{Key, LogEntries, SharedRate, SharedRates, Store, StoreError};
+use crate::store::{Key, LogEntries, SharedRate, SharedRates, Space, Store, StoreError};
 
 #[derive(Debug)]
 pub(super) struct TestStore {
@@ -22,8 +22,13 @@ pub(super) struct TestStore {
     pub(super) ping_fails: AtomicBool,
     /// Writes of rows are made, and their answers lost.
     pub(super) writes_fail: AtomicBool,
+    /// How many more writes of rows are answered, before that happens.
+    answers_left: AtomicU64,
+    /// Where other than 0, answers take times drawn from here.
+    jitter: AtomicU64,
     pub(super) log_is_gone: AtomicBool,
     pub(super) writes: AtomicU64,
+    pub(super) bindings_read: AtomicU64,
 }
 
 impl TestStore {
@@ -37,13 +42,25 @@ impl TestStore {
             append_fails: AtomicBool::new(false),
             ping_fails: AtomicBool::new(false),
             writes_fail: AtomicBool::new(false),
+            answers_left: AtomicU64::new(u64::MAX),
+            jitter: AtomicU64::new(0),
             log_is_gone: AtomicBool::new(false),
             writes: AtomicU64::new(0),
+            bindings_read: AtomicU64::new(0),
         }
     }
 
     pub(super) fn set_failing(&self, fails: bool) {
         self.fails.store(fails, Ordering::SeqCst);
+    }
+
+    /// Loses the answers of writes after so many.
+    pub(super) fn lose_answers_after(&self, writes: u64) {
+        self.answers_left.store(writes, Ordering::SeqCst);
+    }
+
+    pub(super) fn set_jitter(&self, seed: u64) {
+        self.jitter.store(seed, Ordering::SeqCst);
     }
 
     pub(super) fn writes(&self) -> u64 {
@@ -56,12 +73,27 @@ impl TestStore {
 
     async fn work(&self) -> Result<(), StoreError> {
         // A real store answers later: others get their turn in between.
-        tokio::task::yield_now().await;
+        for _ in 0..=self.delay() {
+            tokio::task::yield_now().await;
+        }
         if self.fails.load(Ordering::SeqCst) { Err(failed()) } else { Ok(()) }
     }
 
+    /// How many turns of others an answer takes: few, and now and then many.
+    fn delay(&self) -> u64 {
+        let seed = self.jitter.load(Ordering::SeqCst);
+        let mut next = seed;
+        next ^= next << 13;
+        next ^= next >> 7;
+        next ^= next << 17;
+        self.jitter.store(next, Ordering::SeqCst);
+        if next.is_multiple_of(4) { next / 4 % 60 } else { next / 4 % 3 }
+    }
+
     fn answer(&self, is_done: bool) -> Result<bool, StoreError> {
-        if self.writes_fail.load(Ordering::SeqCst) { Err(failed()) } else { Ok(is_done) }
+        let left =
+            self.answers_left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
+        if left.is_err() || self.writes_fail.load(Ordering::SeqCst) { Err(failed()) } else { Ok(is_done) }
     }
 
     fn read(&self, key: &Key) -> Option<Bytes> {
@@ -79,6 +111,7 @@ impl TestStore {
 #[async_trait]
 impl Store for TestStore {
     async fn get(&self, key: &Key) -> Result<Option<Bytes>, StoreError> {
+        self.bindings_read.fetch_add(u64::from(key.space == Space::Binding), Ordering::SeqCst);
         self.work().await?;
         Ok(self.read(key))
     }
@@ -86,7 +119,7 @@ impl Store for TestStore {
     async fn put(&self, key: &Key, value: Bytes, ttl: Duration) -> Result<(), StoreError> {
         self.work().await?;
         self.write(key, value, ttl);
-        Ok(())
+        self.answer(true).map(drop)
     }
 
     async fn put_if_absent(&self, key: &Key, value: Bytes, ttl: Duration) -> Result<bool, StoreError> {
@@ -122,8 +155,11 @@ impl Store for TestStore {
         self.answer(is_same)
     }
 
-    async fn take(&self, _: &Key) -> Result<Option<Bytes>, StoreError> {
-        unreachable!("sessions take nothing")
+    async fn take(&self, key: &Key) -> Result<Option<Bytes>, StoreError> {
+        self.work().await?;
+        let taken = self.read(key);
+        self.rows.lock().remove(key);
+        self.answer(true).map(|_| taken)
     }
 
     async fn increment(&self, _: &Key, _: Duration) -> Result<u64, StoreError> {

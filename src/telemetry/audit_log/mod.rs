@@ -37,7 +37,7 @@ pub enum Event {
     Refusal,
     /// A tunnel was closed, its person being let in no more.
     TunnelClosed,
-    /// An operator looked at sessions, or at who is blocked.
+    /// An operator looked at sessions, at who is blocked, or at whom somebody is bound to.
     Listing,
     /// An operator ended sessions.
     Revocation,
@@ -45,11 +45,15 @@ pub enum Event {
     Block,
     /// An operator let somebody in again.
     Unblock,
+    /// An operator bound somebody to a user.
+    Bind,
+    /// An operator ended such a binding.
+    Unbind,
 }
 
 impl Event {
     /// Every event, in order.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::Login,
         Self::Refresh,
         Self::Logout,
@@ -59,6 +63,8 @@ impl Event {
         Self::Revocation,
         Self::Block,
         Self::Unblock,
+        Self::Bind,
+        Self::Unbind,
     ];
 
     /// The word in the log.
@@ -73,6 +79,8 @@ impl Event {
             Self::Revocation => "revocation",
             Self::Block => "block",
             Self::Unblock => "unblock",
+            Self::Bind => "bind",
+            Self::Unbind => "unbind",
         }
     }
 }

@@ -1,27 +1,22 @@
 //! Where a real backend sees a request end: where the gateway does.
 
-use std::collections::BTreeMap;
-
 use super::seen::Seen;
 use super::server::Server;
-use crate::common::{Connection, NO_THROTTLE, ROUTES, World, eventually};
+use crate::common::{Connection, NO_THROTTLE, ROUTES, Tally, World, eventually};
 use crate::framing::{SMUGGLED, ambiguous, answers, chunked_bodies};
 
 /// F1 to F14, as far as a server may see them: every message it gets is whole, and there are none but those meant.
 pub fn only_whole_requests_are_seen(server: &Server) {
     let world = server.world(&format!("{ROUTES}{NO_THROTTLE}"));
     let before = server.position();
-    let mut tally = Tally::default();
-    an_ambiguous_request_is_not_seen(server, &world, &mut tally);
-    an_early_answer_leaves_nothing(server, &world, &mut tally);
-    a_body_is_never_a_request(server, &world, &mut tally);
+    let mut told = Told::default();
+    an_ambiguous_request_is_not_seen(server, &world, &mut told);
+    an_early_answer_leaves_nothing(server, &world, &mut told);
+    a_body_is_never_a_request(server, &world, &mut told);
     assert_eq!(server.malformed(), 0, "{} was sent what it could not read", server.program.name);
-    a_body_that_breaks_off_is_never_whole(server, &world, &mut tally);
-    let reached = server.seen_since(before).len();
-    println!(
-        "{}: framing: {} inputs, {reached} reached the backend, answered {:?}",
-        server.program.name, tally.inputs, tally.answered
-    );
+    a_body_that_breaks_off_is_never_whole(server, &world, &mut told);
+    told.counts.reached = server.seen_since(before).len();
+    told.counts.report(&format!("{}: framing", server.program.name));
     it_would_have_been_told(server);
 }
 
@@ -34,18 +29,17 @@ fn it_would_have_been_told(server: &Server) {
     eventually("the server tells of what it cannot read", || server.malformed() > before);
 }
 
+/// What a server was told, and what it did not say at once that it was.
 #[derive(Default)]
-struct Tally {
-    inputs: usize,
-    answered: BTreeMap<Vec<u16>, usize>,
+struct Told {
+    counts: Tally,
     /// Targets of requests without an end that the program had not seen when the next was answered.
     late: Vec<String>,
 }
 
-impl Tally {
+impl Told {
     fn add(&mut self, answered: &[u16]) {
-        self.inputs += 1;
-        *self.answered.entry(answered.to_vec()).or_default() += 1;
+        self.counts.add(answered, 0);
     }
 
     /// Whether this is one of those requests, seen at last: once, and without a body.
@@ -61,18 +55,18 @@ fn seen_since(server: &Server, before: usize) -> Vec<(String, String)> {
     server.seen_since(before).iter().map(read).collect()
 }
 
-fn an_ambiguous_request_is_not_seen(server: &Server, world: &World, tally: &mut Tally) {
+fn an_ambiguous_request_is_not_seen(server: &Server, world: &World, told: &mut Told) {
     let before = server.position();
     for (row, bytes) in ambiguous() {
         let answered = answers(world, format!("{bytes}{SMUGGLED}").as_bytes());
         assert!(answered.len() <= 1 && !answered.contains(&200), "{row}: {bytes:?}: {answered:?}");
-        tally.add(&answered);
+        told.add(&answered);
     }
     assert_eq!(seen_since(server, before), []);
 }
 
 /// F1: what follows an answer of the gateway's own is drained, or the connection closed.
-fn an_early_answer_leaves_nothing(server: &Server, world: &World, tally: &mut Tally) {
+fn an_early_answer_leaves_nothing(server: &Server, world: &World, told: &mut Told) {
     let body = SMUGGLED.repeat(3);
     let length = format!("Content-Length: {}\r\n\r\n{body}", body.len());
     let chunked = format!("Transfer-Encoding: chunked\r\n\r\n{:x}\r\n{body}\r\n0\r\n\r\n", body.len());
@@ -90,18 +84,18 @@ fn an_early_answer_leaves_nothing(server: &Server, world: &World, tally: &mut Ta
         for rest in [&length, &chunked] {
             let answered = answers(world, format!("{head}Host: gateway.test\r\n{rest}").as_bytes());
             assert_eq!(answered.len(), 1, "{head}{rest}");
-            tally.add(&answered);
+            told.add(&answered);
         }
         let mut connection = world.connect();
         connection.write(format!("{head}Host: gateway.test\r\n{cut}").as_bytes());
-        tally.add(&[connection.read_response(false).status]);
+        told.add(&[connection.read_response(false).status]);
     }
     assert_eq!(seen_since(server, before), []);
 }
 
 /// F12: a body holds what looks like a request, in every framing; the next request, over the same connection to the
 /// server, is what it says.
-fn a_body_is_never_a_request(server: &Server, world: &World, tally: &mut Tally) {
+fn a_body_is_never_a_request(server: &Server, world: &World, told: &mut Told) {
     let size = format!("{:x}", SMUGGLED.len());
     let chunked = |chunks: &str| format!("Transfer-Encoding: chunked\r\n\r\n{chunks}");
     let whole = [
@@ -113,22 +107,22 @@ fn a_body_is_never_a_request(server: &Server, world: &World, tally: &mut Tally) 
     ];
     for method in ["POST", "GET"] {
         for framing in &whole {
-            see(server, world, tally, method, framing, Some(SMUGGLED));
+            see(server, world, told, method, framing, Some(SMUGGLED));
         }
     }
     for (body, data) in chunked_bodies().into_iter().filter(|(_, data)| data.is_some()) {
-        see(server, world, tally, "POST", &chunked(&format!("{body}{SMUGGLED}")), data);
+        see(server, world, told, "POST", &chunked(&format!("{body}{SMUGGLED}")), data);
     }
 }
 
 /// F12: what is no chunk ends the connection on both sides, and the server cannot take what came for all there is.
-fn a_body_that_breaks_off_is_never_whole(server: &Server, world: &World, tally: &mut Tally) {
+fn a_body_that_breaks_off_is_never_whole(server: &Server, world: &World, told: &mut Told) {
     let before = server.malformed();
     let bodies = chunked_bodies();
     let broken: Vec<&str> = bodies.iter().filter(|(_, data)| data.is_none()).map(|(body, _)| *body).collect();
     for body in &broken {
         let framing = format!("Transfer-Encoding: chunked\r\n\r\n{body}{SMUGGLED}");
-        see(server, world, tally, "POST", &framing, None);
+        see(server, world, told, "POST", &framing, None);
     }
     // Some complain of the end that did not come, some of them late; nothing comes after it.
     assert!(server.malformed() <= before + broken.len());
@@ -136,18 +130,18 @@ fn a_body_that_breaks_off_is_never_whole(server: &Server, world: &World, tally: 
 
 /// Sends a request with this framing and body, and another after it; the program sees the two, or the second alone
 /// where the first has no end.
-fn see(server: &Server, world: &World, tally: &mut Tally, method: &str, framing: &str, body: Option<&str>) {
+fn see(server: &Server, world: &World, told: &mut Told, method: &str, framing: &str, body: Option<&str>) {
     let before = server.position();
     // A target of its own: where a body broke off, a program that does not read it may see the request late.
-    let number = tally.inputs;
+    let number = told.counts.inputs;
     let (target, after) = (format!("/pub/x{number}"), format!("/pub/after{number}"));
     let request = format!("{method} {target} HTTP/1.1\r\nHost: gateway.test\r\n{framing}");
     let answered = answers(world, request.as_bytes());
     assert_eq!(world.get(&after, "").status, 200);
-    tally.add(&answered);
+    told.add(&answered);
 
     let mut seen = seen_since(server, before);
-    seen.retain(|(target, body)| !tally.is_late(target, body));
+    seen.retain(|(target, body)| !told.is_late(target, body));
     let next = seen.iter().position(|(target, _)| *target == after).map(|at| seen.remove(at));
     assert_eq!(next, Some((after, String::new())), "{request:?}");
     // A program that reads no such body sees a request without one, whatever becomes of its end.
@@ -161,6 +155,6 @@ fn see(server: &Server, world: &World, tally: &mut Tally, method: &str, framing:
         "{request:?} was read as {seen:?}: {answered:?}"
     );
     if seen.is_empty() && expected.is_some() {
-        tally.late.push(target);
+        told.late.push(target);
     }
 }

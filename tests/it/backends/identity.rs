@@ -3,9 +3,9 @@
 use super::seen::Seen;
 use super::server::Server;
 use crate::common::http2::{self, Http2};
-use crate::common::{Connection, NO_THROTTLE, ROUTES, Response};
+use crate::common::{Connection, NO_THROTTLE, ROUTES, Response, Tally};
 use crate::identity::spelling::{VICTIM, aliases, plain};
-use crate::identity::{CLOUD_RUN_NAMES, Client, GENEROUS, Kind, LISTENERS, Scene, Tally};
+use crate::identity::{CLOUD_RUN_NAMES, Client, GENEROUS, Kind, LISTENERS, Scene};
 
 /// The members that a program reads, by the headers that carry them.
 const MEMBERS: &[(&str, &str)] = &[
@@ -47,7 +47,7 @@ fn lines(names: &[String]) -> String {
 }
 
 fn print(server: &Server, what: &str, tally: &Tally) {
-    tally.print(&format!("{}: {what}", server.program.name));
+    tally.report(&format!("{}: {what}", server.program.name));
 }
 
 /// Without a gateway the program believes the header, and one that folds names believes aliases too: what the others
@@ -224,9 +224,7 @@ routes:
             let recorded = seen.unwrap_or_else(|| panic!("{forged}: {status}")).recorded();
             assert_eq!(recorded.request_line(), "GET /x HTTP/1.1", "{forged}");
             assert!(!recorded.head.contains("DELETE"), "{forged}{}", recorded.head);
-            tally.inputs += spelled.len();
-            tally.reached += 1;
-            *tally.answered.entry(status).or_default() += 1;
+            tally.add(status, 1);
         }
     }
     let before = server.position();
@@ -244,8 +242,7 @@ routes:
         connection.write(request.as_bytes());
         let (status, _) = answer(connection.try_read_response(false).as_ref());
         assert_eq!(status, 400, "{hosts}");
-        tally.inputs += 1;
-        *tally.answered.entry(status).or_default() += 1;
+        tally.add(status, 0);
     }
     assert!(server.seen_since(before).is_empty());
     print(server, "other methods, paths and hosts in headers", &tally);

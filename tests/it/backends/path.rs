@@ -1,13 +1,11 @@
 //! Which path a real backend serves: the one that was matched.
 
-use std::collections::BTreeMap;
-
 use proptest::strategy::{Strategy as _, ValueTree as _};
 use proptest::test_runner::TestRunner;
 
 use super::seen::Seen;
 use super::server::Server;
-use crate::common::{Connection, NO_THROTTLE, Response};
+use crate::common::{Connection, NO_THROTTLE, Response, Tally};
 use crate::paths::reading::governing;
 use crate::paths::{CLOSED, CLOSED_PATHS, NAMES, OPEN, OPEN_PATHS, get, hidden, hostile_path, raw};
 
@@ -71,7 +69,7 @@ pub fn no_protected_path_is_seen(server: &Server) {
         let targets = targets(prefixes);
         let world = server.world(&format!("{routes}{NO_THROTTLE}"));
         let mut connection = world.connect();
-        let (mut reached, mut answered) = (0, BTreeMap::<u16, usize>::new());
+        let mut tally = Tally::default();
         for target in &targets {
             connection.write(&get(target));
             let response = connection.try_read_response(false);
@@ -79,23 +77,20 @@ pub fn no_protected_path_is_seen(server: &Server) {
                 connection = world.connect();
             }
             let status = response.as_ref().map_or(0, |response| response.status);
-            *answered.entry(status).or_default() += 1;
-            let Some(seen) = response.as_ref().and_then(Seen::of) else {
+            let seen = response.as_ref().and_then(Seen::of);
+            tally.add(status, usize::from(seen.is_some()));
+            let Some(seen) = seen else {
                 let is_ours = response.as_ref().is_none_or(is_of_the_gateway);
                 assert!(is_ours, "{name}: {target:?}: {status} is the server's own answer");
                 continue;
             };
-            reached += 1;
             assert_eq!(protected(&seen, paths), None, "{name}: {target:?} reached it as {}", seen.target());
             for (how, path) in seen.paths() {
                 assert_eq!(path, seen.decoded_path(), "{name}: {target:?}: {how}");
             }
         }
-        println!(
-            "{name}: paths, {what}: {} inputs, {reached} reached the backend, answered {answered:?}",
-            targets.len()
-        );
-        assert!(targets.len() > 2000 && reached > 20, "{reached} of {}", targets.len());
+        tally.report(&format!("{name}: paths, {what}"));
+        assert!(tally.inputs > 2000 && tally.reached > 20, "{tally:?}");
     }
 }
 

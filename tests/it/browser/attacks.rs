@@ -1,6 +1,7 @@
 //! What attackers try against a sign-in with a browser, on the wire. Letters and numbers are those of the list of attacks
 //! that the gateway is held against: D1 to D16.
 
+mod cache;
 mod callback;
 mod cookies;
 mod origin;

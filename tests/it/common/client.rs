@@ -53,6 +53,9 @@ impl<S: Read + Write> Connection<S> {
     pub fn send_unless_gone(&mut self, request: &[u8]) -> Option<Response> {
         self.stream.write_all(request).ok()?;
         let response = self.read_header()?;
+        if response.status == 204 {
+            return Some(response);
+        }
         let length = response.header("content-length")?.parse().ok()?;
         while self.unread.len() < length {
             if self.fill() == 0 {
@@ -190,4 +193,13 @@ impl Response {
     pub fn json(&self) -> serde_json::Value {
         serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.text()))
     }
+}
+
+/// Asks an admin listener.
+pub fn ask_admin(address: SocketAddr, request_line: &str, body: &str) -> Response {
+    let length = body.len();
+    let request = format!(
+        "{request_line} HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
+    );
+    Connection::open(address).send(request.as_bytes())
 }

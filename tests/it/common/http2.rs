@@ -42,6 +42,7 @@ impl Outcome {
 /// Frame types and flags of RFC 9113 §6.
 pub const DATA: u8 = 0;
 pub const HEADERS: u8 = 1;
+pub const PRIORITY: u8 = 2;
 pub const RST_STREAM: u8 = 3;
 pub const SETTINGS: u8 = 4;
 pub const PING: u8 = 6;
@@ -115,12 +116,7 @@ impl<S: Read + Write> Http2<S> {
 
     /// Writes one frame; a connection that is gone is noticed when reading.
     pub fn frame(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
-        let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
-        let mut frame = length[1..].to_vec();
-        frame.extend([kind, flags]);
-        frame.extend(stream.to_be_bytes());
-        frame.extend(payload);
-        _ = self.stream.write_all(&frame);
+        _ = self.stream.write_all(&frame(kind, flags, stream, payload));
         _ = self.stream.flush();
     }
 
@@ -193,6 +189,16 @@ impl<S: Read + Write> Http2<S> {
         }
         Some(())
     }
+}
+
+/// The bytes of one frame.
+pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    let mut frame = length[1..].to_vec();
+    frame.extend([kind, flags]);
+    frame.extend(stream.to_be_bytes());
+    frame.extend(payload);
+    frame
 }
 
 /// The pseudo-header fields of a request, then others.

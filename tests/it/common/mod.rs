@@ -8,6 +8,7 @@ pub mod leaks;
 mod ports;
 pub mod redis;
 pub mod site;
+pub mod tally;
 pub mod visitor;
 
 use std::net::SocketAddr;
@@ -25,6 +26,7 @@ use tempfile::TempDir;
 pub use self::backend::{Backend, Recorded, Reply, fold};
 pub use self::client::{Connection, Response};
 pub use self::site::Site;
+pub use self::tally::Tally;
 pub use self::visitor::Visitor;
 
 /// The first app of the emulator, as the gateway's `apps.shop`.
@@ -59,6 +61,7 @@ pub const NO_THROTTLE: &str = "
 throttle:
   login: { rate: 1000000/s, burst: 1000000 }
   sign_in: { rate: 1000000/s, burst: 1000000 }
+  all_sign_ins: { rate: 1000000/s, burst: 1000000 }
   wechat: { rate: 1000000/s, burst: 1000000 }
   failed_login: { allowed: 1000000 }
 ";
@@ -183,6 +186,11 @@ impl World {
         admin.send(b"GET /metrics HTTP/1.1\r\nHost: admin\r\n\r\n").text()
     }
 
+    /// Asks the admin listener: a method and a path, and a body of JSON.
+    pub fn admin(&self, request_line: &str, body: &serde_json::Value) -> Response {
+        client::ask_admin(self.gateway().admin_address(), request_line, &body.to_string())
+    }
+
     /// The value of one metric line, such as `menshen_throttled_total{limit="login"}`; 0 when it is not there.
     pub fn metric(&self, name: &str) -> f64 {
         let text = self.metrics();
@@ -238,6 +246,11 @@ pub fn eventually(what: &str, mut is_true: impl FnMut() -> bool) {
         assert!(SystemClock.instant() < deadline, "did not happen in {PATIENCE:?}: {what}");
         std::thread::park_timeout(Duration::from_millis(5));
     }
+}
+
+/// How many times as much to try as a run of the whole suite has time for; `scripts/test --full` asks for more than once.
+pub fn times() -> usize {
+    std::env::var("MENSHEN_TEST_TIMES").map_or(1, |times| times.parse().unwrap())
 }
 
 /// The instant, for measuring.

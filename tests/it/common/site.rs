@@ -51,6 +51,15 @@ impl Site {
         Self::with(emulator::Config::default(), &[])
     }
 
+    /// A site before another backend than one that shows pages.
+    pub fn with_backend(backend: Backend) -> Self {
+        Self::over(World::with_parts(
+            emulator::Config::default(),
+            backend,
+            &format!("{SECTIONS}{ROUTES}{NO_THROTTLE}"),
+        ))
+    }
+
     /// A site with a WeChat of the test's own, and with parts of the configuration replaced.
     pub fn with(emulator: emulator::Config, replaced: &[(&str, &str)]) -> Self {
         Self::with_backend(emulator, Backend::with(|request| page(&request.head)), replaced)

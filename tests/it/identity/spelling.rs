@@ -6,11 +6,12 @@ pub const SEPARATORS: &str = "!#$%&'*+.^_`|~";
 /// What stands in every forged header.
 pub const VICTIM: &str = "victim";
 
-/// Cloud Run's identity headers; never a client's to send, whatever names are configured.
+/// Cloud Run's identity headers, and ours beside them; never a client's to send, whatever names are configured.
 pub const CLOUD_RUN: &[&str] = &[
     "X-WX-OPENID",
     "X-WX-UNIONID",
     "X-WX-APPID",
+    "X-WX-USER-ID",
     "X-WX-SOURCE",
     "X-WX-ENV",
     "X-WX-FROM-OPENID",

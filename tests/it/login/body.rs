@@ -3,7 +3,7 @@
 use std::net::Shutdown;
 
 use super::{assert_refused, logins};
-use crate::common::{Connection, Response, World};
+use crate::common::{Connection, Response, Tally, World};
 
 const JSON: &str = "application/json";
 const FORM: &str = "application/x-www-form-urlencoded";
@@ -67,12 +67,15 @@ fn a_body_that_is_no_login_is_refused_without_asking_wechat() {
         (FORM, b"code[]=abc"),
     ];
 
+    let mut tally = Tally::default();
     for (content_type, body) in &bodies {
         let response = post(&world, content_type, body);
 
         println!("{content_type}: {}", String::from_utf8_lossy(body));
         assert_refused(&response, 400, "invalid_request", "request_malformed");
+        tally.add(response.status, 0);
     }
+    tally.report("login: bodies that are none");
 
     assert_eq!(world.exchanges(), 0);
     assert_eq!(logins(&world, "request_malformed"), bodies.len() as f64);

@@ -9,6 +9,7 @@ use menshen::clock::ManualClock;
 use menshen::store::{Embedded, Key, LogEntries, Space, Store};
 
 use super::embedded::{file, open, threads};
+use crate::common::{Tally, times};
 
 const LONG: Duration = Duration::from_secs(3600);
 const ROWS: u8 = 60;
@@ -22,12 +23,20 @@ struct History {
 
 /// How a run over damaged files went.
 #[derive(Debug, Default)]
-struct Tally {
-    refused: u32,
-    opened: u32,
+struct Found {
+    files: Tally,
     errors: u32,
     absent: u32,
     read: u32,
+}
+
+impl Found {
+    fn report(&mut self, suite: &str, tried: usize) {
+        let Self { files, errors, absent, read } = self;
+        files.remark = format!("rows: {read} as written, {absent} absent, {errors} errors");
+        files.report(suite);
+        assert_eq!(files.inputs, tried);
+    }
 }
 
 /// Draws the same numbers in every run.
@@ -44,25 +53,24 @@ impl Draw {
 
 #[test]
 fn cut_file_is_refused_or_recovered_and_invents_no_row() {
-    let rounds = rounds(40);
+    let rounds = 40 * times();
     for (state, image, history) in images() {
         let mut draw = Draw(1);
-        let mut tally = Tally::default();
+        let mut found = Found::default();
         for round in 0..rounds {
             let length = if round == 0 { 0 } else { draw.below(image.len()) };
-            probe(&image[..length], &history, &mut tally, &format!("{state}, cut to {length}"));
+            probe(&image[..length], &history, &mut found, &format!("{state}, cut to {length}"));
         }
-        println!("{state}, cut: {tally:?}");
-        assert_eq!(tally.refused + tally.opened, rounds);
+        found.report(&format!("store: files cut off, {state}"), rounds);
     }
 }
 
 #[test]
 fn changed_file_is_refused_or_recovered_and_invents_no_row() {
-    let rounds = rounds(100);
+    let rounds = 100 * times();
     for (state, image, history) in images() {
         let mut draw = Draw(2);
-        let mut tally = Tally::default();
+        let mut found = Found::default();
         for round in 0..rounds {
             let mut damaged = image.clone();
             // Half of the changes hit the header and the first pages, where everything begins.
@@ -71,17 +79,11 @@ fn changed_file_is_refused_or_recovered_and_invents_no_row() {
             for (offset, byte) in damaged[at..].iter_mut().take(1 + draw.below(8)).enumerate() {
                 *byte ^= if offset == 0 { bits } else { u8::try_from(draw.below(256)).unwrap() };
             }
-            probe(&damaged, &history, &mut tally, &format!("{state}, changed at {at}"));
+            probe(&damaged, &history, &mut found, &format!("{state}, changed at {at}"));
         }
-        println!("{state}, changed: {tally:?}");
-        assert_eq!(tally.refused + tally.opened, rounds);
-        assert!(tally.read > 0, "{tally:?}");
+        found.report(&format!("store: files changed, {state}"), rounds);
+        assert!(found.read > 0, "{found:?}");
     }
-}
-
-/// `MENSHEN_TEST_ROUNDS` asks for more than a run of the whole suite should take.
-fn rounds(usual: u32) -> u32 {
-    std::env::var("MENSHEN_TEST_ROUNDS").map_or(usual, |rounds| rounds.parse().unwrap())
 }
 
 /// A file that was closed, and the copy of one in use, with what was written to them.
@@ -112,19 +114,19 @@ fn images() -> [(&'static str, Vec<u8>, History); 2] {
     [("closed", closed, history), ("running", running, same)]
 }
 
-fn probe(image: &[u8], history: &History, tally: &mut Tally, what: &str) {
+fn probe(image: &[u8], history: &History, found: &mut Found, what: &str) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("sessions.redb");
     fs::write(&path, image).unwrap();
 
     match open(&path, &ManualClock::start_now()) {
         Ok(store) => {
-            tally.opened += 1;
-            threads().block_on(read_all(&store, history, tally, what));
+            found.files.add("opened", 0);
+            threads().block_on(read_all(&store, history, found, what));
             drop(store);
         }
         Err(error) => {
-            tally.refused += 1;
+            found.files.add("refused", 0);
             let said = error.to_string();
             assert!(
                 said.starts_with(&path.display().to_string()) && said.contains("move the file away"),
@@ -134,15 +136,15 @@ fn probe(image: &[u8], history: &History, tally: &mut Tally, what: &str) {
     }
 }
 
-async fn read_all(store: &Embedded, history: &History, tally: &mut Tally, what: &str) {
+async fn read_all(store: &Embedded, history: &History, found: &mut Found, what: &str) {
     for (key, written) in &history.rows {
         match store.get(key).await {
             Ok(Some(value)) => {
-                tally.read += 1;
+                found.read += 1;
                 assert!(written.contains(&value), "{what}: {key:?} says what nobody wrote");
             }
-            Ok(None) => tally.absent += 1,
-            Err(_) => tally.errors += 1,
+            Ok(None) => found.absent += 1,
+            Err(_) => found.errors += 1,
         }
     }
     assert!(matches!(store.get(&key(200)).await, Ok(None) | Err(_)), "{what}: a row that never was");

@@ -7,7 +7,7 @@ use menshen::emulator::{CodeState, Effect, Fault};
 
 use super::{assert_nobody, outcomes, set_cookies};
 use crate::common::site::SESSION;
-use crate::common::{APPID, Site, Visitor};
+use crate::common::{APPID, Site, Tally, Visitor};
 
 const EXCHANGE: &str = "/sns/oauth2/access_token";
 
@@ -65,7 +65,7 @@ fn code_that_is_not_one_is_refused_before_wechat_is_asked() {
     let site = Site::new();
     let mut visitor = Visitor::at(site.world.address());
     let begun = visitor.begin("site", "/page");
-    let mut tried = 0;
+    let mut tally = Tally::default();
     for code in [
         "a%26secret%3Dx",
         "a%26appid%3Dwxe000000000000001",
@@ -82,11 +82,12 @@ fn code_that_is_not_one_is_refused_before_wechat_is_asked() {
         "a&code=b",
     ] {
         let path = begun.callback_with(code);
-        assert_nobody(&visitor.open(&path), &path);
-        tried += 1;
+        let answer = visitor.open(&path);
+        assert_nobody(&answer, &path);
+        tally.add(answer.status, 0);
     }
     assert_eq!(site.exchanges(), 0);
-    println!("codes: {tried} tried, none reached WeChat");
+    tally.report("browser: codes");
 }
 
 #[test]

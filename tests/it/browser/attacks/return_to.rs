@@ -1,11 +1,9 @@
 //! D1, D2, D3, D5: where a sign-in leads afterwards.
 
-use std::collections::BTreeMap;
-
 use serde_json::json;
 
 use crate::common::browser::Browser;
-use crate::common::{Site, Visitor};
+use crate::common::{Site, Tally, Visitor};
 
 /// Places that look as if they were of the same origin, or are read so by some parser.
 const ELSEWHERE: &[&str] = &[
@@ -148,13 +146,13 @@ fn no_spelling_of_return_to_leads_elsewhere() {
         .collect();
     let mut signed_in = Visitor::at(site.world.address());
     signed_in.sign_in(&site.world.emulator, "site", "bob");
-    let mut answers = BTreeMap::new();
+    let mut tally = Tally::default();
     let mut places = Vec::new();
 
     for query in &queries {
         let mut visitor = Visitor::at(site.world.address());
         let start = visitor.open(&format!("/auth/web/site/start?{query}"));
-        *answers.entry(format!("start {}", start.status)).or_insert(0) += 1;
+        tally.add(&*format!("start {}", start.status), 0);
         if start.status == 303 {
             let begun = crate::common::visitor::Begun::at(start.header("location").unwrap());
             assert_eq!(begun.redirect_uri, site.url("/auth/web/site/callback"), "{query}");
@@ -168,7 +166,7 @@ fn no_spelling_of_return_to_leads_elsewhere() {
         // Who is signed in already may be sent on at once.
         for visitor in [&mut Visitor::at(site.world.address()), &mut signed_in] {
             let page = visitor.open(&format!("/auth/login?{query}"));
-            *answers.entry(format!("page {}", page.status)).or_insert(0) += 1;
+            tally.add(&*format!("page {}", page.status), 0);
             places.extend(page.header("location").map(|place| (query, place.to_owned())));
             assert!(page.header("set-cookie").is_none_or(|cookie| !cookie.contains("evil")), "{query}");
         }
@@ -186,7 +184,8 @@ fn no_spelling_of_return_to_leads_elsewhere() {
         assert_eq!(*origin, json!(site.origin()), "{query} -> {place}");
     }
     assert!(places.len() > 10, "hardly anything was tried: {}", places.len());
-    println!("return_to: {} spellings, {} places, answers {answers:?}", queries.len(), places.len());
+    tally.remark = format!("{} places, all here", places.len());
+    tally.report("browser: return_to");
 }
 
 #[test]

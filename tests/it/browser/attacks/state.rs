@@ -7,19 +7,19 @@ use menshen::emulator::Config;
 
 use super::assert_nobody;
 use crate::common::site::{BROWSER, SESSION};
-use crate::common::{Site, Visitor};
+use crate::common::{Site, Tally, Visitor};
 
 #[test]
 fn way_back_without_the_very_state_of_this_browser_signs_nobody_in() {
     let site = Site::new();
     let emulator = &site.world.emulator;
     let at = "/auth/web/site/callback";
-    let mut tried = 0;
+    let mut tally = Tally::default();
     let mut refuse = |visitor: &mut Visitor, path: &str| {
         let answer = visitor.open(path);
         assert_nobody(&answer, path);
         assert!(matches!(answer.status, 400 | 403), "{path}: {}", answer.status);
-        tried += 1;
+        tally.add(answer.status, 0);
     };
 
     let mut visitor = Visitor::at(site.world.address());
@@ -56,7 +56,7 @@ fn way_back_without_the_very_state_of_this_browser_signs_nobody_in() {
     assert_eq!(site.exchanges(), 0, "WeChat was asked");
     // None of this spent it.
     assert_eq!(visitor.open(&begun.callback_with(&code)).status, 303);
-    println!("state: {tried} tried, none signed anybody in");
+    tally.report("browser: states");
 }
 
 #[test]

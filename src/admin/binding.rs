@@ -1,0 +1,121 @@
+//! People whom an operator, or the business's own program, binds to a user: whom backends are told, and what routes may ask
+//! for.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use http::request::Parts;
+use serde::Serialize;
+use tracing::info;
+
+use super::answer::Answer;
+use super::naming::{BindingRequest, Names};
+use super::people::{Changed, person};
+use super::session::{Deed, failed, misnamed};
+use super::{Admin, BodyFault, origin};
+use crate::session::{Bound, Person, SessionError};
+use crate::telemetry::audit_log::Event;
+
+/// The answer to a look.
+#[derive(Serialize)]
+struct Look<'a> {
+    scope: &'static str,
+    /// `null` where there is none.
+    binding: Option<Document<'a>>,
+}
+
+#[derive(Serialize)]
+struct Document<'a> {
+    user: &'a str,
+    claims: BTreeMap<&'a str, &'a str>,
+    since: String,
+}
+
+impl Admin {
+    pub(super) async fn bound(&self, request: &Parts, client: Option<SocketAddr>) -> Result<Answer, Answer> {
+        let runtime = (self.current)();
+        let names = Names::of_query(request.uri.query().unwrap_or_default());
+        let scope = names.and_then(|names| names.scope(|name| runtime.appid(name), self.shared.clock.now()));
+        let person = scope.and_then(person).map_err(|error| misnamed(&error))?;
+        let bound = runtime.sessions.bound(&person).await;
+        let scope = person.scope();
+        let outcome = bound.as_ref().map(|_| None);
+        self.audit(Deed { event: Event::Listing, scope: Some(&scope), client }, outcome);
+        let bound = bound.map_err(|error| failed("look whom somebody is bound to", &error))?;
+        self.log_deed("looked up the binding of", &person, client);
+        Ok(Answer::json(&Look { scope: scope.as_str(), binding: bound.as_ref().map(document) }))
+    }
+
+    pub(super) async fn bind(
+        &self,
+        request: &Parts,
+        client: Option<SocketAddr>,
+        body: impl Future<Output = Result<Bytes, BodyFault>>,
+    ) -> Result<Answer, Answer> {
+        let body = read(request, body).await?;
+        let runtime = (self.current)();
+        let now = self.shared.clock.now();
+        let asked = BindingRequest::of_json(&body).map_err(|error| misnamed(&error))?;
+        let user = asked.user().map_err(|error| misnamed(&error))?;
+        let scope = asked.names().scope(|name| runtime.appid(name), now);
+        let person = scope.and_then(person).map_err(|error| misnamed(&error))?;
+        let changed = runtime.sessions.bind(&person, &user, now).await;
+        self.answer_change(Event::Bind, &person, client, changed)
+    }
+
+    pub(super) async fn unbind(
+        &self,
+        request: &Parts,
+        client: Option<SocketAddr>,
+        body: impl Future<Output = Result<Bytes, BodyFault>>,
+    ) -> Result<Answer, Answer> {
+        let body = read(request, body).await?;
+        let runtime = (self.current)();
+        let names = Names::of_json(&body);
+        let scope = names.and_then(|names| names.scope(|name| runtime.appid(name), self.shared.clock.now()));
+        let person = scope.and_then(person).map_err(|error| misnamed(&error))?;
+        let changed = runtime.sessions.unbind(&person).await;
+        self.answer_change(Event::Unbind, &person, client, changed)
+    }
+
+    fn answer_change(
+        &self,
+        event: Event,
+        person: &Person,
+        client: Option<SocketAddr>,
+        changed: Result<bool, SessionError>,
+    ) -> Result<Answer, Answer> {
+        let scope = person.scope();
+        self.audit(Deed { event, scope: Some(&scope), client }, changed.as_ref().map(|_| None));
+        let changed = changed.map_err(|error| failed("change whom somebody is bound to", &error))?;
+        let deed = if event == Event::Bind { "bound" } else { "unbound" };
+        self.log_deed(deed, person, client);
+        Ok(Answer::json(&Changed { scope: scope.as_str(), changed }))
+    }
+
+    /// Tells what an operator did, to whom by a hash alone, and never of which user.
+    fn log_deed(&self, deed: &'static str, person: &Person, client: Option<SocketAddr>) {
+        let scope = person.scope();
+        let name = scope.as_str();
+        info!(
+            session.scope = name,
+            user.hash = self.hash(&scope),
+            client.address = client.map(|client| tracing::field::display(client.ip())),
+            "an operator {deed} one {name}"
+        );
+    }
+}
+
+async fn read(
+    request: &Parts,
+    body: impl Future<Output = Result<Bytes, BodyFault>>,
+) -> Result<Bytes, Answer> {
+    origin::admit_json(&request.headers).map_err(origin::Refusal::answer)?;
+    body.await.map_err(BodyFault::answer)
+}
+
+fn document(bound: &Bound) -> Document<'_> {
+    let claims = bound.user.claims().map(|(name, value)| (name.as_str(), value.as_str()));
+    Document { user: bound.user.id().as_str(), claims: claims.collect(), since: bound.since.to_string() }
+}

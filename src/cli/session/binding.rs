@@ -1,0 +1,122 @@
+//! `menshen session bind`, `unbind` and `bound`.
+
+use bytes::Bytes;
+use clap::Args;
+use http::header::CONTENT_TYPE;
+use http::{Request, Result};
+use serde::{Serialize, Serializer};
+use serde_json::{Map, Value, json};
+
+use super::people::Person;
+use super::{Outcome, columns, misunderstood};
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Bind {
+    #[command(flatten)]
+    pub(super) person: Person,
+    /// Your own id of the person
+    #[arg(long, value_name = "ID")]
+    user: String,
+    /// What you say of the user, for routes that ask; may be repeated. Those from before are gone
+    #[arg(long = "claim", value_name = "NAME=VALUE", value_parser = claim)]
+    claims: Vec<(String, String)>,
+}
+
+#[derive(Serialize)]
+struct Body<'a> {
+    #[serde(flatten)]
+    person: Map<String, Value>,
+    user: &'a str,
+    #[serde(serialize_with = "as_object")]
+    claims: &'a [(String, String)],
+}
+
+fn claim(text: &str) -> std::result::Result<(String, String), &'static str> {
+    text.split_once('=')
+        .map(|(name, value)| (name.into(), value.into()))
+        .ok_or("write a name and a value as `role=editor`")
+}
+
+/// As they were given: of a claim that was given twice the gateway says so.
+fn as_object<S: Serializer>(
+    claims: &[(String, String)],
+    serializer: S,
+) -> std::result::Result<S::Ok, S::Error> {
+    serializer.collect_map(claims.iter().map(|(name, value)| (name, value)))
+}
+
+impl Bind {
+    pub(super) fn request(&self) -> Result<Request<Bytes>> {
+        let body = Body { person: self.person.names(), user: &self.user, claims: &self.claims };
+        // Maps of texts do not fail to be written; the gateway refuses an empty body.
+        let body = serde_json::to_vec(&body).unwrap_or_default();
+        Request::post("/people/bind").header(CONTENT_TYPE, "application/json").body(body.into())
+    }
+}
+
+pub(super) fn request(person: &Person) -> Result<Request<Bytes>> {
+    let mut query = form_urlencoded::Serializer::new(String::new());
+    for (name, value) in &person.names() {
+        query.append_pair(name, value.as_str().unwrap_or_default());
+    }
+    Request::get(format!("/people/bound?{}", query.finish())).body(Bytes::new())
+}
+
+pub(super) fn table(answer: &[u8]) -> Outcome {
+    const COLUMNS: &[(&str, &str)] = &[("USER", "user"), ("CLAIMS", "claims"), ("SINCE", "since")];
+    let answer: Value = serde_json::from_slice(answer).unwrap_or_default();
+    let binding = match answer.get("binding") {
+        Some(Value::Null) => return Outcome { messages: "not bound".into(), ..Outcome::default() },
+        Some(Value::Object(binding)) => binding,
+        _ => return misunderstood(),
+    };
+    let said = |(name, value): (&String, &Value)| Some(format!("{name}={}", value.as_str()?));
+    let claims = binding.get("claims").and_then(Value::as_object).map(|claims| claims.iter().map(said));
+    let Some(claims) = claims.and_then(Iterator::collect::<Option<Vec<String>>>) else {
+        return misunderstood();
+    };
+    let claims = Some(claims.join(" ")).filter(|claims| !claims.is_empty());
+    let row = json!({ "user": binding.get("user"), "claims": claims, "since": binding.get("since") });
+    Outcome::answer(columns(COLUMNS, &[row]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::FAILED;
+    use super::*;
+
+    #[test]
+    fn a_binding_is_a_line() {
+        let answer = r#"{"scope":"subject","binding":{"user":"42","claims":{"level":"3","role":"ed\u001bitor"},"since":"2026-11-21T10:00:00Z"}}"#;
+
+        assert_eq!(
+            table(answer.as_bytes()).answer,
+            "USER  CLAIMS                SINCE\n42    level=3 role=ed\u{fffd}itor  2026-11-21T10:00:00Z"
+        );
+        let without = table(br#"{"binding":{"user":"42","claims":{},"since":"x"}}"#);
+        assert_eq!(without.answer, "USER  CLAIMS  SINCE\n42    -       x");
+        assert_eq!(table(br#"{"binding":null}"#).messages, "not bound");
+    }
+
+    #[test]
+    fn answer_that_is_not_understood_is_no_success() {
+        for answer in
+            ["", "{}", "[]", r#"{"binding":1}"#, r#"{"binding":{}}"#, r#"{"binding":{"claims":{"a":1}}}"#]
+        {
+            assert_eq!(table(answer.as_bytes()).code, FAILED, "{answer}");
+        }
+    }
+
+    #[test]
+    fn a_claim_that_was_given_twice_is_sent_twice() {
+        let person = Person::for_test("u1");
+        let claims = ["role=a", "role=b=\"c"].map(|text| claim(text).unwrap());
+        let bind = Bind { person, user: "42".into(), claims: claims.into() };
+
+        let body = bind.request().unwrap().into_body();
+
+        let expected = r#"{"unionid":"u1","user":"42","claims":{"role":"a","role":"b=\"c"}}"#;
+        assert_eq!(String::from_utf8_lossy(&body), expected);
+        assert!(claim("role").is_err());
+    }
+}

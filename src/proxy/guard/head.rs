@@ -1,0 +1,159 @@
+//! Whether the header of a request of HTTP/1 is whole, and Pingora need not wait for more of it.
+//!
+//! This says no more than where to stop reading: what the header says, and whether it is one, is Pingora's to parse and
+//! the admission's to judge.
+
+use memchr::memchr_iter;
+
+/// What has come of a header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Head {
+    /// All of it, or what no more bytes make a header of.
+    Whole,
+    /// Not yet all of it.
+    Unfinished,
+}
+
+/// Looks at what has come, of which the first `seen` bytes were looked at before.
+///
+/// A header ends with an empty line, however the lines end: `\n` alone is refused later, and until then waits for nothing.
+pub(super) fn look(bytes: &[u8], seen: usize) -> Head {
+    // Empty lines before a request do not count; RFC 9112 §2.2.
+    let Some(start) = bytes.iter().position(|byte| !matches!(byte, b'\r' | b'\n')) else {
+        return Head::Unfinished;
+    };
+    // No method begins so. A client that speaks TLS where there is none learns of it at once.
+    if !bytes.get(start).is_some_and(u8::is_ascii_graphic) {
+        return Head::Whole;
+    }
+    if bytes.ends_with(b"\r\n\r\n") {
+        return Head::Whole;
+    }
+    // The end may have begun in what was seen.
+    let unseen = bytes.get(start.max(seen.saturating_sub(2))..).unwrap_or_default();
+    let ends_at = |at: usize| matches!(unseen.get(at + 1..), Some([b'\n', ..] | [b'\r', b'\n', ..]));
+    if memchr_iter(b'\n', unseen).any(ends_at) { Head::Whole } else { Head::Unfinished }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use bytes::BytesMut;
+    use futures_util::FutureExt as _;
+    use pingora::protocols::http::ServerSession;
+    use proptest::prelude::*;
+    use tokio::io::AsyncWriteExt as _;
+
+    use super::*;
+
+    /// What of a request stands in a test, in the order it may come.
+    fn pieces() -> impl Strategy<Value = Vec<u8>> {
+        let piece = prop_oneof![
+            4 => Just("\r\n".as_bytes().to_vec()),
+            1 => Just(b"\r\n\r\n".to_vec()),
+            1 => Just(b"\n".to_vec()),
+            1 => Just(b"\r".to_vec()),
+            3 => Just(b"GET / HTTP/1.1".to_vec()),
+            1 => Just(b"GET /a b HTTP/1.0".to_vec()),
+            1 => Just(b"PRI * HTTP/2.0".to_vec()),
+            2 => Just(b"Host: a".to_vec()),
+            1 => Just(b"X-A:".to_vec()),
+            1 => Just(b" folded".to_vec()),
+            1 => Just(b"\x16\x03\x01\x02".to_vec()),
+            1 => proptest::collection::vec(any::<u8>(), 0..4),
+        ];
+        proptest::collection::vec(piece, 0..12).prop_map(|pieces| pieces.concat())
+    }
+
+    /// What Pingora makes of these bytes while no more come: a request or not, or nothing yet.
+    fn parsed(bytes: &[u8]) -> Option<bool> {
+        let threads = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        threads.block_on(async {
+            let (_client, stream) = tokio::io::duplex(64);
+            let mut session = ServerSession::new_http1(Box::new(stream));
+            session.set_pipelined_prefix(BytesMut::from(bytes));
+            session.read_request().now_or_never().map(|read| read.unwrap_or(false))
+        })
+    }
+
+    fn is_whole(bytes: &[u8]) -> bool {
+        look(bytes, 0) == Head::Whole
+    }
+
+    #[test]
+    fn a_header_is_whole_with_its_empty_line_and_not_before() {
+        for header in [
+            "GET / HTTP/1.1\r\nHost: a\r\n\r\n",
+            "GET / HTTP/1.0\r\n\r\n",
+            "\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n",
+            "GET / HTTP/1.1\nHost: a\n\n",
+            "GET / HTTP/1.1\r\nHost: a\n\r\n",
+        ] {
+            for end in 0..header.len() {
+                assert!(!is_whole(&header.as_bytes()[..end]), "{:?}", &header[..end]);
+            }
+            assert!(is_whole(header.as_bytes()), "{header:?}");
+            let with_more = format!("{header}body\r\n and more");
+            assert!(is_whole(with_more.as_bytes()), "{with_more:?}");
+        }
+    }
+
+    #[test]
+    fn what_begins_as_no_method_does_is_not_waited_for() {
+        for start in ["\x16\x03\x01", " GET", "\r\n\tGET", "\0", "\u{e9}"] {
+            assert!(is_whole(start.as_bytes()), "{start:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_left_over_reaches_the_next_reader() {
+        // The property that all of this stands on: Pingora takes the bytes it is given before it reads.
+        let (mut client, stream) = tokio::io::duplex(64);
+        let mut session = ServerSession::new_http1(Box::new(stream));
+        session.set_pipelined_prefix(BytesMut::from(&b"POST / HTTP/1.1\r\nContent-Length: 4\r\n\r\nbo"[..]));
+
+        assert!(session.read_request().await.unwrap());
+        client.write_all(b"dy").await.unwrap();
+
+        let mut body = Vec::new();
+        while let Some(part) =
+            tokio::time::timeout(Duration::from_secs(5), session.read_request_body()).await.unwrap().unwrap()
+        {
+            body.extend_from_slice(&part);
+        }
+        assert_eq!(body, b"body");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(4096))]
+
+        /// Else a client could hold what Pingora holds for a request, for as long as it likes.
+        #[test]
+        fn pingora_waits_for_no_more_of_what_is_whole(bytes in pieces()) {
+            if is_whole(&bytes) {
+                prop_assert!(parsed(&bytes).is_some(), "{}", bytes.escape_ascii());
+            }
+        }
+
+        /// Else a request would wait for its deadline.
+        #[test]
+        fn whatever_pingora_takes_for_a_request_is_whole(bytes in pieces()) {
+            if parsed(&bytes) == Some(true) {
+                prop_assert!(is_whole(&bytes), "{}", bytes.escape_ascii());
+            }
+        }
+
+        #[test]
+        fn what_was_seen_before_makes_no_difference(bytes in pieces()) {
+            let first = (0..=bytes.len()).find(|end| is_whole(&bytes[..*end]));
+            let mut seen = 0;
+            let stepwise = (0..=bytes.len()).find(|end| {
+                let is_whole = look(&bytes[..*end], seen) == Head::Whole;
+                seen = *end;
+                is_whole
+            });
+            prop_assert_eq!(first, stepwise);
+        }
+    }
+}

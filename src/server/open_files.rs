@@ -1,0 +1,64 @@
+//! How many files the process may have open, and so how many connections it can take.
+//!
+//! A gateway whose clients have left it no files reaches neither its backends nor its store, for anybody. So connections
+//! that the system leaves no room for are not taken in the first place.
+
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+use crate::config::Findings;
+
+/// Files for what is no client: connections to backends and to the store, listeners, logs. Of few files, a quarter.
+const RESERVED: usize = 1024;
+
+/// Raises the limit of open files as far as the process itself may, and says how many connections it leaves room for: at
+/// most as many as are `wanted`. A warning where it is fewer.
+pub(super) fn most_connections(wanted: usize, findings: &mut Findings) -> usize {
+    let Some(files) = raise_limit() else { return wanted };
+    let most = wanted.min(room(files));
+    if most < wanted {
+        let reason = format!("{wanted} cannot be reached: the process may open {files} files");
+        findings.warning("limits.max_connections", reason).hint(format!(
+            "no more than {most} connections are taken; let it open twice as many files as connections, by \
+             `LimitNOFILE=` of systemd or `--ulimit nofile=` of a container"
+        ));
+    }
+    most
+}
+
+/// Many systems start programs with a limit of 1,024, for the sake of old ones, and leave it to all others to raise it.
+fn raise_limit() -> Option<usize> {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).ok()?;
+    let limit = if setrlimit(Resource::RLIMIT_NOFILE, hard, hard).is_ok() { hard } else { soft };
+    Some(usize::try_from(limit).unwrap_or(usize::MAX))
+}
+
+fn room(files: usize) -> usize {
+    files - RESERVED.min(files / 4)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn some_files_are_left_for_what_is_no_client() {
+        assert_eq!(room(1024), 768);
+        assert_eq!(room(20_000), 18_976);
+        assert_eq!(room(usize::MAX), usize::MAX - 1024);
+    }
+
+    #[test]
+    fn the_limit_is_raised_and_what_exceeds_it_is_not_taken() {
+        let mut findings = Findings::default();
+        assert_eq!(most_connections(10, &mut findings), 10);
+        assert_eq!(findings.iter().count(), 0);
+        let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+        assert_eq!(soft, hard);
+
+        let most = most_connections(usize::MAX, &mut findings);
+
+        assert!(most < usize::try_from(hard).unwrap_or(usize::MAX));
+        assert_eq!(findings.iter().filter(|finding| finding.path == "limits.max_connections").count(), 1);
+        assert!(!findings.has_errors());
+    }
+}
