@@ -21,7 +21,7 @@ pub enum CrossSite {
 ///
 /// `Sec-Fetch-Site` decides where the browser sends it, else `Origin` against the request's own host; a request with
 /// neither is from no browser that could be made to send it.
-pub(super) fn is_cross_site(request: &Parts, is_websocket: bool) -> bool {
+pub fn is_cross_site(request: &Parts, is_websocket: bool) -> bool {
     let reads = matches!(request.method, Method::GET | Method::HEAD | Method::OPTIONS);
     // A tunnel is opened by GET, and what comes through it afterwards is not asked again.
     if reads && !is_websocket {

@@ -32,8 +32,7 @@ use siphasher::sip128::SipHasher24;
 use self::authenticated::ConfiguredApp;
 pub use self::authenticated::{Authenticated, HeaderValues, ProfileValues};
 pub use self::credential::{Credential, Source, TokenSources, cookie_without, query_without};
-pub use self::cross_site::CrossSite;
-use self::cross_site::is_cross_site;
+pub use self::cross_site::{CrossSite, is_cross_site};
 use self::flight::Flights;
 pub use self::own_cookie::{
     OWN_COOKIES, OwnCookie, SESSION_COOKIE, mentions_own_cookie, without_own_cookies,

@@ -11,15 +11,17 @@ use super::{Duration, Rate};
 pub struct Throttle {
     /// Logins of one client address; refreshes as many again.
     pub login: LoginLimit,
-    /// Sign-ins begun in a browser by one client address: pages shown, people sent to WeChat.
+    /// Sign-ins begun in a browser by one client address: pages shown, people sent to WeChat. As many again to which pages of other
+    /// sites may have led it.
     pub sign_in: LoginLimit,
-    /// Sign-ins begun in browsers by all clients together, at this gateway. Each takes up to 2.3 KB of the store for ten minutes,
-    /// so with the defaults those that nobody finishes take 71 MB at most.
+    /// Sign-ins begun in browsers by all clients together, at this gateway. Each takes up to 2.4 KB of the store for twenty minutes,
+    /// so with the defaults those that nobody finishes take 146 MB at most.
     pub all_sign_ins: LoginLimit,
     /// Failed logins and refreshes of one client address.
     pub failed_login: FailedLoginLimit,
     /// Answers 4xx to one client address, whoever gives them; each other answer takes one back. While locked out, the address is
     /// answered 429 to everything. Absent: not counted. Name your `trusted_proxies` first, else all clients behind one are one.
+    /// Any page can have its visitors' browsers ask for what is not there: leave room where many people share an address.
     pub client_errors: Option<FailedLoginLimit>,
     /// Exchanges with WeChat of all clients together; keep it below the quota of your apps.
     pub wechat: LoginLimit,

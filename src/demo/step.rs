@@ -216,7 +216,7 @@ pub(super) const STEPS: &[Step] = &[
     Step {
         name: "leave for WeChat",
         about: "its page shows a QR code; the state and the cookie will tell who comes back",
-        call: Call::get(Server::Gateway, "/auth/web/site/start?return_to=%2Forders%2F7"),
+        call: Call::get(Server::Gateway, "/auth/web/site/start?return_to=%2Forders%2F7").with(&[AS_BROWSER]),
         show: Show::KeepFromHeaders(&[
             Between { before: "&state=", variable: "state" },
             Between { before: "__Host-menshen-browser=", variable: "browser" },
@@ -238,7 +238,7 @@ pub(super) const STEPS: &[Step] = &[
         name: "come back from WeChat",
         about: "303 to the page that was wanted, with the session in a cookie that no script can read",
         call: Call::get(Server::Gateway, "/auth/web/site/callback?code=$web_code&state=$state")
-            .with(&[("Cookie", "__Host-menshen-browser=$browser")]),
+            .with(&[AS_BROWSER, ("Cookie", "__Host-menshen-browser=$browser")]),
         show: Show::KeepFromHeaders(&[Between { before: "__Host-menshen=", variable: "session" }]),
         expect: expect(
             303,

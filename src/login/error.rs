@@ -183,7 +183,7 @@ impl LoginError {
                 403,
                 "access_denied",
                 "not_navigated",
-                "a person opens this address: nothing embeds it, and no script calls it",
+                "a person opens this address: nothing embeds it, fetches it ahead, or calls it from a script",
             ),
             Self::StateMissing => row(400, "invalid_request", "state_missing", "`state` is missing"),
             Self::StateMalformed => row(

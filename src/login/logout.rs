@@ -11,12 +11,20 @@ use tracing::info;
 
 use super::body::{Format, LogoutBody, LogoutOf};
 use super::error::LoginError;
-use super::web::{is_navigation, without_session};
-use super::{Answer, BodyFault, Login, check_asked};
+use super::web::{ReturnTo, has_session_cookie, is_navigation, without_session};
+use super::{Answer, BodyFault, Dependencies, Login, check_asked};
 use crate::authn::{Credential, Refusal, Source};
 use crate::clock::Timestamp;
 use crate::identity::Identity;
-use crate::session::Scope;
+use crate::page::Action;
+use crate::session::{Ending, RefreshToken, Scope, SessionCookie};
+
+/// What a logout asks for.
+struct Asked {
+    format: Format,
+    whose: LogoutOf,
+    return_to: Option<ReturnTo>,
+}
 
 /// A logout that succeeded.
 #[derive(Default)]
@@ -36,37 +44,67 @@ impl Login {
         now: Timestamp,
         request_id: &str,
     ) -> Answer {
-        let result = self.log_out(request, body, client, now, request_id).await;
-        let answer = result.unwrap_or_else(|error| match is_navigation(request) {
-            true => self.tell_refusal(&error, None, request, request_id),
-            false => Answer::refused_as_problem(&error, request_id),
-        });
+        let asked = self.read_logout(request, body);
+        let result = match &asked {
+            Ok(asked) => self.log_out(asked, request, client, now, request_id).await,
+            Err(error) => Err(error.clone()),
+        };
+        let answer = result
+            .unwrap_or_else(|error| self.tell_of_failure(&error, asked.as_ref().ok(), request, request_id));
         let outcome = answer.outcome;
         info!(logout.outcome = outcome, http.request.id = request_id, "a logout ended: {outcome}");
         answer
     }
 
+    fn read_logout(&self, request: &Parts, body: Result<Bytes, BodyFault>) -> Result<Asked, LoginError> {
+        let (format, body) = self.read(request, body)?;
+        let LogoutBody { whose, return_to } = format.read_logout(&body)?;
+        let own = self.origins.of(request);
+        let return_to = return_to.zip(own).and_then(|(text, own)| self.allowed_return_to(&text, own));
+        Ok(Asked { format, whose, return_to })
+    }
+
+    /// Says that nothing ended. Whoever opens pages, and shows a cookie, must not believe that they are out when they are in.
+    fn tell_of_failure(
+        &self,
+        error: &LoginError,
+        asked: Option<&Asked>,
+        request: &Parts,
+        request_id: &str,
+    ) -> Answer {
+        if !is_navigation(request) {
+            return Answer::refused_as_problem(error, request_id);
+        }
+        if !has_session_cookie(&request.headers) {
+            return self.tell_refusal(error, Action::Nothing, request, request_id);
+        }
+        // What another site's page asked for, nobody here did.
+        let asked = asked.filter(|_| *error != LoginError::CrossSite);
+        let return_to = asked.and_then(|asked| asked.return_to.as_ref());
+        let everywhere =
+            asked.is_some_and(|asked| matches!(asked.whose, LogoutOf::Caller { everywhere: true }));
+        self.tell_still_signed_in(error, return_to, everywhere, request, request_id)
+    }
+
     async fn log_out(
         &self,
+        asked: &Asked,
         request: &Parts,
-        body: Result<Bytes, BodyFault>,
         client: IpAddr,
         now: Timestamp,
         request_id: &str,
     ) -> Result<Answer, LoginError> {
-        let (format, body) = self.read(request, body)?;
-        let LogoutBody { whose, return_to } = format.read_logout(&body)?;
-        let done = match whose {
+        let done = match &asked.whose {
             LogoutOf::RefreshToken(token) => {
-                check_asked(&request.headers)?;
+                check_asked(request)?;
                 self.log_out_by_refresh_token(token.expose_secret(), client, now).await?
             }
-            LogoutOf::Caller { everywhere } => self.log_out_caller(request, format, everywhere, now).await?,
+            LogoutOf::Caller { everywhere } => {
+                self.log_out_caller(request, asked.format, *everywhere, now).await?
+            }
         };
 
-        let own = self.origins.of(request);
-        let return_to = return_to.zip(own).and_then(|(text, own)| self.allowed_return_to(&text, own));
-        let answer = match return_to {
+        let answer = match &asked.return_to {
             Some(return_to) => Answer::see_other("logged_out", return_to.location())?,
             None if is_navigation(request) => self.tell_signed_out(request, request_id),
             None => Answer::logged_out(),
@@ -112,17 +150,34 @@ impl Login {
         everywhere: bool,
         now: Timestamp,
     ) -> Result<(Arc<str>, Identity), LoginError> {
-        let caller = self.authenticate(credential, now).await?;
-        let subject = &caller.identity().subject;
-        // The store may know a unionid that the token is too old to name.
-        let identity = self.parts.sessions.check(subject, caller.session(), now).await?.identity;
+        let Ending { id, identity } = self.find_ending(credential, now).await?;
+        let app = self.app_of(&identity.subject.appid).ok_or(LoginError::Internal)?;
 
         if everywhere {
             self.parts.sessions.revoke_person(&identity, now).await?;
         } else {
-            self.parts.sessions.revoke(&Scope::Session(caller.session().clone()), now).await?;
+            self.parts.sessions.revoke(&Scope::Session(id), now).await?;
         }
-        Ok((Arc::clone(caller.app()), identity))
+        Ok((Arc::clone(&app.name), identity))
+    }
+
+    /// The session to end. Also of a person who is blocked: once they are not, whoever has the device would be them.
+    async fn find_ending(&self, credential: &Credential<'_>, now: Timestamp) -> Result<Ending, LoginError> {
+        let Dependencies { sessions, tokens, .. } = &self.parts;
+        // The store may know a unionid that the token is too old to name.
+        match self.authenticate(credential, now).await {
+            Ok(caller) => Ok(sessions.ending(&caller.identity().subject, caller.session(), now).await?),
+            Err(LoginError::UserBlocked) if credential.is_session_cookie() => {
+                let cookie = SessionCookie::parse(credential.token());
+                let cookie = cookie.map_err(|_| LoginError::SessionEnded)?;
+                Ok(sessions.ending_of_cookie(&cookie, now).await?)
+            }
+            Err(LoginError::UserBlocked) => {
+                let claims = tokens.verify(credential.token(), now).map_err(Refusal::from)?;
+                Ok(sessions.ending(&claims.identity().subject, claims.session(), now).await?)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Ends the session of a refresh token, for whom the access token has expired. The token is spent for it: one that was
@@ -139,6 +194,12 @@ impl Login {
                 self.parts.sessions.revoke(&Scope::Session(refreshed.session.id), now).await?;
             }
             Err(LoginError::RefreshTokenReused) => {}
+            // The token is not spent, and ends its session all the same.
+            Err(LoginError::UserBlocked) => {
+                let token = RefreshToken::parse(token).map_err(|_| LoginError::RefreshTokenInvalid)?;
+                let Ending { id, .. } = self.parts.sessions.ending_of_refresh_token(&token, now).await?;
+                self.parts.sessions.revoke(&Scope::Session(id), now).await?;
+            }
             Err(error) => return Err(error),
         }
         Ok(Done::default())

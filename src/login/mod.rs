@@ -37,8 +37,8 @@ use self::mini_program::Grant;
 use self::replay::{Replay, caller_address, caller_fields};
 use self::sign_in::Attempt;
 pub use self::web::TurnedAway;
-use self::web::{AppPath, BrowserGrant, Origin, Origins, is_embedded, is_unasked};
-use crate::authn::{Authenticated, Authenticator, Credential, CrossSite};
+use self::web::{AppPath, BrowserGrant, Origin, Origins, is_led, is_navigation, is_unasked};
+use crate::authn::{Authenticated, Authenticator, Credential, CrossSite, is_cross_site};
 use crate::clock::{Clock, Timestamp};
 use crate::config::AppKind;
 use crate::entropy::Entropy;
@@ -252,11 +252,11 @@ impl Login {
         }
     }
 
-    /// Admits a person who opens a page, before anything is counted: pictures in a page of another site, which their browser
-    /// asks for unseen, must not lock out everybody at their address.
+    /// Admits a person who opens a page, before anything is counted: pictures in a page of another site, and what it has their
+    /// browser fetch ahead, come unseen, and must not lock out everybody at their address.
     #[expect(clippy::result_large_err, reason = "the answer goes straight to the client, once")]
     fn admit_page(request: &Parts, request_id: &str) -> Result<Admission, Answer> {
-        if is_embedded(&request.headers) {
+        if !is_navigation(request) {
             return Err(Answer::refused_as_problem(&LoginError::NotNavigated, request_id));
         }
         Ok(Admission { body: None })
@@ -264,16 +264,28 @@ impl Login {
 
     fn admit_login(&self, request: &Parts, client: IpAddr) -> Result<Admission, LoginError> {
         let admission = self.admit_post(request)?;
-        check_asked(&request.headers)?;
+        check_asked(request)?;
         self.parts.throttle.admit_login(client)?;
         Ok(admission)
     }
 
     fn admit_refresh(&self, request: &Parts, client: IpAddr) -> Result<Admission, LoginError> {
         let admission = self.admit_post(request)?;
-        check_asked(&request.headers)?;
+        check_asked(request)?;
         self.parts.throttle.admit_refresh(client)?;
         Ok(admission)
+    }
+
+    /// Admits a person who begins a sign-in. Those whom a page of another site may have led here are counted apart: it must not
+    /// keep those at its visitor's address from signing in who came by themselves, as everybody does who tries again.
+    fn admit_sign_in(&self, request: &Parts, client: IpAddr) -> Result<(), LoginError> {
+        let throttle = &self.parts.throttle;
+        let admitted = if is_led(&request.headers) {
+            throttle.admit_led_sign_in(client)
+        } else {
+            throttle.admit_sign_in(client)
+        };
+        Ok(admitted?)
     }
 
     /// Admits a request whose body is worth reading.
@@ -382,9 +394,15 @@ impl fmt::Debug for Login {
 }
 
 /// Refuses what a page of another site has a visitor's browser send: its codes and tokens are made up, and every one of them
-/// would count as a failure of all who share the visitor's address.
-fn check_asked(headers: &HeaderMap) -> Result<(), LoginError> {
-    if is_unasked(headers) { Err(LoginError::CrossSite) } else { Ok(()) }
+/// would count as a failure of all who share the visitor's address. About JSON the browser asks first, which nobody here
+/// allows; anything else it sends unasked, whatever the page wants of the answer.
+fn check_asked(request: &Parts) -> Result<(), LoginError> {
+    let is_json = Format::of(&request.headers)? == Format::Json;
+    let is_asked = is_json && request.headers.contains_key(header::CONTENT_TYPE);
+    if is_unasked(&request.headers) || !is_asked && is_cross_site(request, false) {
+        return Err(LoginError::CrossSite);
+    }
+    Ok(())
 }
 
 /// The length that the header promises; a chunked body promises none and is measured as it is read.

@@ -79,7 +79,7 @@ impl Login {
     }
 
     /// The configured app of this id.
-    fn app_of(&self, appid: &AppId) -> Option<&App> {
+    pub(super) fn app_of(&self, appid: &AppId) -> Option<&App> {
         self.parts.wechat.apps().find(|app| app.appid == *appid)
     }
 }

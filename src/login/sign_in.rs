@@ -32,6 +32,11 @@ pub(super) struct Attempt {
     pub(super) ticket: Option<Ticket>,
     /// The session that the browser holds now.
     pub(super) before: Option<SessionId>,
+    /// Whether a page of another site may have led somebody's browser to this. It is then not taken from what others at their
+    /// address may do.
+    pub(super) is_led: bool,
+    /// Whether a failure is no guess of the client's: the code may be somebody else's doing, or was sent before.
+    pub(super) is_blameless: bool,
 }
 
 /// What a code becomes.
@@ -85,6 +90,8 @@ impl Login {
             code,
             client,
             before: None,
+            is_led: false,
+            is_blameless: false,
         })
     }
 
@@ -94,7 +101,9 @@ impl Login {
         attempt: Attempt,
         now: Timestamp,
     ) -> Outcome<G> {
-        self.parts.throttle.admit_login_everywhere(attempt.client).await?;
+        if !attempt.is_led {
+            self.parts.throttle.admit_login_everywhere(attempt.client).await?;
+        }
         match G::memory(self).turn(attempt.key, attempt.caller, now) {
             Turn::First(flight) => {
                 let landing = flight.landing();
@@ -109,13 +118,11 @@ impl Login {
                 grant.renew(self)
             }
             Turn::Known(Err(error)) => {
-                if error.is_failed_guess() {
-                    self.parts.throttle.login_failed(attempt.client);
-                }
+                self.note_failure(&attempt, &error);
                 Err(error)
             }
             Turn::OtherCaller => {
-                self.parts.throttle.login_failed(attempt.client);
+                self.note_failure(&attempt, &LoginError::CodeOfAnother);
                 Err(LoginError::CodeOfAnother)
             }
         }
@@ -126,10 +133,15 @@ impl Login {
         let outcome = self.open_session(&attempt).await;
         match &outcome {
             Ok(_) => self.parts.throttle.login_succeeded(attempt.client),
-            Err(error) if error.is_failed_guess() => self.parts.throttle.login_failed(attempt.client),
-            Err(_) => {}
+            Err(error) => self.note_failure(&attempt, error),
         }
         flight.land(outcome, self.parts.clock.now());
+    }
+
+    fn note_failure(&self, attempt: &Attempt, error: &LoginError) {
+        if error.is_failed_guess() && !attempt.is_blameless {
+            self.parts.throttle.login_failed(attempt.client);
+        }
     }
 
     async fn open_session<G: Granted>(&self, attempt: &Attempt) -> Outcome<G> {

@@ -17,7 +17,9 @@
 //! `text` has `scan`, `go_on`, `no_qr_code`, `others`, `qr_code` and `elsewhere`.
 //!
 //! `message.html` gets `notice` (the name of a [`Notice`] in `snake_case`), `tone` (`good`, `info` or `trouble`),
-//! `retry` (a path or none) and `request_id`; `text` has `retry` and `request_id`. No script runs.
+//! `retry` (a path or none), `is_reload` (whether a link with an empty `href` is better than one to `retry`), `sign_out` (what
+//! a form that signs out is made of, `path`, `return_to` and `everywhere`, or none) and `request_id`; `text` has `retry`,
+//! `sign_out` and `request_id`. No script runs.
 //!
 //! Styles belong into `style` elements, whose text must not depend on data; an attribute `style` has no effect. Pictures
 //! are `data:` URIs, or files of the same origin. Nothing else is loaded.
@@ -37,6 +39,7 @@ mod view;
 use bytes::Bytes;
 use http::HeaderValue;
 use minijinja::Value;
+use serde::Serialize;
 use tracing::warn;
 
 pub use self::language::Language;
@@ -79,6 +82,8 @@ pub struct SignIn<'a> {
     pub widget: Option<Widget<'a>>,
     /// Whether the page is shown by WeChat's own browser.
     pub is_in_wechat: bool,
+    /// Whether it is shown by a phone.
+    pub is_on_phone: bool,
 }
 
 /// An app that a person may sign in to.
@@ -112,10 +117,44 @@ pub struct Widget<'a> {
 pub struct Message<'a> {
     /// What happened.
     pub notice: Notice,
-    /// Path of the gateway where the person can try again.
-    pub retry: Option<&'a str>,
+    /// What the person can do.
+    pub action: Action<'a>,
+    /// How long to wait before that, where it is known.
+    pub wait_seconds: Option<u64>,
     /// What an operator finds the request by.
     pub request_id: &'a str,
+}
+
+/// What a person can do on a page that says what happened.
+#[derive(Clone, Copy, Debug)]
+pub enum Action<'a> {
+    /// Nothing here.
+    Nothing,
+    /// Follow a link to a path of the gateway.
+    Link(&'a str),
+    /// Ask for the page's own address once more, which the browser has and the page does not: it may hold a code. Templates
+    /// that know nothing of it link to this path.
+    Reload(&'a str),
+    /// Send a form that signs them out.
+    SignOut(SignOut<'a>),
+}
+
+/// A form that signs a person out.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct SignOut<'a> {
+    /// Path of the gateway that takes it.
+    pub path: &'a str,
+    /// Where the browser goes then, as a path of the same origin: the page's policy lets a form lead nowhere else.
+    pub return_to: Option<&'a str>,
+    /// Whether on every device.
+    pub everywhere: bool,
+}
+
+impl<'a> Message<'a> {
+    /// A message that asks for no wait.
+    pub const fn new(notice: Notice, action: Action<'a>, request_id: &'a str) -> Self {
+        Self { notice, action, wait_seconds: None, request_id }
+    }
 }
 
 /// What happened.
@@ -123,6 +162,8 @@ pub struct Message<'a> {
 pub enum Notice {
     /// The person signed out.
     SignedOut,
+    /// The person wanted to sign out, and is signed in still.
+    StillSignedIn,
     /// The person said no on the phone.
     Refused,
     /// The sign-in was begun too long ago, was finished already, or was never begun.

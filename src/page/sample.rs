@@ -1,6 +1,6 @@
 //! Pages to try templates out with, so that a mistake shows when they are read and not when somebody signs in.
 
-use super::{Choice, Language, Message, Notice, SignIn, Widget};
+use super::{Action, Choice, Language, Message, Notice, SignIn, SignOut, Widget};
 use crate::config::AppKind;
 
 pub(super) const NONCE: &str = "bm9uY2U";
@@ -30,20 +30,29 @@ pub(super) fn sign_ins() -> impl Iterator<Item = (SignIn<'static>, Language)> {
     offers.into_iter().flatten().flat_map(|choices| {
         [(None, false), (Some(WIDGET), false), (None, true)].into_iter().flat_map(
             move |(widget, is_in_wechat)| {
-                Language::ALL.map(|language| (SignIn { choices, widget, is_in_wechat }, language))
+                let page = SignIn { choices, widget, is_in_wechat, is_on_phone: is_in_wechat };
+                Language::ALL.map(|language| (page, language))
             },
         )
     })
 }
 
-/// Every notice, with a way to try again and without.
+/// Every notice, with everything that a person might do.
 pub(super) fn messages() -> impl Iterator<Item = (Message<'static>, Language)> {
     Notice::ALL.into_iter().flat_map(|notice| {
-        [None, Some("/auth/login?return_to=%2F")].into_iter().flat_map(move |retry| {
-            Language::ALL.map(|language| (Message { notice, retry, request_id: "sample" }, language))
+        ACTIONS.into_iter().flat_map(move |action| {
+            Language::ALL.map(|language| (Message::new(notice, action, "sample"), language))
         })
     })
 }
+
+const ACTIONS: [Action<'static>; 5] = [
+    Action::Nothing,
+    Action::Link("/auth/login?return_to=%2F"),
+    Action::Reload("/auth/login?return_to=%2F"),
+    Action::SignOut(SignOut { path: "/auth/logout", return_to: None, everywhere: false }),
+    Action::SignOut(SignOut { path: "/auth/logout", return_to: Some("/a"), everywhere: true }),
+];
 
 const fn website(title: &'static str, href: &'static str) -> Choice<'static> {
     Choice { title, kind: AppKind::Website, href }

@@ -1,5 +1,7 @@
 //! What the pages say, in each language.
 
+use std::borrow::Cow;
+
 use serde::Serialize;
 
 use super::{Language, Notice};
@@ -39,16 +41,22 @@ pub(super) enum Situation {
     WeChatNeedsComputer,
     /// In another browser, with this many websites.
     Browser(usize),
+    /// The same on a phone, which can show the QR code to another and read none of its own.
+    Phone(usize),
     /// In another browser, with official accounts alone.
     BrowserNeedsWeChat,
 }
 
 impl Language {
-    pub(super) const fn sign_in(self) -> SignInWords {
+    pub(super) const fn sign_in(self, is_on_phone: bool) -> SignInWords {
         match self {
             Self::Chinese => SignInWords {
                 heading: "微信登录",
-                scan: "请用手机微信扫描二维码",
+                scan: if is_on_phone {
+                    "请用另一部手机的微信扫描二维码，或在电脑上打开本页"
+                } else {
+                    "请用手机微信扫描二维码"
+                },
                 go_on: "使用微信登录",
                 no_qr_code: "看不到二维码？去微信页面扫码",
                 others: "其他登录方式",
@@ -56,7 +64,11 @@ impl Language {
             },
             Self::English => SignInWords {
                 heading: "Sign in with WeChat",
-                scan: "Scan the QR code with WeChat on your phone",
+                scan: if is_on_phone {
+                    "Scan the QR code with WeChat on another phone, or open this page on a computer"
+                } else {
+                    "Scan the QR code with WeChat on your phone"
+                },
                 go_on: "Continue with WeChat",
                 no_qr_code: "No QR code? Open WeChat’s page",
                 others: "Other ways to sign in",
@@ -86,6 +98,18 @@ impl Language {
             (Self::English, Situation::Browser(_)) => {
                 "Choose how to sign in, then scan the QR code with WeChat on your phone"
             }
+            (Self::Chinese, Situation::Phone(0 | 1)) => {
+                "微信会显示一个二维码，手机无法扫描自己的屏幕：请用另一部手机的微信扫描，或在电脑上打开本页。"
+            }
+            (Self::English, Situation::Phone(0 | 1)) => {
+                "WeChat will show a QR code, and a phone cannot scan its own screen: scan it with WeChat on another phone, or open this page on a computer."
+            }
+            (Self::Chinese, Situation::Phone(_)) => {
+                "请选择登录方式，再用另一部手机的微信扫码，或在电脑上打开本页。"
+            }
+            (Self::English, Situation::Phone(_)) => {
+                "Choose how to sign in, then scan the QR code with WeChat on another phone, or open this page on a computer."
+            }
             (Self::Chinese, Situation::BrowserNeedsWeChat) => {
                 "请在微信中打开本页：复制网址，发送给“文件传输助手”，再从聊天中点开。"
             }
@@ -102,6 +126,26 @@ impl Language {
             (Self::English, true) => "Using WeChat on a computer?",
             (Self::Chinese, false) => "也可以在手机微信中打开本页登录",
             (Self::English, false) => "Or open this page in WeChat on your phone",
+        }
+    }
+
+    /// How long to wait, behind the sentence that says why.
+    pub(super) fn wait(self, seconds: u64) -> Cow<'static, str> {
+        match (self, seconds.div_ceil(60)) {
+            (Self::Chinese, 0 | 1) => "请等一分钟再试。".into(),
+            (Self::English, 0 | 1) => " Wait a minute, then try again.".into(),
+            (Self::Chinese, minutes) => format!("请等 {minutes} 分钟再试。").into(),
+            (Self::English, minutes) => format!(" Wait {minutes} minutes, then try again.").into(),
+        }
+    }
+
+    /// The button that signs out.
+    pub(super) const fn sign_out(self, notice: Notice) -> &'static str {
+        match (self, notice) {
+            (Self::Chinese, Notice::StillSignedIn) => "退出登录",
+            (Self::English, Notice::StillSignedIn) => "Sign out",
+            (Self::Chinese, _) => "退出登录，换一个账号",
+            (Self::English, _) => "Sign out to use another account",
         }
     }
 
@@ -123,8 +167,9 @@ impl Language {
 
 impl Notice {
     /// Every notice, for trying templates out. The test beside the texts counts them.
-    pub(super) const ALL: [Self; 15] = [
+    pub(super) const ALL: [Self; 16] = [
         Self::SignedOut,
+        Self::StillSignedIn,
         Self::Refused,
         Self::Expired,
         Self::CodeInvalid,
@@ -145,6 +190,7 @@ impl Notice {
     pub(super) const fn as_str(self) -> &'static str {
         match self {
             Self::SignedOut => "signed_out",
+            Self::StillSignedIn => "still_signed_in",
             Self::Refused => "refused",
             Self::Expired => "expired",
             Self::CodeInvalid => "code_invalid",
@@ -172,7 +218,8 @@ impl Notice {
             | Self::SnapshotVisitor
             | Self::OpenInWeChat
             | Self::Throttled => "info",
-            Self::CodeInvalid
+            Self::StillSignedIn
+            | Self::CodeInvalid
             | Self::UserBlocked
             | Self::NotAdmitted
             | Self::Unavailable
@@ -187,6 +234,10 @@ impl Notice {
 const fn chinese(notice: Notice) -> Words {
     let (heading, sentence) = match notice {
         Notice::SignedOut => ("已退出登录", "你已安全退出，可以关闭此页。"),
+        Notice::StillSignedIn => (
+            "你还没有退出登录",
+            "刚才没能退出，你仍然处于登录状态。请再试一次；如果这是别人也会使用的设备，请先不要离开。",
+        ),
         Notice::Refused => ("登录已取消", "你在手机上取消了这次登录。随时可以重新开始。"),
         Notice::Expired => ("登录已过期", "这次登录等待得太久，或者已经完成。请重新开始。"),
         Notice::CodeInvalid => ("登录没有完成", "微信没有接受这次登录。请重新开始。"),
@@ -208,7 +259,7 @@ const fn chinese(notice: Notice) -> Words {
         Notice::NotAdmitted => {
             ("无法查看此页", "这个账号没有查看此页的权限。如果有误，请把下面的编号告诉网站管理员。")
         }
-        Notice::Throttled => ("请稍等片刻", "短时间内尝试的次数有些多。请等一分钟再试。"),
+        Notice::Throttled => ("请稍等片刻", "短时间内尝试的次数有些多。"),
         Notice::Unavailable => ("暂时无法登录", "登录服务正忙，通常很快就会恢复。请稍后再试。"),
         Notice::Misconfigured => {
             ("登录暂不可用", "本站的微信登录还没有设置好。请把下面的编号告诉网站管理员。")
@@ -231,6 +282,10 @@ const fn chinese(notice: Notice) -> Words {
 const fn english(notice: Notice) -> Words {
     let (heading, sentence) = match notice {
         Notice::SignedOut => ("You are signed out", "All done. You can close this page."),
+        Notice::StillSignedIn => (
+            "You are still signed in",
+            "Signing out did not work just now. Please try again; if others use this device, do not leave it before.",
+        ),
         Notice::Refused => (
             "Sign-in cancelled",
             "You cancelled this sign-in on your phone. You can start again at any time.",
@@ -262,9 +317,7 @@ const fn english(notice: Notice) -> Words {
             "You cannot open this page",
             "It is not open to this account. If that is a mistake, tell the site’s administrator the ID below.",
         ),
-        Notice::Throttled => {
-            ("One moment, please", "That was many tries in a short time. Wait a minute, then try again.")
-        }
+        Notice::Throttled => ("One moment, please", "That was many tries in a short time."),
         Notice::Unavailable => (
             "You cannot sign in right now",
             "Sign-in is busy; that usually passes quickly. Please try again in a moment.",

@@ -1,11 +1,13 @@
 //! What a template is given.
 
+use std::borrow::Cow;
+
 use minijinja::Value;
 use minijinja::value::Serde;
 use serde::Serialize;
 
 use super::text::{SignInWords, Situation};
-use super::{Choice, Language, Message, SignIn, Widget};
+use super::{Action, Choice, Language, Message, Notice, SignIn, SignOut, Widget};
 use crate::config::AppKind;
 
 /// What every page is given.
@@ -59,10 +61,12 @@ struct MessageView<'a> {
     #[serde(flatten)]
     site: &'a Site,
     heading: &'static str,
-    sentence: &'static str,
+    sentence: Cow<'static, str>,
     notice: &'static str,
     tone: &'static str,
     retry: Option<&'a str>,
+    is_reload: bool,
+    sign_out: Option<SignOut<'a>>,
     request_id: &'a str,
     text: MessageText,
 }
@@ -70,6 +74,7 @@ struct MessageView<'a> {
 #[derive(Debug, Serialize)]
 struct MessageText {
     retry: &'static str,
+    sign_out: &'static str,
     request_id: &'static str,
 }
 
@@ -96,12 +101,13 @@ pub(super) fn sign_in(
     widget: Option<(Widget<'_>, &str)>,
     language: Language,
 ) -> Value {
-    let words = language.sign_in();
+    let words = language.sign_in(page.is_on_phone);
     let choices: Vec<_> = works_here(page).map(ChoiceView::from).collect();
     let situation = match (page.is_in_wechat, choices.len()) {
         (true, 0) => Situation::WeChatNeedsComputer,
         (true, count) => Situation::WeChat(count),
         (false, 0) => Situation::BrowserNeedsWeChat,
+        (false, count) if page.is_on_phone => Situation::Phone(count),
         (false, count) => Situation::Browser(count),
     };
     Value::from(Serde(SignInView {
@@ -126,16 +132,32 @@ pub(super) fn sign_in(
 /// What `message.html` is given.
 pub(super) fn message(site: &Site, message: &Message<'_>, language: Language) -> Value {
     let words = language.notice(message.notice);
+    let sentence = match message.wait_seconds.filter(|_| message.notice == Notice::Throttled) {
+        Some(seconds) => format!("{}{}", words.sentence, language.wait(seconds)).into(),
+        None => words.sentence.into(),
+    };
+    let (retry, is_reload, sign_out) = match message.action {
+        Action::Nothing => (None, false, None),
+        Action::Link(path) => (Some(path), false, None),
+        Action::Reload(path) => (Some(path), true, None),
+        Action::SignOut(form) => (None, false, Some(form)),
+    };
     Value::from(Serde(MessageView {
         lang: language.tag(),
         site,
         heading: words.heading,
-        sentence: words.sentence,
+        sentence,
         notice: message.notice.as_str(),
         tone: message.notice.tone(),
-        retry: message.retry,
+        retry,
+        is_reload,
+        sign_out,
         request_id: message.request_id,
-        text: MessageText { retry: words.retry, request_id: language.request_id() },
+        text: MessageText {
+            retry: words.retry,
+            sign_out: language.sign_out(message.notice),
+            request_id: language.request_id(),
+        },
     }))
 }
 

@@ -13,6 +13,7 @@ mod cookie;
 mod core;
 mod custody;
 mod device;
+mod ending;
 mod field;
 mod follow;
 #[cfg(any(test, feature = "fuzzing"))]
@@ -44,6 +45,7 @@ pub use self::block::{BlockError, Blocked, MOST_BLOCKED, Person};
 pub use self::cookie::{InvalidSessionCookie, SessionCookie};
 pub use self::core::Core;
 use self::custody::SealKeys;
+pub use self::ending::Ending;
 pub use self::lease::Lease;
 use self::limits::Limits;
 pub use self::refresh_token::{InvalidRefreshToken, RefreshToken};

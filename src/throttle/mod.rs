@@ -1,8 +1,8 @@
 //! Limits on logins, requests and errors, in memory of fixed size.
 //!
 //! Decides whether a login may be tried and whether WeChat may be asked, and how long the refused must wait. Five
-//! limits: logins, refreshes and begun sign-ins of one client (GCRA, so a burst and then a steady rate), failed ones of one client (a
-//! lock-out that doubles), exchanges with WeChat of everybody (GCRA, kept under the quota). Two more are for all requests:
+//! limits: logins, refreshes and begun sign-ins of one client (GCRA, so a burst and then a steady rate; sign-ins that a page of
+//! another site may have led to are counted apart), failed ones of one client (a lock-out that doubles), exchanges with WeChat of everybody (GCRA, kept under the quota). Two more are for all requests:
 //! those of a route's own ([`RequestLimits`]), and one of answers 4xx to one client (a lock-out again). Who the client is, what
 //! counts as a failed login and what a refusal looks like are decided elsewhere.
 //!
@@ -47,6 +47,7 @@ pub struct Throttle {
     login: ClientRate,
     refresh: ClientRate,
     sign_in: ClientRate,
+    led: ClientRate,
     all_sign_ins: GlobalRate,
     failed_login: Lockouts,
     client_errors: Option<Lockouts>,
@@ -166,6 +167,7 @@ impl Throttle {
             login: ClientRate::new(login?, capacity, Arc::clone(&clock)),
             refresh: ClientRate::new(login?, capacity, Arc::clone(&clock)),
             sign_in: ClientRate::new(sign_in?, capacity, Arc::clone(&clock)),
+            led: ClientRate::new(sign_in?, capacity, Arc::clone(&clock)),
             all_sign_ins: GlobalRate::new(all_sign_ins?, Arc::clone(&clock)),
             failed_login: Lockouts::new(failed_login?, capacity, Arc::clone(&clock)),
             client_errors: match client_errors {
@@ -223,6 +225,31 @@ impl Throttle {
             return Err(self.refuse(Limit::FailedLogin, remaining));
         }
         self.sign_in.admit(client).map_err(|wait| self.refuse(Limit::SignIn, wait))?;
+        self.all_sign_ins.admit().map_err(|wait| self.refuse(Limit::AllSignIns, wait))
+    }
+
+    /// Admits one step of a sign-in to which a page of another site may have led this client's browser, or says which limit
+    /// refused it.
+    ///
+    /// As many as [`Throttle::admit_sign_in`], counted by themselves: whoever has visitors' browsers take such steps must
+    /// not use up what the people at their addresses do of their own accord.
+    ///
+    /// # Errors
+    /// As [`Throttle::admit_sign_in`].
+    pub fn admit_led(&self, client: IpAddr) -> Result<(), Throttled> {
+        let client = self.clients.key(client);
+        if let Some(remaining) = self.failed_login.remaining(client) {
+            return Err(self.refuse(Limit::FailedLogin, remaining));
+        }
+        self.led.admit(client).map_err(|wait| self.refuse(Limit::SignIn, wait))
+    }
+
+    /// As [`Throttle::admit_led`], of a step that begins a sign-in and takes room in the store.
+    ///
+    /// # Errors
+    /// As [`Throttle::admit_sign_in`].
+    pub fn admit_led_sign_in(&self, client: IpAddr) -> Result<(), Throttled> {
+        self.admit_led(client)?;
         self.all_sign_ins.admit().map_err(|wait| self.refuse(Limit::AllSignIns, wait))
     }
 

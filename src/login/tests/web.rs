@@ -6,10 +6,11 @@ mod page;
 mod session;
 mod start;
 mod twice;
+mod unasked;
 
 use super::*;
 use crate::config::BrowserCheck;
-use crate::page::{Language, Message, Notice};
+use crate::page::{Action, Language, Message, Notice, SignOut};
 
 const HOST: &str = "shop.example.com";
 const ORIGIN: &str = "https://shop.example.com";
@@ -139,7 +140,14 @@ fn told_in_a_page(
     notice: Notice,
     retry: Option<&str>,
 ) -> (u16, &'static str) {
-    let message = Message { notice, retry, request_id: "req-1" };
+    told_with(harness, answer, notice, retry.map_or(Action::Nothing, Action::Link))
+}
+
+/// The same, with anything that the person may do there.
+fn told_with(harness: &Harness, answer: &Answer, notice: Notice, action: Action<'_>) -> (u16, &'static str) {
+    let wait_seconds = header(answer, "retry-after").map(|seconds| seconds.parse().unwrap());
+    let message = Message { wait_seconds, ..Message::new(notice, action, "req-1") };
+    let referrer = if matches!(action, Action::SignOut(_)) { "same-origin" } else { "no-referrer" };
     let page = harness.login.parts.pages.message(&message, Language::Chinese);
     let body = answer.response.body();
     assert_eq!(String::from_utf8_lossy(body), String::from_utf8_lossy(&page.body), "{}", answer.outcome);
@@ -149,7 +157,7 @@ fn told_in_a_page(
         ("x-content-type-options", "nosniff"),
         ("x-frame-options", "DENY"),
         ("cache-control", "no-store"),
-        ("referrer-policy", "no-referrer"),
+        ("referrer-policy", referrer),
     ] {
         assert_eq!(header(answer, name), Some(value), "{name}");
     }

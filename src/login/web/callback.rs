@@ -8,28 +8,31 @@ use http::request::Parts;
 
 use super::browser::{self, Proof};
 use super::endpoint::{Parameter, Query};
-use super::state::{Found, State};
+use super::state::{Bearer, ClientHash, Found, SignIn, State};
 use super::{BrowserGrant, ReturnTo, cookie};
 use crate::clock::Timestamp;
 use crate::config::AppKind;
 use crate::identity::SessionId;
 use crate::login::error::LoginError;
-use crate::login::replay::{Outcome, caller_address, caller_fields};
+use crate::login::replay::Outcome;
 use crate::login::{Answer, Login};
+use crate::page::Action;
 use crate::session::SessionError;
 use crate::wechat::{App, Code};
 
 /// What WeChat's app sends in the place of a code when a person refuses; its documents speak of no code at all.
 const REFUSED: &str = "authdeny";
+/// Longest wait after which the same way back is worth taking again: WeChat's codes are good for five minutes.
+const LONGEST_WAIT_SECONDS: u64 = 60;
 
 /// A browser that came back, and is who left.
 struct Arrival {
     state: State,
     found: Found,
+    client: ClientHash,
     proof: Proof,
     /// None where the person refused.
     code: Option<Code>,
-    return_to: ReturnTo,
 }
 
 impl Login {
@@ -45,43 +48,38 @@ impl Login {
     ) -> Answer {
         let started = self.parts.clock.instant();
         let Some(app) = self.app_in_path(request) else {
-            return self.tell_refusal(&LoginError::NothingToSignInTo, None, request, request_id);
+            return self.tell_refusal(&LoginError::NothingToSignInTo, Action::Nothing, request, request_id);
         };
         let mut return_to = ReturnTo::root();
-        let result = match self.receive(app, request, client, now).await {
-            Ok(arrival) => {
-                return_to = arrival.return_to.clone();
-                let place = self.place_for(app, &arrival);
-                let grant = self.let_in(app, arrival, request, client, now).await;
-                grant.and_then(|grant| Ok((self.lead_back(app, &grant, &place)?, grant)))
-            }
+        let result = match self.receive(app, request, client, now, &mut return_to).await {
+            Ok(arrival) => self.welcome(app, arrival, &return_to, request, client, now).await,
             Err(error) => Err(error),
         };
-        let mut answer = match result {
-            Ok((answer, grant)) => answer.of(&app.name, &grant.identity),
-            Err(error) => {
-                if error == LoginError::StateUnknown {
-                    self.parts.throttle.login_failed(client);
-                }
-                let retry = self.start_path(app, &return_to);
-                self.tell_refusal(&error, Some(&retry), request, request_id)
-            }
-        };
+        let mut answer = result.unwrap_or_else(|error| {
+            let start = self.start_path(app, &return_to);
+            let action =
+                if is_worth_a_reload(&error) { Action::Reload(&start) } else { Action::Link(&start) };
+            self.tell_refusal(&error, action, request, request_id)
+        });
         answer.app = Some(app.name.clone());
         self.ended(app.kind, started, &answer, request_id);
         answer
     }
 
     /// Makes sure that what comes back left from here. Nothing is spent yet: whoever brings a state that is not theirs
-    /// takes it from nobody.
+    /// takes it from nobody. `return_to` becomes where the person was, once it is known that they are who was there.
+    ///
+    /// Nothing is counted either before a browser has shown that it left: any page can lead its visitors here with states
+    /// that it made up, and would lock out everybody at their addresses. Nobody guesses one of 2^190 states, and a look at the
+    /// store is no more than a made-up session's cookie costs.
     async fn receive(
         &self,
         app: &App,
         request: &Parts,
         client: IpAddr,
         now: Timestamp,
+        return_to: &mut ReturnTo,
     ) -> Result<Arrival, LoginError> {
-        self.parts.throttle.admit_login(client)?;
         let own = self.origins.of(request).ok_or(LoginError::NothingToSignInTo)?;
         let query = Query::of(request);
         let state = match query.one("state") {
@@ -107,10 +105,62 @@ impl Login {
         if sign_in.origin != own.as_str() {
             return Err(LoginError::StateOfOtherOrigin);
         }
-        let proof = browser::check(&request.headers, &sign_in.browser, app.browser_check)?;
-        // Read anew: a reload may have taken the place off the list.
-        let return_to = self.return_to(Some(&sign_in.return_to), own);
-        Ok(Arrival { state, found, proof, code, return_to })
+        let client_hash = state.client(client, &request.headers);
+        let proof = browser::check(&request.headers, &sign_in.browser, app.browser_check);
+        // The place may be nobody else's business. Of a browser that has lost its cookie, as WeChat's does, address and user
+        // agent must do; one that shows another cookie is another browser.
+        let is_theirs = match &proof {
+            Ok(_) => true,
+            Err(error) => *error == LoginError::BrowserCookieMissing && sign_in.is_begun_by(client_hash),
+        };
+        if is_theirs {
+            // Read anew: a reload of the configuration may have taken the place off the list.
+            *return_to = self.return_to(Some(&sign_in.return_to), own);
+        }
+        // First: the cookie has ended with it. Whoever has both may have been let in by it, see below.
+        let is_used_here = matches!(proof, Ok(Proof::Cookie)) && sign_in.has_code();
+        if sign_in.is_over(now) && !is_used_here {
+            return Err(LoginError::StateUnknown);
+        }
+        let proof = proof?;
+        if is_led(proof, sign_in) {
+            self.parts.throttle.admit_led(client)?;
+        } else {
+            self.parts.throttle.admit_login(client)?;
+        }
+        Ok(Arrival { state, found, client: client_hash, proof, code })
+    }
+
+    /// Lets the person in and leads them to where they were.
+    ///
+    /// Who taps twice, or goes back to WeChat's page and agrees once more, comes back with a state that is used, and mostly
+    /// with another code. They are signed in already, and are led on; their session stays as it is. Only in the browser that
+    /// began, so that the place is the person's own.
+    async fn welcome(
+        self: &Arc<Self>,
+        app: &App,
+        arrival: Arrival,
+        return_to: &ReturnTo,
+        request: &Parts,
+        client: IpAddr,
+        now: Timestamp,
+    ) -> Result<Answer, LoginError> {
+        let proof = arrival.proof;
+        let is_repeated = arrival.found.sign_in.has_code() && proof == Proof::Cookie;
+        match self.let_in(app, arrival, request, client, now).await {
+            Ok(grant) => {
+                let answer = self.lead_back(app, &grant, &self.place_for(app, proof, return_to))?;
+                Ok(answer.of(&app.name, &grant.identity))
+            }
+            Err(error)
+                if is_repeated
+                    && is_of_used_way_back(&error)
+                    && self.is_signed_in(&[app], &request.headers, now).await? =>
+            {
+                Answer::see_other("signed_in_already", &without_wechats_fragment(app, return_to.location()))
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Spends the state, and exchanges the code or gives the answer it got before.
@@ -122,25 +172,22 @@ impl Login {
         client: IpAddr,
         now: Timestamp,
     ) -> Outcome<BrowserGrant> {
-        let Arrival { state, found, proof, code, .. } = arrival;
+        let Arrival { state, found, client: client_hash, proof, code } = arrival;
         let code = code.ok_or(LoginError::PersonRefused)?;
         let before = self.session_before(&request.headers, now).await?;
         let store = self.parts.sessions.core().store();
-        found.bind(&**store, &state, &code, now).await?;
+        let is_led = is_led(proof, &found.sign_in);
+        let is_repeated = found.sign_in.has_code();
+        let bearer = Bearer { client: client_hash, is_browser: proof == Proof::Cookie };
+        found.bind(&**store, &state, &code, bearer, now).await?;
 
-        let name = state.name();
-        let address = caller_address(client);
-        let caller = match proof {
-            // The browser is known, wherever it asks from: its second request may take another way.
-            Proof::Cookie => vec![&b"browser"[..], &name],
-            // Nothing else tells it from somebody who saw its address bar.
-            Proof::Nothing => {
-                let fields = caller_fields(&address, &request.headers);
-                [&b"client"[..], &name].into_iter().chain(fields).collect()
-            }
-        };
+        // The record has said who may bring the code again. A browser may show its cookie the one time and not the other.
+        let caller = [&b"browser"[..], &state.name()];
         let mut attempt = self.attempt::<BrowserGrant>(app, code, &caller, request, client)?;
         attempt.before = before;
+        attempt.is_led = is_led;
+        // Without the cookie somebody else may have begun, and made the code up. With it no page can have: it knows no state.
+        attempt.is_blameless = is_repeated || proof == Proof::Nothing;
         self.sign_in::<BrowserGrant>(attempt, now).await
     }
 
@@ -159,10 +206,10 @@ impl Login {
     }
 
     /// Where a browser goes that is let in: to where it was, by way of the sign-in page where it has shown no cookie.
-    fn place_for(&self, app: &App, arrival: &Arrival) -> String {
-        match arrival.proof {
-            Proof::Cookie => arrival.return_to.location().to_owned(),
-            Proof::Nothing => self.way_with_cookie(app, &arrival.return_to),
+    fn place_for(&self, app: &App, proof: Proof, return_to: &ReturnTo) -> String {
+        match proof {
+            Proof::Cookie => return_to.location().to_owned(),
+            Proof::Nothing => self.way_with_cookie(app, return_to),
         }
     }
 
@@ -170,10 +217,40 @@ impl Login {
     fn lead_back(&self, app: &App, grant: &BrowserGrant, place: &str) -> Result<Answer, LoginError> {
         let session = &grant.session;
         let cookie = cookie::set_session(&session.cookie, session.expires_at, self.parts.clock.now());
-        // A browser carries WeChat's `#wechat_redirect` on to a place without a fragment, RFC 9110 §10.2.2, and pages that
-        // find their way by it would be lost.
-        let is_carried = app.kind == AppKind::OfficialAccount && !place.contains('#');
-        let answer = Answer::see_other("ok", &format!("{place}{}", if is_carried { "#" } else { "" }))?;
+        let answer = Answer::see_other("ok", &without_wechats_fragment(app, place))?;
         Ok(answer.with_cookie(cookie.ok_or(LoginError::Internal)?))
     }
+}
+
+/// Whether a page of another site may be why a browser comes back: one that need not show that it began, or was led to begin.
+fn is_led(proof: Proof, sign_in: &SignIn) -> bool {
+    proof == Proof::Nothing || sign_in.is_led()
+}
+
+/// A place with a fragment of its own. A browser carries WeChat's `#wechat_redirect` on to one without, RFC 9110 §10.2.2, and
+/// pages that find their way by it would be lost.
+fn without_wechats_fragment(app: &App, place: &str) -> String {
+    let is_carried = app.kind == AppKind::OfficialAccount && !place.contains('#');
+    format!("{place}{}", if is_carried { "#" } else { "" })
+}
+
+/// Whether code and state may be as good as before in a while: nothing was asked of WeChat, or it was busy. A page offers its
+/// own address then, which the browser knows; the code stands in no page.
+fn is_worth_a_reload(error: &LoginError) -> bool {
+    match error {
+        LoginError::Throttled { retry_after_seconds } => *retry_after_seconds <= LONGEST_WAIT_SECONDS,
+        LoginError::StoreUnavailable | LoginError::WeChatBusy => true,
+        _ => false,
+    }
+}
+
+/// Whether a way back that was taken before is refused so.
+const fn is_of_used_way_back(error: &LoginError) -> bool {
+    matches!(
+        error,
+        LoginError::StateUnknown
+            | LoginError::CodeInvalid
+            | LoginError::CodeAlreadyUsed
+            | LoginError::CodeOfAnother
+    )
 }

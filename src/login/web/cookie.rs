@@ -35,6 +35,11 @@ pub(super) fn session(headers: &HeaderMap) -> Option<SessionCookie> {
     }
 }
 
+/// Whether a request shows a session cookie that could be ours.
+pub(in crate::login) fn has_session_cookie(headers: &HeaderMap) -> bool {
+    session(headers).is_some()
+}
+
 /// The browser cookie to hand out.
 pub(super) fn set_browser(value: &str, lifetime: Duration) -> Option<HeaderValue> {
     set(BROWSER_COOKIE, value, lifetime)

@@ -9,11 +9,18 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use super::{Origin, ReturnTo};
 use crate::login::error::LoginError;
 use crate::login::{Answer, Login};
-use crate::page::{Message, Notice};
+use crate::page::{Action, Message, Notice};
 
 const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 const SEC_FETCH_DEST: HeaderName = HeaderName::from_static("sec-fetch-dest");
+/// Where browsers say that they ask ahead; all but the first are of older ones.
+const PURPOSES: [HeaderName; 4] = [
+    HeaderName::from_static("sec-purpose"),
+    HeaderName::from_static("purpose"),
+    HeaderName::from_static("x-purpose"),
+    HeaderName::from_static("x-moz"),
+];
 const X_REQUESTED_WITH: HeaderName = HeaderName::from_static("x-requested-with");
 
 /// Why a person who opens a page is not shown it, and would not be after they signed in once more.
@@ -52,14 +59,16 @@ impl Login {
             return None;
         }
         let place = self.origins.of(request).and_then(|own| self.own_place(request, own));
-        let retry = place.as_ref().map(ReturnTo::location);
+        let logout = self.logout_path();
+        let way_out = Self::way_out(&logout, place.as_ref(), &request.headers);
         Some(match why {
             TurnedAway::StoreUnavailable => {
+                let retry = place.as_ref().map_or(Action::Nothing, |place| Action::Link(place.location()));
                 self.tell_refusal(&LoginError::StoreUnavailable, retry, request, request_id)
             }
-            TurnedAway::Blocked => self.tell_refusal(&LoginError::UserBlocked, None, request, request_id),
+            TurnedAway::Blocked => self.tell_refusal(&LoginError::UserBlocked, way_out, request, request_id),
             TurnedAway::NotAdmitted => {
-                let message = Message { notice: Notice::NotAdmitted, retry: None, request_id };
+                let message = Message::new(Notice::NotAdmitted, way_out, request_id);
                 self.tell_person(StatusCode::FORBIDDEN, "not_admitted", &message, request)
             }
         })
@@ -81,11 +90,30 @@ fn opens_page(request: &Parts, apps: &[Arc<str>]) -> bool {
 pub(in crate::login) fn is_navigation(request: &Parts) -> bool {
     let headers = &request.headers;
     !is_embedded(headers)
+        && !is_ahead(headers)
         && (headers.contains_key(SEC_FETCH_MODE) || accepts_html(headers) && !is_by_script(headers))
 }
 
+/// Whether a browser asks before its person does, for a page that they may never open. Any page of any site has it do so, and
+/// all else in such a request looks as if the person had typed the address.
+/// See https://wicg.github.io/nav-speculation/prefetch.html.
+fn is_ahead(headers: &HeaderMap) -> bool {
+    let values = PURPOSES.into_iter().flat_map(|name| headers.get_all(name));
+    values.filter_map(|value| value.to_str().ok()).any(|value| {
+        let value = value.to_ascii_lowercase();
+        ["prefetch", "prerender", "preview"].iter().any(|purpose| value.contains(purpose))
+    })
+}
+
+/// Whether a page of another site may have led a browser here, again and again, whether or not its person looked on: a popup
+/// whose location it sets, a form, a redirect. Nobody was led who typed the address, or followed a link of this origin.
+pub(in crate::login) fn is_led(headers: &HeaderMap) -> bool {
+    let says = |word: &[u8]| said(headers, &SEC_FETCH_SITE, word) == Some(true);
+    !says(b"same-origin") && !says(b"none")
+}
+
 /// Whether a browser says that it asks for something else than a page to show: a picture, a frame, what a script calls.
-pub(in crate::login) fn is_embedded(headers: &HeaderMap) -> bool {
+fn is_embedded(headers: &HeaderMap) -> bool {
     let mode = said(headers, &SEC_FETCH_MODE, b"navigate");
     let is_page = said(headers, &SEC_FETCH_DEST, b"document");
     // A service worker that passes a page's request on loses its destination, and can make up no such mode.
@@ -94,7 +122,7 @@ pub(in crate::login) fn is_embedded(headers: &HeaderMap) -> bool {
 }
 
 /// Whether a browser says that it sends this for a page of another site, which it did not ask whether it may: a form, or
-/// what a script sends without wanting to read the answer.
+/// what a script sends without wanting to read the answer. A script that wants to may send a form's type unasked as well.
 pub(in crate::login) fn is_unasked(headers: &HeaderMap) -> bool {
     let is_asked = |mode: &HeaderValue| !matches!(mode.as_bytes(), b"navigate" | b"no-cors");
     let is_elsewhere = said(headers, &SEC_FETCH_SITE, b"same-origin") == Some(false);

@@ -19,11 +19,11 @@ mod sign_in_page;
 mod start;
 mod state;
 
-pub(super) use self::cookie::without_session;
+pub(super) use self::cookie::{has_session_cookie, without_session};
 pub(super) use self::endpoint::AppPath;
 pub(super) use self::grant::BrowserGrant;
 pub use self::invite::TurnedAway;
-pub(super) use self::invite::{is_embedded, is_navigation, is_unasked};
+pub(super) use self::invite::{is_led, is_navigation, is_unasked};
 pub(super) use self::origin::{Origin, Origins, build_return_to};
 pub(super) use self::return_to::ReturnTo;
 

@@ -13,7 +13,7 @@ use crate::clock::Timestamp;
 use crate::config::AppKind;
 use crate::login::error::LoginError;
 use crate::login::{Answer, Login};
-use crate::page::{Choice, Language, Message, Notice, SignIn, Widget};
+use crate::page::{Action, Choice, Language, Message, Notice, SignIn, Widget};
 use crate::session::SessionError;
 use crate::wechat::App;
 
@@ -53,10 +53,10 @@ impl Login {
                 shown.unwrap_or_else(|error| {
                     let names = offer.apps.iter().map(|app| &*app.name);
                     let retry = self.sign_in_path_for(Some(&offer.return_to), names);
-                    self.tell_refusal(&error, Some(&retry), request, request_id)
+                    self.tell_refusal(&error, Action::Link(&retry), request, request_id)
                 })
             }
-            Err(error) => self.tell_refusal(&error, None, request, request_id),
+            Err(error) => self.tell_refusal(&error, Action::Nothing, request, request_id),
         };
         let outcome = answer.outcome;
         debug!(sign_in.outcome = outcome, http.request.id = request_id, "a sign-in page ended: {outcome}");
@@ -99,25 +99,25 @@ impl Login {
             // A browser that keeps no cookies would be signed in again without a question, and again, and each time push
             // out a session of the person's on another device.
             let retry = offer.apps.first().map(|app| self.start_path(app, &offer.return_to));
-            let error = LoginError::BrowserCookieMissing;
-            return Ok(self.tell_refusal(&error, retry.as_deref(), request, request_id));
+            let action = retry.as_deref().map_or(Action::Nothing, Action::Link);
+            return Ok(self.tell_refusal(&LoginError::BrowserCookieMissing, action, request, request_id));
         }
         let is_in_wechat = is_in_wechat(&request.headers);
         let official_account = offer.apps.iter().find(|app| app.kind == AppKind::OfficialAccount);
         if let Some(app) = official_account.filter(|_| is_in_wechat) {
             return Answer::see_other("sign_in", &self.start_path(app, &offer.return_to));
         }
-        self.parts.throttle.admit_sign_in(client)?;
+        self.admit_sign_in(request, client)?;
         let website = offer.apps.iter().find(|app| app.kind == AppKind::Website);
         let Some(website) = website else {
-            let message = Message { notice: Notice::OpenInWeChat, retry: None, request_id };
+            let message = Message::new(Notice::OpenInWeChat, Action::Nothing, request_id);
             return Ok(self.tell_person(StatusCode::OK, "open_in_wechat", &message, request));
         };
-        self.render(offer, website, is_in_wechat, request, now).await
+        self.render(offer, website, request, client, now).await
     }
 
     /// Whether the browser holds a session of an app on offer. One of another app would lead in circles.
-    async fn is_signed_in(
+    pub(super) async fn is_signed_in(
         &self,
         apps: &[&App],
         headers: &HeaderMap,
@@ -135,10 +135,11 @@ impl Login {
         &self,
         offer: &Offer<'_>,
         website: &App,
-        is_in_wechat: bool,
         request: &Parts,
+        client: IpAddr,
         now: Timestamp,
     ) -> Result<Answer, LoginError> {
+        let is_in_wechat = is_in_wechat(&request.headers);
         let hrefs: Vec<String> =
             offer.apps.iter().map(|app| self.start_path(app, &offer.return_to)).collect();
         let choices = offer.apps.iter().zip(&hrefs);
@@ -147,7 +148,7 @@ impl Login {
         // A phone cannot scan its own screen.
         let script = self.parts.wechat.widget().filter(|_| !is_in_wechat);
         let begun = match script {
-            Some(_) => Some(self.begin(website, offer.own, &offer.return_to, request, now).await?),
+            Some(_) => Some(self.begin(website, offer.own, &offer.return_to, request, client, now).await?),
             None => None,
         };
         let widget = script.zip(begun.as_ref()).map(|(script, begun)| Widget {
@@ -158,7 +159,8 @@ impl Login {
             state: begun.state.expose(),
         });
         let language = Language::of(&request.headers);
-        let page = SignIn { choices: &choices, widget, is_in_wechat };
+        let page =
+            SignIn { choices: &choices, widget, is_in_wechat, is_on_phone: is_on_phone(&request.headers) };
         let page = self.parts.pages.sign_in(&page, language, &*self.parts.entropy)?;
         let answer = Answer::page(StatusCode::OK, "sign_in", page, language);
         let answer = answer.with_referrer_policy(REFERRER_POLICY);
@@ -171,7 +173,15 @@ impl Login {
 
 /// Whether WeChat's own browser asks, which can sign in to an official account and cannot scan its own screen. WeCom's says
 /// that it is one and adds its own name, and does not know the accounts of WeChat.
-fn is_in_wechat(headers: &HeaderMap) -> bool {
-    let mut agents = headers.get_all(header::USER_AGENT).iter().filter_map(|agent| agent.to_str().ok());
-    agents.any(|agent| agent.contains("MicroMessenger") && !agent.contains("wxwork"))
+pub(super) fn is_in_wechat(headers: &HeaderMap) -> bool {
+    agents(headers).any(|agent| agent.contains("MicroMessenger") && !agent.contains("wxwork"))
+}
+
+/// Whether a phone asks, which cannot scan its own screen either. It decides what the page says, and nothing else.
+fn is_on_phone(headers: &HeaderMap) -> bool {
+    agents(headers).any(|agent| agent.contains("Mobile"))
+}
+
+fn agents(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+    headers.get_all(header::USER_AGENT).iter().filter_map(|agent| agent.to_str().ok())
 }

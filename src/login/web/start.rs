@@ -9,11 +9,11 @@ use tracing::debug;
 use super::browser::Browser;
 use super::endpoint::Query;
 use super::state::{SignIn, State};
-use super::{Origin, ReturnTo};
+use super::{Origin, ReturnTo, is_led};
 use crate::clock::Timestamp;
 use crate::login::error::LoginError;
 use crate::login::{Answer, Dependencies, Login};
-use crate::page::Language;
+use crate::page::{Action, Language};
 use crate::wechat::{App, Visit};
 
 /// A sign-in that has begun.
@@ -35,14 +35,14 @@ impl Login {
     ) -> Answer {
         let own = self.origins.of(request);
         let (Some(app), Some(own)) = (self.app_in_path(request), own) else {
-            return self.tell_refusal(&LoginError::NothingToSignInTo, None, request, request_id);
+            return self.tell_refusal(&LoginError::NothingToSignInTo, Action::Nothing, request, request_id);
         };
         let return_to = self.return_to(Query::of(request).return_to(), own);
         let mut answer = match self.send_to_wechat(app, own, &return_to, request, client, now).await {
             Ok(answer) => answer,
             Err(error) => {
                 let retry = self.start_path(app, &return_to);
-                self.tell_refusal(&error, Some(&retry), request, request_id)
+                self.tell_refusal(&error, Action::Link(&retry), request, request_id)
             }
         };
         let outcome = answer.outcome;
@@ -60,8 +60,8 @@ impl Login {
         client: IpAddr,
         now: Timestamp,
     ) -> Result<Answer, LoginError> {
-        self.parts.throttle.admit_sign_in(client)?;
-        let begun = self.begin(app, own, return_to, request, now).await?;
+        self.admit_sign_in(request, client)?;
+        let begun = self.begin(app, own, return_to, request, client, now).await?;
         let visit = Visit {
             redirect_uri: &begun.redirect_uri,
             state: begun.state.expose(),
@@ -78,6 +78,7 @@ impl Login {
         own: &Origin,
         return_to: &ReturnTo,
         request: &Parts,
+        client: IpAddr,
         now: Timestamp,
     ) -> Result<Begun, LoginError> {
         let Dependencies { sessions, entropy, .. } = &self.parts;
@@ -89,6 +90,7 @@ impl Login {
         let state = State::draw(&**entropy)?;
         let app_names = (&*app.name, app.appid.as_str());
         let sign_in = SignIn::new(app_names, own.as_str(), return_to.location(), browser.hash(), now);
+        let sign_in = sign_in.begun_by(state.client(client, &request.headers), is_led(&request.headers));
         sign_in.keep(&**sessions.core().store(), &state).await?;
         Ok(Begun {
             state,

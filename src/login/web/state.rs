@@ -1,13 +1,16 @@
 //! What a sign-in is known by on its way through WeChat: a random word, and one record of it in the store.
 //!
 //! The word names the record and carries nothing. A record is good for ten minutes and for one code: whoever is first to
-//! bring one back binds it, on all nodes together, and the same code goes on to the answer it got.
+//! bring one back binds it, on all nodes together, and the same code goes on to the answer it got. For ten minutes more it
+//! says where the person was, so that whoever was too slow tries again from there.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use aws_lc_rs::digest;
 use bytes::Bytes;
+use http::HeaderMap;
 use minicbor::{Decode, Encode};
 use secrecy::{ExposeSecret as _, SecretString};
 use zeroize::Zeroizing;
@@ -15,12 +18,15 @@ use zeroize::Zeroizing;
 use crate::clock::Timestamp;
 use crate::entropy::{self, Entropy, NoEntropy};
 use crate::login::error::LoginError;
+use crate::login::replay::{caller_address, caller_fields};
 use crate::store::{Key, Space, Store, ttl_until};
 use crate::wechat::Code;
 
 /// How long a person has between the sign-in page and the way back.
 pub(super) const LIFETIME: Duration = Duration::from_secs(600);
 
+/// How long a record outlives that, for the one thing that it still says: where the person was.
+const AFTERLIFE: Duration = Duration::from_secs(600);
 /// 190 bits; WeChat takes up to 128 characters.
 const CHARACTERS: usize = 32;
 const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
@@ -58,6 +64,29 @@ pub(super) struct SignIn {
     /// The code that came back with it, as a hash.
     #[n(6)]
     code: Option<CodeHash>,
+    /// Who began.
+    #[n(7)]
+    begun_by: Option<ClientHash>,
+    /// Who brought the code.
+    #[n(8)]
+    brought_by: Option<ClientHash>,
+    /// Whether a page of another site may have led the browser to begin.
+    #[n(9)]
+    led: Option<bool>,
+}
+
+/// Who sent a request, as far as address and user agents tell: a hash that takes the state to make, so that the store learns
+/// nothing of either.
+#[derive(Clone, Copy, PartialEq, Eq, Encode, Decode)]
+#[cbor(transparent)]
+pub(super) struct ClientHash(#[cbor(n(0), with = "minicbor::bytes")] [u8; 32]);
+
+/// Who brings a code.
+#[derive(Clone, Copy)]
+pub(super) struct Bearer {
+    pub(super) client: ClientHash,
+    /// Whether it has the cookie of the browser that began.
+    pub(super) is_browser: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Encode, Decode)]
@@ -100,6 +129,19 @@ impl State {
         self.0.expose_secret()
     }
 
+    /// Who sent a request that has to do with this sign-in.
+    pub(super) fn client(&self, client: IpAddr, headers: &HeaderMap) -> ClientHash {
+        let address = caller_address(client);
+        let mut text = Vec::new();
+        for field in caller_fields(&address, headers) {
+            // Each field with its length before it, so that none can reach into the next.
+            text.extend_from_slice(&field.len().to_le_bytes());
+            text.extend_from_slice(field);
+        }
+        let text = sha256(&[text.as_slice()]);
+        ClientHash(sha256(&[b"menshen sign-in client v1", &text, self.expose().as_bytes()]))
+    }
+
     /// What tells one state from another, and is no secret.
     pub(super) fn name(&self) -> [u8; 16] {
         let hash = sha256(&[b"menshen sign-in state v1", self.expose().as_bytes()]);
@@ -135,13 +177,36 @@ impl SignIn {
             browser,
             created_at_millis: now.millis(),
             code: None,
+            begun_by: None,
+            brought_by: None,
+            led: None,
         }
+    }
+
+    /// The same sign-in, begun by this client, whom a page of another site may have led.
+    pub(super) fn begun_by(self, client: ClientHash, is_led: bool) -> Self {
+        Self { begun_by: Some(client), led: Some(is_led), ..self }
+    }
+
+    /// Whether a page of another site may have led the browser to begin. Inside WeChat the rest may go by itself.
+    pub(super) fn is_led(&self) -> bool {
+        self.led == Some(true)
+    }
+
+    /// Whether this client began it, as far as address and user agent tell.
+    pub(super) fn is_begun_by(&self, client: ClientHash) -> bool {
+        self.begun_by == Some(client)
+    }
+
+    /// Whether a code has come back with it.
+    pub(super) const fn has_code(&self) -> bool {
+        self.code.is_some()
     }
 
     /// Keeps it for whoever comes back with this state.
     pub(super) async fn keep(&self, store: &dyn Store, state: &State) -> Result<(), LoginError> {
         let row = self.encode()?;
-        if store.put_if_absent(&state.key(), row, LIFETIME).await? {
+        if store.put_if_absent(&state.key(), row, LIFETIME.saturating_add(AFTERLIFE)).await? {
             return Ok(());
         }
         // Not by chance: a source of randomness that repeats itself must not have two browsers share a state.
@@ -149,8 +214,17 @@ impl SignIn {
         Err(LoginError::Internal)
     }
 
+    /// Whether its time is over: nobody is signed in with it any more.
+    pub(super) fn is_over(&self, now: Timestamp) -> bool {
+        now >= self.ends_at()
+    }
+
     fn ends_at(&self) -> Timestamp {
         Timestamp::from_millis(self.created_at_millis).plus(LIFETIME)
+    }
+
+    fn forgotten_at(&self) -> Timestamp {
+        self.ends_at().plus(AFTERLIFE)
     }
 
     fn encode(&self) -> Result<Bytes, LoginError> {
@@ -168,7 +242,7 @@ impl SignIn {
     #[cfg(any(test, feature = "fuzzing"))]
     pub(super) fn recode(row: &[u8]) -> Option<(Self, Bytes)> {
         let sign_in = Self::decode(row)?;
-        let _ = sign_in.ends_at();
+        let _ = sign_in.forgotten_at();
         let written = sign_in.encode().ok()?;
         Some((sign_in, written))
     }
@@ -182,10 +256,10 @@ impl SignIn {
 }
 
 impl Found {
-    /// Looks up what a state belongs to.
+    /// Looks up what a state belongs to, or did until a while ago.
     ///
     /// # Errors
-    /// [`LoginError::StateUnknown`] where it expired or never was; else what kept the store from saying.
+    /// [`LoginError::StateUnknown`] where it expired long ago or never was; else what kept the store from saying.
     pub(super) async fn look_up(
         store: &dyn Store,
         state: &State,
@@ -198,32 +272,40 @@ impl Found {
             return Err(LoginError::Internal);
         };
         // The store ends rows by a clock of its own.
-        if now >= sign_in.ends_at() {
+        if now >= sign_in.forgotten_at() {
             return Err(LoginError::StateUnknown);
         }
         Ok(Self { key, row, sign_in })
     }
 
-    /// Binds the state to the first code that comes back with it; the same code may come again, and no other.
+    /// Binds the state to the first code that comes back with it. The same code may come again, and no other: in the browser
+    /// that began, or, where that was not seen, from the client that brought it first. Nothing else tells a browser that has
+    /// lost its cookie from somebody who saw its address bar.
     ///
     /// # Errors
-    /// [`LoginError::StateUnknown`] where another code was first.
+    /// [`LoginError::StateUnknown`] where its time is over, or another code was first; [`LoginError::CodeOfAnother`] where
+    /// another client was.
     pub(super) async fn bind(
         mut self,
         store: &dyn Store,
         state: &State,
         code: &Code,
+        bearer: Bearer,
         now: Timestamp,
     ) -> Result<SignIn, LoginError> {
         let hash = CodeHash(sha256(&[b"menshen sign-in code v1", code.expose().as_bytes()]));
         for _ in 0..MAX_ROUNDS {
+            let is_bearer = bearer.is_browser || self.sign_in.brought_by == Some(bearer.client);
             match self.sign_in.code {
-                Some(bound) if bound == hash => return Ok(self.sign_in),
+                _ if self.sign_in.is_over(now) => return Err(LoginError::StateUnknown),
+                Some(bound) if bound == hash && is_bearer => return Ok(self.sign_in),
+                Some(bound) if bound == hash => return Err(LoginError::CodeOfAnother),
                 Some(_) => return Err(LoginError::StateUnknown),
                 None => {}
             }
-            let bound = SignIn { code: Some(hash), ..self.sign_in.clone() };
-            let ttl = ttl_until(bound.ends_at(), now);
+            let brought_by = Some(bearer.client);
+            let bound = SignIn { code: Some(hash), brought_by, ..self.sign_in.clone() };
+            let ttl = ttl_until(bound.forgotten_at(), now);
             if store.compare_and_set(&self.key, &self.row, bound.encode()?, ttl).await? {
                 return Ok(bound);
             }

@@ -2,7 +2,7 @@ use std::path::PathBuf;
 
 use super::{ACCOUNT, OFFICE, SHOP, in_browser, in_wechat, sign_in, website, with_widget};
 use crate::config::{Findings, LoginPage};
-use crate::page::{Choice, Language, Message, Notice, Pages, SignIn, Widget};
+use crate::page::{Action, Choice, Language, Message, Notice, Pages, SignIn, SignOut, Widget};
 
 const LONG: Choice<'static> = website(
     "一个名字特别特别长的网站应用，长得一行放不下 — Verylongwordwithoutanyspaceinitwhatsoeverreally",
@@ -61,8 +61,14 @@ fn write_pages() {
                 write(name, sign_in(&built, page, language));
             }
             for notice in Notice::ALL {
-                let retry = (notice != Notice::NothingToSignInTo).then_some("/auth/login");
-                let message = Message { notice, retry, request_id: "01K9M3V8Z0Q4W6X1" };
+                let form = SignOut { path: "/auth/logout", return_to: None, everywhere: false };
+                let action = match notice {
+                    Notice::NothingToSignInTo => Action::Nothing,
+                    Notice::StillSignedIn | Notice::NotAdmitted => Action::SignOut(form),
+                    _ => Action::Link("/auth/login"),
+                };
+                let message = Message::new(notice, action, "01K9M3V8Z0Q4W6X1");
+                let message = Message { wait_seconds: Some(900), ..message };
                 write(notice.as_str(), built.message(&message, language));
             }
         }

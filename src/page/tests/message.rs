@@ -1,10 +1,11 @@
 use super::{build, html, policy, tags, values};
 use crate::config::LoginPage;
-use crate::page::{Language, Message, Notice};
+use crate::page::{Action, Language, Message, Notice, SignOut};
 
 fn message(notice: Notice, retry: Option<&str>, language: Language) -> String {
     let pages = build(&LoginPage { title: Some("小店".into()), ..LoginPage::default() });
-    html(&pages.message(&Message { notice, retry, request_id: "req-1" }, language)).to_owned()
+    let action = retry.map_or(Action::Nothing, Action::Link);
+    html(&pages.message(&Message::new(notice, action, "req-1"), language)).to_owned()
 }
 
 #[test]
@@ -25,7 +26,7 @@ fn every_notice_has_a_page_in_both_languages() {
             headings.insert((language.tag(), words.sentence));
         }
     }
-    assert_eq!(headings.len(), 30, "a sentence for each");
+    assert_eq!(headings.len(), 32, "a sentence for each");
 }
 
 #[test]
@@ -43,22 +44,23 @@ fn list_of_notices_has_every_notice() {
     // A new notice does not compile here until it has its place in the list.
     let position = |notice: Notice| match notice {
         Notice::SignedOut => 0,
-        Notice::Refused => 1,
-        Notice::Expired => 2,
-        Notice::CodeInvalid => 3,
-        Notice::OtherBrowser => 4,
-        Notice::SnapshotVisitor => 5,
-        Notice::OpenInWeChat => 6,
-        Notice::UserBlocked => 7,
-        Notice::NotAdmitted => 8,
-        Notice::Throttled => 9,
-        Notice::Unavailable => 10,
-        Notice::Misconfigured => 11,
-        Notice::NothingToSignInTo => 12,
-        Notice::Malformed => 13,
-        Notice::Internal => 14,
+        Notice::StillSignedIn => 1,
+        Notice::Refused => 2,
+        Notice::Expired => 3,
+        Notice::CodeInvalid => 4,
+        Notice::OtherBrowser => 5,
+        Notice::SnapshotVisitor => 6,
+        Notice::OpenInWeChat => 7,
+        Notice::UserBlocked => 8,
+        Notice::NotAdmitted => 9,
+        Notice::Throttled => 10,
+        Notice::Unavailable => 11,
+        Notice::Misconfigured => 12,
+        Notice::NothingToSignInTo => 13,
+        Notice::Malformed => 14,
+        Notice::Internal => 15,
     };
-    assert!(Notice::ALL.into_iter().map(position).eq(0..15));
+    assert!(Notice::ALL.into_iter().map(position).eq(0..16));
 }
 
 #[test]
@@ -70,8 +72,8 @@ fn page_without_a_way_to_try_again_has_no_link() {
 fn message_cannot_be_broken_out_of() {
     for hostile in super::sign_in::HOSTILE {
         let pages = build(&LoginPage { title: Some((*hostile).into()), ..LoginPage::default() });
-        let message = Message { notice: Notice::Expired, retry: Some(hostile), request_id: hostile };
-        let plain = Message { notice: Notice::Expired, retry: Some("/"), request_id: "1" };
+        let message = Message::new(Notice::Expired, Action::Link(hostile), hostile);
+        let plain = Message::new(Notice::Expired, Action::Link("/"), "1");
 
         let page = pages.message(&message, Language::English);
 
@@ -84,7 +86,7 @@ fn message_cannot_be_broken_out_of() {
 #[test]
 fn message_runs_no_script_and_loads_nothing() {
     let pages = build(&LoginPage::default());
-    let message = Message { notice: Notice::Expired, retry: Some("/auth/login"), request_id: "1" };
+    let message = Message::new(Notice::Expired, Action::Link("/auth/login"), "1");
 
     let page = pages.message(&message, Language::English);
 
@@ -102,4 +104,58 @@ fn message_runs_no_script_and_loads_nothing() {
     );
     assert!(directives[5].starts_with("style-src 'sha256-"));
     assert_eq!(directives.len(), 6);
+}
+
+#[test]
+fn page_that_is_worth_a_reload_leads_to_itself_and_says_no_address() {
+    let pages = build(&LoginPage::default());
+    let message = Message::new(Notice::Throttled, Action::Reload("/auth/start"), "1");
+
+    let page = pages.message(&message, Language::English);
+
+    assert_eq!(values(html(&page), "href"), [""]);
+    assert!(!html(&page).contains("/auth/start"), "for templates that know of no reload");
+}
+
+#[test]
+fn wait_is_told_in_minutes() {
+    let pages = build(&LoginPage::default());
+    for (seconds, chinese, english) in [
+        (Some(1), "请等一分钟再试", "Wait a minute"),
+        (Some(60), "请等一分钟再试", "Wait a minute"),
+        (Some(61), "请等 2 分钟再试", "Wait 2 minutes"),
+        (Some(900), "请等 15 分钟再试", "Wait 15 minutes"),
+        (None, "次数有些多。</p>", "in a short time.</p>"),
+    ] {
+        for (language, words) in [(Language::Chinese, chinese), (Language::English, english)] {
+            let message = Message::new(Notice::Throttled, Action::Nothing, "1");
+            let page = pages.message(&Message { wait_seconds: seconds, ..message }, language);
+
+            assert!(html(&page).contains(words), "{seconds:?}: {}", html(&page));
+        }
+    }
+}
+
+#[test]
+fn form_that_signs_out_says_all_that_was_asked_and_cannot_be_broken_out_of() {
+    let pages = build(&LoginPage::default());
+    let page = |form| {
+        let message = Message::new(Notice::NotAdmitted, Action::SignOut(form), "1");
+        html(&pages.message(&message, Language::English)).to_owned()
+    };
+    let plain = page(SignOut { path: "/auth/logout", return_to: None, everywhere: false });
+    let full = page(SignOut { path: "/auth/logout", return_to: Some("/a?b=c"), everywhere: true });
+
+    assert_eq!(values(&plain, "method"), ["post"]);
+    assert_eq!(values(&plain, "action"), ["/auth/logout"]);
+    assert!(plain.contains("<button class=\"button\">Sign out to use another account</button>"), "{plain}");
+    assert!(!plain.contains("<input") && !plain.contains("href"), "{plain}");
+    assert_eq!(values(&full, "name")[3..], ["return_to", "everywhere"], "after those of the head");
+    assert!(values(&full, "value").contains(&"true".to_owned()), "{full}");
+    for hostile in super::sign_in::HOSTILE {
+        let page = page(SignOut { path: hostile, return_to: Some(hostile), everywhere: true });
+
+        let names = |html: &str| tags(html).into_iter().map(|(name, _)| name).collect::<Vec<_>>();
+        assert_eq!(names(&page), names(&full), "{hostile}");
+    }
 }

@@ -34,15 +34,15 @@ const fn account(title: &'static str, href: &'static str) -> Choice<'static> {
 }
 
 fn in_browser<'a>(choices: &'a [Choice<'a>]) -> SignIn<'a> {
-    SignIn { choices, widget: None, is_in_wechat: false }
+    SignIn { choices, widget: None, is_in_wechat: false, is_on_phone: false }
 }
 
 fn with_widget<'a>(choices: &'a [Choice<'a>]) -> SignIn<'a> {
-    SignIn { choices, widget: Some(WIDGET), is_in_wechat: false }
+    SignIn { choices, widget: Some(WIDGET), is_in_wechat: false, is_on_phone: false }
 }
 
 fn in_wechat<'a>(choices: &'a [Choice<'a>]) -> SignIn<'a> {
-    SignIn { choices, widget: Some(WIDGET), is_in_wechat: true }
+    SignIn { choices, widget: Some(WIDGET), is_in_wechat: true, is_on_phone: true }
 }
 
 fn build(config: &LoginPage) -> Pages {

@@ -120,7 +120,12 @@ fn sign_in_page_cannot_be_broken_out_of() {
             redirect_uri: hostile,
             state: hostile,
         };
-        let page = |widget| SignIn { choices: &choices, widget: Some(widget), is_in_wechat: false };
+        let page = |widget| SignIn {
+            choices: &choices,
+            widget: Some(widget),
+            is_in_wechat: false,
+            is_on_phone: false,
+        };
         let plain = sign_in(&pages, &with_widget(&[SHOP, OFFICE, ACCOUNT]), Language::English);
 
         let attacked = sign_in(&pages, &page(widget), Language::English);
@@ -193,7 +198,7 @@ fn origin_that_would_add_to_the_policy_is_left_out() {
     ];
     for frame_origin in table {
         let widget = Some(Widget { frame_origin, ..WIDGET });
-        let page = SignIn { choices: &[SHOP], widget, is_in_wechat: false };
+        let page = SignIn { choices: &[SHOP], widget, is_in_wechat: false, is_on_phone: false };
 
         let page = sign_in(&default_pages(), &page, Language::Chinese);
 
@@ -228,8 +233,8 @@ fn page_speaks_one_language() {
 
         let other = Language::ALL.into_iter().find(|other| *other != language).unwrap();
         assert_eq!(values(html(&page), "lang"), [language.tag()]);
-        assert!(html(&page).contains(&format!("<h1>{}</h1>", language.sign_in().heading)));
-        assert!(!html(&page).contains(other.sign_in().heading));
+        assert!(html(&page).contains(&format!("<h1>{}</h1>", language.sign_in(false).heading)));
+        assert!(!html(&page).contains(other.sign_in(false).heading));
     }
 }
 

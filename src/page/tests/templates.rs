@@ -1,10 +1,9 @@
 use super::{
     SHOP, build, complaints, folder, html, in_browser, policy, sign_in, with_templates, with_widget,
 };
-use crate::page::{Language, Message, Notice};
+use crate::page::{Action, Language, Message, Notice};
 
-const GONE: Message<'static> =
-    Message { notice: Notice::Expired, retry: Some("/auth/login"), request_id: "<req>" };
+const GONE: Message<'static> = Message::new(Notice::Expired, Action::Link("/auth/login"), "<req>");
 
 #[test]
 fn template_of_the_folder_takes_the_place_of_the_delivered_one() {

@@ -8,6 +8,7 @@ mod origin;
 mod profile;
 mod return_to;
 mod state;
+mod unasked;
 
 use crate::common::site::SESSION;
 use crate::common::{Response, Site};

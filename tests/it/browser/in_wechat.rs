@@ -59,3 +59,22 @@ fn visitor_of_a_snapshot_page_is_told_to_open_the_full_page_and_is_nobody() {
     assert_eq!(browser.cookie(SESSION), None);
     assert_eq!(site.world.backend.count(), 0);
 }
+
+/// WeChat gives a new code for the state that is used.
+#[test]
+fn person_who_goes_back_to_the_page_of_wechat_and_agrees_again_is_led_on() {
+    let site = Site::new();
+    let browser = Browser::start();
+    let tab = open_in_wechat(&browser, "bob", &site.url("/orders"));
+    tab.click("#allow");
+    assert_signed_in(&site, &tab, ACCOUNT_APPID, "bob", "/orders");
+    let session = browser.cookie(SESSION);
+
+    tab.back();
+    tab.wait_for_url(&format!("{}/connect/oauth2/authorize?", site.world.emulator_url()));
+    tab.click("#allow");
+
+    assert_signed_in(&site, &tab, ACCOUNT_APPID, "bob", "/orders");
+    assert_eq!(browser.cookie(SESSION), session);
+    assert_eq!(site.exchanges(), 1);
+}

@@ -1,5 +1,7 @@
 //! Signing out from a page.
 
+use menshen::emulator::Config;
+
 use super::{assert_signed_in, confirm_on_phone};
 use crate::common::browser::Browser;
 use crate::common::site::{SESSION, SITE_APPID};
@@ -73,4 +75,25 @@ fn form_signs_out_here_or_everywhere_and_leads_to_a_page_of_this_site_alone() {
         assert_eq!(other.send_only("GET", "/page", "", "").status, elsewhere, "{body}");
         assert_eq!(thief.open("/page").status, 303, "{body}");
     }
+}
+
+/// A page that is not for this account: somebody with two has to leave the one first.
+#[test]
+fn person_who_is_turned_away_signs_out_there_and_is_asked_who_they_are() {
+    let route = "  - { name: members, path: /members, access: authenticated, allow_lists: [members], upstream: backend }\n";
+    let lists = format!("\nlists: {{ members: {{}} }}\nroutes:\n{route}");
+    let site = Site::with(Config::default(), &[("\nroutes:\n", &lists)]);
+    let browser = Browser::start();
+    let tab = browser.open(&site.url("/page"));
+    confirm_on_phone(&site, &browser, "alice");
+    assert_signed_in(&site, &tab, SITE_APPID, "alice", "/page");
+    let mut thief = Visitor::at(site.world.address());
+    thief.cookies.insert(SESSION.to_owned(), browser.cookie(SESSION).unwrap());
+
+    tab.go(&site.url("/members/7"));
+    tab.click("form[action='/auth/logout'] button");
+
+    tab.wait_for_url(&site.url("/auth/login?return_to=%2Fmembers%2F7&app="));
+    assert_eq!(browser.cookie(SESSION), None);
+    assert_eq!(thief.send_only("GET", "/page", "", "").status, 401);
 }

@@ -165,14 +165,32 @@ async fn a_wrong_cookie_is_refused_however_loose_the_app_is() {
 }
 
 #[tokio::test]
-async fn a_state_is_good_for_ten_minutes() {
-    for (seconds, outcome) in [(599, "ok"), (600, "state_unknown"), (900, "state_unknown")] {
-        let harness = harness([Reply::json(GRANT)]).await;
-        let mut browser = Browser::new(&harness);
-        let state = browser.start("account", "/").await;
-        harness.clock.advance(Duration::from_secs(seconds));
+async fn a_state_is_good_for_ten_minutes_and_says_for_ten_more_where_the_person_was() {
+    for (seconds, outcome, retry) in [
+        (599, "ok", None),
+        (600, "state_unknown", Some(RETRY)),
+        (1199, "state_unknown", Some(RETRY)),
+        (1200, "state_unknown", Some(RETRY_ROOT)),
+    ] {
+        for has_cookie in [true, false] {
+            let harness = harness([Reply::json(GRANT)]).await;
+            let mut browser = Browser::new(&harness);
+            let state = browser.start("account", "/cart?a=b&c").await;
+            harness.clock.advance(Duration::from_secs(seconds));
+            if !has_cookie {
+                // A browser forgets it after ten minutes.
+                browser.jar.clear();
+            }
 
-        assert_eq!(browser.come_back("account", &state, "code").await.outcome, outcome, "{seconds}");
+            let answer = browser.come_back("account", &state, "code").await;
+
+            if let Some(retry) = retry {
+                let told = told_in_a_page(&harness, &answer, Notice::Expired, Some(retry));
+                assert_eq!(told, (403, outcome), "{seconds}");
+            } else if has_cookie {
+                assert_eq!(answer.outcome, outcome, "{seconds}");
+            }
+        }
     }
 }
 
@@ -180,48 +198,105 @@ async fn a_state_is_good_for_ten_minutes() {
 async fn a_state_is_good_for_one_code() {
     let harness = harness([Reply::json(GRANT)]).await;
     let mut browser = Browser::new(&harness);
-    let state = browser.start("account", "/").await;
+    let state = browser.start("account", "/cart?a=b&c").await;
     browser.come_back("account", &state, "code").await;
+    browser.jar.remove(SESSION);
 
     let answer = browser.come_back("account", &state, "another").await;
 
-    assert_eq!(answer.outcome, "state_unknown");
+    assert_eq!(told_in_a_page(&harness, &answer, Notice::Expired, Some(RETRY)), (403, "state_unknown"));
+    assert_eq!(set_cookies(&answer).len(), 0);
     assert_eq!(harness.fake.requests().len(), 1);
 }
 
 #[tokio::test]
-async fn guessing_states_locks_out() {
-    let harness = Harness::with([], |setup| {
-        with_browsers(setup);
-        setup.throttle.failed_login.allowed = 3;
-    })
-    .await;
-    let mut outcomes = Vec::new();
-    for guess in 0..5 {
-        outcomes
-            .push(Browser::new(&harness).come_back("account", &format!("guess{guess}"), "x").await.outcome);
-    }
+async fn who_has_lost_the_cookie_keeps_their_place_and_nobody_else_learns_it() {
+    let harness = harness([Reply::json(GRANT)]).await;
+    let mut browser = Browser::new(&harness);
+    let state = browser.start("account", "/cart?a=b&c").await;
+    let mut other = Browser::new(&harness);
+    other.start("account", "/").await;
+    let lost = Browser { jar: BTreeMap::new(), ..browser.clone() };
+    let foreign = Browser { jar: other.jar.clone(), ..browser.clone() };
+    let elsewhere = lost.with("user-agent", Some("another"));
+    for (mut back, notice, retry, outcome) in [
+        (lost, Notice::OtherBrowser, RETRY, "browser_cookie_missing"),
+        (elsewhere, Notice::OtherBrowser, RETRY_ROOT, "browser_cookie_missing"),
+        (foreign, Notice::OtherBrowser, RETRY_ROOT, "browser_mismatch"),
+    ] {
+        let answer = back.come_back("account", &state, "code").await;
 
-    assert_eq!(outcomes[..4], ["state_unknown"; 4]);
-    assert_eq!(outcomes[4], "throttled");
-    assert_eq!(Browser::new(&harness).get("/auth/web/account/start").await.outcome, "throttled");
+        assert_eq!(told_in_a_page(&harness, &answer, notice, Some(retry)), (403, outcome));
+    }
+    let path = format!("/auth/web/account/callback?code=code&state={state}");
+    let mut from_another_address = request("GET", &path, None, "");
+    for (name, value) in [("host", HOST), ("sec-fetch-mode", "navigate")] {
+        from_another_address.headers_mut().insert(name, value.parse().unwrap());
+    }
+    let answer = harness.send_from("198.51.100.9", from_another_address).await;
+    let told = told_in_a_page(&harness, &answer, Notice::OtherBrowser, Some(RETRY_ROOT));
+    assert_eq!(told, (403, "browser_cookie_missing"));
+    assert_eq!(browser.come_back("account", &state, "code").await.outcome, "ok", "nothing was spent");
 }
 
 #[tokio::test]
-async fn who_comes_back_too_often_waits() {
-    let harness = Harness::with([], |setup| {
+async fn who_comes_back_too_often_waits_and_reloads() {
+    let harness = Harness::with([Reply::json(GRANT)], |setup| {
         with_browsers(setup);
         setup.throttle.login = config::LoginLimit { rate: Rate::per_minute(60), burst: 1 };
     })
     .await;
-    let mut browser = Browser::new(&harness);
-    browser.get("/auth/web/account/callback").await;
+    let typed = Browser::new(&harness).with("sec-fetch-site", Some("none"));
+    let mut browser = typed.clone();
+    let state = browser.start("account", "/cart?a=b&c").await;
+    typed.clone().sign_in("account", "of-others").await;
 
-    let answer = browser.get("/auth/web/account/callback").await;
+    let answer = browser.come_back("account", &state, "code").await;
 
-    let told = told_in_a_page(&harness, &answer, Notice::Throttled, Some(RETRY_ROOT));
+    let told = told_with(&harness, &answer, Notice::Throttled, Action::Reload(RETRY));
     assert_eq!(told, (429, "throttled"));
     assert_eq!(count(&harness, "official_account", "throttled"), 1);
+    let body = String::from_utf8_lossy(answer.response.body());
+    assert!(!body.contains(&state), "what lets a browser in stands in no page: {body}");
+    harness.clock.advance(Duration::from_secs(1));
+    let reloaded = browser.come_back("account", &state, "code").await;
+    assert_eq!((reloaded.outcome, location(&reloaded)), ("ok", "/cart?a=b&c"), "the scan was not in vain");
+}
+
+#[tokio::test]
+async fn who_is_locked_out_for_longer_than_a_code_lasts_begins_again_from_where_they_were() {
+    let harness = Harness::with([Reply::json(r#"{"errcode":40029}"#)], |setup| {
+        with_browsers(setup);
+        setup.throttle.failed_login.allowed = 1;
+        setup.throttle.failed_login.lockout = config::Duration(Duration::from_secs(600));
+    })
+    .await;
+    let mut browser = Browser::new(&harness);
+    let state = browser.start("account", "/cart?a=b&c").await;
+    harness.login("guess1").await;
+    harness.login("guess2").await;
+
+    let answer = browser.come_back("account", &state, "code").await;
+
+    let told = told_in_a_page(&harness, &answer, Notice::Throttled, Some(RETRY));
+    assert_eq!(told, (429, "throttled"));
+    assert!(String::from_utf8_lossy(answer.response.body()).contains("请等 10 分钟再试"));
+}
+
+#[tokio::test]
+async fn a_way_back_is_taken_again_once_the_store_is_back() {
+    let harness = harness([Reply::json(GRANT)]).await;
+    let mut browser = Browser::new(&harness);
+    let state = browser.start("account", "/cart?a=b&c").await;
+    harness.store.set_away(true);
+
+    let answer = browser.come_back("account", &state, "code").await;
+
+    let told = told_with(&harness, &answer, Notice::Unavailable, Action::Reload(RETRY_ROOT));
+    assert_eq!(told, (503, "store_unavailable"));
+    harness.store.set_away(false);
+    let reloaded = browser.come_back("account", &state, "code").await;
+    assert_eq!((reloaded.outcome, location(&reloaded)), ("ok", "/cart?a=b&c"));
 }
 
 #[tokio::test]
@@ -244,7 +319,9 @@ async fn every_refusal_of_wechat_is_told_in_a_page_of_its_own() {
 
         let answer = browser.come_back("account", &state, "code").await;
 
-        assert_eq!(told_in_a_page(&harness, &answer, *notice, Some(RETRY)), (*status, *outcome), "{errcode}");
+        let is_worth_a_reload = matches!(errcode, 45011 | -1);
+        let action = if is_worth_a_reload { Action::Reload(RETRY) } else { Action::Link(RETRY) };
+        assert_eq!(told_with(&harness, &answer, *notice, action), (*status, *outcome), "{errcode}");
         assert_eq!(header(&answer, "retry-after"), *retry_after, "{errcode}");
         assert!(!browser.is_signed_in().await);
     }

@@ -54,6 +54,8 @@ async fn only_a_person_who_opens_a_page_is_invited() {
         (&[host, ("sec-fetch-mode", "Navigate"), html], false),
         (&[host, ("sec-fetch-mode", ""), html], false),
         (&[host, navigate, navigate, html], false),
+        (&[host, navigate, document, html, ("sec-purpose", "prefetch")], false),
+        (&[host, navigate, document, html, ("sec-purpose", "prefetch;prerender")], false),
         (&[host, navigate, ("sec-fetch-dest", "iframe"), html], false),
         (&[host, navigate, document, document, html], false),
         (&[host, ("sec-fetch-dest", "empty"), html], false),
@@ -74,5 +76,35 @@ async fn only_a_person_who_opens_a_page_is_invited() {
             Request::builder().method(method).uri("/").header("host", HOST).header("accept", "text/html");
         let (parts, ()) = request.body(()).unwrap().into_parts();
         assert!(harness.login.invite(&parts, &["site".into()]).is_none(), "{method}");
+    }
+}
+
+#[tokio::test]
+async fn who_is_turned_away_may_sign_out_and_come_back_as_somebody_else() {
+    let harness = harness([]).await;
+    let cookie = format!("{SESSION}={}", "A".repeat(64));
+    let form = |return_to| Action::SignOut(SignOut { path: "/auth/logout", return_to, everywhere: false });
+    let (blocked, not_admitted) = (TurnedAway::Blocked, TurnedAway::NotAdmitted);
+    for (why, notice, outcome) in
+        [(blocked, Notice::UserBlocked, "user_blocked"), (not_admitted, Notice::NotAdmitted, "not_admitted")]
+    {
+        for (cookie, agent, target, action) in [
+            (Some(&*cookie), "Firefox", "/orders/7?a=b", form(Some("/orders/7?a=b"))),
+            // The way on leads to WeChat at once, and the page's policy would stop it.
+            (Some(&*cookie), "MicroMessenger/8.0.49", "/orders/7", form(None)),
+            (Some(&*cookie), "Firefox", "//evil.example/", form(None)),
+            (None, "Firefox", "/orders/7", Action::Nothing),
+        ] {
+            let mut request = Request::builder().uri(target).header("host", HOST).header("user-agent", agent);
+            request = request.header("accept", "text/html");
+            if let Some(cookie) = cookie {
+                request = request.header("cookie", cookie);
+            }
+            let (parts, ()) = request.body(()).unwrap().into_parts();
+
+            let answer = harness.login.turn_away(why, &parts, &["site".into()], "req-1").expect("a page");
+
+            assert_eq!(told_with(&harness, &answer, notice, action), (403, outcome), "{target} {agent}");
+        }
     }
 }

@@ -154,3 +154,25 @@ async fn the_methods_of_the_login_are_those_that_are_there() {
     let answer = on_desktop(&without).get("/auth/login").await;
     assert_eq!((answer.response.status().as_u16(), header(&answer, "allow")), (405, Some("POST")));
 }
+
+#[tokio::test]
+async fn a_phone_is_not_told_to_scan_its_own_screen() {
+    let harness = harness([]).await;
+    let words = "手机无法扫描自己的屏幕";
+    for (agent, is_phone) in [
+        ("Mozilla/5.0 (X11; Linux x86_64) Firefox/140.0", false),
+        (
+            "Mozilla/5.0 (iPhone; CPU iPhone OS 18_5 like Mac OS X) Version/18.5 Mobile/15E148 Safari/604.1",
+            true,
+        ),
+        ("Mozilla/5.0 (Linux; Android 15) Chrome/140.0.0.0 Mobile Safari/537.36", true),
+        (IN_WECOM, false),
+        (&format!("{IN_WECOM} Mobile/15E148"), true),
+    ] {
+        let browser = Browser::new(&harness).with("user-agent", Some(agent));
+
+        let answer = browser.clone().get("/auth/login?app=site").await;
+
+        assert_eq!(body(&answer).contains(words), is_phone, "{agent}");
+    }
+}

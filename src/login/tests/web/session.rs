@@ -6,6 +6,10 @@ const LOGOUT: &str = "/auth/logout";
 const FORM: Option<&str> = Some("application/x-www-form-urlencoded");
 const DELETED: &str = "__Host-menshen=; Path=/; Max-Age=0; Secure; HttpOnly; SameSite=Lax";
 
+/// The form of a page that says that somebody is signed in still.
+const SIGN_OUT: Action<'static> =
+    Action::SignOut(SignOut { path: LOGOUT, return_to: None, everywhere: false });
+
 async fn signed_in(harness: &Harness) -> Browser<'_> {
     let mut browser = Browser::new(harness).with("sec-fetch-site", Some("same-origin"));
     browser.sign_in("account", "code").await;
@@ -123,8 +127,10 @@ async fn a_page_of_another_site_signs_nobody_out() {
         let answer = script(&other).send(request("POST", LOGOUT, FORM, "everywhere=true")).await;
         assert_eq!((answer.response.status().as_u16(), answer.outcome), (403, "cross_site"));
         assert_eq!(json_of(&answer)["code"], "cross_site");
-        let answer = other.send(request("POST", LOGOUT, FORM, "")).await;
-        assert_eq!(told_in_a_page(&harness, &answer, Notice::Malformed, None), (403, "cross_site"));
+        // The form that the person is offered is not the other site's.
+        let answer = other.send(request("POST", LOGOUT, FORM, "everywhere=true&return_to=/x")).await;
+        let told = told_with(&harness, &answer, Notice::StillSignedIn, SIGN_OUT);
+        assert_eq!(told, (403, "cross_site"));
         assert_eq!(set_cookies(&answer).len(), 0);
     }
     let image = browser.with("sec-fetch-site", Some("cross-site")).get(LOGOUT).await;
@@ -153,18 +159,95 @@ async fn who_has_nothing_to_end_is_signed_out_all_the_same() {
     assert_eq!((answer.response.status().as_u16(), answer.outcome), (401, "no_token"), "a program");
 }
 
+/// Else the person believes that they are out, and leaves the device to the next.
 #[tokio::test]
-async fn a_logout_that_nobody_could_make_keeps_the_cookie() {
+async fn a_logout_that_failed_keeps_the_cookie_and_offers_the_same_again() {
     let harness = harness([Reply::json(GRANT)]).await;
-    let mut browser = signed_in(&harness).await;
+    let mut browser = signed_in(&harness).await.with("user-agent", Some("Firefox"));
+    let in_wechat = browser.with("user-agent", Some("MicroMessenger/8.0.49"));
+    let form = |return_to, everywhere| SignOut { path: LOGOUT, return_to, everywhere };
     harness.store.set_away(true);
+    for (browser, body, form) in [
+        (&browser, "", form(None, false)),
+        (&browser, "return_to=/bye", form(Some("/bye"), false)),
+        (&browser, "return_to=/bye&everywhere=true", form(Some("/bye"), true)),
+        (&browser, "return_to=https://evil.example/", form(None, false)),
+        // Their steps the page's policy would stop.
+        (&browser, "return_to=https://shop.example.com/bye", form(None, false)),
+        (&in_wechat, "return_to=/bye", form(None, false)),
+    ] {
+        let answer = browser.clone().send(request("POST", LOGOUT, FORM, body)).await;
 
-    let answer = browser.send(request("POST", LOGOUT, FORM, "return_to=/")).await;
-
-    assert_eq!(told_in_a_page(&harness, &answer, Notice::Unavailable, None), (503, "store_unavailable"));
-    assert_eq!(set_cookies(&answer).len(), 0);
+        let told = told_with(&harness, &answer, Notice::StillSignedIn, Action::SignOut(form));
+        assert_eq!(told, (503, "store_unavailable"), "{body}");
+        assert_eq!(set_cookies(&answer).len(), 0);
+    }
     harness.store.set_away(false);
+    let answer = browser.clone().send(request("POST", LOGOUT, FORM, "everywhere=maybe")).await;
+    let told = told_with(&harness, &answer, Notice::StillSignedIn, SIGN_OUT);
+    assert_eq!(told, (400, "request_malformed"));
     assert!(browser.is_signed_in().await);
+
+    let answer = browser.send(request("POST", LOGOUT, FORM, "return_to=/bye")).await;
+
+    assert_eq!((answer.outcome, location(&answer)), ("logged_out", "/bye"));
+    assert!(!browser.is_signed_in().await);
+}
+
+/// On a shared computer the next person would be them, as soon as they are let in again.
+#[tokio::test]
+async fn a_blocked_person_can_sign_out() {
+    for everywhere in [false, true] {
+        let harness = harness([Reply::json(GRANT), Reply::json(GRANT)]).await;
+        let mut browser = signed_in(&harness).await;
+        let mut elsewhere = Browser::new(&harness);
+        elsewhere.sign_in("account", "another").await;
+        let who = browser.clone().get("/auth/session").await.identity.unwrap().subject;
+        let person = crate::session::Person::Subject(who);
+        let sessions = &harness.login.parts.sessions;
+        sessions.block(&person, harness.clock.now()).await.unwrap();
+        let mut thief = browser.clone();
+        assert_eq!(thief.clone().get("/auth/session").await.outcome, "user_blocked");
+
+        let body = format!("return_to=/bye&everywhere={everywhere}");
+        let answer = browser.send(request("POST", LOGOUT, FORM, &body)).await;
+
+        assert_eq!((answer.outcome, location(&answer)), ("logged_out", "/bye"));
+        assert_eq!(set_cookies(&answer), [DELETED]);
+        sessions.unblock(&person, harness.clock.now()).await.unwrap();
+        assert!(!thief.is_signed_in().await, "the session has ended");
+        assert_eq!(elsewhere.is_signed_in().await, !everywhere);
+    }
+}
+
+#[tokio::test]
+async fn a_blocked_person_can_sign_out_of_a_mini_program() {
+    for by_refresh_token in [false, true] {
+        let harness = harness([Reply::json(SUCCESS)]).await;
+        let answer = harness.login(CODE).await;
+        let tokens = json_of(&answer);
+        let person = crate::session::Person::Subject(answer.identity.unwrap().subject);
+        let sessions = &harness.login.parts.sessions;
+        sessions.block(&person, harness.clock.now()).await.unwrap();
+        let bearer = format!("Bearer {}", tokens["access_token"].as_str().unwrap());
+        let ask = |method, path, body| {
+            let mut request = request(method, path, Some("application/json"), body);
+            request.headers_mut().insert("authorization", bearer.parse().unwrap());
+            harness.send(request)
+        };
+        assert_eq!(ask("GET", "/auth/session", "").await.outcome, "user_blocked");
+        let body = if by_refresh_token {
+            json!({ "refresh_token": tokens["refresh_token"] }).to_string()
+        } else {
+            "{}".to_owned()
+        };
+
+        let answer = ask("POST", LOGOUT, &body).await;
+
+        assert_eq!((answer.response.status().as_u16(), answer.outcome), (204, "logged_out"));
+        sessions.unblock(&person, harness.clock.now()).await.unwrap();
+        assert_eq!(ask("GET", "/auth/session", "").await.outcome, "session_ended");
+    }
 }
 
 #[tokio::test]
@@ -197,6 +280,11 @@ async fn a_form_of_another_site_neither_signs_in_nor_locks_anybody_out() {
         }
     }
     assert_eq!(harness.fake.requests().len(), 0);
-    let answer = send("cors", "cross-site", "/auth/login", "app=shop&code=code").await;
+    let body = r#"{"app":"shop","code":"code"}"#;
+    let mut asked_first = request("POST", "/auth/login", Some("application/json"), body);
+    for (name, value) in [("sec-fetch-mode", "cors"), ("sec-fetch-site", "cross-site")] {
+        asked_first.headers_mut().insert(name, value.parse().unwrap());
+    }
+    let answer = harness.send(asked_first).await;
     assert_eq!(answer.outcome, "ok", "a script that asked first, as the mini program's developer tools are");
 }

@@ -38,7 +38,12 @@ impl Kept {
     async fn bind(&self, code: &str) -> Result<SignIn, LoginError> {
         let (store, now) = (&*self.store, self.clock.now());
         let found = Found::look_up(store, &self.state, now).await?;
-        found.bind(store, &self.state, &Code::parse(code).unwrap(), now).await
+        found.bind(store, &self.state, &Code::parse(code).unwrap(), self.bearer(true), now).await
+    }
+
+    fn bearer(&self, is_browser: bool) -> Bearer {
+        let client = self.state.client(IpAddr::from([203, 0, 113, 7]), &HeaderMap::new());
+        Bearer { client, is_browser }
     }
 }
 
@@ -108,6 +113,7 @@ async fn a_bound_state_lives_no_longer_for_it() {
     kept.clock.advance(Duration::from_secs(1));
 
     assert_eq!(kept.bind("code").await.err(), Some(LoginError::StateUnknown));
+    kept.clock.advance(AFTERLIFE);
     assert_eq!(kept.store.get(&kept.state.key()).await.unwrap(), None, "the row went with it");
 }
 
@@ -117,9 +123,9 @@ async fn a_state_that_outlives_its_time_in_the_store_is_unknown_all_the_same() {
     let (key, now) = (kept.state.key(), kept.clock.now());
     let row = kept.store.get(&key).await.unwrap().unwrap();
     kept.store.put(&key, row, Duration::from_secs(6000)).await.unwrap();
-    kept.clock.advance(LIFETIME);
+    kept.clock.advance(LIFETIME + AFTERLIFE);
 
-    let found = Found::look_up(&*kept.store, &kept.state, now.plus(LIFETIME)).await;
+    let found = Found::look_up(&*kept.store, &kept.state, now.plus(LIFETIME + AFTERLIFE)).await;
 
     assert_eq!(found.err(), Some(LoginError::StateUnknown));
 }
@@ -143,5 +149,56 @@ async fn without_the_store_nothing_is_kept_found_or_bound() {
     assert_eq!(sign_in.keep(store, &State::draw(&SystemEntropy).unwrap()).await.err(), away);
     assert_eq!(Found::look_up(store, &kept.state, now).await.err(), away);
     let code = Code::parse("code").unwrap();
-    assert_eq!(found.bind(store, &kept.state, &code, now).await.err(), away);
+    assert_eq!(found.bind(store, &kept.state, &code, kept.bearer(true), now).await.err(), away);
+}
+
+#[tokio::test]
+async fn a_code_comes_again_from_the_browser_or_from_the_client_that_brought_it() {
+    let kept = Kept::new().await;
+    let code = Code::parse("code").unwrap();
+    let client = |address: [u8; 4], agent: &str| {
+        let headers = HeaderMap::from_iter([(http::header::USER_AGENT, agent.parse().unwrap())]);
+        kept.state.client(IpAddr::from(address), &headers)
+    };
+    let first = client([203, 0, 113, 7], "one");
+    let others = [client([203, 0, 113, 8], "one"), client([203, 0, 113, 7], "other")];
+    let bind = async |client, is_browser| {
+        let (store, now) = (&*kept.store, kept.clock.now());
+        let found = Found::look_up(store, &kept.state, now).await?;
+        found.bind(store, &kept.state, &code, Bearer { client, is_browser }, now).await.map(drop)
+    };
+    for is_browser in [false, true] {
+        assert_eq!(bind(first, is_browser).await, Ok(()));
+    }
+    for other in others {
+        assert!(other != first);
+        assert_eq!(bind(other, false).await, Err(LoginError::CodeOfAnother));
+        assert_eq!(bind(other, true).await, Ok(()), "the browser that began");
+        assert_eq!(
+            bind(other, false).await,
+            Err(LoginError::CodeOfAnother),
+            "which changes nothing for others"
+        );
+    }
+}
+
+#[test]
+fn a_client_is_known_by_nothing_that_the_store_could_guess() {
+    let [one, other] = [State::draw(&SystemEntropy).unwrap(), State::draw(&SystemEntropy).unwrap()];
+    let address = IpAddr::from([203, 0, 113, 7]);
+
+    assert!(one.client(address, &HeaderMap::new()) == one.client(address, &HeaderMap::new()));
+    assert!(one.client(address, &HeaderMap::new()) != other.client(address, &HeaderMap::new()));
+}
+
+/// As a gateway of before wrote it, which knew of no clients.
+#[test]
+fn a_record_of_before_is_read_and_lets_in_nobody_without_a_cookie() {
+    let now = Timestamp::from_seconds(1_800_000_000);
+    let sign_in = SignIn::new(("shop", "wx1"), "https://shop", "/cart", [7; 32], now);
+
+    let (read, written) = SignIn::recode(&sign_in.written()).unwrap();
+
+    assert_eq!(written, sign_in.written());
+    assert!(read.begun_by.is_none() && read.brought_by.is_none());
 }

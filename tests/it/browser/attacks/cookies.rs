@@ -1,8 +1,11 @@
 //! D9, D15, D16: the cookies, to the byte.
 
+use menshen::emulator::Config;
+
 use super::set_cookies;
 use crate::common::site::{BROWSER, SESSION};
-use crate::common::{Site, Tally, Visitor};
+use crate::common::{Connection, Site, Tally, Visitor};
+use crate::websocket::{echo, switching};
 
 /// Splits a `Set-Cookie` into the value and everything else.
 fn parts<'a>(line: &'a str, name: &str) -> (&'a str, &'a str) {
@@ -114,6 +117,48 @@ fn logout_that_another_site_makes_is_refused() {
     }
 
     assert_eq!(visitor.open("/page").status, 200);
+}
+
+/// A browser lets any page open a WebSocket to any host, with the host's cookies; what comes through it is not asked again.
+#[test]
+fn tunnel_that_another_site_opens_with_the_session_never_reaches_the_backend() {
+    let site = Site::with_backend(
+        Config::default(),
+        switching(echo),
+        &[("path: /, access: authenticated,", "path: /, access: authenticated, websocket: true,")],
+    );
+    let mut visitor = Visitor::at(site.world.address());
+    visitor.sign_in(&site.world.emulator, "site", "alice");
+    let opening = |headers: &str| {
+        let (host, cookie) = (&visitor.host, visitor.cookie_line());
+        let mut client = Connection::open(site.world.address());
+        let request = format!(
+            "GET /ws HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{cookie}{headers}\r\n"
+        );
+        client.write(request.as_bytes());
+        (client.read_header().unwrap().status, client)
+    };
+    let own = site.origin();
+    for headers in [
+        "Origin: https://evil.example\r\n",
+        "Origin: null\r\n",
+        "Origin: http://127.0.0.1:1\r\n",
+        "Origin: http://127.0.0.1\r\n",
+        &format!("Origin: {own}.evil.example\r\n"),
+        &format!("Origin: {own}\r\nOrigin: https://evil.example\r\n"),
+        &format!("Origin: {own}\r\nSec-Fetch-Site: cross-site\r\nSec-Fetch-Mode: websocket\r\n"),
+        &format!("Origin: {own}\r\nSec-Fetch-Site: same-site\r\nSec-Fetch-Mode: websocket\r\n"),
+    ] {
+        assert_eq!(opening(headers).0, 403, "{headers}");
+    }
+    assert_eq!(site.world.backend.count(), 0);
+
+    let (status, mut client) = opening(&format!("Origin: {own}\r\n"));
+
+    assert_eq!(status, 101, "a page of the same origin");
+    client.write(b"hello");
+    assert_eq!(client.read_exact(5), b"hello");
+    assert_eq!(site.world.backend.last().header("cookie"), Vec::<String>::new());
 }
 
 /// A backend that logs its cookies must have none that lets anybody in.

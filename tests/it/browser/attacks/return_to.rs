@@ -255,3 +255,61 @@ fn no_address_that_a_browser_is_sent_to_holds_a_credential() {
         assert!(!back.text().contains(value.as_str()), "a cookie in a page");
     }
 }
+
+/// D3: a path that a browser would read as another host, and what our own redirects make of it.
+#[test]
+fn no_path_that_is_asked_for_becomes_a_way_elsewhere() {
+    let site = Site::new();
+    let (mut led, mut refused) = (0, 0);
+    for target in [
+        "//evil.example",
+        "//evil.example/",
+        "///evil.example",
+        "//evil.example/..",
+        "/.//evil.example",
+        "/..//evil.example",
+        "/a/..//evil.example",
+        "/a/../..//evil.example",
+        "/%2fevil.example",
+        "/%2f%2fevil.example",
+        "/%2F/evil.example",
+        "/\\evil.example",
+        "/\\\\evil.example/%252e%252e%252f",
+        "/%5C%5Cevil.example/%252e%252e%252f",
+        "/%5cevil.example",
+        "/%09/evil.example",
+        "/%0a/evil.example",
+        "/%0d%0aLocation:%20https://evil.example",
+        "/;//evil.example",
+        "/page//evil.example",
+        "/page?//evil.example",
+        "/@evil.example",
+        "/page#//evil.example",
+        "/https://evil.example",
+        "http://evil.example/",
+        "https://evil.example/page",
+        "evil.example",
+        "*",
+    ] {
+        let mut visitor = Visitor::at(site.world.address());
+        let answer = visitor.open(target);
+        let Some(location) = answer.header("location") else {
+            assert!((400..500).contains(&answer.status), "{target}: {}", answer.status);
+            refused += 1;
+            continue;
+        };
+        assert_eq!(answer.status, 303, "{target}");
+        assert_stays(location, &site, target);
+        assert!(location.starts_with("/auth/login?"), "{target} -> {location}");
+        // And where the sign-in then leads.
+        let query = location.split_once('?').unwrap().1;
+        let place = form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == "return_to");
+        let place = place.map_or_else(|| "/".to_owned(), |(_, place)| place.into_owned());
+        let begun = visitor.begin("site", &place);
+        let back = visitor.come_back(&site.world.emulator, &begun, "alice");
+        assert_stays(back.header("location").unwrap(), &site, target);
+        led += 1;
+    }
+    assert!(led >= 2 && refused >= 20, "{led} led on, {refused} refused");
+    println!("paths: {led} led to the sign-in page of this origin, {refused} refused");
+}

@@ -97,7 +97,7 @@ fn loose_app_takes_a_browser_without_cookies_and_none_with_another_cookie() {
 
     assert!(without.cookies.contains_key(SESSION));
     let mut third = Visitor::at(site.world.address());
-    let elsewhere = third.send("GET", &path, "User-Agent: another\r\n", "");
+    let elsewhere = third.send("GET", &path, "User-Agent: another\r\nAccept: text/html\r\n", "");
     assert_nobody(&elsewhere, "the same once more, in another browser");
 }
 

@@ -1,0 +1,79 @@
+//! Finding a session in order to end it, whether or not its person is let in anywhere: who is blocked must be able to sign
+//! out, else whoever has their device is them once they are not.
+
+use super::name::{self, Locator, SessionKey};
+use super::record::Record;
+use super::{RefreshToken, SessionCookie, SessionError, Sessions};
+use crate::clock::Timestamp;
+use crate::identity::{Identity, SessionId, Subject};
+
+/// A session that goes on and is to end. Nothing that anybody should be let in by: its person may be blocked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ending {
+    /// Its id.
+    pub id: SessionId,
+    /// Who it belongs to, as the store knows it.
+    pub identity: Identity,
+}
+
+impl Sessions {
+    /// A session to end, by its id.
+    ///
+    /// # Errors
+    /// [`SessionError::Ended`] and [`SessionError::Store`]
+    pub async fn ending(
+        &self,
+        subject: &Subject,
+        session: &SessionId,
+        now: Timestamp,
+    ) -> Result<Ending, SessionError> {
+        let (locator, key) = name::parse(session).ok_or(SessionError::Ended)?;
+        if locator != name::locator(subject) {
+            return Err(SessionError::Ended);
+        }
+        self.find_ending(locator, |_| Some(key), now).await
+    }
+
+    /// A session to end, by its cookie.
+    ///
+    /// # Errors
+    /// As [`Sessions::ending`].
+    pub async fn ending_of_cookie(
+        &self,
+        cookie: &SessionCookie,
+        now: Timestamp,
+    ) -> Result<Ending, SessionError> {
+        let (locator, hash) = cookie.parts().ok_or(SessionError::Ended)?;
+        self.find_ending(locator, |record| record.of_cookie(&hash), now).await
+    }
+
+    /// A session to end, by a refresh token of it: any, since one that was spent ends it as well.
+    ///
+    /// # Errors
+    /// As [`Sessions::ending`].
+    pub async fn ending_of_refresh_token(
+        &self,
+        token: &RefreshToken,
+        now: Timestamp,
+    ) -> Result<Ending, SessionError> {
+        let token = token.parts().ok_or(SessionError::Ended)?;
+        let find = |record: &Record| {
+            record.entries.iter().find(|entry| entry.family.is_of(&token)).map(|entry| entry.key)
+        };
+        self.find_ending(token.locator, find, now).await
+    }
+
+    async fn find_ending(
+        &self,
+        locator: Locator,
+        find: impl Fn(&Record) -> Option<SessionKey> + Send + Sync,
+        now: Timestamp,
+    ) -> Result<Ending, SessionError> {
+        let core = &self.core;
+        let marks = core.current_marks().await?;
+        let row = core.read(locator).await?.ok_or(SessionError::Ended)?;
+        let key = find(&row.record).ok_or(SessionError::Ended)?;
+        row.record.live(&key, &self.limits, &marks, now).ok_or(SessionError::Ended)?;
+        Ok(Ending { id: name::session_id(&locator, &key)?, identity: row.record.identity() })
+    }
+}
