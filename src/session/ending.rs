@@ -70,8 +70,7 @@ impl Sessions {
         now: Timestamp,
     ) -> Result<Ending, SessionError> {
         let core = &self.core;
-        let marks = core.current_marks().await?;
-        let row = core.read(locator).await?.ok_or(SessionError::Ended)?;
+        let (row, marks) = core.read_with_marks(locator).await?.ok_or(SessionError::Ended)?;
         let key = find(&row.record).ok_or(SessionError::Ended)?;
         row.record.live(&key, &self.limits, &marks, now).ok_or(SessionError::Ended)?;
         Ok(Ending { id: name::session_id(&locator, &key)?, identity: row.record.identity() })

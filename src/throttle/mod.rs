@@ -1,10 +1,11 @@
 //! Limits on logins, requests and errors, in memory of fixed size.
 //!
-//! Decides whether a login may be tried and whether WeChat may be asked, and how long the refused must wait. Five
-//! limits: logins, refreshes and begun sign-ins of one client (GCRA, so a burst and then a steady rate; sign-ins that a page of
-//! another site may have led to are counted apart), failed ones of one client (a lock-out that doubles), exchanges with WeChat of everybody (GCRA, kept under the quota). Two more are for all requests:
-//! those of a route's own ([`RequestLimits`]), and one of answers 4xx to one client (a lock-out again). Who the client is, what
-//! counts as a failed login and what a refusal looks like are decided elsewhere.
+//! Decides whether a login may be tried and whether WeChat may be asked, and how long the refused must wait: logins,
+//! refreshes and begun sign-ins of one client (GCRA, so a burst and then a steady rate; sign-ins that a page of another site
+//! may have led to are counted apart), sign-ins begun by everybody, failed ones of one client (a lock-out that doubles), and
+//! exchanges with WeChat of everybody (GCRA, kept under the quota). Two more are for all requests: those of a route's own
+//! ([`RequestLimits`]), and one of answers 4xx to one client (a lock-out again). Who the client is, what counts as a failed
+//! login and what a refusal looks like are decided elsewhere.
 //!
 //! Where nodes share a store, logins and exchanges that a node admitted by itself are counted by all of them together;
 //! refreshes, failures, errors and requests each node counts for itself.
