@@ -62,11 +62,11 @@ impl Site {
 
     /// A site with a WeChat of the test's own, and with parts of the configuration replaced.
     pub fn with(emulator: emulator::Config, replaced: &[(&str, &str)]) -> Self {
-        Self::with_backend(emulator, Backend::with(|request| page(&request.head)), replaced)
+        Self::with_parts(emulator, Backend::with(|request| page(&request.head)), replaced)
     }
 
     /// As [`Site::with`], before a backend of the test's own.
-    pub fn with_backend(emulator: emulator::Config, backend: Backend, replaced: &[(&str, &str)]) -> Self {
+    pub fn with_parts(emulator: emulator::Config, backend: Backend, replaced: &[(&str, &str)]) -> Self {
         let mut sections = format!("{SECTIONS}{ROUTES}{NO_THROTTLE}");
         for (before, after) in replaced {
             assert!(sections.contains(before), "there is no `{before}` to replace");

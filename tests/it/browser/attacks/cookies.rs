@@ -122,7 +122,7 @@ fn logout_that_another_site_makes_is_refused() {
 /// A browser lets any page open a WebSocket to any host, with the host's cookies; what comes through it is not asked again.
 #[test]
 fn tunnel_that_another_site_opens_with_the_session_never_reaches_the_backend() {
-    let site = Site::with_backend(
+    let site = Site::with_parts(
         Config::default(),
         switching(echo),
         &[("path: /, access: authenticated,", "path: /, access: authenticated, websocket: true,")],
