@@ -249,15 +249,22 @@ impl Runtime {
     /// The example configuration of `conf/minimal.yaml`, its sessions in `folder`.
     #[cfg(test)]
     pub(crate) fn for_test(folder: &Path, clock: Arc<dyn Clock>) -> (Shared, Arc<Self>) {
+        let (shared, runtime) = Self::for_test_of(include_str!("../conf/minimal.yaml"), folder, clock);
+        (shared, Arc::new(runtime))
+    }
+
+    /// What this configuration describes, its sessions in `folder`.
+    #[cfg(test)]
+    pub(crate) fn for_test_of(yaml: &str, folder: &Path, clock: Arc<dyn Clock>) -> (Shared, Self) {
         use crate::entropy::SystemEntropy;
 
-        let document = config::Document::parse("minimal.yaml", include_str!("../conf/minimal.yaml")).unwrap();
+        let document = config::Document::parse("test.yaml", yaml).unwrap();
         let metrics = Arc::new(Metrics::new().unwrap());
         let store = Arc::clone(Sessions::for_test(folder, Arc::clone(&clock)).core().store());
         let shared = Shared::new(clock, Arc::new(SystemEntropy), metrics, store).unwrap();
         let mut findings = Findings::default();
         let runtime = Self::build(&document.config, OnMissingKey::Ephemeral, &shared, None, &mut findings);
-        (shared, Arc::new(runtime.unwrap_or_else(|| panic!("{findings:?}"))))
+        (shared, runtime.unwrap_or_else(|| panic!("{findings:?}")))
     }
 
     /// The metrics of a route by its index, or of requests that no route serves.

@@ -190,3 +190,6 @@ impl EditHeaders for Edits<'_> {
         _ = self.0.insert_header(name.clone(), value);
     }
 }
+
+#[cfg(test)]
+mod tests;
