@@ -10,7 +10,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
-use crate::clock::ManualClock;
+use crate::clock::{Clock as _, ManualClock};
 use crate::entropy::SystemEntropy;
 use crate::identity::{AppId, Identity, OpenId, Subject};
 use crate::session::NewSession;
@@ -41,7 +41,8 @@ routes:
 
 pub(super) struct Bench {
     pub(super) current: Arc<Current>,
-    shared: Shared,
+    /// Takes the store away.
+    pub(super) take_store_away: Box<dyn Fn()>,
     clock: ManualClock,
     _folder: TempDir,
 }
@@ -57,8 +58,9 @@ impl Bench {
         let folder = tempfile::tempdir().unwrap();
         let clock = ManualClock::start_now();
         let yaml = CONFIG.replace("TRUSTED", trusted);
-        let (shared, runtime) = Runtime::for_test_of(&yaml, folder.path(), Arc::new(clock.clone()));
-        Self { current: Arc::new(Current::new(runtime)), shared, clock, _folder: folder }
+        let (_, runtime, store) = Runtime::for_test_of(&yaml, folder.path(), Arc::new(clock.clone()));
+        let take_store_away = Box::new(move || store.set_away(true));
+        Self { current: Arc::new(Current::new(runtime)), take_store_away, clock, _folder: folder }
     }
 
     /// A request of which nothing is known yet.
@@ -83,7 +85,7 @@ impl Bench {
         let identity = Identity { subject, unionid: None };
         let new = NewSession { identity: &identity, session_key: None, user_agent: None, profile: None };
         let sessions = &self.current.runtime.sessions;
-        let opened = sessions.open_in_browser(new, None, self.shared.clock.now()).await.unwrap();
+        let opened = sessions.open_in_browser(new, None, self.clock.now()).await.unwrap();
         format!("Cookie: {}={}\r\n", crate::authn::SESSION_COOKIE, opened.cookie.expose())
     }
 }

@@ -81,6 +81,19 @@ fn the_target_goes_on_in_origin_form_with_a_canonical_path() {
 }
 
 #[test]
+fn a_target_is_for_the_host_it_names_whatever_was_parsed_of_it() {
+    let (parts, raw) = parse("GET", "/x", &[("host", "a.test")]);
+    let judge = |target: &str| {
+        let received = Received { parts: &parts, target: target.as_bytes(), raw_header: Some(&raw) };
+        let admitted = admission(HeaderNames::Refuse).admit(&received)?;
+        Ok(admitted.rewritten_target.map(|target| target.to_string()))
+    };
+
+    assert_eq!(judge("http://A.test/x"), Ok(Some("/x".into())));
+    assert_eq!(judge("http://b.test/x"), Err(Refusal::Host));
+}
+
+#[test]
 fn a_question_about_the_server_is_no_request_for_a_path() {
     let (parts, raw) = parse("OPTIONS", "*", &[("host", "a")]);
     let received = Received { parts: &parts, target: b"*", raw_header: Some(&raw) };

@@ -27,6 +27,8 @@ async fn a_request_goes_on_with_its_one_host_and_target() {
     for (target, host, expected) in [
         ("/a?b", "a.test:80", ("/a?b", "a.test:80", "a.test")),
         ("/%61?b=%61", "A.TEST.:80", ("/a?b=%61", "a.test:80", "a.test")),
+        ("/%61", "a.test", ("/a", "a.test", "a.test")),
+        ("/a", "A.test", ("/a", "a.test", "a.test")),
         ("http://a.test/x", "a.test", ("/x", "a.test", "a.test")),
     ] {
         let mut received = receive(&format!("GET {target}"), &format!("Host: {host}\r\n")).await;
@@ -186,6 +188,20 @@ async fn each_route_lets_in_whom_it_says_and_nobody_else() {
         assert_eq!((status, reason), expected, "{path} {lines}");
         assert_eq!(decided, decision, "{path} {lines}");
         assert_eq!(ctx.is_denied, status != 0, "{path} {lines}");
+    }
+}
+
+#[tokio::test]
+async fn where_nobody_can_be_looked_up_nobody_is_let_in_and_nobody_called_a_forger() {
+    let bench = Bench::new();
+    let shop = bench.sign_in("wxe000000000000001").await;
+    (bench.take_store_away)();
+    for path in ["/", "/optional"] {
+        let (status, reason, ctx) = authenticated(&bench, path, &shop).await;
+
+        assert_eq!((status, reason), (503, "store_unavailable"), "{path}");
+        assert!(matches!(ctx.decision, Decision::Undecided), "{path}");
+        assert!(!ctx.is_denied, "{path}");
     }
 }
 
