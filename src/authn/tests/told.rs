@@ -11,7 +11,8 @@ fn token_seen_before_is_known_without_asking_anybody() {
     let remembered = |now| fixture.authenticator.remembered(&credential, now);
     assert!(remembered(NOW).is_none(), "it was never judged");
 
-    fixture.verify(&token, NOW).unwrap();
+    let judged = fixture.verify(&token, NOW).unwrap();
+    assert_eq!(judged.recheck_at(), NOW.plus(fixture.sessions.recheck_after()));
     let reads = fixture.reads();
 
     assert_eq!(remembered(NOW).unwrap().unwrap().identity(), &identity(SHOP));
