@@ -18,6 +18,8 @@ use crate::page::Pages;
 use crate::route::{METHODS, RouteTable};
 use crate::session::{self, Sessions};
 use crate::store::Store;
+#[cfg(test)]
+use crate::store::switch::Switch;
 use crate::telemetry::audit_log::AuditLog;
 use crate::telemetry::metrics::Metrics;
 use crate::throttle::{RequestLimits, Throttle};
@@ -249,15 +251,26 @@ impl Runtime {
     /// The example configuration of `conf/minimal.yaml`, its sessions in `folder`.
     #[cfg(test)]
     pub(crate) fn for_test(folder: &Path, clock: Arc<dyn Clock>) -> (Shared, Arc<Self>) {
+        let (shared, runtime, _) = Self::for_test_of(include_str!("../conf/minimal.yaml"), folder, clock);
+        (shared, Arc::new(runtime))
+    }
+
+    /// What this configuration describes, its sessions in `folder`, and the store that has them.
+    #[cfg(test)]
+    pub(crate) fn for_test_of(
+        yaml: &str,
+        folder: &Path,
+        clock: Arc<dyn Clock>,
+    ) -> (Shared, Self, Arc<Switch>) {
         use crate::entropy::SystemEntropy;
 
-        let document = config::Document::parse("minimal.yaml", include_str!("../conf/minimal.yaml")).unwrap();
+        let document = config::Document::parse("test.yaml", yaml).unwrap();
         let metrics = Arc::new(Metrics::new().unwrap());
-        let store = Arc::clone(Sessions::for_test(folder, Arc::clone(&clock)).core().store());
-        let shared = Shared::new(clock, Arc::new(SystemEntropy), metrics, store).unwrap();
+        let store = Switch::open(folder, Arc::clone(&clock));
+        let shared = Shared::new(clock, Arc::new(SystemEntropy), metrics, store.clone()).unwrap();
         let mut findings = Findings::default();
         let runtime = Self::build(&document.config, OnMissingKey::Ephemeral, &shared, None, &mut findings);
-        (shared, Arc::new(runtime.unwrap_or_else(|| panic!("{findings:?}"))))
+        (shared, runtime.unwrap_or_else(|| panic!("{findings:?}")), store)
     }
 
     /// The metrics of a route by its index, or of requests that no route serves.

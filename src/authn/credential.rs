@@ -93,7 +93,7 @@ pub struct TokenSources {
 
 impl TokenSources {
     /// Checks the names and that there is a place at all.
-    pub(super) fn build(config: &config::TokenSources, findings: &mut Findings) -> Option<Self> {
+    pub(crate) fn build(config: &config::TokenSources, findings: &mut Findings) -> Option<Self> {
         let mut problems = Findings::default();
         let config::TokenSources { bearer, raw_authorization, header, cookie, websocket_query } = config;
         if !bearer && !raw_authorization && header.is_none() && cookie.is_none() && websocket_query.is_none()

@@ -83,6 +83,15 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn nothing_is_left_of_somebody_who_asked_alone() {
+        let flights = Flights::new();
+
+        assert_eq!(flights.join(1, || async { "answer" }).await, "answer");
+
+        assert!(flights.0.lock().is_empty());
+    }
+
+    #[tokio::test]
     async fn the_next_asks_where_the_first_gives_up() {
         let flights = Flights::new();
         let mut first = Box::pin(flights.join(1, std::future::pending));

@@ -5,8 +5,10 @@ mod credential;
 mod cross_site;
 mod hostile;
 mod session_end;
+mod told;
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::sync::atomic::Ordering;

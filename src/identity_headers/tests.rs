@@ -4,7 +4,8 @@ use super::names::{
     CLOUD_RUN_FAMILIES, FOREIGN, FOREIGN_FAMILIES, FORWARDING, METHOD_OVERRIDES, MISLEADING, OWN,
 };
 use super::*;
-use crate::identity::{AppId, Identity, OpenId, Profile, Subject, User, UserId};
+use crate::authn::TokenSources;
+use crate::identity::{AppId, Identity, OpenId, Profile, Subject, UnionId, User, UserId};
 
 /// A request with nothing but headers.
 #[derive(Default)]
@@ -154,6 +155,94 @@ fn names_that_cannot_carry_an_identity_are_refused() {
     assert!(edits(&removing, HeaderNames::Refuse).unwrap_err()[0].contains("identity_headers.remove[0]"));
 }
 
+#[test]
+fn names_and_values_that_make_no_sense_are_each_said() {
+    for (config, expected) in [
+        (
+            config::IdentityHeaders { environment: Some("a\nb".into()), ..own_names() },
+            "identity_headers.environment: the value has characters that no header may carry",
+        ),
+        (
+            config::IdentityHeaders { appid: "x-user-id".into(), ..own_names() },
+            "identity_headers: two of the names are the same; give each its own name",
+        ),
+        (
+            config::IdentityHeaders { remove: vec!["X-Internal".into(), "Host".into()], ..own_names() },
+            "identity_headers.remove[1]: `Host` is a header no request can do without",
+        ),
+        (
+            config::IdentityHeaders { openid: "X-Real-IP".into(), ..own_names() },
+            "identity_headers: `x-real-ip` is a header the gateway needs itself",
+        ),
+    ] {
+        assert_eq!(edits(&config, HeaderNames::Refuse).unwrap_err(), [expected]);
+    }
+}
+
+#[test]
+fn names_of_other_gateways_and_of_cloud_run_may_carry_an_identity() {
+    for name in ["X-Remote-User", "X-WX-OpenId", "X-Own"] {
+        let config = config::IdentityHeaders { openid: name.into(), ..own_names() };
+
+        assert!(edits(&config, HeaderNames::Refuse).is_ok(), "{name}");
+    }
+}
+
+#[test]
+fn the_gateway_writes_identities_and_origins_and_nothing_else() {
+    let edits = edits(&own_names(), HeaderNames::Pass).unwrap();
+    for (name, expected) in [
+        ("x-user-id", true),
+        ("x-wx-unionid", true),
+        ("x-forwarded-for", true),
+        ("x-request-id", true),
+        ("traceparent", true),
+        ("x-real-ip", false),
+        ("x-remote-user", false),
+        ("x-http-method", false),
+        ("x-token", false),
+    ] {
+        assert_eq!(edits.writes(&HeaderName::from_static(name)), expected, "{name}");
+    }
+}
+
+#[test]
+fn a_trace_is_begun_where_none_goes_on() {
+    let edits = edits(&own_names(), HeaderNames::Pass).unwrap();
+    let mut request = Request::default();
+
+    edits.apply(&mut request, None, &Origin { traceparent: Some("00-a-b-00"), ..origin(false) });
+
+    assert_eq!(request.0["traceparent"], "00-a-b-00");
+    assert!(!applied(&edits, &[], false).contains_key("traceparent"));
+}
+
+#[test]
+fn a_method_in_a_header_is_the_backends_business_where_no_route_names_one() {
+    let mut findings = Findings::default();
+    let metrics = Metrics::new().unwrap();
+    let edits = HeaderEdits::build(&own_names(), HeaderNames::Pass, false, &metrics, &mut findings).unwrap();
+
+    for name in METHOD_OVERRIDES {
+        assert!(applied(&edits, &[name], false).contains_key(*name), "{name}");
+    }
+}
+
+#[test]
+fn a_backend_is_told_who_calls() {
+    let config = config::IdentityHeaders { environment: Some("prod".into()), ..own_names() };
+    let edits = edits(&config, HeaderNames::Refuse).unwrap();
+    let subject = Subject { appid: AppId::parse("wx1").unwrap(), openid: OpenId::parse("o-alice").unwrap() };
+    let identity = Identity { subject, unionid: Some(UnionId::parse("u-alice").unwrap()) };
+    let mut request = Request::default();
+
+    edits.apply(&mut request, Some(&Authenticated::for_test(identity, None, None, "shop")), &origin(false));
+
+    let told = ["x-user-id", "x-wx-unionid", "x-wx-appid", "x-wx-source", "x-wx-env"]
+        .map(|name| request.0[name].to_str().unwrap());
+    assert_eq!(told, ["o-alice", "u-alice", "wx1", "wx_client", "prod"]);
+}
+
 fn telling_profiles() -> config::IdentityHeaders {
     config::IdentityHeaders {
         nickname: Some("X-WX-NICKNAME".into()),
@@ -268,6 +357,80 @@ fn own_cookies_reach_no_backend_and_others_do() {
         let shown: Vec<String> = lines.iter().map(|line| line.escape_ascii().to_string()).collect();
         assert_eq!(cookies_after_strip(lines), left, "{shown:?}");
     }
+}
+
+/// What is left of a request once its token is taken out; the token stands in these places.
+fn stripped(
+    sources: config::TokenSources,
+    was_in_authorization: bool,
+    lines: &[(&str, &str)],
+) -> Vec<(String, String)> {
+    let sources = TokenSources::build(&sources, &mut Findings::default()).unwrap();
+    let mut request = Request::default();
+    for (name, value) in lines {
+        let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
+        request.0.append(name, HeaderValue::from_str(value).unwrap());
+    }
+    credential::strip(&mut request, &sources, was_in_authorization);
+    let left = request.0.iter().map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned()));
+    left.collect()
+}
+
+#[test]
+fn what_looks_like_a_token_of_ours_is_taken_out_of_authorization() {
+    let off = || config::TokenSources { bearer: false, header: Some("x-token".into()), ..Default::default() };
+    for (value, looks_like_ours) in [
+        ("Bearer eyJ.x.y", true),
+        ("bearer   eyJ.x.y", true),
+        ("eyJ.x.y", true),
+        ("Bearer eyJ.x", false),
+        ("Bearer eyJ.x.y.z.a", false),
+        ("Bearer abc.x.y", false),
+        ("Basic eyJ.x.y", false),
+        ("Basic dTpw", false),
+        ("", false),
+    ] {
+        let lines = [("authorization", value)];
+        let left = |sources, was_read_there| !stripped(sources, was_read_there, &lines).is_empty();
+
+        assert_eq!(left(config::TokenSources::default(), false), !looks_like_ours, "{value}");
+        assert!(!left(config::TokenSources::default(), true), "{value}");
+        assert!(left(off(), false), "{value}: a header that is not read is the backend's own");
+    }
+    let two = [("authorization", "Basic dTpw"), ("authorization", "Bearer eyJ.x.y")];
+    assert_eq!(stripped(config::TokenSources::default(), false, &two), []);
+}
+
+#[test]
+fn a_token_is_taken_out_of_the_header_and_the_cookie_it_is_read_from() {
+    let sources = || config::TokenSources {
+        header: Some("x-token".into()),
+        cookie: Some("token".into()),
+        ..config::TokenSources::default()
+    };
+    let line = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+
+    let lines = [("x-token", "t"), ("x-tokens", "s"), ("cookie", "a=1; token=t; b=2"), ("cookie", "token=t")];
+    assert_eq!(stripped(sources(), false, &lines), [line("x-tokens", "s"), line("cookie", "a=1; b=2")]);
+    assert_eq!(stripped(sources(), false, &[("cookie", "token=t")]), []);
+    assert_eq!(stripped(sources(), false, &[("accept", "a")]), [line("accept", "a")]);
+}
+
+#[test]
+fn cookies_that_came_apart_are_one_line_and_others_stay_as_they_came() {
+    let joined = |lines: &[&[u8]]| -> Vec<Vec<u8>> {
+        let mut request = Request::default();
+        for line in lines {
+            request.0.append(header::COOKIE, HeaderValue::from_bytes(line).unwrap());
+        }
+        credential::join_cookies(&mut request);
+        request.0.get_all(header::COOKIE).iter().map(|line| line.as_bytes().to_vec()).collect()
+    };
+
+    assert_eq!(joined(&[b"a=1 ", b" b=2", b"", b"c=3"]), [b"a=1; b=2; c=3"]);
+    assert_eq!(joined(&[b"a=1 ;b=\xe4"]), [b"a=1 ;b=\xe4"]);
+    assert_eq!(joined(&[b"", b" "]), [b""; 0]);
+    assert_eq!(joined(&[]), [b""; 0]);
 }
 
 /// A piece of a `Cookie` line: our names, spelled in ways that some backend reads, among what else may stand there.

@@ -103,6 +103,12 @@ mod tests {
     }
 
     #[test]
+    fn only_who_names_no_network_trusts_nobody() {
+        assert!(TrustedProxies::new(&[]).is_empty());
+        assert!(!TrustedProxies::new(&["10.0.0.0/8".parse().unwrap()]).is_empty());
+    }
+
+    #[test]
     fn a_trusted_proxy_names_the_rightmost_untrusted_address() {
         for (lines, expected) in [
             (&[&b"1.2.3.4"[..]][..], "1.2.3.4"),

@@ -313,21 +313,4 @@ fn nominates_upgrade(headers: &HeaderMap) -> bool {
 const _: () = assert!(METHODS.len() == 7, "ALLOW names every method");
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_person_is_led_to_sign_in_only_where_that_lets_them_in() {
-        use authn::Refusal as R;
-
-        let mended = |shown: Shown| -> Vec<&str> {
-            let mended = R::ALL.into_iter().filter(|refusal| shown.is_mended_by_sign_in(*refusal));
-            mended.map(R::reason).collect()
-        };
-
-        assert_eq!(mended(Shown::Nothing), ["no_token"]);
-        let of_a_cookie = ["malformed_token", "unknown_app", "session_ended", "app_not_admitted"];
-        assert_eq!(mended(Shown::SessionCookie), of_a_cookie);
-        assert!(mended(Shown::Token).is_empty());
-    }
-}
+mod tests;

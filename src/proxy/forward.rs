@@ -208,3 +208,6 @@ impl EditHeaders for Edits<'_> {
         _ = self.0.insert_header(name.clone(), value);
     }
 }
+
+#[cfg(test)]
+mod tests;

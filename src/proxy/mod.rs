@@ -18,6 +18,8 @@ mod limits;
 pub mod proxy_protocol;
 pub mod request_id;
 mod respond;
+#[cfg(test)]
+mod tests;
 mod watch;
 
 use std::any::Any;

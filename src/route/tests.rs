@@ -127,6 +127,65 @@ fn a_method_not_served_is_refused_and_never_falls_to_a_shorter_path() {
 }
 
 #[test]
+fn methods_matter_only_where_a_route_names_one() {
+    let table = table("- { path: /, access: public, upstream: api }").unwrap();
+
+    assert!(!table.distinguishes_methods());
+}
+
+#[test]
+fn a_route_admits_the_apps_it_names_or_every_app() {
+    let table = table(
+        "
+        - { path: /, access: authenticated, upstream: api }
+        - { path: /shop, access: authenticated, upstream: api, apps: [shop, mp] }",
+    )
+    .unwrap();
+
+    for (path, app, is_admitted) in [
+        ("/", "shop", true),
+        ("/", "site", true),
+        ("/shop", "shop", true),
+        ("/shop", "mp", true),
+        ("/shop", "site", false),
+        ("/shop", "sho", false),
+    ] {
+        let route = table.find("h", path, &Method::GET).unwrap();
+
+        assert_eq!(route.admits_app(app), is_admitted, "{path} {app}");
+    }
+}
+
+#[test]
+fn a_host_is_a_lower_case_name_or_an_address() {
+    let label = "a".repeat(63);
+    let longest = format!("{label}.{label}.{label}.{}", "a".repeat(61));
+    for name in ["a", "a.b-c_d.0", "127.0.0.1", "[::1]", "[2001:db8::1.2.3.4]", &label, &longest] {
+        assert!(is_host_name(name), "{name}");
+    }
+    let (long_label, long) = (format!("{label}a"), format!("{longest}a"));
+    for name in [
+        "",
+        ".",
+        "a.",
+        ".a",
+        "a..b",
+        "A",
+        "a b",
+        "a:1",
+        "[]",
+        "[g]",
+        "[::1",
+        "::1]",
+        "::1",
+        &long_label,
+        &long,
+    ] {
+        assert!(!is_host_name(name), "{name}");
+    }
+}
+
+#[test]
 fn every_rule_that_makes_no_sense_is_found_in_one_pass() {
     let found = table(
         "

@@ -209,30 +209,6 @@ impl Sessions {
         &self.core
     }
 
-    /// Sessions in an embedded store in `folder`, under the default configuration.
-    #[cfg(test)]
-    pub(crate) fn for_test(folder: &std::path::Path, clock: Arc<dyn crate::clock::Clock>) -> Arc<Self> {
-        use crate::config::{self, Findings};
-        use crate::entropy::SystemEntropy;
-        use crate::telemetry::metrics::Metrics;
-        use crate::token::OnMissingKey;
-
-        let metrics = Arc::new(Metrics::new().unwrap());
-        let mut findings = Findings::default();
-        let store = crate::store::open(
-            &config::Store::default(),
-            folder,
-            Arc::clone(&clock),
-            &metrics,
-            &mut findings,
-        );
-        let store = store.unwrap_or_else(|| panic!("{findings:?}"));
-        let core = Arc::new(Core::new(store, clock, Arc::new(SystemEntropy), metrics));
-        let config = config::Sessions::default();
-        let sessions = Self::build(&config, folder, OnMissingKey::Create, core, &mut findings);
-        Arc::new(sessions.unwrap_or_else(|| panic!("{findings:?}")))
-    }
-
     /// How long a verdict is believed at most before its session is looked up again.
     pub fn recheck_after(&self) -> Duration {
         self.limits.recheck_after

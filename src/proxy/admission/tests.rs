@@ -81,6 +81,19 @@ fn the_target_goes_on_in_origin_form_with_a_canonical_path() {
 }
 
 #[test]
+fn a_target_is_for_the_host_it_names_whatever_was_parsed_of_it() {
+    let (parts, raw) = parse("GET", "/x", &[("host", "a.test")]);
+    let judge = |target: &str| {
+        let received = Received { parts: &parts, target: target.as_bytes(), raw_header: Some(&raw) };
+        let admitted = admission(HeaderNames::Refuse).admit(&received)?;
+        Ok(admitted.rewritten_target.map(|target| target.to_string()))
+    };
+
+    assert_eq!(judge("http://A.test/x"), Ok(Some("/x".into())));
+    assert_eq!(judge("http://b.test/x"), Err(Refusal::Host));
+}
+
+#[test]
 fn a_question_about_the_server_is_no_request_for_a_path() {
     let (parts, raw) = parse("OPTIONS", "*", &[("host", "a")]);
     let received = Received { parts: &parts, target: b"*", raw_header: Some(&raw) };
@@ -180,6 +193,23 @@ fn a_length_that_was_dropped_beside_a_coding_is_found_in_what_was_sent() {
 }
 
 #[test]
+fn only_the_length_itself_is_taken_for_one_in_what_was_sent() {
+    for line in [
+        "Content-Lengthy: 5",
+        "X-Content-Length: 5",
+        "X-Fourteen-Abc: 5",
+        "Content-Length",
+        "X: Content-Length:5",
+    ] {
+        let (parts, _) = parse("POST", "/", &[("host", "a"), ("transfer-encoding", "chunked")]);
+        let raw = format!("POST / HTTP/1.1\r\nHost: a\r\n{line}\r\nTransfer-Encoding: chunked\r\n\r\n");
+        let received = Received { parts: &parts, target: b"/", raw_header: Some(raw.as_bytes()) };
+
+        assert!(admission(HeaderNames::Refuse).admit(&received).is_ok(), "{line}");
+    }
+}
+
+#[test]
 fn a_coding_is_for_http_1_1_alone() {
     for version in [Version::HTTP_10, Version::HTTP_2] {
         let (mut parts, _) = parse("POST", "/", &[("host", "a"), ("transfer-encoding", "chunked")]);
@@ -244,15 +274,39 @@ fn what_is_too_large_is_refused_with_its_own_status() {
     assert_eq!(with(&[("x-a", &value)]), Err(Refusal::HeaderTooLarge));
     assert_eq!(with(&many), Err(Refusal::HeaderTooLarge));
     assert!(with(&many[1..]).is_ok());
-    for (refusal, status) in [
-        (Refusal::TargetTooLong, 414),
-        (Refusal::HeaderTooLarge, 431),
-        (Refusal::Method, 405),
-        (Refusal::Expectation, 417),
-        (Refusal::Framing, 400),
+}
+
+#[test]
+fn each_refusal_has_a_status_and_a_word() {
+    for (refusal, status, reason) in [
+        (Refusal::Method, 405, "method_not_admitted"),
+        (Refusal::TargetTooLong, 414, "target_too_long"),
+        (Refusal::HeaderTooLarge, 431, "header_too_large"),
+        (Refusal::Target, 400, "target_malformed"),
+        (Refusal::Path(PathError::DotSegment), 400, "path_refused"),
+        (Refusal::Host, 400, "host_malformed"),
+        (Refusal::HeaderName, 400, "header_name_refused"),
+        (Refusal::Framing, 400, "framing_ambiguous"),
+        (Refusal::LineEnding, 400, "line_ending_malformed"),
+        (Refusal::Expectation, 417, "expectation_failed"),
     ] {
-        assert_eq!(refusal.status().as_u16(), status);
+        assert_eq!((refusal.status().as_u16(), refusal.reason()), (status, reason));
     }
+}
+
+#[test]
+fn where_nothing_raw_is_kept_a_field_counts_as_it_would_be_written() {
+    let limit = config::Limits::default().max_header.as_usize();
+    let judge = |bytes: usize| {
+        // `host: a` and `x-pad: …`, each with the end of its line.
+        let value = "x".repeat(bytes - "host: a\r\n".len() - "x-pad: \r\n".len());
+        let (parts, _) = parse("GET", "/", &[("host", "a"), ("x-pad", &value)]);
+        let received = Received { parts: &parts, target: b"/", raw_header: None };
+        admission(HeaderNames::Refuse).admit(&received).map(|_| ())
+    };
+
+    assert_eq!(judge(limit), Ok(()));
+    assert_eq!(judge(limit + 1), Err(Refusal::HeaderTooLarge));
 }
 
 #[test]

@@ -140,6 +140,13 @@ fn rules_with_a_claim_that_has_no_value_let_nobody_in() {
 }
 
 #[test]
+fn each_denial_has_a_word_of_its_own() {
+    let words = [Denied::ByList, Denied::UnionIdUnknown, Denied::NotOnList].map(Denied::reason);
+
+    assert_eq!(words, ["denied_by_list", "unionid_unknown", "not_on_list"]);
+}
+
+#[test]
 fn a_file_adds_one_member_a_line() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("staff.txt");
@@ -189,6 +196,10 @@ fn a_line_that_names_nobody_is_found_by_its_number_and_not_repeated() {
     assert_eq!(findings[..10], [1, 2, 3, 4, 5, 6, 7, 8, 9, 10].map(line));
     // With nobody in it the list lets nobody in, which is said as well.
     assert_eq!(findings[10], format!("lists.staff.file: 15 more lines of `{shown}` are neither"));
+
+    fs::write(&path, format!("u1\n{}", "a b\n".repeat(10))).unwrap();
+    let (_, findings) = rules(&file, route);
+    assert_eq!(findings, [2, 3, 4, 5, 6, 7, 8, 9, 10, 11].map(line));
 }
 
 #[test]
@@ -201,9 +212,12 @@ fn a_file_that_cannot_be_read_or_is_too_large_is_found() {
     let (_, findings) = rules(&file, route);
     assert!(findings[0].contains("cannot be read: No such file"), "{findings:?}");
 
-    File::create(&path).unwrap().set_len(MAX_FILE_BYTES + 1).unwrap();
-    let (_, findings) = rules(&file, route);
-    assert!(findings[0].contains("is larger than 16 MiB"), "{findings:?}");
+    let largest = 16 * 1024 * 1024;
+    for (bytes, is_refused) in [(largest + 1, true), (largest, false)] {
+        File::create(&path).unwrap().set_len(bytes).unwrap();
+        let (_, findings) = rules(&file, route);
+        assert_eq!(findings[0].contains("is larger than 16 MiB"), is_refused, "{findings:?}");
+    }
 }
 
 #[test]

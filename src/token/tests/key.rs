@@ -338,3 +338,44 @@ const RSA_1024: &str = "\
     5HtKLDChhxQWnPRAoa0xqwUQtdwQ5CnFFUJ3KlrA2tATUkNgiaWLi1pQDG+ErhXqt3xKFQJBAKuD3OB01aR3Z3CnnpnUYms11Rmb\
     10WiPYuhh5dUQBY1xBdWlrK6HLdWcZwJq7Z/4fIL1YZ+wftmbZJp29QPkXsCQBfed447NegyYjBvqshZxyuC+x1RfSP+x6jX08YP\
     cYcAap8U3oMZ/wJTa6mYfcs+icZf0EsDqWxWtmga3JszLTs=";
+
+#[test]
+fn bounds_of_the_section_are_themselves_allowed() {
+    let folder = tempfile::tempdir().unwrap();
+    let problems = |config: config::Tokens| {
+        let (_, problems) = build_with(&config, folder.path(), OnMissingKey::Ephemeral);
+        problems.iter().map(|problem| problem.split(": ").next().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let seconds = config::Duration::from_secs;
+    let default = config::Tokens::default;
+    for (is_within, length, lifetime, clock_skew) in
+        [(true, 1, 60, 0), (true, 256, 24 * 3600, 300), (false, 257, 59, 301), (false, 0, 24 * 3600 + 1, 301)]
+    {
+        let name = "n".repeat(length);
+        for (config, path) in [
+            (config::Tokens { issuer: name.clone(), ..default() }, "tokens.issuer"),
+            (config::Tokens { audience: name.clone(), ..default() }, "tokens.audience"),
+            (config::Tokens { lifetime: seconds(lifetime), ..default() }, "tokens.lifetime"),
+            (config::Tokens { clock_skew: seconds(clock_skew), ..default() }, "tokens.clock_skew"),
+        ] {
+            let expected: &[&str] = if is_within { &[] } else { &[path] };
+            assert_eq!(problems(config), expected, "{length} {lifetime} {clock_skew}");
+        }
+    }
+}
+
+#[test]
+fn key_in_an_older_format_is_refused_with_how_to_convert_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("old.pem");
+    write_private(&file, "-----BEGIN EC PRIVATE KEY-----\nAAAA\n-----END EC PRIVATE KEY-----\n");
+    let key = Key { kid: "a".into(), algorithm: KeyAlgorithm::ES256, file: Some(file), secret: None };
+    let config = config::Tokens { keys: vec![key], ..config::Tokens::default() };
+
+    let (_, problems) = build_with(&config, folder.path(), OnMissingKey::Create);
+
+    assert!(
+        problems[0].ends_with("convert it with `openssl pkcs8 -topk8 -nocrypt -in old.pem`"),
+        "{problems:?}"
+    );
+}

@@ -1,0 +1,114 @@
+//! What tests of the single steps stand on: one configuration, and requests as Pingora reads them from a socket.
+
+use std::net::SocketAddr;
+use std::os::fd::AsRawFd as _;
+
+use pingora::protocols::l4::stream::Stream;
+use pingora::protocols::{GetSocketDigest as _, SocketDigest};
+use tempfile::TempDir;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::{TcpListener, TcpStream};
+
+use super::*;
+use crate::clock::{Clock as _, ManualClock};
+use crate::entropy::SystemEntropy;
+use crate::identity::{AppId, Identity, OpenId, Subject};
+use crate::session::NewSession;
+
+/// One route of each kind.
+const CONFIG: &str = "
+listeners: [{ address: 127.0.0.1:8080 }]
+trusted_proxies: [TRUSTED]
+apps:
+  shop: { kind: mini_program, appid: wxe000000000000001, secret: s }
+  site: { kind: website, appid: wxe000000000000004, secret: s }
+tokens: { sources: { websocket_query: token } }
+login: { origins: ['https://a.test'] }
+upstreams:
+  backend: { servers: ['127.0.0.1:9000'] }
+  grpc: { servers: ['127.0.0.1:9001'], protocol: http2 }
+routes:
+  - { path: /, access: authenticated, upstream: backend }
+  - { path: /own, access: authenticated, upstream: backend, forward_token: true }
+  - { path: /public, access: public, upstream: backend }
+  - { path: /optional, access: optional, upstream: backend }
+  - { path: /shop, access: authenticated, upstream: backend, apps: [shop] }
+  - { path: /unionid, access: authenticated, upstream: backend, require_unionid: true }
+  - { path: /read, methods: [GET], access: public, upstream: backend }
+  - { path: /ws, access: authenticated, upstream: backend, websocket: true }
+  - { path: /grpc, access: public, upstream: grpc }
+";
+
+pub(super) struct Bench {
+    pub(super) current: Arc<Current>,
+    /// Takes the store away.
+    pub(super) take_store_away: Box<dyn Fn()>,
+    clock: ManualClock,
+    _folder: TempDir,
+}
+
+impl Bench {
+    /// Believes nobody in front.
+    pub(super) fn new() -> Self {
+        Self::behind("")
+    }
+
+    /// Believes these proxies.
+    pub(super) fn behind(trusted: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let clock = ManualClock::start_now();
+        let yaml = CONFIG.replace("TRUSTED", trusted);
+        let (_, runtime, store) = Runtime::for_test_of(&yaml, folder.path(), Arc::new(clock.clone()));
+        let take_store_away = Box::new(move || store.set_away(true));
+        Self { current: Arc::new(Current::new(runtime)), take_store_away, clock, _folder: folder }
+    }
+
+    /// A request of which nothing is known yet.
+    pub(super) fn context(&self) -> Context {
+        let request_id = RequestIds::new(&SystemEntropy).unwrap().next();
+        Context::new(Arc::clone(&self.current), &self.clock, request_id)
+    }
+
+    /// The same, on its way by the route of this path.
+    pub(super) fn context_on(&self, path: &str) -> Context {
+        let mut ctx = self.context();
+        let runtime = &self.current.runtime;
+        let route = runtime.routes.find("a.test", path, &Method::GET).unwrap();
+        ctx.upstream = runtime.upstreams.by_name(&route.upstream).cloned();
+        ctx.route = Some(Arc::clone(route));
+        ctx
+    }
+
+    /// Opens a session in a browser, of somebody who signed in to an app; the `Cookie` line of it.
+    pub(super) async fn sign_in(&self, appid: &str) -> String {
+        let subject = Subject { appid: AppId::parse(appid).unwrap(), openid: OpenId::parse("o1").unwrap() };
+        let identity = Identity { subject, unionid: None };
+        let new = NewSession { identity: &identity, session_key: None, user_agent: None, profile: None };
+        let sessions = &self.current.runtime.sessions;
+        let opened = sessions.open_in_browser(new, None, self.clock.now()).await.unwrap();
+        format!("Cookie: {}={}\r\n", crate::authn::SESSION_COOKIE, opened.cookie.expose())
+    }
+}
+
+/// A request that Pingora has read, and the client that sent it.
+pub(super) struct Received {
+    pub(super) session: Session,
+    _client: TcpStream,
+}
+
+/// Sends a request of HTTP/1.1 through a socket. `lines` each end with CR LF.
+pub(super) async fn receive(request_line: &str, lines: &str) -> Received {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    let request = format!("{request_line} HTTP/1.1\r\n{lines}\r\n");
+    client.write_all(request.as_bytes()).await.unwrap();
+    let (stream, peer): (TcpStream, SocketAddr) = listener.accept().await.unwrap();
+
+    let digest = SocketDigest::from_raw_fd(stream.as_raw_fd());
+    let mut stream = Stream::from(stream);
+    digest.peer_addr.set(Some(peer.into())).unwrap();
+    stream.set_socket_digest(digest);
+    let mut session = Session::new_h1(Box::new(stream));
+    assert!(session.read_request().await.unwrap());
+    Received { session, _client: client }
+}
