@@ -7,7 +7,6 @@ use std::net::SocketAddr;
 use bytes::Bytes;
 use http::request::Parts;
 use serde::Serialize;
-use tracing::info;
 
 use super::answer::Answer;
 use super::naming::{BindingRequest, Names};
@@ -92,18 +91,6 @@ impl Admin {
         let deed = if event == Event::Bind { "bound" } else { "unbound" };
         self.log_deed(deed, person, client);
         Ok(Answer::json(&Changed { scope: scope.as_str(), changed }))
-    }
-
-    /// Tells what an operator did, to whom by a hash alone, and never of which user.
-    fn log_deed(&self, deed: &'static str, person: &Person, client: Option<SocketAddr>) {
-        let scope = person.scope();
-        let name = scope.as_str();
-        info!(
-            session.scope = name,
-            user.hash = self.hash(&scope),
-            client.address = client.map(|client| tracing::field::display(client.ip())),
-            "an operator {deed} one {name}"
-        );
     }
 }
 

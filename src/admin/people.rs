@@ -140,6 +140,13 @@ impl Admin {
             }
         };
         self.audit(deed_in_log, Ok(None));
+        self.log_deed(deed, &person, client);
+        Ok(Answer::json(&Changed { scope: scope.as_str(), changed }))
+    }
+
+    /// Tells what an operator did, to whom by a hash alone, and nothing that was said of them.
+    pub(super) fn log_deed(&self, deed: &'static str, person: &Person, client: Option<SocketAddr>) {
+        let scope = person.scope();
         let name = scope.as_str();
         info!(
             session.scope = name,
@@ -147,7 +154,6 @@ impl Admin {
             client.address = client.map(|client| tracing::field::display(client.ip())),
             "an operator {deed} one {name}"
         );
-        Ok(Answer::json(&Changed { scope: name, changed }))
     }
 }
 

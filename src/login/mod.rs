@@ -205,25 +205,6 @@ impl Login {
         }
     }
 
-    /// Where a browser without a session goes: the answer that leads a person who opens a page to the sign-in page, and back
-    /// afterwards. `None` for everything else than a person who opens a page, and where no browser can sign in.
-    ///
-    /// `apps` are those on offer, the preferred one first.
-    pub fn invite(&self, request: &Parts, apps: &[Arc<str>]) -> Option<Answer> {
-        self.way_to_sign_in(request, apps)
-    }
-
-    /// The page for a person who opens one that they are not shown, whatever they do; `None` as with [`Login::invite`].
-    pub fn turn_away(
-        &self,
-        why: TurnedAway,
-        request: &Parts,
-        apps: &[Arc<str>],
-        request_id: &str,
-    ) -> Option<Answer> {
-        self.tell_turned_away(why, request, apps, request_id)
-    }
-
     /// Answers an admitted request; `body` is what [`Admission::body`] asked for.
     ///
     /// An exchange that was begun goes on when the future is dropped: a mini program in the background loses the reply

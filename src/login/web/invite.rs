@@ -35,8 +35,11 @@ pub enum TurnedAway {
 }
 
 impl Login {
-    /// The answer that leads a person who opens a page to the sign-in page, and back afterwards.
-    pub(in crate::login) fn way_to_sign_in(&self, request: &Parts, apps: &[Arc<str>]) -> Option<Answer> {
+    /// Where a browser without a session goes: the answer that leads a person who opens a page to the sign-in page, and back
+    /// afterwards. `None` for everything else than a person who opens a page, and where no browser can sign in.
+    ///
+    /// `apps` are those on offer, the preferred one first.
+    pub fn invite(&self, request: &Parts, apps: &[Arc<str>]) -> Option<Answer> {
         if !opens_page(request, apps) {
             return None;
         }
@@ -47,8 +50,8 @@ impl Login {
         Answer::see_other("sign_in", &path).ok()
     }
 
-    /// The page that says why a person is not shown the one that they open.
-    pub(in crate::login) fn tell_turned_away(
+    /// The page for a person who opens one that they are not shown, whatever they do; `None` as with [`Login::invite`].
+    pub fn turn_away(
         &self,
         why: TurnedAway,
         request: &Parts,
