@@ -217,3 +217,14 @@ impl ConfiguredApp {
         Self { name: name.into(), source: HeaderValue::from_static(source) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_told_in_characters_that_mean_nothing_to_any_server() {
+        assert_eq!(percent_encode("Az09-._~"), "Az09-._~");
+        assert_eq!(percent_encode("小 a\n%+/"), "%E5%B0%8F%20a%0A%25%2B%2F");
+    }
+}

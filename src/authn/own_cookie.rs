@@ -84,3 +84,27 @@ fn value_of<'a>(pair: &'a [u8], name: &str) -> Option<&'a [u8]> {
 fn pairs(line: &[u8]) -> impl Iterator<Item = &[u8]> {
     line.split(|byte| *byte == b';').map(<[u8]>::trim_ascii).filter(|pair| !pair.is_empty())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_cookies_of_our_own_are_taken_out_of_a_line() {
+        for (line, rest) in [
+            ("a=1", Some("a=1")),
+            ("a=1; b=2", Some("a=1; b=2")),
+            ("a=1;b=2 ;; c", Some("a=1; b=2; c")),
+            ("__Host-menshen=x", None),
+            ("a=1; __Host-menshen=x; b=2", Some("a=1; b=2")),
+            ("__host-MENSHEN-browser=x; a=1", Some("a=1")),
+            ("a=__Host-menshen; b=2", Some("b=2")),
+            ("__Hos=1; Host-menshen=2", Some("__Hos=1; Host-menshen=2")),
+            ("", None),
+            (" ; ", None),
+        ] {
+            let kept = without_own_cookies(line.as_bytes());
+            assert_eq!(kept.as_deref(), rest.map(str::as_bytes), "{line:?}");
+        }
+    }
+}
