@@ -10,9 +10,9 @@ use serde::Serialize;
 
 use super::answer::Answer;
 use super::naming::{BindingRequest, Names};
-use super::people::{Changed, person};
+use super::people::{Changed, read};
 use super::session::{Deed, failed, misnamed};
-use super::{Admin, BodyFault, origin};
+use super::{Admin, BodyFault};
 use crate::session::{Bound, Person, SessionError};
 use crate::telemetry::audit_log::Event;
 
@@ -35,8 +35,7 @@ impl Admin {
     pub(super) async fn bound(&self, request: &Parts, client: Option<SocketAddr>) -> Result<Answer, Answer> {
         let runtime = (self.current)();
         let names = Names::of_query(request.uri.query().unwrap_or_default());
-        let scope = names.and_then(|names| names.scope(|name| runtime.appid(name), self.shared.clock.now()));
-        let person = scope.and_then(person).map_err(|error| misnamed(&error))?;
+        let person = self.person(names, &runtime)?;
         let bound = runtime.sessions.bound(&person).await;
         let scope = person.scope();
         let outcome = bound.as_ref().map(|_| None);
@@ -54,12 +53,10 @@ impl Admin {
     ) -> Result<Answer, Answer> {
         let body = read(request, body).await?;
         let runtime = (self.current)();
-        let now = self.shared.clock.now();
         let asked = BindingRequest::of_json(&body).map_err(|error| misnamed(&error))?;
         let user = asked.user().map_err(|error| misnamed(&error))?;
-        let scope = asked.names().scope(|name| runtime.appid(name), now);
-        let person = scope.and_then(person).map_err(|error| misnamed(&error))?;
-        let changed = runtime.sessions.bind(&person, &user, now).await;
+        let person = self.person(Ok(asked.names()), &runtime)?;
+        let changed = runtime.sessions.bind(&person, &user, self.shared.clock.now()).await;
         self.answer_change(Event::Bind, &person, client, changed)
     }
 
@@ -71,9 +68,7 @@ impl Admin {
     ) -> Result<Answer, Answer> {
         let body = read(request, body).await?;
         let runtime = (self.current)();
-        let names = Names::of_json(&body);
-        let scope = names.and_then(|names| names.scope(|name| runtime.appid(name), self.shared.clock.now()));
-        let person = scope.and_then(person).map_err(|error| misnamed(&error))?;
+        let person = self.person(Names::of_json(&body), &runtime)?;
         let changed = runtime.sessions.unbind(&person).await;
         self.answer_change(Event::Unbind, &person, client, changed)
     }
@@ -92,14 +87,6 @@ impl Admin {
         self.log_deed(deed, person, client);
         Ok(Answer::json(&Changed { scope: scope.as_str(), changed }))
     }
-}
-
-async fn read(
-    request: &Parts,
-    body: impl Future<Output = Result<Bytes, BodyFault>>,
-) -> Result<Bytes, Answer> {
-    origin::admit_json(&request.headers).map_err(origin::Refusal::answer)?;
-    body.await.map_err(BodyFault::answer)
 }
 
 fn document(bound: &Bound) -> Document<'_> {

@@ -110,13 +110,10 @@ impl Admin {
         client: Option<SocketAddr>,
         body: impl Future<Output = Result<Bytes, BodyFault>>,
     ) -> Result<Answer, Answer> {
-        origin::admit_json(&request.headers).map_err(origin::Refusal::answer)?;
-        let body = body.await.map_err(BodyFault::answer)?;
+        let body = read(request, body).await?;
         let runtime = (self.current)();
         let now = self.shared.clock.now();
-        let names = Names::of_json(&body);
-        let scope = names.and_then(|names| names.scope(|name| runtime.appid(name), now));
-        let person = scope.and_then(person).map_err(|error| misnamed(&error))?;
+        let person = self.person(Names::of_json(&body), &runtime)?;
         let scope = person.scope();
 
         let (event, done, deed) = if is_block {
@@ -144,6 +141,13 @@ impl Admin {
         Ok(Answer::json(&Changed { scope: scope.as_str(), changed }))
     }
 
+    /// The one person that is named.
+    pub(super) fn person(&self, names: Result<Names, Misnamed>, runtime: &Runtime) -> Result<Person, Answer> {
+        let now = self.shared.clock.now();
+        let scope = names.and_then(|names| names.scope(|name| runtime.appid(name), now));
+        scope.and_then(person).map_err(|error| misnamed(&error))
+    }
+
     /// Tells what an operator did, to whom by a hash alone, and nothing that was said of them.
     pub(super) fn log_deed(&self, deed: &'static str, person: &Person, client: Option<SocketAddr>) {
         let scope = person.scope();
@@ -157,8 +161,17 @@ impl Admin {
     }
 }
 
+/// The body of a request that changes something about people.
+pub(super) async fn read(
+    request: &Parts,
+    body: impl Future<Output = Result<Bytes, BodyFault>>,
+) -> Result<Bytes, Answer> {
+    origin::admit_json(&request.headers).map_err(origin::Refusal::answer)?;
+    body.await.map_err(BodyFault::answer)
+}
+
 /// The one person that is named: nothing narrower, and nothing wider.
-pub(super) fn person(scope: Scope) -> Result<Person, Misnamed> {
+fn person(scope: Scope) -> Result<Person, Misnamed> {
     match scope {
         Scope::Subject(subject) => Ok(Person::Subject(subject)),
         Scope::UnionId(unionid) => Ok(Person::UnionId(unionid)),

@@ -192,11 +192,7 @@ impl Throttle {
     /// # Errors
     /// [`Throttled`] while the client is locked out, or when it logs in too often.
     pub fn admit_login(&self, client: IpAddr) -> Result<(), Throttled> {
-        let client = self.clients.key(client);
-        if let Some(remaining) = self.failed_login.remaining(client) {
-            return Err(self.refuse(Limit::FailedLogin, remaining));
-        }
-        self.login.admit(client).map_err(|wait| self.refuse(Limit::Login, wait))
+        self.admit_of(client, &self.login, Limit::Login)
     }
 
     /// Admits one refresh of this client, or says which limit refused it.
@@ -208,11 +204,7 @@ impl Throttle {
     /// # Errors
     /// [`Throttled`] while the client is locked out, or when it refreshes too often.
     pub fn admit_refresh(&self, client: IpAddr) -> Result<(), Throttled> {
-        let client = self.clients.key(client);
-        if let Some(remaining) = self.failed_login.remaining(client) {
-            return Err(self.refuse(Limit::FailedLogin, remaining));
-        }
-        self.refresh.admit(client).map_err(|wait| self.refuse(Limit::Refresh, wait))
+        self.admit_of(client, &self.refresh, Limit::Refresh)
     }
 
     /// Admits one sign-in that this client begins in a browser, or says which limit refused it.
@@ -221,12 +213,8 @@ impl Throttle {
     /// [`Throttled`] while the client is locked out, when it begins too often, or when all clients together do: each takes room in
     /// the store until it is finished or forgotten.
     pub fn admit_sign_in(&self, client: IpAddr) -> Result<(), Throttled> {
-        let client = self.clients.key(client);
-        if let Some(remaining) = self.failed_login.remaining(client) {
-            return Err(self.refuse(Limit::FailedLogin, remaining));
-        }
-        self.sign_in.admit(client).map_err(|wait| self.refuse(Limit::SignIn, wait))?;
-        self.all_sign_ins.admit().map_err(|wait| self.refuse(Limit::AllSignIns, wait))
+        self.admit_of(client, &self.sign_in, Limit::SignIn)?;
+        self.admit_one_of_all_sign_ins()
     }
 
     /// Admits one step of a sign-in to which a page of another site may have led this client's browser, or says which limit
@@ -238,11 +226,7 @@ impl Throttle {
     /// # Errors
     /// As [`Throttle::admit_sign_in`].
     pub fn admit_led(&self, client: IpAddr) -> Result<(), Throttled> {
-        let client = self.clients.key(client);
-        if let Some(remaining) = self.failed_login.remaining(client) {
-            return Err(self.refuse(Limit::FailedLogin, remaining));
-        }
-        self.led.admit(client).map_err(|wait| self.refuse(Limit::SignIn, wait))
+        self.admit_of(client, &self.led, Limit::SignIn)
     }
 
     /// As [`Throttle::admit_led`], of a step that begins a sign-in and takes room in the store.
@@ -251,7 +235,7 @@ impl Throttle {
     /// As [`Throttle::admit_sign_in`].
     pub fn admit_led_sign_in(&self, client: IpAddr) -> Result<(), Throttled> {
         self.admit_led(client)?;
-        self.all_sign_ins.admit().map_err(|wait| self.refuse(Limit::AllSignIns, wait))
+        self.admit_one_of_all_sign_ins()
     }
 
     /// Admits on all nodes together a login that [`Throttle::admit_login`] admitted.
@@ -272,6 +256,19 @@ impl Throttle {
         self.admit_exchange_here()?;
         let Some(shared) = &self.shared else { return Ok(()) };
         shared.admit_exchange().await?.map_err(|wait| self.refuse(Limit::WeChat, wait).into())
+    }
+
+    /// Admits one of this client by its own rate, unless it is locked out.
+    fn admit_of(&self, client: IpAddr, rate: &ClientRate, limit: Limit) -> Result<(), Throttled> {
+        let client = self.clients.key(client);
+        if let Some(remaining) = self.failed_login.remaining(client) {
+            return Err(self.refuse(Limit::FailedLogin, remaining));
+        }
+        rate.admit(client).map_err(|wait| self.refuse(limit, wait))
+    }
+
+    fn admit_one_of_all_sign_ins(&self) -> Result<(), Throttled> {
+        self.all_sign_ins.admit().map_err(|wait| self.refuse(Limit::AllSignIns, wait))
     }
 
     fn admit_exchange_here(&self) -> Result<(), Throttled> {
