@@ -1,7 +1,7 @@
 //! Menshen (门神): a reverse-proxy authentication gateway for applications whose users sign in with WeChat.
 //!
 //! What happens to a request, in module order: [`server`] accepts it, [`proxy`] admits it, [`route`] says who may
-//! call, [`authn`] finds out who does, [`identity_headers`] tells the backend. A person signs in through [`login`],
+//! call, [`authn`] finds out who does, [`identity_headers`] tells the backend. A person signs in through [`sign_in`],
 //! which asks [`wechat`] and mints a [`token`]. The lower modules know nothing of the upper ones;
 //! `tests/it/layering.rs` holds the exact rule.
 
@@ -20,7 +20,7 @@ pub mod proxy;
 pub mod runtime;
 
 pub mod identity_headers;
-pub mod login;
+pub mod sign_in;
 
 pub mod authn;
 pub mod page;

@@ -13,10 +13,10 @@ use crate::config::{self, Config, Findings};
 use crate::entropy::{Entropy, NoEntropy};
 use crate::identity::AppId;
 use crate::identity_headers::HeaderEdits;
-use crate::login::{self, Login};
 use crate::page::Pages;
 use crate::route::{METHODS, RouteTable};
 use crate::session::{self, Sessions};
+use crate::sign_in::{self, Login};
 use crate::store::Store;
 #[cfg(test)]
 use crate::store::switch::Switch;
@@ -172,7 +172,7 @@ impl Runtime {
             findings,
         );
         let pages = Pages::build(&config.login.page, findings).map(Arc::new);
-        let login = login::Settings::build(&config.login, &config.apps, entropy.as_ref(), findings);
+        let login = sign_in::Settings::build(&config.login, &config.apps, entropy.as_ref(), findings);
         let header_edits = HeaderEdits::build(
             &config.identity_headers,
             config.limits.header_names,
@@ -199,7 +199,7 @@ impl Runtime {
         let (throttle, wechat, authenticator) = (throttle?, wechat?, Arc::new(authenticator?));
         let (pages, login) = (pages?, login?);
         let apps = wechat.apps().map(|app| (Arc::clone(&app.name), app.appid.clone())).collect();
-        let dependencies = login::Dependencies {
+        let dependencies = sign_in::Dependencies {
             wechat: Arc::new(wechat),
             tokens,
             sessions: Arc::clone(&sessions),

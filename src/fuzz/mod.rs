@@ -35,21 +35,21 @@ targets! {
     /// Names of headers, a line each: none that a backend takes for a managed one survives.
     header_names => crate::identity_headers::fuzz::header_names,
     /// `Cookie` lines: the gateway's own are found once or not at all, and never passed on.
-    cookies => crate::login::fuzz::cookies,
+    cookies => crate::sign_in::fuzz::cookies,
     /// An access token, and a change to a good one: nothing but the good one verifies.
     token => token::token,
     /// A refresh token, session cookie or session id: one credential has one text.
     credential => crate::session::fuzz::credential,
     /// A place to go back to: whatever is accepted is of an allowed origin.
-    return_to => crate::login::fuzz::return_to,
+    return_to => crate::sign_in::fuzz::return_to,
     /// The query of a way back from WeChat: a state and a code have an alphabet.
-    callback_query => crate::login::fuzz::callback_query,
+    callback_query => crate::sign_in::fuzz::callback_query,
     /// The body of a login, a refresh or a logout: whatever is accepted says one thing.
-    login_body => crate::login::fuzz::login_body,
+    login_body => crate::sign_in::fuzz::login_body,
     /// What another node is said to have made of a code: nothing but what it sealed is believed.
-    claim_row => crate::login::fuzz::claim_row,
+    claim_row => crate::sign_in::fuzz::claim_row,
     /// The record of a sign-in under way.
-    sign_in_row => crate::login::fuzz::sign_in_row,
+    sign_in_row => crate::sign_in::fuzz::sign_in_row,
     /// Rows of sessions: nothing without its checksum is read, and whatever is read is written the same.
     session_row => crate::session::fuzz::row,
     /// WeChat's reply for a mini program's code: nobody is signed in but whom it names.

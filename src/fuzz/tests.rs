@@ -109,7 +109,7 @@ fn one_input() {
 #[test]
 fn what_was_written_before_is_written_the_same_now() {
     let rows = crate::session::fuzz::written_rows().into_iter().map(|(name, row)| ("session_row", name, row));
-    let sign_in = ("sign_in_row", "whole", crate::login::fuzz::written_sign_in());
+    let sign_in = ("sign_in_row", "whole", crate::sign_in::fuzz::written_sign_in());
     let token = ("token", "good", token::fixed_token());
     for (target, name, bytes) in rows.chain([sign_in, token]) {
         let file = Path::new("fuzz/corpus").join(target).join(name);

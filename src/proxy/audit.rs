@@ -8,8 +8,8 @@ use pingora::proxy::Session;
 use super::context::Context;
 use super::watch::Note;
 use crate::authn::Authenticated;
-use crate::login::Endpoint;
 use crate::runtime::Shared;
+use crate::sign_in::Endpoint;
 use crate::telemetry::audit_log::{AuditLog, Entry, Event};
 
 /// Notes what the gateway answered itself, where that is worth a line.

@@ -6,7 +6,7 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, header};
 use pingora::proxy::Session;
 
-use crate::login::BodyFault;
+use crate::sign_in::BodyFault;
 
 /// How long a body may take before it is asked how fast it is.
 pub(super) const RATE_GRACE: Duration = Duration::from_secs(10);

@@ -11,8 +11,8 @@ use super::request_id::RequestId;
 use super::watch::Watch;
 use crate::authn::Authenticated;
 use crate::clock::Clock;
-use crate::login::Endpoint;
 use crate::route::Route;
+use crate::sign_in::Endpoint;
 use crate::throttle::Allowance;
 use crate::upstream::{InFlight, Opened, Upstream};
 

@@ -17,8 +17,8 @@ use super::request_id::RequestId;
 use super::respond;
 use crate::authn;
 use crate::config::Access;
-use crate::login::TurnedAway;
 use crate::route::{METHODS, NoRoute, Route};
+use crate::sign_in::TurnedAway;
 use crate::token::VerifyError;
 
 /// Methods named in `Allow` where the gateway itself refuses one.

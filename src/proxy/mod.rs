@@ -38,9 +38,9 @@ use pingora::{Error, ErrorSource, ErrorType};
 
 use crate::authn::Authenticated;
 use crate::entropy::NoEntropy;
-use crate::login::Endpoint;
 use crate::route::METHODS;
 use crate::runtime::{Runtime, Shared};
+use crate::sign_in::Endpoint;
 use crate::telemetry::access_log::{AccessLog, Entry};
 use crate::upstream::Opened;
 

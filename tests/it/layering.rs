@@ -30,16 +30,16 @@ const MAY_IMPORT: &[(&str, &str)] = &[
     ("identity_headers", "identity config telemetry authn"),
     ("page", "entropy config"),
     (
-        "login",
+        "sign_in",
         "clock entropy identity problem config telemetry store token session throttle wechat route authn page",
     ),
     (
         "runtime",
-        "clock entropy identity config telemetry store token session throttle wechat route upstream authn identity_headers page login",
+        "clock entropy identity config telemetry store token session throttle wechat route upstream authn identity_headers page sign_in",
     ),
     (
         "proxy",
-        "clock entropy identity problem config telemetry token session throttle wechat route upstream authn identity_headers login runtime",
+        "clock entropy identity problem config telemetry token session throttle wechat route upstream authn identity_headers sign_in runtime",
     ),
     ("admin", "clock identity problem config telemetry session runtime"),
     ("reload", "clock entropy config telemetry token runtime proxy"),
@@ -47,7 +47,7 @@ const MAY_IMPORT: &[(&str, &str)] = &[
     ("demo", "clock entropy config emulator telemetry runtime admin server"),
     (
         "fuzz",
-        "clock entropy identity config token session wechat route identity_headers page login proxy admin",
+        "clock entropy identity config token session wechat route identity_headers page sign_in proxy admin",
     ),
     ("cli", "clock entropy config emulator telemetry store token runtime admin server demo"),
 ];

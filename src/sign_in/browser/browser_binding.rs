@@ -1,0 +1,76 @@
+//! Which browser began a sign-in: a random word in its cookie, one for all of its tabs.
+//!
+//! The record of a sign-in has the word's hash. Without this, whoever gets somebody to open a way back that is not theirs
+//! would have them signed in as somebody else. See RFC 9700 §4.7.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use http::{HeaderMap, HeaderValue};
+use secrecy::{ExposeSecret as _, SecretString};
+
+use super::cookie;
+use super::state::{LIFETIME, sha256};
+use crate::authn::OwnCookie;
+use crate::config::BrowserCheck;
+use crate::entropy::{self, Entropy, NoEntropy};
+use crate::sign_in::error::LoginError;
+
+/// 128 bits in base64url.
+const BYTES: usize = 16;
+const CHARACTERS: usize = 22;
+
+/// A browser that is about to sign in.
+#[derive(Clone, Debug)]
+pub(super) struct Browser(SecretString);
+
+/// How much a browser that came back has shown of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Proof {
+    /// It has the cookie of the one that began.
+    Cookie,
+    /// It has none, and need not.
+    Nothing,
+}
+
+impl Browser {
+    /// The browser that a request came from, or a new one: several tabs of one browser must not push each other out.
+    pub(super) fn of(headers: &HeaderMap, entropy: &dyn Entropy) -> Result<Self, NoEntropy> {
+        match cookie::browser(headers) {
+            OwnCookie::One(value) if is_well_formed(value) => Ok(Self(value.into())),
+            _ => Ok(Self(entropy::identifier(entropy)?.into())),
+        }
+    }
+
+    /// What a record knows it by.
+    pub(super) fn hash(&self) -> [u8; 32] {
+        hash(self.0.expose_secret())
+    }
+
+    /// The cookie, with its whole time before it.
+    pub(super) fn set_cookie(&self) -> Option<HeaderValue> {
+        cookie::set_browser(self.0.expose_secret(), LIFETIME)
+    }
+}
+
+/// Decides whether the browser that comes back may be the one that began.
+///
+/// # Errors
+/// [`LoginError::BrowserMismatch`] of one that shows anything else than the cookie of the one that began, however loose the
+/// check; [`LoginError::BrowserCookieMissing`] of one that shows none and had to.
+pub(super) fn check(headers: &HeaderMap, began: &[u8; 32], how: BrowserCheck) -> Result<Proof, LoginError> {
+    match (cookie::browser(headers), how) {
+        (OwnCookie::One(value), _) if is_well_formed(value) && hash(value) == *began => Ok(Proof::Cookie),
+        (OwnCookie::One(_) | OwnCookie::Unclear, _) => Err(LoginError::BrowserMismatch),
+        (OwnCookie::Nothing, BrowserCheck::Strict) => Err(LoginError::BrowserCookieMissing),
+        (OwnCookie::Nothing, BrowserCheck::Loose) => Ok(Proof::Nothing),
+    }
+}
+
+fn is_well_formed(value: &str) -> bool {
+    // Strict: neither padding nor bits that mean nothing, so that one browser has one word.
+    value.len() == CHARACTERS && URL_SAFE_NO_PAD.decode(value).is_ok_and(|bytes| bytes.len() == BYTES)
+}
+
+fn hash(value: &str) -> [u8; 32] {
+    sha256(&[b"menshen browser cookie v1", value.as_bytes()])
+}

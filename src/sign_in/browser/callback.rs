@@ -1,0 +1,256 @@
+//! The way back from WeChat: the state that left, the browser that left, and a code that becomes a session.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use http::HeaderMap;
+use http::request::Parts;
+
+use super::browser_binding::{self, Proof};
+use super::endpoint::{Parameter, Query};
+use super::state::{Bearer, ClientHash, Found, SignIn, State};
+use super::{BrowserGrant, ReturnTo, cookie};
+use crate::clock::Timestamp;
+use crate::config::AppKind;
+use crate::identity::SessionId;
+use crate::page::Action;
+use crate::session::SessionError;
+use crate::sign_in::error::LoginError;
+use crate::sign_in::replay::Outcome;
+use crate::sign_in::{Answer, Login};
+use crate::wechat::{App, Code};
+
+/// What WeChat's app sends in the place of a code when a person refuses; its documents speak of no code at all.
+const REFUSED: &str = "authdeny";
+/// Longest wait after which the same way back is worth taking again: WeChat's codes are good for five minutes.
+const LONGEST_WAIT_SECONDS: u64 = 60;
+
+/// A browser that came back, and is who left.
+struct Arrival {
+    state: State,
+    found: Found,
+    client: ClientHash,
+    proof: Proof,
+    /// None where the person refused.
+    code: Option<Code>,
+}
+
+impl Login {
+    /// Answers `GET /auth/web/{app}/callback`.
+    ///
+    /// As with every login, an exchange that was begun goes on when the future is dropped: the browser asks again.
+    pub(in crate::sign_in) async fn respond_to_callback(
+        self: &Arc<Self>,
+        request: &Parts,
+        client: IpAddr,
+        now: Timestamp,
+        request_id: &str,
+    ) -> Answer {
+        let started = self.parts.clock.instant();
+        let Some(app) = self.app_in_path(request) else {
+            return self.tell_refusal(&LoginError::NothingToSignInTo, Action::Nothing, request, request_id);
+        };
+        let mut return_to = ReturnTo::root();
+        let result = match self.receive(app, request, client, now, &mut return_to).await {
+            Ok(arrival) => self.welcome(app, arrival, &return_to, request, client, now).await,
+            Err(error) => Err(error),
+        };
+        let mut answer = result.unwrap_or_else(|error| {
+            let start = self.start_path(app, &return_to);
+            let action =
+                if is_worth_a_reload(&error) { Action::Reload(&start) } else { Action::Link(&start) };
+            self.tell_refusal(&error, action, request, request_id)
+        });
+        answer.app = Some(app.name.clone());
+        self.ended(app.kind, started, &answer, request_id);
+        answer
+    }
+
+    /// Makes sure that what comes back left from here. Nothing is spent yet: whoever brings a state that is not theirs
+    /// takes it from nobody. `return_to` becomes where the person was, once it is known that they are who was there.
+    ///
+    /// Nothing is counted either before a browser has shown that it left: any page can lead its visitors here with states
+    /// that it made up, and would lock out everybody at their addresses. Nobody guesses one of 2^190 states, and a look at the
+    /// store is no more than a made-up session's cookie costs.
+    async fn receive(
+        &self,
+        app: &App,
+        request: &Parts,
+        client: IpAddr,
+        now: Timestamp,
+        return_to: &mut ReturnTo,
+    ) -> Result<Arrival, LoginError> {
+        let own = self.origins.of(request).ok_or(LoginError::NothingToSignInTo)?;
+        let query = Query::of(request);
+        let state = match query.one("state") {
+            Parameter::Missing => return Err(LoginError::StateMissing),
+            Parameter::One(text) => State::parse(text).ok_or(LoginError::StateMalformed)?,
+            Parameter::Several => return Err(LoginError::StateMalformed),
+        };
+        let code = match query.one("code") {
+            Parameter::Missing | Parameter::One(REFUSED) => None,
+            Parameter::One(text) => Some(Code::parse(text).map_err(|_| LoginError::CodeMalformed)?),
+            Parameter::Several => return Err(LoginError::CodeMalformed),
+        };
+        let core = self.parts.sessions.core();
+        if !core.is_available() {
+            return Err(LoginError::StoreUnavailable);
+        }
+
+        let found = Found::look_up(&**core.store(), &state, now).await?;
+        let sign_in = &found.sign_in;
+        if *sign_in.app != *app.name || sign_in.appid != app.appid.as_str() {
+            return Err(LoginError::StateOfOtherApp);
+        }
+        if sign_in.origin != own.as_str() {
+            return Err(LoginError::StateOfOtherOrigin);
+        }
+        let client_hash = state.client(client, &request.headers);
+        let proof = browser_binding::check(&request.headers, &sign_in.browser, app.browser_check);
+        // The place may be nobody else's business. Of a browser that has lost its cookie, as WeChat's does, address and user
+        // agent must do; one that shows another cookie is another browser.
+        let is_theirs = match &proof {
+            Ok(_) => true,
+            Err(error) => *error == LoginError::BrowserCookieMissing && sign_in.is_begun_by(client_hash),
+        };
+        if is_theirs {
+            // Read anew: a reload of the configuration may have taken the place off the list.
+            *return_to = self.return_to(Some(&sign_in.return_to), own);
+        }
+        // First: the cookie has ended with it. Whoever has both may have been let in by it, see below.
+        let is_used_here = matches!(proof, Ok(Proof::Cookie)) && sign_in.has_code();
+        if sign_in.is_over(now) && !is_used_here {
+            return Err(LoginError::StateUnknown);
+        }
+        let proof = proof?;
+        if is_led(proof, sign_in) {
+            self.parts.throttle.admit_led(client)?;
+        } else {
+            self.parts.throttle.admit_login(client)?;
+        }
+        Ok(Arrival { state, found, client: client_hash, proof, code })
+    }
+
+    /// Lets the person in and leads them to where they were.
+    ///
+    /// Who taps twice, or goes back to WeChat's page and agrees once more, comes back with a state that is used, and mostly
+    /// with another code. They are signed in already, and are led on; their session stays as it is. Only in the browser that
+    /// began, so that the place is the person's own.
+    async fn welcome(
+        self: &Arc<Self>,
+        app: &App,
+        arrival: Arrival,
+        return_to: &ReturnTo,
+        request: &Parts,
+        client: IpAddr,
+        now: Timestamp,
+    ) -> Result<Answer, LoginError> {
+        let proof = arrival.proof;
+        let is_repeated = arrival.found.sign_in.has_code() && proof == Proof::Cookie;
+        match self.let_in(app, arrival, request, client, now).await {
+            Ok(grant) => {
+                let answer = self.lead_back(app, &grant, &self.place_for(app, proof, return_to))?;
+                Ok(answer.of(&app.name, &grant.identity))
+            }
+            Err(error)
+                if is_repeated
+                    && is_of_used_way_back(&error)
+                    && self.is_signed_in(&[app], &request.headers, now).await? =>
+            {
+                Answer::see_other("signed_in_already", &without_wechats_fragment(app, return_to.location()))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Spends the state, and exchanges the code or gives the answer it got before.
+    async fn let_in(
+        self: &Arc<Self>,
+        app: &App,
+        arrival: Arrival,
+        request: &Parts,
+        client: IpAddr,
+        now: Timestamp,
+    ) -> Outcome<BrowserGrant> {
+        let Arrival { state, found, client: client_hash, proof, code } = arrival;
+        let code = code.ok_or(LoginError::PersonRefused)?;
+        let before = self.session_before(&request.headers, now).await?;
+        let store = self.parts.sessions.core().store();
+        let is_led = is_led(proof, &found.sign_in);
+        let is_repeated = found.sign_in.has_code();
+        let bearer = Bearer { client: client_hash, is_browser: proof == Proof::Cookie };
+        found.bind(&**store, &state, &code, bearer, now).await?;
+
+        // The record has said who may bring the code again. A browser may show its cookie the one time and not the other.
+        let caller = [&b"browser"[..], &state.name()];
+        let mut attempt = self.attempt::<BrowserGrant>(app, code, &caller, request, client)?;
+        attempt.before = before;
+        attempt.is_led = is_led;
+        // Without the cookie somebody else may have begun, and made the code up. With it no page can have: it knows no state.
+        attempt.is_blameless = is_repeated || proof == Proof::Nothing;
+        self.sign_in::<BrowserGrant>(attempt, now).await
+    }
+
+    /// The session that the browser holds now, which ends when it gets another.
+    async fn session_before(
+        &self,
+        headers: &HeaderMap,
+        now: Timestamp,
+    ) -> Result<Option<SessionId>, LoginError> {
+        let Some(cookie) = cookie::session(headers) else { return Ok(None) };
+        match self.parts.sessions.check_cookie(&cookie, now).await {
+            Ok(session) => Ok(Some(session.id)),
+            Err(SessionError::Ended | SessionError::Blocked) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Where a browser goes that is let in: to where it was, by way of the sign-in page where it has shown no cookie.
+    fn place_for(&self, app: &App, proof: Proof, return_to: &ReturnTo) -> String {
+        match proof {
+            Proof::Cookie => return_to.location().to_owned(),
+            Proof::Nothing => self.way_with_cookie(app, return_to),
+        }
+    }
+
+    /// Leads a person who signed in to a place. The cookie is new, whatever the browser had before.
+    fn lead_back(&self, app: &App, grant: &BrowserGrant, place: &str) -> Result<Answer, LoginError> {
+        let session = &grant.session;
+        let cookie = cookie::set_session(&session.cookie, session.expires_at, self.parts.clock.now());
+        let answer = Answer::see_other("ok", &without_wechats_fragment(app, place))?;
+        Ok(answer.with_cookie(cookie.ok_or(LoginError::Internal)?))
+    }
+}
+
+/// Whether a page of another site may be why a browser comes back: one that need not show that it began, or was led to begin.
+fn is_led(proof: Proof, sign_in: &SignIn) -> bool {
+    proof == Proof::Nothing || sign_in.is_led()
+}
+
+/// A place with a fragment of its own. A browser carries WeChat's `#wechat_redirect` on to one without, RFC 9110 §10.2.2, and
+/// pages that find their way by it would be lost.
+fn without_wechats_fragment(app: &App, place: &str) -> String {
+    let is_carried = app.kind == AppKind::OfficialAccount && !place.contains('#');
+    format!("{place}{}", if is_carried { "#" } else { "" })
+}
+
+/// Whether code and state may be as good as before in a while: nothing was asked of WeChat, or it was busy. A page offers its
+/// own address then, which the browser knows; the code stands in no page.
+fn is_worth_a_reload(error: &LoginError) -> bool {
+    match error {
+        LoginError::Throttled { retry_after_seconds } => *retry_after_seconds <= LONGEST_WAIT_SECONDS,
+        LoginError::StoreUnavailable | LoginError::WeChatBusy => true,
+        _ => false,
+    }
+}
+
+/// Whether a way back that was taken before is refused so.
+const fn is_of_used_way_back(error: &LoginError) -> bool {
+    matches!(
+        error,
+        LoginError::StateUnknown
+            | LoginError::CodeInvalid
+            | LoginError::CodeAlreadyUsed
+            | LoginError::CodeOfAnother
+    )
+}

@@ -1,0 +1,147 @@
+//! The paths of a sign-in, and the apps that they name.
+
+use http::request::Parts;
+
+use super::{Origin, ReturnTo};
+use crate::sign_in::{Endpoint, Login};
+use crate::wechat::App;
+
+const FOLDER: &str = "/web/";
+/// What the sign-in page is told of a browser that should show a session's cookie.
+const GIVEN_COOKIE: &str = "given_cookie";
+
+/// A path below the prefix that names an app: `/web/{app}/start`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::sign_in) struct AppPath<'a> {
+    pub(in crate::sign_in) endpoint: Endpoint,
+    app: &'a str,
+}
+
+impl<'a> AppPath<'a> {
+    /// Reads what stands after the prefix.
+    pub(in crate::sign_in) fn parse(rest: &'a str) -> Option<Self> {
+        let (app, step) = rest.strip_prefix(FOLDER)?.split_once('/')?;
+        let endpoint = match step {
+            "start" => Endpoint::Start,
+            "callback" => Endpoint::Callback,
+            _ => return None,
+        };
+        Some(Self { endpoint, app })
+    }
+}
+
+impl Login {
+    /// The app that the path of a request names, if browsers sign in to it.
+    pub(super) fn app_in_path(&self, request: &Parts) -> Option<&App> {
+        let rest = request.uri.path().strip_prefix(self.path_prefix.as_str())?;
+        self.browser_app(AppPath::parse(rest)?.app)
+    }
+
+    /// The app of this name, if browsers sign in to it.
+    pub(super) fn browser_app(&self, name: &str) -> Option<&App> {
+        self.parts.wechat.app(name).filter(|app| app.kind.is_for_browsers())
+    }
+
+    /// Every app that browsers sign in to.
+    pub(super) fn browser_apps(&self) -> impl Iterator<Item = &App> {
+        self.parts.wechat.apps().filter(|app| app.kind.is_for_browsers())
+    }
+
+    /// Where a sign-in to an app begins, as a path.
+    pub(super) fn start_path(&self, app: &App, return_to: &ReturnTo) -> String {
+        let path = format!("{}{FOLDER}{}/start", self.path_prefix, app.name);
+        with_query(path, &[("return_to", return_to.location())])
+    }
+
+    /// Where WeChat leads back to. Nothing of it comes out of a request: the configuration names every origin.
+    pub(super) fn callback_url(&self, app: &App, own: &Origin) -> String {
+        format!("{}{}{FOLDER}{}/callback", own.as_str(), self.path_prefix, app.name)
+    }
+
+    /// Where the sign-in page is, as a path.
+    pub(super) fn sign_in_path(&self) -> String {
+        format!("{}/login", self.path_prefix)
+    }
+
+    /// Where the sign-in page with these apps is, as a path.
+    pub(super) fn sign_in_path_for<'a>(
+        &self,
+        return_to: Option<&'a ReturnTo>,
+        apps: impl Iterator<Item = &'a str>,
+    ) -> String {
+        let return_to = return_to.map(|place| ("return_to", place.location()));
+        let parameters: Vec<(&str, &str)> =
+            return_to.into_iter().chain(apps.map(|app| ("app", app))).collect();
+        with_query(self.sign_in_path(), &parameters)
+    }
+
+    /// The sign-in page for a browser that has just been given a session's cookie: with it, it is led on.
+    pub(super) fn way_with_cookie(&self, app: &App, return_to: &ReturnTo) -> String {
+        let parameters = [("return_to", return_to.location()), ("app", &*app.name), (GIVEN_COOKIE, "1")];
+        with_query(self.sign_in_path(), &parameters)
+    }
+
+    /// Where a text out of a request may lead back to; the root where it leads anywhere else.
+    pub(super) fn return_to(&self, text: Option<&str>, own: &Origin) -> ReturnTo {
+        text.and_then(|text| self.allowed_return_to(text, own)).unwrap_or_else(ReturnTo::root)
+    }
+
+    /// A text out of a request as a place that it may lead to.
+    pub(in crate::sign_in) fn allowed_return_to(&self, text: &str, own: &Origin) -> Option<ReturnTo> {
+        ReturnTo::parse(text, own, &self.return_to, &self.path_prefix)
+    }
+}
+
+/// What a query says in the parameters that count; whatever else stands there is read past.
+pub(super) struct Query {
+    pairs: Vec<(String, String)>,
+}
+
+/// How often a parameter stands in a query.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Parameter<'a> {
+    Missing,
+    One(&'a str),
+    Several,
+}
+
+impl Query {
+    pub(super) fn of(request: &Parts) -> Self {
+        let query = request.uri.query().unwrap_or_default();
+        Self { pairs: form_urlencoded::parse(query.as_bytes()).into_owned().collect() }
+    }
+
+    /// The one value of a parameter.
+    pub(super) fn one<'a>(&'a self, name: &'a str) -> Parameter<'a> {
+        let mut values = self.all(name);
+        match (values.next(), values.next()) {
+            (None, _) => Parameter::Missing,
+            (Some(value), None) => Parameter::One(value),
+            (Some(_), Some(_)) => Parameter::Several,
+        }
+    }
+
+    /// Every value of a parameter, in order.
+    pub(super) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        self.pairs.iter().filter(move |(other, _)| other == name).map(|(_, value)| value.as_str())
+    }
+
+    /// Whether the browser was given a session's cookie just now.
+    pub(super) fn is_given_cookie(&self) -> bool {
+        self.all(GIVEN_COOKIE).next().is_some()
+    }
+
+    /// Where the request asks to be led back to; one that asks twice asks for nothing.
+    pub(super) fn return_to(&self) -> Option<&str> {
+        match self.one("return_to") {
+            Parameter::One(text) => Some(text),
+            Parameter::Missing | Parameter::Several => None,
+        }
+    }
+}
+
+/// A path with a query of these parameters.
+fn with_query(path: String, parameters: &[(&str, &str)]) -> String {
+    let length = path.len();
+    form_urlencoded::Serializer::for_suffix(path + "?", length + 1).extend_pairs(parameters).finish()
+}

@@ -1,0 +1,111 @@
+//! Drives what comes back with a browser: cookies, a query, a place to go, and the record of how it left.
+
+use std::sync::LazyLock;
+
+use http::{Request, Uri};
+use url::Url;
+
+use super::browser_binding;
+use super::cookie;
+use super::endpoint::{Parameter, Query};
+use super::origin::{Origin, build_return_to};
+use super::return_to::ReturnTo;
+use super::state::{SignIn, State};
+use crate::authn::{self, OwnCookie};
+use crate::config::{BrowserCheck, Findings};
+use crate::wechat::Code;
+
+const OWN: &str = "https://shop.example.com";
+const ALLOWED: [&str; 3] = ["https://www.example.com", "https://good.example:8443", "http://127.0.0.1:3000"];
+const PREFIX: &str = "/auth";
+
+static ORIGINS: LazyLock<Vec<Origin>> = LazyLock::new(|| {
+    let all: Vec<String> = std::iter::once(OWN).chain(ALLOWED).map(str::to_owned).collect();
+    build_return_to(&all, &mut Findings::default())
+});
+
+pub(crate) fn return_to(data: &[u8]) {
+    let Some((own, allowed)) = ORIGINS.split_first() else { return };
+    assert!(allowed.len() == ALLOWED.len(), "an origin is not one");
+    let Ok(text) = str::from_utf8(data) else { return };
+    let Some(place) = ReturnTo::parse(text, own, allowed, PREFIX) else { return };
+    let location = place.location();
+    assert!(location.bytes().all(|byte| byte.is_ascii_graphic()), "{text:?} leads to {location:?}");
+
+    // As a browser reads a `Location` in an answer to any page of ours.
+    let page = Url::parse(&format!("{OWN}/auth/web/site/callback?code=x"));
+    let url = page.and_then(|page| page.join(location)).ok();
+    assert!(url.is_some(), "{text:?} leads nowhere: {location:?}");
+    let Some(url) = url else { return };
+    let origin = url.origin().ascii_serialization();
+    let is_own = origin == OWN;
+    assert!(is_own || ALLOWED.contains(&&*origin), "{text:?} leads to {url}");
+    assert!(url.username().is_empty() && url.password().is_none(), "{text:?} leads to {url}");
+    let is_login =
+        url.path().strip_prefix(PREFIX).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    assert!(!(is_own && is_login), "{text:?} leads in a circle: {url}");
+    // Some browsers read these as a host, whatever a standard says.
+    let begins_as_host = location.starts_with("//") || location.starts_with("/\\");
+    assert!(!begins_as_host, "{text:?} leads to {location:?}");
+
+    let again = ReturnTo::parse(location, own, allowed, PREFIX);
+    assert!(again.as_ref() == Some(&place), "{location:?} is read as {again:?} when it comes back");
+}
+
+pub(crate) fn cookies(data: &[u8]) {
+    let headers = authn::fuzz::cookie_lines(data);
+    let session = authn::fuzz::cookies(&headers);
+    let here = cookie::session(&headers);
+    let read = session.ok().flatten();
+    // Two readers of one cookie: what one takes for a session, the other must not take for another.
+    assert!(
+        here.is_none_or(|cookie| read == Some(cookie.expose())),
+        "the session cookie is read as {read:?}"
+    );
+
+    let shown = cookie::browser(&headers);
+    for how in [BrowserCheck::Strict, BrowserCheck::Loose] {
+        let proof = browser_binding::check(&headers, &[0; 32], how);
+        let is_absent = shown == OwnCookie::Nothing && how == BrowserCheck::Loose;
+        assert!(proof.is_ok() == is_absent, "a browser that never was is taken for it: {shown:?}");
+    }
+}
+
+pub(crate) fn callback_query(data: &[u8]) {
+    let Ok(query) = str::from_utf8(data) else { return };
+    let Ok(uri) = Uri::try_from(format!("/auth/web/site/callback?{query}")) else { return };
+    let Ok(request) = Request::get(uri).body(()) else { return };
+    let parts = request.into_parts().0;
+    let query = Query::of(&parts);
+    for name in ["state", "code", "return_to", "app"] {
+        let values = query.all(name).count();
+        let is_one = matches!(query.one(name), Parameter::One(_));
+        assert!(is_one == (values == 1), "{values} values of {name} are one");
+    }
+    let is_word = |text: &str, more: &[u8]| {
+        (1..=128).contains(&text.len())
+            && text.bytes().all(|b| b.is_ascii_alphanumeric() || more.contains(&b))
+    };
+    if let Parameter::One(text) = query.one("state") {
+        assert!(State::parse(text).is_some() == is_word(text, b""), "{text:?} as a state");
+    }
+    if let Parameter::One(text) = query.one("code") {
+        assert!(Code::parse(text).is_ok() == is_word(text, b"-_"), "{text:?} as a code");
+    }
+}
+
+pub(crate) fn sign_in_row(data: &[u8]) {
+    let Some((sign_in, written)) = SignIn::recode(data) else { return };
+    let again = SignIn::recode(&written);
+    assert!(again.is_some_and(|(again, _)| again == sign_in), "a record is not read as it was written");
+}
+
+/// A record as this version writes it, to begin from.
+#[cfg(test)]
+pub(crate) fn written_sign_in() -> Vec<u8> {
+    let now = crate::clock::Timestamp::from_seconds(1_800_000_000);
+    let sign_in = SignIn::new(("site", "wx1"), OWN, "/a?b#c", [5; 32], now);
+    let row = sign_in.written();
+    assert!(SignIn::recode(&row).is_some());
+    row.to_vec()
+}

@@ -1,0 +1,153 @@
+//! Which requests are a person's who opens a page, and where such a person is sent to sign in.
+
+use std::sync::Arc;
+
+use http::header::{ACCEPT, HeaderName};
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
+
+use super::{Origin, ReturnTo};
+use crate::page::{Action, Message, Notice};
+use crate::sign_in::error::LoginError;
+use crate::sign_in::{Answer, Login};
+
+const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+const SEC_FETCH_DEST: HeaderName = HeaderName::from_static("sec-fetch-dest");
+/// Where browsers say that they ask ahead; all but the first are of older ones.
+const PURPOSES: [HeaderName; 4] = [
+    HeaderName::from_static("sec-purpose"),
+    HeaderName::from_static("purpose"),
+    HeaderName::from_static("x-purpose"),
+    HeaderName::from_static("x-moz"),
+];
+const X_REQUESTED_WITH: HeaderName = HeaderName::from_static("x-requested-with");
+
+/// Why a person who opens a page is not shown it, and would not be after they signed in once more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TurnedAway {
+    /// Nobody can say at the moment who they are.
+    StoreUnavailable,
+    /// An operator blocks them.
+    Blocked,
+    /// The page is not for them.
+    NotAdmitted,
+}
+
+impl Login {
+    /// Where a browser without a session goes: the answer that leads a person who opens a page to the sign-in page, and back
+    /// afterwards. `None` for everything else than a person who opens a page, and where no browser can sign in.
+    ///
+    /// `apps` are those on offer, the preferred one first.
+    pub fn invite(&self, request: &Parts, apps: &[Arc<str>]) -> Option<Answer> {
+        if !opens_page(request, apps) {
+            return None;
+        }
+        let own = self.origins.of(request)?;
+        // One that would not be taken back leads to the root all the same, and makes a long address.
+        let place = self.own_place(request, own);
+        let path = self.sign_in_path_for(place.as_ref(), apps.iter().map(|app| &**app));
+        Answer::see_other("sign_in", &path).ok()
+    }
+
+    /// The page for a person who opens one that they are not shown, whatever they do; `None` as with [`Login::invite`].
+    pub fn turn_away(
+        &self,
+        why: TurnedAway,
+        request: &Parts,
+        apps: &[Arc<str>],
+        request_id: &str,
+    ) -> Option<Answer> {
+        if !opens_page(request, apps) {
+            return None;
+        }
+        let place = self.origins.of(request).and_then(|own| self.own_place(request, own));
+        let logout = self.logout_path();
+        let way_out = Self::way_out(&logout, place.as_ref(), &request.headers);
+        Some(match why {
+            TurnedAway::StoreUnavailable => {
+                let retry = place.as_ref().map_or(Action::Nothing, |place| Action::Link(place.location()));
+                self.tell_refusal(&LoginError::StoreUnavailable, retry, request, request_id)
+            }
+            TurnedAway::Blocked => self.tell_refusal(&LoginError::UserBlocked, way_out, request, request_id),
+            TurnedAway::NotAdmitted => {
+                let message = Message::new(Notice::NotAdmitted, way_out, request_id);
+                self.tell_person(StatusCode::FORBIDDEN, "not_admitted", &message, request)
+            }
+        })
+    }
+
+    /// The page that a request asks for, where a browser may be led to it.
+    fn own_place(&self, request: &Parts, own: &Origin) -> Option<ReturnTo> {
+        request.uri.path_and_query().and_then(|place| self.allowed_return_to(place.as_str(), own))
+    }
+}
+
+/// Whether a person opens a page where browsers sign in.
+fn opens_page(request: &Parts, apps: &[Arc<str>]) -> bool {
+    !apps.is_empty() && request.method == Method::GET && is_navigation(request)
+}
+
+/// Whether a browser asks for a page to show, on behalf of a person. Where it does not say so itself, what it accepts does.
+/// See https://www.w3.org/TR/fetch-metadata/.
+pub(in crate::sign_in) fn is_navigation(request: &Parts) -> bool {
+    let headers = &request.headers;
+    !is_embedded(headers)
+        && !is_ahead(headers)
+        && (headers.contains_key(SEC_FETCH_MODE) || accepts_html(headers) && !is_by_script(headers))
+}
+
+/// Whether a browser asks before its person does, for a page that they may never open. Any page of any site has it do so, and
+/// all else in such a request looks as if the person had typed the address.
+/// See https://wicg.github.io/nav-speculation/prefetch.html.
+fn is_ahead(headers: &HeaderMap) -> bool {
+    let values = PURPOSES.into_iter().flat_map(|name| headers.get_all(name));
+    values.filter_map(|value| value.to_str().ok()).any(|value| {
+        let value = value.to_ascii_lowercase();
+        ["prefetch", "prerender", "preview"].iter().any(|purpose| value.contains(purpose))
+    })
+}
+
+/// Whether a page of another site may have led a browser here, again and again, whether or not its person looked on: a popup
+/// whose location it sets, a form, a redirect. Nobody was led who typed the address, or followed a link of this origin.
+pub(in crate::sign_in) fn is_led(headers: &HeaderMap) -> bool {
+    let says = |word: &[u8]| said(headers, &SEC_FETCH_SITE, word) == Some(true);
+    !says(b"same-origin") && !says(b"none")
+}
+
+/// Whether a browser says that it asks for something else than a page to show: a picture, a frame, what a script calls.
+fn is_embedded(headers: &HeaderMap) -> bool {
+    let mode = said(headers, &SEC_FETCH_MODE, b"navigate");
+    let is_page = said(headers, &SEC_FETCH_DEST, b"document");
+    // A service worker that passes a page's request on loses its destination, and can make up no such mode.
+    let is_passed_on = mode == Some(true) && said(headers, &SEC_FETCH_DEST, b"empty") == Some(true);
+    mode == Some(false) || is_page == Some(false) && !is_passed_on
+}
+
+/// Whether a browser says that it sends this for a page of another site, which it did not ask whether it may: a form, or
+/// what a script sends without wanting to read the answer. A script that wants to may send a form's type unasked as well.
+pub(in crate::sign_in) fn is_unasked(headers: &HeaderMap) -> bool {
+    let is_asked = |mode: &HeaderValue| !matches!(mode.as_bytes(), b"navigate" | b"no-cors");
+    let is_elsewhere = said(headers, &SEC_FETCH_SITE, b"same-origin") == Some(false);
+    is_elsewhere && !headers.get_all(SEC_FETCH_MODE).iter().all(is_asked)
+}
+
+/// Whether a library of scripts says so. Android's apps, WeChat among them, say their own name there when they open a page.
+fn is_by_script(headers: &HeaderMap) -> bool {
+    let mut names = headers.get_all(X_REQUESTED_WITH).iter();
+    names.any(|name| name.as_bytes().eq_ignore_ascii_case(b"XMLHttpRequest"))
+}
+
+/// Whether a header says this and nothing else; `None` where it is not there.
+fn said(headers: &HeaderMap, name: &HeaderName, word: &[u8]) -> Option<bool> {
+    let mut values = headers.get_all(name).iter();
+    let first = values.next()?;
+    Some(first.as_bytes() == word && values.next().is_none())
+}
+
+/// Whether pages are named among what a client accepts; `*/*` is what every program sends.
+fn accepts_html(headers: &HeaderMap) -> bool {
+    let lines = headers.get_all(ACCEPT).iter().filter_map(|line| line.to_str().ok());
+    let mut types = lines.flat_map(|line| line.split(',')).map(|range| range.split(';').next());
+    types.any(|media_type| media_type.is_some_and(|name| name.trim().eq_ignore_ascii_case("text/html")))
+}

@@ -1,0 +1,34 @@
+//! Sign-in with a browser: the page, the way to WeChat, and the way back.
+//!
+//! `start` draws a state, keeps in the store what it belongs to, and sends the browser to WeChat; `callback` takes it back,
+//! once, and gives the browser its session. Whoever comes back must be who left: `browser` tells by a cookie.
+
+mod browser_binding;
+mod callback;
+mod cookie;
+mod endpoint;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) mod fuzz;
+mod grant;
+mod invite;
+mod notice;
+mod origin;
+mod page;
+mod return_to;
+mod sign_in_page;
+mod start;
+mod state;
+
+pub(super) use self::cookie::{has_session_cookie, without_session};
+pub(super) use self::endpoint::AppPath;
+pub(super) use self::grant::BrowserGrant;
+pub use self::invite::TurnedAway;
+pub(super) use self::invite::{is_led, is_navigation, is_unasked};
+pub(super) use self::origin::{Origin, Origins, build_return_to};
+pub(super) use self::return_to::ReturnTo;
+
+/// The row of a state, for tests of what else may stand there.
+#[cfg(test)]
+pub(super) fn test_key(state: &str) -> crate::store::Key {
+    crate::store::Key { space: crate::store::Space::SignIn, name: state::State::parse(state).unwrap().name() }
+}

@@ -1,0 +1,208 @@
+//! Where browsers reach the gateway: exact origins out of the configuration, of which a request's own authority selects
+//! one. Nothing that a client sends becomes a part of an address.
+
+use std::fmt;
+
+use http::header::{self, HeaderValue};
+use http::request::Parts;
+use url::Url;
+
+use crate::config::{Findings, host};
+
+/// Scheme, host and port, exactly as a browser's address bar has them: RFC 6454 §6.2.
+#[derive(Clone, PartialEq, Eq)]
+pub(in crate::sign_in) struct Origin {
+    text: Box<str>,
+    host: Box<str>,
+    port: u16,
+    default_port: u16,
+}
+
+impl Origin {
+    /// The origin as text, without a slash at its end; safe in a header, a URL and a policy.
+    pub(in crate::sign_in) fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    fn parse(text: &str) -> Result<Self, Fault> {
+        let url = Url::parse(text).map_err(|_| Fault::NotAnOrigin)?;
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(Fault::HasUser);
+        }
+        let (Some(host), Some(port)) = (url.host_str(), url.port_or_known_default()) else {
+            return Err(Fault::NotAnOrigin);
+        };
+        let default_port = match url.scheme() {
+            "https" => 443,
+            "http" if host::is_loopback(host) => 80,
+            "http" => return Err(Fault::InTheClear),
+            _ => return Err(Fault::NotAnOrigin),
+        };
+        // A parser of URLs lets a host have `;` and `'`, which end things in a policy.
+        if host.ends_with('.') || !host.bytes().all(host::is_plain_byte) {
+            return Err(Fault::NotAnOrigin);
+        }
+        let written = url.origin().ascii_serialization();
+        if written != text {
+            return Err(Fault::Misspelt { written });
+        }
+        Ok(Self { text: written.into(), host: host.into(), port, default_port })
+    }
+
+    /// Whether it is the origin of a URL.
+    pub(super) fn is_of(&self, url: &Url) -> bool {
+        url.origin().ascii_serialization() == *self.text
+    }
+
+    /// Whether a request with this authority was made to it; without a port it is the scheme's own.
+    fn has_authority(&self, authority: &Authority<'_>) -> bool {
+        self.host.eq_ignore_ascii_case(authority.host)
+            && self.port == authority.port.unwrap_or(self.default_port)
+    }
+
+    /// Whether there is an authority that both answer to: a request does not say its scheme.
+    fn is_confusable_with(&self, other: &Self) -> bool {
+        let is_default = |origin: &Self| origin.port == origin.default_port;
+        self.host == other.host && (self.port == other.port || is_default(self) && is_default(other))
+    }
+}
+
+impl fmt::Debug for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+/// The origins that the gateway is reached at, `login.origins`.
+#[derive(Debug, Default)]
+pub(in crate::sign_in) struct Origins(Vec<Origin>);
+
+impl Origins {
+    /// Checks `login.origins`; what is wrong is a finding, and left out.
+    pub(in crate::sign_in) fn build(list: &[String], findings: &mut Findings) -> Self {
+        let mut origins: Vec<Origin> = Vec::with_capacity(list.len());
+        for (key, origin) in parse_all("login.origins", list, findings) {
+            if let Some(other) = origins.iter().find(|other| other.is_confusable_with(&origin)) {
+                let reason = format!(
+                    "`{}` cannot be told from `{}` by a request's `Host`",
+                    origin.as_str(),
+                    other.as_str()
+                );
+                findings.error(key, reason).hint("keep one of the two");
+            }
+            origins.push(origin);
+        }
+        Self(origins)
+    }
+
+    /// The origin that a request was made to: its own authority decides, never what a proxy in front says it was.
+    pub(in crate::sign_in) fn of(&self, request: &Parts) -> Option<&Origin> {
+        let authority = Authority::of(request)?;
+        self.0.iter().find(|origin| origin.has_authority(&authority))
+    }
+
+    /// Whether nobody can sign in with a browser.
+    pub(in crate::sign_in) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// Checks `login.return_to`: origins of other sites; what is wrong is a finding, and left out.
+pub(in crate::sign_in) fn build_return_to(list: &[String], findings: &mut Findings) -> Vec<Origin> {
+    parse_all("login.return_to", list, findings).into_iter().map(|(_, origin)| origin).collect()
+}
+
+/// The origins of a list with their keys; one that is wrong or stands there twice is a finding.
+fn parse_all(key: &str, list: &[String], findings: &mut Findings) -> Vec<(String, Origin)> {
+    let mut origins: Vec<(String, Origin)> = Vec::with_capacity(list.len());
+    for (index, text) in list.iter().enumerate() {
+        let key = format!("{key}[{index}]");
+        match Origin::parse(text) {
+            Ok(origin) if origins.iter().any(|(_, other)| *other == origin) => {
+                findings.error(key, format!("`{text}` stands here a second time")).hint("remove one");
+            }
+            Ok(origin) => origins.push((key, origin)),
+            Err(fault) => fault.report(key, text, findings),
+        }
+    }
+    origins
+}
+
+/// What is wrong with the text of an origin.
+#[derive(Debug, PartialEq, Eq)]
+enum Fault {
+    NotAnOrigin,
+    HasUser,
+    InTheClear,
+    Misspelt { written: String },
+}
+
+impl Fault {
+    fn report(self, key: String, text: &str, findings: &mut Findings) {
+        let shown = text.escape_debug();
+        match self {
+            Self::NotAnOrigin => findings
+                .error(key, format!("`{shown}` is not an origin"))
+                .hint("write a scheme and a host, such as `https://shop.example.com`"),
+            // The text is not repeated: it may hold a password.
+            Self::HasUser => findings
+                .error(key, "a user or a password has no place here")
+                .hint("write a scheme and a host, such as `https://shop.example.com`"),
+            Self::InTheClear => findings
+                .error(key, format!("`{shown}` would send sessions in the clear"))
+                .hint("write `https://`; `http://` is for loopback only"),
+            Self::Misspelt { written } => findings
+                .error(key, format!("`{shown}` is not an origin as browsers write it"))
+                .hint(format!("write `{written}`")),
+        };
+    }
+}
+
+/// The authority of a request: `:authority` of HTTP/2, the `Host` of HTTP/1.
+struct Authority<'a> {
+    host: &'a str,
+    port: Option<u16>,
+}
+
+impl<'a> Authority<'a> {
+    /// `None` where there is none, or two that differ.
+    fn of(request: &'a Parts) -> Option<Self> {
+        let mut hosts = request.headers.get_all(header::HOST).iter();
+        let host = hosts.next().map(HeaderValue::to_str).transpose().ok()?;
+        if hosts.next().is_some() {
+            return None;
+        }
+        let pseudo = request.uri.authority().map(http::uri::Authority::as_str);
+        match (pseudo, host) {
+            (Some(pseudo), Some(host)) if !pseudo.eq_ignore_ascii_case(host) => None,
+            (Some(authority), _) | (None, Some(authority)) => Self::parse(authority),
+            (None, None) => None,
+        }
+    }
+
+    /// Splits off the port; a dot at the host's end is no part of its name.
+    fn parse(text: &'a str) -> Option<Self> {
+        let end_of_literal = if text.starts_with('[') { text.find(']')? + 1 } else { 0 };
+        let (host, port) = match text.get(end_of_literal..)?.find(':') {
+            Some(colon) => {
+                let (host, port) = text.split_at_checked(end_of_literal + colon)?;
+                (host, Some(parse_port(port.strip_prefix(':')?)?))
+            }
+            None => (text, None),
+        };
+        Some(Self { host: host.strip_suffix('.').unwrap_or(host), port })
+    }
+}
+
+fn parse_port(text: &str) -> Option<u16> {
+    // `+80` parses as a number, too.
+    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten()
+}
+
+#[cfg(test)]
+pub(super) fn origin(text: &str) -> Origin {
+    Origin::parse(text).unwrap()
+}
+
+#[cfg(test)]
+mod tests;

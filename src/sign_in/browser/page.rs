@@ -1,0 +1,101 @@
+//! Pages that say what happened.
+
+use http::request::Parts;
+use http::{HeaderMap, StatusCode};
+
+use super::notice::notice;
+use super::sign_in_page::is_in_wechat;
+use super::{ReturnTo, cookie};
+use crate::page::{Action, Language, Message, Notice, SignOut};
+use crate::sign_in::error::LoginError;
+use crate::sign_in::{Answer, Login};
+
+impl Login {
+    /// The page of a refusal, with what the person can do.
+    pub(in crate::sign_in) fn tell_refusal(
+        &self,
+        error: &LoginError,
+        action: Action<'_>,
+        request: &Parts,
+        request_id: &str,
+    ) -> Answer {
+        self.tell_refusal_as(notice(error), error, action, request, request_id)
+    }
+
+    fn tell_refusal_as(
+        &self,
+        notice: Notice,
+        error: &LoginError,
+        action: Action<'_>,
+        request: &Parts,
+        request_id: &str,
+    ) -> Answer {
+        let wait_seconds = error.row().retry_after_seconds;
+        let message = Message { wait_seconds, ..Message::new(notice, action, request_id) };
+        // A 401 asks for credentials that a browser would have to know how to send, RFC 9110 §15.5.2; a person tries again.
+        let status = match error.row().status {
+            StatusCode::UNAUTHORIZED => StatusCode::FORBIDDEN,
+            status => status,
+        };
+        self.tell_person(status, error.outcome(), &message, request).with_wait_of(error)
+    }
+
+    /// The page of a session that has ended.
+    pub(in crate::sign_in) fn tell_signed_out(&self, request: &Parts, request_id: &str) -> Answer {
+        let retry = self.has_sign_in_page(request).then(|| self.sign_in_path());
+        let action = retry.as_deref().map_or(Action::Nothing, Action::Link);
+        let message = Message::new(Notice::SignedOut, action, request_id);
+        self.tell_person(StatusCode::OK, "logged_out", &message, request)
+    }
+
+    /// The page of a session that should have ended, and goes on.
+    pub(in crate::sign_in) fn tell_still_signed_in(
+        &self,
+        error: &LoginError,
+        return_to: Option<&ReturnTo>,
+        everywhere: bool,
+        request: &Parts,
+        request_id: &str,
+    ) -> Answer {
+        let path = self.logout_path();
+        let return_to = return_to.and_then(|place| place_after_form(place, &request.headers));
+        let action = Action::SignOut(SignOut { path: &path, return_to, everywhere });
+        self.tell_refusal_as(Notice::StillSignedIn, error, action, request, request_id)
+    }
+
+    /// What lets a person sign out who is refused as who they are, and sign in as somebody else; nothing where it is no cookie
+    /// that says who they are. `path` is that of the logout.
+    pub(super) fn way_out<'a>(path: &'a str, place: Option<&'a ReturnTo>, headers: &HeaderMap) -> Action<'a> {
+        if !cookie::has_session_cookie(headers) {
+            return Action::Nothing;
+        }
+        let return_to = place.and_then(|place| place_after_form(place, headers));
+        Action::SignOut(SignOut { path, return_to, everywhere: false })
+    }
+
+    pub(super) fn logout_path(&self) -> String {
+        format!("{}/logout", self.path_prefix)
+    }
+
+    pub(super) fn tell_person(
+        &self,
+        status: StatusCode,
+        outcome: &'static str,
+        message: &Message<'_>,
+        request: &Parts,
+    ) -> Answer {
+        let language = Language::of(&request.headers);
+        let answer = Answer::page(status, outcome, self.parts.pages.message(message, language), language);
+        match message.action {
+            // Without a referrer a browser sends `Origin: null` with a form, which older ones say nothing else by.
+            Action::SignOut(_) => answer.with_referrer_policy("same-origin"),
+            Action::Nothing | Action::Link(_) | Action::Reload(_) => answer,
+        }
+    }
+}
+
+/// Where a form of a page of ours may lead in the end. Browsers hold the page's policy against every step on the way: another
+/// origin is refused, and so is WeChat's page, to which its own browser is sent on from whatever asks for a sign-in.
+fn place_after_form<'a>(place: &'a ReturnTo, headers: &HeaderMap) -> Option<&'a str> {
+    Some(place.location()).filter(|place| place.starts_with('/') && !is_in_wechat(headers))
+}

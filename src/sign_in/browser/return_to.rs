@@ -1,0 +1,95 @@
+//! Where a sign-in leads back to: the one gate that a text out of a request passes before it becomes a `Location`.
+//!
+//! What a browser, a proxy or a backend might read as another place is refused, not repaired; the caller then uses `/`.
+
+use url::Url;
+
+use super::origin::Origin;
+use crate::route::path::canonicalise;
+
+/// Longest place accepted, in bytes.
+const MAX_BYTES: usize = 2048;
+
+/// A place that a browser may be sent to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::sign_in) struct ReturnTo(Box<str>);
+
+impl ReturnTo {
+    /// Reads a path of the origin that the sign-in began at, or a URL there or at another allowed origin. Nothing below
+    /// `path_prefix` of the own origin: the login's endpoints would lead in circles.
+    pub(in crate::sign_in) fn parse(
+        text: &str,
+        own: &Origin,
+        allowed: &[Origin],
+        path_prefix: &str,
+    ) -> Option<Self> {
+        // A parser of URLs drops tabs and line ends and turns `\` into `/`: it must not meet them.
+        let is_plain =
+            text.len() <= MAX_BYTES && text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\');
+        if !is_plain {
+            return None;
+        }
+        let (origin, place) = if text.starts_with('/') {
+            (own, Place::parse(text)?)
+        } else {
+            let (authority, place) = split_url(text)?;
+            let named = Url::parse(authority).ok()?;
+            let origin = std::iter::once(own).chain(allowed).find(|origin| origin.is_of(&named))?;
+            (origin, Place::parse(place)?)
+        };
+        if origin == own && place.is_below(path_prefix) {
+            return None;
+        }
+        let url = Url::parse(&format!("{}{}", origin.as_str(), place.0)).ok()?;
+        // Nothing that stands above lets this fail; should it ever, the browser would go elsewhere.
+        if !origin.is_of(&url) {
+            return None;
+        }
+        if text.starts_with('/') { Some(Self(place.0.into())) } else { Some(Self(String::from(url).into())) }
+    }
+
+    /// The root of the origin: where a sign-in leads that was told of no other place.
+    pub(in crate::sign_in) fn root() -> Self {
+        Self("/".into())
+    }
+
+    /// The place as a `Location` has it: visible ASCII.
+    pub(in crate::sign_in) fn location(&self) -> &str {
+        &self.0
+    }
+}
+
+/// A canonical path with its query and fragment.
+struct Place(String);
+
+impl Place {
+    fn parse(text: &str) -> Option<Self> {
+        let end = text.find(['?', '#']).unwrap_or(text.len());
+        let (path, rest) = text.split_at_checked(end)?;
+        let path = canonicalise(if path.is_empty() { "/" } else { path }).ok()?;
+        Some(Self(format!("{path}{rest}")))
+    }
+
+    fn is_below(&self, prefix: &str) -> bool {
+        let rest = self.0.strip_prefix(prefix);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', '?', '#']))
+    }
+}
+
+/// Splits a URL of the web into scheme and authority, and the rest. `https:evil.example`, `https:///evil.example` and
+/// whatever has a user are spelt to be misread.
+fn split_url(text: &str) -> Option<(&str, &str)> {
+    let (scheme, rest) = text.split_once("://")?;
+    if !scheme.eq_ignore_ascii_case("https") && !scheme.eq_ignore_ascii_case("http") {
+        return None;
+    }
+    let length = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let (authority, _) = rest.split_at_checked(length)?;
+    if authority.is_empty() || authority.contains('@') {
+        return None;
+    }
+    text.split_at_checked(text.len() - rest.len() + length)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,187 @@
+//! The sign-in page: what is on offer at this address, and who need not see it.
+
+use std::net::IpAddr;
+
+use http::request::Parts;
+use http::{HeaderMap, Method, StatusCode, header};
+use tracing::debug;
+
+use super::endpoint::Query;
+use super::start::Begun;
+use super::{Origin, ReturnTo, cookie};
+use crate::clock::Timestamp;
+use crate::config::AppKind;
+use crate::page::{Action, Choice, Language, Message, Notice, SignIn, Widget};
+use crate::session::SessionError;
+use crate::sign_in::error::LoginError;
+use crate::sign_in::{Answer, Login};
+use crate::wechat::App;
+
+/// WeChat's script puts WeChat's page into a frame, which is told the origin that it stands in and no more.
+const REFERRER_POLICY: &str = "strict-origin-when-cross-origin";
+
+/// What a request for the page comes to.
+struct Offer<'a> {
+    own: &'a Origin,
+    apps: Vec<&'a App>,
+    return_to: ReturnTo,
+    is_given_cookie: bool,
+}
+
+impl Login {
+    /// Whether a request asks for the page; without an app for browsers there is none.
+    pub(in crate::sign_in) fn is_sign_in_page(&self, request: &Parts) -> bool {
+        request.method == Method::GET && self.browser_apps().next().is_some()
+    }
+
+    /// Whether browsers can sign in where this request was made to.
+    pub(in crate::sign_in) fn has_sign_in_page(&self, request: &Parts) -> bool {
+        self.origins.of(request).is_some() && self.browser_apps().next().is_some()
+    }
+
+    /// Answers `GET /auth/login`.
+    pub(in crate::sign_in) async fn respond_with_sign_in_page(
+        &self,
+        request: &Parts,
+        client: IpAddr,
+        now: Timestamp,
+        request_id: &str,
+    ) -> Answer {
+        let answer = match self.offer(request) {
+            Ok(offer) => {
+                let shown = self.show(&offer, request, client, now, request_id).await;
+                shown.unwrap_or_else(|error| {
+                    let names = offer.apps.iter().map(|app| &*app.name);
+                    let retry = self.sign_in_path_for(Some(&offer.return_to), names);
+                    self.tell_refusal(&error, Action::Link(&retry), request, request_id)
+                })
+            }
+            Err(error) => self.tell_refusal(&error, Action::Nothing, request, request_id),
+        };
+        let outcome = answer.outcome;
+        debug!(sign_in.outcome = outcome, http.request.id = request_id, "a sign-in page ended: {outcome}");
+        answer
+    }
+
+    /// The apps that the request names, in its order, or all; and where it asks to be led back to.
+    fn offer(&self, request: &Parts) -> Result<Offer<'_>, LoginError> {
+        let own = self.origins.of(request).ok_or(LoginError::NothingToSignInTo)?;
+        let query = Query::of(request);
+        let mut apps: Vec<&App> = Vec::new();
+        let mut names = query.all("app").peekable();
+        if names.peek().is_none() {
+            apps.extend(self.browser_apps());
+        }
+        for app in names.filter_map(|name| self.browser_app(name)) {
+            if !apps.iter().any(|other| other.name == app.name) {
+                apps.push(app);
+            }
+        }
+        if apps.is_empty() {
+            return Err(LoginError::NothingToSignInTo);
+        }
+        let return_to = self.return_to(query.return_to(), own);
+        Ok(Offer { own, apps, return_to, is_given_cookie: query.is_given_cookie() })
+    }
+
+    async fn show(
+        &self,
+        offer: &Offer<'_>,
+        request: &Parts,
+        client: IpAddr,
+        now: Timestamp,
+        request_id: &str,
+    ) -> Result<Answer, LoginError> {
+        if self.is_signed_in(&offer.apps, &request.headers, now).await? {
+            return Answer::see_other("signed_in_already", offer.return_to.location());
+        }
+        if offer.is_given_cookie {
+            // A browser that keeps no cookies would be signed in again without a question, and again, and each time push
+            // out a session of the person's on another device.
+            let retry = offer.apps.first().map(|app| self.start_path(app, &offer.return_to));
+            let action = retry.as_deref().map_or(Action::Nothing, Action::Link);
+            return Ok(self.tell_refusal(&LoginError::BrowserCookieMissing, action, request, request_id));
+        }
+        let is_in_wechat = is_in_wechat(&request.headers);
+        let official_account = offer.apps.iter().find(|app| app.kind == AppKind::OfficialAccount);
+        if let Some(app) = official_account.filter(|_| is_in_wechat) {
+            return Answer::see_other("sign_in", &self.start_path(app, &offer.return_to));
+        }
+        self.admit_sign_in(request, client)?;
+        let website = offer.apps.iter().find(|app| app.kind == AppKind::Website);
+        let Some(website) = website else {
+            let message = Message::new(Notice::OpenInWeChat, Action::Nothing, request_id);
+            return Ok(self.tell_person(StatusCode::OK, "open_in_wechat", &message, request));
+        };
+        self.render(offer, website, request, client, now).await
+    }
+
+    /// Whether the browser holds a session of an app on offer. One of another app would lead in circles.
+    pub(super) async fn is_signed_in(
+        &self,
+        apps: &[&App],
+        headers: &HeaderMap,
+        now: Timestamp,
+    ) -> Result<bool, LoginError> {
+        let Some(cookie) = cookie::session(headers) else { return Ok(false) };
+        match self.parts.sessions.check_cookie(&cookie, now).await {
+            Ok(session) => Ok(apps.iter().any(|app| app.appid == session.identity.subject.appid)),
+            Err(SessionError::Ended | SessionError::Blocked) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn render(
+        &self,
+        offer: &Offer<'_>,
+        website: &App,
+        request: &Parts,
+        client: IpAddr,
+        now: Timestamp,
+    ) -> Result<Answer, LoginError> {
+        let is_in_wechat = is_in_wechat(&request.headers);
+        let hrefs: Vec<String> =
+            offer.apps.iter().map(|app| self.start_path(app, &offer.return_to)).collect();
+        let choices = offer.apps.iter().zip(&hrefs);
+        let choices: Vec<Choice<'_>> =
+            choices.map(|(app, href)| Choice { title: &app.title, kind: app.kind, href }).collect();
+        // A phone cannot scan its own screen.
+        let script = self.parts.wechat.widget().filter(|_| !is_in_wechat);
+        let begun = match script {
+            Some(_) => Some(self.begin(website, offer.own, &offer.return_to, request, client, now).await?),
+            None => None,
+        };
+        let widget = script.zip(begun.as_ref()).map(|(script, begun)| Widget {
+            script: script.script,
+            frame_origin: script.frame_origin,
+            appid: website.appid.as_str(),
+            redirect_uri: &begun.redirect_uri,
+            state: begun.state.expose(),
+        });
+        let language = Language::of(&request.headers);
+        let page =
+            SignIn { choices: &choices, widget, is_in_wechat, is_on_phone: is_on_phone(&request.headers) };
+        let page = self.parts.pages.sign_in(&page, language, &*self.parts.entropy)?;
+        let answer = Answer::page(StatusCode::OK, "sign_in", page, language);
+        let answer = answer.with_referrer_policy(REFERRER_POLICY);
+        Ok(match begun {
+            Some(Begun { cookie, .. }) => answer.with_cookie(cookie),
+            None => answer,
+        })
+    }
+}
+
+/// Whether WeChat's own browser asks, which can sign in to an official account and cannot scan its own screen. WeCom's says
+/// that it is one and adds its own name, and does not know the accounts of WeChat.
+pub(super) fn is_in_wechat(headers: &HeaderMap) -> bool {
+    agents(headers).any(|agent| agent.contains("MicroMessenger") && !agent.contains("wxwork"))
+}
+
+/// Whether a phone asks, which cannot scan its own screen either. It decides what the page says, and nothing else.
+fn is_on_phone(headers: &HeaderMap) -> bool {
+    agents(headers).any(|agent| agent.contains("Mobile"))
+}
+
+fn agents(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+    headers.get_all(header::USER_AGENT).iter().filter_map(|agent| agent.to_str().ok())
+}

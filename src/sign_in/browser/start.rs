@@ -1,0 +1,101 @@
+//! The way to WeChat: a state is drawn, what it belongs to is kept, and the browser is sent off.
+
+use std::net::IpAddr;
+
+use http::HeaderValue;
+use http::request::Parts;
+use tracing::debug;
+
+use super::browser_binding::Browser;
+use super::endpoint::Query;
+use super::state::{SignIn, State};
+use super::{Origin, ReturnTo, is_led};
+use crate::clock::Timestamp;
+use crate::page::{Action, Language};
+use crate::sign_in::error::LoginError;
+use crate::sign_in::{Answer, Dependencies, Login};
+use crate::wechat::{App, Visit};
+
+/// A sign-in that has begun.
+pub(super) struct Begun {
+    pub(super) state: State,
+    pub(super) redirect_uri: String,
+    /// What the browser is to come back with.
+    pub(super) cookie: HeaderValue,
+}
+
+impl Login {
+    /// Answers `GET /auth/web/{app}/start`.
+    pub(in crate::sign_in) async fn respond_to_start(
+        &self,
+        request: &Parts,
+        client: IpAddr,
+        now: Timestamp,
+        request_id: &str,
+    ) -> Answer {
+        let own = self.origins.of(request);
+        let (Some(app), Some(own)) = (self.app_in_path(request), own) else {
+            return self.tell_refusal(&LoginError::NothingToSignInTo, Action::Nothing, request, request_id);
+        };
+        let return_to = self.return_to(Query::of(request).return_to(), own);
+        let mut answer = match self.send_to_wechat(app, own, &return_to, request, client, now).await {
+            Ok(answer) => answer,
+            Err(error) => {
+                let retry = self.start_path(app, &return_to);
+                self.tell_refusal(&error, Action::Link(&retry), request, request_id)
+            }
+        };
+        let outcome = answer.outcome;
+        debug!(sign_in.outcome = outcome, http.request.id = request_id, "a sign-in began: {outcome}");
+        answer.app = Some(app.name.clone());
+        answer
+    }
+
+    async fn send_to_wechat(
+        &self,
+        app: &App,
+        own: &Origin,
+        return_to: &ReturnTo,
+        request: &Parts,
+        client: IpAddr,
+        now: Timestamp,
+    ) -> Result<Answer, LoginError> {
+        self.admit_sign_in(request, client)?;
+        let begun = self.begin(app, own, return_to, request, client, now).await?;
+        let visit = Visit {
+            redirect_uri: &begun.redirect_uri,
+            state: begun.state.expose(),
+            is_english: Language::of(&request.headers) == Language::English,
+        };
+        let page = self.parts.wechat.page_url(app, &visit).ok_or(LoginError::Internal)?;
+        Ok(Answer::see_other("started", &page)?.with_cookie(begun.cookie))
+    }
+
+    /// Begins a sign-in: whoever comes back with its state, in the same browser, is led to `return_to`.
+    pub(super) async fn begin(
+        &self,
+        app: &App,
+        own: &Origin,
+        return_to: &ReturnTo,
+        request: &Parts,
+        client: IpAddr,
+        now: Timestamp,
+    ) -> Result<Begun, LoginError> {
+        let Dependencies { sessions, entropy, .. } = &self.parts;
+        // Nobody is sent to WeChat for nothing.
+        if !sessions.core().is_available() {
+            return Err(LoginError::StoreUnavailable);
+        }
+        let browser = Browser::of(&request.headers, &**entropy)?;
+        let state = State::draw(&**entropy)?;
+        let app_names = (&*app.name, app.appid.as_str());
+        let sign_in = SignIn::new(app_names, own.as_str(), return_to.location(), browser.hash(), now);
+        let sign_in = sign_in.begun_by(state.client(client, &request.headers), is_led(&request.headers));
+        sign_in.keep(&**sessions.core().store(), &state).await?;
+        Ok(Begun {
+            state,
+            redirect_uri: self.callback_url(app, own),
+            cookie: browser.set_cookie().ok_or(LoginError::Internal)?,
+        })
+    }
+}

@@ -1,0 +1,330 @@
+//! What a sign-in is known by on its way through WeChat: a random word, and one record of it in the store.
+//!
+//! The word names the record and carries nothing. A record is good for ten minutes and for one code: whoever is first to
+//! bring one back binds it, on all nodes together, and the same code goes on to the answer it got. For ten minutes more it
+//! says where the person was, so that whoever was too slow tries again from there.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use aws_lc_rs::digest;
+use bytes::Bytes;
+use http::HeaderMap;
+use minicbor::{Decode, Encode};
+use secrecy::{ExposeSecret as _, SecretString};
+use zeroize::Zeroizing;
+
+use crate::clock::Timestamp;
+use crate::entropy::{self, Entropy, NoEntropy};
+use crate::sign_in::error::LoginError;
+use crate::sign_in::replay::{caller_address, caller_fields};
+use crate::store::{Key, Space, Store, ttl_until};
+use crate::wechat::Code;
+
+/// How long a person has between the sign-in page and the way back.
+pub(super) const LIFETIME: Duration = Duration::from_secs(600);
+
+/// How long a record outlives that, for the one thing that it still says: where the person was.
+const AFTERLIFE: Duration = Duration::from_secs(600);
+/// 190 bits; WeChat takes up to 128 characters.
+const CHARACTERS: usize = 32;
+const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+/// Longest state that is looked up; ours have [`CHARACTERS`].
+const MAX_CHARACTERS: usize = 128;
+/// The first byte of a record.
+const VERSION: u8 = 1;
+/// Rounds of a race for one record; who loses the first finds it bound in the second.
+const MAX_ROUNDS: usize = 3;
+
+/// A state: 32 letters and digits. `Debug` does not show it.
+#[derive(Clone)]
+pub(super) struct State(SecretString);
+
+/// What a sign-in was begun with.
+#[derive(Clone, PartialEq, Eq, Encode, Decode)]
+pub(super) struct SignIn {
+    /// Name of the app in the configuration.
+    #[n(0)]
+    pub(super) app: String,
+    /// The app's id, since a reload may give its name to another.
+    #[n(1)]
+    pub(super) appid: String,
+    /// Where the browser was.
+    #[n(2)]
+    pub(super) origin: String,
+    /// Where it goes when the person has signed in.
+    #[n(3)]
+    pub(super) return_to: String,
+    /// Which browser it was, by the hash of its cookie.
+    #[cbor(n(4), with = "minicbor::bytes")]
+    pub(super) browser: [u8; 32],
+    #[n(5)]
+    created_at_millis: u64,
+    /// The code that came back with it, as a hash.
+    #[n(6)]
+    code: Option<CodeHash>,
+    /// Who began.
+    #[n(7)]
+    begun_by: Option<ClientHash>,
+    /// Who brought the code.
+    #[n(8)]
+    brought_by: Option<ClientHash>,
+    /// Whether a page of another site may have led the browser to begin.
+    #[n(9)]
+    led: Option<bool>,
+}
+
+/// Who sent a request, as far as address and user agents tell: a hash that takes the state to make, so that the store learns
+/// nothing of either.
+#[derive(Clone, Copy, PartialEq, Eq, Encode, Decode)]
+#[cbor(transparent)]
+pub(super) struct ClientHash(#[cbor(n(0), with = "minicbor::bytes")] [u8; 32]);
+
+/// Who brings a code.
+#[derive(Clone, Copy)]
+pub(super) struct Bearer {
+    pub(super) client: ClientHash,
+    /// Whether it has the cookie of the browser that began.
+    pub(super) is_browser: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Encode, Decode)]
+#[cbor(transparent)]
+struct CodeHash(#[cbor(n(0), with = "minicbor::bytes")] [u8; 32]);
+
+/// A record as the store has it.
+pub(super) struct Found {
+    key: Key,
+    row: Bytes,
+    pub(super) sign_in: SignIn,
+}
+
+impl State {
+    /// Draws a state.
+    pub(super) fn draw(entropy: &dyn Entropy) -> Result<Self, NoEntropy> {
+        let mut text = String::with_capacity(CHARACTERS);
+        // A byte in 32 is passed over, so that no character is likelier than another; 32 times 64 bytes are enough.
+        for _ in 0..32 {
+            let bytes = Zeroizing::new(entropy::bytes::<64>(entropy)?);
+            let fair = bytes.iter().filter(|byte| usize::from(**byte) < ALPHABET.len() * 4);
+            let drawn = fair.filter_map(|byte| ALPHABET.get(usize::from(*byte) % ALPHABET.len()));
+            text.extend(drawn.map(|byte| char::from(*byte)).take(CHARACTERS - text.len()));
+            if text.len() == CHARACTERS {
+                return Ok(Self(text.into()));
+            }
+        }
+        Err(NoEntropy)
+    }
+
+    /// Reads what came back; whether it was ever drawn, the store knows.
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        let is_valid = (1..=MAX_CHARACTERS).contains(&text.len())
+            && text.bytes().all(|byte| byte.is_ascii_alphanumeric());
+        is_valid.then(|| Self(text.into()))
+    }
+
+    /// The state itself: whoever has it may come back with it.
+    pub(super) fn expose(&self) -> &str {
+        self.0.expose_secret()
+    }
+
+    /// Who sent a request that has to do with this sign-in.
+    pub(super) fn client(&self, client: IpAddr, headers: &HeaderMap) -> ClientHash {
+        let address = caller_address(client);
+        let mut text = Vec::new();
+        for field in caller_fields(&address, headers) {
+            // Each field with its length before it, so that none can reach into the next.
+            text.extend_from_slice(&field.len().to_le_bytes());
+            text.extend_from_slice(field);
+        }
+        let text = sha256(&[text.as_slice()]);
+        ClientHash(sha256(&[b"menshen sign-in client v1", &text, self.expose().as_bytes()]))
+    }
+
+    /// What tells one state from another, and is no secret.
+    pub(super) fn name(&self) -> [u8; 16] {
+        let hash = sha256(&[b"menshen sign-in state v1", self.expose().as_bytes()]);
+        hash.first_chunk().copied().unwrap_or_default()
+    }
+
+    fn key(&self) -> Key {
+        Key { space: Space::SignIn, name: self.name() }
+    }
+}
+
+impl fmt::Debug for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("State([redacted])")
+    }
+}
+
+impl SignIn {
+    /// A sign-in that begins now.
+    pub(super) fn new(
+        app: (&str, &str),
+        origin: &str,
+        return_to: &str,
+        browser: [u8; 32],
+        now: Timestamp,
+    ) -> Self {
+        let (name, appid) = app;
+        Self {
+            app: name.into(),
+            appid: appid.into(),
+            origin: origin.into(),
+            return_to: return_to.into(),
+            browser,
+            created_at_millis: now.millis(),
+            code: None,
+            begun_by: None,
+            brought_by: None,
+            led: None,
+        }
+    }
+
+    /// The same sign-in, begun by this client, whom a page of another site may have led.
+    pub(super) fn begun_by(self, client: ClientHash, is_led: bool) -> Self {
+        Self { begun_by: Some(client), led: Some(is_led), ..self }
+    }
+
+    /// Whether a page of another site may have led the browser to begin. Inside WeChat the rest may go by itself.
+    pub(super) fn is_led(&self) -> bool {
+        self.led == Some(true)
+    }
+
+    /// Whether this client began it, as far as address and user agent tell.
+    pub(super) fn is_begun_by(&self, client: ClientHash) -> bool {
+        self.begun_by == Some(client)
+    }
+
+    /// Whether a code has come back with it.
+    pub(super) const fn has_code(&self) -> bool {
+        self.code.is_some()
+    }
+
+    /// Keeps it for whoever comes back with this state.
+    pub(super) async fn keep(&self, store: &dyn Store, state: &State) -> Result<(), LoginError> {
+        let row = self.encode()?;
+        if store.put_if_absent(&state.key(), row, LIFETIME.saturating_add(AFTERLIFE)).await? {
+            return Ok(());
+        }
+        // Not by chance: a source of randomness that repeats itself must not have two browsers share a state.
+        tracing::error!("a state was drawn a second time");
+        Err(LoginError::Internal)
+    }
+
+    /// Whether its time is over: nobody is signed in with it any more.
+    pub(super) fn is_over(&self, now: Timestamp) -> bool {
+        now >= self.ends_at()
+    }
+
+    fn ends_at(&self) -> Timestamp {
+        Timestamp::from_millis(self.created_at_millis).plus(LIFETIME)
+    }
+
+    fn forgotten_at(&self) -> Timestamp {
+        self.ends_at().plus(AFTERLIFE)
+    }
+
+    fn encode(&self) -> Result<Bytes, LoginError> {
+        let mut row = vec![VERSION];
+        minicbor::encode(self, &mut row).map_err(|_| LoginError::Internal)?;
+        Ok(row.into())
+    }
+
+    #[cfg(test)]
+    pub(super) fn written(&self) -> Bytes {
+        self.encode().unwrap()
+    }
+
+    /// Reads a record and writes it again.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(super) fn recode(row: &[u8]) -> Option<(Self, Bytes)> {
+        let sign_in = Self::decode(row)?;
+        let _ = sign_in.forgotten_at();
+        let written = sign_in.encode().ok()?;
+        Some((sign_in, written))
+    }
+
+    fn decode(row: &[u8]) -> Option<Self> {
+        let [VERSION, cbor @ ..] = row else { return None };
+        let mut decoder = minicbor::Decoder::new(cbor);
+        let sign_in = decoder.decode().ok()?;
+        (decoder.position() == cbor.len()).then_some(sign_in)
+    }
+}
+
+impl Found {
+    /// Looks up what a state belongs to, or did until a while ago.
+    ///
+    /// # Errors
+    /// [`LoginError::StateUnknown`] where it expired long ago or never was; else what kept the store from saying.
+    pub(super) async fn look_up(
+        store: &dyn Store,
+        state: &State,
+        now: Timestamp,
+    ) -> Result<Self, LoginError> {
+        let key = state.key();
+        let row = store.get(&key).await?.ok_or(LoginError::StateUnknown)?;
+        let Some(sign_in) = SignIn::decode(&row) else {
+            tracing::error!("the store holds what no node wrote of a sign-in");
+            return Err(LoginError::Internal);
+        };
+        // The store ends rows by a clock of its own.
+        if now >= sign_in.forgotten_at() {
+            return Err(LoginError::StateUnknown);
+        }
+        Ok(Self { key, row, sign_in })
+    }
+
+    /// Binds the state to the first code that comes back with it. The same code may come again, and no other: in the browser
+    /// that began, or, where that was not seen, from the client that brought it first. Nothing else tells a browser that has
+    /// lost its cookie from somebody who saw its address bar.
+    ///
+    /// # Errors
+    /// [`LoginError::StateUnknown`] where its time is over, or another code was first; [`LoginError::CodeOfAnother`] where
+    /// another client was.
+    pub(super) async fn bind(
+        mut self,
+        store: &dyn Store,
+        state: &State,
+        code: &Code,
+        bearer: Bearer,
+        now: Timestamp,
+    ) -> Result<SignIn, LoginError> {
+        let hash = CodeHash(sha256(&[b"menshen sign-in code v1", code.expose().as_bytes()]));
+        for _ in 0..MAX_ROUNDS {
+            let is_bearer = bearer.is_browser || self.sign_in.brought_by == Some(bearer.client);
+            match self.sign_in.code {
+                _ if self.sign_in.is_over(now) => return Err(LoginError::StateUnknown),
+                Some(bound) if bound == hash && is_bearer => return Ok(self.sign_in),
+                Some(bound) if bound == hash => return Err(LoginError::CodeOfAnother),
+                Some(_) => return Err(LoginError::StateUnknown),
+                None => {}
+            }
+            let brought_by = Some(bearer.client);
+            let bound = SignIn { code: Some(hash), brought_by, ..self.sign_in.clone() };
+            let ttl = ttl_until(bound.forgotten_at(), now);
+            if store.compare_and_set(&self.key, &self.row, bound.encode()?, ttl).await? {
+                return Ok(bound);
+            }
+            self = Self::look_up(store, state, now).await?;
+        }
+        Err(LoginError::StoreUnavailable)
+    }
+}
+
+/// The hash of parts of which all but the last have a fixed length.
+pub(super) fn sha256(parts: &[&[u8]]) -> [u8; 32] {
+    let mut context = digest::Context::new(&digest::SHA256);
+    for part in parts {
+        context.update(part);
+    }
+    let mut hash = [0; 32];
+    hash.copy_from_slice(context.finish().as_ref());
+    hash
+}
+
+#[cfg(test)]
+mod tests;

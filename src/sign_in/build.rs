@@ -1,0 +1,175 @@
+//! The login from its configuration.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::browser::{BrowserGrant, Origin, Origins, build_return_to};
+use super::mini_program::Grant;
+use super::replay::{Remembered, Replay};
+use super::{Dependencies, Login};
+use crate::config::{self, Findings};
+use crate::entropy::Entropy;
+use crate::route::path::is_unreserved;
+
+/// A code's life at WeChat: nothing can be gained by remembering it longer.
+const MAX_REPLAY_WINDOW: Duration = Duration::from_secs(300);
+const MAX_REPLAY_CAPACITY: u64 = 10_000_000;
+const MAX_BODY_BYTES: u64 = 1 << 20;
+const MAX_BODY_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// What the configuration says of the login, checked; needs nothing of what else it says.
+pub struct Settings {
+    path_prefix: String,
+    max_body_bytes: usize,
+    body_timeout: Duration,
+    origins: Origins,
+    return_to: Vec<Origin>,
+    replay: Arc<Replay<Grant>>,
+    replay_in_browser: Arc<Replay<BrowserGrant>>,
+}
+
+impl Settings {
+    /// Checks the section, and that people can sign in to the apps; `None` when a finding is an error.
+    pub fn build(
+        config: &config::Login,
+        apps: &BTreeMap<String, config::App>,
+        entropy: &dyn Entropy,
+        findings: &mut Findings,
+    ) -> Option<Self> {
+        let mut own = Findings::default();
+        check_prefix(&config.path_prefix, &mut own);
+        check_limits(config, &mut own);
+        let origins = Origins::build(&config.origins, &mut own);
+        let return_to = build_return_to(&config.return_to, &mut own);
+        check_browser_apps(&origins, apps, &mut own);
+        let replay = memory(config, entropy, &mut own);
+        let replay_in_browser = memory(config, entropy, &mut own);
+        let is_usable = !own.has_errors();
+        findings.extend(own);
+
+        let (replay, replay_in_browser) = replay.zip(replay_in_browser).filter(|_| is_usable)?;
+        Some(Self {
+            path_prefix: config.path_prefix.clone(),
+            max_body_bytes: config.max_body.as_usize(),
+            body_timeout: *config.body_timeout,
+            origins,
+            return_to,
+            replay,
+            replay_in_browser,
+        })
+    }
+}
+
+impl Login {
+    /// The endpoints, with what they work with.
+    pub fn new(settings: Settings, parts: Dependencies) -> Self {
+        let Settings {
+            path_prefix,
+            max_body_bytes,
+            body_timeout,
+            origins,
+            return_to,
+            replay,
+            replay_in_browser,
+        } = settings;
+        Self {
+            path_prefix,
+            max_body_bytes,
+            body_timeout,
+            origins,
+            return_to,
+            replay,
+            replay_in_browser,
+            parts,
+        }
+    }
+
+    /// Goes on with the codes that another configuration's login remembers, so that a reload forgets no answer; one with
+    /// other limits starts afresh.
+    #[must_use]
+    pub fn with_memory_of(mut self, previous: &Self) -> Self {
+        if self.replay.has_limits_of(&previous.replay) {
+            self.replay = Arc::clone(&previous.replay);
+            self.replay_in_browser = Arc::clone(&previous.replay_in_browser);
+        }
+        self
+    }
+}
+
+fn memory<G: Remembered>(
+    config: &config::Login,
+    entropy: &dyn Entropy,
+    findings: &mut Findings,
+) -> Option<Arc<Replay<G>>> {
+    let capacity = usize::try_from(config.replay_capacity).unwrap_or(usize::MAX);
+    match Replay::new(*config.replay_window, capacity, entropy) {
+        Ok(replay) => Some(Arc::new(replay)),
+        Err(error) => {
+            findings.error("login", error.to_string());
+            None
+        }
+    }
+}
+
+/// Accepts only what a canonical path can begin with, else the endpoints would be where nobody finds them.
+fn check_prefix(prefix: &str, findings: &mut Findings) {
+    let is_segment =
+        |segment: &str| !matches!(segment, "" | "." | "..") && segment.bytes().all(is_unreserved);
+    let is_valid = prefix.strip_prefix('/').is_some_and(|rest| rest.split('/').all(is_segment));
+    if !is_valid {
+        findings
+            .error("login.path_prefix", format!("`{}` is not a path to put endpoints below", prefix.escape_debug()))
+            .hint("write segments of letters, digits, `-`, `.`, `_`, `~`, without a `/` at the end, such as `/auth`");
+    } else if prefix.split('/').nth(1) == Some(".well-known") {
+        findings
+            .error("login.path_prefix", format!("`{prefix}` is reserved by RFC 8615"))
+            .hint("write a path of your own, such as `/auth`");
+    }
+}
+
+/// Checks that people can sign in to the apps that are for browsers.
+fn check_browser_apps(origins: &Origins, apps: &BTreeMap<String, config::App>, findings: &mut Findings) {
+    let names: Vec<&String> =
+        apps.iter().filter(|(_, app)| app.kind.is_for_browsers()).map(|(name, _)| name).collect();
+    for name in &names {
+        if !name.bytes().all(is_unreserved) {
+            findings
+                .error(
+                    format!("apps.{name}"),
+                    format!("`{name}` stands in the address that WeChat leads back to"),
+                )
+                .hint("name it with letters, digits, `-`, `.`, `_` and `~` alone");
+        }
+    }
+    if let Some(name) = names.first()
+        && origins.is_empty()
+    {
+        findings
+            .warning("login.origins", format!("no browser can sign in to app `{name}`"))
+            .hint("write where browsers reach the gateway, such as `https://shop.example.com`");
+    }
+}
+
+fn check_limits(config: &config::Login, findings: &mut Findings) {
+    if !(1..=MAX_BODY_BYTES).contains(&config.max_body.0) {
+        findings
+            .error("login.max_body", format!("`{}` is out of range", config.max_body))
+            .hint("write 1B to 1MiB; a login needs less than `4KiB`");
+    }
+    if config.body_timeout.is_zero() || *config.body_timeout > MAX_BODY_TIMEOUT {
+        findings
+            .error("login.body_timeout", format!("`{}` is out of range", config.body_timeout))
+            .hint("write 1ms to 5m, such as `10s`");
+    }
+    if *config.replay_window > MAX_REPLAY_WINDOW {
+        findings
+            .error("login.replay_window", format!("`{}` is longer than a code lives", config.replay_window))
+            .hint("write at most `5m`");
+    }
+    if !(1..=MAX_REPLAY_CAPACITY).contains(&config.replay_capacity) {
+        findings
+            .error("login.replay_capacity", format!("`{}` is out of range", config.replay_capacity))
+            .hint(format!("write 1 to {MAX_REPLAY_CAPACITY}"));
+    }
+}

@@ -1,0 +1,129 @@
+//! What other modules call a failure, in the login's words.
+
+use std::time::Duration;
+
+use super::{LoginError, RATE_LIMITED_SECONDS, UNREACHABLE_SECONDS};
+use crate::authn::Refusal;
+use crate::entropy::NoEntropy;
+use crate::session::{RefreshError, SessionError};
+use crate::sign_in::BodyFault;
+use crate::store::StoreError;
+use crate::throttle::{self, Throttled};
+use crate::token::MintError;
+use crate::wechat;
+
+impl From<wechat::Error> for LoginError {
+    fn from(error: wechat::Error) -> Self {
+        match error {
+            wechat::Error::CodeInvalid => Self::CodeInvalid,
+            wechat::Error::CodeAlreadyUsed => Self::CodeAlreadyUsed,
+            wechat::Error::UserBlocked => Self::UserBlocked,
+            wechat::Error::SnapshotVisitor => Self::SnapshotVisitor,
+            wechat::Error::RateLimited => Self::Throttled { retry_after_seconds: RATE_LIMITED_SECONDS },
+            wechat::Error::QuotaExhausted => Self::QuotaExhausted,
+            wechat::Error::Busy | wechat::Error::TooManyInFlight => Self::WeChatBusy,
+            wechat::Error::AppMisconfigured { .. } => Self::AppMisconfigured,
+            wechat::Error::Unreachable
+            | wechat::Error::ConnectionLost
+            | wechat::Error::TimedOut
+            | wechat::Error::HostRetired => {
+                Self::WeChatUnreachable { retry_after_seconds: UNREACHABLE_SECONDS }
+            }
+            wechat::Error::BreakerOpen { retry_after } => {
+                Self::WeChatUnreachable { retry_after_seconds: whole_seconds(retry_after) }
+            }
+            wechat::Error::UnexpectedReply(_)
+            | wechat::Error::RequestRejected { .. }
+            | wechat::Error::Unknown { .. } => Self::WeChatUnexpected,
+        }
+    }
+}
+
+impl From<Refusal> for LoginError {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::SessionEnded => Self::SessionEnded,
+            Refusal::Blocked => Self::UserBlocked,
+            Refusal::CrossSite => Self::CrossSite,
+            Refusal::StoreUnavailable => Self::StoreUnavailable,
+            refusal => Self::Unauthenticated(refusal),
+        }
+    }
+}
+
+impl From<StoreError> for LoginError {
+    fn from(error: StoreError) -> Self {
+        tracing::warn!("the store failed: {error}");
+        Self::StoreUnavailable
+    }
+}
+
+impl From<SessionError> for LoginError {
+    fn from(error: SessionError) -> Self {
+        match error {
+            SessionError::Ended => Self::SessionEnded,
+            SessionError::Blocked => Self::UserBlocked,
+            SessionError::Store(error) => error.into(),
+            SessionError::Internal(reason) => {
+                tracing::error!("a session could not be worked with: {reason}");
+                Self::Internal
+            }
+        }
+    }
+}
+
+impl From<RefreshError> for LoginError {
+    fn from(error: RefreshError) -> Self {
+        match error {
+            RefreshError::Invalid
+            | RefreshError::NotAdmitted
+            | RefreshError::Session(SessionError::Ended) => Self::RefreshTokenInvalid,
+            RefreshError::Reused => Self::RefreshTokenReused,
+            RefreshError::Session(error) => error.into(),
+        }
+    }
+}
+
+impl From<Throttled> for LoginError {
+    fn from(throttled: Throttled) -> Self {
+        Self::Throttled { retry_after_seconds: throttled.retry_after_seconds() }
+    }
+}
+
+impl From<throttle::Refusal> for LoginError {
+    fn from(refusal: throttle::Refusal) -> Self {
+        match refusal {
+            throttle::Refusal::Throttled(throttled) => throttled.into(),
+            throttle::Refusal::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<BodyFault> for LoginError {
+    fn from(fault: BodyFault) -> Self {
+        match fault {
+            BodyFault::TooLarge => Self::BodyTooLarge,
+            BodyFault::TimedOut => Self::BodyTimedOut,
+            BodyFault::Broken => Self::BodyIncomplete,
+        }
+    }
+}
+
+impl From<MintError> for LoginError {
+    fn from(error: MintError) -> Self {
+        tracing::error!("no token could be minted: {error}");
+        Self::Internal
+    }
+}
+
+impl From<NoEntropy> for LoginError {
+    fn from(error: NoEntropy) -> Self {
+        tracing::error!("no randomness for a login: {error}");
+        Self::Internal
+    }
+}
+
+/// Seconds, rounded up.
+fn whole_seconds(duration: Duration) -> u64 {
+    duration.as_secs() + u64::from(duration.subsec_nanos() > 0)
+}

@@ -1,0 +1,220 @@
+//! A person signs out: of this session, or of every one of theirs.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header;
+use http::request::Parts;
+use secrecy::ExposeSecret as _;
+use tracing::info;
+
+use super::body::{Format, LogoutBody, LogoutOf};
+use super::browser::{ReturnTo, has_session_cookie, is_navigation, without_session};
+use super::error::LoginError;
+use super::{Answer, BodyFault, Dependencies, Login, check_asked};
+use crate::authn::{Credential, Refusal, Source};
+use crate::clock::Timestamp;
+use crate::identity::Identity;
+use crate::page::Action;
+use crate::session::{Ending, RefreshToken, Scope, SessionCookie};
+
+/// What a logout asks for.
+struct Asked {
+    format: Format,
+    whose: LogoutOf,
+    return_to: Option<ReturnTo>,
+}
+
+/// A logout that succeeded.
+#[derive(Default)]
+struct Done {
+    /// Whose session ended, where one did.
+    who: Option<(Arc<str>, Identity)>,
+    /// Whether the browser holds a cookie that is good for nothing now.
+    is_cookie_dead: bool,
+}
+
+impl Login {
+    pub(super) async fn respond_to_logout(
+        &self,
+        request: &Parts,
+        body: Result<Bytes, BodyFault>,
+        client: IpAddr,
+        now: Timestamp,
+        request_id: &str,
+    ) -> Answer {
+        let asked = self.read_logout(request, body);
+        let result = match &asked {
+            Ok(asked) => self.log_out(asked, request, client, now, request_id).await,
+            Err(error) => Err(error.clone()),
+        };
+        let answer = result
+            .unwrap_or_else(|error| self.tell_of_failure(&error, asked.as_ref().ok(), request, request_id));
+        let outcome = answer.outcome;
+        info!(logout.outcome = outcome, http.request.id = request_id, "a logout ended: {outcome}");
+        answer
+    }
+
+    fn read_logout(&self, request: &Parts, body: Result<Bytes, BodyFault>) -> Result<Asked, LoginError> {
+        let (format, body) = self.read(request, body)?;
+        let LogoutBody { whose, return_to } = format.read_logout(&body)?;
+        let own = self.origins.of(request);
+        let return_to = return_to.zip(own).and_then(|(text, own)| self.allowed_return_to(&text, own));
+        Ok(Asked { format, whose, return_to })
+    }
+
+    /// Says that nothing ended. Whoever opens pages, and shows a cookie, must not believe that they are out when they are in.
+    fn tell_of_failure(
+        &self,
+        error: &LoginError,
+        asked: Option<&Asked>,
+        request: &Parts,
+        request_id: &str,
+    ) -> Answer {
+        if !is_navigation(request) {
+            return Answer::refused_as_problem(error, request_id);
+        }
+        if !has_session_cookie(&request.headers) {
+            return self.tell_refusal(error, Action::Nothing, request, request_id);
+        }
+        // What another site's page asked for, nobody here did.
+        let asked = asked.filter(|_| *error != LoginError::CrossSite);
+        let return_to = asked.and_then(|asked| asked.return_to.as_ref());
+        let everywhere =
+            asked.is_some_and(|asked| matches!(asked.whose, LogoutOf::Caller { everywhere: true }));
+        self.tell_still_signed_in(error, return_to, everywhere, request, request_id)
+    }
+
+    async fn log_out(
+        &self,
+        asked: &Asked,
+        request: &Parts,
+        client: IpAddr,
+        now: Timestamp,
+        request_id: &str,
+    ) -> Result<Answer, LoginError> {
+        let done = match &asked.whose {
+            LogoutOf::RefreshToken(token) => {
+                check_asked(request)?;
+                self.log_out_by_refresh_token(token.expose_secret(), client, now).await?
+            }
+            LogoutOf::Caller { everywhere } => {
+                self.log_out_caller(request, asked.format, *everywhere, now).await?
+            }
+        };
+
+        let answer = match &asked.return_to {
+            Some(return_to) => Answer::see_other("logged_out", return_to.location())?,
+            None if is_navigation(request) => self.tell_signed_out(request, request_id),
+            None => Answer::logged_out(),
+        };
+        let answer = if done.is_cookie_dead { without_session(answer) } else { answer };
+        Ok(match &done.who {
+            Some((app, identity)) => answer.of(app, identity),
+            None => answer,
+        })
+    }
+
+    /// Ends the session that the request's access token or cookie names, or all of its person.
+    async fn log_out_caller(
+        &self,
+        request: &Parts,
+        format: Format,
+        everywhere: bool,
+        now: Timestamp,
+    ) -> Result<Done, LoginError> {
+        let credential = match self.credential(request)? {
+            Some(credential) => credential,
+            // A person who signs out in a second tab wants what is so already.
+            None if is_navigation(request) => return Ok(Done::default()),
+            None => return Err(Refusal::NoToken.into()),
+        };
+        if is_added_by_browser(&credential) && !is_declared_json(request, format) {
+            return Err(LoginError::MediaTypeUnsupported);
+        }
+        let is_cookie_dead = credential.is_session_cookie();
+        match self.end_session_of(&credential, everywhere, now).await {
+            Ok(who) => Ok(Done { who: Some(who), is_cookie_dead }),
+            // Nothing to end; a browser that is told otherwise would keep the cookie.
+            Err(error) if is_cookie_dead && error.is_of_no_session() => {
+                Ok(Done { who: None, is_cookie_dead })
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn end_session_of(
+        &self,
+        credential: &Credential<'_>,
+        everywhere: bool,
+        now: Timestamp,
+    ) -> Result<(Arc<str>, Identity), LoginError> {
+        let Ending { id, identity } = self.find_ending(credential, now).await?;
+        let app = self.app_of(&identity.subject.appid).ok_or(LoginError::Internal)?;
+
+        if everywhere {
+            self.parts.sessions.revoke_person(&identity, now).await?;
+        } else {
+            self.parts.sessions.revoke(&Scope::Session(id), now).await?;
+        }
+        Ok((Arc::clone(&app.name), identity))
+    }
+
+    /// The session to end. Also of a person who is blocked: once they are not, whoever has the device would be them.
+    async fn find_ending(&self, credential: &Credential<'_>, now: Timestamp) -> Result<Ending, LoginError> {
+        let Dependencies { sessions, tokens, .. } = &self.parts;
+        // The store may know a unionid that the token is too old to name.
+        match self.authenticate(credential, now).await {
+            Ok(caller) => Ok(sessions.ending(&caller.identity().subject, caller.session(), now).await?),
+            Err(LoginError::UserBlocked) if credential.is_session_cookie() => {
+                let cookie = SessionCookie::parse(credential.token());
+                let cookie = cookie.map_err(|_| LoginError::SessionEnded)?;
+                Ok(sessions.ending_of_cookie(&cookie, now).await?)
+            }
+            Err(LoginError::UserBlocked) => {
+                let claims = tokens.verify(credential.token(), now).map_err(Refusal::from)?;
+                Ok(sessions.ending(&claims.identity().subject, claims.session(), now).await?)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Ends the session of a refresh token, for whom the access token has expired. The token is spent for it: one that was
+    /// spent before ends its session as it does in a refresh. Of one that names no session nobody can say what it ended.
+    async fn log_out_by_refresh_token(
+        &self,
+        token: &str,
+        client: IpAddr,
+        now: Timestamp,
+    ) -> Result<Done, LoginError> {
+        self.parts.throttle.admit_refresh(client)?;
+        match self.spend(token, |_| true, client, now).await {
+            Ok(refreshed) => {
+                self.parts.sessions.revoke(&Scope::Session(refreshed.session.id), now).await?;
+            }
+            Err(LoginError::RefreshTokenReused) => {}
+            // The token is not spent, and ends its session all the same.
+            Err(LoginError::UserBlocked) => {
+                let token = RefreshToken::parse(token).map_err(|_| LoginError::RefreshTokenInvalid)?;
+                let Ending { id, .. } = self.parts.sessions.ending_of_refresh_token(&token, now).await?;
+                self.parts.sessions.revoke(&Scope::Session(id), now).await?;
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(Done::default())
+    }
+}
+
+/// Whether a browser may have sent the token on behalf of a page of another site.
+fn is_added_by_browser(credential: &Credential<'_>) -> bool {
+    credential.is_in(Source::Cookie)
+        && !credential.is_in(Source::Authorization)
+        && !credential.is_in(Source::Header)
+}
+
+/// Whether the request says of itself that it is JSON, which a browser asks about before it sends it to another site.
+/// A form, or a request without a body, it sends unasked.
+fn is_declared_json(request: &Parts, format: Format) -> bool {
+    format == Format::Json && request.headers.contains_key(header::CONTENT_TYPE)
+}

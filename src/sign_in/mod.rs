@@ -1,0 +1,397 @@
+//! A person signs in, stays signed in, and signs out: the endpoints, what each takes and what it answers.
+//!
+//! It decides which paths are its own, which requests are worth reading, and what a failure is called towards the
+//! client. Bytes and connections are the proxy's, the exchange with WeChat is `wechat`'s, what a session is and when it
+//! ends is `session`'s, how often somebody may try is the throttle's. A code becomes a session in `flow`, for a mini
+//! program as for a browser, whose way there and back is `browser`'s. A code sent twice is answered once, by `replay`, and by
+//! `claim` where it is sent to two nodes.
+
+mod answer;
+mod body;
+mod browser;
+mod build;
+mod claim;
+mod error;
+mod flow;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
+mod logout;
+mod mini_program;
+mod refresh;
+mod replay;
+mod session;
+
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::request::Parts;
+use http::{HeaderMap, Method, header};
+use tracing::{debug, info};
+
+use self::body::Format;
+pub use self::browser::TurnedAway;
+use self::browser::{AppPath, BrowserGrant, Origin, Origins, is_led, is_navigation, is_unasked};
+use self::error::LoginError;
+use self::flow::Attempt;
+use self::mini_program::Grant;
+use self::replay::{Replay, caller_address, caller_fields};
+use crate::authn::{Authenticated, Authenticator, Credential, CrossSite, is_cross_site};
+use crate::clock::{Clock, Timestamp};
+use crate::config::AppKind;
+use crate::entropy::Entropy;
+use crate::page::Pages;
+use crate::session::Sessions;
+use crate::telemetry::metrics::Metrics;
+use crate::throttle::Throttle;
+use crate::token::Tokens;
+use crate::wechat::WeChat;
+
+pub use self::answer::Answer;
+pub use self::build::Settings;
+
+/// Where a backend finds the keys to verify tokens with. See RFC 8615.
+const JWKS_PATH: &str = "/.well-known/jwks.json";
+/// Labels of the metrics of logins.
+const PROVIDER: &str = "wechat";
+
+/// The login endpoints.
+pub struct Login {
+    path_prefix: String,
+    max_body_bytes: usize,
+    body_timeout: Duration,
+    /// Where browsers reach the gateway.
+    origins: Origins,
+    /// Origins of other sites that a sign-in may lead back to.
+    return_to: Vec<Origin>,
+    replay: Arc<Replay<Grant>>,
+    replay_in_browser: Arc<Replay<BrowserGrant>>,
+    parts: Dependencies,
+}
+
+/// What the login works with.
+#[derive(Clone)]
+pub struct Dependencies {
+    /// Exchanges codes.
+    pub wechat: Arc<WeChat>,
+    /// Mints tokens.
+    pub tokens: Arc<Tokens>,
+    /// Opens sessions.
+    pub sessions: Arc<Sessions>,
+    /// Says who asks to sign out.
+    pub authenticator: Arc<Authenticator>,
+    /// What people see.
+    pub pages: Arc<Pages>,
+    /// Limits logins.
+    pub throttle: Arc<Throttle>,
+    /// Counts logins.
+    pub metrics: Arc<Metrics>,
+    /// Tells the time.
+    pub clock: Arc<dyn Clock>,
+    /// Names tokens.
+    pub entropy: Arc<dyn Entropy>,
+}
+
+/// A path that the login answers; nothing below its prefix is ever forwarded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Endpoint {
+    /// `/auth/login`
+    Login,
+    /// `/auth/refresh`
+    Refresh,
+    /// `/auth/logout`
+    Logout,
+    /// `/auth/session`
+    Session,
+    /// `/auth/web/{app}/start`
+    Start,
+    /// `/auth/web/{app}/callback`
+    Callback,
+    /// `/.well-known/jwks.json`
+    Jwks,
+    /// Below the prefix, and nothing.
+    Unknown,
+}
+
+/// A request worth reading on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Admission {
+    /// The body to read before [`Login::respond`]; `None` where none is wanted.
+    pub body: Option<BodyLimit>,
+}
+
+/// How much of a body is read, and for how long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BodyLimit {
+    /// Most bytes; more are [`BodyFault::TooLarge`].
+    pub max_bytes: usize,
+    /// Longest time for all of it; more is [`BodyFault::TimedOut`].
+    pub timeout: Duration,
+}
+
+/// Why a body was not read whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodyFault {
+    /// It is larger than admitted.
+    TooLarge,
+    /// It did not arrive in time.
+    TimedOut,
+    /// The connection broke, or the framing did.
+    Broken,
+}
+
+impl Login {
+    /// Says which endpoint a canonical path belongs to; `None` leaves the path to the routes.
+    pub fn endpoint(&self, path: &str) -> Option<Endpoint> {
+        if path == JWKS_PATH {
+            return Some(Endpoint::Jwks);
+        }
+        match path.strip_prefix(self.path_prefix.as_str())? {
+            "/login" => Some(Endpoint::Login),
+            "/refresh" => Some(Endpoint::Refresh),
+            "/logout" => Some(Endpoint::Logout),
+            "/session" => Some(Endpoint::Session),
+            rest if rest.is_empty() || rest.starts_with('/') => {
+                Some(AppPath::parse(rest).map_or(Endpoint::Unknown, |path| path.endpoint))
+            }
+            // `/authors` is not below `/auth`.
+            _ => None,
+        }
+    }
+
+    /// Decides by the header alone whether a request is worth reading.
+    ///
+    /// # Errors
+    /// The answer to give instead.
+    #[expect(clippy::result_large_err, reason = "the answer goes straight to the client, once")]
+    pub fn admit(
+        &self,
+        endpoint: Endpoint,
+        request: &Parts,
+        client: IpAddr,
+        request_id: &str,
+    ) -> Result<Admission, Answer> {
+        match endpoint {
+            Endpoint::Unknown => Err(Answer::not_found(request_id)),
+            Endpoint::Jwks | Endpoint::Session if matches!(request.method, Method::GET | Method::HEAD) => {
+                Ok(Admission { body: None })
+            }
+            Endpoint::Jwks | Endpoint::Session => Err(Answer::method_not_allowed("GET, HEAD", request_id)),
+            Endpoint::Start | Endpoint::Callback if request.method == Method::GET => {
+                Self::admit_page(request, request_id)
+            }
+            // A HEAD would spend the code that comes with it, and tell nobody.
+            Endpoint::Start | Endpoint::Callback => Err(Answer::method_not_allowed("GET", request_id)),
+            Endpoint::Login if self.is_sign_in_page(request) => Self::admit_page(request, request_id),
+            Endpoint::Refresh => {
+                self.admit_refresh(request, client).map_err(|error| Answer::refused(&error, request_id))
+            }
+            Endpoint::Logout => {
+                self.admit_post(request).map_err(|error| Answer::refused_as_problem(&error, request_id))
+            }
+            Endpoint::Login => self.admit_login(request, client).map_err(|error| {
+                self.count(AppKind::MiniProgram, error.code());
+                debug!(
+                    login.outcome = error.code(),
+                    http.request.id = request_id,
+                    "login refused unread: {error}"
+                );
+                let answer = Answer::refused(&error, request_id);
+                let has_page = error == LoginError::MethodNotAllowed && self.has_sign_in_page(request);
+                if has_page { answer.with_allow("GET, POST") } else { answer }
+            }),
+        }
+    }
+
+    /// Answers an admitted request; `body` is what [`Admission::body`] asked for.
+    ///
+    /// An exchange that was begun goes on when the future is dropped: a mini program in the background loses the reply
+    /// and sends the same code again.
+    pub async fn respond(
+        self: &Arc<Self>,
+        endpoint: Endpoint,
+        request: &Parts,
+        body: Result<Bytes, BodyFault>,
+        client: IpAddr,
+        now: Timestamp,
+        request_id: &str,
+    ) -> Answer {
+        match endpoint {
+            Endpoint::Unknown => Answer::not_found(request_id),
+            Endpoint::Jwks => Answer::jwks(self.parts.tokens.jwks(), &request.method),
+            Endpoint::Start => self.respond_to_start(request, client, now, request_id).await,
+            Endpoint::Callback => self.respond_to_callback(request, client, now, request_id).await,
+            Endpoint::Login if self.is_sign_in_page(request) => {
+                self.respond_with_sign_in_page(request, client, now, request_id).await
+            }
+            Endpoint::Login => self.respond_to_login(request, body, client, now, request_id).await,
+            Endpoint::Refresh => self.respond_to_refresh(request, body, client, now, request_id).await,
+            Endpoint::Logout => self.respond_to_logout(request, body, client, now, request_id).await,
+            Endpoint::Session => self.respond_to_session(request, now, request_id).await,
+        }
+    }
+
+    /// Admits a person who opens a page, before anything is counted: pictures in a page of another site, and what it has their
+    /// browser fetch ahead, come unseen, and must not lock out everybody at their address.
+    #[expect(clippy::result_large_err, reason = "the answer goes straight to the client, once")]
+    fn admit_page(request: &Parts, request_id: &str) -> Result<Admission, Answer> {
+        if !is_navigation(request) {
+            return Err(Answer::refused_as_problem(&LoginError::NotNavigated, request_id));
+        }
+        Ok(Admission { body: None })
+    }
+
+    fn admit_login(&self, request: &Parts, client: IpAddr) -> Result<Admission, LoginError> {
+        let admission = self.admit_post(request)?;
+        check_asked(request)?;
+        self.parts.throttle.admit_login(client)?;
+        Ok(admission)
+    }
+
+    fn admit_refresh(&self, request: &Parts, client: IpAddr) -> Result<Admission, LoginError> {
+        let admission = self.admit_post(request)?;
+        check_asked(request)?;
+        self.parts.throttle.admit_refresh(client)?;
+        Ok(admission)
+    }
+
+    /// Admits a person who begins a sign-in. Those whom a page of another site may have led here are counted apart: it must not
+    /// keep those at its visitor's address from signing in who came by themselves, as everybody does who tries again.
+    fn admit_sign_in(&self, request: &Parts, client: IpAddr) -> Result<(), LoginError> {
+        let throttle = &self.parts.throttle;
+        let admitted = if is_led(&request.headers) {
+            throttle.admit_led_sign_in(client)
+        } else {
+            throttle.admit_sign_in(client)
+        };
+        Ok(admitted?)
+    }
+
+    /// Admits a request whose body is worth reading.
+    fn admit_post(&self, request: &Parts) -> Result<Admission, LoginError> {
+        if request.method != Method::POST {
+            return Err(LoginError::MethodNotAllowed);
+        }
+        if declared_length(&request.headers).is_some_and(|length| length > self.max_body_bytes) {
+            return Err(LoginError::BodyTooLarge);
+        }
+        Format::of(&request.headers)?;
+        Ok(Admission { body: Some(BodyLimit { max_bytes: self.max_body_bytes, timeout: self.body_timeout }) })
+    }
+
+    async fn respond_to_login(
+        self: &Arc<Self>,
+        request: &Parts,
+        body: Result<Bytes, BodyFault>,
+        client: IpAddr,
+        now: Timestamp,
+        request_id: &str,
+    ) -> Answer {
+        let started = self.parts.clock.instant();
+        let attempt = self.read_attempt(request, body, client);
+        let app = attempt.as_ref().ok().map(|attempt| attempt.app.clone());
+        let result = match attempt {
+            Ok(attempt) => self.sign_in::<Grant>(attempt, now).await,
+            Err(error) => Err(error),
+        };
+
+        let mut answer = match &result {
+            Ok(grant) => Answer::granted("ok", grant, self.parts.clock.now()),
+            Err(error) => Answer::refused(error, request_id),
+        };
+        answer.app = app;
+        self.ended(AppKind::MiniProgram, started, &answer, request_id);
+        answer
+    }
+
+    /// Counts and logs a login that was answered.
+    fn ended(&self, flow: AppKind, started: Instant, answer: &Answer, request_id: &str) {
+        let elapsed = self.parts.clock.instant().saturating_duration_since(started);
+        self.count(flow, answer.outcome);
+        if let Some(app) = &answer.app {
+            self.parts.metrics.login_duration.with_label_values(&[&**app]).observe(elapsed.as_secs_f64());
+        }
+        let app = answer.app.as_deref().unwrap_or_default();
+        let (outcome, duration_ms) = (answer.outcome, u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX));
+        info!(
+            login.outcome = outcome,
+            login.flow = flow.as_str(),
+            app.name = app,
+            duration_ms,
+            http.request.id = request_id,
+            "a login ended: {outcome}"
+        );
+    }
+
+    /// Reads who asks for what; costs WeChat nothing.
+    fn read_attempt(
+        &self,
+        request: &Parts,
+        body: Result<Bytes, BodyFault>,
+        client: IpAddr,
+    ) -> Result<Attempt, LoginError> {
+        let (format, body) = self.read(request, body)?;
+        let body = format.read_login(&body)?;
+        let app = self.choose_app(body.app.as_deref())?;
+        let address = caller_address(client);
+        let caller = caller_fields(&address, &request.headers);
+        self.attempt::<Grant>(app, body.code, &caller, request, client)
+    }
+
+    /// The body as it arrived, and how it is to be read.
+    fn read(&self, request: &Parts, body: Result<Bytes, BodyFault>) -> Result<(Format, Bytes), LoginError> {
+        let body = body?;
+        if body.len() > self.max_body_bytes {
+            return Err(LoginError::BodyTooLarge);
+        }
+        Ok((Format::of(&request.headers)?, body))
+    }
+
+    /// The token or session cookie of a request, wherever a route would take one, and that no page of another site sent.
+    fn credential<'a>(&self, request: &'a Parts) -> Result<Option<Credential<'a>>, LoginError> {
+        Ok(self.parts.authenticator.credential(request, false, CrossSite::Refuse)?)
+    }
+
+    /// Finds out who asks.
+    async fn authenticate(
+        &self,
+        credential: &Credential<'_>,
+        now: Timestamp,
+    ) -> Result<Authenticated, LoginError> {
+        Ok(self.parts.authenticator.verify(credential, now).await?)
+    }
+
+    fn count(&self, flow: AppKind, outcome: &str) {
+        self.parts.metrics.logins.with_label_values(&[PROVIDER, flow.as_str(), outcome]).inc();
+    }
+}
+
+impl fmt::Debug for Login {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Login").field("path_prefix", &self.path_prefix).finish_non_exhaustive()
+    }
+}
+
+/// Refuses what a page of another site has a visitor's browser send: its codes and tokens are made up, and every one of them
+/// would count as a failure of all who share the visitor's address. About JSON the browser asks first, which nobody here
+/// allows; anything else it sends unasked, whatever the page wants of the answer.
+fn check_asked(request: &Parts) -> Result<(), LoginError> {
+    let is_json = Format::of(&request.headers)? == Format::Json;
+    let is_asked = is_json && request.headers.contains_key(header::CONTENT_TYPE);
+    if is_unasked(&request.headers) || !is_asked && is_cross_site(request, false) {
+        return Err(LoginError::CrossSite);
+    }
+    Ok(())
+}
+
+/// The length that the header promises; a chunked body promises none and is measured as it is read.
+fn declared_length(headers: &HeaderMap) -> Option<usize> {
+    let text = headers.get(header::CONTENT_LENGTH)?.to_str().unwrap_or_default();
+    // One that is no number, or beyond any, is larger than every limit.
+    Some(text.parse().unwrap_or(usize::MAX))
+}
+
+#[cfg(test)]
+mod tests;
