@@ -56,6 +56,18 @@ impl Findings {
         self.list.extend(other.list);
     }
 
+    /// Runs the builder of one section with findings of its own, then adds them to these.
+    ///
+    /// Returns what was built, unless the builder reported an error: `has_errors` inside speaks of this section
+    /// alone, and an error of another section does not stop this one from being built and checked.
+    pub fn scope<T>(&mut self, build: impl FnOnce(&mut Self) -> Option<T>) -> Option<T> {
+        let mut own = Self::default();
+        let built = build(&mut own);
+        let is_valid = !own.has_errors();
+        self.extend(own);
+        built.filter(|_| is_valid)
+    }
+
     fn push(&mut self, severity: Severity, path: String, reason: String) -> &mut Finding {
         self.list.push(Finding { severity, path, reason, hint: None });
         let last = self.list.len() - 1;

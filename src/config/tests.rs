@@ -172,6 +172,25 @@ fn findings_are_sorted_by_line_and_said_once() {
 }
 
 #[test]
+fn section_with_an_error_of_its_own_is_not_built() {
+    let mut findings = Findings::default();
+    findings.error("a", "wrong");
+
+    let sound = findings.scope(|own| {
+        own.warning("b", "doubtful");
+        (!own.has_errors()).then_some("b")
+    });
+    let wrong = findings.scope(|own| {
+        own.error("c", "wrong");
+        Some("c")
+    });
+
+    assert_eq!((sound, wrong), (Some("b"), None));
+    let paths: Vec<&str> = findings.iter().map(|finding| finding.path.as_str()).collect();
+    assert_eq!(paths, ["a", "b", "c"]);
+}
+
+#[test]
 fn warning_alone_is_no_error() {
     let text = format!("{MINIMAL}trusted_proxies: ['::/0']\n");
 
