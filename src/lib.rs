@@ -35,6 +35,7 @@ pub mod token;
 
 pub mod telemetry;
 
+pub mod address;
 pub mod clock;
 pub mod config;
 pub mod entropy;

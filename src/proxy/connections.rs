@@ -3,13 +3,14 @@
 //! What a count refuses is closed without a word: an answer would cost more than the connection.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 use prometheus::{IntCounter, IntGauge};
 
+use crate::address::client_network;
 use crate::config;
 use crate::telemetry::metrics::Metrics;
 
@@ -104,7 +105,7 @@ pub(super) struct OpenConnection {
 impl OpenConnection {
     /// Counts the connection as one of this client's; `None` where the client has too many.
     pub(super) fn of(&mut self, client: IpAddr) -> Option<()> {
-        let address = network(client);
+        let address = client_network(client);
         let mut counts = self.connections.of_address.lock();
         let count = counts.entry(address).or_default();
         if *count >= self.connections.most_of_address {
@@ -139,14 +140,6 @@ pub(super) struct Handshake<'a>(&'a AtomicUsize);
 impl Drop for Handshake<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// Who counts as one client: an IPv4 address, or the /64 that every IPv6 customer has at least.
-fn network(client: IpAddr) -> IpAddr {
-    match client.to_canonical() {
-        IpAddr::V4(address) => IpAddr::V4(address),
-        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64)),
     }
 }
 

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use source::{imports, names_crate, tokens};
 
 const MAY_IMPORT: &[(&str, &str)] = &[
+    ("address", ""),
     ("clock", ""),
     ("entropy", ""),
     ("identity", ""),
@@ -22,7 +23,7 @@ const MAY_IMPORT: &[(&str, &str)] = &[
     ("store", "clock config telemetry"),
     ("token", "clock entropy identity config telemetry"),
     ("session", "clock entropy identity config telemetry store token"),
-    ("throttle", "clock entropy config telemetry store"),
+    ("throttle", "address clock entropy config telemetry store"),
     ("wechat", "clock entropy identity config telemetry token"),
     ("route", "identity config"),
     ("upstream", "clock config telemetry"),
@@ -31,7 +32,7 @@ const MAY_IMPORT: &[(&str, &str)] = &[
     ("page", "entropy config"),
     (
         "sign_in",
-        "clock entropy identity problem config telemetry store token session throttle wechat route authn page",
+        "address clock entropy identity problem config telemetry store token session throttle wechat route authn page",
     ),
     (
         "runtime",
@@ -39,7 +40,7 @@ const MAY_IMPORT: &[(&str, &str)] = &[
     ),
     (
         "proxy",
-        "clock entropy identity problem config telemetry token session throttle wechat route upstream authn identity_headers sign_in runtime",
+        "address clock entropy identity problem config telemetry token session throttle wechat route upstream authn identity_headers sign_in runtime",
     ),
     ("admin", "clock identity problem config telemetry session runtime"),
     ("reload", "clock entropy config telemetry token runtime proxy"),
