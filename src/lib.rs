@@ -39,7 +39,10 @@ pub mod address;
 pub mod clock;
 pub mod config;
 pub mod entropy;
+pub mod host;
 pub mod identity;
+pub mod key_file;
+pub mod path;
 pub mod problem;
 
 pub mod emulator;

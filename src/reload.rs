@@ -7,9 +7,9 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 
 use crate::config::{self, Config, Document, Report};
+use crate::key_file::OnMissingKey;
 use crate::proxy::Current;
 use crate::runtime::{Runtime, Shared};
-use crate::token::OnMissingKey;
 
 /// Replaces the running configuration by what its file says now.
 pub struct Reload {

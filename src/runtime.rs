@@ -13,6 +13,7 @@ use crate::config::{self, Config, Findings};
 use crate::entropy::{Entropy, NoEntropy};
 use crate::identity::AppId;
 use crate::identity_headers::HeaderEdits;
+use crate::key_file::OnMissingKey;
 use crate::page::Pages;
 use crate::route::{METHODS, RouteTable};
 use crate::session::{self, Sessions};
@@ -23,7 +24,7 @@ use crate::store::switch::Switch;
 use crate::telemetry::audit_log::AuditLog;
 use crate::telemetry::metrics::Metrics;
 use crate::throttle::{RequestLimits, Throttle};
-use crate::token::{OnMissingKey, Tokens};
+use crate::token::Tokens;
 use crate::upstream::Upstreams;
 use crate::wechat::WeChat;
 

@@ -21,9 +21,10 @@ use crate::clock::{Clock, ManualClock};
 use crate::config::{App, AppKind, BrowserCheck, Key, KeyAlgorithm, SecretSource};
 use crate::entropy::{NoEntropy, SystemEntropy};
 use crate::identity::{Identity, OpenId, Profile, SessionId, UnionId};
+use crate::key_file::OnMissingKey;
 use crate::session::{self, NewSession, Scope};
 use crate::store::switch::Switch;
-use crate::token::{OnMissingKey, generate_key};
+use crate::token::generate_key;
 
 const NOW: Timestamp = Timestamp::from_seconds(1_800_000_000);
 /// The end of a session that outlives every token.

@@ -10,7 +10,6 @@ mod finding;
 mod format;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzz;
-pub mod host;
 mod identity_headers;
 mod limits;
 mod list;

@@ -7,7 +7,8 @@ use crate::clock::Timestamp;
 use crate::config::{self, Findings, Key, KeyAlgorithm, SecretSource};
 use crate::entropy::{Entropy, NotRandom, SystemEntropy};
 use crate::identity::{AppId, Identity, OpenId, SessionId, Subject};
-use crate::token::{OnMissingKey, Tokens};
+use crate::key_file::OnMissingKey;
+use crate::token::Tokens;
 
 const NOW: Timestamp = Timestamp::from_seconds(1_800_000_000);
 

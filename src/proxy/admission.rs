@@ -10,9 +10,10 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version, header};
 
 use crate::config::{self, HeaderNames};
+use crate::host::is_host_name;
 use crate::identity_headers::has_unusual_character;
-use crate::route::path::{PathError, canonicalise};
-use crate::route::{METHODS, is_host_name};
+use crate::path::{PathError, canonicalise};
+use crate::route::METHODS;
 
 /// The limits a request must keep.
 #[derive(Clone, Debug)]

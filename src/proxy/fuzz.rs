@@ -12,8 +12,9 @@ use super::admission::{Admission, Received};
 use super::client_address::TrustedProxies;
 use super::proxy_protocol::{self, Said};
 use crate::config::Limits;
-use crate::route::path::canonicalise;
-use crate::route::{METHODS, is_host_name};
+use crate::host::is_host_name;
+use crate::path::canonicalise;
+use crate::route::METHODS;
 
 static ADMISSION: LazyLock<Admission> = LazyLock::new(|| Admission::new(&Limits::default()));
 

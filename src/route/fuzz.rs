@@ -5,8 +5,8 @@ use std::sync::LazyLock;
 use http::Method;
 
 use super::RouteTable;
-use super::path::{canonicalise, decode};
 use crate::config::{Access, Document, Findings};
+use crate::path::{canonicalise, decode};
 
 /// Everything is public but what is not.
 const CONFIG: &str = r#"

@@ -7,7 +7,6 @@
 
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzz;
-pub mod path;
 mod people;
 
 use std::collections::{BTreeMap, HashMap};
@@ -17,6 +16,8 @@ use std::time::Duration;
 use http::Method;
 
 use crate::config::{self, Access, Findings, RejectShape};
+use crate::host::is_host_name;
+use crate::path;
 
 pub use self::people::{Denied, Lists, Rules};
 
@@ -301,19 +302,6 @@ fn sign_in(
         }
     }
     config.sign_in.iter().map(|name| name.as_str().into()).collect()
-}
-
-/// Whether text is a lower-case DNS name or an IP address, as it stands in a canonical host.
-pub fn is_host_name(text: &str) -> bool {
-    let is_address = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).is_some_and(|inner| {
-        !inner.is_empty() && inner.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f' | b':' | b'.'))
-    });
-    let is_label = |label: &str| {
-        !label.is_empty()
-            && label.len() <= 63
-            && label.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_'))
-    };
-    is_address || (text.len() <= 253 && text.split('.').all(is_label))
 }
 
 fn check_path(path: &str, at: &str, findings: &mut Findings) {

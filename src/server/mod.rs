@@ -28,6 +28,7 @@ use crate::admin::{Admin, Health};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, Document, Findings, Report, StoreEngine};
 use crate::entropy::{Entropy, NoEntropy, SystemEntropy};
+use crate::key_file::OnMissingKey;
 use crate::proxy::connections::Connections;
 use crate::proxy::guard::Guard;
 use crate::proxy::{Current, Gateway};
@@ -37,7 +38,6 @@ use crate::store::{self, Store};
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::audit_log::AuditLog;
 use crate::telemetry::metrics::Metrics;
-use crate::token::OnMissingKey;
 
 use self::certificates::Certificates;
 use self::listen::Bound;

@@ -18,8 +18,7 @@ use super::limits::Limits;
 use super::name::sha256;
 use crate::config::{self, Findings};
 use crate::entropy::{self, Entropy};
-use crate::token::OnMissingKey;
-use crate::token::key_file::{self, KeyFileError};
+use crate::key_file::{self, KeyFileError, OnMissingKey};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const DAY: Duration = Duration::from_secs(24 * 3600);

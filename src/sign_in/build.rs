@@ -10,7 +10,7 @@ use super::replay::{Remembered, Replay};
 use super::{Dependencies, Login};
 use crate::config::{self, Findings};
 use crate::entropy::Entropy;
-use crate::route::path::is_unreserved;
+use crate::path::is_unreserved;
 
 /// A code's life at WeChat: nothing can be gained by remembering it longer.
 const MAX_REPLAY_WINDOW: Duration = Duration::from_secs(300);

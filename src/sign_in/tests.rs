@@ -14,9 +14,9 @@ use crate::authn::{self, SubjectHasher};
 use crate::clock::ManualClock;
 use crate::config::{self, AppKind, Findings, Rate, SecretSource};
 use crate::entropy::SystemEntropy;
+use crate::key_file::OnMissingKey;
 use crate::session::{Core, RefreshToken};
 use crate::store::switch::Switch;
-use crate::token::OnMissingKey;
 use crate::wechat::Code;
 use crate::wechat::fake::{Fake, Reply};
 

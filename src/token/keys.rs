@@ -6,13 +6,12 @@ use std::path::Path;
 use bytes::Bytes;
 use secrecy::ExposeSecret as _;
 
-use super::OnMissingKey;
 use super::generate::generate_key;
 use super::jwk::JwkSet;
 use super::key::{Key, KeyError, name};
-use super::key_file::{self, GROUP_MAY_READ, KeyFileError};
 use crate::config::{self, Findings, KeyAlgorithm};
 use crate::entropy::Entropy;
+use crate::key_file::{self, GROUP_MAY_READ, KeyFileError, OnMissingKey};
 
 /// Where the key made on first start lies, below the data directory.
 const DEFAULT_KEY_FILE: &str = "signing-key.pem";
@@ -162,7 +161,10 @@ fn default_key(
         return None;
     }
     let file = data_dir.join(DEFAULT_KEY_FILE);
-    let make = || Ok(generate_key(algorithm)?.pem);
+    let make = || match generate_key(algorithm) {
+        Ok(key) => Ok(key.pem),
+        Err(error) => Err(KeyFileError::Generate(error.into())),
+    };
     let pem = match key_file::read_or_make(&file, missing, entropy, make) {
         Ok(pem) => pem,
         Err(error) => return refuse_file("data_dir", &file, &error, findings),

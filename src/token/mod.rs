@@ -8,7 +8,6 @@ mod generate;
 mod jwk;
 mod jws;
 mod key;
-pub(crate) mod key_file;
 mod keys;
 #[cfg(test)]
 mod tests;
@@ -29,6 +28,7 @@ use crate::clock::Timestamp;
 use crate::config::{self, Findings};
 use crate::entropy::{self, Entropy, NoEntropy};
 use crate::identity::{Identity, SessionId};
+use crate::key_file::OnMissingKey;
 
 const MIN_LIFETIME: Duration = Duration::from_secs(60);
 const MAX_CLOCK_SKEW: Duration = Duration::from_secs(5 * 60);
@@ -41,17 +41,6 @@ pub struct Tokens {
     jwks: Bytes,
     expected: Expectations,
     lifetime: Duration,
-}
-
-/// What to do where no key is configured and none was made yet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OnMissingKey {
-    /// Make one and keep it in the data directory.
-    Create,
-    /// Make one in memory and write nothing: for checking a configuration.
-    Ephemeral,
-    /// Find fault with it: for a gateway that has issued tokens with the key that is gone.
-    Refuse,
 }
 
 /// A new access token; `Debug` does not show it.

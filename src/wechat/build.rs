@@ -12,8 +12,9 @@ use tokio::sync::Semaphore;
 use super::breaker::Breaker;
 use super::{App, WeChat};
 use crate::clock::Clock;
-use crate::config::{self, AppKind, BrowserCheck, Findings, Scope, host};
+use crate::config::{self, AppKind, BrowserCheck, Findings, Scope};
 use crate::entropy::Entropy;
+use crate::host;
 use crate::identity::AppId;
 use crate::telemetry::metrics::Metrics;
 

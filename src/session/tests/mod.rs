@@ -32,9 +32,9 @@ use crate::clock::{Clock as _, ManualClock, Timestamp};
 use crate::config::{self, Findings};
 use crate::entropy::SystemEntropy;
 use crate::identity::{AppId, Identity, OpenId, Profile, SessionId, Subject, UnionId};
+use crate::key_file::OnMissingKey;
 use crate::store::Store;
 use crate::telemetry::metrics::Metrics;
-use crate::token::OnMissingKey;
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);

@@ -7,7 +7,8 @@ use http::header::{self, HeaderValue};
 use http::request::Parts;
 use url::Url;
 
-use crate::config::{Findings, host};
+use crate::config::Findings;
+use crate::host;
 
 /// Scheme, host and port, exactly as a browser's address bar has them: RFC 6454 §6.2.
 #[derive(Clone, PartialEq, Eq)]

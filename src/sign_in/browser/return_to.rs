@@ -5,7 +5,7 @@
 use url::Url;
 
 use super::origin::Origin;
-use crate::route::path::canonicalise;
+use crate::path::canonicalise;
 
 /// Longest place accepted, in bytes.
 const MAX_BYTES: usize = 2048;

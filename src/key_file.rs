@@ -8,8 +8,6 @@ use std::path::Path;
 use secrecy::{ExposeSecret as _, SecretString};
 use zeroize::Zeroizing;
 
-use super::OnMissingKey;
-use super::generate::GenerateError;
 use crate::config::Findings;
 use crate::entropy::{self, Entropy, NoEntropy};
 
@@ -20,6 +18,17 @@ const MAX_FILE_BYTES: u64 = 64 * 1024;
 pub(crate) const OWNER_ONLY: u32 = 0o077;
 /// The group may read: what a container platform mounts for a user that is not root.
 pub(crate) const GROUP_MAY_READ: u32 = 0o037;
+
+/// What to do where no key is configured and none was made yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnMissingKey {
+    /// Make one and keep it in the data directory.
+    Create,
+    /// Make one in memory and write nothing: for checking a configuration.
+    Ephemeral,
+    /// Find fault with it: for a gateway that has issued tokens with the key that is gone.
+    Refuse,
+}
 
 /// A key file that cannot be used, or made.
 #[derive(Debug, thiserror::Error)]
@@ -35,7 +44,7 @@ pub(crate) enum KeyFileError {
     #[error("cannot be made: {0}")]
     NoEntropy(#[from] NoEntropy),
     #[error("cannot be made: {0}")]
-    Generate(#[from] GenerateError),
+    Generate(#[source] Box<dyn std::error::Error + Send + Sync>),
     #[error("vanished while it was made")]
     Vanished,
     #[error("is gone, and what was made with it would be worth nothing with a new one in its place")]
