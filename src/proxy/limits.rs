@@ -7,7 +7,7 @@ use pingora::http::ResponseHeader;
 use super::context::{Context, Outcome};
 use super::respond;
 use crate::config::RejectShape;
-use crate::throttle::{Allowance, Caller, Exceeded};
+use crate::throttle::{Allowance, Exceeded, RateLimitCaller};
 
 /// The fields of draft-ietf-httpapi-ratelimit-headers.
 const POLICY: &str = "ratelimit-policy";
@@ -19,7 +19,7 @@ const TOO_MANY_ERRORS: &str = "too_many_errors";
 
 /// Refuses whatever a client sends that is locked out for its errors.
 pub(super) fn refuse_locked_out(ctx: &mut Context) -> Option<Response<Bytes>> {
-    let throttled = ctx.current.runtime().throttle.admit_request(ctx.caller.client).err()?;
+    let throttled = ctx.current.runtime().throttle.check_request(ctx.caller.client).err()?;
     ctx.outcome = Outcome::refused(TOO_MANY_ERRORS);
     let wait = throttled.retry_after_seconds();
     Some(respond::too_many(TOO_MANY_ERRORS, wait, RejectShape::Problem, ctx.request_id.as_str()))
@@ -28,7 +28,7 @@ pub(super) fn refuse_locked_out(ctx: &mut Context) -> Option<Response<Bytes>> {
 /// Asks the limits by address of the request's route.
 pub(super) fn admit_address(ctx: &mut Context) -> Option<Response<Bytes>> {
     let route = ctx.route.as_ref()?.index;
-    let admitted = ctx.current.runtime().request_limits.admit_address(route, ctx.caller.client);
+    let admitted = ctx.current.runtime().request_limits.check_address(route, ctx.caller.client);
     remember(admitted, ctx)
 }
 
@@ -38,11 +38,11 @@ pub(super) fn admit_caller(ctx: &mut Context) -> Option<Response<Bytes>> {
     let caller = match ctx.authenticated() {
         Some(authenticated) => {
             let subject = &authenticated.identity().subject;
-            Caller::Person { appid: subject.appid.as_str(), openid: subject.openid.as_str() }
+            RateLimitCaller::Person { appid: subject.appid.as_str(), openid: subject.openid.as_str() }
         }
-        None => Caller::Anonymous(ctx.caller.client),
+        None => RateLimitCaller::Anonymous(ctx.caller.client),
     };
-    let admitted = ctx.current.runtime().request_limits.admit_caller(route, caller);
+    let admitted = ctx.current.runtime().request_limits.check_caller(route, caller);
     remember(admitted, ctx)
 }
 
@@ -88,7 +88,7 @@ fn told(ctx: &Context) -> impl Iterator<Item = (&'static str, HeaderValue)> {
 /// Counts an answer for or against its client.
 pub(super) fn count_answer(status: u16, ctx: &Context) {
     let status = meant_status(status, ctx.outcome, ctx.upstream_started.is_some());
-    ctx.current.runtime().throttle.answered(ctx.caller.client, status);
+    ctx.current.runtime().throttle.record_response(ctx.caller.client, status);
 }
 
 /// The status that an answer stands for: a refusal in the shape of `code_200` has it in its body alone.

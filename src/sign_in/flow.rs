@@ -102,7 +102,7 @@ impl Login {
         now: Timestamp,
     ) -> Outcome<G> {
         if !attempt.is_led {
-            self.parts.throttle.admit_login_everywhere(attempt.client).await?;
+            self.parts.throttle.check_login_across_nodes(attempt.client).await?;
         }
         match G::memory(self).turn(attempt.key, attempt.caller, now) {
             Turn::First(flight) => {
@@ -132,7 +132,7 @@ impl Login {
     async fn fly<G: Granted>(self: Arc<Self>, attempt: Attempt, flight: Flight<G>) {
         let outcome = self.open_session(&attempt).await;
         match &outcome {
-            Ok(_) => self.parts.throttle.login_succeeded(attempt.client),
+            Ok(_) => self.parts.throttle.record_login_success(attempt.client),
             Err(error) => self.note_failure(&attempt, error),
         }
         flight.land(outcome, self.parts.clock.now());
@@ -140,7 +140,7 @@ impl Login {
 
     fn note_failure(&self, attempt: &Attempt, error: &LoginError) {
         if error.is_failed_guess() && !attempt.is_blameless {
-            self.parts.throttle.login_failed(attempt.client);
+            self.parts.throttle.record_login_failure(attempt.client);
         }
     }
 
@@ -160,7 +160,7 @@ impl Login {
         let Dependencies { wechat, throttle, .. } = &self.parts;
         let app = wechat.app(&attempt.app).ok_or(LoginError::AppUnknown)?;
 
-        throttle.admit_exchange().await?;
+        throttle.check_exchange().await?;
         let (identity, session) = G::exchange(self, app, attempt).await?;
         G::of(self, identity, session)
     }

@@ -188,7 +188,7 @@ impl Login {
         client: IpAddr,
         now: Timestamp,
     ) -> Result<Done, LoginError> {
-        self.parts.throttle.admit_refresh(client)?;
+        self.parts.throttle.check_refresh(client)?;
         match self.spend(token, |_| true, client, now).await {
             Ok(refreshed) => {
                 self.parts.sessions.revoke(&Scope::Session(refreshed.session.id), now).await?;

@@ -246,14 +246,14 @@ impl Login {
     fn admit_login(&self, request: &Parts, client: IpAddr) -> Result<Admission, LoginError> {
         let admission = self.admit_post(request)?;
         check_asked(request)?;
-        self.parts.throttle.admit_login(client)?;
+        self.parts.throttle.check_login(client)?;
         Ok(admission)
     }
 
     fn admit_refresh(&self, request: &Parts, client: IpAddr) -> Result<Admission, LoginError> {
         let admission = self.admit_post(request)?;
         check_asked(request)?;
-        self.parts.throttle.admit_refresh(client)?;
+        self.parts.throttle.check_refresh(client)?;
         Ok(admission)
     }
 
@@ -262,9 +262,9 @@ impl Login {
     fn admit_sign_in(&self, request: &Parts, client: IpAddr) -> Result<(), LoginError> {
         let throttle = &self.parts.throttle;
         let admitted = if is_led(&request.headers) {
-            throttle.admit_led_sign_in(client)
+            throttle.check_cross_site_sign_in(client)
         } else {
-            throttle.admit_sign_in(client)
+            throttle.check_sign_in(client)
         };
         Ok(admitted?)
     }

@@ -73,7 +73,7 @@ impl Login {
         }
         let refreshed = self.parts.sessions.refresh_of(&token, admits, now).await;
         if matches!(refreshed, Err(RefreshError::Invalid | RefreshError::Reused)) {
-            self.parts.throttle.login_failed(client);
+            self.parts.throttle.record_login_failure(client);
         }
         Ok(refreshed?)
     }

@@ -12,7 +12,7 @@ impl Throttle {
     ///
     /// # Errors
     /// [`Throttled`] while the client is locked out.
-    pub fn admit_request(&self, client: IpAddr) -> Result<(), Throttled> {
+    pub fn check_request(&self, client: IpAddr) -> Result<(), Throttled> {
         let Some(errors) = &self.client_errors else { return Ok(()) };
         match errors.remaining(self.clients.key(client)) {
             Some(remaining) => Err(self.refuse(Limit::ClientError, remaining)),
@@ -22,12 +22,12 @@ impl Throttle {
 
     /// Counts an answer to this client: a 4xx is an error, and one below 400 takes an error back. A failure of the
     /// server says nothing of the client.
-    pub fn answered(&self, client: IpAddr, status: u16) {
+    pub fn record_response(&self, client: IpAddr, status: u16) {
         let Some(errors) = &self.client_errors else { return };
         match status {
             status if NOT_COUNTED.contains(&status) => {}
-            400..=499 => errors.failed(self.clients.key(client)),
-            100..=399 => errors.succeeded(self.clients.key(client)),
+            400..=499 => errors.record_failure(self.clients.key(client)),
+            100..=399 => errors.record_success(self.clients.key(client)),
             _ => {}
         }
     }

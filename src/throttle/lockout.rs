@@ -4,20 +4,20 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::client::ClientKey;
-use super::table::{Capacity, Table};
+use super::table::{Capacity, ClientTable};
 use crate::clock::Clock;
 use crate::config::{FailedLoginLimit, Findings};
 
 /// What failures cost.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Rule {
+pub(super) struct LockoutPolicy {
     allowed: u32,
     lockout: Duration,
     max_lockout: Duration,
     forget_after: Duration,
 }
 
-impl Rule {
+impl LockoutPolicy {
     /// Reads the section `path` of the configuration.
     pub(super) fn build(config: &FailedLoginLimit, path: &str, findings: &mut Findings) -> Option<Self> {
         let FailedLoginLimit { allowed, lockout, max_lockout, forget_after } = config;
@@ -87,8 +87,8 @@ impl Rule {
 
 /// The failures of each client.
 pub(super) struct Lockouts {
-    rule: Rule,
-    table: Table<Failures>,
+    policy: LockoutPolicy,
+    table: ClientTable<Failures>,
     clock: Arc<dyn Clock>,
     start: Instant,
 }
@@ -114,36 +114,36 @@ impl Moment {
 }
 
 impl Lockouts {
-    pub(super) fn new(rule: Rule, capacity: Capacity, clock: Arc<dyn Clock>) -> Self {
-        Self { rule, table: Table::new(capacity), start: clock.instant(), clock }
+    pub(super) fn new(policy: LockoutPolicy, capacity: Capacity, clock: Arc<dyn Clock>) -> Self {
+        Self { policy, table: ClientTable::new(capacity), start: clock.instant(), clock }
     }
 
     /// How long the client is still locked out, if it is.
     pub(super) fn remaining(&self, client: ClientKey) -> Option<Duration> {
         let now = self.now();
-        let failures = self.table.read(client, |failures| self.rule.worth(failures, now));
-        now.until(self.rule.locked_until(&failures))
+        let failures = self.table.read(client, |failures| self.policy.worth(failures, now));
+        now.until(self.policy.locked_until(&failures))
     }
 
     /// Counts a failure.
-    pub(super) fn failed(&self, client: ClientKey) {
+    pub(super) fn record_failure(&self, client: ClientKey) {
         let now = self.now();
-        let worth = |failures: &Failures| self.rule.worth(failures, now);
+        let worth = |failures: &Failures| self.policy.worth(failures, now);
         self.table.update(client, worth, |failures| {
-            if now < self.rule.locked_until(failures) {
+            if now < self.policy.locked_until(failures) {
                 // Admitted before the lock-out began. A volley at once is one offence, not one doubling each.
                 return;
             }
-            let count = if self.rule.is_forgotten(failures, now) { 0 } else { failures.count };
+            let count = if self.policy.is_forgotten(failures, now) { 0 } else { failures.count };
             *failures = Failures { count: count.saturating_add(1), last: now };
         });
     }
 
     /// Takes one failure back, except from a client locked out now.
-    pub(super) fn succeeded(&self, client: ClientKey) {
+    pub(super) fn record_success(&self, client: ClientKey) {
         let now = self.now();
         self.table.update_known(client, |failures| {
-            if now >= self.rule.locked_until(failures) {
+            if now >= self.policy.locked_until(failures) {
                 failures.count = failures.count.saturating_sub(1);
             }
         });

@@ -33,11 +33,11 @@ use crate::entropy::Entropy;
 use crate::store::{Store, StoreError};
 use crate::telemetry::metrics::Metrics;
 use client::ClientKeys;
-use lockout::Lockouts;
+use lockout::{LockoutPolicy, Lockouts};
 use rate::{ClientRate, GlobalRate};
 use shared::SharedBuckets;
 
-pub use requests::{Allowance, Caller, Exceeded, RequestLimits};
+pub use requests::{Allowance, Exceeded, RateLimitCaller, RequestLimits};
 
 /// The limits on logins, and the one on errors.
 ///
@@ -48,7 +48,7 @@ pub struct Throttle {
     login: ClientRate,
     refresh: ClientRate,
     sign_in: ClientRate,
-    led: ClientRate,
+    cross_site: ClientRate,
     all_sign_ins: GlobalRate,
     failed_login: Lockouts,
     client_errors: Option<Lockouts>,
@@ -69,7 +69,7 @@ pub struct Throttled {
 
 /// Why all nodes together do not admit.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
+pub enum ThrottleError {
     /// A limit refused.
     #[error(transparent)]
     Throttled(#[from] Throttled),
@@ -156,10 +156,10 @@ impl Throttle {
         let login = rate::quota(&config.login, "throttle.login", findings);
         let sign_in = rate::quota(&config.sign_in, "throttle.sign_in", findings);
         let all_sign_ins = rate::quota(&config.all_sign_ins, "throttle.all_sign_ins", findings);
-        let failed_login = lockout::Rule::build(&config.failed_login, "throttle.failed_login", findings);
+        let failed_login = LockoutPolicy::build(&config.failed_login, "throttle.failed_login", findings);
         let client_errors = config.client_errors.as_ref();
         let client_errors =
-            client_errors.map(|limit| lockout::Rule::build(limit, "throttle.client_errors", findings));
+            client_errors.map(|limit| LockoutPolicy::build(limit, "throttle.client_errors", findings));
         let wechat = rate::quota(&config.wechat, "throttle.wechat", findings);
 
         let capacity = capacity?;
@@ -168,7 +168,7 @@ impl Throttle {
             login: ClientRate::new(login?, capacity, Arc::clone(&clock)),
             refresh: ClientRate::new(login?, capacity, Arc::clone(&clock)),
             sign_in: ClientRate::new(sign_in?, capacity, Arc::clone(&clock)),
-            led: ClientRate::new(sign_in?, capacity, Arc::clone(&clock)),
+            cross_site: ClientRate::new(sign_in?, capacity, Arc::clone(&clock)),
             all_sign_ins: GlobalRate::new(all_sign_ins?, Arc::clone(&clock)),
             failed_login: Lockouts::new(failed_login?, capacity, Arc::clone(&clock)),
             client_errors: match client_errors {
@@ -191,8 +191,8 @@ impl Throttle {
     ///
     /// # Errors
     /// [`Throttled`] while the client is locked out, or when it logs in too often.
-    pub fn admit_login(&self, client: IpAddr) -> Result<(), Throttled> {
-        self.admit_of(client, &self.login, Limit::Login)
+    pub fn check_login(&self, client: IpAddr) -> Result<(), Throttled> {
+        self.check_client(client, &self.login, Limit::Login)
     }
 
     /// Admits one refresh of this client, or says which limit refused it.
@@ -203,8 +203,8 @@ impl Throttle {
     ///
     /// # Errors
     /// [`Throttled`] while the client is locked out, or when it refreshes too often.
-    pub fn admit_refresh(&self, client: IpAddr) -> Result<(), Throttled> {
-        self.admit_of(client, &self.refresh, Limit::Refresh)
+    pub fn check_refresh(&self, client: IpAddr) -> Result<(), Throttled> {
+        self.check_client(client, &self.refresh, Limit::Refresh)
     }
 
     /// Admits one sign-in that this client begins in a browser, or says which limit refused it.
@@ -212,80 +212,80 @@ impl Throttle {
     /// # Errors
     /// [`Throttled`] while the client is locked out, when it begins too often, or when all clients together do: each takes room in
     /// the store until it is finished or forgotten.
-    pub fn admit_sign_in(&self, client: IpAddr) -> Result<(), Throttled> {
-        self.admit_of(client, &self.sign_in, Limit::SignIn)?;
-        self.admit_one_of_all_sign_ins()
+    pub fn check_sign_in(&self, client: IpAddr) -> Result<(), Throttled> {
+        self.check_client(client, &self.sign_in, Limit::SignIn)?;
+        self.check_all_sign_ins()
     }
 
     /// Admits one step of a sign-in to which a page of another site may have led this client's browser, or says which limit
     /// refused it.
     ///
-    /// As many as [`Throttle::admit_sign_in`], counted by themselves: whoever has visitors' browsers take such steps must
+    /// As many as [`Throttle::check_sign_in`], counted by themselves: whoever has visitors' browsers take such steps must
     /// not use up what the people at their addresses do of their own accord.
     ///
     /// # Errors
-    /// As [`Throttle::admit_sign_in`].
-    pub fn admit_led(&self, client: IpAddr) -> Result<(), Throttled> {
-        self.admit_of(client, &self.led, Limit::SignIn)
+    /// As [`Throttle::check_sign_in`].
+    pub fn check_cross_site(&self, client: IpAddr) -> Result<(), Throttled> {
+        self.check_client(client, &self.cross_site, Limit::SignIn)
     }
 
-    /// As [`Throttle::admit_led`], of a step that begins a sign-in and takes room in the store.
+    /// As [`Throttle::check_cross_site`], of a step that begins a sign-in and takes room in the store.
     ///
     /// # Errors
-    /// As [`Throttle::admit_sign_in`].
-    pub fn admit_led_sign_in(&self, client: IpAddr) -> Result<(), Throttled> {
-        self.admit_led(client)?;
-        self.admit_one_of_all_sign_ins()
+    /// As [`Throttle::check_sign_in`].
+    pub fn check_cross_site_sign_in(&self, client: IpAddr) -> Result<(), Throttled> {
+        self.check_cross_site(client)?;
+        self.check_all_sign_ins()
     }
 
-    /// Admits on all nodes together a login that [`Throttle::admit_login`] admitted.
+    /// Admits on all nodes together a login that [`Throttle::check_login`] admitted.
     ///
     /// # Errors
-    /// [`Refusal`]
-    pub async fn admit_login_everywhere(&self, client: IpAddr) -> Result<(), Refusal> {
+    /// [`ThrottleError`]
+    pub async fn check_login_across_nodes(&self, client: IpAddr) -> Result<(), ThrottleError> {
         let Some(shared) = &self.shared else { return Ok(()) };
-        let admitted = shared.admit_login(self.clients.network(client)).await?;
+        let admitted = shared.check_login(self.clients.network(client)).await?;
         admitted.map_err(|wait| self.refuse(Limit::Login, wait).into())
     }
 
     /// Admits one exchange with WeChat, whoever asks for it: on this node, then on all nodes together.
     ///
     /// # Errors
-    /// [`Refusal`], when all clients together would exceed the quota or the store does not say.
-    pub async fn admit_exchange(&self) -> Result<(), Refusal> {
-        self.admit_exchange_here()?;
+    /// [`ThrottleError`], when all clients together would exceed the quota or the store does not say.
+    pub async fn check_exchange(&self) -> Result<(), ThrottleError> {
+        self.check_exchange_here()?;
         let Some(shared) = &self.shared else { return Ok(()) };
-        shared.admit_exchange().await?.map_err(|wait| self.refuse(Limit::WeChat, wait).into())
+        shared.check_exchange().await?.map_err(|wait| self.refuse(Limit::WeChat, wait).into())
     }
 
     /// Admits one of this client by its own rate, unless it is locked out.
-    fn admit_of(&self, client: IpAddr, rate: &ClientRate, limit: Limit) -> Result<(), Throttled> {
+    fn check_client(&self, client: IpAddr, rate: &ClientRate, limit: Limit) -> Result<(), Throttled> {
         let client = self.clients.key(client);
         if let Some(remaining) = self.failed_login.remaining(client) {
             return Err(self.refuse(Limit::FailedLogin, remaining));
         }
-        rate.admit(client).map_err(|wait| self.refuse(limit, wait))
+        rate.check(client).map(drop).map_err(|wait| self.refuse(limit, wait))
     }
 
-    fn admit_one_of_all_sign_ins(&self) -> Result<(), Throttled> {
-        self.all_sign_ins.admit().map_err(|wait| self.refuse(Limit::AllSignIns, wait))
+    fn check_all_sign_ins(&self) -> Result<(), Throttled> {
+        self.all_sign_ins.check().map_err(|wait| self.refuse(Limit::AllSignIns, wait))
     }
 
-    fn admit_exchange_here(&self) -> Result<(), Throttled> {
-        self.wechat.admit().map_err(|wait| self.refuse(Limit::WeChat, wait))
+    fn check_exchange_here(&self) -> Result<(), Throttled> {
+        self.wechat.check().map_err(|wait| self.refuse(Limit::WeChat, wait))
     }
 
     /// Counts a login or refresh that failed by the client's own doing.
-    pub fn login_failed(&self, client: IpAddr) {
-        self.failed_login.failed(self.clients.key(client));
+    pub fn record_login_failure(&self, client: IpAddr) {
+        self.failed_login.record_failure(self.clients.key(client));
     }
 
     /// Takes one counted failure back.
     ///
     /// One, not all: else an attacker with one good account would wipe its failures with every tenth try. An address
     /// shared by many people still stays far from a lock-out, since few of their logins fail.
-    pub fn login_succeeded(&self, client: IpAddr) {
-        self.failed_login.succeeded(self.clients.key(client));
+    pub fn record_login_success(&self, client: IpAddr) {
+        self.failed_login.record_success(self.clients.key(client));
     }
 
     fn refuse(&self, limit: Limit, retry_after: Duration) -> Throttled {

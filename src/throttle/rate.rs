@@ -10,7 +10,7 @@ use governor::state::{InMemoryState, NotKeyed, StateStore};
 use governor::{NotUntil, Quota, RateLimiter};
 
 use super::client::ClientKey;
-use super::table::{Capacity, Table};
+use super::table::{Capacity, ClientTable};
 use crate::clock::Clock;
 use crate::config::{Findings, LoginLimit};
 
@@ -42,7 +42,7 @@ pub(super) struct ClientRate {
 
 /// What is left in a bucket after one was taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Left {
+pub(super) struct RateState {
     /// How many may be taken at once, now.
     pub(super) remaining: u32,
     /// When it is full again, at the latest; the time for one too late at most.
@@ -51,21 +51,16 @@ pub(super) struct Left {
 
 impl ClientRate {
     pub(super) fn new(quota: Quota, capacity: Capacity, clock: Arc<dyn Clock>) -> Self {
-        let limiter = RateLimiter::new(quota, Buckets(Table::new(capacity)), Monotonic(clock));
+        let limiter = RateLimiter::new(quota, Buckets(ClientTable::new(capacity)), Monotonic(clock));
         Self { limiter, quota }
     }
 
-    /// Takes one from the client's bucket, or says how long until there is one.
-    pub(super) fn admit(&self, client: ClientKey) -> Result<(), Duration> {
-        self.take(client).map(drop)
-    }
-
-    /// As [`ClientRate::admit`], and says what is left.
-    pub(super) fn take(&self, client: ClientKey) -> Result<Left, Duration> {
+    /// Takes one from the client's bucket and returns what is left, or how long until there is one.
+    pub(super) fn check(&self, client: ClientKey) -> Result<RateState, Duration> {
         let taken = self.limiter.check_key(&client);
         let remaining = taken.map_err(|until| wait(&until, self.limiter.clock()))?.remaining_burst_capacity();
         let missing = self.quota.burst_size().get().saturating_sub(remaining);
-        Ok(Left { remaining, full_in: self.quota.replenish_interval().saturating_mul(missing) })
+        Ok(RateState { remaining, full_in: self.quota.replenish_interval().saturating_mul(missing) })
     }
 
     /// Bytes of the table.
@@ -86,7 +81,7 @@ impl GlobalRate {
     }
 
     /// Takes one, or says how long until there is one.
-    pub(super) fn admit(&self) -> Result<(), Duration> {
+    pub(super) fn check(&self) -> Result<(), Duration> {
         self.limiter.check().map_err(|until| wait(&until, self.limiter.clock()))
     }
 }
@@ -107,7 +102,7 @@ impl governor::clock::Clock for Monotonic {
 }
 
 /// When each client's bucket is full again: the "theoretical arrival time" of GCRA.
-struct Buckets(Table<Nanos>);
+struct Buckets(ClientTable<Nanos>);
 
 impl StateStore for Buckets {
     type Key = ClientKey;

@@ -29,16 +29,16 @@ impl SharedBuckets {
     }
 
     /// Takes one from a client's bucket of logins; the client as its network.
-    pub(super) async fn admit_login(&self, client: IpAddr) -> Result<Result<(), Duration>, StoreError> {
-        self.admit(Limit::Login, &client.to_string(), self.login).await
+    pub(super) async fn check_login(&self, client: IpAddr) -> Result<Result<(), Duration>, StoreError> {
+        self.check(Limit::Login, &client.to_string(), self.login).await
     }
 
     /// Takes one from the bucket of everybody's exchanges.
-    pub(super) async fn admit_exchange(&self) -> Result<Result<(), Duration>, StoreError> {
-        self.admit(Limit::WeChat, "", self.wechat).await
+    pub(super) async fn check_exchange(&self) -> Result<Result<(), Duration>, StoreError> {
+        self.check(Limit::WeChat, "", self.wechat).await
     }
 
-    async fn admit(
+    async fn check(
         &self,
         limit: Limit,
         whose: &str,

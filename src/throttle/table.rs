@@ -39,15 +39,15 @@ impl Capacity {
 }
 
 /// The map. `V::default()` is what is counted of a client never seen.
-pub(super) struct Table<V> {
-    sets: Box<[Mutex<Set<V>>]>,
+pub(super) struct ClientTable<V> {
+    sets: Box<[Mutex<ClientSet<V>>]>,
 }
 
-impl<V: Copy + Default> Table<V> {
+impl<V: Copy + Default> ClientTable<V> {
     /// Allocates the whole table.
     pub(super) fn new(capacity: Capacity) -> Self {
         let sets = capacity.0.get().div_ceil(PLACES);
-        Self { sets: (0..sets).map(|_| Mutex::new(Set::default())).collect() }
+        Self { sets: (0..sets).map(|_| Mutex::new(ClientSet::default())).collect() }
     }
 
     /// Runs `change` on the client's count, alone: nobody else reads or writes it meanwhile.
@@ -74,13 +74,13 @@ impl<V: Copy + Default> Table<V> {
         }
     }
 
-    /// What [`Table::update`] would find, without taking a place for the client.
+    /// What [`ClientTable::update`] would find, without taking a place for the client.
     pub(super) fn read<W: Ord>(&self, client: ClientKey, worth: impl Fn(&V) -> Option<W>) -> V {
         self.set(client).map_or_else(V::default, |set| set.lock().read(client, worth))
     }
 
     /// The client's set; there always is one, since a table has at least one set.
-    fn set(&self, client: ClientKey) -> Option<&Mutex<Set<V>>> {
+    fn set(&self, client: ClientKey) -> Option<&Mutex<ClientSet<V>>> {
         // The hash as a fraction of 2^64, times the number of sets: even for any number, without a division.
         let set = (u128::from(client.hash()) * self.sets.len() as u128) >> 64;
         usize::try_from(set).ok().and_then(|set| self.sets.get(set))
@@ -94,25 +94,25 @@ impl<V: Copy + Default> Table<V> {
 }
 
 #[derive(Default)]
-struct Set<V> {
-    places: [Place<V>; PLACES],
+struct ClientSet<V> {
+    places: [ClientPlace<V>; PLACES],
     overflow: V,
 }
 
 #[derive(Clone, Copy, Default)]
-struct Place<V> {
+struct ClientPlace<V> {
     client: Option<ClientKey>,
     count: V,
 }
 
-impl<V: Copy + Default> Set<V> {
+impl<V: Copy + Default> ClientSet<V> {
     fn claim<W: Ord>(&mut self, client: ClientKey, worth: impl Fn(&V) -> Option<W>) -> &mut V {
         let known = self.places.iter().position(|place| place.client == Some(client));
         let position = known.or_else(|| self.cheapest(worth));
         match position.and_then(|position| self.places.get_mut(position)) {
             Some(place) => {
                 if place.client != Some(client) {
-                    *place = Place { client: Some(client), count: V::default() };
+                    *place = ClientPlace { client: Some(client), count: V::default() };
                 }
                 &mut place.count
             }

@@ -77,13 +77,16 @@ async fn store_that_nobody_shares_is_not_asked() {
     let throttle = throttle.shared_in(Arc::new(crate::store::Closed::default()), &config(5));
 
     for _ in 0..5 {
-        assert_eq!(throttle.admit_login(ip("192.0.2.1")), Ok(()));
-        assert_eq!(throttle.admit_login_everywhere(ip("192.0.2.1")).await, Ok(()));
-        assert_eq!(throttle.admit_exchange().await, Ok(()));
+        assert_eq!(throttle.check_login(ip("192.0.2.1")), Ok(()));
+        assert_eq!(throttle.check_login_across_nodes(ip("192.0.2.1")).await, Ok(()));
+        assert_eq!(throttle.check_exchange().await, Ok(()));
     }
-    let refusal = throttle.admit_exchange().await.unwrap_err();
-    assert!(matches!(refusal, Refusal::Throttled(Throttled { limit: Limit::WeChat, .. })), "{refusal:?}");
-    assert!(throttle.admit_login(ip("192.0.2.1")).is_err());
+    let refusal = throttle.check_exchange().await.unwrap_err();
+    assert!(
+        matches!(refusal, ThrottleError::Throttled(Throttled { limit: Limit::WeChat, .. })),
+        "{refusal:?}"
+    );
+    assert!(throttle.check_login(ip("192.0.2.1")).is_err());
 }
 
 fn seconds(seconds: u64) -> Duration {
@@ -91,17 +94,17 @@ fn seconds(seconds: u64) -> Duration {
 }
 
 impl Bench {
-    /// How many logins in a row are admitted, of `tries`.
-    fn admitted(&self, client: IpAddr, tries: usize) -> usize {
-        (0..tries).filter(|_| self.throttle.admit_login(client).is_ok()).count()
+    /// How many logins in a row are passed, of `tries`.
+    fn passed(&self, client: IpAddr, tries: usize) -> usize {
+        (0..tries).filter(|_| self.throttle.check_login(client).is_ok()).count()
     }
 
     fn fail(&self, client: IpAddr, times: usize) {
-        (0..times).for_each(|_| self.throttle.login_failed(client));
+        (0..times).for_each(|_| self.throttle.record_login_failure(client));
     }
 
     fn lockout(&self, client: IpAddr) -> Option<Duration> {
-        match self.throttle.admit_login(client) {
+        match self.throttle.check_login(client) {
             Err(Throttled { limit: Limit::FailedLogin, retry_after }) => Some(retry_after),
             _ => None,
         }
@@ -117,14 +120,14 @@ fn client_may_log_in_as_often_as_the_burst_and_then_at_the_rate() {
     let bench = bench(&config(4));
     let client = ip("192.0.2.1");
 
-    assert_eq!(bench.admitted(client, 10), 4);
-    assert_eq!(bench.admitted(ip("192.0.2.2"), 10), 4, "another client has its own bucket");
+    assert_eq!(bench.passed(client, 10), 4);
+    assert_eq!(bench.passed(ip("192.0.2.2"), 10), 4, "another client has its own bucket");
     bench.clock.advance(Duration::from_millis(5_999));
-    assert_eq!(bench.admitted(client, 10), 0);
+    assert_eq!(bench.passed(client, 10), 0);
     bench.clock.advance(Duration::from_millis(1));
-    assert_eq!(bench.admitted(client, 10), 1);
+    assert_eq!(bench.passed(client, 10), 1);
     bench.clock.advance(seconds(3600));
-    assert_eq!(bench.admitted(client, 10), 4, "a long quiet time gives no more than the burst");
+    assert_eq!(bench.passed(client, 10), 4, "a long quiet time gives no more than the burst");
 }
 
 #[test]
@@ -132,8 +135,8 @@ fn refusal_names_the_limit_and_counts_once() {
     let bench = bench(&config(1));
     let client = ip("192.0.2.1");
 
-    assert_eq!(bench.throttle.admit_login(client), Ok(()));
-    let refusal = bench.throttle.admit_login(client).unwrap_err();
+    assert_eq!(bench.throttle.check_login(client), Ok(()));
+    let refusal = bench.throttle.check_login(client).unwrap_err();
 
     assert_eq!(refusal, Throttled { limit: Limit::Login, retry_after: seconds(6) });
     assert_eq!(Limit::ALL.map(|limit| bench.refused(limit)), [1, 0, 0, 0, 0, 0, 0, 0]);
@@ -144,18 +147,18 @@ fn refreshes_have_a_rate_of_their_own_and_share_the_lock_out() {
     let bench = bench(&config(2));
     let client = ip("192.0.2.1");
     for _ in 0..2 {
-        assert_eq!(bench.throttle.admit_refresh(client), Ok(()));
+        assert_eq!(bench.throttle.check_refresh(client), Ok(()));
     }
 
-    let refusal = bench.throttle.admit_refresh(client).unwrap_err();
+    let refusal = bench.throttle.check_refresh(client).unwrap_err();
 
     assert_eq!(refusal, Throttled { limit: Limit::Refresh, retry_after: seconds(6) });
-    assert_eq!(bench.admitted(client, 3), 2, "refreshes take nothing from logins");
+    assert_eq!(bench.passed(client, 3), 2, "refreshes take nothing from logins");
     bench.clock.advance(seconds(60));
     for _ in 0..4 {
-        bench.throttle.login_failed(client);
+        bench.throttle.record_login_failure(client);
     }
-    let refusal = bench.throttle.admit_refresh(client).unwrap_err();
+    let refusal = bench.throttle.check_refresh(client).unwrap_err();
     assert_eq!(refusal, Throttled { limit: Limit::FailedLogin, retry_after: seconds(10) });
 }
 
@@ -186,8 +189,8 @@ fn spellings_of_one_client_share_its_bucket() {
     for (pairs, expected) in [(&one_client[..], 0), (&two_clients[..], 1)] {
         for (first, second) in pairs {
             let bench = bench(&config(1));
-            bench.admitted(ip(first), 1);
-            assert_eq!(bench.admitted(ip(second), 1), expected, "{first} then {second}");
+            bench.passed(ip(first), 1);
+            assert_eq!(bench.passed(ip(second), 1), expected, "{first} then {second}");
         }
     }
 }
@@ -202,8 +205,8 @@ fn ipv6_prefix_says_how_many_bits_make_a_client() {
         (32, "10.0.0.1", "10.0.0.2", 1),
     ] {
         let bench = bench(&config::Throttle { ipv6_prefix: prefix, ..config(1) });
-        bench.admitted(ip(first), 1);
-        assert_eq!(bench.admitted(ip(second), 1), expected, "/{prefix}: {first} then {second}");
+        bench.passed(ip(first), 1);
+        assert_eq!(bench.passed(ip(second), 1), expected, "/{prefix}: {first} then {second}");
     }
 }
 
@@ -216,7 +219,7 @@ fn thousand_logins_at_once_pass_no_more_than_the_burst() {
         for _ in 0..8 {
             scope.spawn(|| {
                 start.wait();
-                passed.fetch_add(bench.admitted(client, 125), Ordering::Relaxed);
+                passed.fetch_add(bench.passed(client, 125), Ordering::Relaxed);
             });
         }
     });
@@ -234,7 +237,7 @@ fn thousand_exchanges_at_once_pass_no_more_than_the_burst() {
         for _ in 0..8 {
             scope.spawn(|| {
                 start.wait();
-                let ok = (0..125).filter(|_| bench.throttle.admit_exchange_here().is_ok()).count();
+                let ok = (0..125).filter(|_| bench.throttle.check_exchange_here().is_ok()).count();
                 passed.fetch_add(ok, Ordering::Relaxed);
             });
         }
@@ -248,27 +251,27 @@ fn thousand_exchanges_at_once_pass_no_more_than_the_burst() {
 fn exchanges_of_all_clients_share_one_rate() {
     let bench = bench(&config(10));
 
-    assert_eq!((0..9).filter(|_| bench.throttle.admit_exchange_here().is_ok()).count(), 5);
-    let refusal = bench.throttle.admit_exchange_here().unwrap_err();
+    assert_eq!((0..9).filter(|_| bench.throttle.check_exchange_here().is_ok()).count(), 5);
+    let refusal = bench.throttle.check_exchange_here().unwrap_err();
     assert_eq!(refusal, Throttled { limit: Limit::WeChat, retry_after: seconds(1) });
     bench.clock.advance(seconds(2));
-    assert_eq!((0..9).filter(|_| bench.throttle.admit_exchange_here().is_ok()).count(), 2);
+    assert_eq!((0..9).filter(|_| bench.throttle.check_exchange_here().is_ok()).count(), 2);
 }
 
 #[test]
 fn sign_ins_of_all_clients_share_a_rate_beside_their_own() {
     let bench = bench(&config(5));
     let throttle = &bench.throttle;
-    let admitted = (0..20_u8)
+    let passed = (0..20_u8)
         .flat_map(|client| [client; 10])
-        .filter(|client| throttle.admit_sign_in(IpAddr::from([192, 0, 2, *client])).is_ok());
+        .filter(|client| throttle.check_sign_in(IpAddr::from([192, 0, 2, *client])).is_ok());
 
-    assert_eq!(admitted.count(), 50);
-    let refused = throttle.admit_sign_in(ip("198.51.100.1")).unwrap_err();
+    assert_eq!(passed.count(), 50);
+    let refused = throttle.check_sign_in(ip("198.51.100.1")).unwrap_err();
     assert_eq!((refused.limit, refused.retry_after), (Limit::AllSignIns, seconds(1)));
     assert_eq!(bench.refused(Limit::AllSignIns), 151);
     bench.clock.advance(seconds(1));
-    assert_eq!(throttle.admit_sign_in(ip("198.51.100.1")), Ok(()));
+    assert_eq!(throttle.check_sign_in(ip("198.51.100.1")), Ok(()));
 }
 
 #[test]
@@ -315,10 +318,10 @@ fn refused_login_of_a_locked_out_client_spends_nothing() {
     let client = ip("192.0.2.1");
     bench.fail(client, 4);
 
-    assert_eq!(bench.admitted(client, 100), 0);
+    assert_eq!(bench.passed(client, 100), 0);
     bench.clock.advance(seconds(10));
 
-    assert_eq!(bench.admitted(client, 100), 2);
+    assert_eq!(bench.passed(client, 100), 2);
 }
 
 #[test]
@@ -341,12 +344,12 @@ fn success_takes_back_one_failure_and_ends_no_lock_out() {
     let bench = bench(&config(1000));
     let client = ip("192.0.2.1");
     bench.fail(client, 3);
-    bench.throttle.login_succeeded(client);
+    bench.throttle.record_login_success(client);
     bench.fail(client, 1);
     assert_eq!(bench.lockout(client), None, "three are allowed, one was taken back");
 
     bench.fail(client, 1);
-    bench.throttle.login_succeeded(client);
+    bench.throttle.record_login_success(client);
 
     assert_eq!(bench.lockout(client), Some(seconds(10)), "a login under way when the lock-out began");
     bench.clock.advance(seconds(10));
@@ -359,7 +362,7 @@ fn success_of_an_unknown_client_is_no_credit() {
     let bench = bench(&config(1000));
     let client = ip("192.0.2.1");
 
-    (0..100).for_each(|_| bench.throttle.login_succeeded(client));
+    (0..100).for_each(|_| bench.throttle.record_login_success(client));
     bench.fail(client, 4);
 
     assert!(bench.lockout(client).is_some());
@@ -378,16 +381,16 @@ fn stranger(n: u32) -> IpAddr {
 fn flood_of_addresses_neither_grows_memory_nor_frees_an_offender() {
     let bench = bench(&config(5));
     let (eager, locked_out) = (ip("192.0.2.1"), ip("198.51.100.1"));
-    bench.admitted(eager, 5);
+    bench.passed(eager, 5);
     bench.fail(locked_out, 4);
     let bytes = bench.throttle.failed_login.bytes();
 
     for n in 0..300_000 {
-        let _ = bench.throttle.admit_login(stranger(n));
-        bench.throttle.login_failed(stranger(n));
+        let _ = bench.throttle.check_login(stranger(n));
+        bench.throttle.record_login_failure(stranger(n));
     }
 
-    assert_eq!(bench.admitted(eager, 1), 0, "its bucket is still empty");
+    assert_eq!(bench.passed(eager, 1), 0, "its bucket is still empty");
     assert_eq!(bench.lockout(locked_out), Some(seconds(10)));
     assert_eq!(bench.throttle.failed_login.bytes(), bytes);
     assert!(bytes <= 1024 * 27, "{bytes} bytes of lock-outs for 1024 clients");
@@ -399,23 +402,20 @@ fn flood_of_addresses_neither_grows_memory_nor_frees_an_offender() {
 fn flood_of_addresses_is_itself_refused() {
     let bench = bench(&config(5));
 
-    let admitted = (0..100_000).filter(|n| bench.throttle.admit_login(stranger(*n)).is_ok()).count();
+    let passed = (0..100_000).filter(|n| bench.throttle.check_login(stranger(*n)).is_ok()).count();
 
-    assert!(
-        admitted <= 1024 + 1024 / 16 * 5,
-        "{admitted} admitted: each place once, each overflow its burst"
-    );
+    assert!(passed <= 1024 + 1024 / 16 * 5, "{passed} passed: each place once, each overflow its burst");
 }
 
 #[test]
 fn places_of_full_buckets_go_to_newcomers() {
     let bench = bench(&config(5));
-    (0..10_000).for_each(|n| _ = bench.throttle.admit_login(stranger(n)));
-    assert!(bench.throttle.admit_login(ip("192.0.2.1")).is_err(), "shares an overflow already spent");
+    (0..10_000).for_each(|n| _ = bench.throttle.check_login(stranger(n)));
+    assert!(bench.throttle.check_login(ip("192.0.2.1")).is_err(), "shares an overflow already spent");
 
     bench.clock.advance(seconds(6));
 
-    assert_eq!(bench.admitted(ip("192.0.2.1"), 10), 5, "has a place of its own");
+    assert_eq!(bench.passed(ip("192.0.2.1"), 10), 5, "has a place of its own");
 }
 
 #[test]
@@ -424,7 +424,7 @@ fn newcomers_with_a_failure_push_out_each_other_not_one_with_more() {
     let client = ip("192.0.2.1");
     bench.fail(client, 2);
 
-    (0..50_000).for_each(|n| bench.throttle.login_failed(stranger(n)));
+    (0..50_000).for_each(|n| bench.throttle.record_login_failure(stranger(n)));
     bench.fail(client, 2);
 
     assert!(bench.lockout(client).is_some(), "its two failures were remembered");
@@ -453,42 +453,42 @@ fn newcomers_among_offenders_only_are_counted_together() {
 }
 
 proptest! {
-    /// The law of the leaky bucket: no stretch of time admits more than the burst and what the rate gives.
+    /// The law of the leaky bucket: no stretch of time passes more than the burst and what the rate gives.
     #[test]
-    fn no_stretch_of_time_admits_more_than_burst_and_rate(
+    fn no_stretch_of_time_allows_more_than_burst_and_rate(
         gaps in prop::collection::vec(0_u64..20_000, 1..100),
         burst in 1_u32..8,
     ) {
         let bench = bench(&config(burst));
-        let (client, mut now, mut admitted) = (ip("192.0.2.1"), 0, Vec::new());
+        let (client, mut now, mut passed) = (ip("192.0.2.1"), 0, Vec::new());
         for gap in gaps {
             bench.clock.advance(Duration::from_millis(gap));
             now += gap;
-            if bench.throttle.admit_login(client).is_ok() {
-                admitted.push(now);
+            if bench.throttle.check_login(client).is_ok() {
+                passed.push(now);
             }
         }
 
-        for (first, start) in admitted.iter().enumerate() {
-            for (last, end) in admitted.iter().enumerate().skip(first) {
+        for (first, start) in passed.iter().enumerate() {
+            for (last, end) in passed.iter().enumerate().skip(first) {
                 let allowed = u64::from(burst) + (end - start) / 6_000;
-                prop_assert!((last - first + 1) as u64 <= allowed, "{admitted:?}");
+                prop_assert!((last - first + 1) as u64 <= allowed, "{passed:?}");
             }
         }
     }
 
     #[test]
-    fn whoever_waits_as_long_as_told_is_admitted(burst in 1_u32..8, delay in 0_u64..6_000) {
+    fn client_that_waits_as_long_as_told_is_allowed(burst in 1_u32..8, delay in 0_u64..6_000) {
         let bench = bench(&config(burst));
         let client = ip("192.0.2.1");
-        bench.admitted(client, burst as usize);
+        bench.passed(client, burst as usize);
         bench.clock.advance(Duration::from_millis(delay));
 
-        let told = bench.throttle.admit_login(client).unwrap_err().retry_after;
+        let told = bench.throttle.check_login(client).unwrap_err().retry_after;
         bench.clock.advance(told - Duration::from_millis(1));
-        prop_assert!(bench.throttle.admit_login(client).is_err());
+        prop_assert!(bench.throttle.check_login(client).is_err());
         bench.clock.advance(Duration::from_millis(1));
-        prop_assert!(bench.throttle.admit_login(client).is_ok());
+        prop_assert!(bench.throttle.check_login(client).is_ok());
     }
 }
 
@@ -588,7 +588,7 @@ fn extreme_but_accepted_limits_do_not_overflow() {
     });
     let client = ip("192.0.2.1");
 
-    assert_eq!(bench.admitted(client, 10), 10);
+    assert_eq!(bench.passed(client, 10), 10);
     bench.fail(client, 2);
 
     assert!(bench.lockout(client).is_some_and(|remaining| remaining > seconds(1_000_000_000)));

@@ -124,9 +124,9 @@ impl Login {
         }
         let proof = proof?;
         if is_led(proof, sign_in) {
-            self.parts.throttle.admit_led(client)?;
+            self.parts.throttle.check_cross_site(client)?;
         } else {
-            self.parts.throttle.admit_login(client)?;
+            self.parts.throttle.check_login(client)?;
         }
         Ok(Arrival { state, found, client: client_hash, proof, code })
     }

@@ -8,7 +8,7 @@ use crate::entropy::NoEntropy;
 use crate::session::{RefreshError, SessionError};
 use crate::sign_in::BodyFault;
 use crate::store::StoreError;
-use crate::throttle::{self, Throttled};
+use crate::throttle::{ThrottleError, Throttled};
 use crate::token::MintError;
 use crate::wechat;
 
@@ -90,11 +90,11 @@ impl From<Throttled> for LoginError {
     }
 }
 
-impl From<throttle::Refusal> for LoginError {
-    fn from(refusal: throttle::Refusal) -> Self {
+impl From<ThrottleError> for LoginError {
+    fn from(refusal: ThrottleError) -> Self {
         match refusal {
-            throttle::Refusal::Throttled(throttled) => throttled.into(),
-            throttle::Refusal::Store(error) => error.into(),
+            ThrottleError::Throttled(throttled) => throttled.into(),
+            ThrottleError::Store(error) => error.into(),
         }
     }
 }

@@ -313,10 +313,10 @@ async fn nobody_gets_past_a_shared_limit_that_nobody_counts() {
         .unwrap()
         .shared_in(harness.store.clone(), &config);
 
-    let login = throttle.admit_login_everywhere(CLIENT.parse().unwrap()).await.unwrap_err();
-    let exchange = throttle.admit_exchange().await.unwrap_err();
+    let login = throttle.check_login_across_nodes(CLIENT.parse().unwrap()).await.unwrap_err();
+    let exchange = throttle.check_exchange().await.unwrap_err();
 
     for refusal in [login, exchange] {
-        assert!(matches!(refusal, crate::throttle::Refusal::Store(_)), "{refusal:?}");
+        assert!(matches!(refusal, crate::throttle::ThrottleError::Store(_)), "{refusal:?}");
     }
 }

@@ -39,13 +39,13 @@ const MAX_LIMITS: usize = 4;
 pub struct RequestLimits {
     /// By the route's position in the configuration.
     routes: Box<[RouteLimits]>,
-    tables: Arc<Tables>,
+    tables: Arc<BucketKeys>,
     refused: IntCounter,
 }
 
 /// Who calls, as a limit by subject or app tells callers apart.
 #[derive(Clone, Copy)]
-pub enum Caller<'a> {
+pub enum RateLimitCaller<'a> {
     /// Somebody signed in.
     Person {
         /// The app's id.
@@ -86,10 +86,10 @@ impl RequestLimits {
         entropy: &dyn Entropy,
         findings: &mut Findings,
     ) -> Option<Self> {
-        let kept = previous.filter(|previous| previous.tables.are_of(throttle));
-        let tables = match kept {
+        let reused = previous.filter(|previous| previous.tables.are_of(throttle));
+        let tables = match reused {
             Some(previous) => Some(Arc::clone(&previous.tables)),
-            None => Tables::build(throttle, entropy).map(Arc::new),
+            None => BucketKeys::build(throttle, entropy).map(Arc::new),
         };
         let mut is_sound = true;
         let mut built = Vec::with_capacity(routes.len());
@@ -100,10 +100,10 @@ impl RequestLimits {
             }
         }
         let tables = tables.filter(|_| is_sound)?;
-        let known = |of: &Of| kept?.counts().find(|counts| counts.of == *of).map(Arc::clone);
+        let known = |of: &LimitIdentity| reused?.counts().find(|counts| counts.of == *of).map(Arc::clone);
         let limits = |(route, quotas): (&Route, Vec<Quota>)| {
             RouteLimits::new(route, &quotas, |of, quota| {
-                known(&of).unwrap_or_else(|| Arc::new(Counts::new(of, quota, tables.capacity, clock)))
+                known(&of).unwrap_or_else(|| Arc::new(LimitCounts::new(of, quota, tables.capacity, clock)))
             })
         };
         Some(Self {
@@ -118,8 +118,8 @@ impl RequestLimits {
     ///
     /// # Errors
     /// [`Exceeded`]
-    pub fn admit_address(&self, route: usize, client: IpAddr) -> Result<Option<Allowance>, Exceeded> {
-        self.admit(route, |rule| match rule.by() {
+    pub fn check_address(&self, route: usize, client: IpAddr) -> Result<Option<Allowance>, Exceeded> {
+        self.check(route, |rule| match rule.by() {
             RateLimitKey::Address => Some((&rule.counts.known, self.tables.clients.key(client))),
             RateLimitKey::Subject | RateLimitKey::App => None,
         })
@@ -129,18 +129,24 @@ impl RequestLimits {
     ///
     /// # Errors
     /// [`Exceeded`]
-    pub fn admit_caller(&self, route: usize, caller: Caller<'_>) -> Result<Option<Allowance>, Exceeded> {
-        let Tables { clients, names, .. } = &*self.tables;
-        self.admit(route, |rule| {
+    pub fn check_caller(
+        &self,
+        route: usize,
+        caller: RateLimitCaller<'_>,
+    ) -> Result<Option<Allowance>, Exceeded> {
+        let BucketKeys { clients, names, .. } = &*self.tables;
+        self.check(route, |rule| {
             let counts = &rule.counts;
             Some(match (rule.by(), caller) {
                 (RateLimitKey::Address, _) => return None,
-                (RateLimitKey::Subject, Caller::Person { appid, openid }) => {
+                (RateLimitKey::Subject, RateLimitCaller::Person { appid, openid }) => {
                     (&counts.known, names.key(&[appid, openid]))
                 }
-                (RateLimitKey::App, Caller::Person { appid, .. }) => (&counts.known, names.key(&[appid])),
+                (RateLimitKey::App, RateLimitCaller::Person { appid, .. }) => {
+                    (&counts.known, names.key(&[appid]))
+                }
                 // No route without such a table lets anybody in who is nobody.
-                (_, Caller::Anonymous(client)) => {
+                (_, RateLimitCaller::Anonymous(client)) => {
                     (counts.anonymous.as_ref().unwrap_or(&counts.known), clients.key(client))
                 }
             })
@@ -153,16 +159,16 @@ impl RequestLimits {
     }
 
     /// Asks every limit of a route for which `bucket` names one.
-    fn admit<'s>(
+    fn check<'s>(
         &'s self,
         route: usize,
-        bucket: impl Fn(&'s Rule) -> Option<(&'s ClientRate, ClientKey)>,
+        bucket: impl Fn(&'s RouteLimit) -> Option<(&'s ClientRate, ClientKey)>,
     ) -> Result<Option<Allowance>, Exceeded> {
         let rules = self.routes.get(route).map_or(&[][..], |limits| &limits.rules);
         let mut tightest = None;
         for rule in rules {
             let Some((rate, key)) = bucket(rule) else { continue };
-            let left = rate.take(key).map_err(|wait| {
+            let left = rate.check(key).map_err(|wait| {
                 self.refused.inc();
                 Exceeded(Allowance { limit: rule.name, remaining: 0, reset: wait })
             })?;
@@ -172,7 +178,7 @@ impl RequestLimits {
         Ok(tightest)
     }
 
-    fn counts(&self) -> impl Iterator<Item = &Arc<Counts>> {
+    fn counts(&self) -> impl Iterator<Item = &Arc<LimitCounts>> {
         self.routes.iter().flat_map(|route| &route.rules).map(|rule| &rule.counts)
     }
 }
@@ -192,20 +198,27 @@ impl Allowance {
 
 /// The limits of one route.
 struct RouteLimits {
-    rules: Box<[Rule]>,
+    rules: Box<[RouteLimit]>,
     policy: Option<HeaderValue>,
 }
 
 impl RouteLimits {
-    fn new(route: &Route, quotas: &[Quota], counts: impl Fn(Of, Quota) -> Arc<Counts>) -> Option<Self> {
+    fn new(
+        route: &Route,
+        quotas: &[Quota],
+        counts: impl Fn(LimitIdentity, Quota) -> Arc<LimitCounts>,
+    ) -> Option<Self> {
         let name = |position: usize, rule: &RateLimit| {
             let earlier = route.rate_limits.iter().take(position).filter(|earlier| earlier.by == rule.by);
             field::name(rule.by, earlier.count())
         };
         let rule = |(position, (rule, quota)): (usize, (&RateLimit, &Quota))| {
-            Some(Rule { name: name(position, rule)?, counts: counts(Of::new(route, rule), *quota) })
+            Some(RouteLimit {
+                name: name(position, rule)?,
+                counts: counts(LimitIdentity::new(route, rule), *quota),
+            })
         };
-        let rules: Box<[Rule]> =
+        let rules: Box<[RouteLimit]> =
             route.rate_limits.iter().zip(quotas).enumerate().map(rule).collect::<Option<_>>()?;
         let policy = field::policy(rules.iter().map(|rule| rule.name).zip(quotas));
         Some(Self { policy: policy.filter(|_| !rules.is_empty()), rules })
@@ -213,20 +226,20 @@ impl RouteLimits {
 }
 
 /// One limit.
-struct Rule {
+struct RouteLimit {
     name: &'static str,
-    counts: Arc<Counts>,
+    counts: Arc<LimitCounts>,
 }
 
-impl Rule {
+impl RouteLimit {
     fn by(&self) -> RateLimitKey {
         self.counts.of.rule.by
     }
 }
 
 /// What one limit has counted; it outlives a reload that leaves the limit as it is.
-struct Counts {
-    of: Of,
+struct LimitCounts {
+    of: LimitIdentity,
     /// By what the limit asks for.
     known: ClientRate,
     /// By address, of those who are nobody.
@@ -235,22 +248,22 @@ struct Counts {
 
 /// Which limit counts are of.
 #[derive(PartialEq, Eq)]
-struct Of {
+struct LimitIdentity {
     route: String,
     rule: RateLimit,
     /// Whether callers who are nobody are told apart by something else than the limit asks for.
     has_anonymous: bool,
 }
 
-impl Of {
+impl LimitIdentity {
     fn new(route: &Route, rule: &RateLimit) -> Self {
         let has_anonymous = route.access == Access::Optional && rule.by != RateLimitKey::Address;
         Self { route: route.full_name(), rule: rule.clone(), has_anonymous }
     }
 }
 
-impl Counts {
-    fn new(of: Of, quota: Quota, capacity: Capacity, clock: &Arc<dyn Clock>) -> Self {
+impl LimitCounts {
+    fn new(of: LimitIdentity, quota: Quota, capacity: Capacity, clock: &Arc<dyn Clock>) -> Self {
         let rate = |capacity| ClientRate::new(quota, capacity, Arc::clone(clock));
         let known = match of.rule.by {
             RateLimitKey::Address | RateLimitKey::Subject => capacity,
@@ -261,14 +274,14 @@ impl Counts {
 }
 
 /// What all limits have in common: who counts as one client, and how many are remembered.
-struct Tables {
+struct BucketKeys {
     clients: ClientKeys,
     names: NameKeys,
     capacity: Capacity,
     built_for: (u8, usize),
 }
 
-impl Tables {
+impl BucketKeys {
     /// `None` where `throttle` makes no sense; [`super::Throttle`] is built from the same, and says what is wrong.
     fn build(throttle: &config::Throttle, entropy: &dyn Entropy) -> Option<Self> {
         let mut said_elsewhere = Findings::default();

@@ -78,8 +78,8 @@ fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
 }
 
-fn person<'a>(appid: &'a str, openid: &'a str) -> Caller<'a> {
-    Caller::Person { appid, openid }
+fn person<'a>(appid: &'a str, openid: &'a str) -> RateLimitCaller<'a> {
+    RateLimitCaller::Person { appid, openid }
 }
 
 fn seconds(seconds: u64) -> Duration {
@@ -89,29 +89,29 @@ fn seconds(seconds: u64) -> Duration {
 impl Bench {
     /// How many requests in a row an address makes, of `tries`.
     fn by_address(&self, route: usize, client: &str, tries: usize) -> usize {
-        (0..tries).filter(|_| self.limits.admit_address(route, ip(client)).is_ok()).count()
+        (0..tries).filter(|_| self.limits.check_address(route, ip(client)).is_ok()).count()
     }
 
-    fn by_caller(&self, route: usize, caller: Caller<'_>, tries: usize) -> usize {
-        (0..tries).filter(|_| self.limits.admit_caller(route, caller).is_ok()).count()
+    fn by_caller(&self, route: usize, caller: RateLimitCaller<'_>, tries: usize) -> usize {
+        (0..tries).filter(|_| self.limits.check_caller(route, caller).is_ok()).count()
     }
 }
 
 #[test]
 fn a_client_has_the_burst_and_then_the_rate_and_is_told_how_much_is_left() {
     let bench = bench(ROUTES);
-    let admit = || bench.limits.admit_address(ALL, ip("192.0.2.1"));
+    let check = || bench.limits.check_address(ALL, ip("192.0.2.1"));
     let left = |remaining, reset| Allowance { limit: "address", remaining, reset: seconds(reset) };
 
     for (remaining, reset) in [(3, 1), (2, 2), (1, 3), (0, 4)] {
-        assert_eq!(admit(), Ok(Some(left(remaining, reset))));
+        assert_eq!(check(), Ok(Some(left(remaining, reset))));
     }
-    assert_eq!(admit(), Err(Exceeded(left(0, 1))));
+    assert_eq!(check(), Err(Exceeded(left(0, 1))));
     assert_eq!(bench.metrics.throttled.with_label_values(&["request"]).get(), 1);
     bench.clock.advance(seconds(1));
-    assert_eq!(admit(), Ok(Some(left(0, 4))));
+    assert_eq!(check(), Ok(Some(left(0, 4))));
     bench.clock.advance(seconds(3600));
-    assert_eq!(admit(), Ok(Some(left(3, 1))));
+    assert_eq!(check(), Ok(Some(left(3, 1))));
 }
 
 #[test]
@@ -119,11 +119,11 @@ fn a_route_without_limits_asks_nothing() {
     let bench = bench(ROUTES);
 
     for route in [NONE, 99] {
-        assert_eq!(bench.limits.admit_address(route, ip("192.0.2.1")), Ok(None));
-        assert_eq!(bench.limits.admit_caller(route, person("wx1", "o")), Ok(None));
+        assert_eq!(bench.limits.check_address(route, ip("192.0.2.1")), Ok(None));
+        assert_eq!(bench.limits.check_caller(route, person("wx1", "o")), Ok(None));
         assert_eq!(bench.limits.policy(route), None);
     }
-    assert_eq!(bench.limits.admit_caller(TWO, Caller::Anonymous(ip("192.0.2.1"))), Ok(None));
+    assert_eq!(bench.limits.check_caller(TWO, RateLimitCaller::Anonymous(ip("192.0.2.1"))), Ok(None));
 }
 
 #[test]
@@ -155,7 +155,7 @@ fn all_people_of_an_app_share_what_the_app_has() {
 #[test]
 fn a_request_must_pass_all_limits_and_is_told_of_the_tightest() {
     let bench = bench(ROUTES);
-    let told = || match bench.limits.admit_address(TWO, ip("192.0.2.1")) {
+    let told = || match bench.limits.check_address(TWO, ip("192.0.2.1")) {
         Ok(Some(allowance)) => (true, allowance.limit, allowance.remaining),
         Ok(None) => panic!("there are limits"),
         Err(Exceeded(allowance)) => (false, allowance.limit, allowance.remaining),
@@ -189,7 +189,7 @@ fn the_tightest_limit_is_the_one_with_least_left_and_of_two_the_one_for_longer()
 #[test]
 fn who_is_nobody_is_counted_by_address_and_takes_no_place_of_those_signed_in() {
     let bench = bench(ROUTES);
-    let nobody = |client: &str| bench.by_caller(OPTIONAL, Caller::Anonymous(ip(client)), 9);
+    let nobody = |client: &str| bench.by_caller(OPTIONAL, RateLimitCaller::Anonymous(ip(client)), 9);
     assert_eq!(bench.by_address(OPTIONAL, "192.0.2.1", 9), 9, "nothing is limited by address");
 
     assert_eq!(nobody("192.0.2.1"), 2);
@@ -197,9 +197,10 @@ fn who_is_nobody_is_counted_by_address_and_takes_no_place_of_those_signed_in() {
     assert_eq!(nobody("2001:db8::1"), 2);
     assert_eq!(nobody("2001:db8::2"), 0, "the same network");
     for number in 0..50_000_u32 {
-        let stranger =
-            Caller::Anonymous(IpAddr::from((0x2000 << 112 | u128::from(number) << 64).to_be_bytes()));
-        _ = bench.limits.admit_caller(OPTIONAL, stranger);
+        let stranger = RateLimitCaller::Anonymous(IpAddr::from(
+            (0x2000 << 112 | u128::from(number) << 64).to_be_bytes(),
+        ));
+        _ = bench.limits.check_caller(OPTIONAL, stranger);
     }
 
     assert_eq!(bench.by_caller(OPTIONAL, person("wx1", "alice"), 9), 2);
@@ -215,8 +216,8 @@ fn flood_of_addresses_neither_grows_memory_nor_frees_anybody() {
     for number in 0..100_000_u32 {
         _ = bench
             .limits
-            .admit_address(ALL, IpAddr::from((0x2000 << 112 | u128::from(number) << 64).to_be_bytes()));
-        _ = bench.limits.admit_caller(ALL, person("wx1", &number.to_string()));
+            .check_address(ALL, IpAddr::from((0x2000 << 112 | u128::from(number) << 64).to_be_bytes()));
+        _ = bench.limits.check_caller(ALL, person("wx1", &number.to_string()));
     }
 
     assert_eq!(bench.by_address(ALL, "192.0.2.1", 1), 0);
@@ -294,8 +295,8 @@ fn a_limit_that_a_reload_leaves_as_it_is_keeps_its_counts() {
         bench(built(yaml, throttle, Some(&limits), &clock, &metrics).unwrap())
     };
     for route in [ALL, SAME] {
-        while limits.admit_address(route, ip("192.0.2.1")).is_ok() {}
-        while limits.admit_caller(route, person("wx1", "alice")).is_ok() {}
+        while limits.check_address(route, ip("192.0.2.1")).is_ok() {}
+        while limits.check_caller(route, person("wx1", "alice")).is_ok() {}
     }
 
     let same = reload(
@@ -365,7 +366,7 @@ proptest! {
             bench.clock.advance(Duration::from_millis(gap));
             now += gap;
             let caller = person(apps[usize::from(app)], people[usize::from(openid)]);
-            if bench.limits.admit_caller(ALL, caller).is_ok() {
+            if bench.limits.check_caller(ALL, caller).is_ok() {
                 passed.push((now, app, openid));
             }
         }
@@ -388,15 +389,15 @@ proptest! {
     }
 
     #[test]
-    fn whoever_waits_as_long_as_told_is_admitted(delay in 0_u64..1_000) {
+    fn client_that_waits_as_long_as_told_is_allowed(delay in 0_u64..1_000) {
         let bench = bench(ROUTES);
         bench.by_address(ALL, "192.0.2.1", 4);
         bench.clock.advance(Duration::from_millis(delay));
 
-        if let Err(Exceeded(none_left)) = bench.limits.admit_address(ALL, ip("192.0.2.1")) {
+        if let Err(Exceeded(none_left)) = bench.limits.check_address(ALL, ip("192.0.2.1")) {
             bench.clock.advance(seconds(none_left.reset_seconds()));
         }
-        prop_assert!(bench.limits.admit_address(ALL, ip("192.0.2.1")).is_ok());
+        prop_assert!(bench.limits.check_address(ALL, ip("192.0.2.1")).is_ok());
     }
 
     #[test]
@@ -405,13 +406,13 @@ proptest! {
         bench.by_address(ALL, "192.0.2.1", taken);
         bench.clock.advance(Duration::from_millis(delay));
 
-        let left = bench.limits.admit_address(ALL, ip("192.0.2.1")).unwrap().unwrap();
+        let left = bench.limits.check_address(ALL, ip("192.0.2.1")).unwrap().unwrap();
         prop_assert_eq!(bench.by_address(ALL, "192.0.2.1", 9), left.remaining as usize);
 
         let bench = self::bench(ROUTES);
         bench.by_address(ALL, "192.0.2.1", taken);
         bench.clock.advance(Duration::from_millis(delay));
-        let left = bench.limits.admit_address(ALL, ip("192.0.2.1")).unwrap().unwrap();
+        let left = bench.limits.check_address(ALL, ip("192.0.2.1")).unwrap().unwrap();
         bench.clock.advance(left.reset);
         prop_assert_eq!(bench.by_address(ALL, "192.0.2.1", 9), 4);
     }

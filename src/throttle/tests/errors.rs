@@ -6,12 +6,12 @@ fn counting() -> Bench {
     bench(&config::Throttle { client_errors: Some(failed_login), ..config(1000) })
 }
 
-fn answered(bench: &Bench, client: &str, statuses: &[u16]) {
-    statuses.iter().for_each(|status| bench.throttle.answered(ip(client), *status));
+fn record_response(bench: &Bench, client: &str, statuses: &[u16]) {
+    statuses.iter().for_each(|status| bench.throttle.record_response(ip(client), *status));
 }
 
 fn locked_out(bench: &Bench, client: &str) -> Option<Duration> {
-    bench.throttle.admit_request(ip(client)).err().map(|throttled| {
+    bench.throttle.check_request(ip(client)).err().map(|throttled| {
         assert_eq!(throttled.limit, Limit::ClientError);
         throttled.retry_after
     })
@@ -39,7 +39,7 @@ fn answers_that_blame_the_client_count_and_others_do_not() {
     ] {
         let bench = counting();
 
-        answered(&bench, "192.0.2.1", &[status; 4]);
+        record_response(&bench, "192.0.2.1", &[status; 4]);
 
         assert_eq!(locked_out(&bench, "192.0.2.1"), counts.then_some(seconds(10)), "{status}");
         assert_eq!(locked_out(&bench, "192.0.2.2"), None, "{status}");
@@ -51,9 +51,9 @@ fn answers_that_blame_the_client_count_and_others_do_not() {
 fn a_good_answer_takes_one_error_back_and_a_failure_of_the_server_none() {
     let bench = counting();
 
-    answered(&bench, "192.0.2.1", &[404, 404, 404, 200, 404]);
+    record_response(&bench, "192.0.2.1", &[404, 404, 404, 200, 404]);
     assert_eq!(locked_out(&bench, "192.0.2.1"), None);
-    answered(&bench, "192.0.2.1", &[502, 429, 408, 0, 404]);
+    record_response(&bench, "192.0.2.1", &[502, 429, 408, 0, 404]);
 
     assert_eq!(locked_out(&bench, "192.0.2.1"), Some(seconds(10)));
 }
@@ -62,14 +62,14 @@ fn a_good_answer_takes_one_error_back_and_a_failure_of_the_server_none() {
 fn errors_lock_out_of_requests_and_not_the_other_way_round() {
     let bench = counting();
 
-    answered(&bench, "192.0.2.1", &[404; 4]);
+    record_response(&bench, "192.0.2.1", &[404; 4]);
     bench.fail(ip("192.0.2.2"), 4);
 
-    assert_eq!(bench.throttle.admit_login(ip("192.0.2.1")), Ok(()), "the proxy refuses it before");
+    assert_eq!(bench.throttle.check_login(ip("192.0.2.1")), Ok(()), "the proxy refuses it before");
     assert_eq!(locked_out(&bench, "192.0.2.2"), None);
     bench.clock.advance(seconds(10));
     assert_eq!(locked_out(&bench, "192.0.2.1"), None);
-    answered(&bench, "192.0.2.1", &[404]);
+    record_response(&bench, "192.0.2.1", &[404]);
     assert_eq!(locked_out(&bench, "192.0.2.1"), Some(seconds(20)));
 }
 
@@ -77,7 +77,7 @@ fn errors_lock_out_of_requests_and_not_the_other_way_round() {
 fn nothing_is_counted_where_it_is_not_asked_for() {
     let bench = bench(&config(1000));
 
-    answered(&bench, "192.0.2.1", &[404; 1000]);
+    record_response(&bench, "192.0.2.1", &[404; 1000]);
 
     assert_eq!(locked_out(&bench, "192.0.2.1"), None);
 }
