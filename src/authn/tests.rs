@@ -18,7 +18,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::clock::{Clock, ManualClock};
-use crate::config::{App, AppKind, BrowserCheck, Key, KeyAlgorithm, SecretSource};
+use crate::config::{App, AppKind, BrowserCheck, KeyAlgorithm, SecretSource, SigningKey};
 use crate::entropy::{NoEntropy, SystemEntropy};
 use crate::identity::{Identity, OpenId, Profile, SessionId, UnionId};
 use crate::key_file::OnMissingKey;
@@ -306,7 +306,8 @@ fn token_dies_with_its_app_and_with_its_key() {
 
     let file = fixture.folder.path().join("new.pem");
     write_private(&file, generate_key(KeyAlgorithm::ES256).unwrap().pem.expose_secret());
-    let key = Key { kid: "new".into(), algorithm: KeyAlgorithm::ES256, file: Some(file), secret: None };
+    let key =
+        SigningKey { kid: "new".into(), algorithm: KeyAlgorithm::ES256, file: Some(file), secret: None };
     let config = config::Tokens { keys: vec![key], ..config::Tokens::default() };
     let rotated = tokens(&config, fixture.folder.path());
     fixture.authenticator =

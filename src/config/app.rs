@@ -21,7 +21,7 @@ pub struct App {
     /// How much an official account asks of a person: `snsapi_base` (the default) the openid alone, without a question;
     /// `snsapi_userinfo` unionid, nickname and avatar too, after the person agreed. For other kinds there is no choice.
     #[serde(default)]
-    pub scope: Option<Scope>,
+    pub scope: Option<OAuthScope>,
     /// Whether a sign-in is finished only in the browser that began it. `loose` lets one through whose cookie is lost, as
     /// WeChat's in-app browser loses them: somebody may then be signed in as somebody else by a link they were sent.
     #[serde(default)]
@@ -61,7 +61,7 @@ impl AppKind {
 
 /// How much an official account asks of a person.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum Scope {
+pub enum OAuthScope {
     /// The openid.
     #[serde(rename = "snsapi_base")]
     Base,

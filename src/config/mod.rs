@@ -41,7 +41,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use admin::Admin;
-pub use app::{App, AppKind, BrowserCheck, Scope};
+pub use app::{App, AppKind, BrowserCheck, OAuthScope};
 pub use document::Document;
 pub use finding::{Finding, Findings, Severity};
 pub use identity_headers::IdentityHeaders;
@@ -56,7 +56,7 @@ pub use session::{SealKey, Sessions};
 pub use store::{EmbeddedStore, RedisDurability, RedisStore, RedisTls, RedisTopology, Store, StoreEngine};
 pub use telemetry::{AccessLog, AccessLogTarget, AuditLog, Log, LogFormat, Telemetry};
 pub use throttle::{FailedLoginLimit, LoginLimit, Throttle};
-pub use token::{Key, KeyAlgorithm, TokenCache, TokenSources, Tokens};
+pub use token::{KeyAlgorithm, SigningKey, TokenCache, TokenSources, Tokens};
 pub use upstream::{Balance, Server, Upstream, UpstreamProtocol, UpstreamTls};
 pub use value::{ByteSize, Duration, Rate, SecretSource};
 pub use wechat::{Breaker, WeChat};

@@ -22,7 +22,7 @@ pub struct Tokens {
     /// Algorithm of the key made on first start, when `keys` is empty. ES256 or EdDSA.
     pub algorithm: KeyAlgorithm,
     /// Signing keys; the first signs, all verify. Empty: one key is made on first start and kept in `data_dir`.
-    pub keys: Vec<Key>,
+    pub keys: Vec<SigningKey>,
     /// Where a request may carry its token.
     pub sources: TokenSources,
     /// The cache of verified tokens.
@@ -47,7 +47,7 @@ impl Default for Tokens {
 /// `tokens.keys[]`
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Key {
+pub struct SigningKey {
     /// The key's id, the `kid` of its tokens; must be unique.
     pub kid: String,
     /// The one algorithm this key is used with.

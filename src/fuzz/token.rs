@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::LazyLock;
 
 use crate::clock::Timestamp;
-use crate::config::{self, Findings, Key, KeyAlgorithm, SecretSource};
+use crate::config::{self, Findings, KeyAlgorithm, SecretSource, SigningKey};
 use crate::entropy::{Entropy, NotRandom, SystemEntropy};
 use crate::identity::{AppId, Identity, OpenId, SessionId, Subject};
 use crate::key_file::OnMissingKey;
@@ -21,7 +21,8 @@ struct Gateway {
 /// One with a secret, whose token is the same in every run, and one with a key pair.
 static GATEWAYS: LazyLock<Vec<Gateway>> = LazyLock::new(|| {
     let secret = SecretSource::Inline("a secret of more than thirty-two bytes".into());
-    let key = Key { kid: "k1".into(), algorithm: KeyAlgorithm::HS256, file: None, secret: Some(secret) };
+    let key =
+        SigningKey { kid: "k1".into(), algorithm: KeyAlgorithm::HS256, file: None, secret: Some(secret) };
     let fixed = config::Tokens { keys: vec![key], ..config::Tokens::default() };
     [(fixed, &NotRandom as &dyn Entropy), (config::Tokens::default(), &SystemEntropy)]
         .into_iter()

@@ -146,7 +146,7 @@ fn dependencies(
     let clock: Arc<dyn Clock> = Arc::new(clock.clone());
     let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
     let apps = apps(setup);
-    let key = config::Key {
+    let key = config::SigningKey {
         kid: "test".into(),
         algorithm: config::KeyAlgorithm::HS256,
         file: None,

@@ -67,9 +67,9 @@ impl KeyRing {
     }
 }
 
-fn check_kids(keys: &[config::Key], findings: &mut Findings) {
+fn check_kids(keys: &[config::SigningKey], findings: &mut Findings) {
     let mut seen = BTreeSet::new();
-    for (index, config::Key { kid, .. }) in keys.iter().enumerate() {
+    for (index, config::SigningKey { kid, .. }) in keys.iter().enumerate() {
         let path = format!("tokens.keys[{index}].kid");
         let is_valid = (1..=MAX_KID_BYTES).contains(&kid.len())
             && kid.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'));
@@ -85,7 +85,7 @@ fn check_kids(keys: &[config::Key], findings: &mut Findings) {
     }
 }
 
-fn configured_key(index: usize, key: &config::Key, findings: &mut Findings) -> Option<Key> {
+fn configured_key(index: usize, key: &config::SigningKey, findings: &mut Findings) -> Option<Key> {
     let path = format!("tokens.keys[{index}]");
     match (key.algorithm, &key.file, &key.secret) {
         (KeyAlgorithm::HS256, None, Some(secret)) => {

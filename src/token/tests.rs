@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::*;
-use crate::config::{Key, KeyAlgorithm, SecretSource};
+use crate::config::{KeyAlgorithm, SecretSource, SigningKey};
 use crate::entropy::SystemEntropy;
 use crate::identity::{AppId, OpenId, Subject, UnionId};
 
@@ -60,10 +60,10 @@ impl Gateway {
     }
 }
 
-fn make_key(algorithm: KeyAlgorithm, kid: &str, folder: &Path) -> (Key, Algorithm, EncodingKey) {
+fn make_key(algorithm: KeyAlgorithm, kid: &str, folder: &Path) -> (SigningKey, Algorithm, EncodingKey) {
     if algorithm == KeyAlgorithm::HS256 {
         let secret = Some(SecretSource::Inline(SECRET.into()));
-        let key = Key { kid: kid.into(), algorithm, file: None, secret };
+        let key = SigningKey { kid: kid.into(), algorithm, file: None, secret };
         return (key, Algorithm::HS256, EncodingKey::from_secret(SECRET.as_bytes()));
     }
     let pem = generate_key(algorithm).unwrap().pem;
@@ -75,7 +75,11 @@ fn make_key(algorithm: KeyAlgorithm, kid: &str, folder: &Path) -> (Key, Algorith
         KeyAlgorithm::EdDSA => (Algorithm::EdDSA, EncodingKey::from_ed_pem(pem)),
         _ => (Algorithm::RS256, EncodingKey::from_rsa_pem(pem)),
     };
-    (Key { kid: kid.into(), algorithm, file: Some(file), secret: None }, algorithm_there, encoding.unwrap())
+    (
+        SigningKey { kid: kid.into(), algorithm, file: Some(file), secret: None },
+        algorithm_there,
+        encoding.unwrap(),
+    )
 }
 
 fn write_private(path: &Path, text: &str) {

@@ -12,7 +12,7 @@ use tokio::sync::Semaphore;
 use super::breaker::Breaker;
 use super::{App, WeChat};
 use crate::clock::Clock;
-use crate::config::{self, AppKind, BrowserCheck, Findings, Scope};
+use crate::config::{self, AppKind, BrowserCheck, Findings, OAuthScope};
 use crate::entropy::Entropy;
 use crate::host;
 use crate::identity::AppId;
@@ -240,7 +240,7 @@ fn build_apps(
         let breaker = Breaker::new(config.breaker.failures, *config.breaker.open_for, gauge);
         let title = app.title.as_deref().unwrap_or(&name).into();
         let (kind, browser_check) = (app.kind, app.browser_check);
-        let scope = app.scope.unwrap_or(Scope::Base);
+        let scope = app.scope.unwrap_or(OAuthScope::Base);
         built.insert(name.clone(), App { name, appid, kind, title, browser_check, scope, secret, breaker });
     }
     built

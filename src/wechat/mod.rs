@@ -27,7 +27,7 @@ use tokio::time::Instant as Deadline;
 
 use self::breaker::{Breaker, Cause, Permit, Verdict};
 use crate::clock::Clock;
-use crate::config::{AppKind, BrowserCheck, Scope};
+use crate::config::{AppKind, BrowserCheck, OAuthScope};
 use crate::entropy::Entropy;
 use crate::identity::AppId;
 
@@ -66,7 +66,7 @@ pub struct App {
     /// Whether a sign-in is finished only in the browser that began it.
     pub browser_check: BrowserCheck,
     /// How much an official account asks of a person.
-    scope: Scope,
+    scope: OAuthScope,
     secret: SecretString,
     breaker: Breaker,
 }

@@ -12,7 +12,7 @@ use tracing::warn;
 use self::reply::{Grant, UserInfo};
 use super::error::{self, Error, Fault};
 use super::{App, Code, WeChat};
-use crate::config::{AppKind, Scope};
+use crate::config::{AppKind, OAuthScope};
 use crate::identity::{OpenId, Profile, UnionId};
 
 /// Who came back from a page of WeChat's. A visitor of a snapshot page, whose ids are nobody's, never becomes one.
@@ -68,8 +68,10 @@ impl WeChat {
                 let language = if visit.is_english { "en" } else { "cn" };
                 ("/connect/qrconnect", "snsapi_login", Some(("lang", language)))
             }
-            (AppKind::OfficialAccount, Scope::Base) => ("/connect/oauth2/authorize", "snsapi_base", None),
-            (AppKind::OfficialAccount, Scope::UserInfo) => {
+            (AppKind::OfficialAccount, OAuthScope::Base) => {
+                ("/connect/oauth2/authorize", "snsapi_base", None)
+            }
+            (AppKind::OfficialAccount, OAuthScope::UserInfo) => {
                 ("/connect/oauth2/authorize", "snsapi_userinfo", None)
             }
         };

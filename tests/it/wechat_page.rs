@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use menshen::clock::SystemClock;
-use menshen::config::{self, AppKind, BrowserCheck, Findings, Scope, SecretSource};
+use menshen::config::{self, AppKind, BrowserCheck, Findings, OAuthScope, SecretSource};
 use menshen::emulator::{self, Emulator, SignIn, User};
 use menshen::entropy::SystemEntropy;
 use menshen::identity::{OpenId, Profile, UnionId};
@@ -31,7 +31,7 @@ impl Harness {
             ("site".to_owned(), app(AppKind::Website, SITE, "emulator-secret-4", None)),
             (
                 "account".to_owned(),
-                app(AppKind::OfficialAccount, ACCOUNT, "emulator-secret-5", Some(Scope::UserInfo)),
+                app(AppKind::OfficialAccount, ACCOUNT, "emulator-secret-5", Some(OAuthScope::UserInfo)),
             ),
         ]);
         let mut findings = Findings::default();
@@ -57,7 +57,7 @@ impl Harness {
     }
 }
 
-fn app(kind: AppKind, appid: &str, secret: &str, scope: Option<Scope>) -> config::App {
+fn app(kind: AppKind, appid: &str, secret: &str, scope: Option<OAuthScope>) -> config::App {
     let secret = SecretSource::Inline(secret.into());
     config::App {
         kind,

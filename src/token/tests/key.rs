@@ -153,7 +153,7 @@ fn every_problem_of_the_section_is_reported_at_once() {
     let short = Some(SecretSource::Inline("only thirty-one bytes of secret".into()));
     let long = Some(SecretSource::Inline(SECRET.into()));
     let absent = Some(folder.path().join("absent.pem"));
-    let key = |kid: &str, algorithm, file, secret| Key { kid: kid.into(), algorithm, file, secret };
+    let key = |kid: &str, algorithm, file, secret| SigningKey { kid: kid.into(), algorithm, file, secret };
     let config = config::Tokens {
         issuer: String::new(),
         audience: " ".into(),
@@ -226,7 +226,8 @@ fn rsa_key_below_2048_bits_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("short.pem");
     write_private(&file, &format!("-----BEGIN PRIVATE KEY-----\n{RSA_1024}\n-----END PRIVATE KEY-----\n"));
-    let key = Key { kid: "short".into(), algorithm: KeyAlgorithm::RS256, file: Some(file), secret: None };
+    let key =
+        SigningKey { kid: "short".into(), algorithm: KeyAlgorithm::RS256, file: Some(file), secret: None };
     let config = config::Tokens { keys: vec![key], ..config::Tokens::default() };
 
     let (_, problems) = build_with(&config, folder.path(), OnMissingKey::Create);
@@ -240,7 +241,7 @@ fn secret_of_32_bytes_is_long_enough() {
     let folder = tempfile::tempdir().unwrap();
     for (length, is_accepted) in [(1, false), (31, false), (32, true), (64, true)] {
         let secret = Some(SecretSource::Inline("x".repeat(length)));
-        let key = Key { kid: "k".into(), algorithm: KeyAlgorithm::HS256, file: None, secret };
+        let key = SigningKey { kid: "k".into(), algorithm: KeyAlgorithm::HS256, file: None, secret };
         let config = config::Tokens { keys: vec![key], ..config::Tokens::default() };
         let (tokens, _) = build_with(&config, folder.path(), OnMissingKey::Create);
         assert_eq!(tokens.is_some(), is_accepted, "{length}");
@@ -250,12 +251,12 @@ fn secret_of_32_bytes_is_long_enough() {
 #[test]
 fn first_key_signs_and_all_verify() {
     let folder = tempfile::tempdir().unwrap();
-    let keys: Vec<Key> = ALGORITHMS
+    let keys: Vec<SigningKey> = ALGORITHMS
         .iter()
         .zip(["es", "ed", "rs", "hs"])
         .map(|(algorithm, kid)| make_key(*algorithm, kid, folder.path()).0)
         .collect();
-    let tokens = |keys: &[Key]| {
+    let tokens = |keys: &[SigningKey]| {
         build(&config::Tokens { keys: keys.to_vec(), ..config::Tokens::default() }, folder.path())
     };
     let all = tokens(&keys);
@@ -275,7 +276,7 @@ fn first_key_signs_and_all_verify() {
 #[test]
 fn key_set_shows_public_halves_only() {
     let folder = tempfile::tempdir().unwrap();
-    let keys: Vec<Key> = ALGORITHMS
+    let keys: Vec<SigningKey> = ALGORITHMS
         .iter()
         .zip(["es", "ed", "rs", "hs"])
         .map(|(algorithm, kid)| make_key(*algorithm, kid, folder.path()).0)
@@ -369,7 +370,7 @@ fn key_in_an_older_format_is_refused_with_how_to_convert_it() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("old.pem");
     write_private(&file, "-----BEGIN EC PRIVATE KEY-----\nAAAA\n-----END EC PRIVATE KEY-----\n");
-    let key = Key { kid: "a".into(), algorithm: KeyAlgorithm::ES256, file: Some(file), secret: None };
+    let key = SigningKey { kid: "a".into(), algorithm: KeyAlgorithm::ES256, file: Some(file), secret: None };
     let config = config::Tokens { keys: vec![key], ..config::Tokens::default() };
 
     let (_, problems) = build_with(&config, folder.path(), OnMissingKey::Create);

@@ -146,14 +146,14 @@ fn every_problem_of_a_configuration_is_found() {
         ),
         (
             "apps.shop.scope",
-            |_, apps| apps.get_mut("shop").unwrap().scope = Some(Scope::Base),
+            |_, apps| apps.get_mut("shop").unwrap().scope = Some(OAuthScope::Base),
             "a `mini_program` has no choice of scope",
         ),
         (
             "apps.shop.scope",
             |_, apps| {
                 let shop = apps.get_mut("shop").unwrap();
-                (shop.kind, shop.scope) = (AppKind::Website, Some(Scope::UserInfo));
+                (shop.kind, shop.scope) = (AppKind::Website, Some(OAuthScope::UserInfo));
             },
             "a `website` has no choice of scope",
         ),

@@ -35,7 +35,7 @@ pub(super) fn browser_apps() -> BTreeMap<String, config::App> {
         ("shop".to_owned(), app("wx4f4bc4dec97d474b")),
         ("site".to_owned(), of("wxe000000000000004", AppKind::Website, None)),
         ("base".to_owned(), of("wxe000000000000005", AppKind::OfficialAccount, None)),
-        ("full".to_owned(), of("wxe000000000000006", AppKind::OfficialAccount, Some(Scope::UserInfo))),
+        ("full".to_owned(), of("wxe000000000000006", AppKind::OfficialAccount, Some(OAuthScope::UserInfo))),
     ])
 }
 
