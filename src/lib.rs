@@ -38,6 +38,7 @@ pub mod telemetry;
 pub mod address;
 pub mod clock;
 pub mod config;
+pub mod cookie;
 pub mod entropy;
 pub mod host;
 pub mod identity;

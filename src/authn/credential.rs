@@ -8,8 +8,8 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::Refusal;
-use super::own_cookie::{OWN_COOKIES, session_cookie};
 use crate::config::{self, Findings};
+use crate::cookie::{self, OwnCookie};
 use crate::token::VerifyError;
 
 /// Headers with a meaning of their own; a bare token in one of them would be lost, or passed on by mistake.
@@ -108,7 +108,7 @@ impl TokenSources {
                 .error("tokens.sources.cookie", format!("`{name}` is not a cookie name"))
                 .hint("write letters, digits, `-` and `_`");
         }
-        if let Some(name) = cookie.as_deref().filter(|name| is_own(name)) {
+        if let Some(name) = cookie.as_deref().filter(|name| cookie::is_own_name(name)) {
             problems
                 .error("tokens.sources.cookie", format!("`{name}` is a cookie of the gateway's own"))
                 .hint("choose another name, such as `token`");
@@ -199,12 +199,13 @@ impl TokenSources {
     }
 }
 
-/// Removes a cookie from a `Cookie` header's value; `None` when nothing is left.
-///
-/// Reads the value exactly as [`TokenSources`] does, so that what was taken for a token is what is removed.
-pub fn cookie_without(value: &str, name: &str) -> Option<String> {
-    let rest: Vec<&str> = pairs(value, ';').filter(|pair| cookie_named(pair, name).is_none()).collect();
-    (!rest.is_empty()).then(|| rest.join("; "))
+/// The value of the session cookie.
+pub(super) fn session_cookie(headers: &HeaderMap) -> Result<Option<&str>, Refusal> {
+    match OwnCookie::of(headers, cookie::SESSION) {
+        OwnCookie::Absent => Ok(None),
+        OwnCookie::One(value) => Ok(Some(value)),
+        OwnCookie::Several => Err(Refusal::SeveralTokens),
+    }
 }
 
 /// Removes a parameter from a query; `None` when nothing is left.
@@ -222,7 +223,9 @@ fn in_header<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<Cow
 fn in_cookie<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<Cow<'a, str>>, Refusal> {
     let mut found = None;
     for line in headers.get_all(COOKIE) {
-        for value in pairs(visible(line)?, ';').filter_map(|pair| cookie_named(pair, name)) {
+        for value in cookie::values(visible(line)?.as_bytes(), name) {
+            // A part of visible text is text.
+            let value = str::from_utf8(value).unwrap_or_default();
             if found.replace(Cow::Borrowed(value)).is_some() {
                 return Err(Refusal::SeveralTokens);
             }
@@ -281,16 +284,6 @@ fn visible(value: &HeaderValue) -> Result<&str, Refusal> {
         .map_err(|_| Refusal::Token(VerifyError::Malformed))
 }
 
-fn pairs(text: &str, separator: char) -> impl Iterator<Item = &str> {
-    text.split(separator).map(|pair| pair.trim_matches([' ', '\t'])).filter(|pair| !pair.is_empty())
-}
-
-/// The cookie's value, if this is its name; without a `=` the value is empty.
-fn cookie_named<'a>(pair: &'a str, name: &str) -> Option<&'a str> {
-    let (found, value) = pair.split_once('=').unwrap_or((pair, ""));
-    (found.trim_end_matches([' ', '\t']) == name).then(|| value.trim_start_matches([' ', '\t']))
-}
-
 /// The parameter's value, still encoded, if this is its name, however encoded.
 fn parameter_named<'a>(pair: &'a str, name: &str) -> Option<&'a str> {
     let (found, value) = pair.split_once('=').unwrap_or((pair, ""));
@@ -337,11 +330,6 @@ fn header_name(name: &str, findings: &mut Findings) -> Option<HeaderName> {
 
 const fn bit(source: Source) -> u8 {
     1 << source as u8
-}
-
-fn is_own(cookie: &str) -> bool {
-    let start = cookie.as_bytes().get(..OWN_COOKIES.len());
-    start.is_some_and(|start| start.eq_ignore_ascii_case(OWN_COOKIES.as_bytes()))
 }
 
 fn is_token(text: &str) -> bool {

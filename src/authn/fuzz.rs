@@ -2,17 +2,17 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::own_cookie::session_cookie;
-use super::{mentions_own_cookie, without_own_cookies};
+use super::credential::session_cookie;
+use crate::cookie;
 
 /// Asserts what holds of `Cookie` lines by themselves; returns the session cookie, `Err` where there are two.
 pub(crate) fn cookies(headers: &HeaderMap) -> Result<Option<&str>, ()> {
     for line in headers.values().map(HeaderValue::as_bytes) {
-        let rest = without_own_cookies(line).unwrap_or_default();
+        let rest = cookie::without_own(line).unwrap_or_default();
         assert!(!names_ours(&rest), "{} passes", rest.escape_ascii());
-        assert!(mentions_own_cookie(line) == names_ours(line), "{} is not seen", line.escape_ascii());
+        assert!(cookie::mentions_own(line) == names_ours(line), "{} is not seen", line.escape_ascii());
         assert!(
-            without_own_cookies(&rest).unwrap_or_default() == rest,
+            cookie::without_own(&rest).unwrap_or_default() == rest,
             "{} is stripped again",
             rest.escape_ascii()
         );

@@ -11,7 +11,6 @@ mod cross_site;
 mod flight;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzz;
-mod own_cookie;
 mod refusal;
 mod subject_hash;
 #[cfg(test)]
@@ -31,12 +30,9 @@ use siphasher::sip128::SipHasher24;
 
 use self::authenticated::ConfiguredApp;
 pub use self::authenticated::{Authenticated, HeaderValues, ProfileValues};
-pub use self::credential::{Credential, Source, TokenSources, cookie_without, query_without};
+pub use self::credential::{Credential, Source, TokenSources, query_without};
 pub use self::cross_site::{CrossSite, is_cross_site};
 use self::flight::Flights;
-pub use self::own_cookie::{
-    OWN_COOKIES, OwnCookie, SESSION_COOKIE, mentions_own_cookie, without_own_cookies,
-};
 pub use self::refusal::Refusal;
 pub use self::subject_hash::SubjectHasher;
 use crate::clock::Timestamp;

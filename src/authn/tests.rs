@@ -19,6 +19,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::clock::{Clock, ManualClock};
 use crate::config::{App, AppKind, BrowserCheck, KeyAlgorithm, SecretSource, SigningKey};
+use crate::cookie::SESSION;
 use crate::entropy::{NoEntropy, SystemEntropy};
 use crate::identity::{Identity, OpenId, Profile, SessionId, UnionId};
 use crate::key_file::OnMissingKey;
@@ -150,7 +151,7 @@ async fn verify_request(
 }
 
 fn cookie_request(cookie: &str) -> Parts {
-    let request = http::Request::builder().header("cookie", format!("a=1; {SESSION_COOKIE}={cookie}"));
+    let request = http::Request::builder().header("cookie", format!("a=1; {SESSION}={cookie}"));
     request.body(()).unwrap().into_parts().0
 }
 

@@ -5,7 +5,8 @@ use bytes::Bytes;
 use http::{HeaderValue, header};
 
 use super::EditHeaders;
-use crate::authn::{TokenSources, cookie_without, mentions_own_cookie, without_own_cookies};
+use crate::authn::TokenSources;
+use crate::cookie;
 
 /// Removes the token from every header a token is read from.
 ///
@@ -23,7 +24,7 @@ pub fn strip(request: &mut impl EditHeaders, sources: &TokenSources, was_in_auth
         request.remove(name);
     }
     if let Some(name) = sources.cookie() {
-        edit_cookies(request, |line| cookie_without(line, name));
+        edit_cookies(request, |line| cookie::without(line.as_bytes(), name));
     }
 }
 
@@ -31,9 +32,9 @@ pub fn strip(request: &mut impl EditHeaders, sources: &TokenSources, was_in_auth
 pub fn strip_own_cookies(request: &mut impl EditHeaders) {
     let lines = request.headers().get_all(header::COOKIE);
     // Nearly every request ends here: without cookies at the price of one look into the map.
-    if lines.iter().any(|line| mentions_own_cookie(line.as_bytes())) {
+    if lines.iter().any(|line| cookie::mentions_own(line.as_bytes())) {
         let kept: Vec<Vec<u8>> =
-            lines.iter().filter_map(|line| without_own_cookies(line.as_bytes())).collect();
+            lines.iter().filter_map(|line| cookie::without_own(line.as_bytes())).collect();
         set_cookies(request, &kept);
     }
 }
@@ -41,7 +42,7 @@ pub fn strip_own_cookies(request: &mut impl EditHeaders) {
 /// Joins the `Cookie` lines that HTTP/2 clients may send apart; HTTP/1.1 has one, RFC 9113 §8.2.3.
 pub fn join_cookies(request: &mut impl EditHeaders) {
     if request.headers().get_all(header::COOKIE).iter().nth(1).is_some() {
-        edit_cookies(request, |line| Some(line.trim().to_owned()));
+        edit_cookies(request, |line| Some(line.trim().as_bytes().to_vec()));
     }
 }
 
@@ -56,23 +57,21 @@ fn looks_like_token(value: &HeaderValue) -> bool {
 }
 
 /// Replaces all `Cookie` lines by one, made of what `edit` leaves of each.
-fn edit_cookies(request: &mut impl EditHeaders, edit: impl Fn(&str) -> Option<String>) {
+fn edit_cookies(request: &mut impl EditHeaders, edit: impl Fn(&str) -> Option<Vec<u8>>) {
     if !request.headers().contains_key(header::COOKIE) {
         return;
     }
     // A line that is not text cannot be searched for our cookie, so it does not pass.
     let lines = request.headers().get_all(header::COOKIE).iter().filter_map(|line| line.to_str().ok());
-    let kept: Vec<Vec<u8>> = lines.filter_map(edit).map(String::into_bytes).collect();
+    let kept: Vec<Vec<u8>> = lines.filter_map(edit).collect();
     set_cookies(request, &kept);
 }
 
 fn set_cookies(request: &mut impl EditHeaders, lines: &[Vec<u8>]) {
     static COOKIE: Bytes = Bytes::from_static(b"Cookie");
 
-    let lines: Vec<&[u8]> = lines.iter().map(Vec::as_slice).filter(|line| !line.is_empty()).collect();
     request.remove(&header::COOKIE);
-    if let Some(value) = HeaderValue::try_from(lines.join(&b"; "[..])).ok().filter(|value| !value.is_empty())
-    {
+    if let Some(value) = cookie::join(lines) {
         request.set(&COOKIE, value);
     }
 }

@@ -437,7 +437,7 @@ fn cookies_that_came_apart_are_one_line_and_others_stay_as_they_came() {
 fn piece() -> impl Strategy<Value = Vec<u8>> {
     let own = (prop::sample::select(&["", "-browser", "x"][..]), prop::collection::vec(any::<bool>(), 32));
     let own = own.prop_map(|(rest, upper)| {
-        let name = format!("{}{rest}", crate::authn::OWN_COOKIES);
+        let name = format!("{}{rest}", crate::cookie::OWN_PREFIX);
         let spelled = name.bytes().zip(upper.into_iter().cycle());
         spelled.map(|(byte, upper)| if upper { byte.to_ascii_uppercase() } else { byte }).collect()
     });
@@ -489,7 +489,7 @@ proptest! {
 
         for line in cookies_after_strip(&lines) {
             let names = line.split(|byte| b";,=\" \t".contains(byte));
-            let own = crate::authn::OWN_COOKIES.as_bytes();
+            let own = crate::cookie::OWN_PREFIX.as_bytes();
             let begins_as_ours =
                 |name: &[u8]| name.get(..own.len()).is_some_and(|start| start.eq_ignore_ascii_case(own));
             prop_assert!(!names.into_iter().any(begins_as_ours), "{}", line.escape_ascii());

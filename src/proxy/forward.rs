@@ -7,7 +7,8 @@ use pingora::{Error, ErrorSource, ErrorType};
 
 use super::admission::with_path_and_query;
 use super::context::Context;
-use crate::authn::{mentions_own_cookie, query_without};
+use crate::authn::query_without;
+use crate::cookie;
 use crate::identity_headers::{EditHeaders, Origin, credential};
 
 /// Strips and injects; runs again for every try, and after Pingora's own hop-by-hop removal.
@@ -69,21 +70,16 @@ fn keep_to_one_person(response: &mut ResponseHeader) -> pingora::Result<()> {
 /// have a browser signed in as somebody else, or make it the browser that began a sign-in.
 fn drop_own_cookies(response: &mut ResponseHeader) -> pingora::Result<()> {
     let lines = response.headers.get_all(header::SET_COOKIE);
-    if !lines.iter().any(sets_own_cookie) {
+    if !lines.iter().any(cookie::sets_own) {
         return Ok(());
     }
-    let kept: Vec<HeaderValue> = lines.iter().filter(|line| !sets_own_cookie(line)).cloned().collect();
+    let kept: Vec<HeaderValue> = lines.iter().filter(|line| !cookie::sets_own(line)).cloned().collect();
     tracing::debug!("a backend set a cookie of the gateway's own, which was dropped");
     response.remove_header(&header::SET_COOKIE);
     for line in kept {
         response.append_header(header::SET_COOKIE, line)?;
     }
     Ok(())
-}
-
-/// Also in the value: browsers send a cookie without a name back as if its value were name and value.
-fn sets_own_cookie(line: &HeaderValue) -> bool {
-    mentions_own_cookie(line.as_bytes().split(|byte| *byte == b';').next().unwrap_or_default())
 }
 
 /// The status and the word for a request that failed; no status where the client is gone.

@@ -86,7 +86,7 @@ impl Bench {
         let new = NewSession { identity: &identity, session_key: None, user_agent: None, profile: None };
         let sessions = &self.current.runtime.sessions;
         let opened = sessions.open_in_browser(new, None, self.clock.now()).await.unwrap();
-        format!("Cookie: {}={}\r\n", crate::authn::SESSION_COOKIE, opened.cookie.expose())
+        format!("Cookie: {}={}\r\n", crate::cookie::SESSION, opened.cookie.expose())
     }
 }
 

@@ -17,6 +17,7 @@ const MAY_IMPORT: &[(&str, &str)] = &[
     ("entropy", ""),
     ("identity", ""),
     ("problem", ""),
+    ("cookie", ""),
     ("path", ""),
     ("host", ""),
     ("config", ""),
@@ -30,12 +31,12 @@ const MAY_IMPORT: &[(&str, &str)] = &[
     ("wechat", "clock entropy identity host config telemetry token"),
     ("route", "identity path host config"),
     ("upstream", "clock config telemetry"),
-    ("authn", "clock entropy identity config key_file telemetry store token session"),
-    ("identity_headers", "identity config telemetry authn"),
+    ("authn", "clock entropy identity cookie config key_file telemetry store token session"),
+    ("identity_headers", "identity cookie config telemetry authn"),
     ("page", "entropy config"),
     (
         "sign_in",
-        "address clock entropy identity problem path host config key_file telemetry store token session throttle wechat route authn page",
+        "address clock entropy identity problem cookie path host config key_file telemetry store token session throttle wechat route authn page",
     ),
     (
         "runtime",
@@ -43,7 +44,7 @@ const MAY_IMPORT: &[(&str, &str)] = &[
     ),
     (
         "proxy",
-        "address clock entropy identity problem path host config telemetry token session throttle wechat route upstream authn identity_headers sign_in runtime",
+        "address clock entropy identity problem cookie path host config telemetry token session throttle wechat route upstream authn identity_headers sign_in runtime",
     ),
     ("admin", "clock identity problem config telemetry session runtime"),
     ("reload", "clock entropy config key_file telemetry runtime proxy"),

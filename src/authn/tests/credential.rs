@@ -315,23 +315,6 @@ fn refusal_to_choose_is_counted() {
 }
 
 #[test]
-fn removing_a_cookie_leaves_the_others() {
-    let table = [
-        ("session=t", None),
-        ("a=1; session=t; b=2", Some("a=1; b=2")),
-        ("session = t;a=1", Some("a=1")),
-        ("session", None),
-        ("a=1", Some("a=1")),
-        ("Session=t", Some("Session=t")),
-        ("a=session=t", Some("a=session=t")),
-        ("", None),
-    ];
-    for (value, expected) in table {
-        assert_eq!(cookie_without(value, "session").as_deref(), expected, "{value}");
-    }
-}
-
-#[test]
 fn removing_a_parameter_leaves_the_others_as_they_were() {
     let table = [
         ("token=t", None),

@@ -107,7 +107,7 @@ fn cookie_is_refused_to_other_sites_and_a_token_that_a_page_must_know_is_not() {
     };
     let fixture = Fixture::with(config::Tokens { sources, ..config::Tokens::default() }, &[("shop", SHOP)]);
     let foreign: (&str, &[u8]) = (SITE, b"cross-site");
-    let session = format!("{SESSION_COOKIE}=c");
+    let session = format!("{SESSION}=c");
     let table: &[(Headers<'_>, bool)] = &[
         (&[("cookie", session.as_bytes())], true),
         (&[("cookie", b"token=t")], true),

@@ -8,10 +8,9 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::{HeaderMap, HeaderValue};
 use secrecy::{ExposeSecret as _, SecretString};
 
-use super::cookie;
 use super::state::{LIFETIME, sha256};
-use crate::authn::OwnCookie;
 use crate::config::BrowserCheck;
+use crate::cookie::{self, OwnCookie};
 use crate::entropy::{self, Entropy, NoEntropy};
 use crate::sign_in::error::LoginError;
 
@@ -35,7 +34,7 @@ pub(super) enum Proof {
 impl Browser {
     /// The browser that a request came from, or a new one: several tabs of one browser must not push each other out.
     pub(super) fn of(headers: &HeaderMap, entropy: &dyn Entropy) -> Result<Self, NoEntropy> {
-        match cookie::browser(headers) {
+        match OwnCookie::of(headers, cookie::BROWSER) {
             OwnCookie::One(value) if is_well_formed(value) => Ok(Self(value.into())),
             _ => Ok(Self(entropy::identifier(entropy)?.into())),
         }
@@ -48,7 +47,7 @@ impl Browser {
 
     /// The cookie, with its whole time before it.
     pub(super) fn set_cookie(&self) -> Option<HeaderValue> {
-        cookie::set_browser(self.0.expose_secret(), LIFETIME)
+        cookie::set(cookie::BROWSER, self.0.expose_secret(), LIFETIME)
     }
 }
 
@@ -58,11 +57,11 @@ impl Browser {
 /// [`LoginError::BrowserMismatch`] of one that shows anything else than the cookie of the one that began, however loose the
 /// check; [`LoginError::BrowserCookieMissing`] of one that shows none and had to.
 pub(super) fn check(headers: &HeaderMap, began: &[u8; 32], how: BrowserCheck) -> Result<Proof, LoginError> {
-    match (cookie::browser(headers), how) {
+    match (OwnCookie::of(headers, cookie::BROWSER), how) {
         (OwnCookie::One(value), _) if is_well_formed(value) && hash(value) == *began => Ok(Proof::Cookie),
-        (OwnCookie::One(_) | OwnCookie::Unclear, _) => Err(LoginError::BrowserMismatch),
-        (OwnCookie::Nothing, BrowserCheck::Strict) => Err(LoginError::BrowserCookieMissing),
-        (OwnCookie::Nothing, BrowserCheck::Loose) => Ok(Proof::Nothing),
+        (OwnCookie::One(_) | OwnCookie::Several, _) => Err(LoginError::BrowserMismatch),
+        (OwnCookie::Absent, BrowserCheck::Strict) => Err(LoginError::BrowserCookieMissing),
+        (OwnCookie::Absent, BrowserCheck::Loose) => Ok(Proof::Nothing),
     }
 }
 

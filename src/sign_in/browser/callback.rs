@@ -9,7 +9,7 @@ use http::request::Parts;
 use super::browser_binding::{self, Proof};
 use super::endpoint::{Parameter, Query};
 use super::state::{Bearer, ClientHash, Found, SignIn, State};
-use super::{BrowserGrant, ReturnTo, cookie};
+use super::{BrowserGrant, ReturnTo, session_cookie};
 use crate::clock::Timestamp;
 use crate::config::AppKind;
 use crate::identity::SessionId;
@@ -197,7 +197,7 @@ impl Login {
         headers: &HeaderMap,
         now: Timestamp,
     ) -> Result<Option<SessionId>, LoginError> {
-        let Some(cookie) = cookie::session(headers) else { return Ok(None) };
+        let Some(cookie) = session_cookie::of(headers) else { return Ok(None) };
         match self.parts.sessions.check_cookie(&cookie, now).await {
             Ok(session) => Ok(Some(session.id)),
             Err(SessionError::Ended | SessionError::Blocked) => Ok(None),
@@ -216,7 +216,7 @@ impl Login {
     /// Leads a person who signed in to a place. The cookie is new, whatever the browser had before.
     fn lead_back(&self, app: &App, grant: &BrowserGrant, place: &str) -> Result<Answer, LoginError> {
         let session = &grant.session;
-        let cookie = cookie::set_session(&session.cookie, session.expires_at, self.parts.clock.now());
+        let cookie = session_cookie::set(&session.cookie, session.expires_at, self.parts.clock.now());
         let answer = Answer::see_other("ok", &without_wechats_fragment(app, place))?;
         Ok(answer.with_cookie(cookie.ok_or(LoginError::Internal)?))
     }

@@ -6,13 +6,14 @@ use http::{Request, Uri};
 use url::Url;
 
 use super::browser_binding;
-use super::cookie;
 use super::endpoint::{Parameter, Query};
 use super::origin::{Origin, build_return_to};
 use super::return_to::ReturnTo;
+use super::session_cookie;
 use super::state::{SignIn, State};
-use crate::authn::{self, OwnCookie};
+use crate::authn;
 use crate::config::{BrowserCheck, Findings};
+use crate::cookie::{self, OwnCookie};
 use crate::wechat::Code;
 
 const OWN: &str = "https://shop.example.com";
@@ -55,7 +56,7 @@ pub(crate) fn return_to(data: &[u8]) {
 pub(crate) fn cookies(data: &[u8]) {
     let headers = authn::fuzz::cookie_lines(data);
     let session = authn::fuzz::cookies(&headers);
-    let here = cookie::session(&headers);
+    let here = session_cookie::of(&headers);
     let read = session.ok().flatten();
     // Two readers of one cookie: what one takes for a session, the other must not take for another.
     assert!(
@@ -63,10 +64,10 @@ pub(crate) fn cookies(data: &[u8]) {
         "the session cookie is read as {read:?}"
     );
 
-    let shown = cookie::browser(&headers);
+    let shown = OwnCookie::of(&headers, cookie::BROWSER);
     for how in [BrowserCheck::Strict, BrowserCheck::Loose] {
         let proof = browser_binding::check(&headers, &[0; 32], how);
-        let is_absent = shown == OwnCookie::Nothing && how == BrowserCheck::Loose;
+        let is_absent = shown == OwnCookie::Absent && how == BrowserCheck::Loose;
         assert!(proof.is_ok() == is_absent, "a browser that never was is taken for it: {shown:?}");
     }
 }

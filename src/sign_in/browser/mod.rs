@@ -5,7 +5,6 @@
 
 mod browser_binding;
 mod callback;
-mod cookie;
 mod endpoint;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(super) mod fuzz;
@@ -15,17 +14,18 @@ mod notice;
 mod origin;
 mod page;
 mod return_to;
+mod session_cookie;
 mod sign_in_page;
 mod start;
 mod state;
 
-pub(super) use self::cookie::{has_session_cookie, without_session};
 pub(super) use self::endpoint::AppPath;
 pub(super) use self::grant::BrowserGrant;
 pub use self::invite::TurnedAway;
 pub(super) use self::invite::{is_led, is_navigation, is_unasked};
 pub(super) use self::origin::{Origin, Origins, build_return_to};
 pub(super) use self::return_to::ReturnTo;
+pub(super) use self::session_cookie::{has_session_cookie, without_session};
 
 /// The row of a state, for tests of what else may stand there.
 #[cfg(test)]

@@ -5,7 +5,7 @@ use http::{HeaderMap, StatusCode};
 
 use super::notice::notice;
 use super::sign_in_page::is_in_wechat;
-use super::{ReturnTo, cookie};
+use super::{ReturnTo, session_cookie};
 use crate::page::{Action, Language, Message, Notice, SignOut};
 use crate::sign_in::error::LoginError;
 use crate::sign_in::{Answer, Login};
@@ -66,7 +66,7 @@ impl Login {
     /// What lets a person sign out who is refused as who they are, and sign in as somebody else; nothing where it is no cookie
     /// that says who they are. `path` is that of the logout.
     pub(super) fn way_out<'a>(path: &'a str, place: Option<&'a ReturnTo>, headers: &HeaderMap) -> Action<'a> {
-        if !cookie::has_session_cookie(headers) {
+        if !session_cookie::has_session_cookie(headers) {
             return Action::Nothing;
         }
         let return_to = place.and_then(|place| place_after_form(place, headers));

@@ -8,7 +8,7 @@ use tracing::debug;
 
 use super::endpoint::Query;
 use super::start::Begun;
-use super::{Origin, ReturnTo, cookie};
+use super::{Origin, ReturnTo, session_cookie};
 use crate::clock::Timestamp;
 use crate::config::AppKind;
 use crate::page::{Action, Choice, Language, Message, Notice, SignIn, Widget};
@@ -123,7 +123,7 @@ impl Login {
         headers: &HeaderMap,
         now: Timestamp,
     ) -> Result<bool, LoginError> {
-        let Some(cookie) = cookie::session(headers) else { return Ok(false) };
+        let Some(cookie) = session_cookie::of(headers) else { return Ok(false) };
         match self.parts.sessions.check_cookie(&cookie, now).await {
             Ok(session) => Ok(apps.iter().any(|app| app.appid == session.identity.subject.appid)),
             Err(SessionError::Ended | SessionError::Blocked) => Ok(false),
