@@ -1,6 +1,6 @@
 //! How many connections there may be: in all, of one client address, and in the middle of a TLS handshake.
 //!
-//! What a count refuses is closed without a word: an answer would cost more than the connection.
+//! A connection beyond a limit is closed without an answer: the answer would cost more than the connection.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -24,12 +24,12 @@ pub struct Connections {
     handshakes: AtomicUsize,
     most_handshakes: usize,
     gauge: IntGauge,
-    rejected: Rejected,
+    rejected: RejectedConnections,
 }
 
-/// Why connections were closed, by the metric's words.
+/// Counters of closed connections, one for each reason of the metric.
 #[derive(Debug)]
-pub(super) struct Rejected {
+pub(super) struct RejectedConnections {
     too_many: IntCounter,
     too_many_of_address: IntCounter,
     too_many_handshakes: IntCounter,
@@ -40,7 +40,7 @@ pub(super) struct Rejected {
 }
 
 impl Connections {
-    /// Starts with none open, of at most `most`: as `limits` has it, or fewer where the system has no room.
+    /// Starts with none open. At most `most` may be: as many as `limits` says, or fewer if the system has no room.
     pub fn new(limits: &config::Limits, most: usize, metrics: &Metrics) -> Self {
         let rejected = |reason| metrics.rejected_connections.with_label_values(&[reason]);
         Self {
@@ -51,7 +51,7 @@ impl Connections {
             handshakes: AtomicUsize::new(0),
             most_handshakes: limits.max_handshakes,
             gauge: metrics.open_connections.clone(),
-            rejected: Rejected {
+            rejected: RejectedConnections {
                 too_many: rejected("too_many"),
                 too_many_of_address: rejected("too_many_of_address"),
                 too_many_handshakes: rejected("too_many_handshakes"),
@@ -68,12 +68,12 @@ impl Connections {
         self.open.load(Ordering::Relaxed)
     }
 
-    pub(super) const fn rejected(&self) -> &Rejected {
+    pub(super) const fn rejected(&self) -> &RejectedConnections {
         &self.rejected
     }
 
-    /// Counts a connection until what it gives is dropped; `None` where there are too many.
-    pub(super) fn admit(self: &Arc<Self>) -> Option<OpenConnection> {
+    /// Counts a connection until the value is dropped; `None` if there are too many.
+    pub(super) fn open_connection(self: &Arc<Self>) -> Option<OpenConnection> {
         let before = self.open.fetch_add(1, Ordering::Relaxed);
         let connection = OpenConnection { connections: Arc::clone(self), address: None };
         self.gauge.inc();
@@ -84,10 +84,10 @@ impl Connections {
         None
     }
 
-    /// Counts a handshake until what it gives is dropped; `None` where there are too many.
-    pub(super) fn admit_handshake(&self) -> Option<Handshake<'_>> {
+    /// Counts a handshake until the value is dropped; `None` if there are too many.
+    pub(super) fn begin_handshake(&self) -> Option<CountedHandshake<'_>> {
         let before = self.handshakes.fetch_add(1, Ordering::Relaxed);
-        let handshake = Handshake(&self.handshakes);
+        let handshake = CountedHandshake(&self.handshakes);
         if before < self.most_handshakes {
             return Some(handshake);
         }
@@ -103,8 +103,8 @@ pub(super) struct OpenConnection {
 }
 
 impl OpenConnection {
-    /// Counts the connection as one of this client's; `None` where the client has too many.
-    pub(super) fn of(&mut self, client: IpAddr) -> Option<()> {
+    /// Counts the connection for this client; `None` if the client has too many.
+    pub(super) fn count_for(&mut self, client: IpAddr) -> Option<()> {
         let address = client_network(client);
         let mut counts = self.connections.of_address.lock();
         let count = counts.entry(address).or_default();
@@ -124,7 +124,7 @@ impl Drop for OpenConnection {
         self.connections.gauge.dec();
         let Some(address) = self.address else { return };
         let mut counts = self.connections.of_address.lock();
-        // An address is forgotten with its last connection, so there are never more than connections.
+        // The address is removed with its last connection, so there are never more addresses than connections.
         if let Some(count) = counts.get_mut(&address) {
             *count = count.saturating_sub(1);
             if *count == 0 {
@@ -135,9 +135,9 @@ impl Drop for OpenConnection {
 }
 
 /// A TLS handshake that is counted.
-pub(super) struct Handshake<'a>(&'a AtomicUsize);
+pub(super) struct CountedHandshake<'a>(&'a AtomicUsize);
 
-impl Drop for Handshake<'_> {
+impl Drop for CountedHandshake<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
@@ -163,22 +163,22 @@ mod tests {
     #[test]
     fn no_more_than_the_most_are_open_and_one_that_closes_makes_room() {
         let connections = connections(2, 10, 10);
-        let first = connections.admit();
-        let second = connections.admit();
+        let first = connections.open_connection();
+        let second = connections.open_connection();
 
         assert!(first.is_some() && second.is_some());
-        assert!(connections.admit().is_none());
+        assert!(connections.open_connection().is_none());
         assert_eq!(connections.open(), 2);
         drop(first);
-        assert!(connections.admit().is_some());
+        assert!(connections.open_connection().is_some());
     }
 
     #[test]
-    fn one_address_has_its_share_and_takes_nothing_from_others() {
+    fn one_address_has_its_share_and_leaves_the_others_theirs() {
         let connections = connections(100, 2, 10);
         let open = |client: &str| {
-            let mut connection = connections.admit().unwrap();
-            connection.of(ip(client)).map(|()| connection)
+            let mut connection = connections.open_connection().unwrap();
+            connection.count_for(ip(client)).map(|()| connection)
         };
         let held: Vec<_> = ["192.0.2.1", "::ffff:192.0.2.1"].map(open).into_iter().collect();
 
@@ -192,21 +192,21 @@ mod tests {
     #[test]
     fn an_ipv6_client_is_a_whole_64() {
         let connections = connections(100, 1, 10);
-        let mut first = connections.admit().unwrap();
-        let mut second = connections.admit().unwrap();
-        let mut third = connections.admit().unwrap();
+        let mut first = connections.open_connection().unwrap();
+        let mut second = connections.open_connection().unwrap();
+        let mut third = connections.open_connection().unwrap();
 
-        assert!(first.of(ip("2001:db8::1")).is_some());
-        assert!(second.of(ip("2001:db8::ffff:ffff:ffff:ffff")).is_none());
-        assert!(third.of(ip("2001:db8:0:1::1")).is_some());
+        assert!(first.count_for(ip("2001:db8::1")).is_some());
+        assert!(second.count_for(ip("2001:db8::ffff:ffff:ffff:ffff")).is_none());
+        assert!(third.count_for(ip("2001:db8:0:1::1")).is_some());
     }
 
     #[test]
-    fn addresses_are_forgotten_with_their_last_connection() {
+    fn addresses_are_removed_with_their_last_connection() {
         let connections = connections(2000, 2, 10);
         for number in 0..1000_u32 {
-            let mut connection = connections.admit().unwrap();
-            connection.of(IpAddr::V4(number.into())).unwrap();
+            let mut connection = connections.open_connection().unwrap();
+            connection.count_for(IpAddr::V4(number.into())).unwrap();
         }
 
         assert_eq!(connections.of_address.lock().len(), 0);
@@ -216,11 +216,11 @@ mod tests {
     #[test]
     fn handshakes_are_counted_while_they_last() {
         let connections = connections(10, 10, 1);
-        let first = connections.admit_handshake();
+        let first = connections.begin_handshake();
 
         assert!(first.is_some());
-        assert!(connections.admit_handshake().is_none());
+        assert!(connections.begin_handshake().is_none());
         drop(first);
-        assert!(connections.admit_handshake().is_some());
+        assert!(connections.begin_handshake().is_some());
     }
 }

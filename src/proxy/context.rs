@@ -4,9 +4,9 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::Current;
+use super::break_off::BreakOff;
 use super::client_address::Caller;
-use super::guard::BreakOff;
+use super::current::Current;
 use super::request_id::RequestId;
 use super::watch::Watch;
 use crate::authn::Authenticated;

@@ -10,7 +10,7 @@ use tokio::io::AsyncReadExt as _;
 
 use super::admission::{Admission, Received};
 use super::client_address::TrustedProxies;
-use super::proxy_protocol::{self, Said};
+use super::proxy_protocol::{self, ProxyHeader};
 use crate::config::Limits;
 use crate::host::is_host_name;
 use crate::path::canonicalise;
@@ -117,7 +117,7 @@ pub(crate) fn proxy_protocol(data: &[u8]) {
         !header.is_empty() && proxy_protocol::parse(header) == Ok(said),
         "read and parsed differ: {header:?}"
     );
-    if let Said::Client(address) = said {
+    if let ProxyHeader::Proxied(address) = said {
         assert!(address.ip() == address.ip().to_canonical(), "{address} is not canonical");
     }
 

@@ -1,7 +1,7 @@
 //! The PROXY protocol, versions 1 and 2: what a load balancer says of the client before the client's first byte.
 //!
-//! See <https://www.haproxy.org/download/3.0/doc/proxy-protocol.txt>. The header is read to its last byte and no further;
-//! what follows it belongs to TLS or HTTP. Who may send one is the listener's to say.
+//! See <https://www.haproxy.org/download/3.0/doc/proxy-protocol.txt>. The header is read to its last
+//! byte and no further; what follows it belongs to TLS or HTTP. The listener decides who may send one.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -14,30 +14,30 @@ const MAX_V1_BYTES: usize = 107;
 const V2_SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
 /// What version 2 begins with: signature, version and command, family and protocol, length of the rest.
 const V2_FIXED_BYTES: usize = 16;
-/// Longest rest of version 2 that is read: addresses, and whatever a balancer adds to them, such as a certificate's name.
+/// Longest rest of version 2 that is read: addresses, and what a balancer adds to them, such as a certificate's name.
 const MAX_V2_REST_BYTES: usize = 2048;
 
-/// Who a balancer says the client is.
+/// What a header says of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Said {
-    /// This address.
-    Client(SocketAddr),
-    /// The connection is the balancer's own, for its health checks.
-    Own,
+pub enum ProxyHeader {
+    /// The balancer passes on the connection of the client at this address.
+    Proxied(SocketAddr),
+    /// The connection is the balancer's own, for its health checks. The protocol's word is LOCAL.
+    Local,
 }
 
-/// What is no header of the PROXY protocol.
+/// The bytes are no header of the PROXY protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a header of the PROXY protocol")]
-pub struct NoHeader;
+pub struct InvalidProxyHeader;
 
 /// Reads a header from the beginning of a connection.
 ///
 /// # Errors
-/// [`NoHeader`] on anything else, on one that is larger than any balancer sends, and on one whose client has no IP address.
-pub async fn read(stream: &mut (impl AsyncRead + Unpin)) -> Result<Said, NoHeader> {
+/// [`InvalidProxyHeader`] if the bytes are no header, if the header is larger than any balancer sends, or if its client has no IP address.
+pub async fn read(stream: &mut (impl AsyncRead + Unpin)) -> Result<ProxyHeader, InvalidProxyHeader> {
     let mut bytes = vec![0; V2_SIGNATURE.len()];
-    stream.read_exact(&mut bytes).await.map_err(|_| NoHeader)?;
+    stream.read_exact(&mut bytes).await.map_err(|_| InvalidProxyHeader)?;
     if bytes == V2_SIGNATURE {
         read_v2_rest(stream, &mut bytes).await?;
     } else {
@@ -46,56 +46,62 @@ pub async fn read(stream: &mut (impl AsyncRead + Unpin)) -> Result<Said, NoHeade
     parse(&bytes)
 }
 
-/// Says what a whole header says.
+/// Parses a whole header.
 ///
 /// # Errors
-/// [`NoHeader`]
-pub fn parse(bytes: &[u8]) -> Result<Said, NoHeader> {
+/// [`InvalidProxyHeader`]
+pub fn parse(bytes: &[u8]) -> Result<ProxyHeader, InvalidProxyHeader> {
     match HeaderResult::parse(bytes) {
         HeaderResult::V1(Ok(header)) => match header.addresses {
-            v1::Addresses::Tcp4(ip) => Ok(client(ip.source_address.into(), ip.source_port)),
-            v1::Addresses::Tcp6(ip) => Ok(client(ip.source_address.into(), ip.source_port)),
-            v1::Addresses::Unknown => Ok(Said::Own),
+            v1::Addresses::Tcp4(ip) => Ok(proxied(ip.source_address.into(), ip.source_port)),
+            v1::Addresses::Tcp6(ip) => Ok(proxied(ip.source_address.into(), ip.source_port)),
+            v1::Addresses::Unknown => Ok(ProxyHeader::Local),
         },
-        HeaderResult::V2(Ok(header)) if header.command == v2::Command::Local => Ok(Said::Own),
+        HeaderResult::V2(Ok(header)) if header.command == v2::Command::Local => Ok(ProxyHeader::Local),
         HeaderResult::V2(Ok(header)) if header.protocol == v2::Protocol::Stream => match header.addresses {
-            v2::Addresses::IPv4(ip) => Ok(client(ip.source_address.into(), ip.source_port)),
-            v2::Addresses::IPv6(ip) => Ok(client(ip.source_address.into(), ip.source_port)),
-            v2::Addresses::Unspecified | v2::Addresses::Unix(_) => Err(NoHeader),
+            v2::Addresses::IPv4(ip) => Ok(proxied(ip.source_address.into(), ip.source_port)),
+            v2::Addresses::IPv6(ip) => Ok(proxied(ip.source_address.into(), ip.source_port)),
+            v2::Addresses::Unspecified | v2::Addresses::Unix(_) => Err(InvalidProxyHeader),
         },
-        HeaderResult::V1(_) | HeaderResult::V2(_) => Err(NoHeader),
+        HeaderResult::V1(_) | HeaderResult::V2(_) => Err(InvalidProxyHeader),
     }
 }
 
-fn client(address: IpAddr, port: u16) -> Said {
-    Said::Client(SocketAddr::new(address.to_canonical(), port))
+fn proxied(address: IpAddr, port: u16) -> ProxyHeader {
+    ProxyHeader::Proxied(SocketAddr::new(address.to_canonical(), port))
 }
 
 /// One byte at a time, from a buffer: nothing says how long the line is.
-async fn read_v1_rest(stream: &mut (impl AsyncRead + Unpin), bytes: &mut Vec<u8>) -> Result<(), NoHeader> {
+async fn read_v1_rest(
+    stream: &mut (impl AsyncRead + Unpin),
+    bytes: &mut Vec<u8>,
+) -> Result<(), InvalidProxyHeader> {
     if !bytes.starts_with(b"PROXY ") {
-        return Err(NoHeader);
+        return Err(InvalidProxyHeader);
     }
     while !bytes.ends_with(b"\r\n") {
         if bytes.len() == MAX_V1_BYTES {
-            return Err(NoHeader);
+            return Err(InvalidProxyHeader);
         }
-        bytes.push(stream.read_u8().await.map_err(|_| NoHeader)?);
+        bytes.push(stream.read_u8().await.map_err(|_| InvalidProxyHeader)?);
     }
     Ok(())
 }
 
-async fn read_v2_rest(stream: &mut (impl AsyncRead + Unpin), bytes: &mut Vec<u8>) -> Result<(), NoHeader> {
+async fn read_v2_rest(
+    stream: &mut (impl AsyncRead + Unpin),
+    bytes: &mut Vec<u8>,
+) -> Result<(), InvalidProxyHeader> {
     let mut fixed = [0; V2_FIXED_BYTES - V2_SIGNATURE.len()];
-    stream.read_exact(&mut fixed).await.map_err(|_| NoHeader)?;
+    stream.read_exact(&mut fixed).await.map_err(|_| InvalidProxyHeader)?;
     let [_, _, high, low] = fixed;
     let length = usize::from(u16::from_be_bytes([high, low]));
     if length > MAX_V2_REST_BYTES {
-        return Err(NoHeader);
+        return Err(InvalidProxyHeader);
     }
     bytes.extend_from_slice(&fixed);
     let mut rest = vec![0; length];
-    stream.read_exact(&mut rest).await.map_err(|_| NoHeader)?;
+    stream.read_exact(&mut rest).await.map_err(|_| InvalidProxyHeader)?;
     bytes.extend_from_slice(&rest);
     Ok(())
 }
@@ -117,8 +123,8 @@ mod tests {
         v2(1, 0x11, &[203, 0, 113, 7, 192, 0, 2, 1, 0xdc, 0x04, 0x01, 0xbb])
     }
 
-    /// What is said, and what is left of the stream.
-    fn read_from(bytes: &[u8]) -> (Result<Said, NoHeader>, Vec<u8>) {
+    /// What the header says, and what is left of the stream.
+    fn read_from(bytes: &[u8]) -> (Result<ProxyHeader, InvalidProxyHeader>, Vec<u8>) {
         let mut stream = bytes;
         let said = futures_util::FutureExt::now_or_never(read(&mut stream)).unwrap();
         (said, stream.to_vec())
@@ -126,7 +132,7 @@ mod tests {
 
     #[test]
     fn a_header_names_the_client_and_leaves_what_follows() {
-        let client = |text: &str| Ok(Said::Client(text.parse().unwrap()));
+        let client = |text: &str| Ok(ProxyHeader::Proxied(text.parse().unwrap()));
         let v6 = b"PROXY TCP6 2001:db8::7 2001:db8::1 56324 443\r\n".as_slice();
         let mapped = b"PROXY TCP6 ::ffff:203.0.113.7 ::1 56324 443\r\n".as_slice();
         let mut v2_ipv6 = vec![0x20, 0x01, 0x0d, 0xb8];
@@ -140,13 +146,13 @@ mod tests {
             (V4.to_vec(), client("203.0.113.7:56324")),
             (v6.to_vec(), client("[2001:db8::7]:56324")),
             (mapped.to_vec(), client("203.0.113.7:56324")),
-            (b"PROXY UNKNOWN\r\n".to_vec(), Ok(Said::Own)),
-            (b"PROXY UNKNOWN ffff:: ffff:: 1 2\r\n".to_vec(), Ok(Said::Own)),
+            (b"PROXY UNKNOWN\r\n".to_vec(), Ok(ProxyHeader::Local)),
+            (b"PROXY UNKNOWN ffff:: ffff:: 1 2\r\n".to_vec(), Ok(ProxyHeader::Local)),
             (v2_ipv4(), client("203.0.113.7:56324")),
             (v2(1, 0x21, &v2_ipv6), client("[2001:db8::7]:56324")),
             (v2(1, 0x11, &with_more), client("203.0.113.7:56324")),
-            (v2(0, 0x00, &[]), Ok(Said::Own)),
-            (v2(0, 0x11, &[203, 0, 113, 7, 192, 0, 2, 1, 0, 1, 0, 1]), Ok(Said::Own)),
+            (v2(0, 0x00, &[]), Ok(ProxyHeader::Local)),
+            (v2(0, 0x11, &[203, 0, 113, 7, 192, 0, 2, 1, 0, 1, 0, 1]), Ok(ProxyHeader::Local)),
         ] {
             let stream = [&header[..], b"GET / HTTP/1.1\r\n"].concat();
 
@@ -155,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_header_names_nobody() {
+    fn what_is_no_header_is_an_error() {
         let long = [b"PROXY UNKNOWN ".as_slice(), &[b'x'; 200], b"\r\n"].concat();
         for bytes in [
             b"".as_slice(),
@@ -181,7 +187,7 @@ mod tests {
             &v2(1, 0x11, &[0; 4096]),
             &v2_ipv4().into_iter().take(20).collect::<Vec<_>>(),
         ] {
-            assert_eq!(read_from(bytes).0, Err(NoHeader), "{bytes:?}");
+            assert_eq!(read_from(bytes).0, Err(InvalidProxyHeader), "{bytes:?}");
         }
     }
 

@@ -2,17 +2,23 @@
 
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd as _;
+use std::sync::Arc;
 
+use http::Method;
 use pingora::protocols::l4::stream::Stream;
 use pingora::protocols::{GetSocketDigest as _, SocketDigest};
+use pingora::proxy::Session;
 use tempfile::TempDir;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
 
-use super::*;
+use super::context::Context;
+use super::current::Current;
+use super::request_id::RequestIds;
 use crate::clock::{Clock as _, ManualClock};
 use crate::entropy::SystemEntropy;
 use crate::identity::{AppId, Identity, OpenId, Subject};
+use crate::runtime::Runtime;
 use crate::session::NewSession;
 
 /// One route of each kind.

@@ -13,8 +13,8 @@ use prometheus::IntGauge;
 use tokio::sync::watch::Receiver;
 use tokio::task::AbortHandle;
 
-use super::Current;
-use super::guard::BreakOff;
+use super::break_off::BreakOff;
+use super::current::Current;
 use crate::authn::{Authenticated, Refusal};
 use crate::clock::Clock;
 use crate::identity::{Identity, User};

@@ -30,7 +30,7 @@ use crate::config::{Config, Document, Findings, Report, StoreEngine};
 use crate::entropy::{Entropy, NoEntropy, SystemEntropy};
 use crate::key_file::OnMissingKey;
 use crate::proxy::connections::Connections;
-use crate::proxy::guard::Guard;
+use crate::proxy::guard::{Guard, GuardServices};
 use crate::proxy::{Current, Gateway};
 use crate::reload::Reload;
 use crate::runtime::{Runtime, Shared};
@@ -192,6 +192,8 @@ pub fn start(document: &Document, path: PathBuf, sources: Sources) -> Result<Run
     let (admin_shutdown, watch) = watch::channel(false);
     services.spawn_on(async move { admin_socket.serve("admin", admin, watch).await }, threads.handle());
     let mut loaded = identities.iter();
+    let services_of_guard =
+        GuardServices { proxy, current: Arc::clone(&current), connections: Arc::clone(&connections) };
     for (socket, listener) in sockets.into_iter().zip(&config.listeners) {
         let tls = match &listener.tls {
             None => None,
@@ -200,9 +202,7 @@ pub fn start(document: &Document, path: PathBuf, sources: Sources) -> Result<Run
                 Some(identity.acceptor(tls.http2)?)
             }
         };
-        let (proxy, current, connections) =
-            (Arc::clone(&proxy), Arc::clone(&current), Arc::clone(&connections));
-        let guard = Guard::new(listener, proxy, current, connections, &config.limits, tls);
+        let guard = Guard::new(listener, &config.limits, tls, &services_of_guard);
         let watch = shutdown_watch.clone();
         services.spawn_on(async move { socket.serve("gateway", guard, watch).await }, threads.handle());
     }

@@ -1,35 +1,34 @@
 //! Whether the header of a request of HTTP/1 is whole, and Pingora need not wait for more of it.
 //!
-//! This says no more than where to stop reading: what the header says, and whether it is one, is Pingora's to parse and
-//! the admission's to judge.
+//! This decides only where to stop reading. Pingora parses the header, and `admission` judges it.
 
 use memchr::memchr_iter;
 
-/// What has come of a header.
+/// How much of a header has arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Head {
-    /// All of it, or what no more bytes make a header of.
+    /// All of it, or bytes that never become a header.
     Whole,
     /// Not yet all of it.
     Unfinished,
 }
 
-/// Looks at what has come, of which the first `seen` bytes were looked at before.
+/// Inspects the bytes that have arrived, of which the first `seen` were inspected before.
 ///
-/// A header ends with an empty line, however the lines end: `\n` alone is refused later, and until then waits for nothing.
-pub(super) fn look(bytes: &[u8], seen: usize) -> Head {
+/// A header ends with an empty line, and lines may end with `\n` alone here: `admission` refuses that later.
+pub(super) fn inspect(bytes: &[u8], seen: usize) -> Head {
     // Empty lines before a request do not count; RFC 9112 §2.2.
     let Some(start) = bytes.iter().position(|byte| !matches!(byte, b'\r' | b'\n')) else {
         return Head::Unfinished;
     };
-    // No method begins so. A client that speaks TLS where there is none learns of it at once.
+    // No method begins so. A client that speaks TLS to a listener without TLS gets an answer at once.
     if !bytes.get(start).is_some_and(u8::is_ascii_graphic) {
         return Head::Whole;
     }
     if bytes.ends_with(b"\r\n\r\n") {
         return Head::Whole;
     }
-    // The end may have begun in what was seen.
+    // The end may have begun in the bytes inspected before.
     let unseen = bytes.get(start.max(seen.saturating_sub(2))..).unwrap_or_default();
     let ends_at = |at: usize| matches!(unseen.get(at + 1..), Some([b'\n', ..] | [b'\r', b'\n', ..]));
     if memchr_iter(b'\n', unseen).any(ends_at) { Head::Whole } else { Head::Unfinished }
@@ -47,7 +46,7 @@ mod tests {
 
     use super::*;
 
-    /// What of a request stands in a test, in the order it may come.
+    /// Pieces of requests, in random order.
     fn pieces() -> impl Strategy<Value = Vec<u8>> {
         let piece = prop_oneof![
             4 => Just("\r\n".as_bytes().to_vec()),
@@ -66,7 +65,7 @@ mod tests {
         proptest::collection::vec(piece, 0..12).prop_map(|pieces| pieces.concat())
     }
 
-    /// What Pingora makes of these bytes while no more come: a request or not, or nothing yet.
+    /// What Pingora makes of these bytes if no more arrive: a request or not, or nothing yet.
     fn parsed(bytes: &[u8]) -> Option<bool> {
         let threads = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         threads.block_on(async {
@@ -78,7 +77,7 @@ mod tests {
     }
 
     fn is_whole(bytes: &[u8]) -> bool {
-        look(bytes, 0) == Head::Whole
+        inspect(bytes, 0) == Head::Whole
     }
 
     #[test]
@@ -108,7 +107,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_left_over_reaches_the_next_reader() {
-        // The property that all of this stands on: Pingora takes the bytes it is given before it reads.
+        // The guard relies on this: Pingora parses the bytes it is given before it reads more.
         let (mut client, stream) = tokio::io::duplex(64);
         let mut session = ServerSession::new_http1(Box::new(stream));
         session.set_pipelined_prefix(BytesMut::from(&b"POST / HTTP/1.1\r\nContent-Length: 4\r\n\r\nbo"[..]));
@@ -128,7 +127,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(4096))]
 
-        /// Else a client could hold what Pingora holds for a request, for as long as it likes.
+        /// Otherwise a client could hold the memory of a request for as long as it likes.
         #[test]
         fn pingora_waits_for_no_more_of_what_is_whole(bytes in pieces()) {
             if is_whole(&bytes) {
@@ -136,7 +135,7 @@ mod tests {
             }
         }
 
-        /// Else a request would wait for its deadline.
+        /// Otherwise a request would wait for its deadline.
         #[test]
         fn whatever_pingora_takes_for_a_request_is_whole(bytes in pieces()) {
             if parsed(&bytes) == Some(true) {
@@ -149,7 +148,7 @@ mod tests {
             let first = (0..=bytes.len()).find(|end| is_whole(&bytes[..*end]));
             let mut seen = 0;
             let stepwise = (0..=bytes.len()).find(|end| {
-                let is_whole = look(&bytes[..*end], seen) == Head::Whole;
+                let is_whole = inspect(&bytes[..*end], seen) == Head::Whole;
                 seen = *end;
                 is_whole
             });

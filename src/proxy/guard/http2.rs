@@ -1,4 +1,4 @@
-//! HTTP/2: what a client may have under way, and a deadline for its first request. All else is Pingora's.
+//! HTTP/2: how much a client may have in progress, and a deadline for its first request. Pingora does the rest.
 
 use std::sync::Arc;
 
@@ -11,25 +11,25 @@ use pingora::server::ShutdownWatch;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::Listener;
+use super::listener::GuardedListener;
 use crate::config;
 
-/// What HTTP/2 lets a client have under way, per stream and per connection: what HTTP/2 began with is enough for logins and
-/// calls, and a connection never holds more than this of bodies that a backend does not take.
+/// Flow-control windows, per stream and per connection. HTTP/2's initial window is enough for logins and calls, and a
+/// connection never holds more than this of bodies that a backend does not read.
 const STREAM_WINDOW: u32 = 64 * 1024;
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
 const FRAME: u32 = 16 * 1024;
 /// Bytes of an answer that wait for a client, per stream.
 const SEND_BUFFER: usize = 64 * 1024;
-/// Streams that a client opened and took back before they were looked at; more end the connection (CVE-2023-44487).
+/// Streams that a client opened and reset before they were accepted; more end the connection (CVE-2023-44487).
 const RESET_STREAMS: usize = 20;
-/// Streams that were ended for a client's mistakes; more end the connection (CVE-2025-8671).
+/// Streams that were reset for a client's mistakes; more end the connection (CVE-2025-8671).
 const LOCAL_RESETS: usize = 100;
 
 pub(super) fn server_options(limits: &config::Limits) -> HttpServerOptions {
     let mut options = HttpServerOptions::default();
     options.h2_idle_timeout = Some(limits.h2.idle_timeout.0);
-    // Pingora asks this only where there is no TLS, and here nobody arrives without who has not begun with the preface.
+    // Pingora asks this only without TLS, and a connection without TLS comes here only if it began with the preface.
     options.h2c = true;
     options
 }
@@ -49,7 +49,7 @@ pub(super) fn options(limits: &config::Limits) -> H2Options {
 
 /// Serves a connection that speaks HTTP/2.
 pub(super) async fn serve(
-    listener: &Arc<Listener>,
+    listener: &Arc<GuardedListener>,
     stream: Stream,
     deadline: Instant,
     shutdown: &ShutdownWatch,
@@ -70,7 +70,7 @@ pub(super) async fn serve(
 
 /// One connection.
 struct Http2 {
-    listener: Arc<Listener>,
+    listener: Arc<GuardedListener>,
     first_request: Notify,
 }
 
@@ -81,7 +81,7 @@ impl HttpServerApp for Http2 {
         session: ServerSession,
         shutdown: &ShutdownWatch,
     ) -> Option<ReusedHttpStream> {
-        // What only began as the preface does is no request of HTTP/1 either.
+        // Bytes that only begin like the preface are no request of HTTP/1 either.
         if !session.is_http2() {
             return None;
         }

@@ -1,0 +1,43 @@
+//! What every request is decided by: one configuration, and what the proxy derives from it.
+
+use std::sync::Arc;
+
+use super::admission::Admission;
+use super::client_address::TrustedProxies;
+use crate::runtime::Runtime;
+
+/// What one configuration says, with what this module derives from it.
+#[derive(Debug)]
+pub struct Current {
+    pub(super) runtime: Arc<Runtime>,
+    pub(super) admission: Admission,
+    pub(super) trusted_proxies: TrustedProxies,
+    /// Becomes true when another takes its place: what goes on for longer than a request is then decided anew.
+    is_replaced: tokio::sync::watch::Sender<bool>,
+}
+
+impl Current {
+    /// Derives what the proxy needs from a runtime.
+    pub fn new(runtime: Runtime) -> Self {
+        Self {
+            admission: Admission::new(&runtime.limits),
+            trusted_proxies: TrustedProxies::new(&runtime.trusted_proxies),
+            runtime: Arc::new(runtime),
+            is_replaced: tokio::sync::watch::Sender::new(false),
+        }
+    }
+
+    /// Tells whoever goes on under it that another has taken its place.
+    pub fn retire(&self) {
+        self.is_replaced.send_replace(true);
+    }
+
+    pub(super) fn replaced(&self) -> tokio::sync::watch::Receiver<bool> {
+        self.is_replaced.subscribe()
+    }
+
+    /// The runtime itself.
+    pub const fn runtime(&self) -> &Arc<Runtime> {
+        &self.runtime
+    }
+}
