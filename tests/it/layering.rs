@@ -1,8 +1,10 @@
-//! The module graph of `src/`, as a specification.
+//! The graph of modules and files in `src/`, as a specification.
 //!
-//! Each line of [`MAY_IMPORT`] names a top-level module and the modules it may name. The order of lines is the order of
-//! layers: a module may import only modules listed above it, so the graph cannot have a cycle.
+//! Each line of [`MAY_IMPORT`] names a top-level module and the modules that it may import. A module may import only
+//! modules listed above it, so the graph of modules has no cycle. `src/lib.rs` and `docs/architecture.md` list the
+//! modules in the same order. `circle` looks inside the modules, at their files.
 
+mod circle;
 mod source;
 
 use std::collections::BTreeSet;
@@ -14,47 +16,47 @@ use source::{imports, names_crate, tokens};
 const MAY_IMPORT: &[(&str, &str)] = &[
     ("address", ""),
     ("clock", ""),
-    ("entropy", ""),
-    ("identity", ""),
-    ("problem", ""),
-    ("cookie", ""),
-    ("path", ""),
-    ("host", ""),
     ("config", ""),
-    ("key_file", "entropy config"),
-    ("emulator", "clock entropy config"),
+    ("cookie", ""),
+    ("entropy", ""),
+    ("host", ""),
+    ("identity", ""),
+    ("path", ""),
+    ("problem", ""),
+    ("emulator", "clock config entropy"),
+    ("key_file", "config entropy"),
+    ("page", "config entropy"),
+    ("route", "config host identity path"),
     ("telemetry", "clock config"),
+    ("token", "clock config entropy identity key_file"),
+    ("upstream", "clock config"),
     ("store", "clock config telemetry"),
-    ("token", "clock entropy identity config key_file telemetry"),
-    ("session", "clock entropy identity config key_file telemetry store token"),
-    ("throttle", "address clock entropy config telemetry store"),
-    ("wechat", "clock entropy identity host config telemetry token"),
-    ("route", "identity path host config"),
-    ("upstream", "clock config telemetry"),
-    ("authn", "clock entropy identity cookie config key_file telemetry store token session"),
-    ("identity_headers", "identity cookie config telemetry authn"),
-    ("page", "entropy config"),
+    ("wechat", "clock config entropy host identity telemetry"),
+    ("session", "clock config entropy identity key_file telemetry store"),
+    ("throttle", "clock config entropy telemetry store"),
+    ("authn", "clock config cookie entropy identity key_file telemetry token store session"),
+    ("identity_headers", "config cookie identity telemetry authn"),
     (
         "sign_in",
-        "address clock entropy identity problem cookie path host config key_file telemetry store token session throttle wechat route authn page",
+        "clock config cookie entropy host identity path problem key_file page telemetry token store wechat session throttle authn",
     ),
     (
         "runtime",
-        "clock entropy identity config key_file telemetry store token session throttle wechat route upstream authn identity_headers page sign_in",
+        "clock config entropy identity key_file page route telemetry token upstream store wechat session throttle authn identity_headers sign_in",
     ),
+    ("admin", "clock identity problem telemetry session runtime"),
     (
         "proxy",
-        "address clock entropy identity problem cookie path host config telemetry token session throttle wechat route upstream authn identity_headers sign_in runtime",
+        "address clock config cookie entropy host identity path problem route telemetry token upstream session throttle authn identity_headers sign_in runtime",
     ),
-    ("admin", "clock identity problem config telemetry session runtime"),
-    ("reload", "clock entropy config key_file telemetry runtime proxy"),
-    ("server", "clock entropy config key_file telemetry store session runtime proxy admin reload"),
-    ("demo", "clock entropy config emulator telemetry runtime admin server"),
+    ("reload", "config key_file runtime proxy"),
+    ("server", "clock config entropy key_file telemetry store runtime admin proxy reload"),
+    ("demo", "clock config entropy emulator telemetry admin server"),
     (
         "fuzz",
-        "clock entropy identity config key_file token session wechat route identity_headers page sign_in proxy admin",
+        "clock config entropy identity key_file page route token wechat session identity_headers sign_in admin proxy",
     ),
-    ("cli", "clock entropy config emulator telemetry store token runtime admin server demo"),
+    ("cli", "clock config entropy emulator telemetry token store admin server demo"),
 ];
 
 /// External crates, by name and the prefix of names such as `pingora_core`, and the only modules that may name them.
@@ -114,11 +116,51 @@ fn the_table_is_acyclic() {
 }
 
 #[test]
+fn every_allowance_of_the_table_is_used() {
+    let mut used = BTreeSet::new();
+    for file in sources() {
+        let Some(module) = top_module(&file) else { continue };
+        let code = fs::read_to_string(&file).unwrap();
+        used.extend(imports(&tokens(&code), depth(&file)).into_iter().map(|import| (module.clone(), import)));
+    }
+
+    let mut unused = Vec::new();
+    for (module, allowed) in MAY_IMPORT {
+        for import in allowed.split(' ').filter(|import| !import.is_empty()) {
+            if !used.contains(&((*module).to_owned(), import.to_owned())) {
+                unused.push(format!("{module} does not import {import}: remove the allowance"));
+            }
+        }
+    }
+
+    assert!(unused.is_empty(), "\n{}", unused.join("\n"));
+}
+
+#[test]
 fn the_table_names_every_module_and_no_other() {
     let modules: BTreeSet<String> = sources().iter().filter_map(|file| top_module(file)).collect();
     let listed: BTreeSet<String> = MAY_IMPORT.iter().map(|(name, _)| (*name).to_owned()).collect();
 
     assert_eq!(modules, listed);
+}
+
+#[test]
+fn the_crate_root_and_the_architecture_list_modules_in_the_order_of_the_table() {
+    let table = MAY_IMPORT.iter().map(|(name, _)| (*name).to_owned());
+    let root = fs::read_to_string("src/lib.rs").unwrap();
+    let declared =
+        root.lines().filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';').map(str::to_owned));
+    let architecture = fs::read_to_string("docs/architecture.md").unwrap();
+    let (_, modules) = architecture.split_once("## Modules").unwrap();
+    let (_, rows) = modules.split_once("| --- |").unwrap();
+    let described = rows.lines().skip(1).take_while(|line| line.starts_with('|')).flat_map(|line| {
+        let names = line.split('|').nth(1).unwrap().split(',');
+        names.map(|name| name.trim().trim_matches('`').to_owned())
+    });
+
+    let table = Vec::from_iter(table);
+    assert_eq!(Vec::from_iter(declared), table, "src/lib.rs");
+    assert_eq!(Vec::from_iter(described), table, "docs/architecture.md");
 }
 
 fn sources() -> Vec<PathBuf> {
