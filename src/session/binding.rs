@@ -7,7 +7,7 @@
 use minicbor::{Decode, Encode};
 
 use super::block::Who;
-use super::core::Core;
+use super::core::{Attempts, Core};
 use super::field::{Word, millis};
 use super::follow::Heard;
 use super::marks::{FOREVER, Marks};
@@ -48,7 +48,7 @@ impl Sessions {
     /// [`SessionError::Store`]: they may be unbound all the same.
     pub async fn unbind(&self, person: &Person) -> Result<bool, SessionError> {
         let core = &self.core;
-        let done = core.store.take(&key(person)).await.map(|before| before.is_some());
+        let done = core.remove_binding(person).await;
         Ok(core.tell_of_person(person, done).await?)
     }
 
@@ -90,6 +90,19 @@ impl Core {
         let value = row::encode(&key, &Binding::new(who, user, since))?;
         self.store.put(&key, value, FOREVER).await?;
         Ok(same.is_none())
+    }
+
+    /// Removes the row, whatever stands there: also one that nobody can read. Whether it was there.
+    async fn remove_binding(&self, person: &Person) -> Result<bool, StoreError> {
+        let key = key(person);
+        let mut attempts = Attempts::default();
+        loop {
+            let Some(before) = self.store.get(&key).await? else { return Ok(false) };
+            if self.store.compare_and_delete(&key, &before).await? {
+                return Ok(true);
+            }
+            attempts.again(self).await?;
+        }
     }
 
     /// Ends the leases of a person's sessions, here and on the other nodes.

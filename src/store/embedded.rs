@@ -239,16 +239,6 @@ impl Store for Embedded {
         .await
     }
 
-    async fn take(&self, key: &Key) -> Result<Option<Bytes>, StoreError> {
-        let name = name_of(key);
-        self.change(Operation::Take, 0, move |tables| tables.take(&name)).await
-    }
-
-    async fn increment(&self, key: &Key, ttl: Duration) -> Result<u64, StoreError> {
-        let (name, end) = (name_of(key), self.end(ttl));
-        self.change(Operation::Increment, 0, move |tables| tables.increment(&name, end)).await
-    }
-
     async fn append(&self, entry: Bytes, ttl: Duration) -> Result<u64, StoreError> {
         let end = self.end(ttl);
         check_length(&entry)?;

@@ -179,13 +179,6 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// Removes a row that still says `expected`; whether it did.
     async fn compare_and_delete(&self, key: &Key, expected: &[u8]) -> Result<bool, StoreError>;
 
-    /// Removes a row and gives what it said; of several callers at once, one gets it.
-    async fn take(&self, key: &Key) -> Result<Option<Bytes>, StoreError>;
-
-    /// Adds one to a counter, an absent one being 0, and gives the sum. The time starts with the first step, and is
-    /// not prolonged by the next ones.
-    async fn increment(&self, key: &Key, ttl: Duration) -> Result<u64, StoreError>;
-
     /// Appends to the log, and gives the entry's number, the first one's being 1. Wakes [`Store::log_moved`] of every
     /// node.
     async fn append(&self, entry: Bytes, ttl: Duration) -> Result<u64, StoreError>;
@@ -317,14 +310,6 @@ impl Store for Closed {
     }
 
     async fn compare_and_delete(&self, _: &Key, _: &[u8]) -> Result<bool, StoreError> {
-        Err(closed())
-    }
-
-    async fn take(&self, _: &Key) -> Result<Option<Bytes>, StoreError> {
-        Err(closed())
-    }
-
-    async fn increment(&self, _: &Key, _: Duration) -> Result<u64, StoreError> {
         Err(closed())
     }
 

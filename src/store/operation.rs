@@ -9,8 +9,6 @@ pub(super) enum Operation {
     CompareAndSet,
     WriteInOrder,
     CompareAndDelete,
-    Take,
-    Increment,
     Append,
     LogAfter,
     Ping,
@@ -20,15 +18,13 @@ pub(super) enum Operation {
 
 impl Operation {
     /// The steps of every [`super::Store`], in the order of their numbers.
-    pub(super) const STEPS: [Self; 11] = [
+    pub(super) const STEPS: [Self; 9] = [
         Self::Get,
         Self::Put,
         Self::PutIfAbsent,
         Self::CompareAndSet,
         Self::WriteInOrder,
         Self::CompareAndDelete,
-        Self::Take,
-        Self::Increment,
         Self::Append,
         Self::LogAfter,
         Self::Ping,
@@ -43,8 +39,6 @@ impl Operation {
             Self::CompareAndSet => "compare_and_set",
             Self::WriteInOrder => "write_in_order",
             Self::CompareAndDelete => "compare_and_delete",
-            Self::Take => "take",
-            Self::Increment => "increment",
             Self::Append => "append",
             Self::LogAfter => "log_after",
             Self::Ping => "ping",

@@ -295,21 +295,6 @@ impl Store for Redis {
         yes_or_no(&self.make(Step { has_written: said_yes, ..step }).await?)
     }
 
-    async fn take(&self, key: &Key) -> Result<Option<Bytes>, StoreError> {
-        let key = self.key(key);
-        let mut command = redis::cmd("GETDEL");
-        command.arg(&key);
-        let has_written = |answer: &Value| *answer != Value::Nil;
-        row(self.make(Step { has_written, ..self.command(Operation::Take, key, command) }).await?)
-    }
-
-    async fn increment(&self, key: &Key, ttl: Duration) -> Result<u64, StoreError> {
-        let ttl = millis(ttl).to_string();
-        let script = &self.scripts.increment;
-        let step = self.script(Operation::Increment, self.key(key), script, &[ttl.as_bytes()]);
-        number(&self.make(Step { has_written: |_| true, ..step }).await?)
-    }
-
     async fn append(&self, entry: Bytes, ttl: Duration) -> Result<u64, StoreError> {
         let ttl = millis(ttl).to_string();
         let arguments = [checked(&entry)?, ttl.as_bytes(), self.log_channel.as_bytes()];

@@ -116,14 +116,6 @@ impl Store for Switch {
         self.step()?.compare_and_delete(key, expected).await
     }
 
-    async fn take(&self, key: &Key) -> Result<Option<Bytes>, StoreError> {
-        self.step()?.take(key).await
-    }
-
-    async fn increment(&self, key: &Key, ttl: Duration) -> Result<u64, StoreError> {
-        self.step()?.increment(key, ttl).await
-    }
-
     async fn append(&self, entry: Bytes, ttl: Duration) -> Result<u64, StoreError> {
         self.step()?.append(entry, ttl).await
     }

@@ -155,17 +155,6 @@ impl Store for TestStore {
         self.answer(is_same)
     }
 
-    async fn take(&self, key: &Key) -> Result<Option<Bytes>, StoreError> {
-        self.work().await?;
-        let taken = self.read(key);
-        self.rows.lock().remove(key);
-        self.answer(true).map(|_| taken)
-    }
-
-    async fn increment(&self, _: &Key, _: Duration) -> Result<u64, StoreError> {
-        unreachable!("sessions count nothing")
-    }
-
     async fn append(&self, entry: Bytes, _: Duration) -> Result<u64, StoreError> {
         self.work().await?;
         if self.append_fails.load(Ordering::SeqCst) {

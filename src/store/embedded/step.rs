@@ -81,26 +81,6 @@ impl<'a> Tables<'a> {
         Ok(true)
     }
 
-    pub(super) fn take(&mut self, name: &Name) -> Result<Option<Bytes>, Fault> {
-        let Some(found) = self.find(name)?.filter(|row| row.is_alive) else { return Ok(None) };
-        self.remove(name, found.end)?;
-        Ok(Some(found.value))
-    }
-
-    /// The sum is kept in decimal digits, as Redis keeps it.
-    pub(super) fn increment(&mut self, name: &Name, end: Timestamp) -> Result<u64, Fault> {
-        let found = self.find(name)?;
-        let Some(alive) = found.as_ref().filter(|row| row.is_alive) else {
-            self.write(name, b"1", end, found.map(|row| row.end))?;
-            return Ok(1);
-        };
-        let sum = std::str::from_utf8(&alive.value).ok().and_then(|text| text.parse::<u64>().ok());
-        let sum =
-            sum.and_then(|sum| sum.checked_add(1)).ok_or_else(|| Fault::damaged("a row is no counter"))?;
-        self.write(name, sum.to_string().as_bytes(), alive.end, Some(alive.end))?;
-        Ok(sum)
-    }
-
     pub(super) fn append(&mut self, entry: &[u8], end: Timestamp) -> Result<u64, Fault> {
         let number =
             last_entry(&self.meta)?.checked_add(1).ok_or_else(|| Fault::damaged("the log is full"))?;

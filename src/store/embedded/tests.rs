@@ -75,7 +75,7 @@ async fn replaced_and_removed_rows_leave_no_end_behind() {
     }
     assert_eq!(in_file(&store), [1, 1, 0]);
 
-    store.take(&key(1)).await.unwrap();
+    assert!(store.compare_and_delete(&key(1), b"a").await.unwrap());
 
     assert_eq!(in_file(&store), [0, 0, 0]);
 }
@@ -96,8 +96,7 @@ async fn step_that_finds_the_queue_full_is_refused_and_not_made() {
     let mut answers = Vec::new();
     let refused = loop {
         let (waiting, answered) = oneshot::channel();
-        let step =
-            |tables: &mut Tables<'_>| tables.increment(&name_of(&key(1)), Timestamp::from_millis(u64::MAX));
+        let step = |tables: &mut Tables<'_>| tables.append(b"", Timestamp::from_millis(u64::MAX));
         match store.enqueue(Box::new(Pending::new(step, waiting))) {
             Ok(()) => answers.push(answered),
             Err(error) => break error,

@@ -14,12 +14,6 @@ if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 redis.call('DEL', KEYS[1])
 return 1";
 
-/// Counts; a counter without an end gets one, so that none is left behind for ever.
-const INCREMENT: &str = "
-local sum = redis.call('INCR', KEYS[1])
-if redis.call('PTTL', KEYS[1]) < 0 then redis.call('PEXPIRE', KEYS[1], ARGV[1]) end
-return sum";
-
 /// Appends to the log. Each entry begins with the stamp of the one before and its own, 16 digits each, so that a reader
 /// can tell that the log it goes on with is the one it read. The entry is written first: it is what can be refused for
 /// want of memory.
@@ -86,7 +80,6 @@ pub(super) struct Known {
 pub(super) struct Scripts {
     pub(super) compare_and_set: Known,
     pub(super) compare_and_delete: Known,
-    pub(super) increment: Known,
     pub(super) append: Known,
     pub(super) log_after: Known,
     pub(super) admit: Known,
@@ -97,7 +90,6 @@ impl Scripts {
         Self {
             compare_and_set: Known::new(COMPARE_AND_SET),
             compare_and_delete: Known::new(COMPARE_AND_DELETE),
-            increment: Known::new(INCREMENT),
             append: Known::new(APPEND),
             log_after: Known::new(LOG_AFTER),
             admit: Known::new(ADMIT),

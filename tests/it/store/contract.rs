@@ -47,9 +47,7 @@ pub async fn hold(subject: &Subject) {
     compare_and_set_has_one_winner(subject).await;
     wrong_expectation_changes_nothing(subject).await;
     writes_are_made_in_order_up_to_one_that_is_not(subject).await;
-    row_is_taken_once(subject).await;
-    increments_lose_none(subject).await;
-    increment_does_not_prolong(subject).await;
+    row_is_removed_once(subject).await;
     longest_value_passes_and_a_longer_one_does_not(subject).await;
     spaces_do_not_meet(subject).await;
     row_is_seen_by_every_handle_at_once(subject).await;
@@ -69,7 +67,8 @@ pub async fn row_is_read_as_it_was_written(subject: &Subject) {
         store.put(&key, Bytes::copy_from_slice(value), LONG).await.unwrap();
         assert_eq!(store.get(&key).await, Ok(Some(Bytes::copy_from_slice(value))));
         assert_eq!(store.compare_and_set(&key, value, Bytes::from_static(b"next"), LONG).await, Ok(true));
-        assert_eq!(store.take(&key).await, Ok(Some(Bytes::from_static(b"next"))));
+        assert_eq!(store.get(&key).await, Ok(Some(Bytes::from_static(b"next"))));
+        assert_eq!(store.compare_and_delete(&key, b"next").await, Ok(true));
         assert_eq!(store.get(&key).await, Ok(None));
     }
 }
@@ -117,8 +116,7 @@ pub async fn ended_row_counts_as_absent_for_every_step(subject: &Subject) {
 
     assert_eq!(store.compare_and_set(&keys[0], b"7", Bytes::from_static(b"8"), LONG).await, Ok(false));
     assert_eq!(store.compare_and_delete(&keys[1], b"7").await, Ok(false));
-    assert_eq!(store.take(&keys[2]).await, Ok(None));
-    assert_eq!(store.increment(&keys[3], LONG).await, Ok(1));
+    assert_eq!(store.get(&keys[2]).await, Ok(None));
     assert_eq!(store.put_if_absent(&keys[4], Bytes::from_static(b"8"), LONG).await, Ok(true));
     assert_eq!(store.get(&keys[0]).await, Ok(None));
     assert_eq!(store.get(&keys[4]).await, Ok(Some(Bytes::from_static(b"8"))));
@@ -201,43 +199,17 @@ pub async fn writes_are_made_in_order_up_to_one_that_is_not(subject: &Subject) {
     assert_eq!(answer, Err(StoreError::TooLong(MAX_VALUE_BYTES + 1)));
 }
 
-pub async fn row_is_taken_once(subject: &Subject) {
+pub async fn row_is_removed_once(subject: &Subject) {
     let key = subject.key(Space::Code, 8, 0);
     subject.store().put(&key, Bytes::from_static(b"one"), LONG).await.unwrap();
 
-    let taken = at_once(subject, 64, move |store, _| {
+    let removed = at_once(subject, 64, move |store, _| {
         let key = key.clone();
-        async move { store.take(&key).await.unwrap() }
+        async move { store.compare_and_delete(&key, b"one").await.unwrap() }
     })
     .await;
 
-    let taken: Vec<Bytes> = taken.into_iter().flatten().collect();
-    assert_eq!(taken, [Bytes::from_static(b"one")]);
-}
-
-pub async fn increments_lose_none(subject: &Subject) {
-    let key = subject.key(Space::Revocation, 9, 0);
-
-    let mut sums = at_once(subject, 64, move |store, _| {
-        let key = key.clone();
-        async move { store.increment(&key, LONG).await.unwrap() }
-    })
-    .await;
-
-    sums.sort_unstable();
-    assert_eq!(sums, (1..=64).collect::<Vec<u64>>());
-}
-
-pub async fn increment_does_not_prolong(subject: &Subject) {
-    let store = subject.store();
-    let key = subject.key(Space::Revocation, 10, 0);
-
-    assert_eq!(store.increment(&key, subject.short).await, Ok(1));
-    assert_eq!(store.increment(&key, LONG).await, Ok(2));
-    (subject.pass)(subject.short);
-
-    assert_eq!(store.get(&key).await, Ok(None));
-    assert_eq!(store.increment(&key, LONG).await, Ok(1));
+    assert_eq!(removed.iter().filter(|is_removed| **is_removed).count(), 1);
 }
 
 pub async fn longest_value_passes_and_a_longer_one_does_not(subject: &Subject) {
@@ -265,8 +237,9 @@ pub async fn spaces_do_not_meet(subject: &Subject) {
         assert_eq!(store.put_if_absent(&subject.key(space, 12, 0), value, LONG).await, Ok(true));
     }
     for (number, space) in Space::ALL.into_iter().enumerate() {
-        let value = store.take(&subject.key(space, 12, 0)).await.unwrap().unwrap();
-        assert_eq!(value, [u8::try_from(number).unwrap()][..]);
+        let value = [u8::try_from(number).unwrap()];
+        assert_eq!(store.get(&subject.key(space, 12, 0)).await.unwrap().unwrap(), value[..]);
+        assert_eq!(store.compare_and_delete(&subject.key(space, 12, 0), &value).await, Ok(true));
     }
 }
 

@@ -35,13 +35,13 @@ fn slot_that_moves_is_followed() {
 
         // New rows of the slot are made at the target, where only who asks is heard.
         assert_eq!(store.put(&key(1), "a".into(), MINUTE).await, Ok(()));
-        assert!(store.increment(&key(1), MINUTE).await.is_err());
+        assert_eq!(store.put_if_absent(&key(1), "x".into(), MINUTE).await, Ok(false));
         assert_eq!(store.compare_and_set(&key(1), b"a", "b".into(), MINUTE).await, Ok(true));
         assert_eq!(cluster.servers[target].command(&["cluster", "countkeysinslot", &slot]), "1");
         set_slot(target, &["node", &id(target)]);
         set_slot(owner, &["node", &id(target)]);
         assert_eq!(store.get(&key(1)).await, Ok(Some("b".into())));
-        assert_eq!(store.take(&key(1)).await, Ok(Some("b".into())));
+        assert_eq!(store.compare_and_delete(&key(1), b"b").await, Ok(true));
     });
 }
 

@@ -58,11 +58,11 @@ fn scripts_that_the_server_forgot_are_shown_again() {
     let server = RedisServer::start();
     run(async {
         let store = open(&standalone(&server));
-        assert_eq!(store.increment(&key(1), MINUTE).await, Ok(1));
+        assert_eq!(store.append("a".into(), MINUTE).await, Ok(1));
 
         server.command(&["script", "flush"]);
 
-        assert_eq!(store.increment(&key(1), MINUTE).await, Ok(2));
+        assert_eq!(store.append("b".into(), MINUTE).await, Ok(2));
     });
 }
 

@@ -143,9 +143,9 @@ fn write_that_no_replica_has_is_an_error() {
         let failed = [
             store.put(&key(1), "a".into(), MINUTE).await,
             store.compare_and_set(&key(1), b"a", "b".into(), MINUTE).await.map(drop),
-            store.increment(&key(2), MINUTE).await.map(drop),
             store.append("a".into(), MINUTE).await.map(drop),
-            store.take(&key(1)).await.map(drop),
+            store.compare_and_delete(&key(1), b"b").await.map(drop),
+            store.put_if_absent(&key(2), "a".into(), MINUTE).await.map(drop),
             store.put_if_absent(&key(3), "a".into(), MINUTE).await.map(drop),
             store.compare_and_delete(&key(3), b"a").await.map(drop),
             store.ping().await,
@@ -153,7 +153,7 @@ fn write_that_no_replica_has_is_an_error() {
         assert_eq!(failed, [(); 8].map(|()| Err(lacking.clone())));
 
         // Nothing was written, nothing is waited for.
-        assert_eq!(store.take(&key(1)).await, Ok(None));
+        assert_eq!(store.compare_and_delete(&key(1), b"b").await, Ok(false));
         assert_eq!(store.compare_and_set(&key(1), b"x", "y".into(), MINUTE).await, Ok(false));
         assert_eq!(store.put_if_absent(&key(2), "x".into(), MINUTE).await, Ok(false));
     });
