@@ -17,7 +17,7 @@ use crate::key_file::OnMissingKey;
 use crate::page::Pages;
 use crate::route::{METHODS, RouteTable};
 use crate::session::{self, Sessions};
-use crate::sign_in::{self, Login};
+use crate::sign_in::{SignInDependencies, SignInService, SignInSettings};
 use crate::store::Store;
 #[cfg(test)]
 use crate::store::switch::Switch;
@@ -89,8 +89,8 @@ pub struct Runtime {
     pub sessions: Arc<Sessions>,
     /// What the backend is told.
     pub header_edits: HeaderEdits,
-    /// The login endpoints.
-    pub login: Arc<Login>,
+    /// The sign-in endpoints.
+    pub sign_in: Arc<SignInService>,
     /// Limits on connections and requests.
     pub limits: config::Limits,
     /// Peers whose forwarding headers are believed.
@@ -173,7 +173,7 @@ impl Runtime {
             findings,
         );
         let pages = Pages::build(&config.login.page, findings).map(Arc::new);
-        let login = sign_in::Settings::build(&config.login, &config.apps, entropy.as_ref(), findings);
+        let sign_in = SignInSettings::build(&config.login, &config.apps, entropy.as_ref(), findings);
         let header_edits = HeaderEdits::build(
             &config.identity_headers,
             config.limits.header_names,
@@ -198,9 +198,9 @@ impl Runtime {
         );
         check_token_header(authenticator.as_ref(), header_edits.as_ref(), findings);
         let (throttle, wechat, authenticator) = (throttle?, wechat?, Arc::new(authenticator?));
-        let (pages, login) = (pages?, login?);
+        let (pages, sign_in) = (pages?, sign_in?);
         let apps = wechat.apps().map(|app| (Arc::clone(&app.name), app.appid.clone())).collect();
-        let dependencies = sign_in::Dependencies {
+        let dependencies = SignInDependencies {
             wechat: Arc::new(wechat),
             tokens,
             sessions: Arc::clone(&sessions),
@@ -211,10 +211,10 @@ impl Runtime {
             clock: Arc::clone(clock),
             entropy: Arc::clone(entropy),
         };
-        let login = Login::new(login, dependencies);
-        let login = match previous {
-            Some(previous) => login.with_memory_of(&previous.login),
-            None => login,
+        let sign_in = SignInService::new(sign_in, dependencies);
+        let sign_in = match previous {
+            Some(previous) => sign_in.with_codes_of(&previous.sign_in),
+            None => sign_in,
         };
         let routes = routes?;
         Some(Self {
@@ -228,7 +228,7 @@ impl Runtime {
             authenticator,
             sessions,
             header_edits: header_edits?,
-            login: Arc::new(login),
+            sign_in: Arc::new(sign_in),
             limits: config.limits.clone(),
             trusted_proxies: config.trusted_proxies.clone(),
             apps,

@@ -162,8 +162,8 @@ fn invite(request: &RequestHeader, route: &Route, ctx: &Context) -> Option<Respo
     if route.sign_in.is_empty() {
         return None;
     }
-    let login = &ctx.current.runtime.login;
-    Some(login.invite(request, &route.sign_in)?.response)
+    let sign_in = &ctx.current.runtime.sign_in;
+    Some(sign_in.invite(request, &route.sign_in)?.response)
 }
 
 /// Tells a person who opens a page why they are not shown it; `None` for everybody else.
@@ -176,8 +176,8 @@ fn turn_away(
     if route.sign_in.is_empty() {
         return None;
     }
-    let login = &ctx.current.runtime.login;
-    Some(login.turn_away(why, request, &route.sign_in, ctx.request_id.as_str())?.response)
+    let sign_in = &ctx.current.runtime.sign_in;
+    Some(sign_in.turn_away(why, request, &route.sign_in, ctx.request_id.as_str())?.response)
 }
 
 /// What was found out of a request's sender.

@@ -58,7 +58,7 @@ impl Gateway {
         if let Some(answer) = limits::refuse_locked_out(ctx).or(answer) {
             return Some(answer);
         }
-        if let Some(endpoint) = ctx.current.runtime.login.endpoint(session.req_header().uri.path()) {
+        if let Some(endpoint) = ctx.current.runtime.sign_in.endpoint(session.req_header().uri.path()) {
             ctx.endpoint = Some(endpoint);
             // Boxed, so that the room a login needs is not moved about with every other request.
             return Some(Box::pin(answer_login(session, ctx, endpoint)).await);
@@ -404,18 +404,18 @@ impl Gateway {
 }
 
 async fn answer_login(session: &mut Session, ctx: &mut Context, endpoint: Endpoint) -> Response<Bytes> {
-    let login = Arc::clone(&ctx.current.runtime.login);
+    let sign_in = Arc::clone(&ctx.current.runtime.sign_in);
     let request_id = ctx.request_id;
     let client = ctx.caller.client;
     let request = http::request::Parts::clone(session.req_header());
-    let answer = match login.admit(endpoint, &request, client, request_id.as_str()) {
+    let answer = match sign_in.precheck(endpoint, &request, client, request_id.as_str()) {
         Err(answer) => answer,
-        Ok(admission) => {
-            let body = match admission.body {
+        Ok(body_limit) => {
+            let body = match body_limit {
                 None => Ok(Bytes::new()),
-                Some(wanted) => body::read(session, wanted.max_bytes, wanted.timeout).await,
+                Some(limit) => body::read(session, limit.max_bytes, limit.timeout).await,
             };
-            login.respond(endpoint, &request, body, client, ctx.now, request_id.as_str()).await
+            sign_in.respond(endpoint, &request, body, client, ctx.now, request_id.as_str()).await
         }
     };
     // Those who sign in with a browser are led on, which is an answer as any other.

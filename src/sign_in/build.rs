@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::browser::{BrowserGrant, Origin, Origins, build_return_to};
-use super::mini_program::Grant;
-use super::replay::{Remembered, Replay};
-use super::{Dependencies, Login};
+use super::program::grant::TokenGrant;
+use super::replay::{CodeMemory, Expiring};
+use super::{SignInDependencies, SignInService};
 use crate::config::{self, Findings};
 use crate::entropy::Entropy;
 use crate::path::is_unreserved;
@@ -19,17 +19,17 @@ const MAX_BODY_BYTES: u64 = 1 << 20;
 const MAX_BODY_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// What the configuration says of the login, checked; needs nothing of what else it says.
-pub struct Settings {
+pub struct SignInSettings {
     path_prefix: String,
     max_body_bytes: usize,
     body_timeout: Duration,
     origins: Origins,
     return_to: Vec<Origin>,
-    replay: Arc<Replay<Grant>>,
-    replay_in_browser: Arc<Replay<BrowserGrant>>,
+    program_codes: Arc<CodeMemory<TokenGrant>>,
+    browser_codes: Arc<CodeMemory<BrowserGrant>>,
 }
 
-impl Settings {
+impl SignInSettings {
     /// Checks the section, and that people can sign in to the apps; `None` when a finding is an error.
     pub fn build(
         config: &config::Login,
@@ -43,35 +43,35 @@ impl Settings {
         let origins = Origins::build(&config.origins, &mut own);
         let return_to = build_return_to(&config.return_to, &mut own);
         check_browser_apps(&origins, apps, &mut own);
-        let replay = memory(config, entropy, &mut own);
-        let replay_in_browser = memory(config, entropy, &mut own);
+        let program_codes = memory(config, entropy, &mut own);
+        let browser_codes = memory(config, entropy, &mut own);
         let is_usable = !own.has_errors();
         findings.extend(own);
 
-        let (replay, replay_in_browser) = replay.zip(replay_in_browser).filter(|_| is_usable)?;
+        let (program_codes, browser_codes) = program_codes.zip(browser_codes).filter(|_| is_usable)?;
         Some(Self {
             path_prefix: config.path_prefix.clone(),
             max_body_bytes: config.max_body.as_usize(),
             body_timeout: *config.body_timeout,
             origins,
             return_to,
-            replay,
-            replay_in_browser,
+            program_codes,
+            browser_codes,
         })
     }
 }
 
-impl Login {
+impl SignInService {
     /// The endpoints, with what they work with.
-    pub fn new(settings: Settings, parts: Dependencies) -> Self {
-        let Settings {
+    pub fn new(settings: SignInSettings, deps: SignInDependencies) -> Self {
+        let SignInSettings {
             path_prefix,
             max_body_bytes,
             body_timeout,
             origins,
             return_to,
-            replay,
-            replay_in_browser,
+            program_codes,
+            browser_codes,
         } = settings;
         Self {
             path_prefix,
@@ -79,32 +79,32 @@ impl Login {
             body_timeout,
             origins,
             return_to,
-            replay,
-            replay_in_browser,
-            parts,
+            program_codes,
+            browser_codes,
+            deps,
         }
     }
 
     /// Goes on with the codes that another configuration's login remembers, so that a reload forgets no answer; one with
     /// other limits starts afresh.
     #[must_use]
-    pub fn with_memory_of(mut self, previous: &Self) -> Self {
-        if self.replay.has_limits_of(&previous.replay) {
-            self.replay = Arc::clone(&previous.replay);
-            self.replay_in_browser = Arc::clone(&previous.replay_in_browser);
+    pub fn with_codes_of(mut self, previous: &Self) -> Self {
+        if self.program_codes.has_limits_of(&previous.program_codes) {
+            self.program_codes = Arc::clone(&previous.program_codes);
+            self.browser_codes = Arc::clone(&previous.browser_codes);
         }
         self
     }
 }
 
-fn memory<G: Remembered>(
+fn memory<G: Expiring>(
     config: &config::Login,
     entropy: &dyn Entropy,
     findings: &mut Findings,
-) -> Option<Arc<Replay<G>>> {
+) -> Option<Arc<CodeMemory<G>>> {
     let capacity = usize::try_from(config.replay_capacity).unwrap_or(usize::MAX);
-    match Replay::new(*config.replay_window, capacity, entropy) {
-        Ok(replay) => Some(Arc::new(replay)),
+    match CodeMemory::new(*config.replay_window, capacity, entropy) {
+        Ok(program_codes) => Some(Arc::new(program_codes)),
         Err(error) => {
             findings.error("login", error.to_string());
             None

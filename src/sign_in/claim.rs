@@ -15,10 +15,10 @@ use serde::{Deserialize, Serialize};
 use tokio::time::{sleep, timeout};
 use zeroize::Zeroizing;
 
-use super::Login;
-use super::error::LoginError;
-use super::flow::{Attempt, Granted};
-use super::replay::Outcome;
+use super::SignInService;
+use super::error::SignInError;
+use super::flow::{SignInAttempt, SignInFlow};
+use super::replay::SignInResult;
 use crate::clock::Timestamp;
 use crate::entropy::{self, Entropy, NoEntropy};
 use crate::identity::{AppId, Identity, OpenId, SessionId, Subject, UnionId};
@@ -39,7 +39,7 @@ const UNDER_WAY: u8 = 1;
 const SETTLED: u8 = 2;
 
 /// A code of one client's, as all nodes know it.
-pub(super) struct Ticket {
+pub(super) struct CodeClaim {
     key: Key,
     appid: AppId,
     caller: [u8; CALLER_BYTES],
@@ -47,7 +47,7 @@ pub(super) struct Ticket {
 }
 
 /// A session, as nodes tell each other of it.
-pub(super) trait Kept: Sized {
+pub(super) trait SessionHandle: Sized {
     /// Its id, what its client holds of it, and its end.
     fn parts(&self) -> (&SessionId, &str, Timestamp);
 
@@ -56,30 +56,30 @@ pub(super) trait Kept: Sized {
 }
 
 /// What the store says of a code.
-enum Row<S> {
+enum ClaimRow<S> {
     /// Some node exchanges it for this client.
     UnderWay,
     /// It is another client's.
     OfAnother,
     /// This became of it.
-    Settled(Settled<S>),
+    Settled(ExchangeOutcome<S>),
 }
 
 /// What became of a code: who signed in, and their session, or why there is none.
-pub(super) type Settled<S> = Result<(Identity, S), LoginError>;
+pub(super) type ExchangeOutcome<S> = Result<(Identity, S), SignInError>;
 
-/// [`Settled`] as it is sealed; the app is the ticket's.
+/// [`ExchangeOutcome`] as it is sealed; the app is the code_claim's.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum Document<'a> {
+enum OutcomeDocument<'a> {
     #[serde(borrow)]
-    Granted(Opening<'a>),
+    Granted(GrantDocument<'a>),
     #[serde(borrow)]
     Refused(&'a str),
 }
 
 #[derive(Serialize, Deserialize)]
-struct Opening<'a> {
+struct GrantDocument<'a> {
     openid: &'a str,
     unionid: Option<&'a str>,
     session: &'a str,
@@ -87,23 +87,27 @@ struct Opening<'a> {
     expires_at_millis: u64,
 }
 
-impl Login {
+impl SignInService {
     /// Exchanges a code that no other node exchanges, or gives the answer of the node that does.
-    pub(super) async fn exchange_once<G: Granted>(&self, attempt: &Attempt, ticket: &Ticket) -> Outcome<G> {
-        let store = self.parts.sessions.core().store();
-        let longest = self.parts.wechat.timeout().saturating_add(MARGIN);
-        let claim = ticket.claim(&*self.parts.entropy)?;
-        match store.put_if_absent(&ticket.key, claim.clone(), longest).await {
+    pub(super) async fn exchange_once<G: SignInFlow>(
+        &self,
+        attempt: &SignInAttempt,
+        code_claim: &CodeClaim,
+    ) -> SignInResult<G> {
+        let store = self.deps.sessions.core().store();
+        let longest = self.deps.wechat.timeout().saturating_add(MARGIN);
+        let claim = code_claim.claim_row(&*self.deps.entropy)?;
+        match store.put_if_absent(&code_claim.key, claim.clone(), longest).await {
             Ok(true) => {
                 let outcome = self.exchange::<G>(attempt).await;
-                self.tell(&**store, ticket, &claim, &outcome).await;
+                self.share_outcome(&**store, code_claim, &claim, &outcome).await;
                 outcome
             }
-            Ok(false) => self.wait_for_other(&**store, ticket, longest).await,
+            Ok(false) => self.wait_for_other(&**store, code_claim, longest).await,
             Err(error) => {
                 if matches!(error, StoreError::NotReplicated { .. }) {
                     // It was made all the same, and would keep the code from being tried anew.
-                    forget(&**store, ticket, &claim).await;
+                    release(&**store, code_claim, &claim).await;
                 }
                 Err(error.into())
             }
@@ -111,59 +115,59 @@ impl Login {
     }
 
     /// Tells the other nodes. Whether they hear of it or not, this one's client gets its answer.
-    async fn tell<G: Granted>(
+    async fn share_outcome<G: SignInFlow>(
         &self,
         store: &dyn Store,
-        ticket: &Ticket,
+        code_claim: &CodeClaim,
         claim: &Bytes,
-        outcome: &Outcome<G>,
+        outcome: &SignInResult<G>,
     ) {
         let settled = match outcome {
             Ok(grant) => Ok(grant.parts()),
             Err(error) if error.is_settled() => Err(error),
-            Err(_) => return forget(store, ticket, claim).await,
+            Err(_) => return release(store, code_claim, claim).await,
         };
         let memory = G::memory(self).window().max(SHORTEST_MEMORY);
-        let told = match ticket.settle(settled, &*self.parts.entropy) {
-            Ok(row) => store.compare_and_set(&ticket.key, claim, row, memory).await,
-            Err(_) => return forget(store, ticket, claim).await,
+        let shared = match code_claim.outcome_row(settled, &*self.deps.entropy) {
+            Ok(row) => store.compare_and_set(&code_claim.key, claim, row, memory).await,
+            Err(_) => return release(store, code_claim, claim).await,
         };
-        if let Err(error) = told {
+        if let Err(error) = shared {
             tracing::warn!("a login's outcome was not shared: {error}");
         }
     }
 
-    async fn wait_for_other<G: Granted>(
+    async fn wait_for_other<G: SignInFlow>(
         &self,
         store: &dyn Store,
-        ticket: &Ticket,
+        code_claim: &CodeClaim,
         longest: Duration,
-    ) -> Outcome<G> {
+    ) -> SignInResult<G> {
         let settled = timeout(longest, async {
             loop {
                 // A claim that is gone was given up: the code may be good, and the client sends it again.
-                let row = store.get(&ticket.key).await?.ok_or(LoginError::WeChatBusy)?;
-                match ticket.read(&row)? {
-                    Row::UnderWay => sleep(POLL).await,
-                    Row::OfAnother => return Err(LoginError::CodeOfAnother),
-                    Row::Settled(settled) => return settled,
+                let row = store.get(&code_claim.key).await?.ok_or(SignInError::WeChatBusy)?;
+                match code_claim.read(&row)? {
+                    ClaimRow::UnderWay => sleep(POLL).await,
+                    ClaimRow::OfAnother => return Err(SignInError::CodeOfAnother),
+                    ClaimRow::Settled(settled) => return settled,
                 }
             }
         });
-        let (identity, session) = settled.await.unwrap_or(Err(LoginError::WeChatBusy))?;
+        let (identity, session) = settled.await.unwrap_or(Err(SignInError::WeChatBusy))?;
         G::check(self, &session).await?;
         G::of(self, identity, session)
     }
 }
 
 /// Gives a code free that is not spent. Should the store not hear of it, the claim ends by itself.
-async fn forget(store: &dyn Store, ticket: &Ticket, claim: &Bytes) {
-    if let Err(error) = store.compare_and_delete(&ticket.key, claim).await {
+async fn release(store: &dyn Store, code_claim: &CodeClaim, claim: &Bytes) {
+    if let Err(error) = store.compare_and_delete(&code_claim.key, claim).await {
         tracing::debug!("a claim was left to its end: {error}");
     }
 }
 
-impl Ticket {
+impl CodeClaim {
     /// Derives from a code what nodes tell each other about it by. `caller` are the fields that tell clients apart.
     pub(super) fn new(appid: &AppId, code: &Code, caller: &[&[u8]]) -> Result<Self, Unspecified> {
         let code = code.expose().as_bytes();
@@ -191,21 +195,21 @@ impl Ticket {
     }
 
     /// The row of whoever exchanges the code; no two are the same, so that nobody ends another's.
-    pub(super) fn claim(&self, entropy: &dyn Entropy) -> Result<Bytes, NoEntropy> {
+    pub(super) fn claim_row(&self, entropy: &dyn Entropy) -> Result<Bytes, NoEntropy> {
         let id = entropy::bytes::<16>(entropy)?;
         Ok([&self.header(UNDER_WAY), &id[..]].concat().into())
     }
 
     /// The row of what became of it.
-    pub(super) fn settle<S: Kept>(
+    pub(super) fn outcome_row<S: SessionHandle>(
         &self,
-        settled: Result<(&Identity, &S), &LoginError>,
+        settled: Result<(&Identity, &S), &SignInError>,
         entropy: &dyn Entropy,
-    ) -> Result<Bytes, LoginError> {
+    ) -> Result<Bytes, SignInError> {
         let document = match settled {
             Ok((identity, session)) => {
                 let (id, credential, expires_at) = session.parts();
-                Document::Granted(Opening {
+                OutcomeDocument::Granted(GrantDocument {
                     openid: identity.subject.openid.as_str(),
                     unionid: identity.unionid.as_ref().map(UnionId::as_str),
                     session: id.as_str(),
@@ -213,54 +217,54 @@ impl Ticket {
                     expires_at_millis: expires_at.millis(),
                 })
             }
-            Err(error) => Document::Refused(error.code()),
+            Err(error) => OutcomeDocument::Refused(error.code()),
         };
         // Room for all of it at once: a buffer that grows leaves copies of the token behind.
         let mut sealed = Zeroizing::new(Vec::with_capacity(1024));
-        serde_json::to_writer(&mut *sealed, &document).map_err(|_| LoginError::Internal)?;
+        serde_json::to_writer(&mut *sealed, &document).map_err(|_| SignInError::Internal)?;
         let nonce = entropy::bytes::<NONCE_LEN>(entropy)?;
         let header = self.header(SETTLED);
         let nonce_of_seal = Nonce::assume_unique_for_key(nonce);
         self.seal
             .seal_in_place_append_tag(nonce_of_seal, Aad::from(&header), &mut *sealed)
-            .map_err(|_| LoginError::Internal)?;
+            .map_err(|_| SignInError::Internal)?;
         Ok([&header[..], &nonce, &sealed].concat().into())
     }
 
     /// Reads a row that some node wrote.
     ///
     /// # Errors
-    /// [`LoginError::Internal`] for one that none did.
-    fn read<S: Kept>(&self, row: &[u8]) -> Result<Row<S>, LoginError> {
+    /// [`SignInError::Internal`] for one that none did.
+    fn read<S: SessionHandle>(&self, row: &[u8]) -> Result<ClaimRow<S>, SignInError> {
         self.try_read(row).ok_or_else(|| {
             tracing::error!("the store holds what no node wrote of a login");
-            LoginError::Internal
+            SignInError::Internal
         })
     }
 
-    fn try_read<S: Kept>(&self, row: &[u8]) -> Option<Row<S>> {
+    fn try_read<S: SessionHandle>(&self, row: &[u8]) -> Option<ClaimRow<S>> {
         let (header, rest) = row.split_at_checked(1 + CALLER_BYTES)?;
         let (kind, caller) = header.split_first()?;
         match *kind {
-            UNDER_WAY | SETTLED if caller != self.caller => Some(Row::OfAnother),
-            UNDER_WAY => Some(Row::UnderWay),
-            SETTLED => self.open(header, rest).map(Row::Settled),
+            UNDER_WAY | SETTLED if caller != self.caller => Some(ClaimRow::OfAnother),
+            UNDER_WAY => Some(ClaimRow::UnderWay),
+            SETTLED => self.open(header, rest).map(ClaimRow::Settled),
             _ => None,
         }
     }
 
-    fn open<S: Kept>(&self, header: &[u8], rest: &[u8]) -> Option<Settled<S>> {
+    fn open<S: SessionHandle>(&self, header: &[u8], rest: &[u8]) -> Option<ExchangeOutcome<S>> {
         let (nonce, sealed) = rest.split_first_chunk::<NONCE_LEN>()?;
         let mut sealed = Zeroizing::new(sealed.to_vec());
         let nonce = Nonce::assume_unique_for_key(*nonce);
         let text = self.seal.open_in_place(nonce, Aad::from(header), &mut sealed).ok()?;
         match serde_json::from_slice(text).ok()? {
-            Document::Refused(code) => settled_refusal(code).map(Err),
-            Document::Granted(opening) => self.opened(&opening).map(Ok),
+            OutcomeDocument::Refused(code) => settled_refusal(code).map(Err),
+            OutcomeDocument::Granted(opening) => self.parse_grant(&opening).map(Ok),
         }
     }
 
-    fn opened<S: Kept>(&self, opening: &Opening<'_>) -> Option<(Identity, S)> {
+    fn parse_grant<S: SessionHandle>(&self, opening: &GrantDocument<'_>) -> Option<(Identity, S)> {
         let openid = OpenId::parse(opening.openid).ok()?;
         let unionid = opening.unionid.map(UnionId::parse).transpose().ok()?;
         let identity = Identity { subject: Subject { appid: self.appid.clone(), openid }, unionid };
@@ -281,7 +285,7 @@ impl Ticket {
 
     /// What a row says became of the code, whoever sent it.
     #[cfg(any(test, feature = "fuzzing"))]
-    pub(super) fn open_row<S: Kept>(&self, row: &[u8]) -> Option<Settled<S>> {
+    pub(super) fn open_row<S: SessionHandle>(&self, row: &[u8]) -> Option<ExchangeOutcome<S>> {
         let (header, rest) = row.split_at_checked(1 + CALLER_BYTES)?;
         self.open(header, rest)
     }
@@ -296,12 +300,12 @@ impl Ticket {
 }
 
 /// The refusals that are for good, by their words.
-fn settled_refusal(code: &str) -> Option<LoginError> {
+fn settled_refusal(code: &str) -> Option<SignInError> {
     let known = [
-        LoginError::CodeInvalid,
-        LoginError::CodeAlreadyUsed,
-        LoginError::UserBlocked,
-        LoginError::SnapshotVisitor,
+        SignInError::CodeInvalid,
+        SignInError::CodeAlreadyUsed,
+        SignInError::UserBlocked,
+        SignInError::SnapshotVisitor,
     ];
     known.into_iter().find(|error| error.code() == code)
 }

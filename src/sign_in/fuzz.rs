@@ -5,11 +5,11 @@ use std::sync::LazyLock;
 
 use serde_json::Value;
 
-use super::body::{Format, LogoutOf};
 #[cfg(test)]
 pub(crate) use super::browser::fuzz::written_sign_in;
 pub(crate) use super::browser::fuzz::{callback_query, cookies, return_to, sign_in_row};
-use super::claim::Ticket;
+use super::claim::CodeClaim;
+use super::program::body::{BodyFormat, LogoutTarget};
 use crate::clock::Timestamp;
 use crate::entropy::NotRandom;
 use crate::identity::{AppId, Identity, OpenId, SessionId, Subject};
@@ -18,11 +18,11 @@ use crate::wechat::Code;
 
 pub(crate) fn login_body(data: &[u8]) {
     let json: Option<Value> = serde_json::from_slice(data).ok();
-    for format in [Format::Json, Format::Form] {
+    for format in [BodyFormat::Json, BodyFormat::Form] {
         let form: Vec<(String, String)> = form_urlencoded::parse(data).into_owned().collect();
         let says = |name: &str| match format {
-            Format::Json => json.as_ref()?.get(name)?.as_str().map(str::to_owned),
-            Format::Form => form.iter().find(|(other, _)| other == name).map(|(_, value)| value.clone()),
+            BodyFormat::Json => json.as_ref()?.get(name)?.as_str().map(str::to_owned),
+            BodyFormat::Form => form.iter().find(|(other, _)| other == name).map(|(_, value)| value.clone()),
         };
         let login = format.read_login(data);
         let refresh = format.read_refresh(data);
@@ -30,8 +30,8 @@ pub(crate) fn login_body(data: &[u8]) {
         let is_accepted = login.is_ok() || refresh.is_ok() || (logout.is_ok() && !data.is_empty());
         let names: BTreeSet<&String> = form.iter().map(|(name, _)| name).collect();
         let is_clear = match format {
-            Format::Json => json.as_ref().is_some_and(Value::is_object),
-            Format::Form => names.len() == form.len(),
+            BodyFormat::Json => json.as_ref().is_some_and(Value::is_object),
+            BodyFormat::Form => names.len() == form.len(),
         };
         assert!(is_clear || !is_accepted, "{format:?} with two meanings is accepted");
         if let Ok(login) = login {
@@ -44,22 +44,22 @@ pub(crate) fn login_body(data: &[u8]) {
             );
         }
         if let Ok(logout) = logout {
-            let everywhere = matches!(logout.whose, LogoutOf::Caller { everywhere: true });
+            let everywhere = matches!(logout.target, LogoutTarget::Caller { everywhere: true });
             let is_said = match format {
-                Format::Json => {
+                BodyFormat::Json => {
                     json.as_ref().is_some_and(|json| json.get("everywhere") == Some(&Value::Bool(true)))
                 }
-                Format::Form => says("everywhere").as_deref() == Some("true"),
+                BodyFormat::Form => says("everywhere").as_deref() == Some("true"),
             };
             assert!(everywhere == is_said, "it ends more or less than was asked");
         }
     }
 }
 
-/// A ticket, and the row of a login that another node settled.
-static SETTLED: LazyLock<Option<(Ticket, Vec<u8>)>> = LazyLock::new(|| {
+/// A claim, and the row of a login that another node settled.
+static SETTLED: LazyLock<Option<(CodeClaim, Vec<u8>)>> = LazyLock::new(|| {
     let appid = AppId::parse("wx1").ok()?;
-    let ticket = Ticket::new(&appid, &Code::parse("code-1").ok()?, &[b"192.0.2.1"]).ok()?;
+    let claim = CodeClaim::new(&appid, &Code::parse("code-1").ok()?, &[b"192.0.2.1"]).ok()?;
     let identity =
         Identity { subject: Subject { appid, openid: OpenId::parse("o-Alice").ok()? }, unionid: None };
     let opened = Opened {
@@ -67,17 +67,17 @@ static SETTLED: LazyLock<Option<(Ticket, Vec<u8>)>> = LazyLock::new(|| {
         refresh_token: RefreshToken::parse(&"A".repeat(86)).ok()?,
         expires_at: Timestamp::from_seconds(1_800_000_000),
     };
-    let row = ticket.settle(Ok((&identity, &opened)), &NotRandom).ok()?;
-    Some((ticket, row.to_vec()))
+    let row = claim.outcome_row(Ok((&identity, &opened)), &NotRandom).ok()?;
+    Some((claim, row.to_vec()))
 });
 
 pub(crate) fn claim_row(data: &[u8]) {
     let settled = SETTLED.as_ref();
     assert!(settled.is_some(), "no login was settled");
-    let Some((ticket, row)) = settled else { return };
-    assert!(data == row || ticket.open_row::<Opened>(data).is_none(), "a row that nobody sealed is believed");
+    let Some((claim, row)) = settled else { return };
+    assert!(data == row || claim.open_row::<Opened>(data).is_none(), "a row that nobody sealed is believed");
     // The kind and the caller are in the clear, but sealed along.
     let mut changed = row.clone();
     changed.iter_mut().zip(data).for_each(|(byte, change)| *byte ^= change);
-    assert!((changed == *row) == ticket.open_row::<Opened>(&changed).is_some(), "a changed row is believed");
+    assert!((changed == *row) == claim.open_row::<Opened>(&changed).is_some(), "a changed row is believed");
 }

@@ -7,7 +7,6 @@
 //! `claim` where it is sent to two nodes.
 
 mod answer;
-mod body;
 mod browser;
 mod build;
 mod claim;
@@ -15,11 +14,8 @@ mod error;
 mod flow;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzz;
-mod logout;
-mod mini_program;
-mod refresh;
+mod program;
 mod replay;
-mod session;
 
 use std::fmt;
 use std::net::IpAddr;
@@ -31,13 +27,13 @@ use http::request::Parts;
 use http::{HeaderMap, Method, header};
 use tracing::{debug, info};
 
-use self::body::Format;
 pub use self::browser::TurnedAway;
 use self::browser::{AppPath, BrowserGrant, Origin, Origins, is_led, is_navigation, is_unasked};
-use self::error::LoginError;
-use self::flow::Attempt;
-use self::mini_program::Grant;
-use self::replay::{Replay, caller_address, caller_fields};
+use self::error::SignInError;
+use self::flow::SignInAttempt;
+use self::program::body::BodyFormat;
+use self::program::grant::TokenGrant;
+use self::replay::{CodeMemory, client_address, client_fields};
 use crate::authn::{Authenticated, Authenticator, Credential, CrossSite, is_cross_site};
 use crate::clock::{Clock, Timestamp};
 use crate::config::AppKind;
@@ -49,8 +45,8 @@ use crate::throttle::Throttle;
 use crate::token::Tokens;
 use crate::wechat::WeChat;
 
-pub use self::answer::Answer;
-pub use self::build::Settings;
+pub use self::answer::SignInAnswer;
+pub use self::build::SignInSettings;
 
 /// Where a backend finds the keys to verify tokens with. See RFC 8615.
 const JWKS_PATH: &str = "/.well-known/jwks.json";
@@ -58,7 +54,7 @@ const JWKS_PATH: &str = "/.well-known/jwks.json";
 const PROVIDER: &str = "wechat";
 
 /// The login endpoints.
-pub struct Login {
+pub struct SignInService {
     path_prefix: String,
     max_body_bytes: usize,
     body_timeout: Duration,
@@ -66,14 +62,14 @@ pub struct Login {
     origins: Origins,
     /// Origins of other sites that a sign-in may lead back to.
     return_to: Vec<Origin>,
-    replay: Arc<Replay<Grant>>,
-    replay_in_browser: Arc<Replay<BrowserGrant>>,
-    parts: Dependencies,
+    program_codes: Arc<CodeMemory<TokenGrant>>,
+    browser_codes: Arc<CodeMemory<BrowserGrant>>,
+    deps: SignInDependencies,
 }
 
 /// What the login works with.
 #[derive(Clone)]
-pub struct Dependencies {
+pub struct SignInDependencies {
     /// Exchanges codes.
     pub wechat: Arc<WeChat>,
     /// Mints tokens.
@@ -115,13 +111,6 @@ pub enum Endpoint {
     Unknown,
 }
 
-/// A request worth reading on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Admission {
-    /// The body to read before [`Login::respond`]; `None` where none is wanted.
-    pub body: Option<BodyLimit>,
-}
-
 /// How much of a body is read, and for how long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BodyLimit {
@@ -142,7 +131,7 @@ pub enum BodyFault {
     Broken,
 }
 
-impl Login {
+impl SignInService {
     /// Says which endpoint a canonical path belongs to; `None` leaves the path to the routes.
     pub fn endpoint(&self, path: &str) -> Option<Endpoint> {
         if path == JWKS_PATH {
@@ -161,51 +150,54 @@ impl Login {
         }
     }
 
-    /// Decides by the header alone whether a request is worth reading.
+    /// Decides by the header alone whether a request is worth reading; returns the limits of the body to read before
+    /// [`SignInService::respond`], or `None` if the endpoint reads no body.
     ///
     /// # Errors
     /// The answer to give instead.
     #[expect(clippy::result_large_err, reason = "the answer goes straight to the client, once")]
-    pub fn admit(
+    pub fn precheck(
         &self,
         endpoint: Endpoint,
         request: &Parts,
         client: IpAddr,
         request_id: &str,
-    ) -> Result<Admission, Answer> {
+    ) -> Result<Option<BodyLimit>, SignInAnswer> {
         match endpoint {
-            Endpoint::Unknown => Err(Answer::not_found(request_id)),
+            Endpoint::Unknown => Err(SignInAnswer::not_found(request_id)),
             Endpoint::Jwks | Endpoint::Session if matches!(request.method, Method::GET | Method::HEAD) => {
-                Ok(Admission { body: None })
+                Ok(None)
             }
-            Endpoint::Jwks | Endpoint::Session => Err(Answer::method_not_allowed("GET, HEAD", request_id)),
+            Endpoint::Jwks | Endpoint::Session => {
+                Err(SignInAnswer::method_not_allowed("GET, HEAD", request_id))
+            }
             Endpoint::Start | Endpoint::Callback if request.method == Method::GET => {
-                Self::admit_page(request, request_id)
+                Self::precheck_page(request, request_id)
             }
             // A HEAD would spend the code that comes with it, and tell nobody.
-            Endpoint::Start | Endpoint::Callback => Err(Answer::method_not_allowed("GET", request_id)),
-            Endpoint::Login if self.is_sign_in_page(request) => Self::admit_page(request, request_id),
-            Endpoint::Refresh => {
-                self.admit_refresh(request, client).map_err(|error| Answer::refused(&error, request_id))
-            }
-            Endpoint::Logout => {
-                self.admit_post(request).map_err(|error| Answer::refused_as_problem(&error, request_id))
-            }
-            Endpoint::Login => self.admit_login(request, client).map_err(|error| {
+            Endpoint::Start | Endpoint::Callback => Err(SignInAnswer::method_not_allowed("GET", request_id)),
+            Endpoint::Login if self.is_sign_in_page(request) => Self::precheck_page(request, request_id),
+            Endpoint::Refresh => self
+                .precheck_refresh(request, client)
+                .map_err(|error| SignInAnswer::refused(&error, request_id)),
+            Endpoint::Logout => self
+                .precheck_post(request)
+                .map_err(|error| SignInAnswer::refused_as_problem(&error, request_id)),
+            Endpoint::Login => self.precheck_login(request, client).map_err(|error| {
                 self.count(AppKind::MiniProgram, error.code());
                 debug!(
                     login.outcome = error.code(),
                     http.request.id = request_id,
                     "login refused unread: {error}"
                 );
-                let answer = Answer::refused(&error, request_id);
-                let has_page = error == LoginError::MethodNotAllowed && self.has_sign_in_page(request);
+                let answer = SignInAnswer::refused(&error, request_id);
+                let has_page = error == SignInError::MethodNotAllowed && self.has_sign_in_page(request);
                 if has_page { answer.with_allow("GET, POST") } else { answer }
             }),
         }
     }
 
-    /// Answers an admitted request; `body` is what [`Admission::body`] asked for.
+    /// Answers a request that passed [`SignInService::precheck`]; `body` is what that asked for.
     ///
     /// An exchange that was begun goes on when the future is dropped: a mini program in the background loses the reply
     /// and sends the same code again.
@@ -217,10 +209,10 @@ impl Login {
         client: IpAddr,
         now: Timestamp,
         request_id: &str,
-    ) -> Answer {
+    ) -> SignInAnswer {
         match endpoint {
-            Endpoint::Unknown => Answer::not_found(request_id),
-            Endpoint::Jwks => Answer::jwks(self.parts.tokens.jwks(), &request.method),
+            Endpoint::Unknown => SignInAnswer::not_found(request_id),
+            Endpoint::Jwks => SignInAnswer::jwks(self.deps.tokens.jwks(), &request.method),
             Endpoint::Start => self.respond_to_start(request, client, now, request_id).await,
             Endpoint::Callback => self.respond_to_callback(request, client, now, request_id).await,
             Endpoint::Login if self.is_sign_in_page(request) => {
@@ -236,49 +228,49 @@ impl Login {
     /// Admits a person who opens a page, before anything is counted: pictures in a page of another site, and what it has their
     /// browser fetch ahead, come unseen, and must not lock out everybody at their address.
     #[expect(clippy::result_large_err, reason = "the answer goes straight to the client, once")]
-    fn admit_page(request: &Parts, request_id: &str) -> Result<Admission, Answer> {
+    fn precheck_page(request: &Parts, request_id: &str) -> Result<Option<BodyLimit>, SignInAnswer> {
         if !is_navigation(request) {
-            return Err(Answer::refused_as_problem(&LoginError::NotNavigated, request_id));
+            return Err(SignInAnswer::refused_as_problem(&SignInError::NotNavigated, request_id));
         }
-        Ok(Admission { body: None })
+        Ok(None)
     }
 
-    fn admit_login(&self, request: &Parts, client: IpAddr) -> Result<Admission, LoginError> {
-        let admission = self.admit_post(request)?;
+    fn precheck_login(&self, request: &Parts, client: IpAddr) -> Result<Option<BodyLimit>, SignInError> {
+        let body_limit = self.precheck_post(request)?;
         check_asked(request)?;
-        self.parts.throttle.check_login(client)?;
-        Ok(admission)
+        self.deps.throttle.check_login(client)?;
+        Ok(body_limit)
     }
 
-    fn admit_refresh(&self, request: &Parts, client: IpAddr) -> Result<Admission, LoginError> {
-        let admission = self.admit_post(request)?;
+    fn precheck_refresh(&self, request: &Parts, client: IpAddr) -> Result<Option<BodyLimit>, SignInError> {
+        let body_limit = self.precheck_post(request)?;
         check_asked(request)?;
-        self.parts.throttle.check_refresh(client)?;
-        Ok(admission)
+        self.deps.throttle.check_refresh(client)?;
+        Ok(body_limit)
     }
 
     /// Admits a person who begins a sign-in. Those whom a page of another site may have led here are counted apart: it must not
     /// keep those at its visitor's address from signing in who came by themselves, as everybody does who tries again.
-    fn admit_sign_in(&self, request: &Parts, client: IpAddr) -> Result<(), LoginError> {
-        let throttle = &self.parts.throttle;
-        let admitted = if is_led(&request.headers) {
+    fn check_sign_in_limit(&self, request: &Parts, client: IpAddr) -> Result<(), SignInError> {
+        let throttle = &self.deps.throttle;
+        let checked = if is_led(&request.headers) {
             throttle.check_cross_site_sign_in(client)
         } else {
             throttle.check_sign_in(client)
         };
-        Ok(admitted?)
+        Ok(checked?)
     }
 
     /// Admits a request whose body is worth reading.
-    fn admit_post(&self, request: &Parts) -> Result<Admission, LoginError> {
+    fn precheck_post(&self, request: &Parts) -> Result<Option<BodyLimit>, SignInError> {
         if request.method != Method::POST {
-            return Err(LoginError::MethodNotAllowed);
+            return Err(SignInError::MethodNotAllowed);
         }
         if declared_length(&request.headers).is_some_and(|length| length > self.max_body_bytes) {
-            return Err(LoginError::BodyTooLarge);
+            return Err(SignInError::BodyTooLarge);
         }
-        Format::of(&request.headers)?;
-        Ok(Admission { body: Some(BodyLimit { max_bytes: self.max_body_bytes, timeout: self.body_timeout }) })
+        BodyFormat::of(&request.headers)?;
+        Ok(Some(BodyLimit { max_bytes: self.max_body_bytes, timeout: self.body_timeout }))
     }
 
     async fn respond_to_login(
@@ -288,18 +280,18 @@ impl Login {
         client: IpAddr,
         now: Timestamp,
         request_id: &str,
-    ) -> Answer {
-        let started = self.parts.clock.instant();
+    ) -> SignInAnswer {
+        let started = self.deps.clock.instant();
         let attempt = self.read_attempt(request, body, client);
         let app = attempt.as_ref().ok().map(|attempt| attempt.app.clone());
         let result = match attempt {
-            Ok(attempt) => self.sign_in::<Grant>(attempt, now).await,
+            Ok(attempt) => self.sign_in::<TokenGrant>(attempt, now).await,
             Err(error) => Err(error),
         };
 
         let mut answer = match &result {
-            Ok(grant) => Answer::granted("ok", grant, self.parts.clock.now()),
-            Err(error) => Answer::refused(error, request_id),
+            Ok(grant) => SignInAnswer::granted("ok", grant, self.deps.clock.now()),
+            Err(error) => SignInAnswer::refused(error, request_id),
         };
         answer.app = app;
         self.ended(AppKind::MiniProgram, started, &answer, request_id);
@@ -307,11 +299,11 @@ impl Login {
     }
 
     /// Counts and logs a login that was answered.
-    fn ended(&self, flow: AppKind, started: Instant, answer: &Answer, request_id: &str) {
-        let elapsed = self.parts.clock.instant().saturating_duration_since(started);
+    fn ended(&self, flow: AppKind, started: Instant, answer: &SignInAnswer, request_id: &str) {
+        let elapsed = self.deps.clock.instant().saturating_duration_since(started);
         self.count(flow, answer.outcome);
         if let Some(app) = &answer.app {
-            self.parts.metrics.login_duration.with_label_values(&[&**app]).observe(elapsed.as_secs_f64());
+            self.deps.metrics.login_duration.with_label_values(&[&**app]).observe(elapsed.as_secs_f64());
         }
         let app = answer.app.as_deref().unwrap_or_default();
         let (outcome, duration_ms) = (answer.outcome, u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX));
@@ -331,27 +323,31 @@ impl Login {
         request: &Parts,
         body: Result<Bytes, BodyFault>,
         client: IpAddr,
-    ) -> Result<Attempt, LoginError> {
+    ) -> Result<SignInAttempt, SignInError> {
         let (format, body) = self.read(request, body)?;
         let body = format.read_login(&body)?;
         let app = self.choose_app(body.app.as_deref())?;
-        let address = caller_address(client);
-        let caller = caller_fields(&address, &request.headers);
-        self.attempt::<Grant>(app, body.code, &caller, request, client)
+        let address = client_address(client);
+        let client_fields = client_fields(&address, &request.headers);
+        self.attempt::<TokenGrant>(app, body.code, &client_fields, request, client)
     }
 
     /// The body as it arrived, and how it is to be read.
-    fn read(&self, request: &Parts, body: Result<Bytes, BodyFault>) -> Result<(Format, Bytes), LoginError> {
+    fn read(
+        &self,
+        request: &Parts,
+        body: Result<Bytes, BodyFault>,
+    ) -> Result<(BodyFormat, Bytes), SignInError> {
         let body = body?;
         if body.len() > self.max_body_bytes {
-            return Err(LoginError::BodyTooLarge);
+            return Err(SignInError::BodyTooLarge);
         }
-        Ok((Format::of(&request.headers)?, body))
+        Ok((BodyFormat::of(&request.headers)?, body))
     }
 
     /// The token or session cookie of a request, wherever a route would take one, and that no page of another site sent.
-    fn credential<'a>(&self, request: &'a Parts) -> Result<Option<Credential<'a>>, LoginError> {
-        Ok(self.parts.authenticator.credential(request, false, CrossSite::Refuse)?)
+    fn credential<'a>(&self, request: &'a Parts) -> Result<Option<Credential<'a>>, SignInError> {
+        Ok(self.deps.authenticator.credential(request, false, CrossSite::Refuse)?)
     }
 
     /// Finds out who asks.
@@ -359,29 +355,29 @@ impl Login {
         &self,
         credential: &Credential<'_>,
         now: Timestamp,
-    ) -> Result<Authenticated, LoginError> {
-        Ok(self.parts.authenticator.verify(credential, now).await?)
+    ) -> Result<Authenticated, SignInError> {
+        Ok(self.deps.authenticator.verify(credential, now).await?)
     }
 
     fn count(&self, flow: AppKind, outcome: &str) {
-        self.parts.metrics.logins.with_label_values(&[PROVIDER, flow.as_str(), outcome]).inc();
+        self.deps.metrics.logins.with_label_values(&[PROVIDER, flow.as_str(), outcome]).inc();
     }
 }
 
-impl fmt::Debug for Login {
+impl fmt::Debug for SignInService {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Login").field("path_prefix", &self.path_prefix).finish_non_exhaustive()
+        f.debug_struct("SignInService").field("path_prefix", &self.path_prefix).finish_non_exhaustive()
     }
 }
 
 /// Refuses what a page of another site has a visitor's browser send: its codes and tokens are made up, and every one of them
 /// would count as a failure of all who share the visitor's address. About JSON the browser asks first, which nobody here
 /// allows; anything else it sends unasked, whatever the page wants of the answer.
-fn check_asked(request: &Parts) -> Result<(), LoginError> {
-    let is_json = Format::of(&request.headers)? == Format::Json;
+fn check_asked(request: &Parts) -> Result<(), SignInError> {
+    let is_json = BodyFormat::of(&request.headers)? == BodyFormat::Json;
     let is_asked = is_json && request.headers.contains_key(header::CONTENT_TYPE);
     if is_unasked(&request.headers) || !is_asked && is_cross_site(request, false) {
-        return Err(LoginError::CrossSite);
+        return Err(SignInError::CrossSite);
     }
     Ok(())
 }

@@ -5,7 +5,7 @@
 //! cannot change are remembered too; what may be better next time is not.
 
 use std::collections::{HashMap, VecDeque};
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,23 +15,24 @@ use siphasher::sip128::{Hasher128 as _, SipHasher13};
 use std::hash::Hasher as _;
 use tokio::sync::watch;
 
-use super::error::LoginError;
+use super::error::SignInError;
+use crate::address::client_network;
 use crate::clock::Timestamp;
 use crate::entropy::{self, Entropy, NoEntropy};
 use crate::identity::AppId;
 use crate::wechat::Code;
 
 /// How a login ended, as everybody is told who sent its code.
-pub(super) type Outcome<G> = Result<G, LoginError>;
+pub(super) type SignInResult<G> = Result<G, SignInError>;
 
 /// What a login gives, and may be given again.
-pub(super) trait Remembered: Clone {
+pub(super) trait Expiring: Clone {
     /// When it is no answer any more.
     fn good_until(&self) -> Timestamp;
 }
 
 /// The codes of the last while, with their answers; of bounded size.
-pub(super) struct Replay<G> {
+pub(super) struct CodeMemory<G> {
     keys: [u64; 2],
     window: Duration,
     capacity: usize,
@@ -44,7 +45,7 @@ pub(super) struct CodeKey(u128);
 
 /// Who sends a code, as a keyed hash of address and user agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Caller(u128);
+pub(super) struct ClientKey(u128);
 
 /// What is to be done with a code.
 pub(super) enum Turn<G> {
@@ -53,9 +54,9 @@ pub(super) enum Turn<G> {
     /// The same client sent it and it is being exchanged.
     UnderWay(Landing<G>),
     /// The same client sent it and this came of it.
-    Known(Outcome<G>),
+    Known(SignInResult<G>),
     /// Somebody else sent it.
-    OtherCaller,
+    OtherClient,
 }
 
 struct Memory<G> {
@@ -67,16 +68,16 @@ struct Memory<G> {
 
 struct Entry<G> {
     number: u64,
-    caller: Caller,
+    client: ClientKey,
     state: State<G>,
 }
 
 enum State<G> {
-    UnderWay(watch::Receiver<Option<Outcome<G>>>),
-    Answered { outcome: Outcome<G>, until: Timestamp },
+    UnderWay(watch::Receiver<Option<SignInResult<G>>>),
+    Answered { outcome: SignInResult<G>, until: Timestamp },
 }
 
-impl<G: Remembered> Replay<G> {
+impl<G: Expiring> CodeMemory<G> {
     /// Makes an empty memory.
     pub(super) fn new(window: Duration, capacity: usize, entropy: &dyn Entropy) -> Result<Self, NoEntropy> {
         let keys = [entropy::bytes(entropy)?, entropy::bytes(entropy)?].map(u64::from_le_bytes);
@@ -89,19 +90,19 @@ impl<G: Remembered> Replay<G> {
         CodeKey(self.hash(&[app.as_str().as_bytes(), code.expose().as_bytes()]))
     }
 
-    /// Who sends this, by [`caller_fields`].
-    pub(super) fn caller(&self, fields: &[&[u8]]) -> Caller {
-        Caller(self.hash(fields))
+    /// Who sends this, by [`client_fields`].
+    pub(super) fn client(&self, fields: &[&[u8]]) -> ClientKey {
+        ClientKey(self.hash(fields))
     }
 
     /// Takes a turn with a code.
-    pub(super) fn turn(self: &Arc<Self>, code: CodeKey, caller: Caller, now: Timestamp) -> Turn<G> {
+    pub(super) fn turn(self: &Arc<Self>, code: CodeKey, client: ClientKey, now: Timestamp) -> Turn<G> {
         let mut memory = self.memory.lock();
         if let Some(entry) = memory.entries.get(&code) {
-            let is_caller = entry.caller == caller;
+            let is_same_client = entry.client == client;
             match &entry.state {
                 State::Answered { until, .. } if *until <= now => {}
-                _ if !is_caller => return Turn::OtherCaller,
+                _ if !is_same_client => return Turn::OtherClient,
                 State::UnderWay(outcome) => return Turn::UnderWay(Landing(outcome.clone())),
                 State::Answered { outcome, .. } => return Turn::Known(outcome.clone()),
             }
@@ -109,7 +110,7 @@ impl<G: Remembered> Replay<G> {
         let number = memory.next_number;
         memory.next_number += 1;
         let (sender, receiver) = watch::channel(None);
-        memory.entries.insert(code, Entry { number, caller, state: State::UnderWay(receiver) });
+        memory.entries.insert(code, Entry { number, client, state: State::UnderWay(receiver) });
         Turn::First(Flight { replay: Arc::clone(self), code, number, outcome: sender })
     }
 
@@ -141,21 +142,21 @@ impl<G: Remembered> Replay<G> {
 }
 
 /// What tells one client from another: its address, where IPv6 gives each customer a whole /64, and its user agents.
-pub(super) fn caller_fields<'a>(address: &'a [u8; 16], headers: &'a HeaderMap) -> Vec<&'a [u8]> {
+pub(super) fn client_fields<'a>(address: &'a [u8; 16], headers: &'a HeaderMap) -> Vec<&'a [u8]> {
     let agents = headers.get_all(header::USER_AGENT).iter().map(HeaderValue::as_bytes);
     [&address[..]].into_iter().chain(agents).collect()
 }
 
-/// A client's address as [`caller_fields`] takes it.
-pub(super) fn caller_address(client: IpAddr) -> [u8; 16] {
-    match client.to_canonical() {
+/// A client's address as [`client_fields`] takes it.
+pub(super) fn client_address(client: IpAddr) -> [u8; 16] {
+    match client_network(client) {
         IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
-        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).octets(),
+        IpAddr::V6(address) => address.octets(),
     }
 }
 
 impl<G> Memory<G> {
-    fn remember(&mut self, code: CodeKey, number: u64, outcome: Outcome<G>, until: Timestamp) {
+    fn remember(&mut self, code: CodeKey, number: u64, outcome: SignInResult<G>, until: Timestamp) {
         if let Some(entry) = self.entries.get_mut(&code).filter(|entry| entry.number == number) {
             entry.state = State::Answered { outcome, until };
             self.answered.push_back((code, number));
@@ -185,20 +186,20 @@ impl<G> Memory<G> {
 
 /// The one exchange of a code; dropped without an outcome, it leaves the code as if never sent.
 pub(super) struct Flight<G> {
-    replay: Arc<Replay<G>>,
+    replay: Arc<CodeMemory<G>>,
     code: CodeKey,
     number: u64,
-    outcome: watch::Sender<Option<Outcome<G>>>,
+    outcome: watch::Sender<Option<SignInResult<G>>>,
 }
 
-impl<G: Remembered> Flight<G> {
+impl<G: Expiring> Flight<G> {
     /// Where this flight's outcome arrives.
     pub(super) fn landing(&self) -> Landing<G> {
         Landing(self.outcome.subscribe())
     }
 
     /// Tells everybody who waits, and remembers what cannot change.
-    pub(super) fn land(self, outcome: Outcome<G>, now: Timestamp) {
+    pub(super) fn land(self, outcome: SignInResult<G>, now: Timestamp) {
         let end = now.plus(self.replay.window);
         let until = match &outcome {
             Ok(grant) => Some(end.min(grant.good_until())),
@@ -229,14 +230,14 @@ impl<G> Drop for Flight<G> {
 }
 
 /// Where the outcome of a flight arrives.
-pub(super) struct Landing<G>(watch::Receiver<Option<Outcome<G>>>);
+pub(super) struct Landing<G>(watch::Receiver<Option<SignInResult<G>>>);
 
-impl<G: Remembered> Landing<G> {
+impl<G: Expiring> Landing<G> {
     /// Waits for the outcome.
-    pub(super) async fn wait(mut self) -> Outcome<G> {
+    pub(super) async fn wait(mut self) -> SignInResult<G> {
         let outcome = self.0.wait_for(Option::is_some).await;
         // The sender is gone without a word only when its task panicked.
-        outcome.ok().and_then(|outcome| outcome.clone()).unwrap_or(Err(LoginError::Internal))
+        outcome.ok().and_then(|outcome| outcome.clone()).unwrap_or(Err(SignInError::Internal))
     }
 }
 
@@ -248,12 +249,12 @@ mod tests {
     use super::*;
     use crate::entropy::SystemEntropy;
 
-    type Replay = super::Replay<Nothing>;
+    type CodeMemory = super::CodeMemory<Nothing>;
 
     #[derive(Clone, Debug)]
     struct Nothing;
 
-    impl Remembered for Nothing {
+    impl Expiring for Nothing {
         fn good_until(&self) -> Timestamp {
             Timestamp::from_millis(u64::MAX)
         }
@@ -261,7 +262,7 @@ mod tests {
 
     #[test]
     fn bytes_moved_from_one_field_to_the_next_are_another_key() {
-        let replay = Replay::new(Duration::from_secs(60), 1, &SystemEntropy).unwrap();
+        let replay = CodeMemory::new(Duration::from_secs(60), 1, &SystemEntropy).unwrap();
         let spellings: [&[&[u8]]; 5] =
             [&[b"ab", b"c"], &[b"a", b"bc"], &[b"abc"], &[b"abc", b""], &[b"", b"abc"]];
 
@@ -273,43 +274,43 @@ mod tests {
 
     #[test]
     fn keys_differ_from_one_gateway_to_the_next() {
-        let new = || Replay::new(Duration::from_secs(60), 1, &SystemEntropy).unwrap();
+        let new = || CodeMemory::new(Duration::from_secs(60), 1, &SystemEntropy).unwrap();
 
         assert_ne!(new().hash(&[b"code"]), new().hash(&[b"code"]));
     }
 
     #[test]
     fn a_code_to_be_tried_anew_is_forgotten_before_anybody_is_told() {
-        struct SendsAgain(Arc<Replay>, Mutex<Option<bool>>);
+        struct SendsAgain(Arc<CodeMemory>, Mutex<Option<bool>>);
         impl Wake for SendsAgain {
             fn wake(self: Arc<Self>) {
-                let turn = self.0.turn(CodeKey(1), Caller(1), Timestamp::from_seconds(1));
+                let turn = self.0.turn(CodeKey(1), ClientKey(1), Timestamp::from_seconds(1));
                 *self.1.lock() = Some(matches!(turn, Turn::First(_)));
             }
         }
-        let replay = Arc::new(Replay::new(Duration::from_secs(60), 1, &SystemEntropy).unwrap());
+        let replay = Arc::new(CodeMemory::new(Duration::from_secs(60), 1, &SystemEntropy).unwrap());
         let now = Timestamp::from_seconds(1);
-        let Turn::First(flight) = replay.turn(CodeKey(1), Caller(1), now) else { panic!("not the first") };
+        let Turn::First(flight) = replay.turn(CodeKey(1), ClientKey(1), now) else { panic!("not the first") };
         let client = Arc::new(SendsAgain(Arc::clone(&replay), Mutex::new(None)));
         let waker = Arc::clone(&client).into();
         let mut waiting = Box::pin(flight.landing().wait());
         assert!(waiting.as_mut().poll(&mut std::task::Context::from_waker(&waker)).is_pending());
 
-        flight.land(Err(LoginError::WeChatBusy), now);
+        flight.land(Err(SignInError::WeChatBusy), now);
 
         assert_eq!(*client.1.lock(), Some(true));
     }
 
     #[tokio::test]
     async fn a_flight_that_never_lands_leaves_the_code_as_if_never_sent() {
-        let replay = Arc::new(Replay::new(Duration::from_secs(60), 1, &SystemEntropy).unwrap());
-        let (code, caller, now) = (CodeKey(1), Caller(1), Timestamp::from_seconds(1));
-        let Turn::First(flight) = replay.turn(code, caller, now) else { panic!("not the first") };
+        let replay = Arc::new(CodeMemory::new(Duration::from_secs(60), 1, &SystemEntropy).unwrap());
+        let (code, client, now) = (CodeKey(1), ClientKey(1), Timestamp::from_seconds(1));
+        let Turn::First(flight) = replay.turn(code, client, now) else { panic!("not the first") };
         let landing = flight.landing();
 
         drop(flight);
 
-        assert_eq!(landing.wait().await.unwrap_err(), LoginError::Internal);
-        assert!(matches!(replay.turn(code, Caller(2), now), Turn::First(_)));
+        assert_eq!(landing.wait().await.unwrap_err(), SignInError::Internal);
+        assert!(matches!(replay.turn(code, ClientKey(2), now), Turn::First(_)));
     }
 }

@@ -27,7 +27,7 @@ const CLIENT: &str = "203.0.113.7";
 const AGENT: &str = "MicroMessenger/8.0";
 
 struct Harness {
-    login: Arc<Login>,
+    login: Arc<SignInService>,
     fake: Fake,
     clock: ManualClock,
     metrics: Arc<Metrics>,
@@ -93,21 +93,21 @@ impl Harness {
         let metrics = Arc::new(Metrics::new().unwrap());
         let mut findings = Findings::default();
         let parts = dependencies(setup, &metrics, &clock, &store, &mut findings);
-        let settings = Settings::build(&setup.login, &apps(setup), &SystemEntropy, &mut findings);
-        let login = Login::new(settings.unwrap_or_else(|| panic!("{findings:?}")), parts);
+        let settings = SignInSettings::build(&setup.login, &apps(setup), &SystemEntropy, &mut findings);
+        let login = SignInService::new(settings.unwrap_or_else(|| panic!("{findings:?}")), parts);
         Self { login: Arc::new(login), fake, clock, metrics, store, _folder: None }
     }
 
-    /// Sends a request as the proxy does: admits it, then responds to it.
-    async fn send(&self, request: Request<&str>) -> Answer {
+    /// Sends a request as the proxy does: checks it, then responds to it.
+    async fn send(&self, request: Request<&str>) -> SignInAnswer {
         self.send_from(CLIENT, request).await
     }
 
-    async fn send_from(&self, client: &str, request: Request<&str>) -> Answer {
+    async fn send_from(&self, client: &str, request: Request<&str>) -> SignInAnswer {
         let (parts, body) = request.into_parts();
         let (client, now) = (client.parse().unwrap(), self.clock.now());
         let endpoint = self.login.endpoint(parts.uri.path()).expect("a path of the login");
-        match self.login.admit(endpoint, &parts, client, "req-1") {
+        match self.login.precheck(endpoint, &parts, client, "req-1") {
             Err(answer) => answer,
             Ok(_) => {
                 let body = Ok(Bytes::copy_from_slice(body.as_bytes()));
@@ -116,7 +116,7 @@ impl Harness {
         }
     }
 
-    async fn login(&self, code: &str) -> Answer {
+    async fn login(&self, code: &str) -> SignInAnswer {
         self.send(login_request(&json!({ "code": code }).to_string())).await
     }
 
@@ -142,7 +142,7 @@ fn dependencies(
     clock: &ManualClock,
     store: &Arc<Switch>,
     findings: &mut Findings,
-) -> Dependencies {
+) -> SignInDependencies {
     let clock: Arc<dyn Clock> = Arc::new(clock.clone());
     let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
     let apps = apps(setup);
@@ -171,7 +171,7 @@ fn dependencies(
         &*entropy,
         findings,
     );
-    Dependencies {
+    SignInDependencies {
         wechat: Arc::new(wechat.unwrap()),
         tokens,
         sessions,
@@ -196,16 +196,16 @@ fn login_request(body: &str) -> Request<&str> {
     request("POST", "/auth/login", Some("application/json"), body)
 }
 
-fn json_of(answer: &Answer) -> Value {
+fn json_of(answer: &SignInAnswer) -> Value {
     serde_json::from_slice(answer.response.body()).unwrap()
 }
 
-fn header<'a>(answer: &'a Answer, name: &str) -> Option<&'a str> {
+fn header<'a>(answer: &'a SignInAnswer, name: &str) -> Option<&'a str> {
     answer.response.headers().get(name).map(|value| value.to_str().unwrap())
 }
 
 /// Status, outcome and the document's error.
-fn told(answer: &Answer) -> (u16, &'static str, String) {
+fn told(answer: &SignInAnswer) -> (u16, &'static str, String) {
     let document = json_of(answer);
     assert_eq!(document["code"], answer.outcome);
     assert_eq!(document["request_id"], "req-1");
@@ -226,7 +226,7 @@ async fn a_code_becomes_a_token() {
 
         let document = json_of(&answer);
         let token = document["access_token"].as_str().unwrap();
-        let claims = harness.login.parts.tokens.verify(token, harness.clock.now()).unwrap();
+        let claims = harness.login.deps.tokens.verify(token, harness.clock.now()).unwrap();
         assert_eq!(claims.identity(), answer.identity.as_ref().unwrap());
         assert_eq!(claims.identity().subject.to_string(), format!("wx0:{OPENID}"));
         let mut shown = json!({
@@ -389,14 +389,14 @@ async fn the_header_alone_can_refuse() {
 }
 
 #[tokio::test]
-async fn a_login_is_admitted_with_the_limits_of_its_body() {
+async fn a_login_passes_with_the_limits_of_its_body() {
     let harness = Harness::new([]).await;
     let (parts, ()) = login_request("x").map(|_| ()).into_parts();
 
-    let admission = harness.login.admit(Endpoint::Login, &parts, CLIENT.parse().unwrap(), "r");
+    let body_limit = harness.login.precheck(Endpoint::Login, &parts, CLIENT.parse().unwrap(), "r");
 
     let body = Some(BodyLimit { max_bytes: 4096, timeout: Duration::from_secs(10) });
-    assert_eq!(admission.unwrap(), Admission { body });
+    assert_eq!(body_limit.unwrap(), body);
 }
 
 #[tokio::test]
@@ -660,7 +660,7 @@ async fn no_more_codes_are_remembered_than_configured() {
 
     for code in ["a", "b", "c", "d", "e"] {
         harness.login(code).await;
-        assert!(harness.login.replay.len() <= 3);
+        assert!(harness.login.program_codes.len() <= 3);
     }
     for code in ["c", "d", "e"] {
         harness.login(code).await;
@@ -681,7 +681,7 @@ async fn what_is_out_of_date_is_dropped() {
     harness.clock.advance(Duration::from_secs(60));
     harness.login("d").await;
 
-    assert_eq!(harness.login.replay.len(), 1);
+    assert_eq!(harness.login.program_codes.len(), 1);
 }
 
 #[tokio::test]
@@ -693,9 +693,10 @@ async fn a_reload_forgets_no_answer_unless_the_limits_changed() {
         let config =
             config::Login { replay_window: config::Duration::from_secs(window), ..Default::default() };
         let settings =
-            Settings::build(&config, &BTreeMap::new(), &SystemEntropy, &mut Findings::default()).unwrap();
-        let reloaded = Login::new(settings, harness.login.parts.clone());
-        harness.login = Arc::new(reloaded.with_memory_of(&harness.login));
+            SignInSettings::build(&config, &BTreeMap::new(), &SystemEntropy, &mut Findings::default())
+                .unwrap();
+        let reloaded = SignInService::new(settings, harness.login.deps.clone());
+        harness.login = Arc::new(reloaded.with_codes_of(&harness.login));
         harness.login(CODE).await;
 
         assert_eq!(harness.fake.requests().len(), calls, "window of {window} s");
@@ -828,7 +829,7 @@ async fn the_keys_may_be_read_and_cached_by_anybody() {
 
     let answer = harness.send(request("GET", "/.well-known/jwks.json", None, "")).await;
     assert_eq!(answer.response.status(), StatusCode::OK);
-    assert_eq!(answer.response.body(), &harness.login.parts.tokens.jwks());
+    assert_eq!(answer.response.body(), &harness.login.deps.tokens.jwks());
     assert_eq!(header(&answer, "content-type"), Some("application/jwk-set+json"));
     assert_eq!(header(&answer, "cache-control"), Some("public, max-age=300"));
 
@@ -913,7 +914,7 @@ async fn every_problem_of_a_configuration_is_found() {
         change(&mut config);
         let mut findings = Findings::default();
 
-        let settings = Settings::build(&config, &BTreeMap::new(), &SystemEntropy, &mut findings);
+        let settings = SignInSettings::build(&config, &BTreeMap::new(), &SystemEntropy, &mut findings);
 
         assert!(settings.is_none(), "{path}: {reason}");
 

@@ -12,7 +12,7 @@ use super::state::{LIFETIME, sha256};
 use crate::config::BrowserCheck;
 use crate::cookie::{self, OwnCookie};
 use crate::entropy::{self, Entropy, NoEntropy};
-use crate::sign_in::error::LoginError;
+use crate::sign_in::error::SignInError;
 
 /// 128 bits in base64url.
 const BYTES: usize = 16;
@@ -54,13 +54,13 @@ impl Browser {
 /// Decides whether the browser that comes back may be the one that began.
 ///
 /// # Errors
-/// [`LoginError::BrowserMismatch`] of one that shows anything else than the cookie of the one that began, however loose the
-/// check; [`LoginError::BrowserCookieMissing`] of one that shows none and had to.
-pub(super) fn check(headers: &HeaderMap, began: &[u8; 32], how: BrowserCheck) -> Result<Proof, LoginError> {
+/// [`SignInError::BrowserMismatch`] of one that shows anything else than the cookie of the one that began, however loose the
+/// check; [`SignInError::BrowserCookieMissing`] of one that shows none and had to.
+pub(super) fn check(headers: &HeaderMap, began: &[u8; 32], how: BrowserCheck) -> Result<Proof, SignInError> {
     match (OwnCookie::of(headers, cookie::BROWSER), how) {
         (OwnCookie::One(value), _) if is_well_formed(value) && hash(value) == *began => Ok(Proof::Cookie),
-        (OwnCookie::One(_) | OwnCookie::Several, _) => Err(LoginError::BrowserMismatch),
-        (OwnCookie::Absent, BrowserCheck::Strict) => Err(LoginError::BrowserCookieMissing),
+        (OwnCookie::One(_) | OwnCookie::Several, _) => Err(SignInError::BrowserMismatch),
+        (OwnCookie::Absent, BrowserCheck::Strict) => Err(SignInError::BrowserCookieMissing),
         (OwnCookie::Absent, BrowserCheck::Loose) => Ok(Proof::Nothing),
     }
 }

@@ -15,9 +15,9 @@ use crate::config::AppKind;
 use crate::identity::SessionId;
 use crate::page::Action;
 use crate::session::SessionError;
-use crate::sign_in::error::LoginError;
-use crate::sign_in::replay::Outcome;
-use crate::sign_in::{Answer, Login};
+use crate::sign_in::error::SignInError;
+use crate::sign_in::replay::SignInResult;
+use crate::sign_in::{SignInAnswer, SignInService};
 use crate::wechat::{App, Code};
 
 /// What WeChat's app sends in the place of a code when a person refuses; its documents speak of no code at all.
@@ -35,7 +35,7 @@ struct Arrival {
     code: Option<Code>,
 }
 
-impl Login {
+impl SignInService {
     /// Answers `GET /auth/web/{app}/callback`.
     ///
     /// As with every login, an exchange that was begun goes on when the future is dropped: the browser asks again.
@@ -45,10 +45,10 @@ impl Login {
         client: IpAddr,
         now: Timestamp,
         request_id: &str,
-    ) -> Answer {
-        let started = self.parts.clock.instant();
+    ) -> SignInAnswer {
+        let started = self.deps.clock.instant();
         let Some(app) = self.app_in_path(request) else {
-            return self.tell_refusal(&LoginError::NothingToSignInTo, Action::Nothing, request, request_id);
+            return self.tell_refusal(&SignInError::NothingToSignInTo, Action::Nothing, request, request_id);
         };
         let mut return_to = ReturnTo::root();
         let result = match self.receive(app, request, client, now, &mut return_to).await {
@@ -79,31 +79,31 @@ impl Login {
         client: IpAddr,
         now: Timestamp,
         return_to: &mut ReturnTo,
-    ) -> Result<Arrival, LoginError> {
-        let own = self.origins.of(request).ok_or(LoginError::NothingToSignInTo)?;
+    ) -> Result<Arrival, SignInError> {
+        let own = self.origins.of(request).ok_or(SignInError::NothingToSignInTo)?;
         let query = Query::of(request);
         let state = match query.one("state") {
-            Parameter::Missing => return Err(LoginError::StateMissing),
-            Parameter::One(text) => State::parse(text).ok_or(LoginError::StateMalformed)?,
-            Parameter::Several => return Err(LoginError::StateMalformed),
+            Parameter::Missing => return Err(SignInError::StateMissing),
+            Parameter::One(text) => State::parse(text).ok_or(SignInError::StateMalformed)?,
+            Parameter::Several => return Err(SignInError::StateMalformed),
         };
         let code = match query.one("code") {
             Parameter::Missing | Parameter::One(REFUSED) => None,
-            Parameter::One(text) => Some(Code::parse(text).map_err(|_| LoginError::CodeMalformed)?),
-            Parameter::Several => return Err(LoginError::CodeMalformed),
+            Parameter::One(text) => Some(Code::parse(text).map_err(|_| SignInError::CodeMalformed)?),
+            Parameter::Several => return Err(SignInError::CodeMalformed),
         };
-        let core = self.parts.sessions.core();
+        let core = self.deps.sessions.core();
         if !core.is_available() {
-            return Err(LoginError::StoreUnavailable);
+            return Err(SignInError::StoreUnavailable);
         }
 
         let found = Found::look_up(&**core.store(), &state, now).await?;
         let sign_in = &found.sign_in;
         if *sign_in.app != *app.name || sign_in.appid != app.appid.as_str() {
-            return Err(LoginError::StateOfOtherApp);
+            return Err(SignInError::StateOfOtherApp);
         }
         if sign_in.origin != own.as_str() {
-            return Err(LoginError::StateOfOtherOrigin);
+            return Err(SignInError::StateOfOtherOrigin);
         }
         let client_hash = state.client(client, &request.headers);
         let proof = browser_binding::check(&request.headers, &sign_in.browser, app.browser_check);
@@ -111,7 +111,7 @@ impl Login {
         // agent must do; one that shows another cookie is another browser.
         let is_theirs = match &proof {
             Ok(_) => true,
-            Err(error) => *error == LoginError::BrowserCookieMissing && sign_in.is_begun_by(client_hash),
+            Err(error) => *error == SignInError::BrowserCookieMissing && sign_in.is_begun_by(client_hash),
         };
         if is_theirs {
             // Read anew: a reload of the configuration may have taken the place off the list.
@@ -120,13 +120,13 @@ impl Login {
         // First: the cookie has ended with it. Whoever has both may have been let in by it, see below.
         let is_used_here = matches!(proof, Ok(Proof::Cookie)) && sign_in.has_code();
         if sign_in.is_over(now) && !is_used_here {
-            return Err(LoginError::StateUnknown);
+            return Err(SignInError::StateUnknown);
         }
         let proof = proof?;
         if is_led(proof, sign_in) {
-            self.parts.throttle.check_cross_site(client)?;
+            self.deps.throttle.check_cross_site(client)?;
         } else {
-            self.parts.throttle.check_login(client)?;
+            self.deps.throttle.check_login(client)?;
         }
         Ok(Arrival { state, found, client: client_hash, proof, code })
     }
@@ -144,7 +144,7 @@ impl Login {
         request: &Parts,
         client: IpAddr,
         now: Timestamp,
-    ) -> Result<Answer, LoginError> {
+    ) -> Result<SignInAnswer, SignInError> {
         let proof = arrival.proof;
         let is_repeated = arrival.found.sign_in.has_code() && proof == Proof::Cookie;
         match self.let_in(app, arrival, request, client, now).await {
@@ -157,7 +157,10 @@ impl Login {
                     && is_of_used_way_back(&error)
                     && self.is_signed_in(&[app], &request.headers, now).await? =>
             {
-                Answer::see_other("signed_in_already", &without_wechats_fragment(app, return_to.location()))
+                SignInAnswer::see_other(
+                    "signed_in_already",
+                    &without_wechats_fragment(app, return_to.location()),
+                )
             }
             Err(error) => Err(error),
         }
@@ -171,11 +174,11 @@ impl Login {
         request: &Parts,
         client: IpAddr,
         now: Timestamp,
-    ) -> Outcome<BrowserGrant> {
+    ) -> SignInResult<BrowserGrant> {
         let Arrival { state, found, client: client_hash, proof, code } = arrival;
-        let code = code.ok_or(LoginError::PersonRefused)?;
+        let code = code.ok_or(SignInError::PersonRefused)?;
         let before = self.session_before(&request.headers, now).await?;
-        let store = self.parts.sessions.core().store();
+        let store = self.deps.sessions.core().store();
         let is_led = is_led(proof, &found.sign_in);
         let is_repeated = found.sign_in.has_code();
         let bearer = Bearer { client: client_hash, is_browser: proof == Proof::Cookie };
@@ -196,9 +199,9 @@ impl Login {
         &self,
         headers: &HeaderMap,
         now: Timestamp,
-    ) -> Result<Option<SessionId>, LoginError> {
+    ) -> Result<Option<SessionId>, SignInError> {
         let Some(cookie) = session_cookie::of(headers) else { return Ok(None) };
-        match self.parts.sessions.check_cookie(&cookie, now).await {
+        match self.deps.sessions.check_cookie(&cookie, now).await {
             Ok(session) => Ok(Some(session.id)),
             Err(SessionError::Ended | SessionError::Blocked) => Ok(None),
             Err(error) => Err(error.into()),
@@ -214,11 +217,11 @@ impl Login {
     }
 
     /// Leads a person who signed in to a place. The cookie is new, whatever the browser had before.
-    fn lead_back(&self, app: &App, grant: &BrowserGrant, place: &str) -> Result<Answer, LoginError> {
+    fn lead_back(&self, app: &App, grant: &BrowserGrant, place: &str) -> Result<SignInAnswer, SignInError> {
         let session = &grant.session;
-        let cookie = session_cookie::set(&session.cookie, session.expires_at, self.parts.clock.now());
-        let answer = Answer::see_other("ok", &without_wechats_fragment(app, place))?;
-        Ok(answer.with_cookie(cookie.ok_or(LoginError::Internal)?))
+        let cookie = session_cookie::set(&session.cookie, session.expires_at, self.deps.clock.now());
+        let answer = SignInAnswer::see_other("ok", &without_wechats_fragment(app, place))?;
+        Ok(answer.with_cookie(cookie.ok_or(SignInError::Internal)?))
     }
 }
 
@@ -236,21 +239,21 @@ fn without_wechats_fragment(app: &App, place: &str) -> String {
 
 /// Whether code and state may be as good as before in a while: nothing was asked of WeChat, or it was busy. A page offers its
 /// own address then, which the browser knows; the code stands in no page.
-fn is_worth_a_reload(error: &LoginError) -> bool {
+fn is_worth_a_reload(error: &SignInError) -> bool {
     match error {
-        LoginError::Throttled { retry_after_seconds } => *retry_after_seconds <= LONGEST_WAIT_SECONDS,
-        LoginError::StoreUnavailable | LoginError::WeChatBusy => true,
+        SignInError::Throttled { retry_after_seconds } => *retry_after_seconds <= LONGEST_WAIT_SECONDS,
+        SignInError::StoreUnavailable | SignInError::WeChatBusy => true,
         _ => false,
     }
 }
 
 /// Whether a way back that was taken before is refused so.
-const fn is_of_used_way_back(error: &LoginError) -> bool {
+const fn is_of_used_way_back(error: &SignInError) -> bool {
     matches!(
         error,
-        LoginError::StateUnknown
-            | LoginError::CodeInvalid
-            | LoginError::CodeAlreadyUsed
-            | LoginError::CodeOfAnother
+        SignInError::StateUnknown
+            | SignInError::CodeInvalid
+            | SignInError::CodeAlreadyUsed
+            | SignInError::CodeOfAnother
     )
 }

@@ -3,7 +3,7 @@
 use http::request::Parts;
 
 use super::{Origin, ReturnTo};
-use crate::sign_in::{Endpoint, Login};
+use crate::sign_in::{Endpoint, SignInService};
 use crate::wechat::App;
 
 const FOLDER: &str = "/web/";
@@ -30,7 +30,7 @@ impl<'a> AppPath<'a> {
     }
 }
 
-impl Login {
+impl SignInService {
     /// The app that the path of a request names, if browsers sign in to it.
     pub(super) fn app_in_path(&self, request: &Parts) -> Option<&App> {
         let rest = request.uri.path().strip_prefix(self.path_prefix.as_str())?;
@@ -39,12 +39,12 @@ impl Login {
 
     /// The app of this name, if browsers sign in to it.
     pub(super) fn browser_app(&self, name: &str) -> Option<&App> {
-        self.parts.wechat.app(name).filter(|app| app.kind.is_for_browsers())
+        self.deps.wechat.app(name).filter(|app| app.kind.is_for_browsers())
     }
 
     /// Every app that browsers sign in to.
     pub(super) fn browser_apps(&self) -> impl Iterator<Item = &App> {
-        self.parts.wechat.apps().filter(|app| app.kind.is_for_browsers())
+        self.deps.wechat.apps().filter(|app| app.kind.is_for_browsers())
     }
 
     /// Where a sign-in to an app begins, as a path.

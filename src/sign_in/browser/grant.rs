@@ -5,11 +5,11 @@ use std::sync::Arc;
 use crate::clock::Timestamp;
 use crate::identity::{Identity, SessionId, Subject};
 use crate::session::{NewSession, OpenedInBrowser, SessionCookie, SessionError};
-use crate::sign_in::claim::Kept;
-use crate::sign_in::error::LoginError;
-use crate::sign_in::flow::{Attempt, Granted, not_kept};
-use crate::sign_in::replay::{Outcome, Remembered, Replay};
-use crate::sign_in::{Dependencies, Login};
+use crate::sign_in::claim::SessionHandle;
+use crate::sign_in::error::SignInError;
+use crate::sign_in::flow::{SignInAttempt, SignInFlow, open_failed};
+use crate::sign_in::replay::{CodeMemory, Expiring, SignInResult};
+use crate::sign_in::{SignInDependencies, SignInService};
 use crate::wechat::App;
 
 /// What a browser's login gives.
@@ -19,19 +19,19 @@ pub(in crate::sign_in) struct BrowserGrant {
     pub(super) session: OpenedInBrowser,
 }
 
-impl Granted for BrowserGrant {
+impl SignInFlow for BrowserGrant {
     type Session = OpenedInBrowser;
 
-    fn memory(login: &Login) -> &Arc<Replay<Self>> {
-        &login.replay_in_browser
+    fn memory(service: &SignInService) -> &Arc<CodeMemory<Self>> {
+        &service.browser_codes
     }
 
     async fn exchange(
-        login: &Login,
+        service: &SignInService,
         app: &App,
-        attempt: &Attempt,
-    ) -> Result<(Identity, OpenedInBrowser), LoginError> {
-        let Dependencies { wechat, sessions, clock, .. } = &login.parts;
+        attempt: &SignInAttempt,
+    ) -> Result<(Identity, OpenedInBrowser), SignInError> {
+        let SignInDependencies { wechat, sessions, clock, .. } = &service.deps;
         let exchange = wechat.exchange_page_code(app, &attempt.code).await?;
 
         let subject = Subject { appid: app.appid.clone(), openid: exchange.openid };
@@ -43,22 +43,22 @@ impl Granted for BrowserGrant {
             profile: exchange.profile.as_ref(),
         };
         let opened = sessions.open_in_browser(new, attempt.before.as_ref(), clock.now()).await;
-        Ok((identity, opened.map_err(not_kept)?))
+        Ok((identity, opened.map_err(open_failed)?))
     }
 
-    fn of(_: &Login, identity: Identity, session: OpenedInBrowser) -> Outcome<Self> {
+    fn of(_: &SignInService, identity: Identity, session: OpenedInBrowser) -> SignInResult<Self> {
         Ok(Self { identity, session })
     }
 
-    fn renew(self, _: &Login) -> Outcome<Self> {
+    fn renew(self, _: &SignInService) -> SignInResult<Self> {
         Ok(self)
     }
 
-    async fn check(login: &Login, session: &OpenedInBrowser) -> Result<(), LoginError> {
-        let Dependencies { sessions, clock, .. } = &login.parts;
+    async fn check(service: &SignInService, session: &OpenedInBrowser) -> Result<(), SignInError> {
+        let SignInDependencies { sessions, clock, .. } = &service.deps;
         match sessions.check_cookie(&session.cookie, clock.now()).await {
             Ok(_) => Ok(()),
-            Err(SessionError::Ended) => Err(LoginError::CodeAlreadyUsed),
+            Err(SessionError::Ended) => Err(SignInError::CodeAlreadyUsed),
             Err(error) => Err(error.into()),
         }
     }
@@ -68,13 +68,13 @@ impl Granted for BrowserGrant {
     }
 }
 
-impl Remembered for BrowserGrant {
+impl Expiring for BrowserGrant {
     fn good_until(&self) -> Timestamp {
         self.session.expires_at
     }
 }
 
-impl Kept for OpenedInBrowser {
+impl SessionHandle for OpenedInBrowser {
     fn parts(&self) -> (&SessionId, &str, Timestamp) {
         (&self.id, self.cookie.expose(), self.expires_at)
     }

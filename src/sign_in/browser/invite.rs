@@ -8,8 +8,8 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
 use super::{Origin, ReturnTo};
 use crate::page::{Action, Message, Notice};
-use crate::sign_in::error::LoginError;
-use crate::sign_in::{Answer, Login};
+use crate::sign_in::error::SignInError;
+use crate::sign_in::{SignInAnswer, SignInService};
 
 const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
@@ -34,12 +34,12 @@ pub enum TurnedAway {
     NotAdmitted,
 }
 
-impl Login {
+impl SignInService {
     /// Where a browser without a session goes: the answer that leads a person who opens a page to the sign-in page, and back
     /// afterwards. `None` for everything else than a person who opens a page, and where no browser can sign in.
     ///
     /// `apps` are those on offer, the preferred one first.
-    pub fn invite(&self, request: &Parts, apps: &[Arc<str>]) -> Option<Answer> {
+    pub fn invite(&self, request: &Parts, apps: &[Arc<str>]) -> Option<SignInAnswer> {
         if !opens_page(request, apps) {
             return None;
         }
@@ -47,17 +47,17 @@ impl Login {
         // One that would not be taken back leads to the root all the same, and makes a long address.
         let place = self.own_place(request, own);
         let path = self.sign_in_path_for(place.as_ref(), apps.iter().map(|app| &**app));
-        Answer::see_other("sign_in", &path).ok()
+        SignInAnswer::see_other("sign_in", &path).ok()
     }
 
-    /// The page for a person who opens one that they are not shown, whatever they do; `None` as with [`Login::invite`].
+    /// The page for a person who opens one that they are not shown, whatever they do; `None` as with [`SignInService::invite`].
     pub fn turn_away(
         &self,
         why: TurnedAway,
         request: &Parts,
         apps: &[Arc<str>],
         request_id: &str,
-    ) -> Option<Answer> {
+    ) -> Option<SignInAnswer> {
         if !opens_page(request, apps) {
             return None;
         }
@@ -67,9 +67,9 @@ impl Login {
         Some(match why {
             TurnedAway::StoreUnavailable => {
                 let retry = place.as_ref().map_or(Action::Nothing, |place| Action::Link(place.location()));
-                self.tell_refusal(&LoginError::StoreUnavailable, retry, request, request_id)
+                self.tell_refusal(&SignInError::StoreUnavailable, retry, request, request_id)
             }
-            TurnedAway::Blocked => self.tell_refusal(&LoginError::UserBlocked, way_out, request, request_id),
+            TurnedAway::Blocked => self.tell_refusal(&SignInError::UserBlocked, way_out, request, request_id),
             TurnedAway::NotAdmitted => {
                 let message = Message::new(Notice::NotAdmitted, way_out, request_id);
                 self.tell_person(StatusCode::FORBIDDEN, "not_admitted", &message, request)

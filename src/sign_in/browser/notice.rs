@@ -1,47 +1,47 @@
 //! What a person is told of each failure.
 
 use crate::page::Notice;
-use crate::sign_in::error::LoginError;
+use crate::sign_in::error::SignInError;
 
 /// The notice of a refusal. Every refusal has one, so that none is ever told in another's words.
-pub(super) const fn notice(error: &LoginError) -> Notice {
+pub(super) const fn notice(error: &SignInError) -> Notice {
     match error {
-        LoginError::PersonRefused => Notice::Refused,
-        LoginError::StateUnknown
-        | LoginError::SessionEnded
-        | LoginError::RefreshTokenInvalid
-        | LoginError::RefreshTokenReused => Notice::Expired,
-        LoginError::CodeInvalid | LoginError::CodeAlreadyUsed | LoginError::CodeOfAnother => {
+        SignInError::PersonRefused => Notice::Refused,
+        SignInError::StateUnknown
+        | SignInError::SessionEnded
+        | SignInError::RefreshTokenInvalid
+        | SignInError::RefreshTokenReused => Notice::Expired,
+        SignInError::CodeInvalid | SignInError::CodeAlreadyUsed | SignInError::CodeOfAnother => {
             Notice::CodeInvalid
         }
-        LoginError::BrowserMismatch | LoginError::BrowserCookieMissing => Notice::OtherBrowser,
-        LoginError::SnapshotVisitor => Notice::SnapshotVisitor,
-        LoginError::UserBlocked => Notice::UserBlocked,
-        LoginError::Throttled { .. } => Notice::Throttled,
-        LoginError::WeChatBusy
-        | LoginError::QuotaExhausted
-        | LoginError::WeChatUnreachable { .. }
-        | LoginError::WeChatUnexpected
-        | LoginError::StoreUnavailable
-        | LoginError::SessionNotKept => Notice::Unavailable,
-        LoginError::AppMisconfigured => Notice::Misconfigured,
-        LoginError::NothingToSignInTo | LoginError::AppMissing | LoginError::AppUnknown => {
+        SignInError::BrowserMismatch | SignInError::BrowserCookieMissing => Notice::OtherBrowser,
+        SignInError::SnapshotVisitor => Notice::SnapshotVisitor,
+        SignInError::UserBlocked => Notice::UserBlocked,
+        SignInError::Throttled { .. } => Notice::Throttled,
+        SignInError::WeChatBusy
+        | SignInError::QuotaExhausted
+        | SignInError::WeChatUnreachable { .. }
+        | SignInError::WeChatUnexpected
+        | SignInError::StoreUnavailable
+        | SignInError::SessionNotKept => Notice::Unavailable,
+        SignInError::AppMisconfigured => Notice::Misconfigured,
+        SignInError::NothingToSignInTo | SignInError::AppMissing | SignInError::AppUnknown => {
             Notice::NothingToSignInTo
         }
-        LoginError::NotNavigated
-        | LoginError::StateMissing
-        | LoginError::StateMalformed
-        | LoginError::StateOfOtherApp
-        | LoginError::StateOfOtherOrigin
-        | LoginError::CodeMalformed
-        | LoginError::MethodNotAllowed
-        | LoginError::MediaTypeUnsupported
-        | LoginError::BodyTooLarge
-        | LoginError::BodyTimedOut
-        | LoginError::BodyIncomplete
-        | LoginError::RequestMalformed(_)
-        | LoginError::CrossSite
-        | LoginError::Unauthenticated(_) => Notice::Malformed,
-        LoginError::Internal => Notice::Internal,
+        SignInError::NotNavigated
+        | SignInError::StateMissing
+        | SignInError::StateMalformed
+        | SignInError::StateOfOtherApp
+        | SignInError::StateOfOtherOrigin
+        | SignInError::CodeMalformed
+        | SignInError::MethodNotAllowed
+        | SignInError::MediaTypeUnsupported
+        | SignInError::BodyTooLarge
+        | SignInError::BodyTimedOut
+        | SignInError::BodyIncomplete
+        | SignInError::RequestMalformed(_)
+        | SignInError::CrossSite
+        | SignInError::Unauthenticated(_) => Notice::Malformed,
+        SignInError::Internal => Notice::Internal,
     }
 }

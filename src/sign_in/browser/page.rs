@@ -7,33 +7,33 @@ use super::notice::notice;
 use super::sign_in_page::is_in_wechat;
 use super::{ReturnTo, session_cookie};
 use crate::page::{Action, Language, Message, Notice, SignOut};
-use crate::sign_in::error::LoginError;
-use crate::sign_in::{Answer, Login};
+use crate::sign_in::error::SignInError;
+use crate::sign_in::{SignInAnswer, SignInService};
 
-impl Login {
+impl SignInService {
     /// The page of a refusal, with what the person can do.
     pub(in crate::sign_in) fn tell_refusal(
         &self,
-        error: &LoginError,
+        error: &SignInError,
         action: Action<'_>,
         request: &Parts,
         request_id: &str,
-    ) -> Answer {
+    ) -> SignInAnswer {
         self.tell_refusal_as(notice(error), error, action, request, request_id)
     }
 
     fn tell_refusal_as(
         &self,
         notice: Notice,
-        error: &LoginError,
+        error: &SignInError,
         action: Action<'_>,
         request: &Parts,
         request_id: &str,
-    ) -> Answer {
-        let wait_seconds = error.row().retry_after_seconds;
+    ) -> SignInAnswer {
+        let wait_seconds = error.reply().retry_after_seconds;
         let message = Message { wait_seconds, ..Message::new(notice, action, request_id) };
         // A 401 asks for credentials that a browser would have to know how to send, RFC 9110 §15.5.2; a person tries again.
-        let status = match error.row().status {
+        let status = match error.reply().status {
             StatusCode::UNAUTHORIZED => StatusCode::FORBIDDEN,
             status => status,
         };
@@ -41,7 +41,7 @@ impl Login {
     }
 
     /// The page of a session that has ended.
-    pub(in crate::sign_in) fn tell_signed_out(&self, request: &Parts, request_id: &str) -> Answer {
+    pub(in crate::sign_in) fn tell_signed_out(&self, request: &Parts, request_id: &str) -> SignInAnswer {
         let retry = self.has_sign_in_page(request).then(|| self.sign_in_path());
         let action = retry.as_deref().map_or(Action::Nothing, Action::Link);
         let message = Message::new(Notice::SignedOut, action, request_id);
@@ -51,12 +51,12 @@ impl Login {
     /// The page of a session that should have ended, and goes on.
     pub(in crate::sign_in) fn tell_still_signed_in(
         &self,
-        error: &LoginError,
+        error: &SignInError,
         return_to: Option<&ReturnTo>,
         everywhere: bool,
         request: &Parts,
         request_id: &str,
-    ) -> Answer {
+    ) -> SignInAnswer {
         let path = self.logout_path();
         let return_to = return_to.and_then(|place| place_after_form(place, &request.headers));
         let action = Action::SignOut(SignOut { path: &path, return_to, everywhere });
@@ -83,9 +83,10 @@ impl Login {
         outcome: &'static str,
         message: &Message<'_>,
         request: &Parts,
-    ) -> Answer {
+    ) -> SignInAnswer {
         let language = Language::of(&request.headers);
-        let answer = Answer::page(status, outcome, self.parts.pages.message(message, language), language);
+        let answer =
+            SignInAnswer::page(status, outcome, self.deps.pages.message(message, language), language);
         match message.action {
             // Without a referrer a browser sends `Origin: null` with a form, which older ones say nothing else by.
             Action::SignOut(_) => answer.with_referrer_policy("same-origin"),

@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderValue};
 use crate::clock::Timestamp;
 use crate::cookie::{self, OwnCookie};
 use crate::session::SessionCookie;
-use crate::sign_in::Answer;
+use crate::sign_in::SignInAnswer;
 
 /// The session cookie of a request, if it shows one that could be ours.
 pub(super) fn of(headers: &HeaderMap) -> Option<SessionCookie> {
@@ -28,7 +28,7 @@ pub(super) fn set(session: &SessionCookie, ends_at: Timestamp, now: Timestamp) -
 }
 
 /// Adds the deletion of the session cookie to an answer.
-pub(in crate::sign_in) fn without_session(answer: Answer) -> Answer {
+pub(in crate::sign_in) fn without_session(answer: SignInAnswer) -> SignInAnswer {
     match cookie::set(cookie::SESSION, "", Duration::ZERO) {
         Some(cookie) => answer.with_cookie(cookie),
         None => answer,
@@ -49,7 +49,7 @@ mod tests {
         let session = set(&cookie, Timestamp::from_seconds(4600), now).unwrap();
         assert_eq!(session, format!("__Host-menshen={}; Path=/; Max-Age=3600; {flags}", "A".repeat(64)));
         assert!(session.is_sensitive());
-        let answer = without_session(Answer::logged_out());
+        let answer = without_session(SignInAnswer::logged_out());
         let deletion = &answer.response.headers()[header::SET_COOKIE];
         assert_eq!(deletion, &format!("__Host-menshen=; Path=/; Max-Age=0; {flags}"));
         let browser = cookie::set(cookie::BROWSER, "x", Duration::from_secs(600)).unwrap();

@@ -13,8 +13,8 @@ use crate::clock::Timestamp;
 use crate::config::AppKind;
 use crate::page::{Action, Choice, Language, Message, Notice, SignIn, Widget};
 use crate::session::SessionError;
-use crate::sign_in::error::LoginError;
-use crate::sign_in::{Answer, Login};
+use crate::sign_in::error::SignInError;
+use crate::sign_in::{SignInAnswer, SignInService};
 use crate::wechat::App;
 
 /// WeChat's script puts WeChat's page into a frame, which is told the origin that it stands in and no more.
@@ -28,7 +28,7 @@ struct Offer<'a> {
     is_given_cookie: bool,
 }
 
-impl Login {
+impl SignInService {
     /// Whether a request asks for the page; without an app for browsers there is none.
     pub(in crate::sign_in) fn is_sign_in_page(&self, request: &Parts) -> bool {
         request.method == Method::GET && self.browser_apps().next().is_some()
@@ -46,7 +46,7 @@ impl Login {
         client: IpAddr,
         now: Timestamp,
         request_id: &str,
-    ) -> Answer {
+    ) -> SignInAnswer {
         let answer = match self.offer(request) {
             Ok(offer) => {
                 let shown = self.show(&offer, request, client, now, request_id).await;
@@ -64,8 +64,8 @@ impl Login {
     }
 
     /// The apps that the request names, in its order, or all; and where it asks to be led back to.
-    fn offer(&self, request: &Parts) -> Result<Offer<'_>, LoginError> {
-        let own = self.origins.of(request).ok_or(LoginError::NothingToSignInTo)?;
+    fn offer(&self, request: &Parts) -> Result<Offer<'_>, SignInError> {
+        let own = self.origins.of(request).ok_or(SignInError::NothingToSignInTo)?;
         let query = Query::of(request);
         let mut apps: Vec<&App> = Vec::new();
         let mut names = query.all("app").peekable();
@@ -78,7 +78,7 @@ impl Login {
             }
         }
         if apps.is_empty() {
-            return Err(LoginError::NothingToSignInTo);
+            return Err(SignInError::NothingToSignInTo);
         }
         let return_to = self.return_to(query.return_to(), own);
         Ok(Offer { own, apps, return_to, is_given_cookie: query.is_given_cookie() })
@@ -91,23 +91,23 @@ impl Login {
         client: IpAddr,
         now: Timestamp,
         request_id: &str,
-    ) -> Result<Answer, LoginError> {
+    ) -> Result<SignInAnswer, SignInError> {
         if self.is_signed_in(&offer.apps, &request.headers, now).await? {
-            return Answer::see_other("signed_in_already", offer.return_to.location());
+            return SignInAnswer::see_other("signed_in_already", offer.return_to.location());
         }
         if offer.is_given_cookie {
             // A browser that keeps no cookies would be signed in again without a question, and again, and each time push
             // out a session of the person's on another device.
             let retry = offer.apps.first().map(|app| self.start_path(app, &offer.return_to));
             let action = retry.as_deref().map_or(Action::Nothing, Action::Link);
-            return Ok(self.tell_refusal(&LoginError::BrowserCookieMissing, action, request, request_id));
+            return Ok(self.tell_refusal(&SignInError::BrowserCookieMissing, action, request, request_id));
         }
         let is_in_wechat = is_in_wechat(&request.headers);
         let official_account = offer.apps.iter().find(|app| app.kind == AppKind::OfficialAccount);
         if let Some(app) = official_account.filter(|_| is_in_wechat) {
-            return Answer::see_other("sign_in", &self.start_path(app, &offer.return_to));
+            return SignInAnswer::see_other("sign_in", &self.start_path(app, &offer.return_to));
         }
-        self.admit_sign_in(request, client)?;
+        self.check_sign_in_limit(request, client)?;
         let website = offer.apps.iter().find(|app| app.kind == AppKind::Website);
         let Some(website) = website else {
             let message = Message::new(Notice::OpenInWeChat, Action::Nothing, request_id);
@@ -122,9 +122,9 @@ impl Login {
         apps: &[&App],
         headers: &HeaderMap,
         now: Timestamp,
-    ) -> Result<bool, LoginError> {
+    ) -> Result<bool, SignInError> {
         let Some(cookie) = session_cookie::of(headers) else { return Ok(false) };
-        match self.parts.sessions.check_cookie(&cookie, now).await {
+        match self.deps.sessions.check_cookie(&cookie, now).await {
             Ok(session) => Ok(apps.iter().any(|app| app.appid == session.identity.subject.appid)),
             Err(SessionError::Ended | SessionError::Blocked) => Ok(false),
             Err(error) => Err(error.into()),
@@ -138,7 +138,7 @@ impl Login {
         request: &Parts,
         client: IpAddr,
         now: Timestamp,
-    ) -> Result<Answer, LoginError> {
+    ) -> Result<SignInAnswer, SignInError> {
         let is_in_wechat = is_in_wechat(&request.headers);
         let hrefs: Vec<String> =
             offer.apps.iter().map(|app| self.start_path(app, &offer.return_to)).collect();
@@ -146,7 +146,7 @@ impl Login {
         let choices: Vec<Choice<'_>> =
             choices.map(|(app, href)| Choice { title: &app.title, kind: app.kind, href }).collect();
         // A phone cannot scan its own screen.
-        let script = self.parts.wechat.widget().filter(|_| !is_in_wechat);
+        let script = self.deps.wechat.widget().filter(|_| !is_in_wechat);
         let begun = match script {
             Some(_) => Some(self.begin(website, offer.own, &offer.return_to, request, client, now).await?),
             None => None,
@@ -161,8 +161,8 @@ impl Login {
         let language = Language::of(&request.headers);
         let page =
             SignIn { choices: &choices, widget, is_in_wechat, is_on_phone: is_on_phone(&request.headers) };
-        let page = self.parts.pages.sign_in(&page, language, &*self.parts.entropy)?;
-        let answer = Answer::page(StatusCode::OK, "sign_in", page, language);
+        let page = self.deps.pages.sign_in(&page, language, &*self.deps.entropy)?;
+        let answer = SignInAnswer::page(StatusCode::OK, "sign_in", page, language);
         let answer = answer.with_referrer_policy(REFERRER_POLICY);
         Ok(match begun {
             Some(Begun { cookie, .. }) => answer.with_cookie(cookie),

@@ -12,8 +12,8 @@ use super::state::{SignIn, State};
 use super::{Origin, ReturnTo, is_led};
 use crate::clock::Timestamp;
 use crate::page::{Action, Language};
-use crate::sign_in::error::LoginError;
-use crate::sign_in::{Answer, Dependencies, Login};
+use crate::sign_in::error::SignInError;
+use crate::sign_in::{SignInAnswer, SignInDependencies, SignInService};
 use crate::wechat::{App, Visit};
 
 /// A sign-in that has begun.
@@ -24,7 +24,7 @@ pub(super) struct Begun {
     pub(super) cookie: HeaderValue,
 }
 
-impl Login {
+impl SignInService {
     /// Answers `GET /auth/web/{app}/start`.
     pub(in crate::sign_in) async fn respond_to_start(
         &self,
@@ -32,10 +32,10 @@ impl Login {
         client: IpAddr,
         now: Timestamp,
         request_id: &str,
-    ) -> Answer {
+    ) -> SignInAnswer {
         let own = self.origins.of(request);
         let (Some(app), Some(own)) = (self.app_in_path(request), own) else {
-            return self.tell_refusal(&LoginError::NothingToSignInTo, Action::Nothing, request, request_id);
+            return self.tell_refusal(&SignInError::NothingToSignInTo, Action::Nothing, request, request_id);
         };
         let return_to = self.return_to(Query::of(request).return_to(), own);
         let mut answer = match self.send_to_wechat(app, own, &return_to, request, client, now).await {
@@ -59,16 +59,16 @@ impl Login {
         request: &Parts,
         client: IpAddr,
         now: Timestamp,
-    ) -> Result<Answer, LoginError> {
-        self.admit_sign_in(request, client)?;
+    ) -> Result<SignInAnswer, SignInError> {
+        self.check_sign_in_limit(request, client)?;
         let begun = self.begin(app, own, return_to, request, client, now).await?;
         let visit = Visit {
             redirect_uri: &begun.redirect_uri,
             state: begun.state.expose(),
             is_english: Language::of(&request.headers) == Language::English,
         };
-        let page = self.parts.wechat.page_url(app, &visit).ok_or(LoginError::Internal)?;
-        Ok(Answer::see_other("started", &page)?.with_cookie(begun.cookie))
+        let page = self.deps.wechat.page_url(app, &visit).ok_or(SignInError::Internal)?;
+        Ok(SignInAnswer::see_other("started", &page)?.with_cookie(begun.cookie))
     }
 
     /// Begins a sign-in: whoever comes back with its state, in the same browser, is led to `return_to`.
@@ -80,11 +80,11 @@ impl Login {
         request: &Parts,
         client: IpAddr,
         now: Timestamp,
-    ) -> Result<Begun, LoginError> {
-        let Dependencies { sessions, entropy, .. } = &self.parts;
+    ) -> Result<Begun, SignInError> {
+        let SignInDependencies { sessions, entropy, .. } = &self.deps;
         // Nobody is sent to WeChat for nothing.
         if !sessions.core().is_available() {
-            return Err(LoginError::StoreUnavailable);
+            return Err(SignInError::StoreUnavailable);
         }
         let browser = Browser::of(&request.headers, &**entropy)?;
         let state = State::draw(&**entropy)?;
@@ -95,7 +95,7 @@ impl Login {
         Ok(Begun {
             state,
             redirect_uri: self.callback_url(app, own),
-            cookie: browser.set_cookie().ok_or(LoginError::Internal)?,
+            cookie: browser.set_cookie().ok_or(SignInError::Internal)?,
         })
     }
 }

@@ -17,8 +17,8 @@ use zeroize::Zeroizing;
 
 use crate::clock::Timestamp;
 use crate::entropy::{self, Entropy, NoEntropy};
-use crate::sign_in::error::LoginError;
-use crate::sign_in::replay::{caller_address, caller_fields};
+use crate::sign_in::error::SignInError;
+use crate::sign_in::replay::{client_address, client_fields};
 use crate::store::{Key, Space, Store, ttl_until};
 use crate::wechat::Code;
 
@@ -131,9 +131,9 @@ impl State {
 
     /// Who sent a request that has to do with this sign-in.
     pub(super) fn client(&self, client: IpAddr, headers: &HeaderMap) -> ClientHash {
-        let address = caller_address(client);
+        let address = client_address(client);
         let mut text = Vec::new();
-        for field in caller_fields(&address, headers) {
+        for field in client_fields(&address, headers) {
             // Each field with its length before it, so that none can reach into the next.
             text.extend_from_slice(&field.len().to_le_bytes());
             text.extend_from_slice(field);
@@ -204,14 +204,14 @@ impl SignIn {
     }
 
     /// Keeps it for whoever comes back with this state.
-    pub(super) async fn keep(&self, store: &dyn Store, state: &State) -> Result<(), LoginError> {
+    pub(super) async fn keep(&self, store: &dyn Store, state: &State) -> Result<(), SignInError> {
         let row = self.encode()?;
         if store.put_if_absent(&state.key(), row, LIFETIME.saturating_add(AFTERLIFE)).await? {
             return Ok(());
         }
         // Not by chance: a source of randomness that repeats itself must not have two browsers share a state.
         tracing::error!("a state was drawn a second time");
-        Err(LoginError::Internal)
+        Err(SignInError::Internal)
     }
 
     /// Whether its time is over: nobody is signed in with it any more.
@@ -227,9 +227,9 @@ impl SignIn {
         self.ends_at().plus(AFTERLIFE)
     }
 
-    fn encode(&self) -> Result<Bytes, LoginError> {
+    fn encode(&self) -> Result<Bytes, SignInError> {
         let mut row = vec![VERSION];
-        minicbor::encode(self, &mut row).map_err(|_| LoginError::Internal)?;
+        minicbor::encode(self, &mut row).map_err(|_| SignInError::Internal)?;
         Ok(row.into())
     }
 
@@ -259,21 +259,21 @@ impl Found {
     /// Looks up what a state belongs to, or did until a while ago.
     ///
     /// # Errors
-    /// [`LoginError::StateUnknown`] where it expired long ago or never was; else what kept the store from saying.
+    /// [`SignInError::StateUnknown`] where it expired long ago or never was; else what kept the store from saying.
     pub(super) async fn look_up(
         store: &dyn Store,
         state: &State,
         now: Timestamp,
-    ) -> Result<Self, LoginError> {
+    ) -> Result<Self, SignInError> {
         let key = state.key();
-        let row = store.get(&key).await?.ok_or(LoginError::StateUnknown)?;
+        let row = store.get(&key).await?.ok_or(SignInError::StateUnknown)?;
         let Some(sign_in) = SignIn::decode(&row) else {
             tracing::error!("the store holds what no node wrote of a sign-in");
-            return Err(LoginError::Internal);
+            return Err(SignInError::Internal);
         };
         // The store ends rows by a clock of its own.
         if now >= sign_in.forgotten_at() {
-            return Err(LoginError::StateUnknown);
+            return Err(SignInError::StateUnknown);
         }
         Ok(Self { key, row, sign_in })
     }
@@ -283,7 +283,7 @@ impl Found {
     /// lost its cookie from somebody who saw its address bar.
     ///
     /// # Errors
-    /// [`LoginError::StateUnknown`] where its time is over, or another code was first; [`LoginError::CodeOfAnother`] where
+    /// [`SignInError::StateUnknown`] where its time is over, or another code was first; [`SignInError::CodeOfAnother`] where
     /// another client was.
     pub(super) async fn bind(
         mut self,
@@ -292,15 +292,15 @@ impl Found {
         code: &Code,
         bearer: Bearer,
         now: Timestamp,
-    ) -> Result<SignIn, LoginError> {
+    ) -> Result<SignIn, SignInError> {
         let hash = CodeHash(sha256(&[b"menshen sign-in code v1", code.expose().as_bytes()]));
         for _ in 0..MAX_ROUNDS {
             let is_bearer = bearer.is_browser || self.sign_in.brought_by == Some(bearer.client);
             match self.sign_in.code {
-                _ if self.sign_in.is_over(now) => return Err(LoginError::StateUnknown),
+                _ if self.sign_in.is_over(now) => return Err(SignInError::StateUnknown),
                 Some(bound) if bound == hash && is_bearer => return Ok(self.sign_in),
-                Some(bound) if bound == hash => return Err(LoginError::CodeOfAnother),
-                Some(_) => return Err(LoginError::StateUnknown),
+                Some(bound) if bound == hash => return Err(SignInError::CodeOfAnother),
+                Some(_) => return Err(SignInError::StateUnknown),
                 None => {}
             }
             let brought_by = Some(bearer.client);
@@ -311,7 +311,7 @@ impl Found {
             }
             self = Self::look_up(store, state, now).await?;
         }
-        Err(LoginError::StoreUnavailable)
+        Err(SignInError::StoreUnavailable)
     }
 }
 

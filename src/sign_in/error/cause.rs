@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{LoginError, RATE_LIMITED_SECONDS, UNREACHABLE_SECONDS};
+use super::{RATE_LIMITED_SECONDS, SignInError, UNREACHABLE_SECONDS};
 use crate::authn::Refusal;
 use crate::entropy::NoEntropy;
 use crate::session::{RefreshError, SessionError};
@@ -12,7 +12,7 @@ use crate::throttle::{ThrottleError, Throttled};
 use crate::token::MintError;
 use crate::wechat;
 
-impl From<wechat::Error> for LoginError {
+impl From<wechat::Error> for SignInError {
     fn from(error: wechat::Error) -> Self {
         match error {
             wechat::Error::CodeInvalid => Self::CodeInvalid,
@@ -39,7 +39,7 @@ impl From<wechat::Error> for LoginError {
     }
 }
 
-impl From<Refusal> for LoginError {
+impl From<Refusal> for SignInError {
     fn from(refusal: Refusal) -> Self {
         match refusal {
             Refusal::SessionEnded => Self::SessionEnded,
@@ -51,14 +51,14 @@ impl From<Refusal> for LoginError {
     }
 }
 
-impl From<StoreError> for LoginError {
+impl From<StoreError> for SignInError {
     fn from(error: StoreError) -> Self {
         tracing::warn!("the store failed: {error}");
         Self::StoreUnavailable
     }
 }
 
-impl From<SessionError> for LoginError {
+impl From<SessionError> for SignInError {
     fn from(error: SessionError) -> Self {
         match error {
             SessionError::Ended => Self::SessionEnded,
@@ -72,7 +72,7 @@ impl From<SessionError> for LoginError {
     }
 }
 
-impl From<RefreshError> for LoginError {
+impl From<RefreshError> for SignInError {
     fn from(error: RefreshError) -> Self {
         match error {
             RefreshError::Invalid
@@ -84,13 +84,13 @@ impl From<RefreshError> for LoginError {
     }
 }
 
-impl From<Throttled> for LoginError {
+impl From<Throttled> for SignInError {
     fn from(throttled: Throttled) -> Self {
         Self::Throttled { retry_after_seconds: throttled.retry_after_seconds() }
     }
 }
 
-impl From<ThrottleError> for LoginError {
+impl From<ThrottleError> for SignInError {
     fn from(refusal: ThrottleError) -> Self {
         match refusal {
             ThrottleError::Throttled(throttled) => throttled.into(),
@@ -99,7 +99,7 @@ impl From<ThrottleError> for LoginError {
     }
 }
 
-impl From<BodyFault> for LoginError {
+impl From<BodyFault> for SignInError {
     fn from(fault: BodyFault) -> Self {
         match fault {
             BodyFault::TooLarge => Self::BodyTooLarge,
@@ -109,14 +109,14 @@ impl From<BodyFault> for LoginError {
     }
 }
 
-impl From<MintError> for LoginError {
+impl From<MintError> for SignInError {
     fn from(error: MintError) -> Self {
         tracing::error!("no token could be minted: {error}");
         Self::Internal
     }
 }
 
-impl From<NoEntropy> for LoginError {
+impl From<NoEntropy> for SignInError {
     fn from(error: NoEntropy) -> Self {
         tracing::error!("no randomness for a login: {error}");
         Self::Internal

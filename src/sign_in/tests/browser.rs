@@ -61,11 +61,11 @@ impl<'a> Browser<'a> {
         other
     }
 
-    async fn get(&mut self, path: &str) -> Answer {
+    async fn get(&mut self, path: &str) -> SignInAnswer {
         self.send(request("GET", path, None, "")).await
     }
 
-    async fn send(&mut self, mut request: Request<&str>) -> Answer {
+    async fn send(&mut self, mut request: Request<&str>) -> SignInAnswer {
         let jar = self.jar.iter().map(|(name, value)| format!("{name}={value}"));
         let cookies = Vec::from_iter(jar).join("; ");
         for (name, value) in &self.headers {
@@ -95,11 +95,11 @@ impl<'a> Browser<'a> {
         state_in(location(&answer))
     }
 
-    async fn come_back(&mut self, app: &str, state: &str, code: &str) -> Answer {
+    async fn come_back(&mut self, app: &str, state: &str, code: &str) -> SignInAnswer {
         self.get(&format!("/auth/web/{app}/callback?code={code}&state={state}")).await
     }
 
-    async fn sign_in(&mut self, app: &str, code: &str) -> Answer {
+    async fn sign_in(&mut self, app: &str, code: &str) -> SignInAnswer {
         let state = self.start(app, "/").await;
         self.come_back(app, &state, code).await
     }
@@ -115,7 +115,7 @@ impl<'a> Browser<'a> {
 }
 
 /// Where an answer leads; the empty fragment that keeps WeChat's own away is tested once.
-fn location(answer: &Answer) -> &str {
+fn location(answer: &SignInAnswer) -> &str {
     header(answer, "location").expect("a location").trim_end_matches('#')
 }
 
@@ -124,7 +124,7 @@ fn state_in(text: &str) -> String {
     rest.chars().take_while(char::is_ascii_alphanumeric).collect()
 }
 
-fn set_cookies(answer: &Answer) -> Vec<&str> {
+fn set_cookies(answer: &SignInAnswer) -> Vec<&str> {
     let cookies = answer.response.headers().get_all("set-cookie").iter();
     cookies.map(|cookie| cookie.to_str().unwrap()).collect()
 }
@@ -136,7 +136,7 @@ fn count(harness: &Harness, flow: &str, outcome: &str) -> u64 {
 /// Makes sure that an answer is the page of a notice, with this way to try again; its status and outcome.
 fn told_in_a_page(
     harness: &Harness,
-    answer: &Answer,
+    answer: &SignInAnswer,
     notice: Notice,
     retry: Option<&str>,
 ) -> (u16, &'static str) {
@@ -144,11 +144,16 @@ fn told_in_a_page(
 }
 
 /// The same, with anything that the person may do there.
-fn told_with(harness: &Harness, answer: &Answer, notice: Notice, action: Action<'_>) -> (u16, &'static str) {
+fn told_with(
+    harness: &Harness,
+    answer: &SignInAnswer,
+    notice: Notice,
+    action: Action<'_>,
+) -> (u16, &'static str) {
     let wait_seconds = header(answer, "retry-after").map(|seconds| seconds.parse().unwrap());
     let message = Message { wait_seconds, ..Message::new(notice, action, "req-1") };
     let referrer = if matches!(action, Action::SignOut(_)) { "same-origin" } else { "no-referrer" };
-    let page = harness.login.parts.pages.message(&message, Language::Chinese);
+    let page = harness.login.deps.pages.message(&message, Language::Chinese);
     let body = answer.response.body();
     assert_eq!(String::from_utf8_lossy(body), String::from_utf8_lossy(&page.body), "{}", answer.outcome);
     for (name, value) in [
@@ -203,7 +208,7 @@ fn apps_for_browsers_need_an_origin_and_a_name_fit_for_an_address() {
         let config = config::Login { origins: origins.clone(), ..Default::default() };
         let mut findings = Findings::default();
 
-        let settings = Settings::build(&config, &apps(&setup), &SystemEntropy, &mut findings);
+        let settings = SignInSettings::build(&config, &apps(&setup), &SystemEntropy, &mut findings);
 
         let found =
             Vec::from_iter(findings.iter().map(|finding| (finding.path.as_str(), finding.reason.as_str())));

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::session::Opened;
-use crate::sign_in::claim::Ticket;
+use crate::sign_in::claim::CodeClaim;
 use crate::store::{Key, Store as _};
 
 /// Two gateways that share a store, and the WeChat of each.
@@ -35,7 +35,7 @@ impl Cluster {
             }];
             change(&mut setup);
             let node = Harness::on(fake, &setup, clock.clone(), store.clone());
-            let core = node.login.parts.sessions.core().clone();
+            let core = node.login.deps.sessions.core().clone();
             following.push(tokio::spawn({
                 let core = core.clone();
                 async move { core.follow().await }
@@ -54,7 +54,7 @@ impl Cluster {
     }
 
     /// Sends a code to a node, in the background.
-    fn send(&self, node: usize, code: &'static str) -> tokio::task::JoinHandle<Answer> {
+    fn send(&self, node: usize, code: &'static str) -> tokio::task::JoinHandle<SignInAnswer> {
         let node = self.nodes[node].clone();
         tokio::spawn(async move { node.login(code).await })
     }
@@ -70,12 +70,13 @@ impl Drop for Cluster {
     }
 }
 
-fn ticket(code: &str, caller: &[&[u8]]) -> Ticket {
-    Ticket::new(&crate::identity::AppId::parse("wx0").unwrap(), &Code::parse(code).unwrap(), caller).unwrap()
+fn claim(code: &str, caller: &[&[u8]]) -> CodeClaim {
+    CodeClaim::new(&crate::identity::AppId::parse("wx0").unwrap(), &Code::parse(code).unwrap(), caller)
+        .unwrap()
 }
 
 fn key(code: &str) -> Key {
-    ticket(code, &[]).key().clone()
+    claim(code, &[]).key().clone()
 }
 
 fn held() -> Vec<Reply> {
@@ -98,7 +99,7 @@ async fn a_code_sent_to_two_nodes_at_once_is_exchanged_once_and_opens_one_sessio
     let session = |node: usize, document: &Value| {
         let Harness { login, clock, .. } = &*cluster.nodes[node];
         login
-            .parts
+            .deps
             .tokens
             .verify(document["access_token"].as_str().unwrap(), clock.now())
             .unwrap()
@@ -181,7 +182,7 @@ async fn a_node_that_died_over_a_code_does_not_keep_it_for_ever() {
     })
     .await;
     let node = &cluster.nodes[1];
-    let claim = ticket(CODE, &[]).claim(&SystemEntropy).unwrap();
+    let claim = claim(CODE, &[]).claim_row(&SystemEntropy).unwrap();
     node.store.put_if_absent(&key(CODE), claim, Duration::from_secs(5)).await.unwrap();
 
     assert_eq!(node.login(CODE).await.outcome, "code_already_used", "it was another client's");
@@ -217,7 +218,7 @@ async fn a_store_that_fails_midway_is_never_a_second_exchange_nor_an_invented_se
         outcomes.insert(first.outcome);
         if first.outcome == "ok" {
             let token = json_of(&first)["refresh_token"].as_str().unwrap().to_owned();
-            let sessions = &cluster.nodes[1].login.parts.sessions;
+            let sessions = &cluster.nodes[1].login.deps.sessions;
             let token = RefreshToken::parse(&token).unwrap();
             assert!(sessions.refresh(&token, cluster.nodes[1].clock.now()).await.is_ok(), "{steps}");
         }
@@ -232,7 +233,7 @@ async fn an_ended_session_is_not_brought_back_by_another_node() {
     let subject = answer.identity.unwrap().subject;
     let now = cluster.nodes[0].clock.now();
     let scope = crate::session::Scope::Subject(subject);
-    cluster.nodes[0].login.parts.sessions.revoke(&scope, now).await.unwrap();
+    cluster.nodes[0].login.deps.sessions.revoke(&scope, now).await.unwrap();
 
     assert_eq!(cluster.nodes[1].login(CODE).await.outcome, "code_already_used");
     assert_eq!(cluster.exchanges(), [1, 0]);
@@ -250,7 +251,7 @@ async fn the_store_learns_neither_code_nor_tokens_nor_people() {
     for secret in secrets.iter().map(String::as_str).chain([CODE, "wx0", CLIENT]) {
         assert!(!row.windows(secret.len()).any(|window| window == secret.as_bytes()), "{secret}");
     }
-    let other = ticket("another-code", &[]);
+    let other = claim("another-code", &[]);
     assert!(other.open_row::<Opened>(&row).is_none(), "another code opens nothing");
 }
 
@@ -274,8 +275,8 @@ async fn a_row_that_was_tampered_with_is_an_error() {
 fn tickets_differ_by_code_app_and_caller_alone() {
     let app = |text| crate::identity::AppId::parse(text).unwrap();
     let code = |text| Code::parse(text).unwrap();
-    let one = Ticket::new(&app("wx1"), &code("code"), &[b"a", b"b"]).unwrap();
-    let same = Ticket::new(&app("wx1"), &code("code"), &[b"a", b"b"]).unwrap();
+    let one = CodeClaim::new(&app("wx1"), &code("code"), &[b"a", b"b"]).unwrap();
+    let same = CodeClaim::new(&app("wx1"), &code("code"), &[b"a", b"b"]).unwrap();
     assert_eq!((one.key(), one.caller()), (same.key(), same.caller()));
     for (other_app, other_code, caller) in [
         ("wx1", "code2", [&b"a"[..], b"b"]),
@@ -284,7 +285,7 @@ fn tickets_differ_by_code_app_and_caller_alone() {
         ("wx1", "code", [b"ab", b""]),
         ("wx1", "code", [b"a", b"c"]),
     ] {
-        let other = Ticket::new(&app(other_app), &code(other_code), &caller).unwrap();
+        let other = CodeClaim::new(&app(other_app), &code(other_code), &caller).unwrap();
 
         assert_ne!((one.key(), one.caller()), (other.key(), other.caller()));
         assert_eq!(one.key() == other.key(), other_app == "wx1" && other_code == "code");
@@ -293,12 +294,13 @@ fn tickets_differ_by_code_app_and_caller_alone() {
 
 #[test]
 fn a_refusal_that_may_change_is_not_read_from_the_store() {
-    let ticket = ticket("code", &[]);
-    for (error, is_known) in [(LoginError::CodeInvalid, true), (LoginError::WeChatBusy, false)] {
-        let row =
-            ticket.settle(Err::<(&crate::identity::Identity, &Opened), _>(&error), &SystemEntropy).unwrap();
+    let claim = claim("code", &[]);
+    for (error, is_known) in [(SignInError::CodeInvalid, true), (SignInError::WeChatBusy, false)] {
+        let row = claim
+            .outcome_row(Err::<(&crate::identity::Identity, &Opened), _>(&error), &SystemEntropy)
+            .unwrap();
 
-        assert_eq!(ticket.open_row::<Opened>(&row).is_some(), is_known);
+        assert_eq!(claim.open_row::<Opened>(&row).is_some(), is_known);
     }
 }
 

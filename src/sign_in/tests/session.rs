@@ -10,14 +10,14 @@ const LOGOUT: &str = "/auth/logout";
 const SESSION: &str = "/auth/session";
 
 /// Access and refresh token of an answer.
-fn pair(answer: &Answer) -> (String, String) {
+fn pair(answer: &SignInAnswer) -> (String, String) {
     let document = json_of(answer);
     let text = |name: &str| document[name].as_str().unwrap_or_else(|| panic!("{document}")).to_owned();
     (text("access_token"), text("refresh_token"))
 }
 
 impl Harness {
-    async fn post(&self, path: &str, token: Option<&str>, body: &Value) -> Answer {
+    async fn post(&self, path: &str, token: Option<&str>, body: &Value) -> SignInAnswer {
         let body = body.to_string();
         let mut request = request("POST", path, Some("application/json"), &body);
         if let Some(token) = token {
@@ -26,11 +26,11 @@ impl Harness {
         self.send(request).await
     }
 
-    async fn refresh(&self, refresh_token: &str) -> Answer {
+    async fn refresh(&self, refresh_token: &str) -> SignInAnswer {
         self.post(REFRESH, None, &json!({ "refresh_token": refresh_token })).await
     }
 
-    async fn session(&self, token: &str) -> Answer {
+    async fn session(&self, token: &str) -> SignInAnswer {
         let mut request = request("GET", SESSION, None, "");
         request.headers_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
         self.send(request).await
@@ -47,7 +47,7 @@ impl Harness {
 }
 
 /// Status, outcome and `code` of a problem document.
-fn problem(answer: &Answer) -> (u16, &'static str, String) {
+fn problem(answer: &SignInAnswer) -> (u16, &'static str, String) {
     let document = json_of(answer);
     assert_eq!(header(answer, "content-type"), Some("application/problem+json"), "{document}");
     assert_eq!(header(answer, "cache-control"), Some("no-store"));
@@ -59,9 +59,8 @@ fn problem(answer: &Answer) -> (u16, &'static str, String) {
 async fn a_refresh_token_becomes_the_next_pair_of_the_same_session() {
     let harness = Harness::new([Reply::json(SUCCESS)]).await;
     let (access, refresh) = pair(&harness.login(CODE).await);
-    let session = |token: &str| {
-        harness.login.parts.tokens.verify(token, harness.clock.now()).unwrap().session().clone()
-    };
+    let session =
+        |token: &str| harness.login.deps.tokens.verify(token, harness.clock.now()).unwrap().session().clone();
     for (content_type, body) in [
         ("application/json", json!({ "refresh_token": refresh }).to_string()),
         (
@@ -488,7 +487,7 @@ async fn a_logout_that_the_store_breaks_off_is_never_a_success() {
 async fn a_store_known_to_be_away_spares_the_code() {
     let harness = Harness::new([Reply::json(SUCCESS)]).await;
     harness.store.set_away(true);
-    let core = harness.login.parts.sessions.core().clone();
+    let core = harness.login.deps.sessions.core().clone();
     let following = tokio::spawn({
         let core = core.clone();
         async move { core.follow().await }
@@ -515,7 +514,7 @@ async fn a_store_known_to_be_away_is_not_asked_to_keep_a_refresh() {
     let harness = Harness::new([Reply::json(SUCCESS)]).await;
     let (access, refresh) = pair(&harness.login(CODE).await);
     harness.store.set_away(true);
-    let core = harness.login.parts.sessions.core().clone();
+    let core = harness.login.deps.sessions.core().clone();
     let following = tokio::spawn({
         let core = core.clone();
         async move { core.follow().await }
@@ -560,8 +559,8 @@ async fn the_session_key_is_handed_to_the_session_and_nowhere_else() {
 
     let (token, _) = pair(&answer);
     let now = harness.clock.now();
-    let claims = harness.login.parts.tokens.verify(&token, now).unwrap();
-    let sessions = &harness.login.parts.sessions;
+    let claims = harness.login.deps.tokens.verify(&token, now).unwrap();
+    let sessions = &harness.login.deps.sessions;
     let key = sessions.session_key(&claims.identity().subject, claims.session(), now).await.unwrap().unwrap();
     let expected = crate::wechat::SessionKey::parse("tiihtNczf5v6AKRyjwEUhQ==").unwrap();
     assert_eq!(*key, *expected.into_bytes());

@@ -17,14 +17,14 @@ impl Entropy for Stuck {
     }
 }
 
-struct Kept {
+struct Fixture {
     store: Arc<Switch>,
     clock: ManualClock,
     state: State,
     _folder: tempfile::TempDir,
 }
 
-impl Kept {
+impl Fixture {
     async fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let clock = ManualClock::start_now();
@@ -35,7 +35,7 @@ impl Kept {
         Self { store, clock, state, _folder: folder }
     }
 
-    async fn bind(&self, code: &str) -> Result<SignIn, LoginError> {
+    async fn bind(&self, code: &str) -> Result<SignIn, SignInError> {
         let (store, now) = (&*self.store, self.clock.now());
         let found = Found::look_up(store, &self.state, now).await?;
         found.bind(store, &self.state, &Code::parse(code).unwrap(), self.bearer(true), now).await
@@ -78,105 +78,105 @@ fn a_state_is_not_shown() {
 
 #[tokio::test]
 async fn the_store_learns_neither_state_nor_code() {
-    let kept = Kept::new().await;
-    kept.bind("the-code-of-wechat").await.unwrap();
+    let fixture = Fixture::new().await;
+    fixture.bind("the-code-of-wechat").await.unwrap();
 
-    let row = kept.store.get(&kept.state.key()).await.unwrap().unwrap();
+    let row = fixture.store.get(&fixture.state.key()).await.unwrap().unwrap();
 
     assert!(row.windows(5).any(|window| window == b"/cart"), "this is the row");
-    for secret in [kept.state.expose(), "the-code-of-wechat"] {
+    for secret in [fixture.state.expose(), "the-code-of-wechat"] {
         assert!(!row.windows(secret.len()).any(|window| window == secret.as_bytes()), "{secret}");
     }
 }
 
 #[tokio::test]
 async fn of_many_codes_at_once_one_is_bound() {
-    let kept = Kept::new().await;
+    let fixture = Fixture::new().await;
     let codes: Vec<String> = (0..10).map(|index| format!("code{index}")).collect();
 
-    let bound = futures_util::future::join_all(codes.iter().map(|code| kept.bind(code))).await;
+    let bound = futures_util::future::join_all(codes.iter().map(|code| fixture.bind(code))).await;
 
     let winners: Vec<&String> =
         codes.iter().zip(&bound).filter(|(_, bound)| bound.is_ok()).map(|(code, _)| code).collect();
     let [winner] = winners[..] else { panic!("{winners:?}") };
-    assert!(kept.bind(winner).await.is_ok(), "the same code goes on");
+    assert!(fixture.bind(winner).await.is_ok(), "the same code goes on");
     for bound in bound.into_iter().filter_map(Result::err) {
-        assert_eq!(bound, LoginError::StateUnknown);
+        assert_eq!(bound, SignInError::StateUnknown);
     }
 }
 
 #[tokio::test]
 async fn a_bound_state_lives_no_longer_for_it() {
-    let kept = Kept::new().await;
-    kept.clock.advance(Duration::from_secs(599));
-    kept.bind("code").await.unwrap();
-    kept.clock.advance(Duration::from_secs(1));
+    let fixture = Fixture::new().await;
+    fixture.clock.advance(Duration::from_secs(599));
+    fixture.bind("code").await.unwrap();
+    fixture.clock.advance(Duration::from_secs(1));
 
-    assert_eq!(kept.bind("code").await.err(), Some(LoginError::StateUnknown));
-    kept.clock.advance(AFTERLIFE);
-    assert_eq!(kept.store.get(&kept.state.key()).await.unwrap(), None, "the row went with it");
+    assert_eq!(fixture.bind("code").await.err(), Some(SignInError::StateUnknown));
+    fixture.clock.advance(AFTERLIFE);
+    assert_eq!(fixture.store.get(&fixture.state.key()).await.unwrap(), None, "the row went with it");
 }
 
 #[tokio::test]
 async fn a_state_that_outlives_its_time_in_the_store_is_unknown_all_the_same() {
-    let kept = Kept::new().await;
-    let (key, now) = (kept.state.key(), kept.clock.now());
-    let row = kept.store.get(&key).await.unwrap().unwrap();
-    kept.store.put(&key, row, Duration::from_secs(6000)).await.unwrap();
-    kept.clock.advance(LIFETIME + AFTERLIFE);
+    let fixture = Fixture::new().await;
+    let (key, now) = (fixture.state.key(), fixture.clock.now());
+    let row = fixture.store.get(&key).await.unwrap().unwrap();
+    fixture.store.put(&key, row, Duration::from_secs(6000)).await.unwrap();
+    fixture.clock.advance(LIFETIME + AFTERLIFE);
 
-    let found = Found::look_up(&*kept.store, &kept.state, now.plus(LIFETIME + AFTERLIFE)).await;
+    let found = Found::look_up(&*fixture.store, &fixture.state, now.plus(LIFETIME + AFTERLIFE)).await;
 
-    assert_eq!(found.err(), Some(LoginError::StateUnknown));
+    assert_eq!(found.err(), Some(SignInError::StateUnknown));
 }
 
 #[tokio::test]
 async fn a_state_drawn_twice_is_refused() {
-    let kept = Kept::new().await;
-    let other = SignIn::new(("shop", "wx1"), "https://shop", "/", [8; 32], kept.clock.now());
+    let fixture = Fixture::new().await;
+    let other = SignIn::new(("shop", "wx1"), "https://shop", "/", [8; 32], fixture.clock.now());
 
-    assert_eq!(other.keep(&*kept.store, &kept.state).await, Err(LoginError::Internal));
+    assert_eq!(other.keep(&*fixture.store, &fixture.state).await, Err(SignInError::Internal));
 }
 
 #[tokio::test]
 async fn without_the_store_nothing_is_kept_found_or_bound() {
-    let kept = Kept::new().await;
-    let (store, now, away) = (&*kept.store, kept.clock.now(), Some(LoginError::StoreUnavailable));
-    let found = Found::look_up(store, &kept.state, now).await.ok().unwrap();
-    kept.store.set_away(true);
+    let fixture = Fixture::new().await;
+    let (store, now, away) = (&*fixture.store, fixture.clock.now(), Some(SignInError::StoreUnavailable));
+    let found = Found::look_up(store, &fixture.state, now).await.ok().unwrap();
+    fixture.store.set_away(true);
 
     let sign_in = SignIn::new(("shop", "wx1"), "https://shop", "/", [8; 32], now);
     assert_eq!(sign_in.keep(store, &State::draw(&SystemEntropy).unwrap()).await.err(), away);
-    assert_eq!(Found::look_up(store, &kept.state, now).await.err(), away);
+    assert_eq!(Found::look_up(store, &fixture.state, now).await.err(), away);
     let code = Code::parse("code").unwrap();
-    assert_eq!(found.bind(store, &kept.state, &code, kept.bearer(true), now).await.err(), away);
+    assert_eq!(found.bind(store, &fixture.state, &code, fixture.bearer(true), now).await.err(), away);
 }
 
 #[tokio::test]
 async fn a_code_comes_again_from_the_browser_or_from_the_client_that_brought_it() {
-    let kept = Kept::new().await;
+    let fixture = Fixture::new().await;
     let code = Code::parse("code").unwrap();
     let client = |address: [u8; 4], agent: &str| {
         let headers = HeaderMap::from_iter([(http::header::USER_AGENT, agent.parse().unwrap())]);
-        kept.state.client(IpAddr::from(address), &headers)
+        fixture.state.client(IpAddr::from(address), &headers)
     };
     let first = client([203, 0, 113, 7], "one");
     let others = [client([203, 0, 113, 8], "one"), client([203, 0, 113, 7], "other")];
     let bind = async |client, is_browser| {
-        let (store, now) = (&*kept.store, kept.clock.now());
-        let found = Found::look_up(store, &kept.state, now).await?;
-        found.bind(store, &kept.state, &code, Bearer { client, is_browser }, now).await.map(drop)
+        let (store, now) = (&*fixture.store, fixture.clock.now());
+        let found = Found::look_up(store, &fixture.state, now).await?;
+        found.bind(store, &fixture.state, &code, Bearer { client, is_browser }, now).await.map(drop)
     };
     for is_browser in [false, true] {
         assert_eq!(bind(first, is_browser).await, Ok(()));
     }
     for other in others {
         assert!(other != first);
-        assert_eq!(bind(other, false).await, Err(LoginError::CodeOfAnother));
+        assert_eq!(bind(other, false).await, Err(SignInError::CodeOfAnother));
         assert_eq!(bind(other, true).await, Ok(()), "the browser that began");
         assert_eq!(
             bind(other, false).await,
-            Err(LoginError::CodeOfAnother),
+            Err(SignInError::CodeOfAnother),
             "which changes nothing for others"
         );
     }

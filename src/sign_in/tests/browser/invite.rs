@@ -2,7 +2,7 @@
 
 use super::*;
 
-fn invited(harness: &Harness, headers: &[(&str, &str)], target: &str, apps: &[&str]) -> Option<Answer> {
+fn invited(harness: &Harness, headers: &[(&str, &str)], target: &str, apps: &[&str]) -> Option<SignInAnswer> {
     let mut request = Request::builder().uri(target);
     for (name, value) in headers {
         request = request.header(*name, *value);

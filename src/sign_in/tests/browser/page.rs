@@ -9,7 +9,7 @@ fn on_desktop(harness: &Harness) -> Browser<'_> {
     Browser::new(harness).with("user-agent", Some("Mozilla/5.0 (X11; Linux x86_64) Firefox/140.0"))
 }
 
-fn body(answer: &Answer) -> &str {
+fn body(answer: &SignInAnswer) -> &str {
     std::str::from_utf8(answer.response.body()).unwrap()
 }
 

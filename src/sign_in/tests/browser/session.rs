@@ -107,7 +107,7 @@ async fn a_logout_ends_the_session_and_takes_the_cookie_back() {
         assert_eq!(answer.app.as_deref(), Some("account"), "{shown}");
         assert!(!thief.is_signed_in().await, "{shown}");
         if *status == 200 {
-            let anonymous = Answer { identity: None, ..answer };
+            let anonymous = SignInAnswer { identity: None, ..answer };
             told_in_a_page(&harness, &anonymous, Notice::SignedOut, Some("/auth/login"));
         }
     }
@@ -204,7 +204,7 @@ async fn a_blocked_person_can_sign_out() {
         elsewhere.sign_in("account", "another").await;
         let who = browser.clone().get("/auth/session").await.identity.unwrap().subject;
         let person = crate::session::Person::Subject(who);
-        let sessions = &harness.login.parts.sessions;
+        let sessions = &harness.login.deps.sessions;
         sessions.block(&person, harness.clock.now()).await.unwrap();
         let mut thief = browser.clone();
         assert_eq!(thief.clone().get("/auth/session").await.outcome, "user_blocked");
@@ -227,7 +227,7 @@ async fn a_blocked_person_can_sign_out_of_a_mini_program() {
         let answer = harness.login(CODE).await;
         let tokens = json_of(&answer);
         let person = crate::session::Person::Subject(answer.identity.unwrap().subject);
-        let sessions = &harness.login.parts.sessions;
+        let sessions = &harness.login.deps.sessions;
         sessions.block(&person, harness.clock.now()).await.unwrap();
         let bearer = format!("Bearer {}", tokens["access_token"].as_str().unwrap());
         let ask = |method, path, body| {

@@ -87,7 +87,7 @@ async fn a_session_that_was_ended_is_not_handed_out_again() {
     let state = browser.start("account", "/").await;
     let answer = browser.come_back("account", &state, "code").await;
     let scope = crate::session::Scope::Subject(answer.identity.unwrap().subject);
-    harness.login.parts.sessions.revoke(&scope, harness.clock.now()).await.unwrap();
+    harness.login.deps.sessions.revoke(&scope, harness.clock.now()).await.unwrap();
 
     let answer = browser.come_back("account", &state, "code").await;
 
@@ -241,7 +241,7 @@ async fn only_who_is_signed_in_there_in_the_browser_that_began_is_led_on() {
         assert_eq!((answer.response.status().as_u16(), answer.outcome), (403, outcome), "{tried}");
     }
     let who = browser.clone().get("/auth/session").await.identity.unwrap().subject;
-    let sessions = &harness.login.parts.sessions;
+    let sessions = &harness.login.deps.sessions;
     sessions.block(&crate::session::Person::Subject(who), harness.clock.now()).await.unwrap();
     let answer = browser.come_back("account", &state, "second").await;
     assert_eq!(answer.outcome, "state_unknown", "a blocked person");

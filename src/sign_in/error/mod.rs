@@ -4,7 +4,7 @@ mod cause;
 
 use http::StatusCode;
 
-use super::body::Malformed;
+use super::program::body::MalformedBody;
 use crate::authn::Refusal;
 
 /// Wait that a busy WeChat is given, in seconds.
@@ -21,7 +21,7 @@ const STORE_SECONDS: u64 = 2;
 
 /// Why an endpoint refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum LoginError {
+pub(super) enum SignInError {
     #[error("not a POST")]
     MethodNotAllowed,
     #[error("neither JSON nor a form")]
@@ -33,7 +33,7 @@ pub(super) enum LoginError {
     #[error("the body broke off")]
     BodyIncomplete,
     #[error("{0}")]
-    RequestMalformed(#[from] Malformed),
+    RequestMalformed(#[from] MalformedBody),
     #[error("no app named, and not exactly one to choose from")]
     AppMissing,
     #[error("no such app")]
@@ -101,7 +101,7 @@ pub(super) enum LoginError {
 }
 
 /// How a client is told.
-pub(super) struct Row {
+pub(super) struct ErrorReply {
     pub(super) status: StatusCode,
     /// `error` of RFC 6749 §5.2.
     pub(super) error: &'static str,
@@ -111,10 +111,10 @@ pub(super) struct Row {
     pub(super) retry_after_seconds: Option<u64>,
 }
 
-impl LoginError {
+impl SignInError {
     /// The stable machine word.
     pub(super) fn code(&self) -> &'static str {
-        self.row().code
+        self.reply().code
     }
 
     /// What the access log says: as the code, but which check a token failed.
@@ -142,123 +142,123 @@ impl LoginError {
         matches!(self, Self::Unauthenticated(_) | Self::SessionEnded)
     }
 
-    pub(super) fn row(&self) -> Row {
+    pub(super) fn reply(&self) -> ErrorReply {
         match self {
-            Self::MethodNotAllowed => row(405, "invalid_request", "method_not_allowed", "send a POST"),
-            Self::MediaTypeUnsupported => row(
+            Self::MethodNotAllowed => reply(405, "invalid_request", "method_not_allowed", "send a POST"),
+            Self::MediaTypeUnsupported => reply(
                 415,
                 "invalid_request",
                 "media_type_unsupported",
                 "send application/json or application/x-www-form-urlencoded",
             ),
-            Self::BodyTooLarge => row(413, "invalid_request", "body_too_large", "the body is too large"),
-            Self::BodyTimedOut => row(
+            Self::BodyTooLarge => reply(413, "invalid_request", "body_too_large", "the body is too large"),
+            Self::BodyTimedOut => reply(
                 408,
                 "invalid_request",
                 "body_timed_out",
                 "the body did not arrive in time: send it again",
             ),
             Self::BodyIncomplete => {
-                row(400, "invalid_request", "body_incomplete", "the body broke off: send it again")
+                reply(400, "invalid_request", "body_incomplete", "the body broke off: send it again")
             }
             Self::RequestMalformed(malformed) => {
-                row(400, "invalid_request", "request_malformed", malformed.description())
+                reply(400, "invalid_request", "request_malformed", malformed.description())
             }
-            Self::AppMissing => row(
+            Self::AppMissing => reply(
                 400,
                 "invalid_request",
                 "app_missing",
                 "name the app: the gateway serves more than one, or none",
             ),
             Self::AppUnknown => {
-                row(400, "invalid_client", "app_unknown", "the gateway serves no app of this name")
+                reply(400, "invalid_client", "app_unknown", "the gateway serves no app of this name")
             }
-            Self::NothingToSignInTo => row(
+            Self::NothingToSignInTo => reply(
                 404,
                 "invalid_request",
                 "nothing_to_sign_in_to",
                 "no app that a browser signs in to is offered at this address",
             ),
-            Self::NotNavigated => row(
+            Self::NotNavigated => reply(
                 403,
                 "access_denied",
                 "not_navigated",
                 "a person opens this address: nothing embeds it, fetches it ahead, or calls it from a script",
             ),
-            Self::StateMissing => row(400, "invalid_request", "state_missing", "`state` is missing"),
-            Self::StateMalformed => row(
+            Self::StateMissing => reply(400, "invalid_request", "state_missing", "`state` is missing"),
+            Self::StateMalformed => reply(
                 400,
                 "invalid_request",
                 "state_malformed",
                 "`state` must stand there once: 1 to 128 letters and digits",
             ),
-            Self::StateUnknown => row(
+            Self::StateUnknown => reply(
                 403,
                 "access_denied",
                 "state_unknown",
                 "the sign-in was begun too long ago, or was finished: begin again",
             ),
-            Self::StateOfOtherApp => row(
+            Self::StateOfOtherApp => reply(
                 403,
                 "access_denied",
                 "state_of_other_app",
                 "the sign-in was begun with another app: begin again",
             ),
-            Self::StateOfOtherOrigin => row(
+            Self::StateOfOtherOrigin => reply(
                 403,
                 "access_denied",
                 "state_of_other_origin",
                 "the sign-in was begun at another address: begin again",
             ),
-            Self::BrowserMismatch => row(
+            Self::BrowserMismatch => reply(
                 403,
                 "access_denied",
                 "browser_mismatch",
                 "the sign-in was begun in another browser: begin again",
             ),
-            Self::BrowserCookieMissing => row(
+            Self::BrowserCookieMissing => reply(
                 403,
                 "access_denied",
                 "browser_cookie_missing",
                 "the browser lost its cookie, or began in another one: begin again",
             ),
             Self::PersonRefused => {
-                row(403, "access_denied", "person_refused", "the person did not agree to sign in")
+                reply(403, "access_denied", "person_refused", "the person did not agree to sign in")
             }
-            Self::CodeMalformed => row(
+            Self::CodeMalformed => reply(
                 400,
                 "invalid_request",
                 "code_malformed",
                 "`code` must stand there once: 1 to 128 letters, digits, `-` or `_`",
             ),
-            Self::CodeInvalid => row(
+            Self::CodeInvalid => reply(
                 401,
                 "invalid_grant",
                 "code_invalid",
                 "the code is unknown, expired or of another app: call wx.login for a new one",
             ),
-            Self::CodeAlreadyUsed | Self::CodeOfAnother => row(
+            Self::CodeAlreadyUsed | Self::CodeOfAnother => reply(
                 401,
                 "invalid_grant",
                 "code_already_used",
                 "the code was already used: call wx.login for a new one",
             ),
-            Self::RefreshTokenInvalid => row(
+            Self::RefreshTokenInvalid => reply(
                 401,
                 "invalid_grant",
                 "refresh_token_invalid",
                 "the refresh token is unknown, or its session has ended: sign in again",
             ),
-            Self::RefreshTokenReused => row(
+            Self::RefreshTokenReused => reply(
                 401,
                 "invalid_grant",
                 "refresh_token_reused",
                 "the refresh token was used before, so its session was ended: sign in again",
             ),
             Self::Unauthenticated(Refusal::NoToken) => {
-                row(401, "invalid_token", "no_token", "sign in and send the access token")
+                reply(401, "invalid_token", "no_token", "sign in and send the access token")
             }
-            Self::CrossSite => row(
+            Self::CrossSite => reply(
                 403,
                 "access_denied",
                 "cross_site",
@@ -266,85 +266,85 @@ impl LoginError {
             ),
             // One word for all: whoever forges a token must not be told how far it came.
             Self::Unauthenticated(_) | Self::SessionEnded => {
-                row(401, "invalid_token", "invalid_token", "sign in and send the access token")
+                reply(401, "invalid_token", "invalid_token", "sign in and send the access token")
             }
-            Self::UserBlocked => row(
+            Self::UserBlocked => reply(
                 403,
                 "access_denied",
                 "user_blocked",
                 "this person is blocked: do not try again by itself",
             ),
-            Self::SnapshotVisitor => row(
+            Self::SnapshotVisitor => reply(
                 403,
                 "access_denied",
                 "snapshot_visitor",
                 "a visitor of a snapshot page is nobody: open the full page",
             ),
-            Self::Throttled { retry_after_seconds } => row(
+            Self::Throttled { retry_after_seconds } => reply(
                 429,
                 "temporarily_unavailable",
                 "throttled",
                 "too many requests: wait, then send this request again",
             )
             .after(*retry_after_seconds),
-            Self::WeChatBusy => row(
+            Self::WeChatBusy => reply(
                 503,
                 "temporarily_unavailable",
                 "wechat_busy",
                 "WeChat is busy: wait, then send this request again",
             )
             .after(BUSY_SECONDS),
-            Self::QuotaExhausted => row(
+            Self::QuotaExhausted => reply(
                 503,
                 "temporarily_unavailable",
                 "wechat_quota_exhausted",
                 "the app's logins of today are used up",
             )
             .after(QUOTA_SECONDS),
-            Self::WeChatUnreachable { retry_after_seconds } => row(
+            Self::WeChatUnreachable { retry_after_seconds } => reply(
                 503,
                 "temporarily_unavailable",
                 "wechat_unreachable",
                 "WeChat cannot be reached: wait, then call wx.login and send the new code",
             )
             .after(*retry_after_seconds),
-            Self::WeChatUnexpected => row(
+            Self::WeChatUnexpected => reply(
                 502,
                 "server_error",
                 "wechat_unexpected",
                 "WeChat answered what the gateway does not know: call wx.login and send the new code, once",
             ),
-            Self::AppMisconfigured => row(
+            Self::AppMisconfigured => reply(
                 500,
                 "server_error",
                 "app_misconfigured",
                 "WeChat does not accept the app's id or secret: its operator must mend the configuration",
             ),
-            Self::StoreUnavailable => row(
+            Self::StoreUnavailable => reply(
                 503,
                 "temporarily_unavailable",
                 "store_unavailable",
                 "sessions cannot be looked up or kept: wait, then send this request again",
             )
             .after(STORE_SECONDS),
-            Self::SessionNotKept => row(
+            Self::SessionNotKept => reply(
                 503,
                 "temporarily_unavailable",
                 "store_unavailable",
                 "the session could not be kept and the code is spent: wait, then call wx.login and send the new code",
             )
             .after(STORE_SECONDS),
-            Self::Internal => row(500, "server_error", "internal_error", "the gateway failed"),
+            Self::Internal => reply(500, "server_error", "internal_error", "the gateway failed"),
         }
     }
 }
 
-fn row(status: u16, error: &'static str, code: &'static str, description: &'static str) -> Row {
+fn reply(status: u16, error: &'static str, code: &'static str, description: &'static str) -> ErrorReply {
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    Row { status, error, code, description, retry_after_seconds: None }
+    ErrorReply { status, error, code, description, retry_after_seconds: None }
 }
 
-impl Row {
+impl ErrorReply {
     fn after(self, seconds: u64) -> Self {
         Self { retry_after_seconds: Some(seconds.max(1)), ..self }
     }

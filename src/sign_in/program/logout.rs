@@ -9,105 +9,109 @@ use http::request::Parts;
 use secrecy::ExposeSecret as _;
 use tracing::info;
 
-use super::body::{Format, LogoutBody, LogoutOf};
-use super::browser::{ReturnTo, has_session_cookie, is_navigation, without_session};
-use super::error::LoginError;
-use super::{Answer, BodyFault, Dependencies, Login, check_asked};
+use super::body::{BodyFormat, LogoutBody, LogoutTarget};
 use crate::authn::{Credential, Refusal, Source};
 use crate::clock::Timestamp;
 use crate::identity::Identity;
 use crate::page::Action;
 use crate::session::{Ending, RefreshToken, Scope, SessionCookie};
+use crate::sign_in::browser::{ReturnTo, has_session_cookie, is_navigation, without_session};
+use crate::sign_in::error::SignInError;
+use crate::sign_in::{BodyFault, SignInAnswer, SignInDependencies, SignInService, check_asked};
 
 /// What a logout asks for.
-struct Asked {
-    format: Format,
-    whose: LogoutOf,
+struct LogoutRequest {
+    format: BodyFormat,
+    target: LogoutTarget,
     return_to: Option<ReturnTo>,
 }
 
 /// A logout that succeeded.
 #[derive(Default)]
-struct Done {
+struct LogoutOutcome {
     /// Whose session ended, where one did.
     who: Option<(Arc<str>, Identity)>,
     /// Whether the browser holds a cookie that is good for nothing now.
     is_cookie_dead: bool,
 }
 
-impl Login {
-    pub(super) async fn respond_to_logout(
+impl SignInService {
+    pub(in crate::sign_in) async fn respond_to_logout(
         &self,
         request: &Parts,
         body: Result<Bytes, BodyFault>,
         client: IpAddr,
         now: Timestamp,
         request_id: &str,
-    ) -> Answer {
+    ) -> SignInAnswer {
         let asked = self.read_logout(request, body);
         let result = match &asked {
             Ok(asked) => self.log_out(asked, request, client, now, request_id).await,
             Err(error) => Err(error.clone()),
         };
         let answer = result
-            .unwrap_or_else(|error| self.tell_of_failure(&error, asked.as_ref().ok(), request, request_id));
+            .unwrap_or_else(|error| self.failure_answer(&error, asked.as_ref().ok(), request, request_id));
         let outcome = answer.outcome;
         info!(logout.outcome = outcome, http.request.id = request_id, "a logout ended: {outcome}");
         answer
     }
 
-    fn read_logout(&self, request: &Parts, body: Result<Bytes, BodyFault>) -> Result<Asked, LoginError> {
+    fn read_logout(
+        &self,
+        request: &Parts,
+        body: Result<Bytes, BodyFault>,
+    ) -> Result<LogoutRequest, SignInError> {
         let (format, body) = self.read(request, body)?;
-        let LogoutBody { whose, return_to } = format.read_logout(&body)?;
+        let LogoutBody { target, return_to } = format.read_logout(&body)?;
         let own = self.origins.of(request);
         let return_to = return_to.zip(own).and_then(|(text, own)| self.allowed_return_to(&text, own));
-        Ok(Asked { format, whose, return_to })
+        Ok(LogoutRequest { format, target, return_to })
     }
 
     /// Says that nothing ended. Whoever opens pages, and shows a cookie, must not believe that they are out when they are in.
-    fn tell_of_failure(
+    fn failure_answer(
         &self,
-        error: &LoginError,
-        asked: Option<&Asked>,
+        error: &SignInError,
+        asked: Option<&LogoutRequest>,
         request: &Parts,
         request_id: &str,
-    ) -> Answer {
+    ) -> SignInAnswer {
         if !is_navigation(request) {
-            return Answer::refused_as_problem(error, request_id);
+            return SignInAnswer::refused_as_problem(error, request_id);
         }
         if !has_session_cookie(&request.headers) {
             return self.tell_refusal(error, Action::Nothing, request, request_id);
         }
         // What another site's page asked for, nobody here did.
-        let asked = asked.filter(|_| *error != LoginError::CrossSite);
+        let asked = asked.filter(|_| *error != SignInError::CrossSite);
         let return_to = asked.and_then(|asked| asked.return_to.as_ref());
         let everywhere =
-            asked.is_some_and(|asked| matches!(asked.whose, LogoutOf::Caller { everywhere: true }));
+            asked.is_some_and(|asked| matches!(asked.target, LogoutTarget::Caller { everywhere: true }));
         self.tell_still_signed_in(error, return_to, everywhere, request, request_id)
     }
 
     async fn log_out(
         &self,
-        asked: &Asked,
+        asked: &LogoutRequest,
         request: &Parts,
         client: IpAddr,
         now: Timestamp,
         request_id: &str,
-    ) -> Result<Answer, LoginError> {
-        let done = match &asked.whose {
-            LogoutOf::RefreshToken(token) => {
+    ) -> Result<SignInAnswer, SignInError> {
+        let done = match &asked.target {
+            LogoutTarget::RefreshToken(token) => {
                 check_asked(request)?;
                 self.log_out_by_refresh_token(token.expose_secret(), client, now).await?
             }
-            LogoutOf::Caller { everywhere } => {
+            LogoutTarget::Caller { everywhere } => {
                 self.log_out_caller(request, asked.format, *everywhere, now).await?
             }
         };
 
         let answer = match &asked.return_to {
-            Some(return_to) => Answer::see_other("logged_out", return_to.location())?,
+            Some(return_to) => SignInAnswer::see_other("logged_out", return_to.location())?,
             None if is_navigation(request) => self.tell_signed_out(request, request_id),
-            None => Answer::logged_out(),
+            None => SignInAnswer::logged_out(),
         };
         let answer = if done.is_cookie_dead { without_session(answer) } else { answer };
         Ok(match &done.who {
@@ -120,25 +124,25 @@ impl Login {
     async fn log_out_caller(
         &self,
         request: &Parts,
-        format: Format,
+        format: BodyFormat,
         everywhere: bool,
         now: Timestamp,
-    ) -> Result<Done, LoginError> {
+    ) -> Result<LogoutOutcome, SignInError> {
         let credential = match self.credential(request)? {
             Some(credential) => credential,
             // A person who signs out in a second tab wants what is so already.
-            None if is_navigation(request) => return Ok(Done::default()),
+            None if is_navigation(request) => return Ok(LogoutOutcome::default()),
             None => return Err(Refusal::NoToken.into()),
         };
         if is_added_by_browser(&credential) && !is_declared_json(request, format) {
-            return Err(LoginError::MediaTypeUnsupported);
+            return Err(SignInError::MediaTypeUnsupported);
         }
         let is_cookie_dead = credential.is_session_cookie();
         match self.end_session_of(&credential, everywhere, now).await {
-            Ok(who) => Ok(Done { who: Some(who), is_cookie_dead }),
+            Ok(who) => Ok(LogoutOutcome { who: Some(who), is_cookie_dead }),
             // Nothing to end; a browser that is told otherwise would keep the cookie.
             Err(error) if is_cookie_dead && error.is_of_no_session() => {
-                Ok(Done { who: None, is_cookie_dead })
+                Ok(LogoutOutcome { who: None, is_cookie_dead })
             }
             Err(error) => Err(error),
         }
@@ -149,30 +153,34 @@ impl Login {
         credential: &Credential<'_>,
         everywhere: bool,
         now: Timestamp,
-    ) -> Result<(Arc<str>, Identity), LoginError> {
-        let Ending { id, identity } = self.find_ending(credential, now).await?;
-        let app = self.app_of(&identity.subject.appid).ok_or(LoginError::Internal)?;
+    ) -> Result<(Arc<str>, Identity), SignInError> {
+        let Ending { id, identity } = self.find_session_to_end(credential, now).await?;
+        let app = self.app_of(&identity.subject.appid).ok_or(SignInError::Internal)?;
 
         if everywhere {
-            self.parts.sessions.revoke_person(&identity, now).await?;
+            self.deps.sessions.revoke_person(&identity, now).await?;
         } else {
-            self.parts.sessions.revoke(&Scope::Session(id), now).await?;
+            self.deps.sessions.revoke(&Scope::Session(id), now).await?;
         }
         Ok((Arc::clone(&app.name), identity))
     }
 
     /// The session to end. Also of a person who is blocked: once they are not, whoever has the device would be them.
-    async fn find_ending(&self, credential: &Credential<'_>, now: Timestamp) -> Result<Ending, LoginError> {
-        let Dependencies { sessions, tokens, .. } = &self.parts;
+    async fn find_session_to_end(
+        &self,
+        credential: &Credential<'_>,
+        now: Timestamp,
+    ) -> Result<Ending, SignInError> {
+        let SignInDependencies { sessions, tokens, .. } = &self.deps;
         // The store may know a unionid that the token is too old to name.
         match self.authenticate(credential, now).await {
             Ok(caller) => Ok(sessions.ending(&caller.identity().subject, caller.session(), now).await?),
-            Err(LoginError::UserBlocked) if credential.is_session_cookie() => {
+            Err(SignInError::UserBlocked) if credential.is_session_cookie() => {
                 let cookie = SessionCookie::parse(credential.token());
-                let cookie = cookie.map_err(|_| LoginError::SessionEnded)?;
+                let cookie = cookie.map_err(|_| SignInError::SessionEnded)?;
                 Ok(sessions.ending_of_cookie(&cookie, now).await?)
             }
-            Err(LoginError::UserBlocked) => {
+            Err(SignInError::UserBlocked) => {
                 let claims = tokens.verify(credential.token(), now).map_err(Refusal::from)?;
                 Ok(sessions.ending(&claims.identity().subject, claims.session(), now).await?)
             }
@@ -187,22 +195,22 @@ impl Login {
         token: &str,
         client: IpAddr,
         now: Timestamp,
-    ) -> Result<Done, LoginError> {
-        self.parts.throttle.check_refresh(client)?;
+    ) -> Result<LogoutOutcome, SignInError> {
+        self.deps.throttle.check_refresh(client)?;
         match self.spend(token, |_| true, client, now).await {
             Ok(refreshed) => {
-                self.parts.sessions.revoke(&Scope::Session(refreshed.session.id), now).await?;
+                self.deps.sessions.revoke(&Scope::Session(refreshed.session.id), now).await?;
             }
-            Err(LoginError::RefreshTokenReused) => {}
+            Err(SignInError::RefreshTokenReused) => {}
             // The token is not spent, and ends its session all the same.
-            Err(LoginError::UserBlocked) => {
-                let token = RefreshToken::parse(token).map_err(|_| LoginError::RefreshTokenInvalid)?;
-                let Ending { id, .. } = self.parts.sessions.ending_of_refresh_token(&token, now).await?;
-                self.parts.sessions.revoke(&Scope::Session(id), now).await?;
+            Err(SignInError::UserBlocked) => {
+                let token = RefreshToken::parse(token).map_err(|_| SignInError::RefreshTokenInvalid)?;
+                let Ending { id, .. } = self.deps.sessions.ending_of_refresh_token(&token, now).await?;
+                self.deps.sessions.revoke(&Scope::Session(id), now).await?;
             }
             Err(error) => return Err(error),
         }
-        Ok(Done::default())
+        Ok(LogoutOutcome::default())
     }
 }
 
@@ -215,6 +223,6 @@ fn is_added_by_browser(credential: &Credential<'_>) -> bool {
 
 /// Whether the request says of itself that it is JSON, which a browser asks about before it sends it to another site.
 /// A form, or a request without a body, it sends unasked.
-fn is_declared_json(request: &Parts, format: Format) -> bool {
-    format == Format::Json && request.headers.contains_key(header::CONTENT_TYPE)
+fn is_declared_json(request: &Parts, format: BodyFormat) -> bool {
+    format == BodyFormat::Json && request.headers.contains_key(header::CONTENT_TYPE)
 }

@@ -2,19 +2,19 @@
 
 use http::request::Parts;
 
-use super::browser::without_session;
-use super::error::LoginError;
-use super::{Answer, Login};
 use crate::authn::{Credential, Refusal};
 use crate::clock::Timestamp;
+use crate::sign_in::browser::without_session;
+use crate::sign_in::error::SignInError;
+use crate::sign_in::{SignInAnswer, SignInService};
 
-impl Login {
-    pub(super) async fn respond_to_session(
+impl SignInService {
+    pub(in crate::sign_in) async fn respond_to_session(
         &self,
         request: &Parts,
         now: Timestamp,
         request_id: &str,
-    ) -> Answer {
+    ) -> SignInAnswer {
         let (is_cookie, result) = match self.credential(request) {
             Ok(Some(credential)) => {
                 (credential.is_session_cookie(), self.describe_session(&credential, now).await)
@@ -25,7 +25,7 @@ impl Login {
         match result {
             Ok(answer) => answer,
             Err(error) => {
-                let answer = Answer::refused_as_problem(&error, request_id);
+                let answer = SignInAnswer::refused_as_problem(&error, request_id);
                 if is_cookie && error.is_of_no_session() { without_session(answer) } else { answer }
             }
         }
@@ -36,10 +36,10 @@ impl Login {
         &self,
         credential: &Credential<'_>,
         now: Timestamp,
-    ) -> Result<Answer, LoginError> {
+    ) -> Result<SignInAnswer, SignInError> {
         let caller = self.authenticate(credential, now).await?;
-        let sessions = self.parts.sessions.of_subject(&caller.identity().subject, now).await?;
+        let sessions = self.deps.sessions.of_subject(&caller.identity().subject, now).await?;
         let session = sessions.iter().find(|session| session.id == *caller.session());
-        Ok(Answer::session(&caller, session.ok_or(LoginError::SessionEnded)?))
+        Ok(SignInAnswer::session(&caller, session.ok_or(SignInError::SessionEnded)?))
     }
 }

@@ -6,8 +6,8 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, Response, StatusCode, header};
 use serde::Serialize;
 
-use super::error::LoginError;
-use super::mini_program::Grant;
+use super::error::SignInError;
+use super::program::grant::TokenGrant;
 use crate::authn::Authenticated;
 use crate::clock::Timestamp;
 use crate::identity::Identity;
@@ -19,7 +19,7 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// An answer, with what the access log says of it.
 #[derive(Clone, Debug)]
-pub struct Answer {
+pub struct SignInAnswer {
     /// What the client receives. A successful one holds a token.
     pub response: Response<Bytes>,
     /// `ok`, `refreshed`, `logged_out`, `session`, `sign_in`, or the machine word of what was refused.
@@ -79,9 +79,9 @@ struct ErrorResponse<'a> {
     request_id: &'a str,
 }
 
-impl Answer {
+impl SignInAnswer {
     /// The tokens of a login or a refresh. One answered again says how long the token is valid from now on.
-    pub(super) fn granted(outcome: &'static str, grant: &Grant, now: Timestamp) -> Self {
+    pub(super) fn granted(outcome: &'static str, grant: &TokenGrant, now: Timestamp) -> Self {
         let document = TokenResponse {
             access_token: grant.token.expose(),
             token_type: "Bearer",
@@ -105,9 +105,9 @@ impl Answer {
     /// A way on. What the browser was sent here with, a code and a state, goes no further.
     ///
     /// # Errors
-    /// [`LoginError::Internal`] where the place is no text for a header.
-    pub(super) fn see_other(outcome: &'static str, location: &str) -> Result<Self, LoginError> {
-        let location = HeaderValue::try_from(location).map_err(|_| LoginError::Internal)?;
+    /// [`SignInError::Internal`] where the place is no text for a header.
+    pub(super) fn see_other(outcome: &'static str, location: &str) -> Result<Self, SignInError> {
+        let location = HeaderValue::try_from(location).map_err(|_| SignInError::Internal)?;
         let mut answer = Self::new(StatusCode::SEE_OTHER, outcome, Bytes::new());
         answer.set(header::LOCATION, location);
         answer.set(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -149,8 +149,8 @@ impl Answer {
     }
 
     /// The same answer, which says how long to wait where its refusal does.
-    pub(super) fn with_wait_of(mut self, error: &LoginError) -> Self {
-        if let Some(seconds) = error.row().retry_after_seconds {
+    pub(super) fn with_wait_of(mut self, error: &SignInError) -> Self {
+        if let Some(seconds) = error.reply().retry_after_seconds {
             self.set(header::RETRY_AFTER, seconds.into());
         }
         self
@@ -190,32 +190,32 @@ impl Answer {
     }
 
     /// A refusal, to a client that asked for tokens.
-    pub(super) fn refused(error: &LoginError, request_id: &str) -> Self {
-        let row = error.row();
+    pub(super) fn refused(error: &SignInError, request_id: &str) -> Self {
+        let reply = error.reply();
         let document = ErrorResponse {
-            error: row.error,
-            error_description: row.description,
-            code: row.code,
+            error: reply.error,
+            error_description: reply.description,
+            code: reply.code,
             request_id,
         };
-        Self::json(row.status, error.outcome(), &document).with_refusal_headers(error)
+        Self::json(reply.status, error.outcome(), &document).with_refusal_headers(error)
     }
 
     /// A refusal as everywhere else in the gateway.
-    pub(super) fn refused_as_problem(error: &LoginError, request_id: &str) -> Self {
-        let row = error.row();
-        let mut answer = Self::problem(row.status, row.code, Some(row.description), request_id);
+    pub(super) fn refused_as_problem(error: &SignInError, request_id: &str) -> Self {
+        let reply = error.reply();
+        let mut answer = Self::problem(reply.status, reply.code, Some(reply.description), request_id);
         answer.outcome = error.outcome();
         answer.with_refusal_headers(error)
     }
 
-    fn with_refusal_headers(self, error: &LoginError) -> Self {
-        let row = error.row();
+    fn with_refusal_headers(self, error: &SignInError) -> Self {
+        let reply = error.reply();
         let mut answer = self.with_wait_of(error);
-        match row.status {
+        match reply.status {
             StatusCode::METHOD_NOT_ALLOWED => answer.set(header::ALLOW, HeaderValue::from_static("POST")),
             // RFC 9110 §15.5.2 wants it in every 401.
-            StatusCode::UNAUTHORIZED => answer.set(header::WWW_AUTHENTICATE, challenge(row.code)),
+            StatusCode::UNAUTHORIZED => answer.set(header::WWW_AUTHENTICATE, challenge(reply.code)),
             _ => {}
         }
         answer

@@ -7,33 +7,33 @@ use http::request::Parts;
 use secrecy::ExposeSecret as _;
 use tracing::info;
 
-use super::error::LoginError;
-use super::mini_program::Grant;
-use super::replay::Outcome;
-use super::{Answer, BodyFault, Login};
+use super::grant::TokenGrant;
 use crate::clock::Timestamp;
 use crate::identity::AppId;
 use crate::session::{RefreshError, RefreshToken, Refreshed};
+use crate::sign_in::error::SignInError;
+use crate::sign_in::replay::SignInResult;
+use crate::sign_in::{BodyFault, SignInAnswer, SignInService};
 use crate::wechat::App;
 
-impl Login {
-    pub(super) async fn respond_to_refresh(
+impl SignInService {
+    pub(in crate::sign_in) async fn respond_to_refresh(
         &self,
         request: &Parts,
         body: Result<Bytes, BodyFault>,
         client: IpAddr,
         now: Timestamp,
         request_id: &str,
-    ) -> Answer {
+    ) -> SignInAnswer {
         let answer = match self.refresh(request, body, client, now).await {
             Ok(grant) => {
-                let answer = Answer::granted("refreshed", &grant, self.parts.clock.now());
+                let answer = SignInAnswer::granted("refreshed", &grant, self.deps.clock.now());
                 match self.app_of(&grant.identity.subject.appid) {
                     Some(app) => answer.of(&app.name, &grant.identity),
                     None => answer,
                 }
             }
-            Err(error) => Answer::refused(&error, request_id),
+            Err(error) => SignInAnswer::refused(&error, request_id),
         };
         let outcome = answer.outcome;
         info!(refresh.outcome = outcome, http.request.id = request_id, "a refresh ended: {outcome}");
@@ -46,7 +46,7 @@ impl Login {
         body: Result<Bytes, BodyFault>,
         client: IpAddr,
         now: Timestamp,
-    ) -> Outcome<Grant> {
+    ) -> SignInResult<TokenGrant> {
         let (format, body) = self.read(request, body)?;
         let body = format.read_refresh(&body)?;
 
@@ -59,27 +59,27 @@ impl Login {
 
     /// Takes a refresh token. One that is not good counts as a failed login of the client: whoever sends many of them
     /// makes them up, and each costs the store a look.
-    pub(super) async fn spend(
+    pub(in crate::sign_in) async fn spend(
         &self,
         refresh_token: &str,
         admits: impl Fn(&AppId) -> bool + Send + Sync,
         client: IpAddr,
         now: Timestamp,
-    ) -> Result<Refreshed, LoginError> {
-        let token = RefreshToken::parse(refresh_token).map_err(|_| LoginError::RefreshTokenInvalid)?;
+    ) -> Result<Refreshed, SignInError> {
+        let token = RefreshToken::parse(refresh_token).map_err(|_| SignInError::RefreshTokenInvalid)?;
         // As before a login: a store that keeps nothing is not asked to keep this.
-        if !self.parts.sessions.core().is_available() {
-            return Err(LoginError::StoreUnavailable);
+        if !self.deps.sessions.core().is_available() {
+            return Err(SignInError::StoreUnavailable);
         }
-        let refreshed = self.parts.sessions.refresh_of(&token, admits, now).await;
+        let refreshed = self.deps.sessions.refresh_of(&token, admits, now).await;
         if matches!(refreshed, Err(RefreshError::Invalid | RefreshError::Reused)) {
-            self.parts.throttle.record_login_failure(client);
+            self.deps.throttle.record_login_failure(client);
         }
         Ok(refreshed?)
     }
 
     /// The configured app of this id.
-    pub(super) fn app_of(&self, appid: &AppId) -> Option<&App> {
-        self.parts.wechat.apps().find(|app| app.appid == *appid)
+    pub(in crate::sign_in) fn app_of(&self, appid: &AppId) -> Option<&App> {
+        self.deps.wechat.apps().find(|app| app.appid == *appid)
     }
 }

@@ -11,35 +11,35 @@ use secrecy::SecretString;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::Value;
 
-use super::error::LoginError;
+use crate::sign_in::error::SignInError;
 use crate::wechat::Code;
 
 /// What a login asks for.
 #[derive(Debug)]
-pub(super) struct LoginBody {
-    pub(super) code: Code,
+pub(in crate::sign_in) struct LoginBody {
+    pub(in crate::sign_in) code: Code,
     /// The app's name in the configuration.
-    pub(super) app: Option<String>,
+    pub(in crate::sign_in) app: Option<String>,
 }
 
 /// What a refresh asks for.
 #[derive(Debug)]
-pub(super) struct RefreshBody {
+pub(in crate::sign_in) struct RefreshBody {
     /// What stands where the refresh token should; whether it is one, others say.
-    pub(super) refresh_token: SecretString,
+    pub(in crate::sign_in) refresh_token: SecretString,
 }
 
 /// What a logout asks for.
 #[derive(Debug)]
-pub(super) struct LogoutBody {
-    pub(super) whose: LogoutOf,
+pub(in crate::sign_in) struct LogoutBody {
+    pub(in crate::sign_in) target: LogoutTarget,
     /// Where the browser that sent a form wants to go then.
-    pub(super) return_to: Option<String>,
+    pub(in crate::sign_in) return_to: Option<String>,
 }
 
 /// What a logout ends.
 #[derive(Debug)]
-pub(super) enum LogoutOf {
+pub(in crate::sign_in) enum LogoutTarget {
     /// The session that the request's access token or cookie names, or every one of its person.
     Caller { everywhere: bool },
     /// The session of a refresh token, for whom the access token has expired.
@@ -49,7 +49,7 @@ pub(super) enum LogoutOf {
 /// A body that does not say what its endpoint needs to know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}", self.description())]
-pub(super) enum Malformed {
+pub(in crate::sign_in) enum MalformedBody {
     Empty,
     NotAnObject,
     FieldTwice,
@@ -62,9 +62,9 @@ pub(super) enum Malformed {
     EverywhereByRefreshToken,
 }
 
-impl Malformed {
+impl MalformedBody {
     /// The mistake, said to whoever wrote the client.
-    pub(super) const fn description(self) -> &'static str {
+    pub(in crate::sign_in) const fn description(self) -> &'static str {
         match self {
             Self::Empty => "the body is empty",
             Self::NotAnObject => "the body is not one JSON object, although its Content-Type says JSON",
@@ -86,61 +86,61 @@ impl Malformed {
 
 /// How a body is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Format {
+pub(in crate::sign_in) enum BodyFormat {
     Json,
     Form,
 }
 
-impl Format {
+impl BodyFormat {
     /// Finds the format in the header.
-    pub(super) fn of(headers: &HeaderMap) -> Result<Self, LoginError> {
+    pub(in crate::sign_in) fn of(headers: &HeaderMap) -> Result<Self, SignInError> {
         let mut types = headers.get_all(header::CONTENT_TYPE).iter();
         let (first, second) = (types.next(), types.next());
         let Some(media_type) = first else {
             // A browser leaves the type out for a body that another site made it send; nobody means a JSON by that.
-            return if has_body(headers) { Err(LoginError::MediaTypeUnsupported) } else { Ok(Self::Json) };
+            return if has_body(headers) { Err(SignInError::MediaTypeUnsupported) } else { Ok(Self::Json) };
         };
         let text = media_type.to_str().unwrap_or_default();
         let essence = text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
         match essence.as_str() {
-            _ if second.is_some() => Err(LoginError::MediaTypeUnsupported),
+            _ if second.is_some() => Err(SignInError::MediaTypeUnsupported),
             "application/json" => Ok(Self::Json),
             "application/x-www-form-urlencoded" => Ok(Self::Form),
             other if other.starts_with("application/") && other.ends_with("+json") => Ok(Self::Json),
-            _ => Err(LoginError::MediaTypeUnsupported),
+            _ => Err(SignInError::MediaTypeUnsupported),
         }
     }
 
     /// Reads the body of a login.
-    pub(super) fn read_login(self, body: &[u8]) -> Result<LoginBody, Malformed> {
+    pub(in crate::sign_in) fn read_login(self, body: &[u8]) -> Result<LoginBody, MalformedBody> {
         let fields = self.fields(body)?;
-        let code = fields.text("code")?.ok_or(Malformed::CodeMissing)?;
+        let code = fields.text("code")?.ok_or(MalformedBody::CodeMissing)?;
         let app = fields.text("app")?;
         fields.check_unique()?;
 
         Ok(LoginBody {
-            code: Code::parse(code).map_err(|_| Malformed::NotACode)?,
+            code: Code::parse(code).map_err(|_| MalformedBody::NotACode)?,
             app: app.map(str::to_owned),
         })
     }
 
     /// Reads the body of a refresh, as of RFC 6749 §6; a client may leave `grant_type` out.
-    pub(super) fn read_refresh(self, body: &[u8]) -> Result<RefreshBody, Malformed> {
+    pub(in crate::sign_in) fn read_refresh(self, body: &[u8]) -> Result<RefreshBody, MalformedBody> {
         let fields = self.fields(body)?;
-        let refresh_token = fields.text("refresh_token")?.ok_or(Malformed::RefreshTokenMissing)?;
+        let refresh_token = fields.text("refresh_token")?.ok_or(MalformedBody::RefreshTokenMissing)?;
         let grant_type = fields.text("grant_type")?;
         fields.check_unique()?;
 
         if grant_type.is_some_and(|grant_type| grant_type != "refresh_token") {
-            return Err(Malformed::NotARefresh);
+            return Err(MalformedBody::NotARefresh);
         }
         Ok(RefreshBody { refresh_token: refresh_token.into() })
     }
 
     /// Reads the body of a logout, which may be empty.
-    pub(super) fn read_logout(self, body: &[u8]) -> Result<LogoutBody, Malformed> {
+    pub(in crate::sign_in) fn read_logout(self, body: &[u8]) -> Result<LogoutBody, MalformedBody> {
         if body.is_empty() {
-            return Ok(LogoutBody { whose: LogoutOf::Caller { everywhere: false }, return_to: None });
+            return Ok(LogoutBody { target: LogoutTarget::Caller { everywhere: false }, return_to: None });
         }
         let fields = self.fields(body)?;
         let refresh_token = fields.text("refresh_token")?;
@@ -148,31 +148,31 @@ impl Format {
         let return_to = if self == Self::Form { fields.text("return_to")? } else { None };
         fields.check_unique()?;
 
-        let whose = match refresh_token {
-            Some(_) if everywhere => return Err(Malformed::EverywhereByRefreshToken),
-            Some(token) => LogoutOf::RefreshToken(token.into()),
-            None => LogoutOf::Caller { everywhere },
+        let target = match refresh_token {
+            Some(_) if everywhere => return Err(MalformedBody::EverywhereByRefreshToken),
+            Some(token) => LogoutTarget::RefreshToken(token.into()),
+            None => LogoutTarget::Caller { everywhere },
         };
-        Ok(LogoutBody { whose, return_to: return_to.map(str::to_owned) })
+        Ok(LogoutBody { target, return_to: return_to.map(str::to_owned) })
     }
 
-    fn fields(self, body: &[u8]) -> Result<Fields, Malformed> {
+    fn fields(self, body: &[u8]) -> Result<BodyFields, MalformedBody> {
         match self {
-            _ if body.is_empty() => Err(Malformed::Empty),
-            Self::Json => serde_json::from_slice(body).map_err(|_| Malformed::NotAnObject),
-            Self::Form => Ok(Fields::of_form(body)),
+            _ if body.is_empty() => Err(MalformedBody::Empty),
+            Self::Json => serde_json::from_slice(body).map_err(|_| MalformedBody::NotAnObject),
+            Self::Form => Ok(BodyFields::of_form(body)),
         }
     }
 
     /// A field that is `true`, or `false` as where it is missing. Anything else is a mistake: taken for `false` it would
     /// leave sessions open that the client believes ended.
-    fn truth(self, fields: &Fields, name: &str) -> Result<bool, Malformed> {
+    fn truth(self, fields: &BodyFields, name: &str) -> Result<bool, MalformedBody> {
         match (self, fields.find(name)) {
             (_, None) => Ok(false),
             (Self::Json, Some(Value::Bool(truth))) => Ok(*truth),
             (Self::Form, Some(Value::String(text))) if text == "true" => Ok(true),
             (Self::Form, Some(Value::String(text))) if text == "false" => Ok(false),
-            _ => Err(Malformed::EverywhereNotBoolean),
+            _ => Err(MalformedBody::EverywhereNotBoolean),
         }
     }
 }
@@ -183,9 +183,9 @@ fn has_body(headers: &HeaderMap) -> bool {
 }
 
 /// Every field of a body, in order; a map would drop the first of two that have one name.
-struct Fields(Vec<(String, Value)>);
+struct BodyFields(Vec<(String, Value)>);
 
-impl Fields {
+impl BodyFields {
     fn of_form(body: &[u8]) -> Self {
         let pairs = form_urlencoded::parse(body);
         Self(pairs.map(|(name, value)| (name.into_owned(), Value::String(value.into_owned()))).collect())
@@ -195,41 +195,45 @@ impl Fields {
         self.0.iter().find_map(|(other, value)| (other == name).then_some(value))
     }
 
-    fn text(&self, name: &str) -> Result<Option<&str>, Malformed> {
+    fn text(&self, name: &str) -> Result<Option<&str>, MalformedBody> {
         match self.find(name) {
             None => Ok(None),
             Some(Value::String(text)) => Ok(Some(text)),
-            Some(_) => Err(Malformed::NotText),
+            Some(_) => Err(MalformedBody::NotText),
         }
     }
 
     /// Refuses a name that stands twice: others on the way may have read the other one.
-    fn check_unique(&self) -> Result<(), Malformed> {
+    fn check_unique(&self) -> Result<(), MalformedBody> {
         let mut names = BTreeSet::new();
-        if self.0.iter().all(|(name, _)| names.insert(name)) { Ok(()) } else { Err(Malformed::FieldTwice) }
+        if self.0.iter().all(|(name, _)| names.insert(name)) {
+            Ok(())
+        } else {
+            Err(MalformedBody::FieldTwice)
+        }
     }
 }
 
-impl<'de> Deserialize<'de> for Fields {
+impl<'de> Deserialize<'de> for BodyFields {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(FieldsVisitor)
+        deserializer.deserialize_map(BodyFieldsVisitor)
     }
 }
 
-struct FieldsVisitor;
+struct BodyFieldsVisitor;
 
-impl<'de> Visitor<'de> for FieldsVisitor {
-    type Value = Fields;
+impl<'de> Visitor<'de> for BodyFieldsVisitor {
+    type Value = BodyFields;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<BodyFields, A::Error> {
         let mut fields = Vec::new();
         while let Some(field) = map.next_entry()? {
             fields.push(field);
         }
-        Ok(Fields(fields))
+        Ok(BodyFields(fields))
     }
 }

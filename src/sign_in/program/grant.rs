@@ -2,58 +2,62 @@
 
 use std::sync::Arc;
 
-use super::claim::Kept;
-use super::error::LoginError;
-use super::flow::{Attempt, Granted, not_kept};
-use super::replay::{Outcome, Remembered, Replay};
-use super::{Dependencies, Login};
 use crate::clock::Timestamp;
 use crate::config::AppKind;
 use crate::identity::{Identity, SessionId, Subject};
 use crate::session::{NewSession, Opened, RefreshToken};
+use crate::sign_in::claim::SessionHandle;
+use crate::sign_in::error::SignInError;
+use crate::sign_in::flow::{SignInAttempt, SignInFlow, open_failed};
+use crate::sign_in::replay::{CodeMemory, Expiring, SignInResult};
+use crate::sign_in::{SignInDependencies, SignInService};
 use crate::token::Minted;
 use crate::wechat::App;
 
 /// What a login or a refresh gives.
 #[derive(Clone, Debug)]
-pub(super) struct Grant {
-    pub(super) token: Arc<Minted>,
-    pub(super) identity: Identity,
-    pub(super) session: Opened,
+pub(in crate::sign_in) struct TokenGrant {
+    pub(in crate::sign_in) token: Arc<Minted>,
+    pub(in crate::sign_in) identity: Identity,
+    pub(in crate::sign_in) session: Opened,
 }
 
-impl Login {
+impl SignInService {
     /// Finds the mini program of this name; the name may be left out where there is one only.
-    pub(super) fn choose_app(&self, name: Option<&str>) -> Result<&App, LoginError> {
+    pub(in crate::sign_in) fn choose_app(&self, name: Option<&str>) -> Result<&App, SignInError> {
         let is_mini_program = |app: &&App| app.kind == AppKind::MiniProgram;
         if let Some(name) = name {
-            let app = self.parts.wechat.app(name).filter(is_mini_program);
-            return app.ok_or(LoginError::AppUnknown);
+            let app = self.deps.wechat.app(name).filter(is_mini_program);
+            return app.ok_or(SignInError::AppUnknown);
         }
-        let mut apps = self.parts.wechat.apps().filter(is_mini_program);
+        let mut apps = self.deps.wechat.apps().filter(is_mini_program);
         match (apps.next(), apps.next()) {
             (Some(only), None) => Ok(only),
-            _ => Err(LoginError::AppMissing),
+            _ => Err(SignInError::AppMissing),
         }
     }
 
     /// Mints the token of a session.
-    pub(super) fn grant(&self, identity: Identity, session: Opened) -> Outcome<Grant> {
-        let Dependencies { tokens, clock, entropy, .. } = &self.parts;
+    pub(in crate::sign_in) fn grant(&self, identity: Identity, session: Opened) -> SignInResult<TokenGrant> {
+        let SignInDependencies { tokens, clock, entropy, .. } = &self.deps;
         let token = tokens.mint(&identity, &session.id, session.expires_at, clock.now(), &**entropy)?;
-        Ok(Grant { token: Arc::new(token), identity, session })
+        Ok(TokenGrant { token: Arc::new(token), identity, session })
     }
 }
 
-impl Granted for Grant {
+impl SignInFlow for TokenGrant {
     type Session = Opened;
 
-    fn memory(login: &Login) -> &Arc<Replay<Self>> {
-        &login.replay
+    fn memory(service: &SignInService) -> &Arc<CodeMemory<Self>> {
+        &service.program_codes
     }
 
-    async fn exchange(login: &Login, app: &App, attempt: &Attempt) -> Result<(Identity, Opened), LoginError> {
-        let Dependencies { wechat, sessions, clock, .. } = &login.parts;
+    async fn exchange(
+        service: &SignInService,
+        app: &App,
+        attempt: &SignInAttempt,
+    ) -> Result<(Identity, Opened), SignInError> {
+        let SignInDependencies { wechat, sessions, clock, .. } = &service.deps;
         let exchange = wechat.exchange_code(app, &attempt.code).await?;
 
         let subject = Subject { appid: app.appid.clone(), openid: exchange.openid };
@@ -65,30 +69,30 @@ impl Granted for Grant {
             user_agent: attempt.user_agent.as_deref(),
             profile: None,
         };
-        let session = sessions.open(new, clock.now()).await.map_err(not_kept)?;
+        let session = sessions.open(new, clock.now()).await.map_err(open_failed)?;
         Ok((identity, session))
     }
 
-    fn of(login: &Login, identity: Identity, session: Opened) -> Outcome<Self> {
-        login.grant(identity, session)
+    fn of(service: &SignInService, identity: Identity, session: Opened) -> SignInResult<Self> {
+        service.grant(identity, session)
     }
 
     /// A reload since may have taken away the key that signed the token, and the code cannot be exchanged again.
-    fn renew(self, login: &Login) -> Outcome<Self> {
-        let Dependencies { tokens, clock, .. } = &login.parts;
+    fn renew(self, service: &SignInService) -> SignInResult<Self> {
+        let SignInDependencies { tokens, clock, .. } = &service.deps;
         if tokens.verify(self.token.expose(), clock.now()).is_ok() {
             return Ok(self);
         }
-        login.grant(self.identity, self.session)
+        service.grant(self.identity, self.session)
     }
 
     /// Also a refresh token that was spent since is no answer: it would end the session.
-    async fn check(login: &Login, session: &Opened) -> Result<(), LoginError> {
-        let Dependencies { sessions, clock, .. } = &login.parts;
+    async fn check(service: &SignInService, session: &Opened) -> Result<(), SignInError> {
+        let SignInDependencies { sessions, clock, .. } = &service.deps;
         if sessions.is_unspent(&session.refresh_token, clock.now()).await? {
             Ok(())
         } else {
-            Err(LoginError::CodeAlreadyUsed)
+            Err(SignInError::CodeAlreadyUsed)
         }
     }
 
@@ -97,13 +101,13 @@ impl Granted for Grant {
     }
 }
 
-impl Remembered for Grant {
+impl Expiring for TokenGrant {
     fn good_until(&self) -> Timestamp {
         self.token.expires_at
     }
 }
 
-impl Kept for Opened {
+impl SessionHandle for Opened {
     fn parts(&self) -> (&SessionId, &str, Timestamp) {
         (&self.id, self.refresh_token.expose(), self.expires_at)
     }

@@ -1,0 +1,7 @@
+//! Sign-in of programs: login, refresh and logout of a mini program, and what it may ask about its session.
+
+pub(super) mod body;
+pub(super) mod grant;
+pub(super) mod logout;
+pub(super) mod refresh;
+pub(super) mod session;
