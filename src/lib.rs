@@ -11,6 +11,7 @@ pub mod address;
 pub mod clock;
 pub mod config;
 pub mod cookie;
+pub mod digest;
 pub mod entropy;
 pub mod host;
 pub mod identity;

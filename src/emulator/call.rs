@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use aws_lc_rs::digest;
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 
 use crate::clock::Timestamp;
+use crate::digest::sha256;
 
 use super::answer::Reply;
 use super::exchange::Outcome;
@@ -67,8 +67,9 @@ pub enum Ending {
 ///
 /// Two fingerprints are equal when the secrets are, so that a test can tell which secret was sent.
 pub fn fingerprint(secret: &str) -> String {
-    let digest = digest::digest(&digest::SHA256, secret.as_bytes());
-    format!("[sha256:{}]", hex(digest.as_ref().get(..8).unwrap_or_default()))
+    let mut digits = hex(&sha256(&[secret.as_bytes()]));
+    digits.truncate(16);
+    format!("[sha256:{digits}]")
 }
 
 /// The newest calls.

@@ -5,10 +5,11 @@
 
 use std::collections::BTreeSet;
 
-use aws_lc_rs::digest;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::HeaderValue;
+
+use crate::digest::sha256;
 
 /// Hashes of the styles that templates put into their pages.
 #[derive(Clone, Debug, Default)]
@@ -75,7 +76,7 @@ fn next_style(lower: &str, from: usize) -> Option<(usize, usize)> {
 fn source(style: &str) -> String {
     // A browser hashes what it parsed, where every end of line is one character.
     let parsed = style.replace("\r\n", "\n").replace('\r', "\n");
-    format!("'sha256-{}'", STANDARD.encode(digest::digest(&digest::SHA256, parsed.as_bytes())))
+    format!("'sha256-{}'", STANDARD.encode(sha256(&[parsed.as_bytes()])))
 }
 
 /// Whether a text is an origin and nothing that would add to a policy.

@@ -15,8 +15,8 @@ use super::Sessions;
 use super::core::Core;
 use super::custody::{SealKey, SealKeys};
 use super::limits::Limits;
-use super::name::sha256;
 use crate::config::{self, Findings};
+use crate::digest::sha256;
 use crate::entropy::{self, Entropy};
 use crate::key_file::{self, KeyFileError, OnMissingKey};
 

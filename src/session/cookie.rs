@@ -6,8 +6,9 @@ use secrecy::{ExposeSecret as _, SecretString};
 use zeroize::Zeroizing;
 
 use super::SessionError;
-use super::name::{Locator, sha256};
+use super::name::Locator;
 use super::seal::internal;
+use crate::digest::sha256;
 use crate::entropy::{self, Entropy};
 
 const COOKIE_BYTES: usize = 48;

@@ -1,10 +1,10 @@
 //! How rows and sessions are named: a session's id says where its row is, and a row's name says nothing of a person.
 
-use aws_lc_rs::digest;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::SessionError;
+use crate::digest::sha256;
 use crate::identity::{SessionId, Subject, UnionId};
 use crate::store::{Key, Space};
 
@@ -15,16 +15,6 @@ pub(super) type SessionKey = [u8; 16];
 
 /// The one row of what was revoked for whole apps.
 pub(super) const REVOCATION: Key = Key { space: Space::Revocation, name: *b"menshen-marks-v1" };
-
-pub(super) fn sha256(parts: &[&[u8]]) -> [u8; 32] {
-    let mut context = digest::Context::new(&digest::SHA256);
-    for part in parts {
-        context.update(part);
-    }
-    let mut hash = [0; 32];
-    hash.copy_from_slice(context.finish().as_ref());
-    hash
-}
 
 pub(super) fn locator(subject: &Subject) -> Locator {
     hashed("menshen subject v1", &[subject.appid.as_str(), subject.openid.as_str()])

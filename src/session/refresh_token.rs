@@ -18,9 +18,10 @@ use zeroize::Zeroizing;
 
 use super::SessionError;
 use super::field::millis;
-use super::name::{Locator, SessionKey, sha256};
+use super::name::{Locator, SessionKey};
 use super::seal::{self, SealedBox, internal};
 use crate::clock::Timestamp;
+use crate::digest::sha256;
 use crate::entropy::{self, Entropy};
 
 const TOKEN_BYTES: usize = 64;

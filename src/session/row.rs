@@ -6,7 +6,7 @@
 use bytes::Bytes;
 use minicbor::{Decode, Decoder, Encode};
 
-use super::name::sha256;
+use crate::digest::sha256;
 use crate::store::{Key, StoreError};
 
 const VERSION: u8 = 1;

@@ -27,7 +27,7 @@ use std::time::Duration;
 
 use prometheus::IntCounter;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, seconds_rounded_up};
 use crate::config::{self, Findings};
 use crate::entropy::Entropy;
 use crate::store::{Store, StoreError};
@@ -83,14 +83,13 @@ impl Throttled {
     ///
     /// See RFC 9110 §10.2.3.
     pub fn retry_after_seconds(self) -> u64 {
-        whole_seconds(self.retry_after)
+        seconds_to_wait(self.retry_after)
     }
 }
 
-/// A wait in whole seconds, rounded up, at least 1.
-fn whole_seconds(wait: Duration) -> u64 {
-    let part = u64::from(wait.subsec_nanos() > 0);
-    wait.as_secs().saturating_add(part).max(1)
+/// Returns a wait in whole seconds, rounded up, at least 1.
+fn seconds_to_wait(wait: Duration) -> u64 {
+    seconds_rounded_up(wait).max(1)
 }
 
 /// The limits, as the metric `menshen_throttled_total` and the access log name them.

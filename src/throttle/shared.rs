@@ -8,10 +8,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aws_lc_rs::digest::{SHA256, digest};
-
 use super::Limit;
 use crate::config::LoginLimit;
+use crate::digest::sha256;
 use crate::store::{SharedRate, Store, StoreError};
 
 /// The buckets that nodes share.
@@ -68,9 +67,8 @@ fn shared_rate(limit: &LoginLimit) -> Option<SharedRate> {
 /// nodes through every rotation. Whoever can read the store can find out which addresses signed in lately.
 fn bucket(limit: Limit, whose: &str) -> [u8; 16] {
     let text = format!("menshen throttle {} {whose}", limit.as_str());
-    let hash = digest(&SHA256, text.as_bytes());
     let mut name = [0; 16];
-    name.iter_mut().zip(hash.as_ref()).for_each(|(to, from)| *to = *from);
+    name.iter_mut().zip(sha256(&[text.as_bytes()])).for_each(|(to, from)| *to = from);
     name
 }
 

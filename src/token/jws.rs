@@ -1,6 +1,5 @@
 //! The compact form of a signed token (RFC 7515 §7.1), read strictly: one text, one meaning.
 
-use aws_lc_rs::digest;
 use base64::Engine as _;
 use base64::alphabet::URL_SAFE;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
@@ -9,6 +8,8 @@ use serde::de::DeserializeOwned;
 
 use super::VerifyError;
 use super::key::Key;
+
+use crate::digest::sha256;
 
 /// Longest token looked at; ours are about 500 bytes.
 const MAX_TOKEN_BYTES: usize = 8 * 1024;
@@ -90,7 +91,7 @@ pub(super) fn parse_object<T: DeserializeOwned>(json: &[u8]) -> Option<T> {
 
 /// SHA-256 in base64url, as thumbprints are written.
 pub(super) fn sha256_base64url(bytes: &[u8]) -> String {
-    BASE64URL.encode(digest::digest(&digest::SHA256, bytes))
+    BASE64URL.encode(sha256(&[bytes]))
 }
 
 fn decode(part: &str) -> Result<Vec<u8>, VerifyError> {

@@ -8,9 +8,10 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::{HeaderMap, HeaderValue};
 use secrecy::{ExposeSecret as _, SecretString};
 
-use super::state::{LIFETIME, sha256};
+use super::state::LIFETIME;
 use crate::config::BrowserCheck;
 use crate::cookie::{self, OwnCookie};
+use crate::digest::sha256;
 use crate::entropy::{self, Entropy, NoEntropy};
 use crate::sign_in::error::SignInError;
 

@@ -8,7 +8,6 @@ use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use aws_lc_rs::digest;
 use bytes::Bytes;
 use http::HeaderMap;
 use minicbor::{Decode, Encode};
@@ -16,6 +15,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use zeroize::Zeroizing;
 
 use crate::clock::Timestamp;
+use crate::digest::sha256;
 use crate::entropy::{self, Entropy, NoEntropy};
 use crate::sign_in::error::SignInError;
 use crate::sign_in::replay::{client_address, client_fields};
@@ -313,17 +313,6 @@ impl Found {
         }
         Err(SignInError::StoreUnavailable)
     }
-}
-
-/// The hash of parts of which all but the last have a fixed length.
-pub(super) fn sha256(parts: &[&[u8]]) -> [u8; 32] {
-    let mut context = digest::Context::new(&digest::SHA256);
-    for part in parts {
-        context.update(part);
-    }
-    let mut hash = [0; 32];
-    hash.copy_from_slice(context.finish().as_ref());
-    hash
 }
 
 #[cfg(test)]

@@ -1,9 +1,8 @@
 //! What other modules call a failure, in the login's words.
 
-use std::time::Duration;
-
 use super::{RATE_LIMITED_SECONDS, SignInError, UNREACHABLE_SECONDS};
 use crate::authn::Refusal;
+use crate::clock::seconds_rounded_up;
 use crate::entropy::NoEntropy;
 use crate::session::{RefreshError, SessionError};
 use crate::sign_in::BodyFault;
@@ -30,7 +29,7 @@ impl From<wechat::Error> for SignInError {
                 Self::WeChatUnreachable { retry_after_seconds: UNREACHABLE_SECONDS }
             }
             wechat::Error::BreakerOpen { retry_after } => {
-                Self::WeChatUnreachable { retry_after_seconds: whole_seconds(retry_after) }
+                Self::WeChatUnreachable { retry_after_seconds: seconds_rounded_up(retry_after) }
             }
             wechat::Error::UnexpectedReply(_)
             | wechat::Error::RequestRejected { .. }
@@ -121,9 +120,4 @@ impl From<NoEntropy> for SignInError {
         tracing::error!("no randomness for a login: {error}");
         Self::Internal
     }
-}
-
-/// Seconds, rounded up.
-fn whole_seconds(duration: Duration) -> u64 {
-    duration.as_secs() + u64::from(duration.subsec_nanos() > 0)
 }

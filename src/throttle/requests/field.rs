@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use governor::Quota;
 use http::HeaderValue;
 
-use super::super::whole_seconds;
+use super::super::seconds_to_wait;
 use super::Allowance;
 use crate::config::RateLimitKey;
 
@@ -32,7 +32,7 @@ pub(super) fn policy<'r>(limits: impl Iterator<Item = (&'static str, &'r Quota)>
     for (name, quota) in limits {
         let separator = if text.is_empty() { "" } else { ", " };
         let window = quota.replenish_interval().saturating_mul(quota.burst_size().get());
-        _ = write!(text, r#"{separator}"{name}";q={};w={}"#, quota.burst_size(), whole_seconds(window));
+        _ = write!(text, r#"{separator}"{name}";q={};w={}"#, quota.burst_size(), seconds_to_wait(window));
     }
     HeaderValue::try_from(text).ok()
 }
@@ -47,6 +47,6 @@ impl Allowance {
 
     /// The reset in whole seconds, rounded up, at least 1.
     pub fn reset_seconds(&self) -> u64 {
-        whole_seconds(self.reset)
+        seconds_to_wait(self.reset)
     }
 }
