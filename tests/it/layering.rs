@@ -39,7 +39,7 @@ const MAY_IMPORT: &[(&str, &str)] = &[
     ("identity_headers", "config cookie identity telemetry authn"),
     (
         "sign_in",
-        "clock config cookie digest entropy host identity path problem key_file page telemetry token store wechat session throttle authn",
+        "address clock config cookie digest entropy host identity path problem key_file page telemetry token store wechat session throttle authn",
     ),
     (
         "runtime",

@@ -31,6 +31,7 @@ mod framing;
 mod hostile;
 mod identity;
 mod layering;
+mod lexicon;
 mod limits;
 mod login;
 mod many;
