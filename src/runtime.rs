@@ -20,7 +20,7 @@ use crate::session::{self, Sessions};
 use crate::sign_in::{SignInDependencies, SignInService, SignInSettings};
 use crate::store::Store;
 #[cfg(test)]
-use crate::store::switch::Switch;
+use crate::store::testing::SwitchedStore;
 use crate::telemetry::audit_log::AuditLog;
 use crate::telemetry::metrics::Metrics;
 use crate::throttle::{RequestLimits, Throttle};
@@ -262,12 +262,12 @@ impl Runtime {
         yaml: &str,
         folder: &Path,
         clock: Arc<dyn Clock>,
-    ) -> (Shared, Self, Arc<Switch>) {
+    ) -> (Shared, Self, Arc<SwitchedStore>) {
         use crate::entropy::SystemEntropy;
 
         let document = config::Document::parse("test.yaml", yaml).unwrap();
         let metrics = Arc::new(Metrics::new().unwrap());
-        let store = Switch::open(folder, Arc::clone(&clock));
+        let store = SwitchedStore::open(folder, Arc::clone(&clock));
         let shared = Shared::new(clock, Arc::new(SystemEntropy), metrics, store.clone()).unwrap();
         let mut findings = Findings::default();
         let runtime = Self::build(&document.config, OnMissingKey::Ephemeral, &shared, None, &mut findings);

@@ -24,7 +24,7 @@ use crate::entropy::{NoEntropy, SystemEntropy};
 use crate::identity::{Identity, OpenId, Profile, SessionId, UnionId};
 use crate::key_file::OnMissingKey;
 use crate::session::{self, NewSession, Scope};
-use crate::store::switch::Switch;
+use crate::store::testing::SwitchedStore;
 use crate::token::generate_key;
 
 const NOW: Timestamp = Timestamp::from_seconds(1_800_000_000);
@@ -41,7 +41,7 @@ struct Fixture {
     tokens: Arc<Tokens>,
     sessions: Arc<Sessions>,
     authenticator: Authenticator,
-    store: Arc<Switch>,
+    store: Arc<SwitchedStore>,
     threads: tokio::runtime::Runtime,
     /// The session of each app's tokens.
     opened: RefCell<BTreeMap<String, SessionId>>,
@@ -59,7 +59,7 @@ impl Fixture {
         let tokens = tokens(&config, folder.path());
         let threads = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let clock = Arc::new(ManualClock::start_at(NOW));
-        let store = Switch::open(folder.path(), clock.clone());
+        let store = SwitchedStore::open(folder.path(), clock.clone());
         let sessions = sessions(&store, clock, folder.path());
         let authenticator = build(&config, apps, &tokens, &sessions, &metrics).unwrap();
         let opened = RefCell::default();
@@ -160,8 +160,8 @@ fn request(token: &str) -> Parts {
     request.body(()).unwrap().into_parts().0
 }
 
-fn sessions(store: &Arc<Switch>, clock: Arc<dyn Clock>, folder: &Path) -> Arc<Sessions> {
-    let (store, metrics) = (Arc::<Switch>::clone(store), Arc::new(Metrics::new().unwrap()));
+fn sessions(store: &Arc<SwitchedStore>, clock: Arc<dyn Clock>, folder: &Path) -> Arc<Sessions> {
+    let (store, metrics) = (Arc::<SwitchedStore>::clone(store), Arc::new(Metrics::new().unwrap()));
     let core = Arc::new(session::Core::new(store, clock, Arc::new(SystemEntropy), metrics));
     let (config, mut findings) = (config::Sessions::default(), Findings::default());
     let sessions = Sessions::build(&config, folder, OnMissingKey::Create, core, &mut findings);

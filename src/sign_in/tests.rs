@@ -16,7 +16,7 @@ use crate::config::{self, AppKind, Findings, Rate, SecretSource};
 use crate::entropy::SystemEntropy;
 use crate::key_file::OnMissingKey;
 use crate::session::{Core, RefreshToken};
-use crate::store::switch::Switch;
+use crate::store::testing::SwitchedStore;
 use crate::wechat::Code;
 use crate::wechat::fake::{Fake, Reply};
 
@@ -31,7 +31,7 @@ struct Harness {
     fake: Fake,
     clock: ManualClock,
     metrics: Arc<Metrics>,
-    store: Arc<Switch>,
+    store: Arc<SwitchedStore>,
     _folder: Option<tempfile::TempDir>,
 }
 
@@ -82,14 +82,14 @@ impl Harness {
         change(&mut setup);
         let folder = tempfile::tempdir().unwrap();
         let clock = ManualClock::start_now();
-        let store = Switch::open(folder.path(), Arc::new(clock.clone()));
+        let store = SwitchedStore::open(folder.path(), Arc::new(clock.clone()));
         let mut harness = Self::on(fake, &setup, clock, store);
         harness._folder = Some(folder);
         harness
     }
 
     /// Another gateway's login, on a store that is there already.
-    fn on(fake: Fake, setup: &Setup, clock: ManualClock, store: Arc<Switch>) -> Self {
+    fn on(fake: Fake, setup: &Setup, clock: ManualClock, store: Arc<SwitchedStore>) -> Self {
         let metrics = Arc::new(Metrics::new().unwrap());
         let mut findings = Findings::default();
         let parts = dependencies(setup, &metrics, &clock, &store, &mut findings);
@@ -140,7 +140,7 @@ fn dependencies(
     setup: &Setup,
     metrics: &Arc<Metrics>,
     clock: &ManualClock,
-    store: &Arc<Switch>,
+    store: &Arc<SwitchedStore>,
     findings: &mut Findings,
 ) -> SignInDependencies {
     let clock: Arc<dyn Clock> = Arc::new(clock.clone());

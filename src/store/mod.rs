@@ -9,7 +9,7 @@ mod embedded;
 mod operation;
 mod redis;
 #[cfg(test)]
-pub(crate) mod switch;
+pub(crate) mod testing;
 
 use std::fmt;
 use std::path::Path;
@@ -214,7 +214,7 @@ pub struct SharedRate {
 #[async_trait]
 pub trait SharedRates: Send + Sync {
     /// Takes one from the bucket of this name, or says how long until there is one.
-    async fn admit(&self, bucket: &[u8; 16], rate: SharedRate) -> Result<Result<(), Duration>, StoreError>;
+    async fn acquire(&self, bucket: &[u8; 16], rate: SharedRate) -> Result<Result<(), Duration>, StoreError>;
 }
 
 /// Opens the store that the configuration names; `None` when a finding says why it cannot be.

@@ -13,7 +13,7 @@ pub(super) enum Operation {
     LogAfter,
     Ping,
     /// Of [`super::SharedRates`], which not every store has; so it stands last.
-    Admit,
+    Acquire,
 }
 
 impl Operation {
@@ -42,7 +42,7 @@ impl Operation {
             Self::Append => "append",
             Self::LogAfter => "log_after",
             Self::Ping => "ping",
-            Self::Admit => "admit",
+            Self::Acquire => "admit",
         }
     }
 }

@@ -335,12 +335,12 @@ impl Store for Redis {
 
 #[async_trait]
 impl SharedRates for Redis {
-    async fn admit(&self, bucket: &[u8; 16], rate: SharedRate) -> Result<Result<(), Duration>, StoreError> {
+    async fn acquire(&self, bucket: &[u8; 16], rate: SharedRate) -> Result<Result<(), Duration>, StoreError> {
         // Whole microseconds, rounded up: never more than the rate says.
         let every = rate.every.as_nanos().div_ceil(1000).clamp(1, MAX_TTL_MILLIS).to_string();
         let burst = rate.burst.max(1).to_string();
         let arguments = [every.as_bytes(), burst.as_bytes()];
-        let step = self.script(Operation::Admit, self.name('b', bucket), &self.scripts.admit, &arguments);
+        let step = self.script(Operation::Acquire, self.name('b', bucket), &self.scripts.acquire, &arguments);
         let wait = number(&self.make(step).await?)?;
         Ok(if wait == 0 { Ok(()) } else { Err(Duration::from_micros(wait)) })
     }

@@ -44,7 +44,7 @@ impl SharedBuckets {
         rate: SharedRate,
     ) -> Result<Result<(), Duration>, StoreError> {
         match self.store.shared_rates() {
-            Some(rates) => rates.admit(&bucket(limit, whose), rate).await,
+            Some(rates) => rates.acquire(&bucket(limit, whose), rate).await,
             None => Err(StoreError::Unavailable("the store counts no rates".into())),
         }
     }

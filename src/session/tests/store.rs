@@ -191,7 +191,7 @@ impl Store for TestStore {
 
 #[async_trait]
 impl SharedRates for TestStore {
-    async fn admit(&self, _: &[u8; 16], _: SharedRate) -> Result<Result<(), Duration>, StoreError> {
+    async fn acquire(&self, _: &[u8; 16], _: SharedRate) -> Result<Result<(), Duration>, StoreError> {
         unreachable!("sessions limit nothing")
     }
 }

@@ -20,7 +20,7 @@ impl Cluster {
     pub(super) async fn with(replies: [Vec<Reply>; 2], change: impl Fn(&mut Setup)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let clock = ManualClock::start_now();
-        let store = Switch::open(folder.path(), Arc::new(clock.clone()));
+        let store = SwitchedStore::open(folder.path(), Arc::new(clock.clone()));
         store.share();
         let mut nodes = Vec::new();
         let mut following = Vec::new();

@@ -58,7 +58,7 @@ return { last, stamp, 1, entries }";
 /// The generic cell rate algorithm, by the server's clock. Microseconds; the answer is how long to wait, 0 for none.
 /// The row is the time at which the bucket is full again, and is never further off than a whole burst, even if the
 /// clock went backwards.
-const ADMIT: &str = "
+const ACQUIRE: &str = "
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 local every, burst = tonumber(ARGV[1]), tonumber(ARGV[2])
@@ -82,7 +82,7 @@ pub(super) struct Scripts {
     pub(super) compare_and_delete: Known,
     pub(super) append: Known,
     pub(super) log_after: Known,
-    pub(super) admit: Known,
+    pub(super) acquire: Known,
 }
 
 impl Scripts {
@@ -92,7 +92,7 @@ impl Scripts {
             compare_and_delete: Known::new(COMPARE_AND_DELETE),
             append: Known::new(APPEND),
             log_after: Known::new(LOG_AFTER),
-            admit: Known::new(ADMIT),
+            acquire: Known::new(ACQUIRE),
         }
     }
 }

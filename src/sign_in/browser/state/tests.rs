@@ -4,7 +4,7 @@ use std::sync::Arc;
 use super::*;
 use crate::clock::{Clock, ManualClock};
 use crate::entropy::SystemEntropy;
-use crate::store::switch::Switch;
+use crate::store::testing::SwitchedStore;
 
 /// A source that gives one byte for ever.
 #[derive(Debug)]
@@ -18,7 +18,7 @@ impl Entropy for Stuck {
 }
 
 struct Fixture {
-    store: Arc<Switch>,
+    store: Arc<SwitchedStore>,
     clock: ManualClock,
     state: State,
     _folder: tempfile::TempDir,
@@ -28,7 +28,7 @@ impl Fixture {
     async fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let clock = ManualClock::start_now();
-        let store = Switch::open(folder.path(), Arc::new(clock.clone()));
+        let store = SwitchedStore::open(folder.path(), Arc::new(clock.clone()));
         let state = State::draw(&SystemEntropy).unwrap();
         let sign_in = SignIn::new(("shop", "wx1"), "https://shop", "/cart", [7; 32], clock.now());
         sign_in.keep(&*store, &state).await.unwrap();

@@ -195,7 +195,7 @@ fn full_memory_is_an_error_and_not_a_success() {
             store.put(&key(1), "a".into(), MINUTE).await,
             store.put_if_absent(&key(1), "a".into(), MINUTE).await.map(drop),
             store.append("a".into(), MINUTE).await.map(drop),
-            store.shared_rates().unwrap().admit(&[1; 16], rate()).await.map(drop),
+            store.shared_rates().unwrap().acquire(&[1; 16], rate()).await.map(drop),
             store.ping().await,
         ];
 

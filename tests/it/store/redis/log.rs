@@ -136,7 +136,7 @@ fn rate_is_exact_for_two_gateways_at_once() {
             .map(|index| {
                 let gateway = Arc::clone(&gateways[index % 2]);
                 tokio::spawn(async move {
-                    gateway.shared_rates().unwrap().admit(&[9; 16], rate).await.unwrap().is_ok()
+                    gateway.shared_rates().unwrap().acquire(&[9; 16], rate).await.unwrap().is_ok()
                 })
             })
             .collect();

@@ -40,14 +40,14 @@ async fn rate_gives_a_burst_and_then_one_by_one(store: &dyn Store) {
     let rates = store.shared_rates().unwrap();
     let rate = SharedRate { every: Duration::from_millis(500), burst: 3 };
     for _ in 0..3 {
-        assert_eq!(rates.admit(&[1; 16], rate).await, Ok(Ok(())));
+        assert_eq!(rates.acquire(&[1; 16], rate).await, Ok(Ok(())));
     }
 
-    let wait = rates.admit(&[1; 16], rate).await.unwrap().unwrap_err();
+    let wait = rates.acquire(&[1; 16], rate).await.unwrap().unwrap_err();
 
     assert!(wait > Duration::ZERO && wait <= rate.every, "{wait:?}");
-    assert_eq!(rates.admit(&[2; 16], rate).await, Ok(Ok(())), "another bucket");
+    assert_eq!(rates.acquire(&[2; 16], rate).await, Ok(Ok(())), "another bucket");
     pass(wait);
-    assert_eq!(rates.admit(&[1; 16], rate).await, Ok(Ok(())), "after the wait it was told");
-    assert!(rates.admit(&[1; 16], rate).await.unwrap().is_err());
+    assert_eq!(rates.acquire(&[1; 16], rate).await, Ok(Ok(())), "after the wait it was told");
+    assert!(rates.acquire(&[1; 16], rate).await.unwrap().is_err());
 }

@@ -1,5 +1,4 @@
-//! An embedded store that goes away when told, holds answers back, or says that others share it: for tests of what is
-//! done then.
+//! Test support: an embedded store that a test can switch off, hold back, or declare to be shared.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -15,9 +14,9 @@ use crate::clock::Clock;
 use crate::config::{self, Findings};
 use crate::telemetry::metrics::Metrics;
 
-/// An embedded store with a switch.
+/// An embedded store that a test controls.
 #[derive(Debug)]
-pub(crate) struct Switch {
+pub(crate) struct SwitchedStore {
     inner: Arc<dyn Store>,
     is_shared: AtomicBool,
     is_away: AtomicBool,
@@ -33,7 +32,7 @@ pub(crate) struct Switch {
     pub(crate) reads: AtomicU32,
 }
 
-impl Switch {
+impl SwitchedStore {
     pub(crate) fn open(folder: &Path, clock: Arc<dyn Clock>) -> Arc<Self> {
         let mut findings = Findings::default();
         let metrics = Metrics::new().unwrap();
@@ -81,7 +80,7 @@ impl Switch {
 }
 
 #[async_trait]
-impl Store for Switch {
+impl Store for SwitchedStore {
     async fn get(&self, key: &Key) -> Result<Option<Bytes>, StoreError> {
         if key.space == Space::Subject {
             self.reads.fetch_add(1, Ordering::SeqCst);
