@@ -13,7 +13,7 @@ use super::naming::{BindingRequest, Names};
 use super::people::{Changed, read};
 use super::session::{Deed, failed, misnamed};
 use super::{Admin, BodyFault};
-use crate::session::{Bound, Person, SessionError};
+use crate::session::{PersonId, SessionError, UserBinding};
 use crate::telemetry::audit_log::Event;
 
 /// The answer to a look.
@@ -36,7 +36,7 @@ impl Admin {
         let runtime = (self.current)();
         let names = Names::of_query(request.uri.query().unwrap_or_default());
         let person = self.person(names, &runtime)?;
-        let bound = runtime.sessions.bound(&person).await;
+        let bound = runtime.sessions.binding(&person).await;
         let scope = person.scope();
         let outcome = bound.as_ref().map(|_| None);
         self.audit(Deed { event: Event::Listing, scope: Some(&scope), client }, outcome);
@@ -76,7 +76,7 @@ impl Admin {
     fn answer_change(
         &self,
         event: Event,
-        person: &Person,
+        person: &PersonId,
         client: Option<SocketAddr>,
         changed: Result<bool, SessionError>,
     ) -> Result<Answer, Answer> {
@@ -89,7 +89,7 @@ impl Admin {
     }
 }
 
-fn document(bound: &Bound) -> Document<'_> {
+fn document(bound: &UserBinding) -> Document<'_> {
     let claims = bound.user.claims().map(|(name, value)| (name.as_str(), value.as_str()));
     Document { user: bound.user.id().as_str(), claims: claims.collect(), since: bound.since.to_string() }
 }

@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::naming::{BindingRequest, Names};
 use crate::clock::Timestamp;
 use crate::identity::AppId;
-use crate::session::Scope;
+use crate::session::SessionScope;
 
 const NOW: Timestamp = Timestamp::from_seconds(1_795_255_200);
 
@@ -15,7 +15,10 @@ pub(crate) fn admin_names(data: &[u8]) {
     if let Ok(query) = str::from_utf8(data)
         && let Ok(scope) = Names::of_query(query).and_then(|names| names.scope(appid_of, NOW))
     {
-        assert!(matches!(scope, Scope::Subject(_) | Scope::UnionId(_)), "a query names {scope:?}");
+        assert!(
+            matches!(scope, SessionScope::Subject(_) | SessionScope::UnionId(_)),
+            "a query names {scope:?}"
+        );
     }
     if let Ok(asked) = BindingRequest::of_json(data)
         && let Ok(user) = asked.user()
@@ -32,7 +35,7 @@ pub(crate) fn admin_names(data: &[u8]) {
         );
         let scope = asked.names().scope(appid_of, NOW);
         assert!(
-            matches!(scope, Err(_) | Ok(Scope::Subject(_) | Scope::UnionId(_))),
+            matches!(scope, Err(_) | Ok(SessionScope::Subject(_) | SessionScope::UnionId(_))),
             "{json} binds {scope:?}"
         );
     }
@@ -40,13 +43,13 @@ pub(crate) fn admin_names(data: &[u8]) {
     let json: Value = serde_json::from_slice(data).unwrap_or_default();
     let says = |name: &str| json.get(name).and_then(Value::as_str);
     let is_written = match &scope {
-        Scope::Session(id) => says("session") == Some(id.as_str()),
-        Scope::UnionId(unionid) => says("unionid") == Some(unionid.as_str()),
-        Scope::Subject(subject) => says("openid") == Some(subject.openid.as_str()),
-        Scope::App(_) => {
+        SessionScope::Session(id) => says("session") == Some(id.as_str()),
+        SessionScope::UnionId(unionid) => says("unionid") == Some(unionid.as_str()),
+        SessionScope::Subject(subject) => says("openid") == Some(subject.openid.as_str()),
+        SessionScope::App(_) => {
             json.get("all") == Some(&Value::Bool(true)) && json.get("openid").is_none_or(Value::is_null)
         }
-        Scope::OpenedBefore(instant) => *instant <= NOW && says("opened_before").is_some(),
+        SessionScope::OpenedBefore(instant) => *instant <= NOW && says("opened_before").is_some(),
     };
     assert!(is_written, "{json} names {scope:?}");
 }

@@ -10,7 +10,7 @@ use crate::clock::Timestamp;
 use crate::identity::{
     AppId, ClaimName, ClaimValue, InvalidIdentifier, OpenId, SessionId, Subject, UnionId, User, UserId,
 };
-use crate::session::Scope;
+use crate::session::SessionScope;
 
 /// Names as they were written.
 #[derive(Debug, Default, PartialEq, Eq, Deserialize)]
@@ -87,13 +87,13 @@ impl Names {
         &self,
         appid_of: impl Fn(&str) -> Option<&'a AppId>,
         now: Timestamp,
-    ) -> Result<Scope, Misnamed> {
+    ) -> Result<SessionScope, Misnamed> {
         self.check_one_way()?;
         if let Some(session) = &self.session {
-            return SessionId::parse(session).map(Scope::Session).map_err(invalid("session"));
+            return SessionId::parse(session).map(SessionScope::Session).map_err(invalid("session"));
         }
         if let Some(unionid) = &self.unionid {
-            return UnionId::parse(unionid).map(Scope::UnionId).map_err(invalid("unionid"));
+            return UnionId::parse(unionid).map(SessionScope::UnionId).map_err(invalid("unionid"));
         }
         if let Some(instant) = &self.opened_before {
             return opened_before(instant, now);
@@ -108,9 +108,9 @@ impl Names {
         match (&self.openid, self.all) {
             (Some(openid), _) => {
                 let openid = OpenId::parse(openid).map_err(invalid("openid"))?;
-                Ok(Scope::Subject(Subject { appid, openid }))
+                Ok(SessionScope::Subject(Subject { appid, openid }))
             }
-            (None, true) => Ok(Scope::App(appid)),
+            (None, true) => Ok(SessionScope::App(appid)),
             // A forgotten openid must not be everybody.
             (None, false) => Err(Misnamed::Missing("`openid` is missing")),
         }
@@ -207,14 +207,14 @@ fn invalid(name: &'static str) -> impl Fn(InvalidIdentifier) -> Misnamed {
     move |error| Misnamed::Invalid(name, error.to_string().into())
 }
 
-fn opened_before(instant: &str, now: Timestamp) -> Result<Scope, Misnamed> {
+fn opened_before(instant: &str, now: Timestamp) -> Result<SessionScope, Misnamed> {
     let instant: Timestamp =
         instant.parse().map_err(|error| Misnamed::Invalid("opened_before", format!("{error}").into()))?;
     if instant > now {
         // It would end sessions that are opened after the answer.
         return Err(Misnamed::Invalid("opened_before", "lies in the future".into()));
     }
-    Ok(Scope::OpenedBefore(instant))
+    Ok(SessionScope::OpenedBefore(instant))
 }
 
 #[cfg(test)]
@@ -223,15 +223,15 @@ mod tests {
 
     const NOW: Timestamp = Timestamp::from_seconds(1_795_255_200);
 
-    fn scope(names: Result<Names, Misnamed>) -> Result<Scope, String> {
+    fn scope(names: Result<Names, Misnamed>) -> Result<SessionScope, String> {
         let shop = AppId::parse("wx1").unwrap();
         let scope = names.and_then(|names| names.scope(|name| (name == "shop").then_some(&shop), NOW));
         scope.map_err(|misnamed| misnamed.to_string())
     }
 
-    fn subject() -> Scope {
+    fn subject() -> SessionScope {
         let (appid, openid) = (AppId::parse("wx1").unwrap(), OpenId::parse("o1").unwrap());
-        Scope::Subject(Subject { appid, openid })
+        SessionScope::Subject(Subject { appid, openid })
     }
 
     #[test]
@@ -240,7 +240,7 @@ mod tests {
             ("app=shop&openid=o1", Ok(subject())),
             ("openid=o1&appid=wx1", Ok(subject())),
             ("app=sh%6fp&openid=o1", Ok(subject())),
-            ("unionid=u1", Ok(Scope::UnionId(UnionId::parse("u1").unwrap()))),
+            ("unionid=u1", Ok(SessionScope::UnionId(UnionId::parse("u1").unwrap()))),
             ("", Err("nobody is named")),
             ("app=shop", Err("`openid` is missing")),
             ("openid=o1", Err("nobody is named")),
@@ -276,13 +276,13 @@ mod tests {
 
     #[test]
     fn object_names_what_is_revoked_in_exactly_one_way() {
-        let at = |millis| Scope::OpenedBefore(Timestamp::from_millis(millis));
+        let at = |millis| SessionScope::OpenedBefore(Timestamp::from_millis(millis));
         for (json, expected) in [
-            (r#"{"session":"s1"}"#, Ok(Scope::Session(SessionId::parse("s1").unwrap()))),
+            (r#"{"session":"s1"}"#, Ok(SessionScope::Session(SessionId::parse("s1").unwrap()))),
             (r#" {"app":"shop","openid":"o1"} "#, Ok(subject())),
             (r#"{"appid":"wx1","openid":"o1"}"#, Ok(subject())),
-            (r#"{"unionid":"u1"}"#, Ok(Scope::UnionId(UnionId::parse("u1").unwrap()))),
-            (r#"{"app":"shop","all":true}"#, Ok(Scope::App(AppId::parse("wx1").unwrap()))),
+            (r#"{"unionid":"u1"}"#, Ok(SessionScope::UnionId(UnionId::parse("u1").unwrap()))),
+            (r#"{"app":"shop","all":true}"#, Ok(SessionScope::App(AppId::parse("wx1").unwrap()))),
             (r#"{"opened_before":"2026-11-21T10:00:00Z"}"#, Ok(at(NOW.millis()))),
             (r#"{"opened_before":"2026-11-21T17:59:59+08:00"}"#, Ok(at(NOW.millis() - 1000))),
             (r#"{"opened_before":"2026-11-21T10:00:00.001Z"}"#, Err("`opened_before`: lies in the future")),

@@ -13,7 +13,7 @@ use super::naming::{Misnamed, Names};
 use super::session::{Deed, failed, misnamed};
 use super::{Admin, BodyFault, origin};
 use crate::runtime::Runtime;
-use crate::session::{BlockError, Blocked, MOST_BLOCKED, Person, Scope};
+use crate::session::{BlockError, BlockedPerson, MOST_BLOCKED, PersonId, SessionScope};
 use crate::telemetry::audit_log::Event;
 
 /// What there is to ask of people.
@@ -92,7 +92,7 @@ impl Admin {
             return Err(misnamed(&Misnamed::Unknown(query.to_owned())));
         }
         let runtime = (self.current)();
-        let blocked = runtime.sessions.blocked().await;
+        let blocked = runtime.sessions.list_blocked().await;
         let count = blocked.as_ref().map(|blocked| Some(blocked.len() as u64));
         self.audit(Deed { event: Event::Listing, scope: None, client }, count);
         let blocked = blocked.map_err(|error| failed("list who is blocked", &error))?;
@@ -142,14 +142,18 @@ impl Admin {
     }
 
     /// The one person that is named.
-    pub(super) fn person(&self, names: Result<Names, Misnamed>, runtime: &Runtime) -> Result<Person, Answer> {
+    pub(super) fn person(
+        &self,
+        names: Result<Names, Misnamed>,
+        runtime: &Runtime,
+    ) -> Result<PersonId, Answer> {
         let now = self.shared.clock.now();
         let scope = names.and_then(|names| names.scope(|name| runtime.appid(name), now));
         scope.and_then(person).map_err(|error| misnamed(&error))
     }
 
     /// Tells what an operator did, to whom by a hash alone, and nothing that was said of them.
-    pub(super) fn log_deed(&self, deed: &'static str, person: &Person, client: Option<SocketAddr>) {
+    pub(super) fn log_deed(&self, deed: &'static str, person: &PersonId, client: Option<SocketAddr>) {
         let scope = person.scope();
         let name = scope.as_str();
         info!(
@@ -171,23 +175,23 @@ pub(super) async fn read(
 }
 
 /// The one person that is named: nothing narrower, and nothing wider.
-fn person(scope: Scope) -> Result<Person, Misnamed> {
+fn person(scope: SessionScope) -> Result<PersonId, Misnamed> {
     match scope {
-        Scope::Subject(subject) => Ok(Person::Subject(subject)),
-        Scope::UnionId(unionid) => Ok(Person::UnionId(unionid)),
-        Scope::Session(_) | Scope::App(_) | Scope::OpenedBefore(_) => {
+        SessionScope::Subject(subject) => Ok(PersonId::Subject(subject)),
+        SessionScope::UnionId(unionid) => Ok(PersonId::UnionId(unionid)),
+        SessionScope::Session(_) | SessionScope::App(_) | SessionScope::OpenedBefore(_) => {
             Err(Misnamed::Missing("nobody is named"))
         }
     }
 }
 
-fn row<'a>(blocked: &'a Blocked, runtime: &'a Runtime) -> Row<'a> {
+fn row<'a>(blocked: &'a BlockedPerson, runtime: &'a Runtime) -> Row<'a> {
     let since = blocked.since.to_string();
     match &blocked.person {
-        Person::UnionId(unionid) => {
+        PersonId::UnionId(unionid) => {
             Row { unionid: Some(unionid.as_str()), app: None, appid: None, openid: None, since }
         }
-        Person::Subject(subject) => Row {
+        PersonId::Subject(subject) => Row {
             unionid: None,
             app: runtime.app_name(&subject.appid),
             appid: Some(subject.appid.as_str()),

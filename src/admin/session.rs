@@ -12,7 +12,7 @@ use super::answer::Answer;
 use super::naming::{Misnamed, Names};
 use super::{Admin, BodyFault, origin};
 use crate::runtime::Runtime;
-use crate::session::{Scope, SessionError, SessionInfo};
+use crate::session::{SessionError, SessionInfo, SessionScope};
 use crate::telemetry::audit_log::{Entry, Event};
 
 /// Wait until the store may be back, in seconds.
@@ -31,7 +31,7 @@ pub(super) enum SessionPage {
 #[derive(Clone, Copy)]
 pub(super) struct Deed<'a> {
     pub(super) event: Event,
-    pub(super) scope: Option<&'a Scope>,
+    pub(super) scope: Option<&'a SessionScope>,
     pub(super) client: Option<SocketAddr>,
 }
 
@@ -95,9 +95,9 @@ impl Admin {
             .and_then(|names| names.scope(|name| runtime.appid(name), now))
             .map_err(|error| misnamed(&error))?;
         let sessions = match &scope {
-            Scope::Subject(subject) => runtime.sessions.of_subject(subject, now).await,
-            Scope::UnionId(unionid) => runtime.sessions.of_unionid(unionid, now).await,
-            Scope::Session(_) | Scope::App(_) | Scope::OpenedBefore(_) => {
+            SessionScope::Subject(subject) => runtime.sessions.list_by_subject(subject, now).await,
+            SessionScope::UnionId(unionid) => runtime.sessions.list_by_unionid(unionid, now).await,
+            SessionScope::Session(_) | SessionScope::App(_) | SessionScope::OpenedBefore(_) => {
                 return Err(misnamed(&Misnamed::Missing("nobody is named")));
             }
         };
@@ -133,14 +133,14 @@ impl Admin {
     }
 
     /// Tells what an operator did, to whom by a hash alone.
-    fn log(&self, deed: &'static str, scope: &Scope, count: Option<u64>, client: Option<SocketAddr>) {
+    fn log(&self, deed: &'static str, scope: &SessionScope, count: Option<u64>, client: Option<SocketAddr>) {
         let (app, session) = match scope {
-            Scope::Subject(subject) => (Some(&subject.appid), None),
-            Scope::App(appid) => (Some(appid), None),
-            Scope::Session(session) => (None, Some(session)),
-            Scope::UnionId(_) | Scope::OpenedBefore(_) => (None, None),
+            SessionScope::Subject(subject) => (Some(&subject.appid), None),
+            SessionScope::App(appid) => (Some(appid), None),
+            SessionScope::Session(session) => (None, Some(session)),
+            SessionScope::UnionId(_) | SessionScope::OpenedBefore(_) => (None, None),
         };
-        let before = if let Scope::OpenedBefore(instant) = scope { Some(instant) } else { None };
+        let before = if let SessionScope::OpenedBefore(instant) = scope { Some(instant) } else { None };
         let name = scope.as_str();
         info!(
             session.scope = name,
@@ -175,17 +175,17 @@ impl Admin {
         let Deed { event, scope, client } = deed;
         let runtime = (self.current)();
         let appid = match scope {
-            Some(Scope::Subject(subject)) => Some(&subject.appid),
-            Some(Scope::App(appid)) => Some(appid),
+            Some(SessionScope::Subject(subject)) => Some(&subject.appid),
+            Some(SessionScope::App(appid)) => Some(appid),
             _ => None,
         };
         log.write(&Entry {
             client_address: client.map(|client| client.ip()),
             app: appid.map(|appid| runtime.app_name(appid).unwrap_or(appid.as_str())),
             subject: scope.and_then(|scope| self.hash(scope)).as_deref(),
-            scope: scope.map(Scope::as_str),
+            scope: scope.map(SessionScope::as_str),
             session: scope.and_then(|scope| {
-                if let Scope::Session(session) = scope { Some(session.as_str()) } else { None }
+                if let SessionScope::Session(session) = scope { Some(session.as_str()) } else { None }
             }),
             count,
             ..Entry::new(self.shared.clock.now(), event, outcome)
@@ -193,12 +193,12 @@ impl Admin {
     }
 
     /// The person that a scope is about, as logs may show them.
-    pub(super) fn hash(&self, scope: &Scope) -> Option<String> {
+    pub(super) fn hash(&self, scope: &SessionScope) -> Option<String> {
         let hasher = self.shared.subject_hasher();
         match scope {
-            Scope::Subject(subject) => Some(hasher.hash(subject)),
-            Scope::UnionId(unionid) => Some(hasher.hash_unionid(unionid)),
-            Scope::App(_) | Scope::Session(_) | Scope::OpenedBefore(_) => None,
+            SessionScope::Subject(subject) => Some(hasher.hash(subject)),
+            SessionScope::UnionId(unionid) => Some(hasher.hash_unionid(unionid)),
+            SessionScope::App(_) | SessionScope::Session(_) | SessionScope::OpenedBefore(_) => None,
         }
     }
 }

@@ -9,7 +9,7 @@ use http::header::InvalidHeaderValue;
 use crate::clock::Timestamp;
 use crate::config::AppKind;
 use crate::identity::{Identity, Profile, SessionId, User};
-use crate::session::{Checked, Lease};
+use crate::session::{CheckedSession, Lease};
 
 /// Proof that a request shows a valid token or cookie of a configured app, of a session that goes on. Only
 /// [`super::Authenticator`] makes one.
@@ -104,13 +104,13 @@ impl Authenticated {
     /// Takes who calls from the session: its unionid may be newer than a token's. What was shown is good until
     /// `expires_at`.
     pub(super) fn new(
-        checked: Checked,
+        checked: CheckedSession,
         expires_at: Timestamp,
         app: &ConfiguredApp,
         subject_hash: String,
         tells_profile: bool,
     ) -> Result<Self, InvalidHeaderValue> {
-        let Checked { id, lease, recheck_at, identity, profile, user, .. } = checked;
+        let CheckedSession { id, lease, recheck_at, identity, profile, user, .. } = checked;
         let profile = Some(profile).filter(|profile| tells_profile && !profile.is_empty());
         Ok(Self(Arc::new(Proof {
             header_values: HeaderValues::new(&identity, user.as_ref(), profile.as_ref(), app.source.clone())?,

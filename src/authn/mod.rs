@@ -39,7 +39,7 @@ use crate::clock::Timestamp;
 use crate::config::{self, Findings};
 use crate::entropy::{self, Entropy};
 use crate::identity::{AppId, Subject};
-use crate::session::{Checked, SessionCookie, SessionError, Sessions};
+use crate::session::{CheckedSession, SessionCookie, SessionError, Sessions};
 use crate::telemetry::metrics::Metrics;
 use crate::token::{Tokens, VerifyError};
 
@@ -59,7 +59,7 @@ pub struct Authenticator {
     refused: Cache<u128, Refusal, BuildHasherDefault<Prehashed>>,
     /// Apart: a made-up cookie costs its maker nothing, and a flood of them must not push out what forged tokens cost.
     refused_cookies: Cache<u128, Refusal, BuildHasherDefault<Prehashed>>,
-    look_ups: Flights<Result<Checked, SessionError>>,
+    look_ups: Flights<Result<CheckedSession, SessionError>>,
     counters: Counters,
 }
 
@@ -277,7 +277,11 @@ impl Authenticator {
         self.authenticated(checked, expires_at)
     }
 
-    fn authenticated(&self, checked: Checked, expires_at: Timestamp) -> Result<Authenticated, Refusal> {
+    fn authenticated(
+        &self,
+        checked: CheckedSession,
+        expires_at: Timestamp,
+    ) -> Result<Authenticated, Refusal> {
         let subject = &checked.identity.subject;
         let (app, subject_hash) = (self.app(subject)?, self.subject_hasher.hash(subject));
         Authenticated::new(checked, expires_at, app, subject_hash, self.tells_profile)
@@ -289,11 +293,11 @@ impl Authenticator {
     }
 
     /// Looks a session up, once for all who show the same at the same time.
-    async fn look_up<F: Future<Output = Result<Checked, SessionError>>>(
+    async fn look_up<F: Future<Output = Result<CheckedSession, SessionError>>>(
         &self,
         hash: u128,
         look: impl Fn() -> F,
-    ) -> Result<Checked, SessionError> {
+    ) -> Result<CheckedSession, SessionError> {
         match self.look_ups.join(hash, &look).await {
             // The look began before something ended, and this request perhaps after it: the row may say otherwise now.
             Ok(checked) if !checked.lease.is_current() => look().await,

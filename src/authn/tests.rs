@@ -23,7 +23,7 @@ use crate::cookie::SESSION;
 use crate::entropy::{NoEntropy, SystemEntropy};
 use crate::identity::{Identity, OpenId, Profile, SessionId, UnionId};
 use crate::key_file::OnMissingKey;
-use crate::session::{self, NewSession, Scope};
+use crate::session::{self, NewSession, SessionScope};
 use crate::store::testing::SwitchedStore;
 use crate::token::generate_key;
 
@@ -91,7 +91,7 @@ impl Fixture {
     }
 
     fn revoke(&self, appid: &str) {
-        let scope = Scope::Session(self.opened.borrow()[appid].clone());
+        let scope = SessionScope::Session(self.opened.borrow()[appid].clone());
         let ended = self.threads.block_on(self.sessions.revoke(&scope, NOW)).unwrap();
         assert_eq!(ended, Some(1));
         self.store.reads.store(0, Ordering::SeqCst);

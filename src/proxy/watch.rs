@@ -19,7 +19,7 @@ use crate::authn::{Authenticated, Refusal};
 use crate::clock::Clock;
 use crate::identity::{Identity, User};
 use crate::route::{Denied, Route};
-use crate::session::{Checked, SessionError, Sessions};
+use crate::session::{CheckedSession, SessionError, Sessions};
 use crate::upstream::Opened;
 
 /// How soon a store that did not answer is asked again. When everybody's sessions must be looked up, all tunnels ask at
@@ -137,7 +137,7 @@ impl Watched {
                 }
             }
             // A lease ends for other reasons as well, such as another session of the same person.
-            Checked { lease, recheck_at, identity: person, user, .. } =
+            CheckedSession { lease, recheck_at, identity: person, user, .. } =
                 self.look_up().await.map_err(Refusal::reason)?;
             // The backend was told a user at the start, and would go on to believe it.
             if told.is_some() && user.as_ref().map(User::id) != told {
@@ -149,7 +149,7 @@ impl Watched {
     }
 
     /// Looks the session up, for as long as a verdict is believed.
-    async fn look_up(&self) -> Result<Checked, Refusal> {
+    async fn look_up(&self) -> Result<CheckedSession, Refusal> {
         let subject = &self.authenticated.identity().subject;
         let answer = async {
             loop {

@@ -14,14 +14,14 @@ use super::marks::{FOREVER, Marks};
 use super::name::{self, Locator};
 use super::record::Record;
 use super::row;
-use super::{Person, SessionError, Sessions};
+use super::{PersonId, SessionError, Sessions};
 use crate::clock::Timestamp;
 use crate::identity::{ClaimName, ClaimValue, User, UserId};
 use crate::store::{Key, StoreError};
 
 /// Whom a person is bound to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Bound {
+pub struct UserBinding {
     /// The business's own user.
     pub user: User,
     /// Since when, with these claims.
@@ -34,7 +34,7 @@ impl Sessions {
     ///
     /// # Errors
     /// [`SessionError::Store`]: they may be bound all the same.
-    pub async fn bind(&self, person: &Person, user: &User, now: Timestamp) -> Result<bool, SessionError> {
+    pub async fn bind(&self, person: &PersonId, user: &User, now: Timestamp) -> Result<bool, SessionError> {
         let core = &self.core;
         // Before the row, which nobody would look for otherwise.
         core.mark_bindings(person, now).await?;
@@ -46,7 +46,7 @@ impl Sessions {
     ///
     /// # Errors
     /// [`SessionError::Store`]: they may be unbound all the same.
-    pub async fn unbind(&self, person: &Person) -> Result<bool, SessionError> {
+    pub async fn unbind(&self, person: &PersonId) -> Result<bool, SessionError> {
         let core = &self.core;
         let done = core.remove_binding(person).await;
         Ok(core.tell_of_person(person, done).await?)
@@ -56,15 +56,15 @@ impl Sessions {
     ///
     /// # Errors
     /// [`SessionError::Store`]
-    pub async fn bound(&self, person: &Person) -> Result<Option<Bound>, SessionError> {
+    pub async fn binding(&self, person: &PersonId) -> Result<Option<UserBinding>, SessionError> {
         let bound = self.core.read_binding(&key(person), &Who::from(person)).await?;
-        Ok(bound.map(Bound::try_from).transpose()?)
+        Ok(bound.map(UserBinding::try_from).transpose()?)
     }
 }
 
 impl Core {
     /// Says in the row of marks that there are bindings of this kind.
-    async fn mark_bindings(&self, person: &Person, now: Timestamp) -> Result<(), StoreError> {
+    async fn mark_bindings(&self, person: &PersonId, now: Timestamp) -> Result<(), StoreError> {
         let bindings = Bindings::of(person);
         if self.current_marks().await?.bindings.is_some_and(|marked| marked.has(bindings)) {
             return Ok(());
@@ -78,11 +78,11 @@ impl Core {
     }
 
     /// Writes the row, whatever stands there: also one that nobody can read. Whether it says something else than before.
-    async fn put_binding(&self, person: &Person, user: &User, now: Timestamp) -> Result<bool, StoreError> {
+    async fn put_binding(&self, person: &PersonId, user: &User, now: Timestamp) -> Result<bool, StoreError> {
         let (key, who) = (key(person), Who::from(person));
         let before = match self.read_binding(&key, &who).await {
             Err(StoreError::Damaged(_)) => None,
-            read => read?.and_then(|binding| Bound::try_from(binding).ok()),
+            read => read?.and_then(|binding| UserBinding::try_from(binding).ok()),
         };
         let same = before.filter(|before| before.user == *user);
         let since = same.as_ref().map_or(now, |before| before.since);
@@ -108,13 +108,13 @@ impl Core {
     /// Ends the leases of a person's sessions, here and on the other nodes.
     async fn tell_of_person(
         &self,
-        person: &Person,
+        person: &PersonId,
         done: Result<bool, StoreError>,
     ) -> Result<bool, StoreError> {
         let heard = match person {
-            Person::Subject(subject) => vec![Heard::Subject(name::locator(subject))],
+            PersonId::Subject(subject) => vec![Heard::Subject(name::locator(subject))],
             // Read after the row was written: who is not listed yet signs in later, and reads what was written.
-            Person::UnionId(unionid) => match self.listed(unionid).await {
+            PersonId::UnionId(unionid) => match self.listed(unionid).await {
                 Ok(subjects) => subjects.iter().map(|one| Heard::Subject(name::locator(one))).collect(),
                 Err(_) => vec![Heard::Everything],
             },
@@ -156,12 +156,12 @@ impl Core {
         let binding = match (own, record.unionid()) {
             (Some(own), _) => Some(own.of(&Who::from(&record.subject()))?),
             (None, Some(unionid)) if has_more => {
-                let person = Person::UnionId(unionid.clone());
+                let person = PersonId::UnionId(unionid.clone());
                 self.read_binding(&key(&person), &Who::from(&person)).await?
             }
             (None, _) => None,
         };
-        Ok(binding.map(Bound::try_from).transpose()?.map(|bound| bound.user))
+        Ok(binding.map(UserBinding::try_from).transpose()?.map(|bound| bound.user))
     }
 
     async fn read_binding(&self, key: &Key, who: &Who) -> Result<Option<Binding>, StoreError> {
@@ -170,10 +170,10 @@ impl Core {
     }
 }
 
-fn key(person: &Person) -> Key {
+fn key(person: &PersonId) -> Key {
     match person {
-        Person::Subject(subject) => name::binding_of_subject(name::locator(subject)),
-        Person::UnionId(unionid) => name::binding_of_unionid(unionid),
+        PersonId::Subject(subject) => name::binding_of_subject(name::locator(subject)),
+        PersonId::UnionId(unionid) => name::binding_of_unionid(unionid),
     }
 }
 
@@ -187,8 +187,8 @@ pub(super) struct Bindings {
 }
 
 impl Bindings {
-    const fn of(person: &Person) -> Self {
-        let of_subjects = matches!(person, Person::Subject(_));
+    const fn of(person: &PersonId) -> Self {
+        let of_subjects = matches!(person, PersonId::Subject(_));
         Self { of_subjects, of_unionids: !of_subjects }
     }
 
@@ -249,7 +249,7 @@ impl Binding {
     }
 }
 
-impl TryFrom<Binding> for Bound {
+impl TryFrom<Binding> for UserBinding {
     type Error = StoreError;
 
     /// Nobody is bound to some of a user: a claim too many or twice is damage.

@@ -12,7 +12,7 @@ use super::core::Core;
 use super::field::Word;
 use super::follow::Heard;
 use super::marks::Marks;
-use super::{Scope, SessionError, Sessions};
+use super::{SessionError, SessionScope, Sessions};
 use crate::clock::Timestamp;
 use crate::identity::{AppId, Identity, OpenId, Subject, UnionId};
 use crate::store::StoreError;
@@ -29,7 +29,7 @@ const MOST_LIFTED: usize = 64;
 
 /// A person, in every app or in one.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Person {
+pub enum PersonId {
     /// In every app where this unionid is known of them.
     UnionId(UnionId),
     /// In one app.
@@ -38,9 +38,9 @@ pub enum Person {
 
 /// A person who is blocked.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Blocked {
+pub struct BlockedPerson {
     /// Who.
-    pub person: Person,
+    pub person: PersonId,
     /// Since when, to within what the clocks of the nodes differ.
     pub since: Timestamp,
 }
@@ -56,12 +56,12 @@ pub enum BlockError {
     Session(#[from] SessionError),
 }
 
-impl Person {
+impl PersonId {
     /// The person's scope of sessions.
-    pub fn scope(&self) -> Scope {
+    pub fn scope(&self) -> SessionScope {
         match self {
-            Self::UnionId(unionid) => Scope::UnionId(unionid.clone()),
-            Self::Subject(subject) => Scope::Subject(subject.clone()),
+            Self::UnionId(unionid) => SessionScope::UnionId(unionid.clone()),
+            Self::Subject(subject) => SessionScope::Subject(subject.clone()),
         }
     }
 }
@@ -71,7 +71,7 @@ impl Sessions {
     ///
     /// # Errors
     /// [`BlockError`]; with [`BlockError::Session`] they may be blocked all the same.
-    pub async fn block(&self, person: &Person, now: Timestamp) -> Result<bool, BlockError> {
+    pub async fn block(&self, person: &PersonId, now: Timestamp) -> Result<bool, BlockError> {
         let who = Who::from(person);
         let changed =
             self.core.change_blocks(|marks| marks.block(&who, now)).await.map_err(SessionError::from)?;
@@ -82,7 +82,7 @@ impl Sessions {
     ///
     /// # Errors
     /// [`SessionError::Store`]: they may be let in all the same.
-    pub async fn unblock(&self, person: &Person, now: Timestamp) -> Result<bool, SessionError> {
+    pub async fn unblock(&self, person: &PersonId, now: Timestamp) -> Result<bool, SessionError> {
         let who = Who::from(person);
         Ok(self.core.change_blocks(|marks| marks.unblock(&who, now)).await?)
     }
@@ -91,7 +91,7 @@ impl Sessions {
     ///
     /// # Errors
     /// [`SessionError::Store`]
-    pub async fn blocked(&self) -> Result<Vec<Blocked>, SessionError> {
+    pub async fn list_blocked(&self) -> Result<Vec<BlockedPerson>, SessionError> {
         Ok(self.core.current_marks().await?.blocked())
     }
 }
@@ -236,9 +236,9 @@ impl Marks {
         blocks.forget();
     }
 
-    fn blocked(&self) -> Vec<Blocked> {
+    fn blocked(&self) -> Vec<BlockedPerson> {
         let changes = self.blocks.iter().flat_map(|blocks| blocks.of(false));
-        let mut blocked: Vec<Blocked> = changes.map(Blocked::from).collect();
+        let mut blocked: Vec<BlockedPerson> = changes.map(BlockedPerson::from).collect();
         blocked.sort_by_key(|blocked| Reverse(blocked.since));
         blocked
     }
@@ -254,11 +254,11 @@ impl Who {
     }
 }
 
-impl From<&Person> for Who {
-    fn from(person: &Person) -> Self {
+impl From<&PersonId> for Who {
+    fn from(person: &PersonId) -> Self {
         match person {
-            Person::UnionId(unionid) => Self::UnionId(Word(unionid.clone())),
-            Person::Subject(subject) => Self::from(subject),
+            PersonId::UnionId(unionid) => Self::UnionId(Word(unionid.clone())),
+            PersonId::Subject(subject) => Self::from(subject),
         }
     }
 }
@@ -269,12 +269,12 @@ impl From<&Subject> for Who {
     }
 }
 
-impl From<&Change> for Blocked {
+impl From<&Change> for BlockedPerson {
     fn from(change: &Change) -> Self {
         let person = match &change.who {
-            Who::UnionId(unionid) => Person::UnionId(unionid.0.clone()),
+            Who::UnionId(unionid) => PersonId::UnionId(unionid.0.clone()),
             Who::Subject(appid, openid) => {
-                Person::Subject(Subject { appid: appid.0.clone(), openid: openid.0.clone() })
+                PersonId::Subject(Subject { appid: appid.0.clone(), openid: openid.0.clone() })
             }
         };
         Self { person, since: Timestamp::from_millis(change.number) }

@@ -9,7 +9,7 @@ use super::limits::Limits;
 use super::marks::Marks;
 use super::name::{self, Locator, SessionKey};
 use super::record::{Entry, Record};
-use super::{Checked, SessionCookie, SessionError, SessionInfo, Sessions};
+use super::{CheckedSession, SessionCookie, SessionError, SessionInfo, Sessions};
 use crate::clock::Timestamp;
 use crate::identity::{SessionId, Subject, UnionId};
 use crate::store::StoreError;
@@ -24,8 +24,8 @@ impl Sessions {
         subject: &Subject,
         session: &SessionId,
         now: Timestamp,
-    ) -> Result<Checked, SessionError> {
-        let checked = match of_subject(subject, session) {
+    ) -> Result<CheckedSession, SessionError> {
+        let checked = match locate(subject, session) {
             Ok((locator, key)) => self.look_up(locator, |_| Some(key), now).await,
             Err(error) => Err(error),
         };
@@ -41,7 +41,7 @@ impl Sessions {
         &self,
         cookie: &SessionCookie,
         now: Timestamp,
-    ) -> Result<Checked, SessionError> {
+    ) -> Result<CheckedSession, SessionError> {
         let checked = match cookie.parts() {
             Some((locator, hash)) => self.look_up(locator, |record| record.of_cookie(&hash), now).await,
             None => Err(SessionError::Ended),
@@ -56,7 +56,7 @@ impl Sessions {
         locator: Locator,
         find: impl Fn(&Record) -> Option<SessionKey> + Send + Sync,
         now: Timestamp,
-    ) -> Result<Checked, SessionError> {
+    ) -> Result<CheckedSession, SessionError> {
         let (core, limits) = (&self.core, &self.limits);
         core.must_hear()?;
         let lease = core.leases.take(&locator);
@@ -83,7 +83,7 @@ impl Sessions {
             // No request waits for this write. If it fails the next look makes it.
             tokio::spawn(async move { core.note_use(locator, key, &limits, now).await });
         }
-        Ok(Checked {
+        Ok(CheckedSession {
             id: name::session_id(&locator, &key)?,
             lease,
             recheck_at: now.plus(limits.recheck_after).min(end),
@@ -98,7 +98,7 @@ impl Sessions {
     ///
     /// # Errors
     /// [`SessionError::Store`]
-    pub async fn of_subject(
+    pub async fn list_by_subject(
         &self,
         subject: &Subject,
         now: Timestamp,
@@ -112,14 +112,14 @@ impl Sessions {
     ///
     /// # Errors
     /// [`SessionError::Store`]
-    pub async fn of_unionid(
+    pub async fn list_by_unionid(
         &self,
         unionid: &UnionId,
         now: Timestamp,
     ) -> Result<Vec<SessionInfo>, SessionError> {
         let mut sessions = Vec::new();
         for subject in self.core.listed(unionid).await? {
-            sessions.extend(self.of_subject(&subject, now).await?);
+            sessions.extend(self.list_by_subject(&subject, now).await?);
         }
         // The list goes on naming those to whom WeChat has given another unionid since.
         sessions.retain(|session| session.identity.unionid.as_ref() == Some(unionid));
@@ -138,7 +138,7 @@ impl Sessions {
         now: Timestamp,
     ) -> Result<Option<Zeroizing<[u8; 16]>>, SessionError> {
         let (core, limits) = (&self.core, &self.limits);
-        let (locator, key) = of_subject(subject, session)?;
+        let (locator, key) = locate(subject, session)?;
         let (row, marks) = core.read_with_marks(locator).await?.ok_or(SessionError::Ended)?;
         row.record.live(&key, limits, &marks, now).ok_or(SessionError::Ended)?;
         if marks.block_out(&row.record.identity()) {
@@ -192,7 +192,7 @@ fn seen(row: &Row, key: &SessionKey, limits: &Limits, marks: &Marks, now: Timest
 }
 
 /// Where a session is, if it can be one of this subject.
-fn of_subject(subject: &Subject, session: &SessionId) -> Result<(Locator, SessionKey), SessionError> {
+fn locate(subject: &Subject, session: &SessionId) -> Result<(Locator, SessionKey), SessionError> {
     let (locator, key) = name::parse(session).ok_or(SessionError::Ended)?;
     if locator != name::locator(subject) {
         return Err(SessionError::Ended);

@@ -14,7 +14,7 @@ use super::name::{self, Locator, SessionKey};
 use super::record::Record;
 use super::refresh_token::Parts;
 use super::row;
-use super::{Bound, RefreshToken, SessionCookie};
+use super::{RefreshToken, SessionCookie, UserBinding};
 use crate::clock::Timestamp;
 use crate::config;
 use crate::entropy::NotRandom;
@@ -142,7 +142,7 @@ fn use_marks(mut marks: Marks) {
 
 /// Whoever is bound is bound to a user whom a header can carry, and a route ask for.
 fn use_binding(binding: Binding) {
-    let Ok(Bound { user, .. }) = Bound::try_from(binding) else { return };
+    let Ok(UserBinding { user, .. }) = UserBinding::try_from(binding) else { return };
     assert!(HeaderValue::from_str(user.id().as_str()).is_ok(), "a user is no header's value");
     assert!(user.claims().count() <= MOST_CLAIMS, "a user has too many claims");
     assert!(user.claims().all(|(name, value)| user.claim(name) == Some(value)), "a claim is not found");

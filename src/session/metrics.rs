@@ -2,7 +2,7 @@
 
 use prometheus::{IntCounter, IntCounterVec, IntGauge};
 
-use super::{RefreshError, Scope, SessionError};
+use super::{RefreshError, SessionError, SessionScope};
 use crate::telemetry::metrics::Metrics;
 
 pub(super) struct SessionMetrics {
@@ -68,7 +68,7 @@ impl SessionMetrics {
         }
     }
 
-    pub(super) fn revoked(&self, scope: &Scope, result: &Result<Option<u64>, SessionError>) {
+    pub(super) fn revoked(&self, scope: &SessionScope, result: &Result<Option<u64>, SessionError>) {
         self.count(scope.as_str(), result);
     }
 
@@ -90,7 +90,7 @@ impl SessionMetrics {
 impl From<&RefreshError> for Refreshing {
     fn from(error: &RefreshError) -> Self {
         match error {
-            RefreshError::Invalid | RefreshError::NotAdmitted => Self::Invalid,
+            RefreshError::Invalid | RefreshError::AppNotAllowed => Self::Invalid,
             RefreshError::Reused => Self::Reused,
             RefreshError::Session(_) => Self::Unavailable,
         }

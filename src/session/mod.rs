@@ -40,12 +40,12 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
-pub use self::binding::Bound;
-pub use self::block::{BlockError, Blocked, MOST_BLOCKED, Person};
+pub use self::binding::UserBinding;
+pub use self::block::{BlockError, BlockedPerson, MOST_BLOCKED, PersonId};
 pub use self::cookie::{InvalidSessionCookie, SessionCookie};
 pub use self::core::Core;
 use self::custody::SealKeys;
-pub use self::ending::Ending;
+pub use self::ending::RevocableSession;
 pub use self::lease::Lease;
 use self::limits::Limits;
 pub use self::refresh_token::{InvalidRefreshToken, RefreshToken};
@@ -74,7 +74,7 @@ pub struct NewSession<'a> {
 
 /// A session that a browser holds, in the store.
 #[derive(Clone, Debug)]
-pub struct OpenedInBrowser {
+pub struct OpenedBrowserSession {
     /// Its id: names the row and the session in it.
     pub id: SessionId,
     /// Good for as long as the session goes on.
@@ -85,7 +85,7 @@ pub struct OpenedInBrowser {
 
 /// A session that is in the store.
 #[derive(Clone, Debug)]
-pub struct Opened {
+pub struct OpenedSession {
     /// Its id: names the row and the session in it.
     pub id: SessionId,
     /// Good for one [`Sessions::refresh`].
@@ -96,16 +96,16 @@ pub struct Opened {
 
 /// A refresh token was taken, and this is the next.
 #[derive(Clone, Debug)]
-pub struct Refreshed {
+pub struct RefreshedSession {
     /// Whose it is.
     pub identity: Identity,
     /// The session, with its next refresh token.
-    pub session: Opened,
+    pub session: OpenedSession,
 }
 
 /// A session that goes on.
 #[derive(Clone, Debug)]
-pub struct Checked {
+pub struct CheckedSession {
     /// Its id.
     pub id: SessionId,
     /// Ends when the session must be looked up again before it is believed.
@@ -143,7 +143,7 @@ pub struct SessionInfo {
 
 /// Whose sessions.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Scope {
+pub enum SessionScope {
     /// This one.
     Session(SessionId),
     /// All of a person in one app.
@@ -156,7 +156,7 @@ pub enum Scope {
     OpenedBefore(Timestamp),
 }
 
-impl Scope {
+impl SessionScope {
     /// The scope's name, in metrics and logs.
     pub const fn as_str(&self) -> &'static str {
         match self {
@@ -197,7 +197,7 @@ pub enum RefreshError {
     Reused,
     /// It is good, and of an app that the caller asked not to refresh; it was not spent.
     #[error("the refresh token is of an app that is not admitted")]
-    NotAdmitted,
+    AppNotAllowed,
     /// As [`SessionError::Store`] and [`SessionError::Internal`].
     #[error(transparent)]
     Session(SessionError),

@@ -7,7 +7,10 @@ use super::name::{self, Locator, SessionKey};
 use super::record::{Entry, Record};
 use super::refresh_token::Parts;
 use super::seal::internal;
-use super::{NewSession, Opened, OpenedInBrowser, Scope, SessionCookie, SessionError, Sessions, device};
+use super::{
+    NewSession, OpenedBrowserSession, OpenedSession, SessionCookie, SessionError, SessionScope, Sessions,
+    device,
+};
 use crate::clock::Timestamp;
 use crate::entropy;
 use crate::identity::SessionId;
@@ -28,13 +31,13 @@ impl Sessions {
     /// # Errors
     /// [`SessionError::Blocked`], [`SessionError::Store`] and [`SessionError::Internal`]: there is no session then that
     /// anybody could use.
-    pub async fn open(&self, new: NewSession<'_>, now: Timestamp) -> Result<Opened, SessionError> {
+    pub async fn open(&self, new: NewSession<'_>, now: Timestamp) -> Result<OpenedSession, SessionError> {
         let locator = name::locator(&new.identity.subject);
         let token = Parts::draw(locator, self.core.entropy.as_ref())?;
         let refresh_token = token.token();
         let opening = Opening { new, locator, token, cookie: None, replaces: None };
         let (id, expires_at) = self.put(opening, now).await?;
-        Ok(Opened { id, refresh_token, expires_at })
+        Ok(OpenedSession { id, refresh_token, expires_at })
     }
 
     /// Opens a session that a browser holds. The one that the browser held before ends: of the same person a moment later,
@@ -48,7 +51,7 @@ impl Sessions {
         new: NewSession<'_>,
         before: Option<&SessionId>,
         now: Timestamp,
-    ) -> Result<OpenedInBrowser, SessionError> {
+    ) -> Result<OpenedBrowserSession, SessionError> {
         let locator = name::locator(&new.identity.subject);
         let entropy = self.core.entropy.as_ref();
         // Drawn anew each time: whoever planted a cookie in the browser, or saw the old one, does not know it.
@@ -63,12 +66,12 @@ impl Sessions {
         let (id, expires_at) = self.put(opening, now).await?;
         if let Some(before) = before.filter(|_| replaces.is_none()) {
             // Only now: a login that fails leaves the browser what it had.
-            let revoked = self.revoke(&Scope::Session(before.clone()), now).await;
+            let revoked = self.revoke(&SessionScope::Session(before.clone()), now).await;
             if let Err(error) = revoked {
                 warn!("a browser changed persons, and the session of the one before goes on: {error}");
             }
         }
-        Ok(OpenedInBrowser { id, cookie, expires_at })
+        Ok(OpenedBrowserSession { id, cookie, expires_at })
     }
 
     /// Puts a session into its person's row; its id, and when it ends at the latest.

@@ -8,7 +8,7 @@ use super::metrics::Refreshing;
 use super::name::{self, SessionKey};
 use super::record::{Entry, Record};
 use super::refresh_token::{Parts, RefreshToken, Use};
-use super::{Opened, RefreshError, Refreshed, SessionError, Sessions};
+use super::{OpenedSession, RefreshError, RefreshedSession, SessionError, Sessions};
 use crate::clock::Timestamp;
 use crate::identity::AppId;
 use crate::store::StoreError;
@@ -18,20 +18,24 @@ impl Sessions {
     ///
     /// # Errors
     /// [`RefreshError`], by variant.
-    pub async fn refresh(&self, token: &RefreshToken, now: Timestamp) -> Result<Refreshed, RefreshError> {
-        self.refresh_of(token, |_| true, now).await
+    pub async fn refresh(
+        &self,
+        token: &RefreshToken,
+        now: Timestamp,
+    ) -> Result<RefreshedSession, RefreshError> {
+        self.refresh_if(token, |_| true, now).await
     }
 
     /// As [`Sessions::refresh`], of the apps alone that `admits` says: a token of another stays as it is.
     ///
     /// # Errors
     /// [`RefreshError`], by variant.
-    pub async fn refresh_of(
+    pub async fn refresh_if(
         &self,
         token: &RefreshToken,
         admits: impl Fn(&AppId) -> bool + Send + Sync,
         now: Timestamp,
-    ) -> Result<Refreshed, RefreshError> {
+    ) -> Result<RefreshedSession, RefreshError> {
         let result = self.take(token, admits, now).await;
         self.core.metrics.refreshed(match &result {
             Ok((_, outcome)) => *outcome,
@@ -61,7 +65,7 @@ impl Sessions {
         token: &RefreshToken,
         admits: impl Fn(&AppId) -> bool + Send + Sync,
         now: Timestamp,
-    ) -> Result<(Refreshed, Refreshing), RefreshError> {
+    ) -> Result<(RefreshedSession, Refreshing), RefreshError> {
         let (core, limits) = (&self.core, &self.limits);
         let token = token.parts().ok_or(RefreshError::Invalid)?;
         let state = core.leases.subject(&token.locator);
@@ -81,7 +85,7 @@ impl Sessions {
             match judged {
                 // A token used twice is a theft of whatever app it is.
                 Use::Reused => return Err(self.end_reused(&row, entry.key, now).await),
-                _ if !admits(&row.record.subject().appid) => return Err(RefreshError::NotAdmitted),
+                _ if !admits(&row.record.subject().appid) => return Err(RefreshError::AppNotAllowed),
                 // Once the row says that the token is spent, its successor may have been told, and who shows the token later
                 // than the grace time ends the session. A store that keeps no writes, or answers none, would so end the
                 // session of everybody who refreshes meanwhile. So it must first keep the row as it is.
@@ -173,10 +177,10 @@ impl Sessions {
     }
 }
 
-fn refreshed(record: &Record, entry: &Entry, next: &Parts) -> Result<Refreshed, SessionError> {
+fn refreshed(record: &Record, entry: &Entry, next: &Parts) -> Result<RefreshedSession, SessionError> {
     let id = name::session_id(&next.locator, &entry.key)?;
-    let session = Opened { id, refresh_token: next.token(), expires_at: entry.ends_at };
-    Ok(Refreshed { identity: record.identity(), session })
+    let session = OpenedSession { id, refresh_token: next.token(), expires_at: entry.ends_at };
+    Ok(RefreshedSession { identity: record.identity(), session })
 }
 
 impl From<SessionError> for RefreshError {

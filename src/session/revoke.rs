@@ -1,25 +1,29 @@
-//! Ending sessions: first in the store, then on this node, then on every other.
+//! RevocableSession sessions: first in the store, then on this node, then on every other.
 
 use super::core::Attempts;
 use super::follow::Heard;
 use super::name::{self, Locator};
-use super::{Scope, SessionError, Sessions};
+use super::{SessionError, SessionScope, Sessions};
 use crate::clock::Timestamp;
 use crate::identity::{Identity, SessionId, Subject, UnionId};
 use crate::store::StoreError;
 
 impl Sessions {
     /// Ends sessions: at once on this node, within a second on every other. Gives how many ended, where that is known.
-    /// Ending what has ended already succeeds.
+    /// RevocableSession what has ended already succeeds.
     ///
     /// # Errors
     /// [`SessionError::Store`]: some or all may go on; ask again.
-    pub async fn revoke(&self, scope: &Scope, now: Timestamp) -> Result<Option<u64>, SessionError> {
+    pub async fn revoke(&self, scope: &SessionScope, now: Timestamp) -> Result<Option<u64>, SessionError> {
         let result = match scope {
-            Scope::Session(session) => self.revoke_session(session, now).await.map(Some),
-            Scope::Subject(subject) => self.revoke_row(name::locator(subject), None, now).await.map(Some),
-            Scope::UnionId(unionid) => self.revoke_unionid(unionid, None, now).await.map(Some),
-            Scope::App(_) | Scope::OpenedBefore(_) => self.revoke_many(scope, now).await.map(|()| None),
+            SessionScope::Session(session) => self.revoke_session(session, now).await.map(Some),
+            SessionScope::Subject(subject) => {
+                self.revoke_row(name::locator(subject), None, now).await.map(Some)
+            }
+            SessionScope::UnionId(unionid) => self.revoke_unionid(unionid, None, now).await.map(Some),
+            SessionScope::App(_) | SessionScope::OpenedBefore(_) => {
+                self.revoke_many(scope, now).await.map(|()| None)
+            }
         };
         let result = result.map_err(SessionError::from);
         self.core.metrics.revoked(scope, &result);
@@ -33,7 +37,10 @@ impl Sessions {
     /// As [`Sessions::revoke`].
     pub async fn revoke_person(&self, identity: &Identity, now: Timestamp) -> Result<u64, SessionError> {
         let own = &identity.subject;
-        let scope = identity.unionid.clone().map_or_else(|| Scope::Subject(own.clone()), Scope::UnionId);
+        let scope = identity
+            .unionid
+            .clone()
+            .map_or_else(|| SessionScope::Subject(own.clone()), SessionScope::UnionId);
         let result = self.revoke_own_last(identity, now).await.map_err(SessionError::from);
         self.core.metrics.revoked(&scope, &result.clone().map(Some));
         result
@@ -124,13 +131,13 @@ impl Sessions {
         }
     }
 
-    async fn revoke_many(&self, scope: &Scope, now: Timestamp) -> Result<(), StoreError> {
+    async fn revoke_many(&self, scope: &SessionScope, now: Timestamp) -> Result<(), StoreError> {
         let core = &self.core;
         let changed = core
             .change_marks(|marks| match scope {
-                Scope::App(appid) => marks.revoke_app(appid, now),
-                Scope::OpenedBefore(instant) => marks.revoke_opened_before(*instant, now),
-                Scope::Session(_) | Scope::Subject(_) | Scope::UnionId(_) => {}
+                SessionScope::App(appid) => marks.revoke_app(appid, now),
+                SessionScope::OpenedBefore(instant) => marks.revoke_opened_before(*instant, now),
+                SessionScope::Session(_) | SessionScope::Subject(_) | SessionScope::UnionId(_) => {}
             })
             .await;
         if changed.is_err() {

@@ -13,7 +13,7 @@ use super::program::body::{BodyFormat, LogoutTarget};
 use crate::clock::Timestamp;
 use crate::entropy::NotRandom;
 use crate::identity::{AppId, Identity, OpenId, SessionId, Subject};
-use crate::session::{Opened, RefreshToken};
+use crate::session::{OpenedSession, RefreshToken};
 use crate::wechat::Code;
 
 pub(crate) fn login_body(data: &[u8]) {
@@ -62,7 +62,7 @@ static SETTLED: LazyLock<Option<(CodeClaim, Vec<u8>)>> = LazyLock::new(|| {
     let claim = CodeClaim::new(&appid, &Code::parse("code-1").ok()?, &[b"192.0.2.1"]).ok()?;
     let identity =
         Identity { subject: Subject { appid, openid: OpenId::parse("o-Alice").ok()? }, unionid: None };
-    let opened = Opened {
+    let opened = OpenedSession {
         id: SessionId::parse("s1").ok()?,
         refresh_token: RefreshToken::parse(&"A".repeat(86)).ok()?,
         expires_at: Timestamp::from_seconds(1_800_000_000),
@@ -75,9 +75,15 @@ pub(crate) fn claim_row(data: &[u8]) {
     let settled = SETTLED.as_ref();
     assert!(settled.is_some(), "no login was settled");
     let Some((claim, row)) = settled else { return };
-    assert!(data == row || claim.open_row::<Opened>(data).is_none(), "a row that nobody sealed is believed");
+    assert!(
+        data == row || claim.open_row::<OpenedSession>(data).is_none(),
+        "a row that nobody sealed is believed"
+    );
     // The kind and the caller are in the clear, but sealed along.
     let mut changed = row.clone();
     changed.iter_mut().zip(data).for_each(|(byte, change)| *byte ^= change);
-    assert!((changed == *row) == claim.open_row::<Opened>(&changed).is_some(), "a changed row is believed");
+    assert!(
+        (changed == *row) == claim.open_row::<OpenedSession>(&changed).is_some(),
+        "a changed row is believed"
+    );
 }

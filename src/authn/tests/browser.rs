@@ -34,7 +34,7 @@ fn session_cookie_is_refused_once_its_session_was_revoked() {
     let fixture = Fixture::new();
     let (cookie, session) = fixture.open_in_browser(&identity(SHOP), None);
     fixture.verify_cookie(&cookie, NOW).unwrap();
-    fixture.threads.block_on(fixture.sessions.revoke(&Scope::Session(session), NOW)).unwrap();
+    fixture.threads.block_on(fixture.sessions.revoke(&SessionScope::Session(session), NOW)).unwrap();
     fixture.store.reads.store(0, Ordering::SeqCst);
 
     for _ in 0..3 {

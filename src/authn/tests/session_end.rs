@@ -56,7 +56,7 @@ fn look_that_began_before_a_revocation_is_not_believed_after_it() {
         }
         // The row was read, and is held back until the session has ended.
         fixture.store.is_gated.store(false, Ordering::SeqCst);
-        let scope = Scope::Session(fixture.opened.borrow()[SHOP].clone());
+        let scope = SessionScope::Session(fixture.opened.borrow()[SHOP].clone());
         fixture.sessions.revoke(&scope, NOW).await.unwrap();
         drop(gate);
         verdict.await

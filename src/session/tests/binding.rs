@@ -5,15 +5,15 @@ use std::sync::atomic::Ordering;
 use super::*;
 use crate::identity::{ClaimName, ClaimValue, User, UserId};
 use crate::session::name::{self, REVOCATION};
-use crate::session::{Person, row};
+use crate::session::{PersonId, row};
 use crate::store::{Key, Space, StoreError};
 
-fn here(person: &Identity) -> Person {
-    Person::Subject(person.subject.clone())
+fn here(person: &Identity) -> PersonId {
+    PersonId::Subject(person.subject.clone())
 }
 
-fn everywhere(unionid: &str) -> Person {
-    Person::UnionId(UnionId::parse(unionid).unwrap())
+fn everywhere(unionid: &str) -> PersonId {
+    PersonId::UnionId(UnionId::parse(unionid).unwrap())
 }
 
 fn user(id: &str, claims: &[(&str, &str)]) -> User {
@@ -23,20 +23,20 @@ fn user(id: &str, claims: &[(&str, &str)]) -> User {
 }
 
 impl Node {
-    async fn bind(&self, person: &Person, user: &User) -> bool {
+    async fn bind(&self, person: &PersonId, user: &User) -> bool {
         self.sessions.bind(person, user, self.now()).await.unwrap()
     }
 
-    async fn unbind(&self, person: &Person) -> bool {
+    async fn unbind(&self, person: &PersonId) -> bool {
         self.sessions.unbind(person).await.unwrap()
     }
 
-    async fn bound(&self, person: &Person) -> Option<User> {
-        self.sessions.bound(person).await.unwrap().map(|bound| bound.user)
+    async fn bound(&self, person: &PersonId) -> Option<User> {
+        self.sessions.binding(person).await.unwrap().map(|bound| bound.user)
     }
 
     /// Whom a request of this session is of.
-    async fn user(&self, identity: &Identity, opened: &Opened) -> Option<User> {
+    async fn user(&self, identity: &Identity, opened: &OpenedSession) -> Option<User> {
         self.check(identity, opened).await.unwrap().user
     }
 
@@ -55,17 +55,17 @@ async fn a_person_is_bound_until_they_are_unbound_and_to_one_user_at_a_time() {
     assert!(!node.unbind(&here(&alice)).await);
 
     assert!(node.bind(&here(&alice), &first).await);
-    let since = node.sessions.bound(&here(&alice)).await.unwrap().unwrap().since;
+    let since = node.sessions.binding(&here(&alice)).await.unwrap().unwrap().since;
     assert_eq!((since, node.user(&alice, &opened).await), (node.now(), Some(first.clone())));
     assert_eq!(node.user(&bob, &other).await, None);
     node.clock.advance(HOUR);
     assert!(!node.bind(&here(&alice), &first).await);
-    assert_eq!(node.sessions.bound(&here(&alice)).await.unwrap().unwrap().since, since);
+    assert_eq!(node.sessions.binding(&here(&alice)).await.unwrap().unwrap().since, since);
 
     // Nothing is left of the one before.
     assert!(node.bind(&here(&alice), &second).await);
     assert_eq!(node.user(&alice, &opened).await, Some(second));
-    assert_ne!(node.sessions.bound(&here(&alice)).await.unwrap().unwrap().since, since);
+    assert_ne!(node.sessions.binding(&here(&alice)).await.unwrap().unwrap().since, since);
 
     assert!(node.unbind(&here(&alice)).await);
     assert!(!node.unbind(&here(&alice)).await);
@@ -143,7 +143,7 @@ async fn a_browser_and_a_new_login_are_bound_as_well() {
     let checked = node.sessions.check_cookie(&opened.cookie, node.now()).await.unwrap();
     assert_eq!(checked.user, Some(user("42", &[])));
 
-    node.revoke(Scope::Subject(alice.subject.clone())).await.unwrap();
+    node.revoke(SessionScope::Subject(alice.subject.clone())).await.unwrap();
     let again = node.open(&alice).await;
     assert_eq!(node.user(&alice, &again).await, Some(user("42", &[])));
 }
@@ -247,7 +247,7 @@ async fn a_binding_that_cannot_be_read_denies_and_is_never_taken_for_none() {
 
             let is_denied = matches!(checked, Err(SessionError::Store(StoreError::Damaged(_))));
             assert!(is_denied, "{bytes:02x?}: {checked:?}");
-            assert!(node.sessions.bound(&who).await.is_err());
+            assert!(node.sessions.binding(&who).await.is_err());
         }
         // Who binds anew, or unbinds, mends it.
         assert!(node.bind(&who, &user("43", &[])).await);
@@ -332,7 +332,7 @@ async fn a_store_that_does_not_answer_denies_and_what_may_have_been_done_is_told
     node.store.set_failing(true);
     let checked = node.sessions.check(&alice.subject, &opened.id, node.now()).await;
     assert!(matches!(checked, Err(SessionError::Store(_))), "{checked:?}");
-    assert!(node.sessions.bound(&here(&alice)).await.is_err());
+    assert!(node.sessions.binding(&here(&alice)).await.is_err());
 }
 
 #[tokio::test]

@@ -2,30 +2,30 @@
 
 use super::*;
 use crate::session::name::REVOCATION;
-use crate::session::{BlockError, MOST_BLOCKED, Person, row};
+use crate::session::{BlockError, MOST_BLOCKED, PersonId, row};
 
-fn here(person: &Identity) -> Person {
-    Person::Subject(person.subject.clone())
+fn here(person: &Identity) -> PersonId {
+    PersonId::Subject(person.subject.clone())
 }
 
-fn everywhere(unionid: &str) -> Person {
-    Person::UnionId(UnionId::parse(unionid).unwrap())
+fn everywhere(unionid: &str) -> PersonId {
+    PersonId::UnionId(UnionId::parse(unionid).unwrap())
 }
 
 impl Node {
-    async fn block(&self, person: &Person) -> Result<bool, BlockError> {
+    async fn block(&self, person: &PersonId) -> Result<bool, BlockError> {
         self.sessions.block(person, self.now()).await
     }
 
-    async fn unblock(&self, person: &Person) -> bool {
+    async fn unblock(&self, person: &PersonId) -> bool {
         self.sessions.unblock(person, self.now()).await.unwrap()
     }
 
-    async fn blocked(&self) -> Vec<Person> {
-        self.sessions.blocked().await.unwrap().into_iter().map(|blocked| blocked.person).collect()
+    async fn blocked(&self) -> Vec<PersonId> {
+        self.sessions.list_blocked().await.unwrap().into_iter().map(|blocked| blocked.person).collect()
     }
 
-    async fn is_blocked(&self, identity: &Identity, opened: &Opened) -> bool {
+    async fn is_blocked(&self, identity: &Identity, opened: &OpenedSession) -> bool {
         match self.check(identity, opened).await {
             Ok(_) => false,
             Err(SessionError::Blocked) => true,
@@ -143,7 +143,7 @@ async fn another_node_hears_of_a_block_and_of_its_end() {
     other.core.look().await.unwrap();
     assert!(!other.is_blocked(&alice, &opened).await);
     // What the other node remembers undoes nothing.
-    other.revoke(Scope::App(AppId::parse("wx9").unwrap())).await.unwrap();
+    other.revoke(SessionScope::App(AppId::parse("wx9").unwrap())).await.unwrap();
     one.core.look().await.unwrap();
     assert_eq!((one.blocked().await, other.blocked().await), (vec![], vec![]));
 }

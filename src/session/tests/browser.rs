@@ -11,7 +11,7 @@ use crate::session::refresh_token::{Family, Parts};
 use crate::session::{SessionInfo, name, row};
 
 impl Node {
-    async fn open_in_browser(&self, identity: &Identity, before: Option<&SessionId>) -> OpenedInBrowser {
+    async fn open_in_browser(&self, identity: &Identity, before: Option<&SessionId>) -> OpenedBrowserSession {
         self.open_called(identity, before, None).await
     }
 
@@ -20,12 +20,12 @@ impl Node {
         identity: &Identity,
         before: Option<&SessionId>,
         profile: Option<&Profile>,
-    ) -> OpenedInBrowser {
+    ) -> OpenedBrowserSession {
         let new = NewSession { identity, session_key: None, user_agent: Some("curl/8.0"), profile };
         self.sessions.open_in_browser(new, before, self.now()).await.unwrap()
     }
 
-    async fn check_cookie(&self, cookie: &SessionCookie) -> Result<Checked, SessionError> {
+    async fn check_cookie(&self, cookie: &SessionCookie) -> Result<CheckedSession, SessionError> {
         self.sessions.check_cookie(cookie, self.now()).await
     }
 
@@ -39,7 +39,7 @@ impl Node {
     }
 
     async fn listed(&self, identity: &Identity) -> Vec<SessionInfo> {
-        self.sessions.of_subject(&identity.subject, self.now()).await.unwrap()
+        self.sessions.list_by_subject(&identity.subject, self.now()).await.unwrap()
     }
 }
 
@@ -82,9 +82,9 @@ async fn a_cookie_ends_with_its_session() {
         let other = node.open_in_browser(&alice, None).await;
         let checked = node.check_cookie(&opened.cookie).await.unwrap();
         match scope {
-            "session" => drop(node.revoke(Scope::Session(opened.id)).await.unwrap()),
-            "subject" => drop(node.revoke(Scope::Subject(alice.subject.clone())).await.unwrap()),
-            "app" => drop(node.revoke(Scope::App(alice.subject.appid.clone())).await.unwrap()),
+            "session" => drop(node.revoke(SessionScope::Session(opened.id)).await.unwrap()),
+            "subject" => drop(node.revoke(SessionScope::Subject(alice.subject.clone())).await.unwrap()),
+            "app" => drop(node.revoke(SessionScope::App(alice.subject.appid.clone())).await.unwrap()),
             "lifetime" => node.clock.advance(30 * DAY),
             _ => node.clock.advance(8 * DAY),
         }

@@ -10,7 +10,7 @@ async fn a_session_outlives_a_restart_with_all_that_is_its() {
     let node = Node::durable(&folder, &clock, &config::Sessions::default());
     let opened = node.open_with_key(&alice, [5; 16]).await;
     let ended = node.open(&alice).await;
-    node.revoke(Scope::Session(ended.id.clone())).await.unwrap();
+    node.revoke(SessionScope::Session(ended.id.clone())).await.unwrap();
     drop(node);
 
     let node = Node::durable(&folder, &clock, &config::Sessions::default());
@@ -21,7 +21,7 @@ async fn a_session_outlives_a_restart_with_all_that_is_its() {
     assert_eq!(*key.unwrap(), [5; 16]);
     assert!(node.refresh(&opened.refresh_token).await.is_ok());
     let unionid = alice.unionid.clone().unwrap();
-    assert_eq!(node.revoke(Scope::UnionId(unionid)).await, Ok(Some(1)));
+    assert_eq!(node.revoke(SessionScope::UnionId(unionid)).await, Ok(Some(1)));
 }
 
 #[tokio::test]
@@ -80,7 +80,7 @@ async fn a_session_that_is_looked_up_while_it_is_revoked_is_not_believed_for_lon
             }
         });
         tokio::task::yield_now().await;
-        node.revoke(Scope::Session(opened.id)).await.unwrap();
+        node.revoke(SessionScope::Session(opened.id)).await.unwrap();
 
         let leases = looking.await.unwrap();
         assert!(leases.iter().all(|lease| !lease.is_current()));

@@ -48,11 +48,11 @@ async fn what_one_node_ends_has_ended_on_the_other() {
     for scope in 0..5 {
         let opened = here.open(&alice).await;
         let scope = match scope {
-            0 => Scope::Session(opened.id.clone()),
-            1 => Scope::Subject(alice.subject.clone()),
-            2 => Scope::UnionId(alice.unionid.clone().unwrap()),
-            3 => Scope::App(alice.subject.appid.clone()),
-            _ => Scope::OpenedBefore(here.now()),
+            0 => SessionScope::Session(opened.id.clone()),
+            1 => SessionScope::Subject(alice.subject.clone()),
+            2 => SessionScope::UnionId(alice.unionid.clone().unwrap()),
+            3 => SessionScope::App(alice.subject.appid.clone()),
+            _ => SessionScope::OpenedBefore(here.now()),
         };
         let lease = there.check(&alice, &opened).await.unwrap().lease;
         assert!(lease.is_current());
@@ -71,7 +71,7 @@ async fn a_session_opened_after_a_revocation_is_good_on_a_node_that_has_not_hear
     let there = here.another();
     there.core.look().await.unwrap();
     let alice = person("alice");
-    here.revoke(Scope::App(alice.subject.appid.clone())).await.unwrap();
+    here.revoke(SessionScope::App(alice.subject.appid.clone())).await.unwrap();
     let opened = here.open(&alice).await;
     let also = there.open(&alice).await;
     let following = follow(&there).await;
@@ -91,7 +91,7 @@ async fn a_gap_in_the_log_ends_every_lease_and_reads_the_marks_anew() {
     let opened = there.open(&alice).await;
     let lease = there.check(&alice, &opened).await.unwrap().lease;
     here.store.append_fails.store(true, Ordering::SeqCst);
-    assert!(here.revoke(Scope::App(alice.subject.appid.clone())).await.is_err());
+    assert!(here.revoke(SessionScope::App(alice.subject.appid.clone())).await.is_err());
     here.store.log_is_gone.store(true, Ordering::SeqCst);
 
     there.core.look().await.unwrap();
@@ -106,10 +106,10 @@ async fn a_revocation_that_was_not_told_is_told_when_asked_again() {
     let alice = known_as(&person("alice"), "u1");
     let opened = node.open(&alice).await;
     let scopes = [
-        Scope::Session(opened.id.clone()),
-        Scope::Subject(alice.subject.clone()),
-        Scope::UnionId(alice.unionid.clone().unwrap()),
-        Scope::App(alice.subject.appid.clone()),
+        SessionScope::Session(opened.id.clone()),
+        SessionScope::Subject(alice.subject.clone()),
+        SessionScope::UnionId(alice.unionid.clone().unwrap()),
+        SessionScope::App(alice.subject.appid.clone()),
     ];
     for scope in scopes {
         node.store.append_fails.store(true, Ordering::SeqCst);
@@ -130,7 +130,7 @@ async fn marks_that_cannot_be_read_after_a_hint_are_unknown_and_the_hint_is_hear
     there.core.look().await.unwrap();
     let alice = person("alice");
     there.open(&alice).await;
-    here.revoke(Scope::App(alice.subject.appid.clone())).await.unwrap();
+    here.revoke(SessionScope::App(alice.subject.appid.clone())).await.unwrap();
     there.store.set_failing(true);
     assert!(there.core.look().await.is_err());
     there.store.set_failing(false);
@@ -152,18 +152,18 @@ async fn whoever_reads_of_a_mark_first_its_leases_end() {
         let (opened, other) = (there.open(&alice).await, there.open(&bob).await);
         let lease = there.check(&alice, &opened).await.unwrap().lease;
         here.store.append_fails.store(true, Ordering::SeqCst);
-        assert!(here.revoke(Scope::App(alice.subject.appid.clone())).await.is_err());
+        assert!(here.revoke(SessionScope::App(alice.subject.appid.clone())).await.is_err());
         here.store.append_fails.store(false, Ordering::SeqCst);
 
         let (subject, now) = (&bob.subject, there.now());
         match deed {
             0 => drop(there.open(&bob).await),
             1 => drop(there.refresh(&other.refresh_token).await.unwrap()),
-            2 => drop(there.sessions.of_subject(subject, now).await.unwrap()),
+            2 => drop(there.sessions.list_by_subject(subject, now).await.unwrap()),
             3 => drop(there.sessions.session_key(subject, &other.id, now).await.unwrap()),
-            4 => drop(there.revoke(Scope::Subject(subject.clone())).await.unwrap()),
+            4 => drop(there.revoke(SessionScope::Subject(subject.clone())).await.unwrap()),
             5 => drop(there.sessions.is_unspent(&other.refresh_token, now).await.unwrap()),
-            6 => drop(there.sessions.blocked().await.unwrap()),
+            6 => drop(there.sessions.list_blocked().await.unwrap()),
             _ => {}
         }
         there.core.look().await.unwrap();
@@ -180,7 +180,7 @@ async fn marks_that_stay_as_they_are_end_no_lease() {
     let following = follow(&there).await;
     following.abort();
     let alice = person("alice");
-    here.revoke(Scope::App(alice.subject.appid.clone())).await.unwrap();
+    here.revoke(SessionScope::App(alice.subject.appid.clone())).await.unwrap();
     there.core.look().await.unwrap();
     let opened = there.open(&alice).await;
     let lease = there.check(&alice, &opened).await.unwrap().lease;

@@ -6,7 +6,7 @@ use parking_lot::Mutex;
 use proptest::prelude::*;
 
 use super::*;
-use crate::session::Person;
+use crate::session::PersonId;
 use crate::store::StoreError;
 
 #[derive(Clone, Debug)]
@@ -25,7 +25,7 @@ enum Deed {
 
 /// A session, and when its login began and ended.
 struct Held {
-    opened: Opened,
+    opened: OpenedSession,
     began: u64,
     ended: u64,
     token: RefreshToken,
@@ -120,7 +120,7 @@ async fn run(clients: Vec<Vec<Deed>>, seed: u64) -> Result<(), TestCaseError> {
 }
 
 async fn client(node: Arc<Node>, deeds: Vec<Deed>, world: Arc<World>) -> Result<(), TestCaseError> {
-    let (alice, bob) = (person("alice"), Person::Subject(person("bob").subject));
+    let (alice, bob) = (person("alice"), PersonId::Subject(person("bob").subject));
     let mut own: Vec<Held> = Vec::new();
     for deed in deeds {
         let began = world.step();
@@ -147,7 +147,7 @@ async fn client(node: Arc<Node>, deeds: Vec<Deed>, world: Arc<World>) -> Result<
             }
             Deed::Revoke => {
                 let Some(held) = own.last_mut() else { continue };
-                held.is_revoked = node.revoke(Scope::Session(held.opened.id.clone())).await.is_ok();
+                held.is_revoked = node.revoke(SessionScope::Session(held.opened.id.clone())).await.is_ok();
             }
             Deed::RevokeApp => {
                 // Known before it begins, as others may be refused from here on.
@@ -156,12 +156,12 @@ async fn client(node: Arc<Node>, deeds: Vec<Deed>, world: Arc<World>) -> Result<
                     revocations.push(Revocation { began, ended: u64::MAX });
                     revocations.len() - 1
                 };
-                let revoked = node.revoke(Scope::App(alice.subject.appid.clone())).await;
+                let revoked = node.revoke(SessionScope::App(alice.subject.appid.clone())).await;
                 prop_assert_eq!(revoked, Ok(None));
                 world.revocations.lock()[at].ended = world.step();
             }
             Deed::Mark => {
-                node.revoke(Scope::App(AppId::parse("wx9").unwrap())).await.unwrap();
+                node.revoke(SessionScope::App(AppId::parse("wx9").unwrap())).await.unwrap();
             }
             Deed::Block => {
                 node.sessions.block(&bob, node.now()).await.unwrap();

@@ -3,11 +3,11 @@
 use std::sync::atomic::Ordering;
 
 use super::*;
-use crate::session::Person;
+use crate::session::PersonId;
 use crate::session::name::{self, REVOCATION};
 
-fn app(identity: &Identity) -> Scope {
-    Scope::App(identity.subject.appid.clone())
+fn app(identity: &Identity) -> SessionScope {
+    SessionScope::App(identity.subject.appid.clone())
 }
 
 #[tokio::test]
@@ -62,10 +62,10 @@ async fn of_two_histories_what_either_revoked_stays_revoked() {
         here.core.look().await.unwrap();
         let before = here.store.rows.lock().get(&REVOCATION).cloned().unwrap();
         here.clock.advance(MINUTE);
-        let alone = Person::Subject(alice.subject.clone());
+        let alone = PersonId::Subject(alice.subject.clone());
         match scope {
             0 => drop(here.revoke(app(&alice)).await.unwrap()),
-            1 => drop(here.revoke(Scope::OpenedBefore(here.now())).await.unwrap()),
+            1 => drop(here.revoke(SessionScope::OpenedBefore(here.now())).await.unwrap()),
             _ => drop(here.sessions.block(&alone, here.now()).await.unwrap()),
         }
         here.clock.advance(MINUTE);
@@ -75,7 +75,7 @@ async fn of_two_histories_what_either_revoked_stays_revoked() {
         if looks {
             here.core.look().await.unwrap();
         } else {
-            here.sessions.of_subject(&bob.subject, here.now()).await.unwrap();
+            here.sessions.list_by_subject(&bob.subject, here.now()).await.unwrap();
         }
 
         let judge = here.another();
@@ -161,7 +161,7 @@ async fn what_could_not_be_told_is_told_later() {
         for who in &people {
             let opened = here.open(who).await;
             leases.push(there.check(who, &opened).await.unwrap().lease);
-            assert!(here.revoke(Scope::Session(opened.id)).await.is_err());
+            assert!(here.revoke(SessionScope::Session(opened.id)).await.is_err());
         }
         here.core.tell_untold().await;
         here.store.append_fails.store(false, Ordering::SeqCst);
@@ -185,9 +185,9 @@ async fn a_revocation_that_may_have_been_made_ends_leases_and_is_told() {
     for number in 0..4 {
         let opened = node.open(&alice).await;
         let scope = match number {
-            0 => Scope::Session(opened.id),
-            1 => Scope::Subject(alice.subject.clone()),
-            2 => Scope::UnionId(alice.unionid.clone().unwrap()),
+            0 => SessionScope::Session(opened.id),
+            1 => SessionScope::Subject(alice.subject.clone()),
+            2 => SessionScope::UnionId(alice.unionid.clone().unwrap()),
             _ => app(&alice),
         };
         let lease = node.core.leases.take(&name::locator(&alice.subject));

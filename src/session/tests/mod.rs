@@ -25,8 +25,8 @@ use zeroize::Zeroizing;
 
 use self::store::TestStore;
 use super::{
-    Checked, Core, NewSession, Opened, OpenedInBrowser, RefreshError, RefreshToken, Refreshed, Scope,
-    SessionCookie, SessionError, Sessions,
+    CheckedSession, Core, NewSession, OpenedBrowserSession, OpenedSession, RefreshError, RefreshToken,
+    RefreshedSession, SessionCookie, SessionError, SessionScope, Sessions,
 };
 use crate::clock::{Clock as _, ManualClock, Timestamp};
 use crate::config::{self, Findings};
@@ -130,22 +130,30 @@ impl Node {
         self.clock.now()
     }
 
-    async fn open(&self, identity: &Identity) -> Opened {
+    async fn open(&self, identity: &Identity) -> OpenedSession {
         self.try_open(identity, None).await.unwrap()
     }
 
-    async fn open_with_key(&self, identity: &Identity, key: [u8; 16]) -> Opened {
+    async fn open_with_key(&self, identity: &Identity, key: [u8; 16]) -> OpenedSession {
         self.try_open(identity, Some(key)).await.unwrap()
     }
 
-    async fn try_open(&self, identity: &Identity, key: Option<[u8; 16]>) -> Result<Opened, SessionError> {
+    async fn try_open(
+        &self,
+        identity: &Identity,
+        key: Option<[u8; 16]>,
+    ) -> Result<OpenedSession, SessionError> {
         let key = key.map(Zeroizing::new);
         let new =
             NewSession { identity, session_key: key.as_ref(), user_agent: Some("curl/8.0"), profile: None };
         self.sessions.open(new, self.now()).await
     }
 
-    async fn check(&self, identity: &Identity, opened: &Opened) -> Result<Checked, SessionError> {
+    async fn check(
+        &self,
+        identity: &Identity,
+        opened: &OpenedSession,
+    ) -> Result<CheckedSession, SessionError> {
         let checked = self.sessions.check(&identity.subject, &opened.id, self.now()).await;
         self.settle(identity).await;
         checked
@@ -160,7 +168,7 @@ impl Node {
         drop(state.turn().await.unwrap());
     }
 
-    async fn is_active(&self, identity: &Identity, opened: &Opened) -> bool {
+    async fn is_active(&self, identity: &Identity, opened: &OpenedSession) -> bool {
         match self.check(identity, opened).await {
             Ok(_) => true,
             Err(SessionError::Ended) => false,
@@ -168,11 +176,11 @@ impl Node {
         }
     }
 
-    async fn refresh(&self, token: &RefreshToken) -> Result<Refreshed, RefreshError> {
+    async fn refresh(&self, token: &RefreshToken) -> Result<RefreshedSession, RefreshError> {
         self.sessions.refresh(token, self.now()).await
     }
 
-    async fn revoke(&self, scope: Scope) -> Result<Option<u64>, SessionError> {
+    async fn revoke(&self, scope: SessionScope) -> Result<Option<u64>, SessionError> {
         self.sessions.revoke(&scope, self.now()).await
     }
 }

@@ -19,7 +19,7 @@ enum Step {
 /// A session as the model sees it. Dates are in minutes.
 struct Modelled {
     who: usize,
-    opened: Opened,
+    opened: OpenedSession,
     opened_at: u64,
     used_at: u64,
     is_ended: bool,
@@ -144,23 +144,23 @@ async fn run(node: Node, steps: Vec<Step>) -> Result<(), TestCaseError> {
             }
             Step::RevokeSession { session } => {
                 let Some(session) = sessions.get_mut(session) else { continue };
-                node.revoke(Scope::Session(session.opened.id.clone())).await.unwrap();
+                node.revoke(SessionScope::Session(session.opened.id.clone())).await.unwrap();
                 session.is_ended = true;
             }
             Step::RevokeSubject { who } => {
-                node.revoke(Scope::Subject(people[who].subject.clone())).await.unwrap();
+                node.revoke(SessionScope::Subject(people[who].subject.clone())).await.unwrap();
                 sessions
                     .iter_mut()
                     .filter(|session| session.who == who)
                     .for_each(|session| session.is_ended = true);
             }
             Step::RevokeApp => {
-                node.revoke(Scope::App(people[0].subject.appid.clone())).await.unwrap();
+                node.revoke(SessionScope::App(people[0].subject.appid.clone())).await.unwrap();
                 sessions.iter_mut().for_each(|session| session.is_ended = true);
             }
             Step::RevokeBefore { minutes } => {
                 let instant = Timestamp::from_millis(node.now().millis() - minutes * 60_000);
-                node.revoke(Scope::OpenedBefore(instant)).await.unwrap();
+                node.revoke(SessionScope::OpenedBefore(instant)).await.unwrap();
                 let before = now.saturating_sub(minutes);
                 let is_before = |session: &&mut Modelled| session.opened_at < before || minutes == 0;
                 sessions.iter_mut().filter(is_before).for_each(|session| session.is_ended = true);

@@ -39,8 +39,8 @@ async fn a_store_that_does_not_answer_opens_nothing_and_finds_nothing_ended() {
         Err(SessionError::Store(_))
     ));
     assert!(matches!(node.refresh(&opened.refresh_token).await, Err(RefreshError::Session(_))));
-    assert!(node.sessions.of_subject(&alice.subject, node.now()).await.is_err());
-    assert!(node.revoke(Scope::Subject(alice.subject)).await.is_err());
+    assert!(node.sessions.list_by_subject(&alice.subject, node.now()).await.is_err());
+    assert!(node.revoke(SessionScope::Subject(alice.subject)).await.is_err());
 }
 
 #[tokio::test]
@@ -82,7 +82,7 @@ async fn a_row_does_not_grow_without_end() {
         node.open_with_key(&alice, [7; 16]).await;
     }
 
-    let listed = node.sessions.of_subject(&alice.subject, node.now()).await.unwrap();
+    let listed = node.sessions.list_by_subject(&alice.subject, node.now()).await.unwrap();
 
     assert_eq!(listed.len(), 2 * 64 + 8);
 }
@@ -111,7 +111,7 @@ async fn a_unionid_that_appears_later_is_known_to_every_session_of_the_person() 
     node.open(&alice).await;
 
     let checked = node.check(&alice, &opened).await.unwrap();
-    let listed = node.sessions.of_unionid(&UnionId::parse("u1").unwrap(), node.now()).await.unwrap();
+    let listed = node.sessions.list_by_unionid(&UnionId::parse("u1").unwrap(), node.now()).await.unwrap();
 
     assert_eq!(checked.identity, known_as(&alice, "u1"));
     assert_eq!(listed.len(), 3);
@@ -125,9 +125,9 @@ async fn a_unionid_that_changes_leaves_nothing_under_the_old_one() {
     node.open(&known_as(&alice, "new")).await;
     let (old, new) = (UnionId::parse("old").unwrap(), UnionId::parse("new").unwrap());
 
-    assert_eq!(node.sessions.of_unionid(&old, node.now()).await.unwrap(), []);
-    assert_eq!(node.sessions.of_unionid(&new, node.now()).await.unwrap().len(), 2);
-    assert_eq!(node.revoke(Scope::UnionId(old)).await, Ok(Some(0)));
+    assert_eq!(node.sessions.list_by_unionid(&old, node.now()).await.unwrap(), []);
+    assert_eq!(node.sessions.list_by_unionid(&new, node.now()).await.unwrap().len(), 2);
+    assert_eq!(node.revoke(SessionScope::UnionId(old)).await, Ok(Some(0)));
     assert!(node.is_active(&alice, &opened).await);
 }
 
@@ -142,9 +142,9 @@ async fn a_row_that_is_damaged_denies_until_the_subject_is_revoked() {
     let refused = node.sessions.check(&alice.subject, &opened.id, node.now()).await.unwrap_err();
     assert!(matches!(refused, SessionError::Store(crate::store::StoreError::Damaged(_))), "{refused}");
     assert!(node.try_open(&alice, None).await.is_err());
-    assert!(node.revoke(Scope::Session(opened.id.clone())).await.is_err());
+    assert!(node.revoke(SessionScope::Session(opened.id.clone())).await.is_err());
 
-    node.revoke(Scope::Subject(alice.subject.clone())).await.unwrap();
+    node.revoke(SessionScope::Subject(alice.subject.clone())).await.unwrap();
     node.open(&alice).await;
     assert!(!node.is_active(&alice, &opened).await);
 }

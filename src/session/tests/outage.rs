@@ -24,7 +24,7 @@ async fn a_refresh_that_was_never_confirmed_ends_no_session_however_late_it_come
             let next = node.refresh(&opened.refresh_token).await.unwrap();
 
             assert!(node.refresh(&next.session.refresh_token).await.is_ok(), "{tries}");
-            let listed = node.sessions.of_subject(&alice.subject, node.now()).await.unwrap();
+            let listed = node.sessions.list_by_subject(&alice.subject, node.now()).await.unwrap();
             assert_eq!(listed.len(), 1, "{tries}");
         }
     }

@@ -137,7 +137,7 @@ async fn without_a_grace_time_one_use_wins_and_the_others_end_the_session() {
     assert!(
         results.iter().all(|result| result.as_ref().map_or_else(|error| known.contains(error), |_| true))
     );
-    assert_eq!(nodes[0].sessions.of_subject(&alice.subject, nodes[0].now()).await.unwrap(), []);
+    assert_eq!(nodes[0].sessions.list_by_subject(&alice.subject, nodes[0].now()).await.unwrap(), []);
 }
 
 async fn four_nodes(grace: u64) -> Vec<Arc<Node>> {
@@ -153,7 +153,7 @@ async fn four_nodes(grace: u64) -> Vec<Arc<Node>> {
 pub(super) async fn all_at_once(
     nodes: &[Arc<Node>],
     token: &RefreshToken,
-) -> Vec<Result<Refreshed, RefreshError>> {
+) -> Vec<Result<RefreshedSession, RefreshError>> {
     let start = Arc::new(tokio::sync::Barrier::new(64));
     let tasks: Vec<_> = (0..64)
         .map(|index| {

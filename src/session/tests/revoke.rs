@@ -1,4 +1,4 @@
-//! Ending sessions.
+//! RevocableSession sessions.
 
 use super::*;
 use crate::session::name;
@@ -10,13 +10,13 @@ async fn revoking_a_session_ends_it_and_no_other() {
     let (first, second) = (node.open(&alice).await, node.open(&alice).await);
     let lease = node.check(&alice, &first).await.unwrap().lease;
 
-    assert_eq!(node.revoke(Scope::Session(first.id.clone())).await, Ok(Some(1)));
+    assert_eq!(node.revoke(SessionScope::Session(first.id.clone())).await, Ok(Some(1)));
 
     assert!(!lease.is_current());
     assert!(!node.is_active(&alice, &first).await);
     assert!(node.is_active(&alice, &second).await);
     assert_eq!(node.refresh(&first.refresh_token).await.unwrap_err(), RefreshError::Invalid);
-    assert_eq!(node.revoke(Scope::Session(first.id)).await, Ok(Some(0)));
+    assert_eq!(node.revoke(SessionScope::Session(first.id)).await, Ok(Some(0)));
 }
 
 #[tokio::test]
@@ -24,9 +24,9 @@ async fn revoking_what_never_was_succeeds() {
     let node = Node::new();
     let never = SessionId::parse("never").unwrap();
 
-    assert_eq!(node.revoke(Scope::Session(never)).await, Ok(Some(0)));
-    assert_eq!(node.revoke(Scope::Subject(person("nobody").subject)).await, Ok(Some(0)));
-    assert_eq!(node.revoke(Scope::UnionId(UnionId::parse("u").unwrap())).await, Ok(Some(0)));
+    assert_eq!(node.revoke(SessionScope::Session(never)).await, Ok(Some(0)));
+    assert_eq!(node.revoke(SessionScope::Subject(person("nobody").subject)).await, Ok(Some(0)));
+    assert_eq!(node.revoke(SessionScope::UnionId(UnionId::parse("u").unwrap())).await, Ok(Some(0)));
 }
 
 #[tokio::test]
@@ -36,7 +36,7 @@ async fn revoking_a_subject_leaves_no_row() {
     let first = node.open_with_key(&alice, [1; 16]).await;
     node.open(&alice).await;
 
-    assert_eq!(node.revoke(Scope::Subject(alice.subject.clone())).await, Ok(Some(2)));
+    assert_eq!(node.revoke(SessionScope::Subject(alice.subject.clone())).await, Ok(Some(2)));
 
     assert!(node.store.rows.lock().keys().all(|key| *key == name::REVOCATION));
     assert!(!node.is_active(&alice, &first).await);
@@ -53,9 +53,9 @@ async fn revoking_a_unionid_ends_the_person_in_every_app_and_nobody_else() {
     let opened = [node.open(&here).await, node.open(&there).await, node.open(&other).await];
 
     let unionid = UnionId::parse("u1").unwrap();
-    let listed = node.sessions.of_unionid(&unionid, node.now()).await.unwrap();
+    let listed = node.sessions.list_by_unionid(&unionid, node.now()).await.unwrap();
     assert_eq!(listed.len(), 2);
-    assert_eq!(node.revoke(Scope::UnionId(unionid)).await, Ok(Some(2)));
+    assert_eq!(node.revoke(SessionScope::UnionId(unionid)).await, Ok(Some(2)));
 
     assert!(!node.is_active(&here, &opened[0]).await);
     assert!(!node.is_active(&there, &opened[1]).await);
@@ -79,7 +79,7 @@ async fn a_person_is_found_by_unionid_for_as_long_as_any_session_lasts() {
     }
     assert!(node.is_active(&alice, last).await);
 
-    assert!(node.revoke(Scope::UnionId(unionid)).await.unwrap() >= Some(1));
+    assert!(node.revoke(SessionScope::UnionId(unionid)).await.unwrap() >= Some(1));
 
     assert!(!node.is_active(&alice, last).await);
 }
@@ -92,7 +92,7 @@ async fn revoking_an_app_ends_what_was_opened_before_and_nothing_after() {
     let other = node.open(&there).await;
     let lease = node.check(&here, &before).await.unwrap().lease;
 
-    assert_eq!(node.revoke(Scope::App(here.subject.appid.clone())).await, Ok(None));
+    assert_eq!(node.revoke(SessionScope::App(here.subject.appid.clone())).await, Ok(None));
     // In the same millisecond: the order counts, not the clock.
     let after = node.open(&here).await;
 
@@ -113,7 +113,7 @@ async fn revoking_what_was_opened_before_an_instant_keeps_what_was_opened_since(
     let late = node.open(&alice).await;
     node.clock.advance(HOUR);
 
-    node.revoke(Scope::OpenedBefore(instant)).await.unwrap();
+    node.revoke(SessionScope::OpenedBefore(instant)).await.unwrap();
 
     assert!(!node.is_active(&alice, &early).await);
     assert!(node.is_active(&alice, &late).await);
@@ -125,7 +125,7 @@ async fn revoking_up_to_a_time_to_come_ends_everything_and_locks_nobody_out() {
     let alice = person("alice");
     let before = node.open(&alice).await;
 
-    node.revoke(Scope::OpenedBefore(node.now().plus(1000 * DAY))).await.unwrap();
+    node.revoke(SessionScope::OpenedBefore(node.now().plus(1000 * DAY))).await.unwrap();
     let after = node.open(&alice).await;
 
     assert!(!node.is_active(&alice, &before).await);
@@ -142,7 +142,7 @@ async fn revoking_up_to_now_ends_nothing_that_a_slow_clock_opens_later() {
     let alice = person("alice");
     for instant in [here.now(), here.now().plus(DAY)] {
         let before = slow.open(&alice).await;
-        here.revoke(Scope::OpenedBefore(instant)).await.unwrap();
+        here.revoke(SessionScope::OpenedBefore(instant)).await.unwrap();
 
         let after = slow.open(&alice).await;
 
@@ -157,7 +157,7 @@ async fn an_app_stays_revoked_after_a_restart() {
     let node = Node::new();
     let alice = person("alice");
     let opened = node.open(&alice).await;
-    node.revoke(Scope::App(alice.subject.appid.clone())).await.unwrap();
+    node.revoke(SessionScope::App(alice.subject.appid.clone())).await.unwrap();
 
     let restarted = node.another();
 
@@ -169,7 +169,7 @@ async fn marks_that_cannot_be_read_let_nobody_in() {
     let node = Node::new();
     let alice = person("alice");
     let opened = node.open(&alice).await;
-    node.revoke(Scope::App(alice.subject.appid.clone())).await.unwrap();
+    node.revoke(SessionScope::App(alice.subject.appid.clone())).await.unwrap();
     let rubbish = (bytes::Bytes::from_static(b"rubbish"), node.now().plus(DAY));
     node.store.rows.lock().insert(name::REVOCATION, rubbish);
 
@@ -193,10 +193,10 @@ async fn the_end_of_a_lease_is_heard_of() {
     });
     tokio::task::yield_now().await;
 
-    node.revoke(Scope::Session(other.id)).await.unwrap();
+    node.revoke(SessionScope::Session(other.id)).await.unwrap();
     tokio::task::yield_now().await;
     assert!(!waiting.is_finished());
-    node.revoke(Scope::Session(opened.id)).await.unwrap();
+    node.revoke(SessionScope::Session(opened.id)).await.unwrap();
 
     tokio::time::timeout(Duration::from_secs(5), waiting).await.unwrap().unwrap();
     tokio::time::timeout(Duration::from_secs(5), lease.ended()).await.unwrap();

@@ -26,7 +26,7 @@ async fn a_session_that_has_ended_gets_no_session_key_and_leaves_none() {
     let alice = person("alice");
     let other = node.open(&alice).await;
     let opened = node.open_with_key(&alice, [1; 16]).await;
-    node.revoke(Scope::Session(opened.id.clone())).await.unwrap();
+    node.revoke(SessionScope::Session(opened.id.clone())).await.unwrap();
 
     let refused = node.sessions.session_key(&alice.subject, &opened.id, node.now()).await.unwrap_err();
 
@@ -154,7 +154,7 @@ fn build_findings(
     findings.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
 }
 
-async fn key(node: &Node, identity: &Identity, opened: &Opened) -> Option<[u8; 16]> {
+async fn key(node: &Node, identity: &Identity, opened: &OpenedSession) -> Option<[u8; 16]> {
     let key = node.sessions.session_key(&identity.subject, &opened.id, node.now()).await.unwrap();
     key.map(|key| *key)
 }

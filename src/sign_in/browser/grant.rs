@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::clock::Timestamp;
 use crate::identity::{Identity, SessionId, Subject};
-use crate::session::{NewSession, OpenedInBrowser, SessionCookie, SessionError};
+use crate::session::{NewSession, OpenedBrowserSession, SessionCookie, SessionError};
 use crate::sign_in::claim::SessionHandle;
 use crate::sign_in::error::SignInError;
 use crate::sign_in::flow::{SignInAttempt, SignInFlow, open_failed};
@@ -16,11 +16,11 @@ use crate::wechat::App;
 #[derive(Clone, Debug)]
 pub(in crate::sign_in) struct BrowserGrant {
     pub(super) identity: Identity,
-    pub(super) session: OpenedInBrowser,
+    pub(super) session: OpenedBrowserSession,
 }
 
 impl SignInFlow for BrowserGrant {
-    type Session = OpenedInBrowser;
+    type Session = OpenedBrowserSession;
 
     fn memory(service: &SignInService) -> &Arc<CodeMemory<Self>> {
         &service.browser_codes
@@ -30,7 +30,7 @@ impl SignInFlow for BrowserGrant {
         service: &SignInService,
         app: &App,
         attempt: &SignInAttempt,
-    ) -> Result<(Identity, OpenedInBrowser), SignInError> {
+    ) -> Result<(Identity, OpenedBrowserSession), SignInError> {
         let SignInDependencies { wechat, sessions, clock, .. } = &service.deps;
         let exchange = wechat.exchange_page_code(app, &attempt.code).await?;
 
@@ -46,7 +46,7 @@ impl SignInFlow for BrowserGrant {
         Ok((identity, opened.map_err(open_failed)?))
     }
 
-    fn of(_: &SignInService, identity: Identity, session: OpenedInBrowser) -> SignInResult<Self> {
+    fn of(_: &SignInService, identity: Identity, session: OpenedBrowserSession) -> SignInResult<Self> {
         Ok(Self { identity, session })
     }
 
@@ -54,7 +54,7 @@ impl SignInFlow for BrowserGrant {
         Ok(self)
     }
 
-    async fn check(service: &SignInService, session: &OpenedInBrowser) -> Result<(), SignInError> {
+    async fn check(service: &SignInService, session: &OpenedBrowserSession) -> Result<(), SignInError> {
         let SignInDependencies { sessions, clock, .. } = &service.deps;
         match sessions.check_cookie(&session.cookie, clock.now()).await {
             Ok(_) => Ok(()),
@@ -63,7 +63,7 @@ impl SignInFlow for BrowserGrant {
         }
     }
 
-    fn parts(&self) -> (&Identity, &OpenedInBrowser) {
+    fn parts(&self) -> (&Identity, &OpenedBrowserSession) {
         (&self.identity, &self.session)
     }
 }
@@ -74,7 +74,7 @@ impl Expiring for BrowserGrant {
     }
 }
 
-impl SessionHandle for OpenedInBrowser {
+impl SessionHandle for OpenedBrowserSession {
     fn parts(&self) -> (&SessionId, &str, Timestamp) {
         (&self.id, self.cookie.expose(), self.expires_at)
     }

@@ -75,7 +75,7 @@ impl From<RefreshError> for SignInError {
     fn from(error: RefreshError) -> Self {
         match error {
             RefreshError::Invalid
-            | RefreshError::NotAdmitted
+            | RefreshError::AppNotAllowed
             | RefreshError::Session(SessionError::Ended) => Self::RefreshTokenInvalid,
             RefreshError::Reused => Self::RefreshTokenReused,
             RefreshError::Session(error) => error.into(),

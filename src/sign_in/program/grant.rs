@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::clock::Timestamp;
 use crate::config::AppKind;
 use crate::identity::{Identity, SessionId, Subject};
-use crate::session::{NewSession, Opened, RefreshToken};
+use crate::session::{NewSession, OpenedSession, RefreshToken};
 use crate::sign_in::claim::SessionHandle;
 use crate::sign_in::error::SignInError;
 use crate::sign_in::flow::{SignInAttempt, SignInFlow, open_failed};
@@ -19,7 +19,7 @@ use crate::wechat::App;
 pub(in crate::sign_in) struct TokenGrant {
     pub(in crate::sign_in) token: Arc<Minted>,
     pub(in crate::sign_in) identity: Identity,
-    pub(in crate::sign_in) session: Opened,
+    pub(in crate::sign_in) session: OpenedSession,
 }
 
 impl SignInService {
@@ -38,7 +38,11 @@ impl SignInService {
     }
 
     /// Mints the token of a session.
-    pub(in crate::sign_in) fn grant(&self, identity: Identity, session: Opened) -> SignInResult<TokenGrant> {
+    pub(in crate::sign_in) fn grant(
+        &self,
+        identity: Identity,
+        session: OpenedSession,
+    ) -> SignInResult<TokenGrant> {
         let SignInDependencies { tokens, clock, entropy, .. } = &self.deps;
         let token = tokens.mint(&identity, &session.id, session.expires_at, clock.now(), &**entropy)?;
         Ok(TokenGrant { token: Arc::new(token), identity, session })
@@ -46,7 +50,7 @@ impl SignInService {
 }
 
 impl SignInFlow for TokenGrant {
-    type Session = Opened;
+    type Session = OpenedSession;
 
     fn memory(service: &SignInService) -> &Arc<CodeMemory<Self>> {
         &service.program_codes
@@ -56,7 +60,7 @@ impl SignInFlow for TokenGrant {
         service: &SignInService,
         app: &App,
         attempt: &SignInAttempt,
-    ) -> Result<(Identity, Opened), SignInError> {
+    ) -> Result<(Identity, OpenedSession), SignInError> {
         let SignInDependencies { wechat, sessions, clock, .. } = &service.deps;
         let exchange = wechat.exchange_code(app, &attempt.code).await?;
 
@@ -73,7 +77,7 @@ impl SignInFlow for TokenGrant {
         Ok((identity, session))
     }
 
-    fn of(service: &SignInService, identity: Identity, session: Opened) -> SignInResult<Self> {
+    fn of(service: &SignInService, identity: Identity, session: OpenedSession) -> SignInResult<Self> {
         service.grant(identity, session)
     }
 
@@ -87,7 +91,7 @@ impl SignInFlow for TokenGrant {
     }
 
     /// Also a refresh token that was spent since is no answer: it would end the session.
-    async fn check(service: &SignInService, session: &Opened) -> Result<(), SignInError> {
+    async fn check(service: &SignInService, session: &OpenedSession) -> Result<(), SignInError> {
         let SignInDependencies { sessions, clock, .. } = &service.deps;
         if sessions.is_unspent(&session.refresh_token, clock.now()).await? {
             Ok(())
@@ -96,7 +100,7 @@ impl SignInFlow for TokenGrant {
         }
     }
 
-    fn parts(&self) -> (&Identity, &Opened) {
+    fn parts(&self) -> (&Identity, &OpenedSession) {
         (&self.identity, &self.session)
     }
 }
@@ -107,7 +111,7 @@ impl Expiring for TokenGrant {
     }
 }
 
-impl SessionHandle for Opened {
+impl SessionHandle for OpenedSession {
     fn parts(&self) -> (&SessionId, &str, Timestamp) {
         (&self.id, self.refresh_token.expose(), self.expires_at)
     }

@@ -14,7 +14,7 @@ use crate::authn::{Credential, Refusal, Source};
 use crate::clock::Timestamp;
 use crate::identity::Identity;
 use crate::page::Action;
-use crate::session::{Ending, RefreshToken, Scope, SessionCookie};
+use crate::session::{RefreshToken, RevocableSession, SessionCookie, SessionScope};
 use crate::sign_in::browser::{ReturnTo, has_session_cookie, is_navigation, without_session};
 use crate::sign_in::error::SignInError;
 use crate::sign_in::{BodyFault, SignInAnswer, SignInDependencies, SignInService, check_asked};
@@ -154,13 +154,13 @@ impl SignInService {
         everywhere: bool,
         now: Timestamp,
     ) -> Result<(Arc<str>, Identity), SignInError> {
-        let Ending { id, identity } = self.find_session_to_end(credential, now).await?;
+        let RevocableSession { id, identity } = self.find_session_to_end(credential, now).await?;
         let app = self.app_of(&identity.subject.appid).ok_or(SignInError::Internal)?;
 
         if everywhere {
             self.deps.sessions.revoke_person(&identity, now).await?;
         } else {
-            self.deps.sessions.revoke(&Scope::Session(id), now).await?;
+            self.deps.sessions.revoke(&SessionScope::Session(id), now).await?;
         }
         Ok((Arc::clone(&app.name), identity))
     }
@@ -170,19 +170,21 @@ impl SignInService {
         &self,
         credential: &Credential<'_>,
         now: Timestamp,
-    ) -> Result<Ending, SignInError> {
+    ) -> Result<RevocableSession, SignInError> {
         let SignInDependencies { sessions, tokens, .. } = &self.deps;
         // The store may know a unionid that the token is too old to name.
         match self.authenticate(credential, now).await {
-            Ok(caller) => Ok(sessions.ending(&caller.identity().subject, caller.session(), now).await?),
+            Ok(caller) => {
+                Ok(sessions.find_revocable(&caller.identity().subject, caller.session(), now).await?)
+            }
             Err(SignInError::UserBlocked) if credential.is_session_cookie() => {
                 let cookie = SessionCookie::parse(credential.token());
                 let cookie = cookie.map_err(|_| SignInError::SessionEnded)?;
-                Ok(sessions.ending_of_cookie(&cookie, now).await?)
+                Ok(sessions.find_revocable_by_cookie(&cookie, now).await?)
             }
             Err(SignInError::UserBlocked) => {
                 let claims = tokens.verify(credential.token(), now).map_err(Refusal::from)?;
-                Ok(sessions.ending(&claims.identity().subject, claims.session(), now).await?)
+                Ok(sessions.find_revocable(&claims.identity().subject, claims.session(), now).await?)
             }
             Err(error) => Err(error),
         }
@@ -199,14 +201,15 @@ impl SignInService {
         self.deps.throttle.check_refresh(client)?;
         match self.spend(token, |_| true, client, now).await {
             Ok(refreshed) => {
-                self.deps.sessions.revoke(&Scope::Session(refreshed.session.id), now).await?;
+                self.deps.sessions.revoke(&SessionScope::Session(refreshed.session.id), now).await?;
             }
             Err(SignInError::RefreshTokenReused) => {}
             // The token is not spent, and ends its session all the same.
             Err(SignInError::UserBlocked) => {
                 let token = RefreshToken::parse(token).map_err(|_| SignInError::RefreshTokenInvalid)?;
-                let Ending { id, .. } = self.deps.sessions.ending_of_refresh_token(&token, now).await?;
-                self.deps.sessions.revoke(&Scope::Session(id), now).await?;
+                let RevocableSession { id, .. } =
+                    self.deps.sessions.find_revocable_by_refresh_token(&token, now).await?;
+                self.deps.sessions.revoke(&SessionScope::Session(id), now).await?;
             }
             Err(error) => return Err(error),
         }

@@ -10,7 +10,7 @@ use tracing::info;
 use super::grant::TokenGrant;
 use crate::clock::Timestamp;
 use crate::identity::AppId;
-use crate::session::{RefreshError, RefreshToken, Refreshed};
+use crate::session::{RefreshError, RefreshToken, RefreshedSession};
 use crate::sign_in::error::SignInError;
 use crate::sign_in::replay::SignInResult;
 use crate::sign_in::{BodyFault, SignInAnswer, SignInService};
@@ -53,7 +53,7 @@ impl SignInService {
         // Access tokens of an app that is gone are refused; its sessions wait for it to come back.
         let is_configured = |appid: &AppId| self.app_of(appid).is_some();
         let token = body.refresh_token.expose_secret();
-        let Refreshed { identity, session } = self.spend(token, is_configured, client, now).await?;
+        let RefreshedSession { identity, session } = self.spend(token, is_configured, client, now).await?;
         self.grant(identity, session)
     }
 
@@ -65,13 +65,13 @@ impl SignInService {
         admits: impl Fn(&AppId) -> bool + Send + Sync,
         client: IpAddr,
         now: Timestamp,
-    ) -> Result<Refreshed, SignInError> {
+    ) -> Result<RefreshedSession, SignInError> {
         let token = RefreshToken::parse(refresh_token).map_err(|_| SignInError::RefreshTokenInvalid)?;
         // As before a login: a store that keeps nothing is not asked to keep this.
         if !self.deps.sessions.core().is_available() {
             return Err(SignInError::StoreUnavailable);
         }
-        let refreshed = self.deps.sessions.refresh_of(&token, admits, now).await;
+        let refreshed = self.deps.sessions.refresh_if(&token, admits, now).await;
         if matches!(refreshed, Err(RefreshError::Invalid | RefreshError::Reused)) {
             self.deps.throttle.record_login_failure(client);
         }

@@ -38,7 +38,7 @@ impl SignInService {
         now: Timestamp,
     ) -> Result<SignInAnswer, SignInError> {
         let caller = self.authenticate(credential, now).await?;
-        let sessions = self.deps.sessions.of_subject(&caller.identity().subject, now).await?;
+        let sessions = self.deps.sessions.list_by_subject(&caller.identity().subject, now).await?;
         let session = sessions.iter().find(|session| session.id == *caller.session());
         Ok(SignInAnswer::session(&caller, session.ok_or(SignInError::SessionEnded)?))
     }

@@ -1,7 +1,7 @@
 //! Several gateways on one store.
 
 use super::*;
-use crate::session::Opened;
+use crate::session::OpenedSession;
 use crate::sign_in::claim::CodeClaim;
 use crate::store::{Key, Store as _};
 
@@ -232,7 +232,7 @@ async fn an_ended_session_is_not_brought_back_by_another_node() {
     let answer = cluster.nodes[0].login(CODE).await;
     let subject = answer.identity.unwrap().subject;
     let now = cluster.nodes[0].clock.now();
-    let scope = crate::session::Scope::Subject(subject);
+    let scope = crate::session::SessionScope::Subject(subject);
     cluster.nodes[0].login.deps.sessions.revoke(&scope, now).await.unwrap();
 
     assert_eq!(cluster.nodes[1].login(CODE).await.outcome, "code_already_used");
@@ -252,7 +252,7 @@ async fn the_store_learns_neither_code_nor_tokens_nor_people() {
         assert!(!row.windows(secret.len()).any(|window| window == secret.as_bytes()), "{secret}");
     }
     let other = claim("another-code", &[]);
-    assert!(other.open_row::<Opened>(&row).is_none(), "another code opens nothing");
+    assert!(other.open_row::<OpenedSession>(&row).is_none(), "another code opens nothing");
 }
 
 #[tokio::test]
@@ -297,10 +297,10 @@ fn a_refusal_that_may_change_is_not_read_from_the_store() {
     let claim = claim("code", &[]);
     for (error, is_known) in [(SignInError::CodeInvalid, true), (SignInError::WeChatBusy, false)] {
         let row = claim
-            .outcome_row(Err::<(&crate::identity::Identity, &Opened), _>(&error), &SystemEntropy)
+            .outcome_row(Err::<(&crate::identity::Identity, &OpenedSession), _>(&error), &SystemEntropy)
             .unwrap();
 
-        assert_eq!(claim.open_row::<Opened>(&row).is_some(), is_known);
+        assert_eq!(claim.open_row::<OpenedSession>(&row).is_some(), is_known);
     }
 }
 

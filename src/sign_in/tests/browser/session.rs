@@ -203,7 +203,7 @@ async fn a_blocked_person_can_sign_out() {
         let mut elsewhere = Browser::new(&harness);
         elsewhere.sign_in("account", "another").await;
         let who = browser.clone().get("/auth/session").await.identity.unwrap().subject;
-        let person = crate::session::Person::Subject(who);
+        let person = crate::session::PersonId::Subject(who);
         let sessions = &harness.login.deps.sessions;
         sessions.block(&person, harness.clock.now()).await.unwrap();
         let mut thief = browser.clone();
@@ -226,7 +226,7 @@ async fn a_blocked_person_can_sign_out_of_a_mini_program() {
         let harness = harness([Reply::json(SUCCESS)]).await;
         let answer = harness.login(CODE).await;
         let tokens = json_of(&answer);
-        let person = crate::session::Person::Subject(answer.identity.unwrap().subject);
+        let person = crate::session::PersonId::Subject(answer.identity.unwrap().subject);
         let sessions = &harness.login.deps.sessions;
         sessions.block(&person, harness.clock.now()).await.unwrap();
         let bearer = format!("Bearer {}", tokens["access_token"].as_str().unwrap());

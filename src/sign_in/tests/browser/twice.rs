@@ -86,7 +86,7 @@ async fn a_session_that_was_ended_is_not_handed_out_again() {
     let mut browser = Browser::new(&harness);
     let state = browser.start("account", "/").await;
     let answer = browser.come_back("account", &state, "code").await;
-    let scope = crate::session::Scope::Subject(answer.identity.unwrap().subject);
+    let scope = crate::session::SessionScope::Subject(answer.identity.unwrap().subject);
     harness.login.deps.sessions.revoke(&scope, harness.clock.now()).await.unwrap();
 
     let answer = browser.come_back("account", &state, "code").await;
@@ -242,7 +242,7 @@ async fn only_who_is_signed_in_there_in_the_browser_that_began_is_led_on() {
     }
     let who = browser.clone().get("/auth/session").await.identity.unwrap().subject;
     let sessions = &harness.login.deps.sessions;
-    sessions.block(&crate::session::Person::Subject(who), harness.clock.now()).await.unwrap();
+    sessions.block(&crate::session::PersonId::Subject(who), harness.clock.now()).await.unwrap();
     let answer = browser.come_back("account", &state, "second").await;
     assert_eq!(answer.outcome, "state_unknown", "a blocked person");
 }
