@@ -1,4 +1,4 @@
-//! Checking the section, and reading or making the keys that seal.
+//! Checks the section `sessions`, and reads or makes the seal keys.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -11,10 +11,10 @@ use secrecy::{ExposeSecret as _, SecretString};
 use tracing::info;
 use zeroize::Zeroizing;
 
-use super::Sessions;
-use super::core::Core;
-use super::custody::{SealKey, SealKeys};
-use super::limits::Limits;
+use super::node::core::Core;
+use super::row::limits::SessionLimits;
+use super::row::session_key::{SealKey, SealKeys};
+use super::sessions::Sessions;
 use crate::config::{self, Findings};
 use crate::digest::sha256;
 use crate::entropy::{self, Entropy};
@@ -22,13 +22,13 @@ use crate::key_file::{self, KeyFileError, OnMissingKey};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const DAY: Duration = Duration::from_secs(24 * 3600);
-/// Where the key made on first start lies, below the data directory.
+/// File of the key that is made on first start, in the data directory.
 const DEFAULT_KEY_FILE: &str = "seal-key";
-/// Longest `kid`; it is in every row.
+/// Longest `kid`, in bytes: it is in every row.
 const MAX_KID_BYTES: usize = 64;
 
 impl Sessions {
-    /// Checks the section, and reads or makes the keys that seal.
+    /// Checks the section, and reads or makes the seal keys.
     pub fn build(
         config: &config::Sessions,
         data_dir: &Path,
@@ -39,7 +39,7 @@ impl Sessions {
         let mut problems = Findings::default();
         check(config, &mut problems);
         let keys = if config.seal_keys.is_empty() {
-            if core.store().is_shared() {
+            if core.store.is_shared() {
                 problems
                     .warning("sessions.seal_keys", "every gateway of the cluster makes a key of its own")
                     .hint("give all of them the same key, such as the output of `openssl rand -base64 32`");
@@ -52,7 +52,7 @@ impl Sessions {
         let has_errors = problems.has_errors();
         findings.extend(problems);
         let keys = keys.filter(|_| !has_errors)?;
-        Some(Self { core, limits: Limits::new(config), keys })
+        Some(Self { core, limits: SessionLimits::new(config), keys })
     }
 }
 
@@ -98,7 +98,7 @@ fn configured_keys(keys: &[config::SealKey], findings: &mut Findings) -> Option<
         }
         let path = format!("{path}.secret");
         let secret = secret.read(&path, findings).and_then(|text| {
-            let secret = parse(text.expose_secret().as_bytes());
+            let secret = parse_secret(text.expose_secret().as_bytes());
             if secret.is_none() {
                 findings
                     .error(path, "the secret is not 32 bytes as base64")
@@ -130,23 +130,24 @@ fn default_key(
             return None;
         }
     };
-    let Some(secret) = parse(text.trim_ascii_end()) else {
+    let Some(secret) = parse_secret(text.trim_ascii_end()) else {
         findings
             .error("data_dir", format!("file `{}` does not hold 32 bytes as base64", file.display()))
-            .hint("put the file back as it was; or move it away: a new key is made, and what was sealed is lost");
+            .hint("put the file back as it was; or move it away: then a new key is made, and what was sealed is lost");
         return None;
     };
-    // Named after the key itself: another key in its place must not be taken for it.
+    // Named after the key itself: another key in its place must have another name.
     let id: u64 = sha256(&[b"menshen seal key id v1", secret.as_slice()])
         .first_chunk()
         .map_or(0, |bytes| u64::from_be_bytes(*bytes));
     let kid = format!("made-{id:016x}");
-    // Whoever configures keys later must name this one so, to open what it sealed.
+    // An operator who configures keys later must give this one the same name, so that it opens what
+    // it sealed.
     info!("session keys are sealed with the key `{kid}` in {}", file.display());
     Some(SealKey { kid, secret })
 }
 
-fn parse(text: &[u8]) -> Option<Zeroizing<[u8; 32]>> {
+fn parse_secret(text: &[u8]) -> Option<Zeroizing<[u8; 32]>> {
     let bytes = Zeroizing::new(STANDARD.decode(text).ok()?);
     bytes.as_slice().try_into().ok().map(Zeroizing::new)
 }

@@ -1,21 +1,42 @@
-//! Looking a session up, and noting now and then that it is in use.
+//! Looking a session up.
 
 use std::sync::Arc;
 
-use zeroize::Zeroizing;
-
-use super::core::{Attempts, Core, Row};
-use super::limits::Limits;
-use super::marks::Marks;
-use super::name::{self, Locator, SessionKey};
-use super::record::{Entry, Record};
-use super::{CheckedSession, SessionCookie, SessionError, SessionInfo, Sessions};
+use super::error::SessionError;
+use super::node::attempts::Attempts;
+use super::node::core::Core;
+use super::node::lease::Lease;
+use super::row::cookie::SessionCookie;
+use super::row::limits::SessionLimits;
+use super::row::name::{self, EntryId, Locator};
+use super::row::revocations::Revocations;
+use super::row::subject::{SessionEntry, SubjectRow};
+use super::sessions::Sessions;
 use crate::clock::Timestamp;
-use crate::identity::{SessionId, Subject, UnionId};
+use crate::identity::{Identity, Profile, SessionId, Subject, User};
 use crate::store::StoreError;
 
+/// A live session.
+#[derive(Clone, Debug)]
+pub struct CheckedSession {
+    /// Its id.
+    pub id: SessionId,
+    /// Ends when the session must be looked up again before it is believed.
+    pub lease: Lease,
+    /// When it must be looked up again in any case. Never after the session's end.
+    pub recheck_at: Timestamp,
+    /// When the session ends at the latest.
+    pub expires_at: Timestamp,
+    /// The identity in the store: its unionid may be newer than the token's.
+    pub identity: Identity,
+    /// The profile in the store.
+    pub profile: Profile,
+    /// The business's own user that the person is bound to.
+    pub user: Option<User>,
+}
+
 impl Sessions {
-    /// Looks a session up, and notes now and then that it is in use.
+    /// Looks a session up, and writes down now and then that it is in use.
     ///
     /// # Errors
     /// [`SessionError`], by variant.
@@ -25,11 +46,11 @@ impl Sessions {
         session: &SessionId,
         now: Timestamp,
     ) -> Result<CheckedSession, SessionError> {
-        let checked = match locate(subject, session) {
-            Ok((locator, key)) => self.look_up(locator, |_| Some(key), now).await,
+        let checked = match name::locate(subject, session) {
+            Ok((locator, id)) => self.look_up(locator, |_| Some(id), now).await,
             Err(error) => Err(error),
         };
-        self.core.metrics.checked(&checked);
+        self.core.metrics.count_check(&checked);
         checked
     }
 
@@ -42,160 +63,94 @@ impl Sessions {
         cookie: &SessionCookie,
         now: Timestamp,
     ) -> Result<CheckedSession, SessionError> {
-        let checked = match cookie.parts() {
-            Some((locator, hash)) => self.look_up(locator, |record| record.of_cookie(&hash), now).await,
+        let checked = match cookie.decode() {
+            Some((locator, hash)) => self.look_up(locator, |row| row.find_by_cookie(&hash), now).await,
             None => Err(SessionError::Ended),
         };
-        self.core.metrics.checked(&checked);
+        self.core.metrics.count_check(&checked);
         checked
     }
 
-    /// Looks up the session that `find` tells from the others of a row.
+    /// Looks up the session that `find` selects in a row.
     async fn look_up(
         &self,
         locator: Locator,
-        find: impl Fn(&Record) -> Option<SessionKey> + Send + Sync,
+        find: impl Fn(&SubjectRow) -> Option<EntryId> + Send + Sync,
         now: Timestamp,
     ) -> Result<CheckedSession, SessionError> {
         let (core, limits) = (&self.core, &self.limits);
-        core.must_hear()?;
-        let lease = core.leases.take(&locator);
-        // Before the rows are read, after the lease: who is bound from here on ends it.
-        let bindings = core.marks().await?.bindings;
-        let (row, own) = tokio::join!(core.read(locator), core.binding_of_subject(locator, bindings));
-        let row = row?.ok_or(SessionError::Ended)?;
-        let record = &row.record;
-        let key = find(record).ok_or(SessionError::Ended)?;
-        let marks = core.marks_since(record.number(&key)).await?;
-        let entry = record.live(&key, limits, &marks, now).ok_or(SessionError::Ended)?;
-        if marks.block_out(&record.identity()) {
+        core.health.require_log()?;
+        let lease = core.leases.lease(&locator);
+        // After the lease and before the rows are read: a binding that is written from here on ends
+        // the lease.
+        let kinds = core.revocations.cached().await?.bindings;
+        let (stored, binding) =
+            tokio::join!(core.subjects.read(locator), core.bindings.read_of_subject(locator, kinds));
+        let stored = stored?.ok_or(SessionError::Ended)?;
+        let row = &stored.row;
+        let id = find(row).ok_or(SessionError::Ended)?;
+        let revocations = core.revocations.at_least(row.revocation_number(&id)).await?;
+        let entry = row.live_entry(&id, limits, &revocations, now).ok_or(SessionError::Ended)?;
+        if revocations.blocks_identity(&row.identity()) {
             return Err(SessionError::Blocked);
         }
-        // One that cannot be read denies: nobody knows what it said.
-        let user = core.user_of(record, own?, bindings).await?;
+        // A binding that cannot be read denies: its user is unknown.
+        let user = core.bindings.user_of(row, binding?, kinds).await?;
 
-        let is_noted = now.since(entry.last_seen_at) < limits.note_after;
-        let last_seen_at = if is_noted { entry.last_seen_at } else { now };
-        let end = entry.ends_at.min(limits.idle_end(last_seen_at));
-        if !is_noted {
+        let is_written = now.since(entry.last_seen_at) < limits.use_interval;
+        let last_seen_at = if is_written { entry.last_seen_at } else { now };
+        let end = entry.expires_at.min(limits.idle_end(last_seen_at));
+        if !is_written {
             let core = Arc::clone(core);
             let limits = *limits;
-            // No request waits for this write. If it fails the next look makes it.
-            tokio::spawn(async move { core.note_use(locator, key, &limits, now).await });
+            // No request waits for this write. If it fails, the next look-up makes it.
+            tokio::spawn(async move { record_use(&core, locator, id, &limits, now).await });
         }
         Ok(CheckedSession {
-            id: name::session_id(&locator, &key)?,
+            id: name::session_id(&locator, &id)?,
             lease,
             recheck_at: now.plus(limits.recheck_after).min(end),
-            expires_at: entry.ends_at,
-            identity: record.identity(),
-            profile: record.profile(),
+            expires_at: entry.expires_at,
+            identity: row.identity(),
+            profile: row.profile(),
             user,
         })
     }
+}
 
-    /// The sessions of a person in one app, oldest first.
-    ///
-    /// # Errors
-    /// [`SessionError::Store`]
-    pub async fn list_by_subject(
-        &self,
-        subject: &Subject,
-        now: Timestamp,
-    ) -> Result<Vec<SessionInfo>, SessionError> {
-        let locator = name::locator(subject);
-        let Some((row, marks)) = self.core.read_with_marks(locator).await? else { return Ok(Vec::new()) };
-        row.record.infos(&locator, &self.limits, &marks, now)
-    }
-
-    /// The sessions of a person in every app, by app and then oldest first.
-    ///
-    /// # Errors
-    /// [`SessionError::Store`]
-    pub async fn list_by_unionid(
-        &self,
-        unionid: &UnionId,
-        now: Timestamp,
-    ) -> Result<Vec<SessionInfo>, SessionError> {
-        let mut sessions = Vec::new();
-        for subject in self.core.listed(unionid).await? {
-            sessions.extend(self.list_by_subject(&subject, now).await?);
+/// Writes down that a session was used, unless another task on this node writes its row.
+async fn record_use(
+    core: &Core,
+    locator: Locator,
+    id: EntryId,
+    limits: &SessionLimits,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let state = core.leases.subject(&locator);
+    let Some(_lock) = state.try_lock() else { return Ok(()) };
+    let revocations = core.revocations.cached().await?;
+    let mut attempts = Attempts::default();
+    loop {
+        let Some(stored) = core.subjects.read(locator).await? else { return Ok(()) };
+        let Some(row) = touched(&stored.row, &id, limits, &revocations, now) else { return Ok(()) };
+        if core.subjects.replace(locator, Some(&stored), &row, limits, now).await? {
+            return Ok(());
         }
-        // The list goes on naming those to whom WeChat has given another unionid since.
-        sessions.retain(|session| session.identity.unionid.as_ref() == Some(unionid));
-        Ok(sessions)
-    }
-
-    /// What WeChat shares with the gateway for a person's data, if that is what this session's login brought.
-    /// Sealed anew on the way when the key that seals has changed.
-    ///
-    /// # Errors
-    /// [`SessionError`], by variant.
-    pub async fn session_key(
-        &self,
-        subject: &Subject,
-        session: &SessionId,
-        now: Timestamp,
-    ) -> Result<Option<Zeroizing<[u8; 16]>>, SessionError> {
-        let (core, limits) = (&self.core, &self.limits);
-        let (locator, key) = locate(subject, session)?;
-        let (row, marks) = core.read_with_marks(locator).await?.ok_or(SessionError::Ended)?;
-        row.record.live(&key, limits, &marks, now).ok_or(SessionError::Ended)?;
-        if marks.block_out(&row.record.identity()) {
-            return Err(SessionError::Blocked);
-        }
-        let Some(sealed) = row.record.sealed.as_ref().filter(|sealed| sealed.session == key) else {
-            return Ok(None);
-        };
-        let (secret, anew) = self.keys.open(subject, &locator, sealed, core.entropy.as_ref())?;
-        if let Some(anew) = anew {
-            let mut record = row.record.clone();
-            record.sealed = Some(anew);
-            // Whoever was faster, or a store that fails, leaves what still opens.
-            let _ = core.replace(locator, Some(&row), &record, limits, now).await;
-        }
-        Ok(Some(secret))
+        attempts.wait(core.entropy.as_ref()).await?;
     }
 }
 
-impl Core {
-    /// Writes down that a session was used, unless somebody on this node is writing its row.
-    async fn note_use(
-        &self,
-        locator: Locator,
-        key: SessionKey,
-        limits: &Limits,
-        now: Timestamp,
-    ) -> Result<(), StoreError> {
-        let state = self.leases.subject(&locator);
-        let Some(_turn) = state.try_turn() else { return Ok(()) };
-        let marks = self.marks().await?;
-        let mut attempts = Attempts::default();
-        loop {
-            let Some(row) = self.read(locator).await? else { return Ok(()) };
-            let Some(record) = seen(&row, &key, limits, &marks, now) else { return Ok(()) };
-            if self.replace(locator, Some(&row), &record, limits, now).await? {
-                return Ok(());
-            }
-            attempts.again(self).await?;
-        }
-    }
-}
-
-/// The row with the use written down; nothing where it stands there by now, or the session has ended.
-fn seen(row: &Row, key: &SessionKey, limits: &Limits, marks: &Marks, now: Timestamp) -> Option<Record> {
-    let is_due = |entry: &&Entry| now.since(entry.last_seen_at) >= limits.note_after;
-    row.record.live(key, limits, marks, now).filter(is_due)?;
-    let mut record = row.record.clone();
-    record.entry_mut(key)?.see(now);
-    Some(record)
-}
-
-/// Where a session is, if it can be one of this subject.
-fn locate(subject: &Subject, session: &SessionId) -> Result<(Locator, SessionKey), SessionError> {
-    let (locator, key) = name::parse(session).ok_or(SessionError::Ended)?;
-    if locator != name::locator(subject) {
-        return Err(SessionError::Ended);
-    }
-    Ok((locator, key))
+/// The row with the use written down; `None` if it is already, or if the session has ended.
+fn touched(
+    row: &SubjectRow,
+    id: &EntryId,
+    limits: &SessionLimits,
+    revocations: &Revocations,
+    now: Timestamp,
+) -> Option<SubjectRow> {
+    let is_due = |entry: &&SessionEntry| now.since(entry.last_seen_at) >= limits.use_interval;
+    row.live_entry(id, limits, revocations, now).filter(is_due)?;
+    let mut row = row.clone();
+    row.entry_mut(id)?.touch(now);
+    Some(row)
 }

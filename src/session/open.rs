@@ -1,51 +1,88 @@
 //! Opening a session.
 
 use tracing::warn;
+use zeroize::Zeroizing;
 
-use super::core::{Attempts, replacement};
-use super::name::{self, Locator, SessionKey};
-use super::record::{Entry, Record};
-use super::refresh_token::Parts;
-use super::seal::internal;
-use super::{
-    NewSession, OpenedBrowserSession, OpenedSession, SessionCookie, SessionError, SessionScope, Sessions,
-    device,
-};
+use super::device;
+use super::error::{SessionError, internal};
+use super::node::attempts::Attempts;
+use super::node::subject_rows::{StoredSubject, replacement};
+use super::row::cookie::SessionCookie;
+use super::row::name::{self, EntryId, Locator};
+use super::row::refresh_token::{DecodedRefreshToken, RefreshToken};
+use super::row::revocations::Revocations;
+use super::row::subject::{SessionEntry, SubjectRow};
+use super::scope::SessionScope;
+use super::sessions::Sessions;
 use crate::clock::Timestamp;
 use crate::entropy;
-use crate::identity::SessionId;
+use crate::identity::{Identity, Profile, SessionId};
 
-/// A session to be opened, as its row will know it.
-struct Opening<'a> {
+/// A sign-in that succeeded.
+pub struct NewSession<'a> {
+    /// The person who signed in.
+    pub identity: &'a Identity,
+    /// WeChat's `session_key`, if the sign-in brought one.
+    pub session_key: Option<&'a Zeroizing<[u8; 16]>>,
+    /// The client's `User-Agent`.
+    pub user_agent: Option<&'a str>,
+    /// The person's profile, if the sign-in brought one.
+    pub profile: Option<&'a Profile>,
+}
+
+/// A session that is in the store.
+#[derive(Clone, Debug)]
+pub struct OpenedSession {
+    /// Its id: names the row and the session in it.
+    pub id: SessionId,
+    /// Good for one [`Sessions::refresh`].
+    pub refresh_token: RefreshToken,
+    /// When it ends at the latest.
+    pub expires_at: Timestamp,
+}
+
+/// A session that is in the store, and whose cookie a browser holds.
+#[derive(Clone, Debug)]
+pub struct OpenedBrowserSession {
+    /// Its id: names the row and the session in it.
+    pub id: SessionId,
+    /// Good as long as the session lives.
+    pub cookie: SessionCookie,
+    /// When it ends at the latest.
+    pub expires_at: Timestamp,
+}
+
+/// A session that is being opened.
+struct SessionOpening<'a> {
     new: NewSession<'a>,
     locator: Locator,
-    token: Parts,
-    cookie: Option<[u8; 32]>,
-    /// A session of the same person that ends for this one.
-    replaces: Option<SessionKey>,
+    entry: SessionEntry,
+    /// A session of the same person that this one replaces.
+    replaces: Option<EntryId>,
 }
 
 impl Sessions {
-    /// Opens a session; once this returns it is as durable as the store makes it.
+    /// Opens a session. When this returns, the session is as durable as the store makes it.
     ///
     /// # Errors
-    /// [`SessionError::Blocked`], [`SessionError::Store`] and [`SessionError::Internal`]: there is no session then that
-    /// anybody could use.
+    /// [`SessionError::Blocked`], [`SessionError::Store`] and [`SessionError::Internal`]: there is
+    /// no session that a client could use.
     pub async fn open(&self, new: NewSession<'_>, now: Timestamp) -> Result<OpenedSession, SessionError> {
         let locator = name::locator(&new.identity.subject);
-        let token = Parts::draw(locator, self.core.entropy.as_ref())?;
-        let refresh_token = token.token();
-        let opening = Opening { new, locator, token, cookie: None, replaces: None };
+        let token = DecodedRefreshToken::generate(locator, self.core.entropy.as_ref())?;
+        let entry = self.new_entry(&new, &token, None, now)?;
+        let opening = SessionOpening { new, locator, entry, replaces: None };
         let (id, expires_at) = self.put(opening, now).await?;
-        Ok(OpenedSession { id, refresh_token, expires_at })
+        Ok(OpenedSession { id, refresh_token: token.encode(), expires_at })
     }
 
-    /// Opens a session that a browser holds. The one that the browser held before ends: of the same person a moment later,
-    /// since other requests of the browser may be under way, of another person at once.
+    /// Opens a session that a browser holds, and ends the session that the browser held before. A
+    /// session of the same person ends a moment later, because other requests of the browser may be
+    /// under way; a session of another person ends at once.
     ///
     /// # Errors
-    /// As [`Sessions::open`]. That the session of another person could not be ended is logged: to fail the login for it
-    /// would help nobody.
+    /// As [`Sessions::open`]. If the session of another person could not be ended, that is logged:
+    /// a failed sign-in would help no user.
     pub async fn open_in_browser(
         &self,
         new: NewSession<'_>,
@@ -54,87 +91,119 @@ impl Sessions {
     ) -> Result<OpenedBrowserSession, SessionError> {
         let locator = name::locator(&new.identity.subject);
         let entropy = self.core.entropy.as_ref();
-        // Drawn anew each time: whoever planted a cookie in the browser, or saw the old one, does not know it.
-        let cookie = SessionCookie::draw(&locator, entropy)?;
-        let (_, hash) = cookie.parts().ok_or_else(|| internal("a cookie was drawn that does not parse"))?;
-        // Every row has a family of refresh tokens, and older gateways read none without. Nobody is told this one's first
-        // token, and its hash alone is kept, so that nobody ever refreshes with it.
-        let token = Parts::draw(locator, entropy)?;
-        let parsed = before.and_then(name::parse);
-        let replaces = parsed.filter(|(place, _)| *place == locator).map(|(_, key)| key);
-        let opening = Opening { new, locator, token, cookie: Some(hash), replaces };
+        // A new one each time: an attacker who planted a cookie in the browser, or saw the old one,
+        // does not know it.
+        let cookie = SessionCookie::generate(&locator, entropy)?;
+        let (_, hash) = cookie.decode().ok_or_else(|| internal("a cookie was drawn that does not parse"))?;
+        // Every entry has a family of refresh tokens, and older gateways read no entry without one.
+        // The first token of this family is given to no client, and only its hash is kept, so no
+        // client can refresh with it.
+        let token = DecodedRefreshToken::generate(locator, entropy)?;
+        let entry = self.new_entry(&new, &token, Some(hash), now)?;
+        let replaces = before
+            .and_then(name::parse_session_id)
+            .filter(|(row, _)| *row == locator)
+            .map(|(_, entry)| entry);
+        let opening = SessionOpening { new, locator, entry, replaces };
         let (id, expires_at) = self.put(opening, now).await?;
         if let Some(before) = before.filter(|_| replaces.is_none()) {
-            // Only now: a login that fails leaves the browser what it had.
+            // After the sign-in: if it fails, the browser keeps the session that it had.
             let revoked = self.revoke(&SessionScope::Session(before.clone()), now).await;
             if let Err(error) = revoked {
-                warn!("a browser changed persons, and the session of the one before goes on: {error}");
+                warn!("a browser changed persons, and the session of the person before goes on: {error}");
             }
         }
         Ok(OpenedBrowserSession { id, cookie, expires_at })
     }
 
-    /// Puts a session into its person's row; its id, and when it ends at the latest.
-    async fn put(
+    fn new_entry(
         &self,
-        opening: Opening<'_>,
+        new: &NewSession<'_>,
+        token: &DecodedRefreshToken,
+        cookie: Option<[u8; 32]>,
         now: Timestamp,
-    ) -> Result<(SessionId, Timestamp), SessionError> {
-        let (core, limits) = (&self.core, &self.limits);
-        let Opening { new, locator, token, cookie, replaces } = opening;
-        let subject = &new.identity.subject;
-        let key = entropy::bytes(core.entropy.as_ref()).map_err(internal)?;
-        let mut entry = Entry {
-            key,
+    ) -> Result<SessionEntry, SessionError> {
+        Ok(SessionEntry {
+            id: entropy::bytes(self.core.entropy.as_ref()).map_err(internal)?,
             created_at: now,
             last_seen_at: now,
-            ends_at: now.plus(limits.lifetime),
+            expires_at: now.plus(self.limits.lifetime),
             is_evicted: false,
-            number: 0,
-            family: token.found(),
+            revocation_number: 0,
+            family: token.new_family(),
             device: new.user_agent.and_then(device::label),
             cookie: cookie.map(Into::into),
-        };
-        let opened = (name::session_id(&locator, &key)?, entry.ends_at);
+        })
+    }
+
+    /// Puts a session into its subject's row. Returns its id, and when it ends at the latest.
+    async fn put(
+        &self,
+        mut opening: SessionOpening<'_>,
+        now: Timestamp,
+    ) -> Result<(SessionId, Timestamp), SessionError> {
+        let core = &self.core;
+        let locator = opening.locator;
+        let opened = (name::session_id(&locator, &opening.entry.id)?, opening.entry.expires_at);
 
         let state = core.leases.subject(&locator);
-        let _turn = state.turn().await?;
+        let _lock = state.lock().await?;
         let mut attempts = Attempts::default();
         loop {
-            let row = core.read(locator).await?;
-            // After the row, as in `read_with_marks`, and each time: this may have waited for others.
-            let marks = core.founded_marks(now).await?;
-            entry.number = marks.number;
-            let mut record = row.as_ref().map_or_else(|| Record::new(subject), |row| row.record.clone());
-            if record.learn(new.identity.unionid.as_ref()) {
-                warn!("WeChat gave a person of {} another unionid: the new one counts", subject.appid);
-            }
-            if marks.block_out(&record.identity()) {
-                return Err(SessionError::Blocked);
-            }
-            record.call(new.profile);
-            // Before the session itself: one that no list names could not be ended by the person's unionid.
-            let listing = match record.unionid() {
-                Some(unionid) => core.list(unionid, subject, entry.ends_at, limits, now).await?,
-                None => None,
-            };
-            record.tidy(limits, &marks, now);
-            // Before the new one counts: a browser that signs in again must not push out another device.
-            let is_replaced = replaces.is_some_and(|before| record.evict(&before, limits, now));
-            let evicted = record.add(entry.clone(), limits, now);
-            if let Some(secret) = new.session_key {
-                self.keys.keep(&mut record, &locator, key, secret, core.entropy.as_ref())?;
-            }
-            let session = replacement(locator, row.as_ref(), &record, limits, now)?;
-            if core.store.write_in_order(listing.into_iter().chain([session]).collect()).await? {
-                core.metrics.evicted.inc_by(evicted);
-                if is_replaced || evicted > 0 {
-                    // Verdicts on this node say a later end; those of others are looked up again by themselves.
-                    core.leases.end(&locator);
-                }
+            let stored = core.subjects.read(locator).await?;
+            // After the row, as in `Core::read_subject`, and in each attempt: this task may have
+            // waited for others.
+            let revocations = core.revocations.initialized(now).await?;
+            opening.entry.revocation_number = revocations.number;
+            if self.try_put(&opening, stored.as_ref(), &revocations, now).await? {
                 return Ok(opened);
             }
-            attempts.again(core).await?;
+            attempts.wait(core.entropy.as_ref()).await?;
         }
+    }
+
+    /// Puts a session into the row that was read; `false` if another writer was faster.
+    async fn try_put(
+        &self,
+        opening: &SessionOpening<'_>,
+        stored: Option<&StoredSubject>,
+        revocations: &Revocations,
+        now: Timestamp,
+    ) -> Result<bool, SessionError> {
+        let (core, limits) = (&self.core, &self.limits);
+        let SessionOpening { new, locator, entry, replaces } = opening;
+        let subject = &new.identity.subject;
+        let mut row = stored.map_or_else(|| SubjectRow::new(subject), |stored| stored.row.clone());
+        if row.set_unionid(new.identity.unionid.as_ref()) {
+            warn!("WeChat gave a person of {} another unionid: the new one counts", subject.appid);
+        }
+        if revocations.blocks_identity(&row.identity()) {
+            return Err(SessionError::Blocked);
+        }
+        row.set_profile(new.profile);
+        // Before the session itself: a session that no unionid lists could not be ended by unionid.
+        let listing = match row.unionid() {
+            Some(unionid) => core.unionids.write_for(unionid, subject, entry.expires_at, limits, now).await?,
+            None => None,
+        };
+        row.remove_ended(limits, revocations, now);
+        // Before the new one counts: a browser that signs in again must not push out another
+        // device.
+        let is_replaced = replaces.is_some_and(|before| row.evict(&before, limits, now));
+        let evicted = row.add(entry.clone(), limits, now);
+        if let Some(secret) = new.session_key {
+            row.set_session_key(&self.keys, locator, &entry.id, secret, core.entropy.as_ref())?;
+        }
+        let write = replacement(*locator, stored, &row, limits, now)?;
+        let is_written = core.store.write_in_order(listing.into_iter().chain([write]).collect()).await?;
+        if is_written {
+            core.metrics.evicted.inc_by(evicted);
+            if is_replaced || evicted > 0 {
+                // Verdicts on this node hold a later end. Other nodes look the sessions up again by
+                // themselves.
+                core.leases.end(locator);
+            }
+        }
+        Ok(is_written)
     }
 }

@@ -1,16 +1,18 @@
-//! RevocableSession sessions: first in the store, then on this node, then on every other.
+//! Ending sessions: first in the store, then on this node, then on every other.
 
-use super::core::Attempts;
-use super::follow::Heard;
-use super::name::{self, Locator};
-use super::{SessionError, SessionScope, Sessions};
+use super::error::SessionError;
+use super::node::attempts::Attempts;
+use super::row::invalidation::Invalidation;
+use super::row::name::{self, EntryId, Locator};
+use super::scope::SessionScope;
+use super::sessions::Sessions;
 use crate::clock::Timestamp;
 use crate::identity::{Identity, SessionId, Subject, UnionId};
 use crate::store::StoreError;
 
 impl Sessions {
-    /// Ends sessions: at once on this node, within a second on every other. Gives how many ended, where that is known.
-    /// RevocableSession what has ended already succeeds.
+    /// Ends sessions: at once on this node, within a second on every other. Returns how many ended,
+    /// if that is known. Ending a session that has already ended succeeds.
     ///
     /// # Errors
     /// [`SessionError::Store`]: some or all may go on; ask again.
@@ -26,12 +28,13 @@ impl Sessions {
             }
         };
         let result = result.map_err(SessionError::from);
-        self.core.metrics.revoked(scope, &result);
+        self.core.metrics.count_revocation(scope, &result);
         result
     }
 
-    /// Ends every session of a person: in all apps of their unionid, where there is one, and in this app last. As long as
-    /// one of the others may go on, so do those of this app: whoever asked with one of them can ask again.
+    /// Ends every session of a person: in all apps of the person's unionid if there is one, and in
+    /// this app last. As long as one of the other sessions may go on, so do those of this app: the
+    /// client that asked with one of them can ask again.
     ///
     /// # Errors
     /// As [`Sessions::revoke`].
@@ -42,7 +45,7 @@ impl Sessions {
             .clone()
             .map_or_else(|| SessionScope::Subject(own.clone()), SessionScope::UnionId);
         let result = self.revoke_own_last(identity, now).await.map_err(SessionError::from);
-        self.core.metrics.revoked(&scope, &result.clone().map(Some));
+        self.core.metrics.count_revocation(&scope, &result.clone().map(Some));
         result
     }
 
@@ -56,10 +59,10 @@ impl Sessions {
     }
 
     async fn revoke_session(&self, session: &SessionId, now: Timestamp) -> Result<u64, StoreError> {
-        let Some((locator, key)) = name::parse(session) else { return Ok(0) };
+        let Some((locator, id)) = name::parse_session_id(session) else { return Ok(0) };
         let state = self.core.leases.subject(&locator);
-        let _turn = state.turn().await?;
-        self.remove(locator, &key, now).await
+        let _lock = state.lock().await?;
+        self.remove_session(locator, &id, now).await
     }
 
     async fn revoke_unionid(
@@ -70,9 +73,9 @@ impl Sessions {
     ) -> Result<u64, StoreError> {
         let mut ended = 0;
         let mut failed = None;
-        let listed = self.core.listed(unionid).await?;
-        for subject in listed.iter().filter(|subject| Some(*subject) != except) {
-            // One row that cannot be changed must not save the others.
+        let subjects = self.core.unionids.subjects(unionid).await?;
+        for subject in subjects.iter().filter(|subject| Some(*subject) != except) {
+            // A row that cannot be changed must not save the others.
             match self.revoke_row(name::locator(subject), Some(unionid), now).await {
                 Ok(count) => ended += count,
                 Err(error) => failed = Some(error),
@@ -81,7 +84,7 @@ impl Sessions {
         failed.map_or(Ok(ended), Err)
     }
 
-    /// Removes a row with all its sessions; only if it is of this unionid, where one is given.
+    /// Removes a row with all its sessions. If a unionid is given, the row must have it.
     async fn revoke_row(
         &self,
         locator: Locator,
@@ -90,17 +93,19 @@ impl Sessions {
     ) -> Result<u64, StoreError> {
         let core = &self.core;
         let state = core.leases.subject(&locator);
-        let _turn = state.turn().await?;
+        let _lock = state.lock().await?;
         let ended = self.remove_row(locator, unionid, now).await;
         if ended == Ok(None) {
             return Ok(0);
         }
-        // Also where nothing was left: an earlier try may have removed it and told nobody.
+        // Also if nothing was left: an earlier try may have removed it without telling the other
+        // nodes.
         core.leases.end(&locator);
-        core.tell_if_done(ended, &Heard::Subject(locator)).await.map(Option::unwrap_or_default)
+        let invalidation = Invalidation::Subject(locator);
+        core.log.publish_result(ended, &invalidation).await.map(Option::unwrap_or_default)
     }
 
-    /// How many sessions the row had; nothing where it is of another unionid.
+    /// Returns how many sessions the row had; `None` if it has another unionid.
     async fn remove_row(
         &self,
         locator: Locator,
@@ -110,41 +115,79 @@ impl Sessions {
         let core = &self.core;
         let mut attempts = Attempts::default();
         loop {
-            let (is_gone, ended) = match core.read(locator).await {
+            let (is_gone, ended) = match core.subjects.read(locator).await {
                 Ok(None) => return Ok(Some(0)),
-                Ok(Some(row)) if unionid.is_some_and(|unionid| row.record.unionid() != Some(unionid)) => {
+                Ok(Some(stored)) if unionid.is_some_and(|unionid| stored.row.unionid() != Some(unionid)) => {
                     return Ok(None);
                 }
-                Ok(Some(row)) => {
-                    let marks = core.current_marks().await?;
-                    let live = row.record.all_live(&self.limits, &marks, now).count();
-                    (core.remove(locator, &row).await?, u64::try_from(live).unwrap_or(u64::MAX))
+                Ok(Some(stored)) => {
+                    let revocations = core.revocations.current().await?;
+                    let live = stored.row.live_entries(&self.limits, &revocations, now).count();
+                    (core.subjects.remove(locator, &stored).await?, u64::try_from(live).unwrap_or(u64::MAX))
                 }
-                // Nobody is let in with it, and with it nobody could sign in either.
-                Err(StoreError::Damaged(_)) => (core.remove_damaged(&name::row(locator)).await?, 0),
+                // A damaged row lets no client in, and no client could sign in as long as it
+                // stands.
+                Err(StoreError::Damaged(_)) => (core.subjects.remove_damaged(locator).await?, 0),
                 Err(error) => return Err(error),
             };
             if is_gone {
                 return Ok(Some(ended));
             }
-            attempts.again(core).await?;
+            attempts.wait(core.entropy.as_ref()).await?;
         }
     }
 
     async fn revoke_many(&self, scope: &SessionScope, now: Timestamp) -> Result<(), StoreError> {
         let core = &self.core;
         let changed = core
-            .change_marks(|marks| match scope {
-                SessionScope::App(appid) => marks.revoke_app(appid, now),
-                SessionScope::OpenedBefore(instant) => marks.revoke_opened_before(*instant, now),
+            .revocations
+            .change(|revocations| match scope {
+                SessionScope::App(appid) => revocations.revoke_app(appid, now),
+                SessionScope::OpenedBefore(instant) => revocations.revoke_opened_before(*instant, now),
                 SessionScope::Session(_) | SessionScope::Subject(_) | SessionScope::UnionId(_) => {}
             })
             .await;
         if changed.is_err() {
-            // It may have been made all the same.
-            core.marks.store(None);
+            // The change may have been made.
+            core.revocations.clear();
         }
         core.leases.end_all();
-        core.tell_if_done(changed, &Heard::Everything).await
+        core.log.publish_result(changed, &Invalidation::Everything).await
+    }
+
+    /// Removes one session from its row, and tells every node. Returns how many there were. The
+    /// caller holds the subject's lock.
+    pub(super) async fn remove_session(
+        &self,
+        locator: Locator,
+        id: &EntryId,
+        now: Timestamp,
+    ) -> Result<u64, StoreError> {
+        let removed = self.remove_from_row(locator, id, now).await;
+        // Also if nothing was left: an earlier try may have removed it without telling the other
+        // nodes.
+        self.core.leases.end(&locator);
+        self.core.log.publish_result(removed, &Invalidation::Subject(locator)).await
+    }
+
+    async fn remove_from_row(
+        &self,
+        locator: Locator,
+        id: &EntryId,
+        now: Timestamp,
+    ) -> Result<u64, StoreError> {
+        let core = &self.core;
+        let mut attempts = Attempts::default();
+        while let Some(stored) = core.subjects.read(locator).await? {
+            let mut row = stored.row.clone();
+            if !row.remove(id) {
+                break;
+            }
+            if core.subjects.replace(locator, Some(&stored), &row, &self.limits, now).await? {
+                return Ok(1);
+            }
+            attempts.wait(core.entropy.as_ref()).await?;
+        }
+        Ok(0)
     }
 }

@@ -4,8 +4,9 @@ use std::sync::atomic::Ordering;
 
 use super::*;
 use crate::identity::{ClaimName, ClaimValue, User, UserId};
-use crate::session::name::{self, REVOCATION};
-use crate::session::{PersonId, row};
+use crate::session::PersonId;
+use crate::session::row::envelope;
+use crate::session::row::name::{self, REVOCATIONS_KEY};
 use crate::store::{Key, Space, StoreError};
 
 fn here(person: &Identity) -> PersonId {
@@ -174,7 +175,8 @@ async fn another_node_hears_of_a_binding_and_of_its_end_within_a_second() {
     let following = [follow::follow(&one).await, follow::follow(&other).await];
     let alice = known_as(&person("alice"), "u1");
     let opened = one.open(&alice).await;
-    // The marks that the session knows are read with the first look, whose lease ends with those that were known before.
+    // The marks that the session knows are read with the first look, whose lease ends with those
+    // that were known before.
     assert_eq!(other.user(&alice, &opened).await, None);
     for person in [here(&alice), everywhere("u1"), here(&alice)] {
         for bound in [Some(user("42", &[])), Some(user("43", &[])), None] {
@@ -219,7 +221,8 @@ async fn nobody_looks_for_bindings_where_there_never_were_any() {
     assert_eq!(reads() - before, 2);
 }
 
-/// No byte of a row can be another without the person being refused; and so can one that is well formed and makes no sense.
+/// No byte of a row can be another without the person being refused; and so can one that is well
+/// formed and makes no sense.
 #[tokio::test]
 async fn a_binding_that_cannot_be_read_denies_and_is_never_taken_for_none() {
     let node = Node::new();
@@ -238,7 +241,7 @@ async fn a_binding_that_cannot_be_read_denies_and_is_never_taken_for_none() {
             .chain((0..bytes.len()).map(|length| bytes[..length].to_vec()))
             .collect();
         for body in sensible_nonsense(&bytes, &alice) {
-            changed.push(row::with_checksum(key, &body));
+            changed.push(envelope::with_checksum(key, &body));
         }
         for bytes in changed {
             node.store.rows.lock().insert(key.clone(), (bytes.clone().into(), end));
@@ -282,8 +285,11 @@ fn sensible_nonsense(written: &[u8], alice: &Identity) -> Vec<Vec<u8>> {
     let subject: (u8, &[&str]) = (1, &["wx1", "alice"]);
     // The form is the one that is written, or this tests nothing.
     let as_written = row(subject, "42", &[("role", "editor")]);
-    let key = name::binding_of_subject(name::locator(&alice.subject));
-    let read = row::decode::<super::super::binding::Binding>(&key, &row::with_checksum(&key, &as_written));
+    let key = name::subject_binding_key(name::locator(&alice.subject));
+    let read = envelope::decode::<crate::session::row::binding::BindingRow>(
+        &key,
+        &envelope::with_checksum(&key, &as_written),
+    );
     assert!(read.is_ok() && written.len() > 20);
     let many: Vec<String> = (0..17).map(|number| format!("c{number}")).collect();
     let many: Vec<(&str, &str)> = many.iter().map(|name| (name.as_str(), "x")).collect();
@@ -325,7 +331,7 @@ async fn a_store_that_does_not_answer_denies_and_what_may_have_been_done_is_told
     assert!(matches!(failed, Err(SessionError::Store(_))), "{failed:?}");
     assert!(!lease.is_current());
     assert_eq!(node.store.entries(), entries);
-    node.core.tell_untold().await;
+    node.core.log.publish_pending().await;
     assert_eq!(node.store.entries(), entries + 1);
     assert_eq!(node.user(&alice, &opened).await, Some(user("42", &[])));
 
@@ -338,7 +344,7 @@ async fn a_store_that_does_not_answer_denies_and_what_may_have_been_done_is_told
 #[tokio::test]
 async fn a_gateway_that_knows_of_no_bindings_does_not_hide_them() {
     #[derive(Clone, minicbor::Encode, minicbor::Decode)]
-    struct OldMarks {
+    struct OldRevocations {
         #[n(0)]
         number: u64,
         #[n(1)]
@@ -357,14 +363,14 @@ async fn a_gateway_that_knows_of_no_bindings_does_not_hide_them() {
     let alice = person("alice");
     let opened = node.open(&alice).await;
     node.bind(&here(&alice), &user("42", &[])).await;
-    node.core.look().await.unwrap();
-    let (bytes, end) = node.store.rows.lock().get(&REVOCATION).cloned().unwrap();
-    let mut old: OldMarks = row::decode(&REVOCATION, &bytes).unwrap();
+    node.core.log.poll().await.unwrap();
+    let (bytes, end) = node.store.rows.lock().get(&REVOCATIONS_KEY).cloned().unwrap();
+    let mut old: OldRevocations = envelope::decode(&REVOCATIONS_KEY, &bytes).unwrap();
     old.number += 1;
-    let written = row::encode(&REVOCATION, &old).unwrap();
-    node.store.rows.lock().insert(REVOCATION, (written, end));
+    let written = envelope::encode(&REVOCATIONS_KEY, &old).unwrap();
+    node.store.rows.lock().insert(REVOCATIONS_KEY, (written, end));
 
-    node.core.look().await.unwrap();
+    node.core.log.poll().await.unwrap();
 
     let other = node.another();
     let following = follow::follow(&other).await;

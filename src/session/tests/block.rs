@@ -1,8 +1,9 @@
 //! People who are blocked.
 
 use super::*;
-use crate::session::name::REVOCATION;
-use crate::session::{BlockError, MOST_BLOCKED, PersonId, row};
+use crate::session::row::envelope;
+use crate::session::row::name::REVOCATIONS_KEY;
+use crate::session::{BlockError, MOST_BLOCKED, PersonId};
 
 fn here(person: &Identity) -> PersonId {
     PersonId::Subject(person.subject.clone())
@@ -34,11 +35,11 @@ impl Node {
     }
 
     fn marks(&self) -> (bytes::Bytes, Timestamp) {
-        self.store.rows.lock().get(&REVOCATION).cloned().unwrap()
+        self.store.rows.lock().get(&REVOCATIONS_KEY).cloned().unwrap()
     }
 
     fn put_marks(&self, marks: (bytes::Bytes, Timestamp)) {
-        self.store.rows.lock().insert(REVOCATION, marks);
+        self.store.rows.lock().insert(REVOCATIONS_KEY, marks);
     }
 }
 
@@ -135,16 +136,16 @@ async fn another_node_hears_of_a_block_and_of_its_end() {
     let lease = other.check(&alice, &opened).await.unwrap().lease;
 
     one.block(&here(&alice)).await.unwrap();
-    other.core.look().await.unwrap();
+    other.core.log.poll().await.unwrap();
     assert!(!lease.is_current());
     assert!(other.is_blocked(&alice, &opened).await);
 
     one.unblock(&here(&alice)).await;
-    other.core.look().await.unwrap();
+    other.core.log.poll().await.unwrap();
     assert!(!other.is_blocked(&alice, &opened).await);
     // What the other node remembers undoes nothing.
     other.revoke(SessionScope::App(AppId::parse("wx9").unwrap())).await.unwrap();
-    one.core.look().await.unwrap();
+    one.core.log.poll().await.unwrap();
     assert_eq!((one.blocked().await, other.blocked().await), (vec![], vec![]));
 }
 
@@ -154,7 +155,7 @@ async fn a_node_that_has_not_looked_undoes_nothing() {
     let other = one.another();
     let (alice, bob) = (here(&person("alice")), here(&person("bob")));
     one.block(&alice).await.unwrap();
-    other.core.look().await.unwrap();
+    other.core.log.poll().await.unwrap();
     one.unblock(&alice).await;
 
     other.block(&bob).await.unwrap();
@@ -172,7 +173,7 @@ async fn what_the_store_loses_is_put_back() {
         if !is_block_lost {
             node.block(&alice).await.unwrap();
         }
-        node.core.look().await.unwrap();
+        node.core.log.poll().await.unwrap();
         let before = node.marks();
         if is_block_lost {
             node.block(&alice).await.unwrap();
@@ -181,7 +182,7 @@ async fn what_the_store_loses_is_put_back() {
         }
         node.put_marks(before);
 
-        node.core.look().await.unwrap();
+        node.core.log.poll().await.unwrap();
 
         let expected = if is_block_lost { vec![alice, bob] } else { vec![bob] };
         assert_eq!(node.another().blocked().await, expected, "a block is lost: {is_block_lost}");
@@ -191,7 +192,7 @@ async fn what_the_store_loses_is_put_back() {
 #[tokio::test]
 async fn a_gateway_that_knows_of_no_blocks_does_not_lift_them() {
     #[derive(Clone, minicbor::Encode, minicbor::Decode)]
-    struct OldMarks {
+    struct OldRevocations {
         #[n(0)]
         number: u64,
         #[n(1)]
@@ -205,17 +206,17 @@ async fn a_gateway_that_knows_of_no_blocks_does_not_lift_them() {
     let node = Node::shared();
     let alice = person("alice");
     node.open(&alice).await;
-    node.core.look().await.unwrap();
+    node.core.log.poll().await.unwrap();
     // A row without a block is as they write it, and they read one with a block.
     let (bytes, end) = node.marks();
-    assert!(row::decode::<OldMarks>(&REVOCATION, &bytes).is_ok());
+    assert!(envelope::decode::<OldRevocations>(&REVOCATIONS_KEY, &bytes).is_ok());
     node.block(&here(&alice)).await.unwrap();
     let (bytes, _) = node.marks();
-    let mut old: OldMarks = row::decode(&REVOCATION, &bytes).unwrap();
+    let mut old: OldRevocations = envelope::decode(&REVOCATIONS_KEY, &bytes).unwrap();
     old.number += 1;
-    node.put_marks((row::encode(&REVOCATION, &old).unwrap(), end));
+    node.put_marks((envelope::encode(&REVOCATIONS_KEY, &old).unwrap(), end));
 
-    node.core.look().await.unwrap();
+    node.core.log.poll().await.unwrap();
 
     assert_eq!(node.another().blocked().await, [here(&alice)]);
 }

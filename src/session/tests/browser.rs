@@ -5,10 +5,11 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use minicbor::{Decode, Encode};
 
 use super::*;
-use crate::session::field::{Word, millis};
-use crate::session::record::Record;
-use crate::session::refresh_token::{Family, Parts};
-use crate::session::{SessionInfo, name, row};
+use crate::session::SessionInfo;
+use crate::session::row::field::{TextField, millis};
+use crate::session::row::refresh_token::{DecodedRefreshToken, RefreshTokenFamily};
+use crate::session::row::subject::SubjectRow;
+use crate::session::row::{envelope, name};
 
 impl Node {
     async fn open_in_browser(&self, identity: &Identity, before: Option<&SessionId>) -> OpenedBrowserSession {
@@ -122,7 +123,7 @@ async fn a_cookie_with_another_secret_or_of_another_row_is_nobodys() {
 
 #[test]
 fn only_what_a_gateway_set_is_a_session_cookie() {
-    let text = SessionCookie::draw(&[7; 16], &SystemEntropy).unwrap().expose().to_owned();
+    let text = SessionCookie::generate(&[7; 16], &SystemEntropy).unwrap().expose().to_owned();
     assert_eq!(SessionCookie::parse(&text).unwrap().expose(), text);
     assert!(!format!("{:?}", SessionCookie::parse(&text)).contains(&text));
 
@@ -220,7 +221,7 @@ async fn a_browser_that_changes_persons_ends_the_session_of_the_one_before_at_on
 async fn a_session_before_that_cannot_be_ended_does_not_fail_the_login() {
     let node = Node::new();
     let before = node.open_in_browser(&person("alice"), None).await;
-    let key = name::row(name::locator(&person("alice").subject));
+    let key = name::subject_key(name::locator(&person("alice").subject));
     node.store.rows.lock().get_mut(&key).unwrap().0 = bytes::Bytes::from_static(b"rubbish");
 
     let now = node.open_in_browser(&person("bob"), Some(&before.id)).await;
@@ -295,11 +296,11 @@ async fn a_profile_is_the_one_that_the_last_login_brought() {
 #[derive(Encode, Decode)]
 struct OldRecord {
     #[n(0)]
-    appid: Word<AppId>,
+    appid: TextField<AppId>,
     #[n(1)]
-    openid: Word<OpenId>,
+    openid: TextField<OpenId>,
     #[n(2)]
-    unionid: Option<Word<UnionId>>,
+    unionid: Option<TextField<UnionId>>,
     #[n(3)]
     entries: Vec<OldEntry>,
     #[n(4)]
@@ -323,7 +324,7 @@ struct OldEntry {
     #[n(5)]
     number: u64,
     #[n(6)]
-    family: Family,
+    family: RefreshTokenFamily,
     #[n(7)]
     device: Option<String>,
 }
@@ -333,12 +334,12 @@ async fn a_row_from_before_browsers_is_read_and_its_session_goes_on() {
     let node = Node::new();
     let alice = person("alice");
     node.open(&person("bob")).await;
-    let marks = node.core.current_marks().await.unwrap();
+    let marks = node.core.revocations.current().await.unwrap();
     let (locator, now) = (name::locator(&alice.subject), node.now());
     for device in [None, Some("curl".to_owned())] {
         let old = OldRecord {
-            appid: Word(alice.subject.appid.clone()),
-            openid: Word(alice.subject.openid.clone()),
+            appid: TextField(alice.subject.appid.clone()),
+            openid: TextField(alice.subject.openid.clone()),
             unionid: None,
             entries: vec![OldEntry {
                 key: [7; 16],
@@ -347,14 +348,14 @@ async fn a_row_from_before_browsers_is_read_and_its_session_goes_on() {
                 ends_at: now.plus(DAY),
                 is_evicted: false,
                 number: marks.number,
-                family: Parts::draw(locator, &SystemEntropy).unwrap().found(),
+                family: DecodedRefreshToken::generate(locator, &SystemEntropy).unwrap().new_family(),
                 device,
             }],
             sealed: None,
             generation: 3,
         };
-        let key = name::row(locator);
-        let bytes = row::encode(&key, &old).unwrap();
+        let key = name::subject_key(locator);
+        let bytes = envelope::encode(&key, &old).unwrap();
         node.store.rows.lock().insert(key, (bytes, now.plus(DAY)));
         let id = name::session_id(&locator, &[7; 16]).unwrap();
 
@@ -371,13 +372,13 @@ async fn a_row_with_a_browsers_session_is_read_by_an_older_gateway() {
     let node = Node::new();
     let alice = person("alice");
     node.open_called(&alice, None, Some(&Profile::new("Alice", ""))).await;
-    let key = name::row(name::locator(&alice.subject));
+    let key = name::subject_key(name::locator(&alice.subject));
     let bytes = node.store.rows.lock()[&key].0.clone();
 
-    let old: OldRecord = row::decode(&key, &bytes).unwrap();
+    let old: OldRecord = envelope::decode(&key, &bytes).unwrap();
 
     assert_eq!(old.entries.len(), 1);
-    let again: Record = row::decode(&key, &row::encode(&key, &old).unwrap()).unwrap();
+    let again: SubjectRow = envelope::decode(&key, &envelope::encode(&key, &old).unwrap()).unwrap();
     assert!(
         again.entries[0].cookie.is_none(),
         "what it writes ends the browser's session, and opens nothing"
@@ -391,7 +392,7 @@ fn a_profile_keeps_its_bounds_whatever_stands_in_the_store() {
 
     let called = |nickname: &str, avatar: &str| {
         let bytes = minicbor::to_vec(Forged(nickname.into(), avatar.into())).unwrap();
-        minicbor::decode::<crate::session::field::Called>(&bytes).unwrap().0
+        minicbor::decode::<crate::session::row::field::ProfileField>(&bytes).unwrap().0
     };
 
     assert_eq!(called("Alice", "https://a/b"), Profile::new("Alice", "https://a/b"));

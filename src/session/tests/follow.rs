@@ -44,7 +44,7 @@ async fn what_one_node_ends_has_ended_on_the_other() {
     let alice = known_as(&person("alice"), "u1");
     here.open(&alice).await;
     // What is counted from is a mark as well, and it is heard of like one.
-    there.core.look().await.unwrap();
+    there.core.log.poll().await.unwrap();
     for scope in 0..5 {
         let opened = here.open(&alice).await;
         let scope = match scope {
@@ -69,7 +69,7 @@ async fn what_one_node_ends_has_ended_on_the_other() {
 async fn a_session_opened_after_a_revocation_is_good_on_a_node_that_has_not_heard_of_it() {
     let here = Node::shared();
     let there = here.another();
-    there.core.look().await.unwrap();
+    there.core.log.poll().await.unwrap();
     let alice = person("alice");
     here.revoke(SessionScope::App(alice.subject.appid.clone())).await.unwrap();
     let opened = here.open(&alice).await;
@@ -94,7 +94,7 @@ async fn a_gap_in_the_log_ends_every_lease_and_reads_the_marks_anew() {
     assert!(here.revoke(SessionScope::App(alice.subject.appid.clone())).await.is_err());
     here.store.log_is_gone.store(true, Ordering::SeqCst);
 
-    there.core.look().await.unwrap();
+    there.core.log.poll().await.unwrap();
 
     assert!(!lease.is_current());
     assert!(!there.is_active(&alice, &opened).await);
@@ -127,16 +127,16 @@ async fn a_revocation_that_was_not_told_is_told_when_asked_again() {
 async fn marks_that_cannot_be_read_after_a_hint_are_unknown_and_the_hint_is_heard_again() {
     let here = Node::shared();
     let there = here.another();
-    there.core.look().await.unwrap();
+    there.core.log.poll().await.unwrap();
     let alice = person("alice");
     there.open(&alice).await;
     here.revoke(SessionScope::App(alice.subject.appid.clone())).await.unwrap();
     there.store.set_failing(true);
-    assert!(there.core.look().await.is_err());
+    assert!(there.core.log.poll().await.is_err());
     there.store.set_failing(false);
 
     let before = there.core.epoch();
-    there.core.look().await.unwrap();
+    there.core.log.poll().await.unwrap();
 
     assert!(there.core.epoch() > before);
 }
@@ -166,7 +166,7 @@ async fn whoever_reads_of_a_mark_first_its_leases_end() {
             6 => drop(there.sessions.list_blocked().await.unwrap()),
             _ => {}
         }
-        there.core.look().await.unwrap();
+        there.core.log.poll().await.unwrap();
 
         assert!(!lease.is_current(), "{deed}");
         assert!(!there.is_active(&alice, &opened).await, "{deed}");
@@ -181,14 +181,14 @@ async fn marks_that_stay_as_they_are_end_no_lease() {
     following.abort();
     let alice = person("alice");
     here.revoke(SessionScope::App(alice.subject.appid.clone())).await.unwrap();
-    there.core.look().await.unwrap();
+    there.core.log.poll().await.unwrap();
     let opened = there.open(&alice).await;
     let lease = there.check(&alice, &opened).await.unwrap().lease;
 
     for _ in 0..3 {
         here.open(&alice).await;
         there.open(&person("bob")).await;
-        there.core.look().await.unwrap();
+        there.core.log.poll().await.unwrap();
     }
 
     assert!(lease.is_current());
@@ -197,11 +197,11 @@ async fn marks_that_stay_as_they_are_end_no_lease() {
 #[tokio::test]
 async fn an_entry_of_a_later_version_may_say_anything() {
     let node = Node::shared();
-    node.core.look().await.unwrap();
+    node.core.log.poll().await.unwrap();
     let before = node.core.epoch();
     node.store.append(bytes::Bytes::from_static(b"?"), MINUTE).await.unwrap();
 
-    node.core.look().await.unwrap();
+    node.core.log.poll().await.unwrap();
 
     assert!(node.core.epoch() > before);
 }

@@ -1,4 +1,5 @@
-//! Two nodes at once, in every order that a store's answers may come in: what was acknowledged holds.
+//! Two nodes at once, in every order that a store's answers may come in: what was acknowledged
+//! holds.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

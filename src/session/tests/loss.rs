@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use super::*;
 use crate::session::PersonId;
-use crate::session::name::{self, REVOCATION};
+use crate::session::row::name::{self, REVOCATIONS_KEY};
 
 fn app(identity: &Identity) -> SessionScope {
     SessionScope::App(identity.subject.appid.clone())
@@ -18,7 +18,7 @@ async fn marks_that_are_gone_end_every_session_and_revive_none() {
     node.revoke(app(&alice)).await.unwrap();
     assert!(node.is_active(&bob, &good).await);
 
-    node.store.rows.lock().remove(&REVOCATION);
+    node.store.rows.lock().remove(&REVOCATIONS_KEY);
     node.clock.advance(MINUTE);
     let restarted = node.another();
 
@@ -36,13 +36,13 @@ async fn a_mark_that_the_store_lost_is_put_back_by_a_node_that_knows_it() {
         let here = Node::shared();
         let alice = person("alice");
         let revoked = here.open(&alice).await;
-        here.core.look().await.unwrap();
-        let before = here.store.rows.lock().get(&REVOCATION).cloned().unwrap();
+        here.core.log.poll().await.unwrap();
+        let before = here.store.rows.lock().get(&REVOCATIONS_KEY).cloned().unwrap();
         here.revoke(app(&alice)).await.unwrap();
-        here.store.rows.lock().insert(REVOCATION, before);
+        here.store.rows.lock().insert(REVOCATIONS_KEY, before);
         here.store.log_is_gone.store(is_told_of_a_gap, Ordering::SeqCst);
 
-        here.core.look().await.unwrap();
+        here.core.log.poll().await.unwrap();
 
         let there = here.another();
         let _following = follow::follow(&there).await;
@@ -59,8 +59,8 @@ async fn of_two_histories_what_either_revoked_stays_revoked() {
         let here = Node::shared();
         let (alice, bob) = (person("alice"), in_app("wx2", "bob"));
         let (revoked, later) = (here.open(&alice).await, here.open(&bob).await);
-        here.core.look().await.unwrap();
-        let before = here.store.rows.lock().get(&REVOCATION).cloned().unwrap();
+        here.core.log.poll().await.unwrap();
+        let before = here.store.rows.lock().get(&REVOCATIONS_KEY).cloned().unwrap();
         here.clock.advance(MINUTE);
         let alone = PersonId::Subject(alice.subject.clone());
         match scope {
@@ -70,10 +70,10 @@ async fn of_two_histories_what_either_revoked_stays_revoked() {
         }
         here.clock.advance(MINUTE);
 
-        here.store.rows.lock().insert(REVOCATION, before);
+        here.store.rows.lock().insert(REVOCATIONS_KEY, before);
         here.another().revoke(app(&bob)).await.unwrap();
         if looks {
-            here.core.look().await.unwrap();
+            here.core.log.poll().await.unwrap();
         } else {
             here.sessions.list_by_subject(&bob.subject, here.now()).await.unwrap();
         }
@@ -84,8 +84,8 @@ async fn of_two_histories_what_either_revoked_stays_revoked() {
         assert!(matches!(checked, Err(SessionError::Ended | SessionError::Blocked)), "{scope}: {checked:?}");
         assert!(!judge.is_active(&bob, &later).await, "{scope}");
         let writes = here.store.writes();
-        here.core.look().await.unwrap();
-        judge.core.look().await.unwrap();
+        here.core.log.poll().await.unwrap();
+        judge.core.log.poll().await.unwrap();
         assert_eq!(here.store.writes(), writes, "put back once");
     }
 }
@@ -95,11 +95,11 @@ async fn a_session_whose_mark_the_store_lost_waits_for_the_mark_to_come_back() {
     let here = Node::shared();
     let alice = person("alice");
     here.open(&alice).await;
-    let before = here.store.rows.lock().get(&REVOCATION).cloned().unwrap();
+    let before = here.store.rows.lock().get(&REVOCATIONS_KEY).cloned().unwrap();
     here.clock.advance(MINUTE);
     here.revoke(app(&in_app("wx2", "bob"))).await.unwrap();
     let opened = here.open(&alice).await;
-    here.store.rows.lock().insert(REVOCATION, before);
+    here.store.rows.lock().insert(REVOCATIONS_KEY, before);
 
     // Whoever does not know the mark does not believe the session, and leaves it where it is.
     let there = here.another();
@@ -107,7 +107,7 @@ async fn a_session_whose_mark_the_store_lost_waits_for_the_mark_to_come_back() {
     assert!(!there.is_active(&alice, &opened).await);
     let other = there.open(&alice).await;
     there.refresh(&other.refresh_token).await.unwrap();
-    here.core.look().await.unwrap();
+    here.core.log.poll().await.unwrap();
 
     assert!(there.is_active(&alice, &opened).await);
     assert!(there.is_active(&alice, &other).await);
@@ -118,10 +118,10 @@ async fn a_session_that_knows_a_lost_mark_is_ended_by_the_next_one() {
     let node = Node::new();
     let alice = person("alice");
     node.open(&alice).await;
-    let before = node.store.rows.lock().get(&REVOCATION).cloned().unwrap();
+    let before = node.store.rows.lock().get(&REVOCATIONS_KEY).cloned().unwrap();
     node.revoke(app(&alice)).await.unwrap();
     let opened = node.open(&alice).await;
-    node.store.rows.lock().insert(REVOCATION, before);
+    node.store.rows.lock().insert(REVOCATIONS_KEY, before);
     node.clock.advance(MINUTE);
 
     let restarted = node.another();
@@ -142,7 +142,7 @@ async fn a_mark_is_heard_of_without_the_log() {
     here.store.append_fails.store(true, Ordering::SeqCst);
     assert!(here.revoke(app(&alice)).await.is_err());
 
-    there.core.look().await.unwrap();
+    there.core.log.poll().await.unwrap();
 
     assert!(!lease.is_current());
     assert!(!there.is_active(&alice, &opened).await);
@@ -163,16 +163,16 @@ async fn what_could_not_be_told_is_told_later() {
             leases.push(there.check(who, &opened).await.unwrap().lease);
             assert!(here.revoke(SessionScope::Session(opened.id)).await.is_err());
         }
-        here.core.tell_untold().await;
+        here.core.log.publish_pending().await;
         here.store.append_fails.store(false, Ordering::SeqCst);
         let before = here.store.entries();
 
-        here.core.tell_untold().await;
-        there.core.look().await.unwrap();
+        here.core.log.publish_pending().await;
+        there.core.log.poll().await.unwrap();
 
         assert!(leases.iter().all(|lease| !lease.is_current()));
         assert_eq!(here.store.entries(), before + 1);
-        here.core.tell_untold().await;
+        here.core.log.publish_pending().await;
         assert_eq!(here.store.entries(), before + 1, "once is enough");
     }
 }
@@ -180,7 +180,7 @@ async fn what_could_not_be_told_is_told_later() {
 #[tokio::test]
 async fn a_revocation_that_may_have_been_made_ends_leases_and_is_told() {
     let node = Node::shared();
-    node.core.look().await.unwrap();
+    node.core.log.poll().await.unwrap();
     let alice = known_as(&person("alice"), "u1");
     for number in 0..4 {
         let opened = node.open(&alice).await;
@@ -190,13 +190,13 @@ async fn a_revocation_that_may_have_been_made_ends_leases_and_is_told() {
             2 => SessionScope::UnionId(alice.unionid.clone().unwrap()),
             _ => app(&alice),
         };
-        let lease = node.core.leases.take(&name::locator(&alice.subject));
+        let lease = node.core.leases.lease(&name::locator(&alice.subject));
         node.store.writes_fail.store(true, Ordering::SeqCst);
         assert!(node.revoke(scope.clone()).await.is_err(), "{scope:?}");
         node.store.writes_fail.store(false, Ordering::SeqCst);
         let before = node.store.entries();
 
-        node.core.tell_untold().await;
+        node.core.log.publish_pending().await;
 
         assert!(!lease.is_current(), "{scope:?}");
         assert_eq!(node.store.entries(), before + 1, "{scope:?}");
@@ -208,9 +208,9 @@ async fn a_clock_that_is_set_back_prolongs_no_verdict() {
     let node = Node::shared();
     let before = node.core.epoch();
 
-    node.core.watch_clock(node.now());
+    node.core.log.check_clock(node.now());
     assert_eq!(node.core.epoch(), before);
-    node.core.watch_clock(node.now().plus(HOUR));
+    node.core.log.check_clock(node.now().plus(HOUR));
 
     assert!(node.core.epoch() > before);
 }

@@ -164,8 +164,8 @@ impl Node {
         for _ in 0..20 {
             tokio::task::yield_now().await;
         }
-        let state = self.core.leases.subject(&super::name::locator(&identity.subject));
-        drop(state.turn().await.unwrap());
+        let state = self.core.leases.subject(&crate::session::row::name::locator(&identity.subject));
+        drop(state.lock().await.unwrap());
     }
 
     async fn is_active(&self, identity: &Identity, opened: &OpenedSession) -> bool {

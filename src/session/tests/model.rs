@@ -1,4 +1,5 @@
-//! Random histories against a model that is too simple to be wrong: what it says is dead is never let in.
+//! Random histories against a model that is too simple to be wrong: what it says is dead is never
+//! let in.
 
 use proptest::prelude::*;
 
@@ -103,7 +104,8 @@ async fn run(node: Node, steps: Vec<Step>) -> Result<(), TestCaseError> {
                     tokens: vec![(opened.refresh_token.clone(), u64::MAX)],
                     opened,
                 });
-                // All that may count do here: so the model never says of one which was evicted that it goes on.
+                // All that may count do here: so the model never says of one which was evicted that
+                // it goes on.
                 let count = |session: &&mut Modelled| session.who == who && session.is_alive_at_most(now);
                 let mut counted: Vec<_> = sessions.iter_mut().filter(count).collect();
                 let too_many = counted.len().saturating_sub(MOST);

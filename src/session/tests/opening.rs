@@ -136,7 +136,7 @@ async fn a_row_that_is_damaged_denies_until_the_subject_is_revoked() {
     let node = Node::new();
     let alice = person("alice");
     let opened = node.open(&alice).await;
-    let key = super::super::name::row(super::super::name::locator(&alice.subject));
+    let key = crate::session::row::name::subject_key(crate::session::row::name::locator(&alice.subject));
     node.store.rows.lock().get_mut(&key).unwrap().0 = bytes::Bytes::from_static(b"rubbish");
 
     let refused = node.sessions.check(&alice.subject, &opened.id, node.now()).await.unwrap_err();
@@ -155,7 +155,9 @@ async fn a_row_that_stands_in_anothers_place_is_damage() {
     let (alice, bob) = (person("alice"), person("bob"));
     node.open(&alice).await;
     let opened = node.open(&bob).await;
-    let key = |identity: &Identity| super::super::name::row(super::super::name::locator(&identity.subject));
+    let key = |identity: &Identity| {
+        crate::session::row::name::subject_key(crate::session::row::name::locator(&identity.subject))
+    };
     let row = node.store.rows.lock().get(&key(&alice)).unwrap().clone();
     node.store.rows.lock().insert(key(&bob), row);
 

@@ -5,14 +5,15 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use proptest::prelude::*;
 
-use super::super::custody::Sealed;
-use super::super::follow::Heard;
-use super::super::limits::Limits;
-use super::super::marks::Marks;
-use super::super::record::{Entry, Record};
-use super::super::refresh_token::Parts;
-use super::super::{device, name, row};
 use super::*;
+use crate::session::device;
+use crate::session::row::invalidation::Invalidation;
+use crate::session::row::limits::SessionLimits;
+use crate::session::row::refresh_token::DecodedRefreshToken;
+use crate::session::row::revocations::Revocations;
+use crate::session::row::session_key::SealedSessionKey;
+use crate::session::row::subject::{SessionEntry, SubjectRow};
+use crate::session::row::{envelope, name};
 
 #[test]
 fn a_session_id_says_where_its_row_is() {
@@ -20,7 +21,7 @@ fn a_session_id_says_where_its_row_is() {
     let id = name::session_id(&locator, &[9; 16]).unwrap();
 
     assert_eq!(id.as_str().len(), 43);
-    assert_eq!(name::parse(&id), Some((locator, [9; 16])));
+    assert_eq!(name::parse_session_id(&id), Some((locator, [9; 16])));
 }
 
 #[test]
@@ -31,7 +32,7 @@ fn one_session_has_one_id() {
     let same_bytes_other_text = format!("{cut}{}", if text.ends_with('I') { 'J' } else { 'D' });
     for wrong in [cut.to_owned(), format!("{text}A"), same_bytes_other_text, "a".to_owned(), "A".repeat(128)]
     {
-        assert_eq!(name::parse(&SessionId::parse(&wrong).unwrap()), None, "{wrong}");
+        assert_eq!(name::parse_session_id(&SessionId::parse(&wrong).unwrap()), None, "{wrong}");
     }
 }
 
@@ -44,7 +45,7 @@ fn no_two_subjects_share_a_locator_for_how_they_are_cut() {
 
 #[test]
 fn only_what_a_gateway_wrote_is_a_refresh_token() {
-    let token = Parts::draw([3; 16], &SystemEntropy).unwrap().token();
+    let token = DecodedRefreshToken::generate([3; 16], &SystemEntropy).unwrap().encode();
     let text = token.expose();
     assert_eq!(text.len(), 86);
     assert!(RefreshToken::parse(text).is_ok());
@@ -110,79 +111,79 @@ proptest! {
 
     #[test]
     fn no_bytes_are_read_as_a_row(bytes in proptest::collection::vec(any::<u8>(), 0..600)) {
-        let key = name::row([1; 16]);
-        prop_assert!(row::decode::<Record>(&key, &bytes).is_err());
-        prop_assert!(row::decode::<Marks>(&name::REVOCATION, &bytes).is_err());
-        let _ = minicbor::decode::<Record>(&bytes);
-        let _ = minicbor::decode::<Sealed>(&bytes);
-        let _ = minicbor::decode::<Heard>(&bytes);
+        let key = name::subject_key([1; 16]);
+        prop_assert!(envelope::decode::<SubjectRow>(&key, &bytes).is_err());
+        prop_assert!(envelope::decode::<Revocations>(&name::REVOCATIONS_KEY, &bytes).is_err());
+        let _ = minicbor::decode::<SubjectRow>(&bytes);
+        let _ = minicbor::decode::<SealedSessionKey>(&bytes);
+        let _ = minicbor::decode::<Invalidation>(&bytes);
     }
 
     #[test]
     fn a_row_with_a_flipped_bit_is_damage(position in any::<prop::sample::Index>(), bit in 0_u8..8) {
         let alice = person("alice");
-        let key = name::row(name::locator(&alice.subject));
-        let mut bytes = row::encode(&key, &record(&alice)).unwrap().to_vec();
-        prop_assert!(row::decode::<Record>(&key, &bytes).unwrap() == record(&alice));
+        let key = name::subject_key(name::locator(&alice.subject));
+        let mut bytes = envelope::encode(&key, &record(&alice)).unwrap().to_vec();
+        prop_assert!(envelope::decode::<SubjectRow>(&key, &bytes).unwrap() == record(&alice));
         let position = position.index(bytes.len());
         bytes[position] ^= 1 << bit;
 
-        prop_assert!(row::decode::<Record>(&key, &bytes).is_err());
+        prop_assert!(envelope::decode::<SubjectRow>(&key, &bytes).is_err());
     }
 
     #[test]
     fn a_row_cut_short_or_lengthened_is_damage(length in any::<prop::sample::Index>(), more in any::<u8>()) {
         let alice = person("alice");
-        let key = name::row(name::locator(&alice.subject));
-        let bytes = row::encode(&key, &record(&alice)).unwrap().to_vec();
+        let key = name::subject_key(name::locator(&alice.subject));
+        let bytes = envelope::encode(&key, &record(&alice)).unwrap().to_vec();
 
-        prop_assert!(row::decode::<Record>(&key, &bytes[..length.index(bytes.len())]).is_err());
-        prop_assert!(row::decode::<Record>(&key, &[&bytes[..], &[more]].concat()).is_err());
+        prop_assert!(envelope::decode::<SubjectRow>(&key, &bytes[..length.index(bytes.len())]).is_err());
+        prop_assert!(envelope::decode::<SubjectRow>(&key, &[&bytes[..], &[more]].concat()).is_err());
     }
 }
 
 #[test]
 fn a_row_of_most_sessions_takes_less_than_the_longest_value() {
     let config = config::Sessions { max_per_subject: 64, ..config::Sessions::default() };
-    let limits = Limits::new(&config);
+    let limits = SessionLimits::new(&config);
     let alice = known_as(&in_app(&"a".repeat(128), &"o".repeat(128)), &"u".repeat(128));
     let mut full = record(&alice);
-    full.learn(alice.unionid.as_ref());
-    full.call(Some(&Profile::new(&"👩".repeat(64), &format!("https://{}", "a".repeat(504)))));
+    full.set_unionid(alice.unionid.as_ref());
+    full.set_profile(Some(&Profile::new(&"👩".repeat(64), &format!("https://{}", "a".repeat(504)))));
     let now = ManualClock::start_now().now();
     for index in 0..200_u8 {
         let mut entry = entry(index);
-        let token = Parts::draw([1; 16], &SystemEntropy).unwrap();
-        entry.family = token.found();
-        entry.family.rotate(&token, &entry.key, &SystemEntropy, now).unwrap();
+        let token = DecodedRefreshToken::generate([1; 16], &SystemEntropy).unwrap();
+        entry.family = token.new_family();
+        entry.family.rotate(&token, &entry.id, &SystemEntropy, now).unwrap();
         entry.device = Some("x".repeat(64));
         entry.cookie = Some([index; 32].into());
         full.add(entry, &limits, now);
     }
-    let bytes = row::encode(&name::row(name::locator(&alice.subject)), &full).unwrap();
+    let bytes = envelope::encode(&name::subject_key(name::locator(&alice.subject)), &full).unwrap();
 
     assert_eq!(full.entries.len(), 136);
     assert!(bytes.len() < crate::store::MAX_VALUE_BYTES, "{}", bytes.len());
 }
 
-fn record(identity: &Identity) -> Record {
-    let mut record = Record::new(&identity.subject);
+fn record(identity: &Identity) -> SubjectRow {
+    let mut record = SubjectRow::new(&identity.subject);
     record.entries = vec![entry(1), entry(2)];
     record
 }
 
-fn entry(byte: u8) -> Entry {
+fn entry(byte: u8) -> SessionEntry {
     let at = Timestamp::from_seconds(1_700_000_000);
     // Fixed: the same record each time.
     let token = URL_SAFE_NO_PAD.encode([byte; 64]);
-    Entry {
-        key: [byte; 16],
+    SessionEntry {
+        id: [byte; 16],
         created_at: at,
         last_seen_at: at,
-        ends_at: at.plus(DAY),
+        expires_at: at.plus(DAY),
         is_evicted: false,
-        number: 3,
-        family: RefreshToken::parse(&token).unwrap().parts().unwrap().found(),
+        revocation_number: 3,
+        family: RefreshToken::parse(&token).unwrap().decode().unwrap().new_family(),
         device: Some("curl".into()),
         cookie: None,
     }

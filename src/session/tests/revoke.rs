@@ -1,7 +1,7 @@
 //! RevocableSession sessions.
 
 use super::*;
-use crate::session::name;
+use crate::session::row::name;
 
 #[tokio::test]
 async fn revoking_a_session_ends_it_and_no_other() {
@@ -38,7 +38,7 @@ async fn revoking_a_subject_leaves_no_row() {
 
     assert_eq!(node.revoke(SessionScope::Subject(alice.subject.clone())).await, Ok(Some(2)));
 
-    assert!(node.store.rows.lock().keys().all(|key| *key == name::REVOCATION));
+    assert!(node.store.rows.lock().keys().all(|key| *key == name::REVOCATIONS_KEY));
     assert!(!node.is_active(&alice, &first).await);
     let again = node.open(&alice).await;
     assert!(node.is_active(&alice, &again).await);
@@ -171,7 +171,7 @@ async fn marks_that_cannot_be_read_let_nobody_in() {
     let opened = node.open(&alice).await;
     node.revoke(SessionScope::App(alice.subject.appid.clone())).await.unwrap();
     let rubbish = (bytes::Bytes::from_static(b"rubbish"), node.now().plus(DAY));
-    node.store.rows.lock().insert(name::REVOCATION, rubbish);
+    node.store.rows.lock().insert(name::REVOCATIONS_KEY, rubbish);
 
     let restarted = node.another();
 
@@ -206,8 +206,8 @@ async fn the_end_of_a_lease_is_heard_of() {
 async fn subjects_that_nobody_asks_for_are_forgotten() {
     let node = Node::new();
     for index in 0..20_000_u32 {
-        node.core.leases.take(&name::locator(&person(&index.to_string()).subject));
+        node.core.leases.lease(&name::locator(&person(&index.to_string()).subject));
     }
 
-    assert!(node.core.leases.known() <= 64 * 64, "{}", node.core.leases.known());
+    assert!(node.core.leases.subject_count() <= 64 * 64, "{}", node.core.leases.subject_count());
 }

@@ -32,8 +32,9 @@ async fn a_session_that_has_ended_gets_no_session_key_and_leaves_none() {
 
     assert_eq!(refused, SessionError::Ended);
     assert_eq!(key(&node, &alice, &other).await, None);
-    let row = node.core.read(super::super::name::locator(&alice.subject)).await.unwrap().unwrap();
-    assert!(row.record.sealed.is_none());
+    let stored =
+        node.core.subjects.read(crate::session::row::name::locator(&alice.subject)).await.unwrap().unwrap();
+    assert!(stored.row.session_key.is_none());
 }
 
 #[tokio::test]

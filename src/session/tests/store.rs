@@ -1,4 +1,5 @@
-//! A store that can be shared by nodes of one process, and told to fail: what no real one does on demand.
+//! A store that can be shared by nodes of one process, and told to fail: what no real one does on
+//! demand.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

@@ -15,15 +15,6 @@ const KNOWN: &[&[&str]] = &[
         "src/emulator/qr_code.rs",
         "src/emulator/state.rs",
     ],
-    &[
-        "src/session/binding.rs",
-        "src/session/block.rs",
-        "src/session/core.rs",
-        "src/session/custody.rs",
-        "src/session/follow.rs",
-        "src/session/marks.rs",
-        "src/session/record.rs",
-    ],
     &["src/token/jwk.rs", "src/token/jws.rs", "src/token/key.rs"],
 ];
 

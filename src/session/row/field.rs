@@ -1,23 +1,24 @@
-//! Fields of rows that CBOR does not know: identifiers and profiles, which are parsed again when read, and instants.
+//! Fields of rows that CBOR does not know: identifiers, profiles and instants. Identifiers and
+//! profiles are parsed again when they are read.
 
 use minicbor::encode::Write;
 use minicbor::{Decode, Decoder, Encode, Encoder, decode, encode};
 
 use crate::identity::{AppId, ClaimName, ClaimValue, OpenId, Profile, UnionId, UserId};
 
-/// An identifier, as text.
+/// An identifier or a claim, written as text.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Word<T>(pub(super) T);
+pub(in crate::session) struct TextField<T>(pub(in crate::session) T);
 
-macro_rules! word {
+macro_rules! text_field {
     ($name:ident) => {
-        impl<C> Encode<C> for Word<$name> {
+        impl<C> Encode<C> for TextField<$name> {
             fn encode<W: Write>(&self, e: &mut Encoder<W>, _: &mut C) -> Result<(), encode::Error<W::Error>> {
                 e.str(self.0.as_str())?.ok()
             }
         }
 
-        impl<'b, C> Decode<'b, C> for Word<$name> {
+        impl<'b, C> Decode<'b, C> for TextField<$name> {
             fn decode(d: &mut Decoder<'b>, _: &mut C) -> Result<Self, decode::Error> {
                 $name::parse(d.str()?).map(Self).map_err(|_| decode::Error::message("not an identifier"))
             }
@@ -25,18 +26,18 @@ macro_rules! word {
     };
 }
 
-word!(AppId);
-word!(OpenId);
-word!(UnionId);
-word!(UserId);
-word!(ClaimName);
-word!(ClaimValue);
+text_field!(AppId);
+text_field!(OpenId);
+text_field!(UnionId);
+text_field!(UserId);
+text_field!(ClaimName);
+text_field!(ClaimValue);
 
-/// A profile: a nickname and an avatar, each empty where there is none.
+/// A profile: a nickname and an avatar. An absent one is the empty text.
 #[derive(Clone, PartialEq, Eq)]
-pub(super) struct Called(pub(super) Profile);
+pub(in crate::session) struct ProfileField(pub(in crate::session) Profile);
 
-impl<C> Encode<C> for Called {
+impl<C> Encode<C> for ProfileField {
     fn encode<W: Write>(&self, e: &mut Encoder<W>, _: &mut C) -> Result<(), encode::Error<W::Error>> {
         let Self(profile) = self;
         e.array(2)?
@@ -46,8 +47,8 @@ impl<C> Encode<C> for Called {
     }
 }
 
-impl<'b, C> Decode<'b, C> for Called {
-    /// Within bounds whatever stands in the store.
+impl<'b, C> Decode<'b, C> for ProfileField {
+    /// Reads a profile. [`Profile::new`] keeps it within its bounds, whatever the store holds.
     fn decode(d: &mut Decoder<'b>, _: &mut C) -> Result<Self, decode::Error> {
         if d.array()? != Some(2) {
             return Err(decode::Error::message("not a profile"));
@@ -56,8 +57,8 @@ impl<'b, C> Decode<'b, C> for Called {
     }
 }
 
-/// For `#[cbor(with = "millis")]`.
-pub(super) mod millis {
+/// For `#[cbor(with = "millis")]`: an instant as milliseconds since 1970.
+pub(in crate::session) mod millis {
     use minicbor::encode::{Error as EncodeError, Write};
     use minicbor::{Decoder, Encoder, decode::Error as DecodeError};
 

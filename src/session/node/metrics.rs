@@ -1,24 +1,24 @@
-//! The metrics of this module, their children resolved once.
+//! The metrics of sessions, their children resolved once.
 
-use prometheus::{IntCounter, IntCounterVec, IntGauge};
+use prometheus::{IntCounter, IntCounterVec};
 
-use super::{RefreshError, SessionError, SessionScope};
+use crate::session::error::{RefreshError, SessionError};
+use crate::session::scope::SessionScope;
 use crate::telemetry::metrics::Metrics;
 
-pub(super) struct SessionMetrics {
-    checks: Outcomes,
+pub(in crate::session) struct SessionMetrics {
+    checks: OutcomeCounters,
     refreshes: [IntCounter; 5],
-    revocations: [Outcomes; 6],
-    pub(super) evicted: IntCounter,
-    pub(super) store_available: IntGauge,
+    revocations: [OutcomeCounters; 6],
+    pub(in crate::session) evicted: IntCounter,
 }
 
-/// Done, found to be over, not known.
-struct Outcomes([IntCounter; 3]);
+/// Three counters: success, nothing to do, unknown.
+struct OutcomeCounters([IntCounter; 3]);
 
 /// What became of a refresh token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Refreshing {
+pub(in crate::session) enum RefreshOutcome {
     Rotated,
     Repeated,
     Invalid,
@@ -26,7 +26,7 @@ pub(super) enum Refreshing {
     Unavailable,
 }
 
-/// What is counted as a scope of its own: sessions ended by a refresh token used twice.
+/// A scope of its own: sessions that ended because a refresh token was used twice.
 const REUSE: &str = "reuse";
 const SCOPES: [&str; 6] = ["session", "subject", "unionid", "app", "opened_before", REUSE];
 
@@ -35,21 +35,21 @@ impl SessionMetrics {
         let refreshes = ["rotated", "repeated", "invalid", "reused", "unavailable"];
         let revocation = |scope| {
             let outcomes = ["ended", "nothing", "unavailable"];
-            Outcomes(outcomes.map(|outcome| child(&metrics.session_revocations, &[scope, outcome])))
+            OutcomeCounters(outcomes.map(|outcome| child(&metrics.session_revocations, &[scope, outcome])))
         };
         Self {
-            checks: Outcomes(
+            checks: OutcomeCounters(
                 ["active", "ended", "unavailable"].map(|name| child(&metrics.session_checks, &[name])),
             ),
             refreshes: refreshes.map(|outcome| child(&metrics.refreshes, &[outcome])),
             revocations: SCOPES.map(revocation),
             evicted: metrics.sessions_evicted.clone(),
-            store_available: metrics.store_available.clone(),
         }
     }
 
-    pub(super) fn checked<T>(&self, result: &Result<T, SessionError>) {
-        let Outcomes([active, ended, unavailable]) = &self.checks;
+    /// Counts a check.
+    pub(in crate::session) fn count_check<T>(&self, result: &Result<T, SessionError>) {
+        let OutcomeCounters([active, ended, unavailable]) = &self.checks;
         match result {
             Ok(_) => active.inc(),
             Err(SessionError::Ended | SessionError::Blocked) => ended.inc(),
@@ -57,28 +57,35 @@ impl SessionMetrics {
         }
     }
 
-    pub(super) fn refreshed(&self, outcome: Refreshing) {
+    /// Counts a refresh.
+    pub(in crate::session) fn count_refresh(&self, outcome: RefreshOutcome) {
         let [rotated, repeated, invalid, reused, unavailable] = &self.refreshes;
         match outcome {
-            Refreshing::Rotated => rotated.inc(),
-            Refreshing::Repeated => repeated.inc(),
-            Refreshing::Invalid => invalid.inc(),
-            Refreshing::Reused => reused.inc(),
-            Refreshing::Unavailable => unavailable.inc(),
+            RefreshOutcome::Rotated => rotated.inc(),
+            RefreshOutcome::Repeated => repeated.inc(),
+            RefreshOutcome::Invalid => invalid.inc(),
+            RefreshOutcome::Reused => reused.inc(),
+            RefreshOutcome::Unavailable => unavailable.inc(),
         }
     }
 
-    pub(super) fn revoked(&self, scope: &SessionScope, result: &Result<Option<u64>, SessionError>) {
+    /// Counts a revocation.
+    pub(in crate::session) fn count_revocation(
+        &self,
+        scope: &SessionScope,
+        result: &Result<Option<u64>, SessionError>,
+    ) {
         self.count(scope.as_str(), result);
     }
 
-    pub(super) fn revoked_for_reuse(&self, result: &Result<Option<u64>, SessionError>) {
+    /// Counts a session that ended because a refresh token was used twice.
+    pub(in crate::session) fn count_reuse(&self, result: &Result<Option<u64>, SessionError>) {
         self.count(REUSE, result);
     }
 
     fn count(&self, scope: &str, result: &Result<Option<u64>, SessionError>) {
         let child = SCOPES.iter().zip(&self.revocations).find(|(name, _)| **name == scope);
-        let Some((_, Outcomes([ended, nothing, unavailable]))) = child else { return };
+        let Some((_, OutcomeCounters([ended, nothing, unavailable]))) = child else { return };
         match result {
             Ok(Some(0)) => nothing.inc(),
             Ok(_) => ended.inc(),
@@ -87,7 +94,7 @@ impl SessionMetrics {
     }
 }
 
-impl From<&RefreshError> for Refreshing {
+impl From<&RefreshError> for RefreshOutcome {
     fn from(error: &RefreshError) -> Self {
         match error {
             RefreshError::Invalid | RefreshError::AppNotAllowed => Self::Invalid,

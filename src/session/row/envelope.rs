@@ -1,7 +1,7 @@
-//! How a row is written: a version, CBOR, and a checksum over both and the row's own name.
+//! The form of every row: a version, CBOR, and a checksum over both and the row's key.
 //!
-//! The store is trusted, disks and cables are not: a flipped bit in an instant would else prolong a session, and a row
-//! that stands where another belongs would else be somebody else's.
+//! The store is trusted; disks and cables are not. Without the checksum a flipped bit in an instant
+//! could prolong a session, and a row under the key of another row could be read as that row.
 
 use bytes::Bytes;
 use minicbor::{Decode, Decoder, Encode};
@@ -12,7 +12,11 @@ use crate::store::{Key, StoreError};
 const VERSION: u8 = 1;
 const CHECKSUM_BYTES: usize = 8;
 
-pub(super) fn encode<T: Encode<()>>(key: &Key, value: &T) -> Result<Bytes, StoreError> {
+/// Writes a row.
+///
+/// # Errors
+/// [`StoreError::Damaged`]: the value cannot be encoded.
+pub(in crate::session) fn encode<T: Encode<()>>(key: &Key, value: &T) -> Result<Bytes, StoreError> {
     let mut bytes = vec![VERSION];
     minicbor::encode(value, &mut bytes).map_err(|_| damaged("a row cannot be written"))?;
     let checksum = checksum(key, &bytes);
@@ -20,7 +24,11 @@ pub(super) fn encode<T: Encode<()>>(key: &Key, value: &T) -> Result<Bytes, Store
     Ok(bytes.into())
 }
 
-pub(super) fn decode<T>(key: &Key, bytes: &[u8]) -> Result<T, StoreError>
+/// Reads the row that stands under this key.
+///
+/// # Errors
+/// [`StoreError::Damaged`]: the bytes are not a row of this key, version and type.
+pub(in crate::session) fn decode<T>(key: &Key, bytes: &[u8]) -> Result<T, StoreError>
 where
     T: for<'b> Decode<'b, ()>,
 {
@@ -29,22 +37,23 @@ where
     if checksum(key, body) != *sum {
         return Err(damaged("a row's checksum is wrong"));
     }
-    let [VERSION, cbor @ ..] = body else { return Err(damaged("a row is of an unknown version")) };
+    let [VERSION, cbor @ ..] = body else { return Err(damaged("a row has an unknown version")) };
     let mut decoder = Decoder::new(cbor);
     let value = decoder.decode().map_err(|_| damaged("a row does not decode"))?;
     if decoder.position() != cbor.len() {
-        return Err(damaged("a row has something behind its end"));
+        return Err(damaged("a row has bytes after its end"));
     }
     Ok(value)
 }
 
-/// A row of these bytes, whatever they say, as if it had been written so.
+/// Adds the checksum to a body, whatever the body says.
 #[cfg(any(test, feature = "fuzzing"))]
-pub(super) fn with_checksum(key: &Key, body: &[u8]) -> Vec<u8> {
+pub(in crate::session) fn with_checksum(key: &Key, body: &[u8]) -> Vec<u8> {
     [body, &checksum(key, body)].concat()
 }
 
-pub(super) fn damaged(why: &str) -> StoreError {
+/// The error for a row that cannot be read.
+pub(in crate::session) fn damaged(why: &str) -> StoreError {
     StoreError::Damaged(why.into())
 }
 

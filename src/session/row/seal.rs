@@ -1,27 +1,28 @@
-//! AES-256-GCM over a few bytes, with a nonce drawn for each.
+//! AES-256-GCM over a few bytes, with a random nonce for each message.
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use minicbor::{Decode, Encode};
 use zeroize::Zeroizing;
 
-use super::SessionError;
 use crate::entropy::{self, Entropy};
+use crate::session::error::{SessionError, internal};
 
-/// What was sealed.
+/// A sealed secret.
 #[derive(Clone, PartialEq, Encode, Decode)]
-pub(super) struct SealedBox {
+pub(in crate::session) struct SealedBox {
     #[cbor(n(0), with = "minicbor::bytes")]
     nonce: [u8; NONCE_LEN],
-    /// Followed by the tag.
+    /// The tag follows the ciphertext.
     #[cbor(n(1), with = "minicbor::bytes")]
     ciphertext: Vec<u8>,
 }
 
-/// It was not sealed with this key, or not for this purpose, or is not whole.
+/// The box was sealed with another key or for another purpose, or was changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct CannotOpen;
+pub(in crate::session) struct CannotOpen;
 
-pub(super) fn seal(
+/// Seals a secret for a purpose: the box opens for the same purpose only.
+pub(in crate::session) fn seal(
     key: &[u8; 32],
     purpose: &[u8],
     secret: &[u8],
@@ -29,7 +30,7 @@ pub(super) fn seal(
 ) -> Result<SealedBox, SessionError> {
     let nonce: [u8; NONCE_LEN] = entropy::bytes(entropy).map_err(internal)?;
     let mut ciphertext = secret.to_vec();
-    self::key(key)
+    aead_key(key)
         .and_then(|key| {
             let nonce = Nonce::assume_unique_for_key(nonce);
             key.seal_in_place_append_tag(nonce, Aad::from(purpose), &mut ciphertext).map_err(|_| CannotOpen)
@@ -38,7 +39,8 @@ pub(super) fn seal(
     Ok(SealedBox { nonce, ciphertext })
 }
 
-pub(super) fn open<const N: usize>(
+/// Opens a box.
+pub(in crate::session) fn open<const N: usize>(
     key: &[u8; 32],
     purpose: &[u8],
     sealed: &SealedBox,
@@ -46,7 +48,7 @@ pub(super) fn open<const N: usize>(
     let mut bytes = Zeroizing::new(sealed.ciphertext.clone());
     let nonce = Nonce::assume_unique_for_key(sealed.nonce);
     let opened =
-        self::key(key)?.open_in_place(nonce, Aad::from(purpose), &mut bytes).map_err(|_| CannotOpen)?;
+        aead_key(key)?.open_in_place(nonce, Aad::from(purpose), &mut bytes).map_err(|_| CannotOpen)?;
     let mut secret = Zeroizing::new([0; N]);
     if opened.len() != N {
         return Err(CannotOpen);
@@ -55,10 +57,6 @@ pub(super) fn open<const N: usize>(
     Ok(secret)
 }
 
-fn key(key: &[u8; 32]) -> Result<LessSafeKey, CannotOpen> {
+fn aead_key(key: &[u8; 32]) -> Result<LessSafeKey, CannotOpen> {
     UnboundKey::new(&AES_256_GCM, key).map(LessSafeKey::new).map_err(|_| CannotOpen)
-}
-
-pub(super) fn internal(error: impl std::fmt::Display) -> SessionError {
-    SessionError::Internal(error.to_string().into())
 }

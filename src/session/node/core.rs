@@ -1,0 +1,104 @@
+//! What all configurations of a gateway share: the store, and what this node follows in it.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::bindings::Bindings;
+use super::lease::Leases;
+use super::log_follower::LogFollower;
+use super::metrics::SessionMetrics;
+use super::revocation_cache::RevocationCache;
+use super::store_health::StoreHealth;
+use super::subject_rows::{StoredSubject, SubjectRows};
+use super::unionid_rows::UnionIdRows;
+use crate::clock::Clock;
+use crate::entropy::Entropy;
+use crate::session::row::name::Locator;
+use crate::session::row::revocations::Revocations;
+use crate::store::{Store, StoreError};
+use crate::telemetry::metrics::Metrics;
+
+/// What all configurations of a gateway share: the store, and what this node follows in it.
+pub struct Core {
+    pub(in crate::session) store: Arc<dyn Store>,
+    pub(in crate::session) entropy: Arc<dyn Entropy>,
+    pub(in crate::session) metrics: SessionMetrics,
+    pub(in crate::session) health: Arc<StoreHealth>,
+    pub(in crate::session) leases: Arc<Leases>,
+    pub(in crate::session) revocations: Arc<RevocationCache>,
+    pub(in crate::session) subjects: SubjectRows,
+    pub(in crate::session) unionids: UnionIdRows,
+    pub(in crate::session) bindings: Bindings,
+    pub(in crate::session) log: LogFollower,
+}
+
+impl Core {
+    /// Follows sessions in this store.
+    pub fn new(
+        store: Arc<dyn Store>,
+        clock: Arc<dyn Clock>,
+        entropy: Arc<dyn Entropy>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        let health = Arc::new(StoreHealth::new(store.is_shared(), &metrics));
+        let leases = Arc::new(Leases::default());
+        let revocations =
+            Arc::new(RevocationCache::new(Arc::clone(&store), Arc::clone(&entropy), Arc::clone(&leases)));
+        Self {
+            metrics: SessionMetrics::new(&metrics),
+            subjects: SubjectRows::new(Arc::clone(&store)),
+            unionids: UnionIdRows::new(Arc::clone(&store)),
+            bindings: Bindings::new(Arc::clone(&store)),
+            log: LogFollower::new(
+                Arc::clone(&store),
+                clock,
+                Arc::clone(&leases),
+                Arc::clone(&revocations),
+                Arc::clone(&health),
+            ),
+            store,
+            entropy,
+            health,
+            leases,
+            revocations,
+        }
+    }
+
+    /// The store itself.
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.store
+    }
+
+    /// Whether the store answered lately: whether sign-ins can succeed.
+    pub fn is_available(&self) -> bool {
+        self.health.is_available()
+    }
+
+    /// Follows what other nodes change, for as long as it is polled, and keeps
+    /// [`Core::is_available`].
+    pub async fn follow(&self) {
+        self.log.follow().await;
+    }
+
+    /// Moves when every verdict on this node must be made again.
+    pub fn epoch(&self) -> u64 {
+        self.leases.epoch()
+    }
+
+    /// Reads a subject's row and then the revocations, which are then at least as new as every
+    /// session in the row. Revocations that were read earlier know less than a session that another
+    /// node has opened since, and the session would look like one of a lost history.
+    pub(in crate::session) async fn read_subject(
+        &self,
+        locator: Locator,
+    ) -> Result<Option<(StoredSubject, Arc<Revocations>)>, StoreError> {
+        let Some(stored) = self.subjects.read(locator).await? else { return Ok(None) };
+        Ok(Some((stored, self.revocations.current().await?)))
+    }
+}
+
+impl fmt::Debug for Core {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Core").field("store", &self.store).finish_non_exhaustive()
+    }
+}

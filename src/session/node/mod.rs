@@ -1,0 +1,12 @@
+//! What this node reads and follows in the store.
+
+pub(super) mod attempts;
+pub(super) mod bindings;
+pub(super) mod core;
+pub(super) mod lease;
+mod log_follower;
+pub(super) mod metrics;
+mod revocation_cache;
+pub(super) mod store_health;
+pub(super) mod subject_rows;
+mod unionid_rows;

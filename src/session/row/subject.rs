@@ -1,0 +1,255 @@
+//! A subject's row: the identity, the sessions, and the sealed `session_key`.
+
+use aws_lc_rs::constant_time::verify_slices_are_equal;
+use minicbor::bytes::ByteArray;
+use minicbor::{Decode, Encode};
+
+use super::field::{ProfileField, TextField, millis};
+use super::limits::SessionLimits;
+use super::name::{EntryId, Locator};
+use super::refresh_token::RefreshTokenFamily;
+use super::revocations::Revocations;
+use super::session_key::{SealKeys, SealPurpose, SealedSessionKey};
+use crate::clock::Timestamp;
+use crate::entropy::Entropy;
+use crate::identity::{AppId, Identity, OpenId, Profile, Subject, UnionId};
+use crate::session::error::SessionError;
+
+#[derive(Clone, PartialEq, Encode, Decode)]
+pub(in crate::session) struct SubjectRow {
+    #[n(0)]
+    appid: TextField<AppId>,
+    #[n(1)]
+    openid: TextField<OpenId>,
+    #[n(2)]
+    unionid: Option<TextField<UnionId>>,
+    /// Oldest first.
+    #[n(3)]
+    pub(in crate::session) entries: Vec<SessionEntry>,
+    #[n(4)]
+    pub(in crate::session) session_key: Option<SealedSessionKey>,
+    /// How many session_keys this row has held.
+    #[n(5)]
+    generation: u64,
+    /// From the last sign-in that brought a profile.
+    #[n(6)]
+    profile: Option<ProfileField>,
+}
+
+/// One session.
+#[derive(Clone, PartialEq, Encode, Decode)]
+pub(in crate::session) struct SessionEntry {
+    #[cbor(n(0), with = "minicbor::bytes")]
+    pub(in crate::session) id: EntryId,
+    #[cbor(n(1), with = "millis")]
+    pub(in crate::session) created_at: Timestamp,
+    #[cbor(n(2), with = "millis")]
+    pub(in crate::session) last_seen_at: Timestamp,
+    #[cbor(n(3), with = "millis")]
+    pub(in crate::session) expires_at: Timestamp,
+    /// Whether another session took its place: it goes on for a moment, and does not count.
+    #[n(4)]
+    pub(in crate::session) is_evicted: bool,
+    /// The number of the revocations row when the session was opened.
+    #[n(5)]
+    pub(in crate::session) revocation_number: u64,
+    #[n(6)]
+    pub(in crate::session) family: RefreshTokenFamily,
+    #[n(7)]
+    pub(in crate::session) device: Option<String>,
+    /// The hash of the cookie, if a browser holds the session.
+    #[n(8)]
+    pub(in crate::session) cookie: Option<ByteArray<32>>,
+}
+
+impl SubjectRow {
+    pub(in crate::session) fn new(subject: &Subject) -> Self {
+        Self {
+            appid: TextField(subject.appid.clone()),
+            openid: TextField(subject.openid.clone()),
+            unionid: None,
+            entries: Vec::new(),
+            session_key: None,
+            generation: 0,
+            profile: None,
+        }
+    }
+
+    pub(in crate::session) fn subject(&self) -> Subject {
+        Subject { appid: self.appid.0.clone(), openid: self.openid.0.clone() }
+    }
+
+    pub(in crate::session) fn unionid(&self) -> Option<&UnionId> {
+        self.unionid.as_ref().map(|unionid| &unionid.0)
+    }
+
+    pub(in crate::session) fn identity(&self) -> Identity {
+        Identity { subject: self.subject(), unionid: self.unionid().cloned() }
+    }
+
+    pub(in crate::session) fn profile(&self) -> Profile {
+        self.profile.as_ref().map(|ProfileField(profile)| profile.clone()).unwrap_or_default()
+    }
+
+    /// Sets the unionid if the sign-in brought one; whether it replaces a different one.
+    pub(in crate::session) fn set_unionid(&mut self, unionid: Option<&UnionId>) -> bool {
+        let Some(unionid) = unionid else { return false };
+        let before = self.unionid.replace(TextField(unionid.clone()));
+        before.is_some_and(|before| before.0 != *unionid)
+    }
+
+    /// Sets the profile if the sign-in brought one.
+    pub(in crate::session) fn set_profile(&mut self, profile: Option<&Profile>) {
+        if let Some(profile) = profile {
+            self.profile = Some(ProfileField(profile.clone())).filter(|_| !profile.is_empty());
+        }
+    }
+
+    /// Puts the newest `session_key` of the subject into the row.
+    pub(in crate::session) fn set_session_key(
+        &mut self,
+        keys: &SealKeys,
+        locator: &Locator,
+        session: &EntryId,
+        secret: &[u8; 16],
+        entropy: &dyn Entropy,
+    ) -> Result<(), SessionError> {
+        self.generation = self.generation.saturating_add(1);
+        let (subject, generation) = (self.subject(), self.generation);
+        let purpose = SealPurpose { subject: &subject, locator, session, generation };
+        self.session_key = Some(keys.seal(purpose, secret, entropy)?);
+        Ok(())
+    }
+
+    /// Whether the row holds nothing that is worth a row.
+    pub(in crate::session) fn is_empty(&self) -> bool {
+        self.entries.is_empty() && self.session_key.is_none()
+    }
+
+    /// The number of the revocations row when the session was opened; 0 if the row does not have
+    /// the session.
+    pub(in crate::session) fn revocation_number(&self, id: &EntryId) -> u64 {
+        self.entries.iter().find(|entry| entry.id == *id).map_or(0, |entry| entry.revocation_number)
+    }
+
+    /// The session whose cookie has this hash.
+    pub(in crate::session) fn find_by_cookie(&self, hash: &[u8; 32]) -> Option<EntryId> {
+        let is_equal = |cookie: &ByteArray<32>| verify_slices_are_equal(&**cookie, hash).is_ok();
+        self.entries.iter().find(|entry| entry.cookie.as_ref().is_some_and(is_equal)).map(|entry| entry.id)
+    }
+
+    /// The session with this id, if it is live.
+    pub(in crate::session) fn live_entry(
+        &self,
+        id: &EntryId,
+        limits: &SessionLimits,
+        revocations: &Revocations,
+        now: Timestamp,
+    ) -> Option<&SessionEntry> {
+        self.entries.iter().find(|entry| entry.id == *id && self.is_live(entry, limits, revocations, now))
+    }
+
+    /// Every live session.
+    pub(in crate::session) fn live_entries(
+        &self,
+        limits: &SessionLimits,
+        revocations: &Revocations,
+        now: Timestamp,
+    ) -> impl Iterator<Item = &SessionEntry> {
+        self.entries.iter().filter(move |entry| self.is_live(entry, limits, revocations, now))
+    }
+
+    fn is_live(
+        &self,
+        entry: &SessionEntry,
+        limits: &SessionLimits,
+        revocations: &Revocations,
+        now: Timestamp,
+    ) -> bool {
+        now < entry.ends_at(limits)
+            && !revocations.has_revoked(&self.appid.0, entry.revocation_number, entry.created_at)
+    }
+
+    pub(in crate::session) fn entry_mut(&mut self, id: &EntryId) -> Option<&mut SessionEntry> {
+        self.entries.iter_mut().find(|entry| entry.id == *id)
+    }
+
+    /// Removes sessions that have ended, and their `session_key`. A session with a higher number
+    /// than these revocations is not believed, and stays in the row: it is good again when a node
+    /// that remembers the later revocations has put them back.
+    pub(in crate::session) fn remove_ended(
+        &mut self,
+        limits: &SessionLimits,
+        revocations: &Revocations,
+        now: Timestamp,
+    ) {
+        let mut entries = std::mem::take(&mut self.entries);
+        entries.retain(|entry| {
+            let is_ahead = revocations.is_older_than(entry.revocation_number) && now < entry.ends_at(limits);
+            is_ahead || self.is_live(entry, limits, revocations, now)
+        });
+        self.entries = entries;
+        self.remove_orphaned_session_key();
+    }
+
+    /// Removes a session; whether the row had it.
+    pub(in crate::session) fn remove(&mut self, id: &EntryId) -> bool {
+        let before = self.entries.len();
+        self.entries.retain(|entry| entry.id != *id);
+        self.remove_orphaned_session_key();
+        self.entries.len() < before
+    }
+
+    fn remove_orphaned_session_key(&mut self) {
+        let entries = &self.entries;
+        self.session_key =
+            self.session_key.take().filter(|key| entries.iter().any(|entry| entry.id == key.session));
+    }
+
+    /// Adds a session, and evicts the oldest ones if there are too many; how many it evicted.
+    pub(in crate::session) fn add(
+        &mut self,
+        entry: SessionEntry,
+        limits: &SessionLimits,
+        now: Timestamp,
+    ) -> u64 {
+        self.entries.push(entry);
+        let counted = self.entries.iter().filter(|entry| !entry.is_evicted).count();
+        let too_many = counted.saturating_sub(limits.max_per_subject);
+        for entry in self.entries.iter_mut().filter(|entry| !entry.is_evicted).take(too_many) {
+            entry.evict(limits, now);
+        }
+        let unlisted = self.entries.len().saturating_sub(limits.most_entries());
+        self.entries.drain(..unlisted);
+        self.remove_orphaned_session_key();
+        u64::try_from(too_many).unwrap_or(u64::MAX)
+    }
+
+    /// Evicts a session because another one takes its place; whether the row had it.
+    pub(in crate::session) fn evict(&mut self, id: &EntryId, limits: &SessionLimits, now: Timestamp) -> bool {
+        self.entry_mut(id).map(|entry| entry.evict(limits, now)).is_some()
+    }
+
+    /// When the last session of the row ends, if none is used again.
+    pub(in crate::session) fn ends_at(&self, limits: &SessionLimits) -> Timestamp {
+        self.entries.iter().map(|entry| entry.ends_at(limits)).max().unwrap_or_default()
+    }
+}
+
+impl SessionEntry {
+    /// When the session ends if it is not used again.
+    pub(in crate::session) fn ends_at(&self, limits: &SessionLimits) -> Timestamp {
+        self.expires_at.min(limits.idle_end(self.last_seen_at))
+    }
+
+    /// Lets the session end after the eviction delay, but never later than before.
+    fn evict(&mut self, limits: &SessionLimits, now: Timestamp) {
+        self.is_evicted = true;
+        self.expires_at = self.expires_at.min(now.plus(limits.eviction_delay));
+    }
+
+    /// Writes down that the session was used.
+    pub(in crate::session) fn touch(&mut self, now: Timestamp) {
+        self.last_seen_at = self.last_seen_at.max(now);
+    }
+}

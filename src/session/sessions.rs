@@ -1,0 +1,39 @@
+//! The sessions under one configuration.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::node::core::Core;
+use super::row::limits::SessionLimits;
+use super::row::session_key::SealKeys;
+
+/// The sessions under one configuration. What a caller can ask stands in a file for each question.
+pub struct Sessions {
+    pub(super) core: Arc<Core>,
+    pub(super) limits: SessionLimits,
+    pub(super) keys: SealKeys,
+}
+
+impl Sessions {
+    /// What all configurations share.
+    pub fn core(&self) -> &Arc<Core> {
+        &self.core
+    }
+
+    /// How long a verdict is believed at most before its session is looked up again.
+    pub fn recheck_after(&self) -> Duration {
+        self.limits.recheck_after
+    }
+
+    /// How long a refresh token gets the same answer again.
+    pub fn refresh_grace(&self) -> Duration {
+        self.limits.refresh_grace
+    }
+}
+
+impl fmt::Debug for Sessions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sessions").field("core", &self.core).finish_non_exhaustive()
+    }
+}
