@@ -1,4 +1,4 @@
-//! People who are bound to users of the business's own.
+//! Binding people to users of the business.
 
 use std::sync::atomic::Ordering;
 
@@ -36,7 +36,7 @@ impl Node {
         self.sessions.binding(person).await.unwrap().map(|bound| bound.user)
     }
 
-    /// Whom a request of this session is of.
+    /// The user of a request with this session.
     async fn user(&self, identity: &Identity, opened: &OpenedSession) -> Option<User> {
         self.check(identity, opened).await.unwrap().user
     }
@@ -63,7 +63,7 @@ async fn a_person_is_bound_until_they_are_unbound_and_to_one_user_at_a_time() {
     assert!(!node.bind(&here(&alice), &first).await);
     assert_eq!(node.sessions.binding(&here(&alice)).await.unwrap().unwrap().since, since);
 
-    // Nothing is left of the one before.
+    // No claim of the user before is left.
     assert!(node.bind(&here(&alice), &second).await);
     assert_eq!(node.user(&alice, &opened).await, Some(second));
     assert_ne!(node.sessions.binding(&here(&alice)).await.unwrap().unwrap().since, since);
@@ -75,11 +75,11 @@ async fn a_person_is_bound_until_they_are_unbound_and_to_one_user_at_a_time() {
 }
 
 #[tokio::test]
-async fn a_change_ends_the_leases_of_the_person_and_of_nobody_else() {
+async fn a_change_ends_the_leases_of_its_person_only() {
     let node = Node::new();
-    let (alice, bob) = (known_as(&person("alice"), "u1"), person("bob"));
+    let (alice, bob) = (with_unionid(&person("alice"), "u1"), person("bob"));
     let (opened, other) = (node.open(&alice).await, node.open(&bob).await);
-    // The first binding of a kind says so to everybody.
+    // The first binding of a kind ends every lease.
     node.bind(&here(&person("carol")), &user("1", &[])).await;
     node.bind(&everywhere("u9"), &user("9", &[])).await;
     let bystander = node.check(&bob, &other).await.unwrap().lease;
@@ -96,17 +96,17 @@ async fn a_change_ends_the_leases_of_the_person_and_of_nobody_else() {
         }
     }
     assert!(bystander.is_current());
-    // Where nothing changed, an earlier try may have changed it and told nobody.
+    // Also if nothing changed: an earlier try may not have told the other nodes.
     let lease = node.check(&alice, &opened).await.unwrap().lease;
     assert!(!node.unbind(&here(&alice)).await);
     assert!(!lease.is_current());
 }
 
 #[tokio::test]
-async fn a_unionid_is_bound_in_every_app_where_it_is_known_and_a_subjects_own_binding_counts_whole() {
+async fn a_unionid_is_bound_in_every_app_and_a_binding_of_the_subject_replaces_it_as_a_whole() {
     let node = Node::new();
-    let one = known_as(&in_app("wx1", "a"), "u1");
-    let two = known_as(&in_app("wx2", "b"), "u1");
+    let one = with_unionid(&in_app("wx1", "a"), "u1");
+    let two = with_unionid(&in_app("wx2", "b"), "u1");
     let unknown = in_app("wx3", "c");
     let opened = [node.open(&one).await, node.open(&two).await, node.open(&unknown).await];
     let (union, own) = (user("7", &[("role", "admin")]), user("42", &[("level", "3")]));
@@ -115,11 +115,12 @@ async fn a_unionid_is_bound_in_every_app_where_it_is_known_and_a_subjects_own_bi
     assert_eq!(node.user(&one, &opened[0]).await, Some(union.clone()));
     assert_eq!(node.user(&two, &opened[1]).await, Some(union.clone()));
     assert_eq!(node.user(&unknown, &opened[2]).await, None);
-    // Who signs in for the first time is bound as well, and who is known by now.
-    let three = known_as(&in_app("wx4", "d"), "u1");
+    // A person who signs in for the first time is bound as well, and so is a subject that gets the
+    // unionid later.
+    let three = with_unionid(&in_app("wx4", "d"), "u1");
     let late = node.open(&three).await;
     assert_eq!(node.user(&three, &late).await, Some(union.clone()));
-    let known = node.open(&known_as(&unknown, "u1")).await;
+    let known = node.open(&with_unionid(&unknown, "u1")).await;
     assert_eq!(node.user(&unknown, &known).await, Some(union.clone()));
 
     node.bind(&here(&one), &own).await;
@@ -134,7 +135,7 @@ async fn a_unionid_is_bound_in_every_app_where_it_is_known_and_a_subjects_own_bi
 }
 
 #[tokio::test]
-async fn a_browser_and_a_new_login_are_bound_as_well() {
+async fn a_browser_session_and_a_new_sign_in_are_bound_as_well() {
     let node = Node::new();
     let alice = person("alice");
     let new = || NewSession { identity: &alice, session_key: None, user_agent: None, profile: None };
@@ -153,7 +154,7 @@ async fn a_browser_and_a_new_login_are_bound_as_well() {
 async fn a_binding_outlasts_a_restart_and_the_end_of_sessions() {
     let (clock, folder) = (ManualClock::start_now(), Arc::new(tempfile::tempdir().unwrap()));
     let config = config::Sessions::default();
-    let alice = known_as(&person("alice"), "u1");
+    let alice = with_unionid(&person("alice"), "u1");
     {
         let node = Node::durable(&folder, &clock, &config);
         node.bind(&here(&alice), &user("42", &[("role", "editor")])).await;
@@ -169,14 +170,13 @@ async fn a_binding_outlasts_a_restart_and_the_end_of_sessions() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn another_node_hears_of_a_binding_and_of_its_end_within_a_second() {
+async fn a_binding_and_its_removal_reach_another_node_within_a_second() {
     let one = Node::shared();
     let other = one.another();
     let following = [follow::follow(&one).await, follow::follow(&other).await];
-    let alice = known_as(&person("alice"), "u1");
+    let alice = with_unionid(&person("alice"), "u1");
     let opened = one.open(&alice).await;
-    // The marks that the session knows are read with the first look, whose lease ends with those
-    // that were known before.
+    // The first check reads the revocations that the session needs, which ends its own lease.
     assert_eq!(other.user(&alice, &opened).await, None);
     for person in [here(&alice), everywhere("u1"), here(&alice)] {
         for bound in [Some(user("42", &[])), Some(user("43", &[])), None] {
@@ -189,22 +189,22 @@ async fn another_node_hears_of_a_binding_and_of_its_end_within_a_second() {
             }
 
             tokio::time::timeout(Duration::from_secs(1), lease.ended()).await.unwrap();
-            // What everybody is told once may come later than what is told of one.
-            let heard = async {
+            // The invalidation of everything may arrive later than that of the person.
+            let changed = async {
                 while other.user(&alice, &opened).await != bound {
                     tokio::time::sleep(Duration::from_millis(1)).await;
                 }
             };
-            tokio::time::timeout(Duration::from_secs(1), heard).await.unwrap();
+            tokio::time::timeout(Duration::from_secs(1), changed).await.unwrap();
         }
     }
     following.iter().for_each(tokio::task::JoinHandle::abort);
 }
 
 #[tokio::test]
-async fn nobody_looks_for_bindings_where_there_never_were_any() {
+async fn no_binding_is_read_if_no_person_was_ever_bound() {
     let node = Node::new();
-    let alice = known_as(&person("alice"), "u1");
+    let alice = with_unionid(&person("alice"), "u1");
     let opened = node.open(&alice).await;
     let reads = || node.store.bindings_read.load(Ordering::SeqCst);
 
@@ -224,9 +224,9 @@ async fn nobody_looks_for_bindings_where_there_never_were_any() {
 /// No byte of a row can be another without the person being refused; and so can one that is well
 /// formed and makes no sense.
 #[tokio::test]
-async fn a_binding_that_cannot_be_read_denies_and_is_never_taken_for_none() {
+async fn a_binding_that_cannot_be_read_denies_and_never_counts_as_none() {
     let node = Node::new();
-    let alice = known_as(&person("alice"), "u1");
+    let alice = with_unionid(&person("alice"), "u1");
     let opened = node.open(&alice).await;
     for who in [here(&alice), everywhere("u1")] {
         node.bind(&who, &user("42", &[("role", "editor")])).await;
@@ -240,7 +240,7 @@ async fn a_binding_that_cannot_be_read_denies_and_is_never_taken_for_none() {
             })
             .chain((0..bytes.len()).map(|length| bytes[..length].to_vec()))
             .collect();
-        for body in sensible_nonsense(&bytes, &alice) {
+        for body in well_formed_nonsense(&bytes, &alice) {
             changed.push(envelope::with_checksum(key, &body));
         }
         for bytes in changed {
@@ -252,7 +252,7 @@ async fn a_binding_that_cannot_be_read_denies_and_is_never_taken_for_none() {
             assert!(is_denied, "{bytes:02x?}: {checked:?}");
             assert!(node.sessions.binding(&who).await.is_err());
         }
-        // Who binds anew, or unbinds, mends it.
+        // A new binding, or unbinding, replaces the damaged row.
         assert!(node.bind(&who, &user("43", &[])).await);
         assert_eq!(node.user(&alice, &opened).await, Some(user("43", &[])));
         node.store.rows.lock().insert(key.clone(), (bytes::Bytes::from_static(b"?"), end));
@@ -261,8 +261,8 @@ async fn a_binding_that_cannot_be_read_denies_and_is_never_taken_for_none() {
     }
 }
 
-/// Rows that are well formed, and that no gateway writes.
-fn sensible_nonsense(written: &[u8], alice: &Identity) -> Vec<Vec<u8>> {
+/// Rows that are well formed, but that no gateway writes.
+fn well_formed_nonsense(written: &[u8], alice: &Identity) -> Vec<Vec<u8>> {
     use minicbor::Encoder;
 
     let body = |fill: &dyn Fn(&mut Encoder<Vec<u8>>)| {
@@ -283,7 +283,7 @@ fn sensible_nonsense(written: &[u8], alice: &Identity) -> Vec<Vec<u8>> {
         })
     };
     let subject: (u8, &[&str]) = (1, &["wx1", "alice"]);
-    // The form is the one that is written, or this tests nothing.
+    // The form must be the one that is written; otherwise this tests nothing.
     let as_written = row(subject, "42", &[("role", "editor")]);
     let key = name::subject_binding_key(name::locator(&alice.subject));
     let read = envelope::decode::<crate::session::row::binding::BindingRow>(
@@ -314,7 +314,7 @@ fn sensible_nonsense(written: &[u8], alice: &Identity) -> Vec<Vec<u8>> {
 }
 
 #[tokio::test]
-async fn a_store_that_does_not_answer_denies_and_what_may_have_been_done_is_told_later() {
+async fn a_store_that_does_not_answer_denies_and_a_change_that_may_have_been_made_is_published_later() {
     let node = Node::shared();
     let alice = person("alice");
     let following = follow::follow(&node).await;
@@ -342,7 +342,7 @@ async fn a_store_that_does_not_answer_denies_and_what_may_have_been_done_is_told
 }
 
 #[tokio::test]
-async fn a_gateway_that_knows_of_no_bindings_does_not_hide_them() {
+async fn an_older_gateway_without_bindings_does_not_hide_them() {
     #[derive(Clone, minicbor::Encode, minicbor::Decode)]
     struct OldRevocations {
         #[n(0)]

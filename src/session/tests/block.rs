@@ -1,4 +1,4 @@
-//! People who are blocked.
+//! Blocking people.
 
 use super::*;
 use crate::session::row::envelope;
@@ -34,17 +34,17 @@ impl Node {
         }
     }
 
-    fn marks(&self) -> (bytes::Bytes, Timestamp) {
+    fn revocations(&self) -> (bytes::Bytes, Timestamp) {
         self.store.rows.lock().get(&REVOCATIONS_KEY).cloned().unwrap()
     }
 
-    fn put_marks(&self, marks: (bytes::Bytes, Timestamp)) {
-        self.store.rows.lock().insert(REVOCATIONS_KEY, marks);
+    fn put_revocations(&self, revocations: (bytes::Bytes, Timestamp)) {
+        self.store.rows.lock().insert(REVOCATIONS_KEY, revocations);
     }
 }
 
 #[tokio::test]
-async fn a_blocked_person_is_not_believed_until_they_are_let_in_again() {
+async fn a_blocked_person_is_refused_until_the_block_is_lifted() {
     let node = Node::new();
     let (alice, bob) = (person("alice"), person("bob"));
     let (opened, other) = (node.open_with_key(&alice, [1; 16]).await, node.open(&bob).await);
@@ -75,7 +75,7 @@ async fn a_blocked_person_is_not_believed_until_they_are_let_in_again() {
 }
 
 #[tokio::test]
-async fn a_browser_of_a_blocked_person_is_not_believed_either() {
+async fn a_browser_of_a_blocked_person_is_refused() {
     let node = Node::new();
     let alice = person("alice");
     let new = || NewSession { identity: &alice, session_key: None, user_agent: None, profile: None };
@@ -90,10 +90,10 @@ async fn a_browser_of_a_blocked_person_is_not_believed_either() {
 }
 
 #[tokio::test]
-async fn a_unionid_is_blocked_in_every_app_where_it_is_known_and_a_subject_in_one() {
+async fn a_unionid_is_blocked_in_every_app_and_a_subject_in_one() {
     let node = Node::new();
-    let one = known_as(&in_app("wx1", "a"), "u1");
-    let two = known_as(&in_app("wx2", "b"), "u1");
+    let one = with_unionid(&in_app("wx1", "a"), "u1");
+    let two = with_unionid(&in_app("wx2", "b"), "u1");
     let unknown = in_app("wx3", "c");
     let opened = [node.open(&one).await, node.open(&two).await, node.open(&unknown).await];
 
@@ -101,10 +101,10 @@ async fn a_unionid_is_blocked_in_every_app_where_it_is_known_and_a_subject_in_on
     assert!(node.is_blocked(&one, &opened[0]).await);
     assert!(node.is_blocked(&two, &opened[1]).await);
     assert!(!node.is_blocked(&unknown, &opened[2]).await);
-    // A login that does not say the unionid is of whom it was said before.
+    // A sign-in without a unionid is of the person whose unionid is already in the row.
     assert_eq!(node.try_open(&in_app("wx1", "a"), None).await.unwrap_err(), SessionError::Blocked);
-    // One that says it for the first time is refused as well.
-    assert_eq!(node.try_open(&known_as(&unknown, "u1"), None).await.unwrap_err(), SessionError::Blocked);
+    // A sign-in that brings the unionid for the first time is refused as well.
+    assert_eq!(node.try_open(&with_unionid(&unknown, "u1"), None).await.unwrap_err(), SessionError::Blocked);
 
     node.unblock(&everywhere("u1")).await;
     node.block(&here(&one)).await.unwrap();
@@ -126,7 +126,7 @@ async fn a_block_outlasts_a_restart_and_the_end_of_sessions() {
 }
 
 #[tokio::test]
-async fn another_node_hears_of_a_block_and_of_its_end() {
+async fn a_block_and_its_end_reach_another_node() {
     let one = Node::shared();
     let other = one.another();
     let following = follow::follow(&other).await;
@@ -143,14 +143,14 @@ async fn another_node_hears_of_a_block_and_of_its_end() {
     one.unblock(&here(&alice)).await;
     other.core.log.poll().await.unwrap();
     assert!(!other.is_blocked(&alice, &opened).await);
-    // What the other node remembers undoes nothing.
+    // The memory of the other node undoes nothing.
     other.revoke(SessionScope::App(AppId::parse("wx9").unwrap())).await.unwrap();
     one.core.log.poll().await.unwrap();
     assert_eq!((one.blocked().await, other.blocked().await), (vec![], vec![]));
 }
 
 #[tokio::test]
-async fn a_node_that_has_not_looked_undoes_nothing() {
+async fn a_node_that_has_not_read_the_row_undoes_no_block() {
     let one = Node::shared();
     let other = one.another();
     let (alice, bob) = (here(&person("alice")), here(&person("bob")));
@@ -164,7 +164,7 @@ async fn a_node_that_has_not_looked_undoes_nothing() {
 }
 
 #[tokio::test]
-async fn what_the_store_loses_is_put_back() {
+async fn a_block_that_the_store_loses_is_put_back() {
     for is_block_lost in [true, false] {
         let node = Node::shared();
         let alice = here(&person("alice"));
@@ -174,13 +174,13 @@ async fn what_the_store_loses_is_put_back() {
             node.block(&alice).await.unwrap();
         }
         node.core.log.poll().await.unwrap();
-        let before = node.marks();
+        let before = node.revocations();
         if is_block_lost {
             node.block(&alice).await.unwrap();
         } else {
             node.unblock(&alice).await;
         }
-        node.put_marks(before);
+        node.put_revocations(before);
 
         node.core.log.poll().await.unwrap();
 
@@ -190,7 +190,7 @@ async fn what_the_store_loses_is_put_back() {
 }
 
 #[tokio::test]
-async fn a_gateway_that_knows_of_no_blocks_does_not_lift_them() {
+async fn an_older_gateway_without_blocks_does_not_lift_them() {
     #[derive(Clone, minicbor::Encode, minicbor::Decode)]
     struct OldRevocations {
         #[n(0)]
@@ -207,14 +207,14 @@ async fn a_gateway_that_knows_of_no_blocks_does_not_lift_them() {
     let alice = person("alice");
     node.open(&alice).await;
     node.core.log.poll().await.unwrap();
-    // A row without a block is as they write it, and they read one with a block.
-    let (bytes, end) = node.marks();
+    // Older gateways write a row without blocks, and can read a row with blocks.
+    let (bytes, end) = node.revocations();
     assert!(envelope::decode::<OldRevocations>(&REVOCATIONS_KEY, &bytes).is_ok());
     node.block(&here(&alice)).await.unwrap();
-    let (bytes, _) = node.marks();
+    let (bytes, _) = node.revocations();
     let mut old: OldRevocations = envelope::decode(&REVOCATIONS_KEY, &bytes).unwrap();
     old.number += 1;
-    node.put_marks((envelope::encode(&REVOCATIONS_KEY, &old).unwrap(), end));
+    node.put_revocations((envelope::encode(&REVOCATIONS_KEY, &old).unwrap(), end));
 
     node.core.log.poll().await.unwrap();
 
@@ -224,7 +224,7 @@ async fn a_gateway_that_knows_of_no_blocks_does_not_lift_them() {
 #[tokio::test]
 async fn no_more_people_are_blocked_than_there_is_room_for() {
     let node = Node::new();
-    // As long as WeChat's are.
+    // As long as WeChat's unionids are.
     let unionid = |number: usize| everywhere(&format!("o6_bmasdasdsad6_2sgVtMmhS{number:04}"));
     for number in 0..MOST_BLOCKED {
         assert_eq!(node.block(&unionid(number)).await, Ok(true), "{number}");
@@ -236,16 +236,16 @@ async fn no_more_people_are_blocked_than_there_is_room_for() {
     for number in 0..100 {
         assert!(node.unblock(&unionid(number)).await);
     }
-    assert!(node.marks().0.len() < crate::store::MAX_VALUE_BYTES);
+    assert!(node.revocations().0.len() < crate::store::MAX_VALUE_BYTES);
     assert_eq!(node.another().blocked().await.len(), MOST_BLOCKED - 100);
     assert_eq!(node.block(&unionid(9999)).await, Ok(true));
-    // Long identifiers fill it earlier, and never beyond what a store takes.
+    // Long identifiers fill the row earlier, and never beyond what a store accepts.
     let long = |number: usize| everywhere(&format!("{number:0128}"));
     let mut added = 0;
     while node.block(&long(added)).await == Ok(true) {
         added += 1;
     }
     assert_eq!(node.block(&long(added)).await, Err(BlockError::Full));
-    assert!(node.marks().0.len() < crate::store::MAX_VALUE_BYTES, "{}", node.marks().0.len());
+    assert!(node.revocations().0.len() < crate::store::MAX_VALUE_BYTES, "{}", node.revocations().0.len());
     assert!(node.unblock(&unionid(500)).await);
 }

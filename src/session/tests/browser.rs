@@ -1,4 +1,4 @@
-//! Sessions that a browser holds, by a cookie.
+//! Sessions of browsers.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -13,10 +13,10 @@ use crate::session::row::{envelope, name};
 
 impl Node {
     async fn open_in_browser(&self, identity: &Identity, before: Option<&SessionId>) -> OpenedBrowserSession {
-        self.open_called(identity, before, None).await
+        self.open_with_profile(identity, before, None).await
     }
 
-    async fn open_called(
+    async fn open_with_profile(
         &self,
         identity: &Identity,
         before: Option<&SessionId>,
@@ -30,7 +30,7 @@ impl Node {
         self.sessions.check_cookie(cookie, self.now()).await
     }
 
-    /// The session of a cookie; nothing where it has ended.
+    /// The session of a cookie; `None` if it has ended.
     async fn holder(&self, cookie: &SessionCookie) -> Option<SessionId> {
         match self.check_cookie(cookie).await {
             Ok(checked) => Some(checked.id),
@@ -45,9 +45,9 @@ impl Node {
 }
 
 #[tokio::test]
-async fn a_cookie_is_good_for_its_session_and_says_who_it_is() {
+async fn a_cookie_is_good_for_its_session_and_tells_its_identity() {
     let node = Node::new();
-    let alice = known_as(&person("alice"), "u1");
+    let alice = with_unionid(&person("alice"), "u1");
     node.open(&alice).await;
     let opened = node.open_in_browser(&alice, None).await;
 
@@ -97,7 +97,7 @@ async fn a_cookie_ends_with_its_session() {
 }
 
 #[tokio::test]
-async fn a_cookie_with_another_secret_or_of_another_row_is_nobodys() {
+async fn a_cookie_with_another_secret_or_of_another_row_is_refused() {
     let node = Node::new();
     let alice = node.open_in_browser(&person("alice"), None).await;
     let bob = node.open_in_browser(&person("bob"), None).await;
@@ -134,7 +134,7 @@ fn only_what_a_gateway_set_is_a_session_cookie() {
 }
 
 #[tokio::test]
-async fn the_store_has_a_cookies_hash_alone() {
+async fn the_store_holds_only_the_hash_of_a_cookie() {
     let node = Node::new();
     let opened = node.open_in_browser(&person("alice"), None).await;
     let bytes = URL_SAFE_NO_PAD.decode(opened.cookie.expose()).unwrap();
@@ -158,7 +158,7 @@ async fn each_sign_in_sets_another_cookie() {
 }
 
 #[tokio::test]
-async fn the_session_that_a_browser_held_before_ends_a_moment_later() {
+async fn the_session_that_a_browser_held_before_ends_after_the_eviction_delay() {
     let node = Node::new();
     let alice = person("alice");
     let before = node.open_in_browser(&alice, None).await;
@@ -207,7 +207,7 @@ async fn a_browser_that_signs_in_again_pushes_out_no_other_device() {
 }
 
 #[tokio::test]
-async fn a_browser_that_changes_persons_ends_the_session_of_the_one_before_at_once() {
+async fn a_browser_that_changes_persons_ends_the_session_of_the_person_before_at_once() {
     let node = Node::new();
     let before = node.open_in_browser(&person("alice"), None).await;
 
@@ -218,7 +218,7 @@ async fn a_browser_that_changes_persons_ends_the_session_of_the_one_before_at_on
 }
 
 #[tokio::test]
-async fn a_session_before_that_cannot_be_ended_does_not_fail_the_login() {
+async fn a_session_before_that_cannot_be_ended_does_not_fail_the_sign_in() {
     let node = Node::new();
     let before = node.open_in_browser(&person("alice"), None).await;
     let key = name::subject_key(name::locator(&person("alice").subject));
@@ -230,7 +230,7 @@ async fn a_session_before_that_cannot_be_ended_does_not_fail_the_login() {
 }
 
 #[tokio::test]
-async fn a_session_before_that_never_was_is_no_hindrance() {
+async fn a_session_before_that_never_existed_does_not_fail_the_sign_in() {
     let node = Node::new();
     let alice = person("alice");
     let gone = name::session_id(&name::locator(&alice.subject), &[9; 16]).unwrap();
@@ -273,11 +273,11 @@ async fn a_store_that_does_not_answer_opens_nothing_in_a_browser_and_ends_nothin
 }
 
 #[tokio::test]
-async fn a_profile_is_the_one_that_the_last_login_brought() {
+async fn a_profile_is_the_one_that_the_last_sign_in_brought() {
     let node = Node::new();
     let alice = person("alice");
     let profile = Profile::new("爱丽丝", "https://thirdwx.qlogo.cn/a/132");
-    let opened = node.open_called(&alice, None, Some(&profile)).await;
+    let opened = node.open_with_profile(&alice, None, Some(&profile)).await;
 
     for (brought, kept) in [
         (None, profile.clone()),
@@ -285,16 +285,16 @@ async fn a_profile_is_the_one_that_the_last_login_brought() {
         (None, Profile::new("Alice", "")),
         (Some(Profile::default()), Profile::default()),
     ] {
-        node.open_called(&alice, None, brought.as_ref()).await;
+        node.open_with_profile(&alice, None, brought.as_ref()).await;
 
         assert_eq!(node.check_cookie(&opened.cookie).await.unwrap().profile, kept);
         assert!(node.listed(&alice).await.iter().all(|session| session.profile == kept));
     }
 }
 
-/// A row as gateways wrote it before browsers could hold sessions.
+/// A row as gateways wrote it before there were browser sessions.
 #[derive(Encode, Decode)]
-struct OldRecord {
+struct OldSubjectRow {
     #[n(0)]
     appid: TextField<AppId>,
     #[n(1)]
@@ -302,7 +302,7 @@ struct OldRecord {
     #[n(2)]
     unionid: Option<TextField<UnionId>>,
     #[n(3)]
-    entries: Vec<OldEntry>,
+    entries: Vec<OldSessionEntry>,
     #[n(4)]
     sealed: Option<u8>,
     #[n(5)]
@@ -310,7 +310,7 @@ struct OldRecord {
 }
 
 #[derive(Encode, Decode)]
-struct OldEntry {
+struct OldSessionEntry {
     #[cbor(n(0), with = "minicbor::bytes")]
     key: [u8; 16],
     #[cbor(n(1), with = "millis")]
@@ -330,24 +330,24 @@ struct OldEntry {
 }
 
 #[tokio::test]
-async fn a_row_from_before_browsers_is_read_and_its_session_goes_on() {
+async fn a_row_from_before_browser_sessions_is_read_and_its_session_goes_on() {
     let node = Node::new();
     let alice = person("alice");
     node.open(&person("bob")).await;
-    let marks = node.core.revocations.current().await.unwrap();
+    let revocations = node.core.revocations.current().await.unwrap();
     let (locator, now) = (name::locator(&alice.subject), node.now());
     for device in [None, Some("curl".to_owned())] {
-        let old = OldRecord {
+        let old = OldSubjectRow {
             appid: TextField(alice.subject.appid.clone()),
             openid: TextField(alice.subject.openid.clone()),
             unionid: None,
-            entries: vec![OldEntry {
+            entries: vec![OldSessionEntry {
                 key: [7; 16],
                 created_at: now,
                 last_seen_at: now,
                 ends_at: now.plus(DAY),
                 is_evicted: false,
-                number: marks.number,
+                number: revocations.number,
                 family: DecodedRefreshToken::generate(locator, &SystemEntropy).unwrap().new_family(),
                 device,
             }],
@@ -366,16 +366,16 @@ async fn a_row_from_before_browsers_is_read_and_its_session_goes_on() {
     }
 }
 
-/// During an upgrade gateways of both versions write to one store.
+/// During an upgrade, gateways of both versions write to one store.
 #[tokio::test]
 async fn a_row_with_a_browsers_session_is_read_by_an_older_gateway() {
     let node = Node::new();
     let alice = person("alice");
-    node.open_called(&alice, None, Some(&Profile::new("Alice", ""))).await;
+    node.open_with_profile(&alice, None, Some(&Profile::new("Alice", ""))).await;
     let key = name::subject_key(name::locator(&alice.subject));
     let bytes = node.store.rows.lock()[&key].0.clone();
 
-    let old: OldRecord = envelope::decode(&key, &bytes).unwrap();
+    let old: OldSubjectRow = envelope::decode(&key, &bytes).unwrap();
 
     assert_eq!(old.entries.len(), 1);
     let again: SubjectRow = envelope::decode(&key, &envelope::encode(&key, &old).unwrap()).unwrap();
@@ -386,7 +386,7 @@ async fn a_row_with_a_browsers_session_is_read_by_an_older_gateway() {
 }
 
 #[test]
-fn a_profile_keeps_its_bounds_whatever_stands_in_the_store() {
+fn a_profile_keeps_its_bounds_whatever_the_store_holds() {
     #[derive(Encode)]
     struct Forged(#[n(0)] String, #[n(1)] String);
 

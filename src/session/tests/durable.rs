@@ -1,12 +1,12 @@
-//! What is promised on the embedded engine, file and all.
+//! Sessions on the embedded engine, with its file.
 
 use super::refresh::all_at_once;
 use super::*;
 
 #[tokio::test]
-async fn a_session_outlives_a_restart_with_all_that_is_its() {
+async fn a_session_outlives_a_restart_with_everything_it_holds() {
     let (folder, clock) = start();
-    let alice = known_as(&person("alice"), "u1");
+    let alice = with_unionid(&person("alice"), "u1");
     let node = Node::durable(&folder, &clock, &config::Sessions::default());
     let opened = node.open_with_key(&alice, [5; 16]).await;
     let ended = node.open(&alice).await;

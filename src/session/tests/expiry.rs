@@ -18,7 +18,7 @@ async fn a_session_ends_after_its_lifetime_however_busy() {
 }
 
 #[tokio::test]
-async fn a_session_that_nobody_uses_idles_out() {
+async fn an_unused_session_idles_out() {
     let node = Node::new();
     let alice = person("alice");
     let opened = node.open(&alice).await;
@@ -30,7 +30,7 @@ async fn a_session_that_nobody_uses_idles_out() {
 }
 
 #[tokio::test]
-async fn a_session_in_use_is_not_written_for_each_look() {
+async fn a_session_in_use_is_not_written_at_each_look_up() {
     let node = Node::new();
     let alice = person("alice");
     let opened = node.open(&alice).await;
@@ -49,7 +49,7 @@ async fn a_session_in_use_is_not_written_for_each_look() {
 }
 
 #[tokio::test]
-async fn a_session_that_is_always_in_use_never_idles_out() {
+async fn a_session_in_constant_use_never_idles_out() {
     for (idle_timeout, recheck_after) in [(2, 1), (10, 300), (60, 30), (600, 30), (3600, 300), (86_400, 300)]
     {
         let node = Node::with(config::Sessions {
@@ -61,7 +61,7 @@ async fn a_session_that_is_always_in_use_never_idles_out() {
         let opened = node.open(&alice).await;
         let end = node.now().plus(Duration::from_secs(10 * idle_timeout));
         while node.now() < end {
-            // A verdict is believed until its time is over, and a request comes right then.
+            // A verdict is believed until its re-check, and the next request comes just then.
             let checked = node.check(&alice, &opened).await;
             let Ok(checked) = checked else { panic!("idled out: {idle_timeout} s, {recheck_after} s") };
             assert!(checked.recheck_at > node.now());
@@ -97,7 +97,7 @@ async fn no_session_idles_out_before_its_idle_timeout() {
 }
 
 #[tokio::test]
-async fn a_verdict_is_believed_no_longer_than_its_session_lasts() {
+async fn a_verdict_is_believed_no_longer_than_its_session_lives() {
     let node = Node::new();
     let alice = person("alice");
     let opened = node.open(&alice).await;

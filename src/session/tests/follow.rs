@@ -1,11 +1,11 @@
-//! What one node ends, the others hear of.
+//! What one node changes reaches the others.
 
 use std::sync::atomic::Ordering;
 
 use super::*;
 
 #[tokio::test]
-async fn a_node_that_hears_nothing_believes_nobody() {
+async fn a_node_that_has_not_read_the_log_believes_no_session() {
     let node = Node::shared();
     let alice = person("alice");
     let opened = node.open(&alice).await;
@@ -20,13 +20,13 @@ async fn a_node_that_hears_nothing_believes_nobody() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_node_that_stops_hearing_stops_believing() {
+async fn a_node_that_stops_reading_the_log_stops_believing_sessions() {
     let node = Node::shared();
     let alice = person("alice");
     let opened = node.open(&alice).await;
     let following = follow(&node).await;
     node.clock.advance(HOUR);
-    assert!(node.is_active(&alice, &opened).await, "the clock of sessions is not the clock of hearing");
+    assert!(node.is_active(&alice, &opened).await, "the clock of sessions does not time the log");
     following.abort();
     tokio::time::advance(Duration::from_secs(3)).await;
 
@@ -41,9 +41,9 @@ async fn what_one_node_ends_has_ended_on_the_other() {
     let here = Node::shared();
     let there = here.another();
     let following = [follow(&here).await, follow(&there).await];
-    let alice = known_as(&person("alice"), "u1");
+    let alice = with_unionid(&person("alice"), "u1");
     here.open(&alice).await;
-    // What is counted from is a mark as well, and it is heard of like one.
+    // The initialization of the row ends leases as well.
     there.core.log.poll().await.unwrap();
     for scope in 0..5 {
         let opened = here.open(&alice).await;
@@ -66,7 +66,7 @@ async fn what_one_node_ends_has_ended_on_the_other() {
 }
 
 #[tokio::test]
-async fn a_session_opened_after_a_revocation_is_good_on_a_node_that_has_not_heard_of_it() {
+async fn a_session_opened_after_a_revocation_is_good_on_a_node_that_has_not_read_the_revocation() {
     let here = Node::shared();
     let there = here.another();
     there.core.log.poll().await.unwrap();
@@ -82,7 +82,7 @@ async fn a_session_opened_after_a_revocation_is_good_on_a_node_that_has_not_hear
 }
 
 #[tokio::test]
-async fn a_gap_in_the_log_ends_every_lease_and_reads_the_marks_anew() {
+async fn a_gap_in_the_log_ends_every_lease_and_reads_the_revocations_again() {
     let here = Node::shared();
     let there = here.another();
     let following = follow(&there).await;
@@ -101,9 +101,9 @@ async fn a_gap_in_the_log_ends_every_lease_and_reads_the_marks_anew() {
 }
 
 #[tokio::test]
-async fn a_revocation_that_was_not_told_is_told_when_asked_again() {
+async fn a_revocation_that_was_not_published_is_published_when_asked_again() {
     let node = Node::shared();
-    let alice = known_as(&person("alice"), "u1");
+    let alice = with_unionid(&person("alice"), "u1");
     let opened = node.open(&alice).await;
     let scopes = [
         SessionScope::Session(opened.id.clone()),
@@ -124,7 +124,7 @@ async fn a_revocation_that_was_not_told_is_told_when_asked_again() {
 }
 
 #[tokio::test]
-async fn marks_that_cannot_be_read_after_a_hint_are_unknown_and_the_hint_is_heard_again() {
+async fn revocations_that_cannot_be_read_after_an_entry_are_unknown_and_the_entry_is_applied_again() {
     let here = Node::shared();
     let there = here.another();
     there.core.log.poll().await.unwrap();
@@ -142,13 +142,13 @@ async fn marks_that_cannot_be_read_after_a_hint_are_unknown_and_the_hint_is_hear
 }
 
 #[tokio::test]
-async fn whoever_reads_of_a_mark_first_its_leases_end() {
-    for deed in 0..8 {
+async fn the_first_reader_of_a_revocation_ends_the_leases() {
+    for action in 0..8 {
         let here = Node::shared();
         let there = here.another();
         let following = follow(&there).await;
         following.abort();
-        let (alice, bob) = (person("alice"), known_as(&in_app("wx2", "bob"), "u2"));
+        let (alice, bob) = (person("alice"), with_unionid(&in_app("wx2", "bob"), "u2"));
         let (opened, other) = (there.open(&alice).await, there.open(&bob).await);
         let lease = there.check(&alice, &opened).await.unwrap().lease;
         here.store.append_fails.store(true, Ordering::SeqCst);
@@ -156,7 +156,7 @@ async fn whoever_reads_of_a_mark_first_its_leases_end() {
         here.store.append_fails.store(false, Ordering::SeqCst);
 
         let (subject, now) = (&bob.subject, there.now());
-        match deed {
+        match action {
             0 => drop(there.open(&bob).await),
             1 => drop(there.refresh(&other.refresh_token).await.unwrap()),
             2 => drop(there.sessions.list_by_subject(subject, now).await.unwrap()),
@@ -168,13 +168,13 @@ async fn whoever_reads_of_a_mark_first_its_leases_end() {
         }
         there.core.log.poll().await.unwrap();
 
-        assert!(!lease.is_current(), "{deed}");
-        assert!(!there.is_active(&alice, &opened).await, "{deed}");
+        assert!(!lease.is_current(), "{action}");
+        assert!(!there.is_active(&alice, &opened).await, "{action}");
     }
 }
 
 #[tokio::test]
-async fn marks_that_stay_as_they_are_end_no_lease() {
+async fn unchanged_revocations_end_no_lease() {
     let here = Node::shared();
     let there = here.another();
     let following = follow(&there).await;
@@ -195,7 +195,7 @@ async fn marks_that_stay_as_they_are_end_no_lease() {
 }
 
 #[tokio::test]
-async fn an_entry_of_a_later_version_may_say_anything() {
+async fn an_entry_of_a_later_version_invalidates_everything() {
     let node = Node::shared();
     node.core.log.poll().await.unwrap();
     let before = node.core.epoch();
@@ -224,7 +224,7 @@ async fn a_store_of_one_node_that_fails_is_not_available() {
     following.abort();
 }
 
-/// Lets a node follow, and waits for its first look.
+/// Lets a node follow the log, and waits for its first read.
 pub(super) async fn follow(node: &Node) -> tokio::task::JoinHandle<()> {
     let core = Arc::clone(&node.core);
     let task = tokio::spawn(async move { core.follow().await });

@@ -1,5 +1,4 @@
-//! Two nodes at once, in every order that a store's answers may come in: what was acknowledged
-//! holds.
+//! Two nodes at once, with the store's answers in any order: what was acknowledged holds.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -11,21 +10,21 @@ use crate::session::PersonId;
 use crate::store::StoreError;
 
 #[derive(Clone, Debug)]
-enum Deed {
+enum Action {
     Open,
-    /// Of the session that this client opened last.
+    /// Ends the session that this client opened last.
     Refresh,
     Revoke,
-    /// Ends the sessions of everybody in the app.
+    /// Ends every session in the app.
     RevokeApp,
-    /// Changes the marks, and concerns nobody's session.
-    Mark,
+    /// Changes the revocations, and ends no session.
+    RevokeOtherApp,
     Block,
     Unblock,
 }
 
-/// A session, and when its login began and ended.
-struct Held {
+/// A session, and when its sign-in began and ended.
+struct ClientSession {
     opened: OpenedSession,
     began: u64,
     ended: u64,
@@ -33,7 +32,7 @@ struct Held {
     is_revoked: bool,
 }
 
-/// Something that ended sessions, or may have.
+/// A call that ended sessions, or may have.
 struct Revocation {
     began: u64,
     ended: u64,
@@ -43,7 +42,7 @@ struct Revocation {
 struct World {
     steps: AtomicU64,
     revocations: Mutex<Vec<Revocation>>,
-    held: Mutex<Vec<Held>>,
+    sessions: Mutex<Vec<ClientSession>>,
 }
 
 impl World {
@@ -51,36 +50,36 @@ impl World {
         self.steps.fetch_add(1, Ordering::SeqCst)
     }
 
-    fn must_live(&self, held: &Held) -> bool {
+    fn must_live(&self, session: &ClientSession) -> bool {
         let revocations = self.revocations.lock();
-        !held.is_revoked && revocations.iter().all(|revocation| revocation.ended < held.began)
+        !session.is_revoked && revocations.iter().all(|revocation| revocation.ended < session.began)
     }
 
-    fn must_be_dead(&self, held: &Held) -> bool {
+    fn must_be_dead(&self, session: &ClientSession) -> bool {
         let revocations = self.revocations.lock();
-        held.is_revoked || revocations.iter().any(|revocation| revocation.began > held.ended)
+        session.is_revoked || revocations.iter().any(|revocation| revocation.began > session.ended)
     }
 }
 
-fn deeds() -> impl Strategy<Value = Vec<Deed>> {
-    let deed = prop_oneof![
-        4 => Just(Deed::Open),
-        3 => Just(Deed::Refresh),
-        1 => Just(Deed::Revoke),
-        1 => Just(Deed::RevokeApp),
-        2 => Just(Deed::Mark),
-        1 => Just(Deed::Block),
-        1 => Just(Deed::Unblock),
+fn actions() -> impl Strategy<Value = Vec<Action>> {
+    let action = prop_oneof![
+        4 => Just(Action::Open),
+        3 => Just(Action::Refresh),
+        1 => Just(Action::Revoke),
+        1 => Just(Action::RevokeApp),
+        2 => Just(Action::RevokeOtherApp),
+        1 => Just(Action::Block),
+        1 => Just(Action::Unblock),
     ];
-    proptest::collection::vec(deed, 1..4)
+    proptest::collection::vec(action, 1..4)
 }
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 
     #[test]
-    fn whatever_two_nodes_do_at_once_an_acknowledged_session_goes_on_and_a_revoked_one_is_dead(
-        clients in proptest::collection::vec(deeds(), 2..4),
+    fn an_acknowledged_session_is_live_and_a_revoked_one_is_dead_whatever_two_nodes_do_at_once(
+        clients in proptest::collection::vec(actions(), 2..4),
         seed in 1..u64::MAX,
     ) {
         let runtime =
@@ -89,7 +88,7 @@ proptest! {
     }
 }
 
-async fn run(clients: Vec<Vec<Deed>>, seed: u64) -> Result<(), TestCaseError> {
+async fn run(clients: Vec<Vec<Action>>, seed: u64) -> Result<(), TestCaseError> {
     let one = Arc::new(Node::shared());
     let nodes = [Arc::clone(&one), Arc::new(one.another())];
     one.open(&person("alice")).await;
@@ -98,7 +97,9 @@ async fn run(clients: Vec<Vec<Deed>>, seed: u64) -> Result<(), TestCaseError> {
     let tasks: Vec<_> = clients
         .into_iter()
         .enumerate()
-        .map(|(index, deeds)| tokio::spawn(client(Arc::clone(&nodes[index % 2]), deeds, Arc::clone(&world))))
+        .map(|(index, actions)| {
+            tokio::spawn(client(Arc::clone(&nodes[index % 2]), actions, Arc::clone(&world)))
+        })
         .collect();
     for task in tasks {
         task.await.unwrap()?;
@@ -106,39 +107,39 @@ async fn run(clients: Vec<Vec<Deed>>, seed: u64) -> Result<(), TestCaseError> {
 
     one.store.set_jitter(0);
     let alice = person("alice");
-    let judge = one.another();
-    let _following = follow::follow(&judge).await;
-    let all = std::mem::take(&mut *world.held.lock());
-    for held in &all {
-        let is_active = judge.is_active(&alice, &held.opened).await;
-        prop_assert!(is_active || !world.must_live(held), "an acknowledged session is gone");
-        prop_assert!(!(is_active && world.must_be_dead(held)), "a revoked session goes on");
+    let third = one.another();
+    let _following = follow::follow(&third).await;
+    let all = std::mem::take(&mut *world.sessions.lock());
+    for session in &all {
+        let is_active = third.is_active(&alice, &session.opened).await;
+        prop_assert!(is_active || !world.must_live(session), "an acknowledged session is gone");
+        prop_assert!(!(is_active && world.must_be_dead(session)), "a revoked session goes on");
         if is_active {
-            prop_assert!(judge.refresh(&held.token).await.is_ok(), "an acknowledged token is gone");
+            prop_assert!(third.refresh(&session.token).await.is_ok(), "an acknowledged token is gone");
         }
     }
     Ok(())
 }
 
-async fn client(node: Arc<Node>, deeds: Vec<Deed>, world: Arc<World>) -> Result<(), TestCaseError> {
+async fn client(node: Arc<Node>, actions: Vec<Action>, world: Arc<World>) -> Result<(), TestCaseError> {
     let (alice, bob) = (person("alice"), PersonId::Subject(person("bob").subject));
-    let mut own: Vec<Held> = Vec::new();
-    for deed in deeds {
+    let mut own: Vec<ClientSession> = Vec::new();
+    for action in actions {
         let began = world.step();
-        match deed {
-            Deed::Open => match node.try_open(&alice, None).await {
+        match action {
+            Action::Open => match node.try_open(&alice, None).await {
                 Ok(opened) => {
                     let token = opened.refresh_token.clone();
-                    own.push(Held { opened, began, ended: world.step(), token, is_revoked: false });
+                    own.push(ClientSession { opened, began, ended: world.step(), token, is_revoked: false });
                 }
                 Err(error) => prop_assert_eq!(error, SessionError::Store(StoreError::Busy)),
             },
-            Deed::Refresh => {
-                let Some(held) = own.last_mut() else { continue };
-                match node.refresh(&held.token).await {
-                    Ok(refreshed) => held.token = refreshed.session.refresh_token,
+            Action::Refresh => {
+                let Some(session) = own.last_mut() else { continue };
+                match node.refresh(&session.token).await {
+                    Ok(refreshed) => session.token = refreshed.session.refresh_token,
                     Err(RefreshError::Invalid) => {
-                        prop_assert!(!world.must_live(held), "a good token is refused")
+                        prop_assert!(!world.must_live(session), "a good token is refused")
                     }
                     Err(error) => {
                         let busy = RefreshError::Session(SessionError::Store(StoreError::Busy));
@@ -146,12 +147,13 @@ async fn client(node: Arc<Node>, deeds: Vec<Deed>, world: Arc<World>) -> Result<
                     }
                 }
             }
-            Deed::Revoke => {
-                let Some(held) = own.last_mut() else { continue };
-                held.is_revoked = node.revoke(SessionScope::Session(held.opened.id.clone())).await.is_ok();
+            Action::Revoke => {
+                let Some(session) = own.last_mut() else { continue };
+                session.is_revoked =
+                    node.revoke(SessionScope::Session(session.opened.id.clone())).await.is_ok();
             }
-            Deed::RevokeApp => {
-                // Known before it begins, as others may be refused from here on.
+            Action::RevokeApp => {
+                // Recorded before it begins, because sessions may be refused from here on.
                 let at = {
                     let mut revocations = world.revocations.lock();
                     revocations.push(Revocation { began, ended: u64::MAX });
@@ -161,17 +163,17 @@ async fn client(node: Arc<Node>, deeds: Vec<Deed>, world: Arc<World>) -> Result<
                 prop_assert_eq!(revoked, Ok(None));
                 world.revocations.lock()[at].ended = world.step();
             }
-            Deed::Mark => {
+            Action::RevokeOtherApp => {
                 node.revoke(SessionScope::App(AppId::parse("wx9").unwrap())).await.unwrap();
             }
-            Deed::Block => {
+            Action::Block => {
                 node.sessions.block(&bob, node.now()).await.unwrap();
             }
-            Deed::Unblock => {
+            Action::Unblock => {
                 node.sessions.unblock(&bob, node.now()).await.unwrap();
             }
         }
     }
-    world.held.lock().extend(own);
+    world.sessions.lock().extend(own);
     Ok(())
 }

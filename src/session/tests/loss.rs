@@ -1,4 +1,4 @@
-//! What a store loses lets nobody in who was revoked.
+//! If a store loses rows, no revoked session is believed.
 
 use std::sync::atomic::Ordering;
 
@@ -11,7 +11,7 @@ fn app(identity: &Identity) -> SessionScope {
 }
 
 #[tokio::test]
-async fn marks_that_are_gone_end_every_session_and_revive_none() {
+async fn lost_revocations_end_every_session_and_revive_none() {
     let node = Node::new();
     let (alice, bob) = (in_app("wx1", "alice"), in_app("wx2", "bob"));
     let (revoked, good) = (node.open(&alice).await, node.open(&bob).await);
@@ -31,8 +31,8 @@ async fn marks_that_are_gone_end_every_session_and_revive_none() {
 }
 
 #[tokio::test]
-async fn a_mark_that_the_store_lost_is_put_back_by_a_node_that_knows_it() {
-    for is_told_of_a_gap in [false, true] {
+async fn a_revocation_that_the_store_lost_is_put_back_by_a_node_that_remembers_it() {
+    for has_gap in [false, true] {
         let here = Node::shared();
         let alice = person("alice");
         let revoked = here.open(&alice).await;
@@ -40,7 +40,7 @@ async fn a_mark_that_the_store_lost_is_put_back_by_a_node_that_knows_it() {
         let before = here.store.rows.lock().get(&REVOCATIONS_KEY).cloned().unwrap();
         here.revoke(app(&alice)).await.unwrap();
         here.store.rows.lock().insert(REVOCATIONS_KEY, before);
-        here.store.log_is_gone.store(is_told_of_a_gap, Ordering::SeqCst);
+        here.store.log_is_gone.store(has_gap, Ordering::SeqCst);
 
         here.core.log.poll().await.unwrap();
 
@@ -52,9 +52,9 @@ async fn a_mark_that_the_store_lost_is_put_back_by_a_node_that_knows_it() {
     }
 }
 
-/// The store falls back to an earlier row, and somebody who does not know of it goes on from there.
+/// The store falls back to an earlier row, and a node that does not know of it goes on from there.
 #[tokio::test]
-async fn of_two_histories_what_either_revoked_stays_revoked() {
+async fn what_either_of_two_histories_revoked_stays_revoked() {
     for (scope, looks) in (0..3).flat_map(|scope| [(scope, true), (scope, false)]) {
         let here = Node::shared();
         let (alice, bob) = (person("alice"), in_app("wx2", "bob"));
@@ -78,20 +78,20 @@ async fn of_two_histories_what_either_revoked_stays_revoked() {
             here.sessions.list_by_subject(&bob.subject, here.now()).await.unwrap();
         }
 
-        let judge = here.another();
-        let _following = follow::follow(&judge).await;
-        let checked = judge.check(&alice, &revoked).await.map(drop);
+        let third = here.another();
+        let _following = follow::follow(&third).await;
+        let checked = third.check(&alice, &revoked).await.map(drop);
         assert!(matches!(checked, Err(SessionError::Ended | SessionError::Blocked)), "{scope}: {checked:?}");
-        assert!(!judge.is_active(&bob, &later).await, "{scope}");
+        assert!(!third.is_active(&bob, &later).await, "{scope}");
         let writes = here.store.writes();
         here.core.log.poll().await.unwrap();
-        judge.core.log.poll().await.unwrap();
+        third.core.log.poll().await.unwrap();
         assert_eq!(here.store.writes(), writes, "put back once");
     }
 }
 
 #[tokio::test]
-async fn a_session_whose_mark_the_store_lost_waits_for_the_mark_to_come_back() {
+async fn a_session_with_a_lost_number_is_good_again_when_the_revocations_are_put_back() {
     let here = Node::shared();
     let alice = person("alice");
     here.open(&alice).await;
@@ -101,7 +101,7 @@ async fn a_session_whose_mark_the_store_lost_waits_for_the_mark_to_come_back() {
     let opened = here.open(&alice).await;
     here.store.rows.lock().insert(REVOCATIONS_KEY, before);
 
-    // Whoever does not know the mark does not believe the session, and leaves it where it is.
+    // A node that lacks the revocation does not believe the session, and leaves it in the row.
     let there = here.another();
     let _following = follow::follow(&there).await;
     assert!(!there.is_active(&alice, &opened).await);
@@ -114,7 +114,7 @@ async fn a_session_whose_mark_the_store_lost_waits_for_the_mark_to_come_back() {
 }
 
 #[tokio::test]
-async fn a_session_that_knows_a_lost_mark_is_ended_by_the_next_one() {
+async fn a_session_with_a_lost_number_is_ended_by_the_next_revocation() {
     let node = Node::new();
     let alice = person("alice");
     node.open(&alice).await;
@@ -131,7 +131,7 @@ async fn a_session_that_knows_a_lost_mark_is_ended_by_the_next_one() {
 }
 
 #[tokio::test]
-async fn a_mark_is_heard_of_without_the_log() {
+async fn a_revocation_reaches_other_nodes_without_the_log() {
     let here = Node::shared();
     let there = here.another();
     let following = follow::follow(&there).await;
@@ -149,7 +149,7 @@ async fn a_mark_is_heard_of_without_the_log() {
 }
 
 #[tokio::test]
-async fn what_could_not_be_told_is_told_later() {
+async fn what_could_not_be_published_is_published_later() {
     let here = Node::shared();
     let there = here.another();
     let following = follow::follow(&there).await;
@@ -178,10 +178,10 @@ async fn what_could_not_be_told_is_told_later() {
 }
 
 #[tokio::test]
-async fn a_revocation_that_may_have_been_made_ends_leases_and_is_told() {
+async fn a_revocation_that_may_have_been_made_ends_leases_and_is_published() {
     let node = Node::shared();
     node.core.log.poll().await.unwrap();
-    let alice = known_as(&person("alice"), "u1");
+    let alice = with_unionid(&person("alice"), "u1");
     for number in 0..4 {
         let opened = node.open(&alice).await;
         let scope = match number {
@@ -216,7 +216,7 @@ async fn a_clock_that_is_set_back_prolongs_no_verdict() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_store_that_takes_no_writes_is_not_available_and_what_it_says_is_believed() {
+async fn a_store_that_accepts_no_writes_is_not_available_and_its_reads_are_believed() {
     let node = Node::shared();
     let alice = person("alice");
     let opened = node.open(&alice).await;
@@ -236,7 +236,7 @@ async fn a_store_that_takes_no_writes_is_not_available_and_what_it_says_is_belie
 }
 
 #[tokio::test]
-async fn a_token_given_again_is_written_again_where_others_could_lose_it() {
+async fn a_repeated_answer_is_written_again_if_the_store_is_shared() {
     for (node, writes) in [(Node::shared(), 1), (Node::new(), 0)] {
         let alice = person("alice");
         let opened = node.open(&alice).await;

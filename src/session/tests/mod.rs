@@ -1,4 +1,4 @@
-//! What sessions promise, on a store that remembers, can be shared, and can fail.
+//! Sessions on a store in memory that can be shared and told to fail.
 
 mod binding;
 mod block;
@@ -40,7 +40,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
-/// One node, with the store it may share with others.
+/// One node, with a store that it may share with others.
 struct Node {
     clock: ManualClock,
     store: Arc<TestStore>,
@@ -51,7 +51,7 @@ struct Node {
 }
 
 impl Node {
-    /// A node alone.
+    /// A single node.
     fn new() -> Self {
         Self::with(config::Sessions::default())
     }
@@ -62,7 +62,7 @@ impl Node {
         Self::on(store, clock, Arc::new(tempfile::tempdir().unwrap()), &config)
     }
 
-    /// A node that shares its store with whoever [`Node::another`] makes.
+    /// A node that shares its store with those that [`Node::another`] makes.
     fn shared() -> Self {
         let clock = ManualClock::start_now();
         let store = Arc::new(TestStore::new(clock.clone(), true));
@@ -155,12 +155,12 @@ impl Node {
         opened: &OpenedSession,
     ) -> Result<CheckedSession, SessionError> {
         let checked = self.sessions.check(&identity.subject, &opened.id, self.now()).await;
-        self.settle(identity).await;
+        self.wait_for_writes(identity).await;
         checked
     }
 
-    /// Waits until what `check` left in the background is done.
-    async fn settle(&self, identity: &Identity) {
+    /// Waits until the background write of `check` is done.
+    async fn wait_for_writes(&self, identity: &Identity) {
         for _ in 0..20 {
             tokio::task::yield_now().await;
         }
@@ -201,7 +201,7 @@ fn in_app(appid: &str, name: &str) -> Identity {
     Identity { subject, unionid: None }
 }
 
-fn known_as(identity: &Identity, unionid: &str) -> Identity {
+fn with_unionid(identity: &Identity, unionid: &str) -> Identity {
     Identity { unionid: Some(UnionId::parse(unionid).unwrap()), ..identity.clone() }
 }
 

@@ -1,5 +1,4 @@
-//! Random histories against a model that is too simple to be wrong: what it says is dead is never
-//! let in.
+//! Random histories against a model that is too simple to be wrong.
 
 use proptest::prelude::*;
 
@@ -17,7 +16,7 @@ enum Step {
     Advance { minutes: u64 },
 }
 
-/// A session as the model sees it. Dates are in minutes.
+/// A session in the model. Instants are in minutes.
 struct Modelled {
     who: usize,
     opened: OpenedSession,
@@ -30,7 +29,7 @@ struct Modelled {
 
 const LIFETIME: u64 = 600;
 const IDLE: u64 = 96;
-/// What a use may go unnoted for, doubled: beyond it nothing is let in.
+/// Twice the time for which a use may stay unwritten. Later than that, no session is live.
 const SLACK: u64 = 6;
 const GRACE: u64 = 2;
 const EVICTION: u64 = 3;
@@ -54,7 +53,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
 
     #[test]
-    fn what_has_ended_is_never_let_in_and_what_goes_on_is(steps in steps()) {
+    fn an_ended_session_is_never_believed_and_a_live_one_always_is(steps in steps()) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(run(Node::with(modelled()), steps))?;
     }
@@ -64,7 +63,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
 
     #[test]
-    fn so_it_is_on_disk(steps in steps()) {
+    fn the_same_holds_on_disk(steps in steps()) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let folder = Arc::new(tempfile::tempdir().unwrap());
         let node = Node::durable(&folder, &ManualClock::start_now(), &modelled());

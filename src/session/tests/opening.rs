@@ -1,11 +1,11 @@
-//! Opening sessions, and how many there may be.
+//! Opening sessions, and how many there can be.
 
 use super::*;
 
 #[tokio::test]
 async fn a_session_that_was_opened_is_found_on_any_configuration_of_the_node() {
     let node = Node::new();
-    let identity = known_as(&person("alice"), "u1");
+    let identity = with_unionid(&person("alice"), "u1");
     let opened = node.open(&identity).await;
 
     let checked = node.reloaded(&config::Sessions::default()).check(&identity, &opened).await.unwrap();
@@ -16,7 +16,7 @@ async fn a_session_that_was_opened_is_found_on_any_configuration_of_the_node() {
 }
 
 #[tokio::test]
-async fn a_session_of_one_person_is_nobody_elses() {
+async fn a_session_of_one_person_is_not_found_for_another() {
     let node = Node::new();
     let (alice, bob) = (person("alice"), person("bob"));
     let opened = node.open(&alice).await;
@@ -44,7 +44,7 @@ async fn a_store_that_does_not_answer_opens_nothing_and_finds_nothing_ended() {
 }
 
 #[tokio::test]
-async fn one_session_too_many_ends_the_oldest_and_not_at_once() {
+async fn one_session_too_many_ends_the_oldest_after_the_eviction_delay() {
     let node = Node::with(config::Sessions { max_per_subject: 2, ..config::Sessions::default() });
     let alice = person("alice");
     let first = node.open(&alice).await;
@@ -63,7 +63,7 @@ async fn one_session_too_many_ends_the_oldest_and_not_at_once() {
 }
 
 #[tokio::test]
-async fn an_eviction_ends_the_lease_of_a_verdict_that_knows_a_later_end() {
+async fn an_eviction_ends_the_lease_of_a_verdict_with_a_later_end() {
     let node = Node::with(config::Sessions { max_per_subject: 1, ..config::Sessions::default() });
     let alice = person("alice");
     let first = node.open(&alice).await;
@@ -88,7 +88,7 @@ async fn a_row_does_not_grow_without_end() {
 }
 
 #[tokio::test]
-async fn many_who_sign_in_at_once_as_one_person_all_get_a_session() {
+async fn many_sign_ins_of_one_person_at_once_all_get_a_session() {
     let node = Arc::new(Node::with(config::Sessions { max_per_subject: 64, ..config::Sessions::default() }));
     let tasks: Vec<_> = (0..64)
         .map(|_| {
@@ -103,17 +103,17 @@ async fn many_who_sign_in_at_once_as_one_person_all_get_a_session() {
 }
 
 #[tokio::test]
-async fn a_unionid_that_appears_later_is_known_to_every_session_of_the_person() {
+async fn a_unionid_that_appears_later_counts_for_every_session_of_the_person() {
     let node = Node::new();
     let alice = person("alice");
     let opened = node.open(&alice).await;
-    node.open(&known_as(&alice, "u1")).await;
+    node.open(&with_unionid(&alice, "u1")).await;
     node.open(&alice).await;
 
     let checked = node.check(&alice, &opened).await.unwrap();
     let listed = node.sessions.list_by_unionid(&UnionId::parse("u1").unwrap(), node.now()).await.unwrap();
 
-    assert_eq!(checked.identity, known_as(&alice, "u1"));
+    assert_eq!(checked.identity, with_unionid(&alice, "u1"));
     assert_eq!(listed.len(), 3);
 }
 
@@ -121,8 +121,8 @@ async fn a_unionid_that_appears_later_is_known_to_every_session_of_the_person() 
 async fn a_unionid_that_changes_leaves_nothing_under_the_old_one() {
     let node = Node::new();
     let alice = person("alice");
-    let opened = node.open(&known_as(&alice, "old")).await;
-    node.open(&known_as(&alice, "new")).await;
+    let opened = node.open(&with_unionid(&alice, "old")).await;
+    node.open(&with_unionid(&alice, "new")).await;
     let (old, new) = (UnionId::parse("old").unwrap(), UnionId::parse("new").unwrap());
 
     assert_eq!(node.sessions.list_by_unionid(&old, node.now()).await.unwrap(), []);
@@ -150,7 +150,7 @@ async fn a_row_that_is_damaged_denies_until_the_subject_is_revoked() {
 }
 
 #[tokio::test]
-async fn a_row_that_stands_in_anothers_place_is_damage() {
+async fn a_row_under_the_key_of_another_is_damage() {
     let node = Node::new();
     let (alice, bob) = (person("alice"), person("bob"));
     node.open(&alice).await;

@@ -1,22 +1,22 @@
-//! A store whose answers are lost, for longer than a refresh token is good for a second time.
+//! A store whose answers are lost for longer than the grace time of refresh tokens.
 
 use super::*;
 
 const LONG: Duration = Duration::from_secs(60);
 
-fn is_of_store<T>(result: &Result<T, RefreshError>) -> bool {
+fn is_store_error<T>(result: &Result<T, RefreshError>) -> bool {
     matches!(result, Err(RefreshError::Session(SessionError::Store(_))))
 }
 
 #[tokio::test]
-async fn a_refresh_that_was_never_confirmed_ends_no_session_however_late_it_comes_again() {
+async fn a_refresh_that_was_never_confirmed_ends_no_session_however_late_the_client_repeats_it() {
     for tries in [1, 2, 10] {
         for node in [Node::shared(), Node::new()] {
             let alice = person("alice");
             let opened = node.open(&alice).await;
             node.store.lose_answers_after(0);
             for _ in 0..tries {
-                assert!(is_of_store(&node.refresh(&opened.refresh_token).await));
+                assert!(is_store_error(&node.refresh(&opened.refresh_token).await));
                 node.clock.advance(LONG);
             }
             node.store.lose_answers_after(u64::MAX);
@@ -31,7 +31,7 @@ async fn a_refresh_that_was_never_confirmed_ends_no_session_however_late_it_come
 }
 
 #[tokio::test]
-async fn wherever_a_refresh_breaks_off_the_same_token_is_good_within_the_grace_time() {
+async fn the_same_token_is_good_within_the_grace_time_wherever_a_refresh_breaks_off() {
     let mut was_confirmed = 0;
     for answers in 0..8 {
         let node = Node::shared();
@@ -53,8 +53,8 @@ async fn wherever_a_refresh_breaks_off_the_same_token_is_good_within_the_grace_t
 }
 
 #[tokio::test]
-async fn a_token_that_may_have_been_answered_is_a_stolen_one_after_the_grace_time() {
-    // From the write on that spends it. What came of the answer nobody can tell.
+async fn a_token_that_may_have_been_answered_counts_as_stolen_after_the_grace_time() {
+    // Counted from the write that spends it: the fate of the answer is unknown.
     for repeated in [false, true] {
         let node = Node::shared();
         let alice = person("alice");
@@ -62,9 +62,9 @@ async fn a_token_that_may_have_been_answered_is_a_stolen_one_after_the_grace_tim
         let next = node.refresh(&opened.refresh_token).await.unwrap().session.refresh_token;
         node.clock.advance(Duration::from_secs(6));
         if repeated {
-            // Neither a thief nor an outage prolongs the time.
+            // Neither a thief nor an outage prolongs the grace time.
             node.store.lose_answers_after(0);
-            assert!(is_of_store(&node.refresh(&opened.refresh_token).await));
+            assert!(is_store_error(&node.refresh(&opened.refresh_token).await));
             node.store.lose_answers_after(u64::MAX);
             assert!(node.refresh(&opened.refresh_token).await.is_ok());
         }

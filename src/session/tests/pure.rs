@@ -1,4 +1,4 @@
-//! Rules of bytes and words.
+//! Names, tokens, labels and the form of rows.
 #![expect(clippy::string_slice, reason = "ids and tokens are ASCII")]
 
 use base64::Engine as _;
@@ -37,7 +37,7 @@ fn one_session_has_one_id() {
 }
 
 #[test]
-fn no_two_subjects_share_a_locator_for_how_they_are_cut() {
+fn subjects_with_the_same_text_in_other_parts_have_different_locators() {
     let cut = |appid: &str, openid: &str| name::locator(&in_app(appid, openid).subject);
 
     assert_ne!(cut("ab", "c"), cut("a", "bc"));
@@ -74,7 +74,7 @@ fn decodes_alike(one: &str, other: &str) -> bool {
 }
 
 #[test]
-fn a_device_is_named_in_a_few_printable_words() {
+fn a_device_label_is_a_few_printable_words() {
     let wechat = "Mozilla/5.0 (iPhone; CPU iPhone OS 17_4 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) \
                   Mobile/15E148 MicroMessenger/8.0.50(0x18003230) NetType/WIFI Language/zh_CN";
     let android = "Mozilla/5.0 (Linux; Android 14; Pixel) AppleWebKit/537.36 (KHTML, like Gecko) Version/4.0 \
@@ -146,7 +146,7 @@ proptest! {
 fn a_row_of_most_sessions_takes_less_than_the_longest_value() {
     let config = config::Sessions { max_per_subject: 64, ..config::Sessions::default() };
     let limits = SessionLimits::new(&config);
-    let alice = known_as(&in_app(&"a".repeat(128), &"o".repeat(128)), &"u".repeat(128));
+    let alice = with_unionid(&in_app(&"a".repeat(128), &"o".repeat(128)), &"u".repeat(128));
     let mut full = record(&alice);
     full.set_unionid(alice.unionid.as_ref());
     full.set_profile(Some(&Profile::new(&"👩".repeat(64), &format!("https://{}", "a".repeat(504)))));
@@ -174,7 +174,7 @@ fn record(identity: &Identity) -> SubjectRow {
 
 fn entry(byte: u8) -> SessionEntry {
     let at = Timestamp::from_seconds(1_700_000_000);
-    // Fixed: the same record each time.
+    // Fixed: the same row each time.
     let token = URL_SAFE_NO_PAD.encode([byte; 64]);
     SessionEntry {
         id: [byte; 16],

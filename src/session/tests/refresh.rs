@@ -1,4 +1,4 @@
-//! Refresh tokens: each good for one use, and what happens at the second.
+//! Refresh tokens: each is good for one use.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -8,7 +8,7 @@ use super::*;
 #[tokio::test]
 async fn a_refresh_token_gives_the_next_one_and_keeps_the_session() {
     let node = Node::new();
-    let alice = known_as(&person("alice"), "u1");
+    let alice = with_unionid(&person("alice"), "u1");
     let opened = node.open(&alice).await;
     node.clock.advance(DAY);
 
@@ -81,7 +81,7 @@ async fn a_spent_token_whose_successor_was_used_ends_the_session_within_the_grac
 }
 
 #[tokio::test]
-async fn who_knows_ids_alone_cannot_end_a_session() {
+async fn a_client_that_knows_only_ids_cannot_end_a_session() {
     let node = Node::new();
     let alice = person("alice");
     let opened = node.open(&alice).await;
@@ -109,7 +109,7 @@ async fn a_token_of_the_family_that_was_never_issued_ends_the_session() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_uses_of_one_token_at_once_all_get_the_same_next_one() {
-    // Four nodes: on one alone, its own turn at the row would be the order.
+    // Four nodes: on a single one, the lock of the row would order them.
     let nodes = four_nodes(10).await;
     let opened = nodes[0].open(&person("alice")).await;
 

@@ -1,4 +1,4 @@
-//! RevocableSession sessions.
+//! Ending sessions.
 
 use super::*;
 use crate::session::row::name;
@@ -20,7 +20,7 @@ async fn revoking_a_session_ends_it_and_no_other() {
 }
 
 #[tokio::test]
-async fn revoking_what_never_was_succeeds() {
+async fn revoking_what_never_existed_succeeds() {
     let node = Node::new();
     let never = SessionId::parse("never").unwrap();
 
@@ -45,11 +45,11 @@ async fn revoking_a_subject_leaves_no_row() {
 }
 
 #[tokio::test]
-async fn revoking_a_unionid_ends_the_person_in_every_app_and_nobody_else() {
+async fn revoking_a_unionid_ends_the_sessions_of_the_person_in_every_app_only() {
     let node = Node::new();
-    let here = known_as(&in_app("wx1", "a"), "u1");
-    let there = known_as(&in_app("wx2", "b"), "u1");
-    let other = known_as(&in_app("wx2", "c"), "u2");
+    let here = with_unionid(&in_app("wx1", "a"), "u1");
+    let there = with_unionid(&in_app("wx2", "b"), "u1");
+    let other = with_unionid(&in_app("wx2", "c"), "u2");
     let opened = [node.open(&here).await, node.open(&there).await, node.open(&other).await];
 
     let unionid = UnionId::parse("u1").unwrap();
@@ -65,7 +65,7 @@ async fn revoking_a_unionid_ends_the_person_in_every_app_and_nobody_else() {
 #[tokio::test]
 async fn a_person_is_found_by_unionid_for_as_long_as_any_session_lasts() {
     let node = Node::new();
-    let alice = known_as(&person("alice"), "u1");
+    let alice = with_unionid(&person("alice"), "u1");
     let unionid = UnionId::parse("u1").unwrap();
     let mut opened = Vec::new();
     for _ in 0..60 {
@@ -85,7 +85,7 @@ async fn a_person_is_found_by_unionid_for_as_long_as_any_session_lasts() {
 }
 
 #[tokio::test]
-async fn revoking_an_app_ends_what_was_opened_before_and_nothing_after() {
+async fn revoking_an_app_ends_sessions_opened_before_and_none_opened_after() {
     let node = Node::new();
     let (here, there) = (in_app("wx1", "a"), in_app("wx2", "a"));
     let before = node.open(&here).await;
@@ -104,7 +104,7 @@ async fn revoking_an_app_ends_what_was_opened_before_and_nothing_after() {
 }
 
 #[tokio::test]
-async fn revoking_what_was_opened_before_an_instant_keeps_what_was_opened_since() {
+async fn revoking_sessions_opened_before_an_instant_keeps_those_opened_since() {
     let node = Node::new();
     let alice = person("alice");
     let early = node.open(&alice).await;
@@ -120,7 +120,7 @@ async fn revoking_what_was_opened_before_an_instant_keeps_what_was_opened_since(
 }
 
 #[tokio::test]
-async fn revoking_up_to_a_time_to_come_ends_everything_and_locks_nobody_out() {
+async fn revoking_up_to_a_future_time_ends_every_session_and_locks_no_user_out() {
     let node = Node::new();
     let alice = person("alice");
     let before = node.open(&alice).await;
@@ -133,7 +133,7 @@ async fn revoking_up_to_a_time_to_come_ends_everything_and_locks_nobody_out() {
 }
 
 #[tokio::test]
-async fn revoking_up_to_now_ends_nothing_that_a_slow_clock_opens_later() {
+async fn revoking_up_to_now_ends_no_session_that_a_slow_clock_opens_later() {
     let here = Node::shared();
     let clock = ManualClock::start_at(Timestamp::from_millis(here.now().millis() - 5000));
     let config = config::Sessions::default();
@@ -165,7 +165,7 @@ async fn an_app_stays_revoked_after_a_restart() {
 }
 
 #[tokio::test]
-async fn marks_that_cannot_be_read_let_nobody_in() {
+async fn revocations_that_cannot_be_read_let_no_client_in() {
     let node = Node::new();
     let alice = person("alice");
     let opened = node.open(&alice).await;
@@ -181,7 +181,7 @@ async fn marks_that_cannot_be_read_let_nobody_in() {
 }
 
 #[tokio::test]
-async fn the_end_of_a_lease_is_heard_of() {
+async fn the_end_of_a_lease_wakes_its_waiters() {
     let node = Node::new();
     let (alice, bob) = (person("alice"), person("bob"));
     let opened = node.open(&alice).await;
@@ -203,7 +203,7 @@ async fn the_end_of_a_lease_is_heard_of() {
 }
 
 #[tokio::test]
-async fn subjects_that_nobody_asks_for_are_forgotten() {
+async fn unused_subjects_are_forgotten() {
     let node = Node::new();
     for index in 0..20_000_u32 {
         node.core.leases.lease(&name::locator(&person(&index.to_string()).subject));

@@ -1,4 +1,4 @@
-//! The custody of session_keys.
+//! Sealed session_keys, and the section's checks.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -7,7 +7,7 @@ use super::*;
 use crate::config::{SealKey, SecretSource};
 
 #[tokio::test]
-async fn a_session_key_is_given_to_the_session_whose_login_brought_it() {
+async fn a_session_key_is_given_only_to_the_session_whose_sign_in_brought_it() {
     let node = Node::new();
     let alice = person("alice");
     let first = node.open_with_key(&alice, [1; 16]).await;
@@ -21,7 +21,7 @@ async fn a_session_key_is_given_to_the_session_whose_login_brought_it() {
 }
 
 #[tokio::test]
-async fn a_session_that_has_ended_gets_no_session_key_and_leaves_none() {
+async fn an_ended_session_gets_no_session_key_and_leaves_none() {
     let node = Node::new();
     let alice = person("alice");
     let other = node.open(&alice).await;
@@ -49,7 +49,7 @@ async fn the_store_has_no_session_key() {
 }
 
 #[tokio::test]
-async fn a_session_key_is_sealed_anew_when_another_key_seals() {
+async fn a_session_key_is_sealed_again_when_another_key_seals() {
     let [old, new] = [1, 2].map(|byte| seal_key(&format!("k{byte}"), byte));
     let node = Node::with(config::Sessions { seal_keys: vec![old.clone()], ..config::Sessions::default() });
     let alice = person("alice");
@@ -64,7 +64,7 @@ async fn a_session_key_is_sealed_anew_when_another_key_seals() {
 }
 
 #[tokio::test]
-async fn a_key_of_the_same_name_that_did_not_seal_is_damage() {
+async fn a_key_of_the_same_name_that_did_not_seal_opens_nothing() {
     let [right, wrong] = [1, 2].map(|byte| seal_key("k", byte));
     let node = Node::with(config::Sessions { seal_keys: vec![right], ..config::Sessions::default() });
     let alice = person("alice");
@@ -78,7 +78,7 @@ async fn a_key_of_the_same_name_that_did_not_seal_is_damage() {
 }
 
 #[test]
-fn a_seal_key_is_made_once_and_readable_by_its_owner_alone() {
+fn a_seal_key_is_made_once_and_readable_only_by_its_owner() {
     use std::os::unix::fs::PermissionsExt as _;
     let node = Node::new();
     let file = node.folder.path().join("seal-key");
@@ -92,7 +92,7 @@ fn a_seal_key_is_made_once_and_readable_by_its_owner_alone() {
 }
 
 #[test]
-fn a_seal_key_that_is_gone_is_refused_where_one_was_in_use() {
+fn a_missing_seal_key_is_refused_if_one_was_in_use() {
     let node = Node::new();
     let empty = tempfile::tempdir().unwrap();
 
@@ -104,7 +104,7 @@ fn a_seal_key_that_is_gone_is_refused_where_one_was_in_use() {
 }
 
 #[test]
-fn a_cluster_without_a_seal_key_of_its_own_is_warned() {
+fn a_cluster_without_configured_seal_keys_is_warned() {
     let node = Node::shared();
     let findings =
         build_findings(&config::Sessions::default(), &node, node.folder.path(), OnMissingKey::Create);
@@ -113,7 +113,7 @@ fn a_cluster_without_a_seal_key_of_its_own_is_warned() {
 }
 
 #[test]
-fn what_makes_no_sense_is_found() {
+fn every_wrong_value_is_a_finding() {
     let ok = config::Sessions::default;
     let cases = [
         (config::Sessions { lifetime: seconds(59), idle_timeout: seconds(9), ..ok() }, "sessions.lifetime"),

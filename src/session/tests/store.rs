@@ -1,5 +1,4 @@
-//! A store that can be shared by nodes of one process, and told to fail: what no real one does on
-//! demand.
+//! A store that nodes of one process can share, and that fails on demand.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -21,11 +20,11 @@ pub(super) struct TestStore {
     pub(super) fails: AtomicBool,
     pub(super) append_fails: AtomicBool,
     pub(super) ping_fails: AtomicBool,
-    /// Writes of rows are made, and their answers lost.
+    /// Writes of rows are made, but their answers are lost.
     pub(super) writes_fail: AtomicBool,
-    /// How many more writes of rows are answered, before that happens.
+    /// How many writes of rows are answered before that happens.
     answers_left: AtomicU64,
-    /// Where other than 0, answers take times drawn from here.
+    /// If not 0, the delay of answers is drawn from it.
     jitter: AtomicU64,
     pub(super) log_is_gone: AtomicBool,
     pub(super) writes: AtomicU64,
@@ -55,7 +54,7 @@ impl TestStore {
         self.fails.store(fails, Ordering::SeqCst);
     }
 
-    /// Loses the answers of writes after so many.
+    /// Loses the answers of all writes after this many.
     pub(super) fn lose_answers_after(&self, writes: u64) {
         self.answers_left.store(writes, Ordering::SeqCst);
     }
@@ -73,14 +72,14 @@ impl TestStore {
     }
 
     async fn work(&self) -> Result<(), StoreError> {
-        // A real store answers later: others get their turn in between.
+        // A real store answers later: other tasks run in between.
         for _ in 0..=self.delay() {
             tokio::task::yield_now().await;
         }
         if self.fails.load(Ordering::SeqCst) { Err(failed()) } else { Ok(()) }
     }
 
-    /// How many turns of others an answer takes: few, and now and then many.
+    /// How often other tasks run before an answer: mostly seldom, sometimes often.
     fn delay(&self) -> u64 {
         let seed = self.jitter.load(Ordering::SeqCst);
         let mut next = seed;
