@@ -6,7 +6,7 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::VerifyError;
-use super::jws::parse_object;
+use super::encoding::parse_object;
 use crate::clock::Timestamp;
 use crate::identity::{AppId, Identity, OpenId, SessionId, Subject, UnionId};
 

@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use secrecy::{ExposeSecret as _, SecretString};
 use zeroize::Zeroizing;
 
-use super::key::{Key, KeyError};
+use super::key::{KeyError, SigningKey};
 use crate::config::KeyAlgorithm;
 
 /// Characters of base64 on one line of PEM (RFC 7468 §2).
@@ -60,7 +60,7 @@ pub fn generate_key(algorithm: KeyAlgorithm) -> Result<GeneratedKey, GenerateErr
         }
         KeyAlgorithm::HS256 => return Err(GenerateError::SharedSecret),
     };
-    let key = Key::from_pem(None, algorithm, pem.expose_secret().as_bytes()).map_err(read_back)?;
+    let key = SigningKey::from_pem(None, algorithm, pem.expose_secret().as_bytes()).map_err(read_back)?;
     Ok(GeneratedKey { kid: key.kid().to_owned(), pem })
 }
 

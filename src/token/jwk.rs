@@ -3,7 +3,7 @@
 use base64::Engine as _;
 use serde::Serialize;
 
-use super::jws::{BASE64URL, sha256_base64url};
+use super::encoding::{BASE64URL, sha256_base64url};
 
 /// The public half of a key: exactly the members a thumbprint is made of, in the order it wants them.
 #[derive(Clone, Debug, Serialize)]

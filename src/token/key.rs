@@ -12,27 +12,28 @@ use jsonwebtoken::{Algorithm, DecodingKey, crypto};
 use rustls::pki_types::PrivatePkcs8KeyDer;
 use rustls::pki_types::pem::PemObject;
 
+use super::encoding::BASE64URL;
+use super::header::encode_header;
 use super::jwk::{Jwk, PublicKey};
-use super::jws::{BASE64URL, TOKEN_TYPE};
 use crate::config::KeyAlgorithm;
 
 /// Shortest HS256 secret, in bytes: RFC 7518 §3.2 asks for as many as the hash has.
 const MIN_SECRET_BYTES: usize = 32;
 
 /// A key that signs and verifies.
-pub(super) struct Key {
+pub(super) struct SigningKey {
     kid: String,
     algorithm: KeyAlgorithm,
     /// The encoded header of every token it signs.
     header: String,
     public: Option<PublicKey>,
-    signing: Signing,
-    verifying: DecodingKey,
+    signer: Signer,
+    verifier: DecodingKey,
 }
 
 /// What signs. Not the JWT library's: that parses and checks the key anew for each signature, which costs more than the
 /// signature itself.
-enum Signing {
+enum Signer {
     ES256(EcdsaKeyPair),
     EdDSA(Ed25519KeyPair),
     RS256(RsaKeyPair),
@@ -54,18 +55,18 @@ pub(super) enum KeyError {
     Library(#[from] jsonwebtoken::errors::Error),
 }
 
-impl Key {
+impl SigningKey {
     /// Reads a private key; without a `kid` it is named by its thumbprint (RFC 7638).
     pub(super) fn from_pem(kid: Option<&str>, algorithm: KeyAlgorithm, pem: &[u8]) -> Result<Self, KeyError> {
         let der = PrivatePkcs8KeyDer::from_pem_slice(pem).map_err(|_| KeyError::NotPkcs8)?;
-        let (signing, public) = read_pair(algorithm, der.secret_pkcs8_der())?;
-        let verifying = match &public {
+        let (signer, public) = read_pair(algorithm, der.secret_pkcs8_der())?;
+        let verifier = match &public {
             PublicKey::Ec { x, y, .. } => DecodingKey::from_ec_components(x, y)?,
             PublicKey::Okp { x, .. } => DecodingKey::from_ed_components(x)?,
             PublicKey::Rsa { n, e, .. } => DecodingKey::from_rsa_components(n, e)?,
         };
         let kid = kid.map_or_else(|| public.thumbprint(), str::to_owned);
-        Ok(Self::new(kid, algorithm, Some(public), signing, verifying))
+        Ok(Self::new(kid, algorithm, Some(public), signer, verifier))
     }
 
     /// Takes a shared secret.
@@ -73,20 +74,21 @@ impl Key {
         if secret.len() < MIN_SECRET_BYTES {
             return Err(KeyError::ShortSecret(secret.len()));
         }
-        let signing = Signing::HS256(Box::new(hmac::Key::new(hmac::HMAC_SHA256, secret)));
-        Ok(Self::new(kid.to_owned(), KeyAlgorithm::HS256, None, signing, DecodingKey::from_secret(secret)))
+        let signer = Signer::HS256(Box::new(hmac::Key::new(hmac::HMAC_SHA256, secret)));
+        Ok(Self::new(kid.to_owned(), KeyAlgorithm::HS256, None, signer, DecodingKey::from_secret(secret)))
     }
 
     fn new(
         kid: String,
         algorithm: KeyAlgorithm,
         public: Option<PublicKey>,
-        signing: Signing,
-        verifying: DecodingKey,
+        signer: Signer,
+        verifier: DecodingKey,
     ) -> Self {
-        // The id is out of an alphabet that JSON never escapes; `keys` and the thumbprint both see to that.
-        let header = format!(r#"{{"typ":"{TOKEN_TYPE}","alg":"{}","kid":"{kid}"}}"#, name(algorithm));
-        Self { kid, algorithm, header: BASE64URL.encode(header), public, signing, verifying }
+        // JSON never escapes a character of the id: `keys` checks a configured one, and a thumbprint
+        // is base64url.
+        let header = encode_header(algorithm_name(algorithm), &kid);
+        Self { kid, algorithm, header, public, signer, verifier }
     }
 
     pub(super) fn kid(&self) -> &str {
@@ -94,7 +96,7 @@ impl Key {
     }
 
     pub(super) fn algorithm_name(&self) -> &'static str {
-        name(self.algorithm)
+        algorithm_name(self.algorithm)
     }
 
     /// The public half, as the world may see it; a shared secret has none.
@@ -107,7 +109,7 @@ impl Key {
         let mut token = self.header.clone();
         token.push('.');
         BASE64URL.encode_string(payload, &mut token);
-        let signature = self.signing.sign(token.as_bytes())?;
+        let signature = self.signer.sign(token.as_bytes())?;
         token.push('.');
         BASE64URL.encode_string(signature, &mut token);
         Ok(token)
@@ -115,18 +117,18 @@ impl Key {
 
     /// Whether this key made `signature`, in base64url, over `message`. Whatever goes wrong, it did not.
     pub(super) fn has_signed(&self, message: &[u8], signature: &str) -> bool {
-        crypto::verify(signature, message, &self.verifying, jwa(self.algorithm)).unwrap_or(false)
+        crypto::verify(signature, message, &self.verifier, jwa(self.algorithm)).unwrap_or(false)
     }
 }
 
-impl fmt::Debug for Key {
+impl fmt::Debug for SigningKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} key {:?} [redacted]", self.algorithm_name(), self.kid)
     }
 }
 
 /// The algorithm's name in JOSE headers and in the configuration.
-pub(super) fn name(algorithm: KeyAlgorithm) -> &'static str {
+pub(super) fn algorithm_name(algorithm: KeyAlgorithm) -> &'static str {
     match algorithm {
         KeyAlgorithm::ES256 => "ES256",
         KeyAlgorithm::EdDSA => "EdDSA",
@@ -144,7 +146,7 @@ const fn jwa(algorithm: KeyAlgorithm) -> Algorithm {
     }
 }
 
-impl Signing {
+impl Signer {
     /// A signature as RFC 7518 §3 writes it.
     #[expect(clippy::disallowed_types, reason = "the library asks for a source, and draws from its own")]
     fn sign(&self, message: &[u8]) -> Result<Vec<u8>, Unspecified> {
@@ -163,18 +165,18 @@ impl Signing {
 }
 
 /// A private key, and its public half.
-fn read_pair(algorithm: KeyAlgorithm, der: &[u8]) -> Result<(Signing, PublicKey), KeyError> {
-    let rejected = |source| KeyError::Rejected { algorithm: name(algorithm), source };
+fn read_pair(algorithm: KeyAlgorithm, der: &[u8]) -> Result<(Signer, PublicKey), KeyError> {
+    let rejected = |source| KeyError::Rejected { algorithm: algorithm_name(algorithm), source };
     match algorithm {
         KeyAlgorithm::ES256 => {
             let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, der).map_err(rejected)?;
             let public = PublicKey::p256(pair.public_key().as_ref());
-            Ok((Signing::ES256(pair), public))
+            Ok((Signer::ES256(pair), public))
         }
         KeyAlgorithm::EdDSA => {
             let pair = Ed25519KeyPair::from_pkcs8(der).map_err(rejected)?;
             let public = PublicKey::ed25519(pair.public_key().as_ref());
-            Ok((Signing::EdDSA(pair), public))
+            Ok((Signer::EdDSA(pair), public))
         }
         KeyAlgorithm::RS256 => {
             // Takes 2048 to 8192 bits; RFC 7518 §3.3 asks for 2048.
@@ -184,7 +186,7 @@ fn read_pair(algorithm: KeyAlgorithm, der: &[u8]) -> Result<(Signing, PublicKey)
                 key.modulus().big_endian_without_leading_zero(),
                 key.exponent().big_endian_without_leading_zero(),
             );
-            Ok((Signing::RS256(pair), public))
+            Ok((Signer::RS256(pair), public))
         }
         KeyAlgorithm::HS256 => Err(KeyError::NoKeyFile),
     }

@@ -8,7 +8,7 @@ use secrecy::ExposeSecret as _;
 
 use super::generate::generate_key;
 use super::jwk::JwkSet;
-use super::key::{Key, KeyError, name};
+use super::key::{KeyError, SigningKey, algorithm_name};
 use crate::config::{self, Findings, KeyAlgorithm};
 use crate::entropy::Entropy;
 use crate::key_file::{self, GROUP_MAY_READ, KeyFileError, OnMissingKey};
@@ -21,8 +21,8 @@ const MAX_KID_BYTES: usize = 64;
 /// At least one key.
 #[derive(Debug)]
 pub(super) struct KeyRing {
-    signing: Key,
-    others: Vec<Key>,
+    signing: SigningKey,
+    others: Vec<SigningKey>,
 }
 
 impl KeyRing {
@@ -39,30 +39,30 @@ impl KeyRing {
             return Some(Self { signing, others: Vec::new() });
         }
         check_kids(&config.keys, findings);
-        let keys: Vec<Option<Key>> =
+        let keys: Vec<Option<SigningKey>> =
             config.keys.iter().enumerate().map(|(index, key)| configured_key(index, key, findings)).collect();
-        let mut keys = keys.into_iter().collect::<Option<Vec<Key>>>()?.into_iter();
+        let mut keys = keys.into_iter().collect::<Option<Vec<SigningKey>>>()?.into_iter();
         Some(Self { signing: keys.next()?, others: keys.collect() })
     }
 
     /// The key that signs.
-    pub(super) fn signing(&self) -> &Key {
+    pub(super) fn signing(&self) -> &SigningKey {
         &self.signing
     }
 
     /// The key with this id, and no other in its place.
-    pub(super) fn find(&self, kid: &str) -> Option<&Key> {
+    pub(super) fn find(&self, kid: &str) -> Option<&SigningKey> {
         self.iter().find(|key| key.kid() == kid)
     }
 
     /// The public keys, as `/.well-known/jwks.json` answers them.
     pub(super) fn jwks(&self) -> Bytes {
-        let set = JwkSet { keys: self.iter().filter_map(Key::jwk).collect() };
+        let set = JwkSet { keys: self.iter().filter_map(SigningKey::jwk).collect() };
         // Strings alone cannot fail to serialise.
         serde_json::to_vec(&set).unwrap_or_default().into()
     }
 
-    fn iter(&self) -> impl Iterator<Item = &Key> {
+    fn iter(&self) -> impl Iterator<Item = &SigningKey> {
         std::iter::once(&self.signing).chain(&self.others)
     }
 }
@@ -85,13 +85,13 @@ fn check_kids(keys: &[config::SigningKey], findings: &mut Findings) {
     }
 }
 
-fn configured_key(index: usize, key: &config::SigningKey, findings: &mut Findings) -> Option<Key> {
+fn configured_key(index: usize, key: &config::SigningKey, findings: &mut Findings) -> Option<SigningKey> {
     let path = format!("tokens.keys[{index}]");
     match (key.algorithm, &key.file, &key.secret) {
         (KeyAlgorithm::HS256, None, Some(secret)) => {
             let path = format!("{path}.secret");
             let secret = secret.read(&path, findings)?;
-            match Key::from_secret(&key.kid, secret.expose_secret().as_bytes()) {
+            match SigningKey::from_secret(&key.kid, secret.expose_secret().as_bytes()) {
                 Ok(key) => Some(key),
                 Err(error) => {
                     findings
@@ -110,8 +110,11 @@ fn configured_key(index: usize, key: &config::SigningKey, findings: &mut Finding
         }
         (algorithm, _, _) => {
             findings
-                .error(path, format!("an {} key needs `file`, and no `secret`", name(algorithm)))
-                .hint(format!("make one with `menshen key generate --algorithm {}`", name(algorithm)));
+                .error(path, format!("an {} key needs `file`, and no `secret`", algorithm_name(algorithm)))
+                .hint(format!(
+                    "make one with `menshen key generate --algorithm {}`",
+                    algorithm_name(algorithm)
+                ));
             None
         }
     }
@@ -123,8 +126,8 @@ fn read_key(
     kid: &str,
     algorithm: KeyAlgorithm,
     findings: &mut Findings,
-) -> Option<Key> {
-    let make_one = format!("make one with `menshen key generate --algorithm {}`", name(algorithm));
+) -> Option<SigningKey> {
+    let make_one = format!("make one with `menshen key generate --algorithm {}`", algorithm_name(algorithm));
     let pem = match key_file::read(file, GROUP_MAY_READ) {
         Ok(Some(pem)) => pem,
         Ok(None) => {
@@ -133,7 +136,7 @@ fn read_key(
         }
         Err(error) => return refuse_file(path, file, &error, findings),
     };
-    match Key::from_pem(Some(kid), algorithm, &pem) {
+    match SigningKey::from_pem(Some(kid), algorithm, &pem) {
         Ok(key) => Some(key),
         Err(error) => {
             findings.error(path, format!("file `{}` {error}", file.display())).hint(match error {
@@ -153,10 +156,13 @@ fn default_key(
     missing: OnMissingKey,
     entropy: &dyn Entropy,
     findings: &mut Findings,
-) -> Option<Key> {
+) -> Option<SigningKey> {
     if !matches!(algorithm, KeyAlgorithm::ES256 | KeyAlgorithm::EdDSA) {
         findings
-            .error("tokens.algorithm", format!("the gateway makes no {} key itself", name(algorithm)))
+            .error(
+                "tokens.algorithm",
+                format!("the gateway makes no {} key itself", algorithm_name(algorithm)),
+            )
             .hint("write `ES256` or `EdDSA`, or name a key under `tokens.keys`");
         return None;
     }
@@ -169,7 +175,7 @@ fn default_key(
         Ok(pem) => pem,
         Err(error) => return refuse_file("data_dir", &file, &error, findings),
     };
-    Key::from_pem(None, algorithm, &pem).map_or_else(
+    SigningKey::from_pem(None, algorithm, &pem).map_or_else(
         |error| {
             findings.error("data_dir", format!("file `{}` {error}", file.display())).hint(
                 "put the file or `tokens.algorithm` back as it was; or move the file away: a new key is made, \
@@ -181,7 +187,7 @@ fn default_key(
     )
 }
 
-fn refuse_file(path: &str, file: &Path, error: &KeyFileError, findings: &mut Findings) -> Option<Key> {
+fn refuse_file(path: &str, file: &Path, error: &KeyFileError, findings: &mut Findings) -> Option<SigningKey> {
     key_file::refuse(path, file, error, "tokens.keys", findings);
     None
 }

@@ -4,7 +4,9 @@
 //! a token of ours that is valid now; which app may call which route, and what is remembered, others decide.
 
 mod claims;
+mod encoding;
 mod generate;
+mod header;
 mod jwk;
 mod jws;
 mod key;
@@ -115,13 +117,10 @@ impl Tokens {
         entropy: &dyn Entropy,
         findings: &mut Findings,
     ) -> Option<Self> {
-        let mut problems = Findings::default();
-        check(config, &mut problems);
-        let keys = KeyRing::build(config, data_dir, missing, entropy, &mut problems);
-        let has_errors = problems.has_errors();
-        findings.extend(problems);
-
-        let keys = keys.filter(|_| !has_errors)?;
+        let keys = findings.scope(|findings| {
+            check(config, findings);
+            KeyRing::build(config, data_dir, missing, entropy, findings)
+        })?;
         let expected = Expectations {
             issuer: config.issuer.clone(),
             audience: config.audience.clone(),
