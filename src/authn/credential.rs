@@ -7,7 +7,7 @@ use http::header::{AUTHORIZATION, COOKIE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::Refusal;
+use super::AuthnError;
 use crate::config::{self, Findings};
 use crate::cookie::{self, OwnCookie};
 use crate::token::VerifyError;
@@ -94,38 +94,37 @@ pub struct TokenSources {
 impl TokenSources {
     /// Checks the names and that there is a place at all.
     pub(crate) fn build(config: &config::TokenSources, findings: &mut Findings) -> Option<Self> {
-        let mut problems = Findings::default();
         let config::TokenSources { bearer, raw_authorization, header, cookie, websocket_query } = config;
-        if !bearer && !raw_authorization && header.is_none() && cookie.is_none() && websocket_query.is_none()
-        {
-            problems
-                .error("tokens.sources", "no token can reach the gateway: every source is off")
-                .hint("write `bearer: true`");
-        }
-        let header_name = header.as_deref().and_then(|name| header_name(name, &mut problems));
-        if let Some(name) = cookie.as_deref().filter(|name| !is_token(name)) {
-            problems
-                .error("tokens.sources.cookie", format!("`{name}` is not a cookie name"))
-                .hint("write letters, digits, `-` and `_`");
-        }
-        if let Some(name) = cookie.as_deref().filter(|name| cookie::is_own_name(name)) {
-            problems
-                .error("tokens.sources.cookie", format!("`{name}` is a cookie of the gateway's own"))
-                .hint("choose another name, such as `token`");
-        }
-        if let Some(name) = websocket_query.as_deref().filter(|name| !is_query_name(name)) {
-            problems
-                .error("tokens.sources.websocket_query", format!("`{name}` is not a parameter name"))
-                .hint("write letters, digits, `-`, `.`, `_` and `~`");
-        }
-        let has_errors = problems.has_errors();
-        findings.extend(problems);
-        (!has_errors).then(|| Self {
-            bearer: *bearer,
-            raw_authorization: *raw_authorization,
-            header: header_name,
-            cookie: cookie.clone(),
-            websocket_query: websocket_query.clone(),
+        findings.scope(|findings| {
+            let is_off = !bearer && !raw_authorization;
+            if is_off && header.is_none() && cookie.is_none() && websocket_query.is_none() {
+                findings
+                    .error("tokens.sources", "no token can reach the gateway: every source is off")
+                    .hint("write `bearer: true`");
+            }
+            let header = header.as_deref().and_then(|name| header_name(name, findings));
+            if let Some(name) = cookie.as_deref().filter(|name| !is_token(name)) {
+                findings
+                    .error("tokens.sources.cookie", format!("`{name}` is not a cookie name"))
+                    .hint("write letters, digits, `-` and `_`");
+            }
+            if let Some(name) = cookie.as_deref().filter(|name| cookie::is_own_name(name)) {
+                findings
+                    .error("tokens.sources.cookie", format!("`{name}` is a cookie of the gateway's own"))
+                    .hint("choose another name, such as `token`");
+            }
+            if let Some(name) = websocket_query.as_deref().filter(|name| !is_query_name(name)) {
+                findings
+                    .error("tokens.sources.websocket_query", format!("`{name}` is not a parameter name"))
+                    .hint("write letters, digits, `-`, `.`, `_` and `~`");
+            }
+            Some(Self {
+                bearer: *bearer,
+                raw_authorization: *raw_authorization,
+                header,
+                cookie: cookie.clone(),
+                websocket_query: websocket_query.clone(),
+            })
         })
     }
 
@@ -155,7 +154,7 @@ impl TokenSources {
         &self,
         request: &'a Parts,
         is_websocket: bool,
-    ) -> Result<Option<Credential<'a>>, Refusal> {
+    ) -> Result<Option<Credential<'a>>, AuthnError> {
         let mut found = None;
         let headers = &request.headers;
         if self.read_authorization() {
@@ -172,7 +171,7 @@ impl TokenSources {
         }
         match (session_cookie(headers)?, &found) {
             (None, _) => Ok(found),
-            (Some(_), Some(_)) => Err(Refusal::SeveralTokens),
+            (Some(_), Some(_)) => Err(AuthnError::SeveralTokens),
             (Some(cookie), None) => {
                 Ok(Some(Credential { token: cookie.into(), found_in: bit(Source::SessionCookie) }))
             }
@@ -180,18 +179,18 @@ impl TokenSources {
     }
 
     /// `Bearer <token>` (RFC 6750 §2.1), or the bare token. Another scheme is somebody else's business.
-    fn in_authorization<'a>(&self, headers: &'a HeaderMap) -> Result<Option<Cow<'a, str>>, Refusal> {
+    fn in_authorization<'a>(&self, headers: &'a HeaderMap) -> Result<Option<Cow<'a, str>>, AuthnError> {
         let Some(value) = only_value(headers, &AUTHORIZATION)? else { return Ok(None) };
         let scheme_end = value.bytes().position(|byte| !is_token_byte(byte)).unwrap_or(value.len());
         let (scheme, rest) =
-            value.split_at_checked(scheme_end).ok_or(Refusal::Token(VerifyError::Malformed))?;
+            value.split_at_checked(scheme_end).ok_or(AuthnError::Token(VerifyError::Malformed))?;
         if self.bearer && scheme.eq_ignore_ascii_case("bearer") {
             let token = rest.trim_start_matches(' ');
             // `Bearer`, `Bearer:x` and `Bearer\tx` mean to be bearer tokens, and are none.
             return if token.len() < rest.len() {
                 Ok(Some(token.into()))
             } else {
-                Err(Refusal::Token(VerifyError::Malformed))
+                Err(AuthnError::Token(VerifyError::Malformed))
             };
         }
         let is_bare = !value.contains([' ', '\t']);
@@ -200,11 +199,11 @@ impl TokenSources {
 }
 
 /// The value of the session cookie.
-pub(super) fn session_cookie(headers: &HeaderMap) -> Result<Option<&str>, Refusal> {
+pub(super) fn session_cookie(headers: &HeaderMap) -> Result<Option<&str>, AuthnError> {
     match OwnCookie::of(headers, cookie::SESSION) {
         OwnCookie::Absent => Ok(None),
         OwnCookie::One(value) => Ok(Some(value)),
-        OwnCookie::Several => Err(Refusal::SeveralTokens),
+        OwnCookie::Several => Err(AuthnError::SeveralTokens),
     }
 }
 
@@ -216,30 +215,30 @@ pub fn query_without(query: &str, name: &str) -> Option<String> {
     Some(rest.join("&")).filter(|rest| !rest.is_empty())
 }
 
-fn in_header<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<Cow<'a, str>>, Refusal> {
+fn in_header<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<Cow<'a, str>>, AuthnError> {
     Ok(only_value(headers, name)?.map(Cow::Borrowed))
 }
 
-fn in_cookie<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<Cow<'a, str>>, Refusal> {
+fn in_cookie<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<Cow<'a, str>>, AuthnError> {
     let mut found = None;
     for line in headers.get_all(COOKIE) {
         for value in cookie::values(visible(line)?.as_bytes(), name) {
             // A part of visible text is text.
             let value = str::from_utf8(value).unwrap_or_default();
             if found.replace(Cow::Borrowed(value)).is_some() {
-                return Err(Refusal::SeveralTokens);
+                return Err(AuthnError::SeveralTokens);
             }
         }
     }
     Ok(found)
 }
 
-fn in_query<'a>(query: &'a str, name: &str) -> Result<Option<Cow<'a, str>>, Refusal> {
+fn in_query<'a>(query: &'a str, name: &str) -> Result<Option<Cow<'a, str>>, AuthnError> {
     let mut found = None;
     for value in query.split('&').filter_map(|pair| parameter_named(pair, name)) {
-        let value = percent_decode(value).ok_or(Refusal::Token(VerifyError::Malformed))?;
+        let value = percent_decode(value).ok_or(AuthnError::Token(VerifyError::Malformed))?;
         if found.replace(value).is_some() {
-            return Err(Refusal::SeveralTokens);
+            return Err(AuthnError::SeveralTokens);
         }
     }
     Ok(found)
@@ -249,13 +248,13 @@ fn add<'a>(
     found: &mut Option<Credential<'a>>,
     source: Source,
     token: Option<Cow<'a, str>>,
-) -> Result<(), Refusal> {
+) -> Result<(), AuthnError> {
     let Some(token) = token else { return Ok(()) };
     if token.is_empty() {
-        return Err(Refusal::Token(VerifyError::Malformed));
+        return Err(AuthnError::Token(VerifyError::Malformed));
     }
     match found {
-        Some(credential) if credential.token != token => Err(Refusal::SeveralTokens),
+        Some(credential) if credential.token != token => Err(AuthnError::SeveralTokens),
         Some(credential) => {
             credential.found_in |= bit(source);
             Ok(())
@@ -267,21 +266,21 @@ fn add<'a>(
     }
 }
 
-fn only_value<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>, Refusal> {
+fn only_value<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>, AuthnError> {
     let mut values = headers.get_all(name).iter();
     let Some(value) = values.next() else { return Ok(None) };
     if values.next().is_some() {
-        return Err(Refusal::SeveralTokens);
+        return Err(AuthnError::SeveralTokens);
     }
     visible(value).map(Some)
 }
 
 /// The value as text, if it is visible ASCII: a byte above 0x7f reads differently on every server.
-fn visible(value: &HeaderValue) -> Result<&str, Refusal> {
+fn visible(value: &HeaderValue) -> Result<&str, AuthnError> {
     value
         .to_str()
         .map(|text| text.trim_matches([' ', '\t']))
-        .map_err(|_| Refusal::Token(VerifyError::Malformed))
+        .map_err(|_| AuthnError::Token(VerifyError::Malformed))
 }
 
 /// The parameter's value, still encoded, if this is its name, however encoded.

@@ -27,31 +27,31 @@ pub fn is_cross_site(request: &Parts, is_websocket: bool) -> bool {
     if reads && !is_websocket {
         return false;
     }
-    match only_value(&request.headers, &SEC_FETCH_SITE) {
+    match single_header(&request.headers, &SEC_FETCH_SITE) {
         // `same-site` is refused: a page of another subdomain may be anybody's.
-        Said::Once(site) => !matches!(site.as_bytes(), b"same-origin" | b"none"),
-        Said::Twice => true,
-        Said::Nothing => match only_value(&request.headers, &ORIGIN) {
-            Said::Nothing => false,
-            Said::Once(origin) => !is_own_origin(origin, request),
-            Said::Twice => true,
+        SingleHeader::One(site) => !matches!(site.as_bytes(), b"same-origin" | b"none"),
+        SingleHeader::Several => true,
+        SingleHeader::Absent => match single_header(&request.headers, &ORIGIN) {
+            SingleHeader::Absent => false,
+            SingleHeader::One(origin) => !is_own_origin(origin, request),
+            SingleHeader::Several => true,
         },
     }
 }
 
-/// What a header says.
-enum Said<'a> {
-    Nothing,
-    Once(&'a HeaderValue),
-    Twice,
+/// How often a header stands in a request.
+enum SingleHeader<'a> {
+    Absent,
+    One(&'a HeaderValue),
+    Several,
 }
 
-fn only_value<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Said<'a> {
+fn single_header<'a>(headers: &'a HeaderMap, name: &HeaderName) -> SingleHeader<'a> {
     let mut values = headers.get_all(name).iter();
     match (values.next(), values.next()) {
-        (None, _) => Said::Nothing,
-        (Some(value), None) => Said::Once(value),
-        (Some(_), Some(_)) => Said::Twice,
+        (None, _) => SingleHeader::Absent,
+        (Some(value), None) => SingleHeader::One(value),
+        (Some(_), Some(_)) => SingleHeader::Several,
     }
 }
 
@@ -77,9 +77,9 @@ fn own_authority(request: &Parts) -> Option<&str> {
     if let Some(authority) = request.uri.authority() {
         return Some(authority.as_str());
     }
-    match only_value(&request.headers, &HOST) {
-        Said::Once(host) => host.to_str().ok(),
-        Said::Nothing | Said::Twice => None,
+    match single_header(&request.headers, &HOST) {
+        SingleHeader::One(host) => host.to_str().ok(),
+        SingleHeader::Absent | SingleHeader::Several => None,
     }
 }
 

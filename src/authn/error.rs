@@ -5,7 +5,7 @@ use crate::token::VerifyError;
 
 /// Why a request is not authenticated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
+pub enum AuthnError {
     /// The request carries no token.
     #[error("no token")]
     NoToken,
@@ -32,10 +32,10 @@ pub enum Refusal {
     CrossSite,
     /// Of an app the route does not admit. The route knows; nobody here refuses for it.
     #[error("of an app this route does not admit")]
-    AppNotAdmitted,
+    AppNotPermitted,
 }
 
-impl Refusal {
+impl AuthnError {
     /// Every refusal, in order.
     pub const ALL: [Self; 17] = [
         Self::NoToken,
@@ -54,7 +54,7 @@ impl Refusal {
         Self::Blocked,
         Self::StoreUnavailable,
         Self::CrossSite,
-        Self::AppNotAdmitted,
+        Self::AppNotPermitted,
     ];
 
     /// The word in the access log and the metrics.
@@ -76,7 +76,7 @@ impl Refusal {
             Self::Blocked => "blocked",
             Self::StoreUnavailable => "store_unavailable",
             Self::CrossSite => "cross_site",
-            Self::AppNotAdmitted => "app_not_admitted",
+            Self::AppNotPermitted => "app_not_admitted",
         }
     }
 
@@ -117,12 +117,12 @@ impl Refusal {
             | Self::Blocked
             | Self::StoreUnavailable
             | Self::CrossSite
-            | Self::AppNotAdmitted => false,
+            | Self::AppNotPermitted => false,
         }
     }
 }
 
-impl From<SessionError> for Refusal {
+impl From<SessionError> for AuthnError {
     fn from(error: SessionError) -> Self {
         match error {
             SessionError::Ended => Self::SessionEnded,

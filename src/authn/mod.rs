@@ -8,10 +8,10 @@
 mod authenticated;
 mod credential;
 mod cross_site;
+mod error;
 mod flight;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzz;
-mod refusal;
 mod subject_hash;
 #[cfg(test)]
 mod tests;
@@ -32,8 +32,8 @@ use self::authenticated::ConfiguredApp;
 pub use self::authenticated::{Authenticated, HeaderValues, ProfileValues};
 pub use self::credential::{Credential, Source, TokenSources, query_without};
 pub use self::cross_site::{CrossSite, is_cross_site};
+pub use self::error::AuthnError;
 use self::flight::Flights;
-pub use self::refusal::Refusal;
 pub use self::subject_hash::SubjectHasher;
 use crate::clock::Timestamp;
 use crate::config::{self, Findings};
@@ -56,9 +56,9 @@ pub struct Authenticator {
     subject_hasher: SubjectHasher,
     tells_profile: bool,
     verified: Cache<u128, Authenticated, BuildHasherDefault<Prehashed>>,
-    refused: Cache<u128, Refusal, BuildHasherDefault<Prehashed>>,
+    refused: Cache<u128, AuthnError, BuildHasherDefault<Prehashed>>,
     /// Apart: a made-up cookie costs its maker nothing, and a flood of them must not push out what forged tokens cost.
-    refused_cookies: Cache<u128, Refusal, BuildHasherDefault<Prehashed>>,
+    refused_cookies: Cache<u128, AuthnError, BuildHasherDefault<Prehashed>>,
     look_ups: Flights<Result<CheckedSession, SessionError>>,
     counters: Counters,
 }
@@ -133,21 +133,21 @@ impl Authenticator {
     /// Finds the token or session cookie of a request; `None` where it carries none.
     ///
     /// # Errors
-    /// [`Refusal::SeveralTokens`] and [`VerifyError::Malformed`]: a request that carries two is not asked which it meant.
-    /// [`Refusal::CrossSite`]: it stands in a cookie alone, which a page of another site made the browser send.
+    /// [`AuthnError::SeveralTokens`] and [`VerifyError::Malformed`]: a request that carries two is not asked which it meant.
+    /// [`AuthnError::CrossSite`]: it stands in a cookie alone, which a page of another site made the browser send.
     pub fn credential<'a>(
         &self,
         request: &'a Parts,
         is_websocket: bool,
         cross_site: CrossSite,
-    ) -> Result<Option<Credential<'a>>, Refusal> {
+    ) -> Result<Option<Credential<'a>>, AuthnError> {
         let is_forged = |credential: &Credential<'_>| {
             cross_site == CrossSite::Refuse
                 && credential.is_in_cookies_alone()
                 && is_cross_site(request, is_websocket)
         };
         let found = match self.sources.find(request, is_websocket) {
-            Ok(Some(credential)) if is_forged(&credential) => Err(Refusal::CrossSite),
+            Ok(Some(credential)) if is_forged(&credential) => Err(AuthnError::CrossSite),
             found => found,
         };
         found.inspect_err(|refusal| self.counters.refused(*refusal))
@@ -156,12 +156,12 @@ impl Authenticator {
     /// What is known of a credential without asking anybody; `None` where it must be judged with [`Authenticator::verify`].
     ///
     /// # Errors
-    /// [`Refusal`]: of one that expired, and of forgeries and ended sessions for a while.
+    /// [`AuthnError`]: of one that expired, and of forgeries and ended sessions for a while.
     pub fn remembered(
         &self,
         credential: &Credential<'_>,
         now: Timestamp,
-    ) -> Option<Result<Authenticated, Refusal>> {
+    ) -> Option<Result<Authenticated, AuthnError>> {
         let verdict = self.recall(credential, self.hash(credential), now)?;
         self.counters.judged(verdict.as_ref());
         Some(verdict)
@@ -170,12 +170,12 @@ impl Authenticator {
     /// Judges a credential: from memory, or with a look at its session.
     ///
     /// # Errors
-    /// [`Refusal`], by variant; the caller answers 503 to [`Refusal::StoreUnavailable`] and 401 to any other.
+    /// [`AuthnError`], by variant; the caller answers 503 to [`AuthnError::StoreUnavailable`] and 401 to any other.
     pub async fn verify(
         &self,
         credential: &Credential<'_>,
         now: Timestamp,
-    ) -> Result<Authenticated, Refusal> {
+    ) -> Result<Authenticated, AuthnError> {
         let hash = self.hash(credential);
         let verdict = match self.recall(credential, hash, now) {
             Some(verdict) => verdict,
@@ -203,12 +203,12 @@ impl Authenticator {
         credential: &Credential<'_>,
         hash: u128,
         now: Timestamp,
-    ) -> Option<Result<Authenticated, Refusal>> {
+    ) -> Option<Result<Authenticated, AuthnError>> {
         if let Some(authenticated) = self.verified.get(&hash) {
             let verdict = if authenticated.is_believed(now) {
                 Ok(authenticated)
             } else if now >= authenticated.expires_at() && !credential.is_session_cookie() {
-                Err(Refusal::Token(VerifyError::Expired))
+                Err(AuthnError::Token(VerifyError::Expired))
             } else {
                 return None;
             };
@@ -220,7 +220,10 @@ impl Authenticator {
         Some(Err(refusal))
     }
 
-    fn refusals(&self, credential: &Credential<'_>) -> &Cache<u128, Refusal, BuildHasherDefault<Prehashed>> {
+    fn refusals(
+        &self,
+        credential: &Credential<'_>,
+    ) -> &Cache<u128, AuthnError, BuildHasherDefault<Prehashed>> {
         if credential.is_session_cookie() { &self.refused_cookies } else { &self.refused }
     }
 
@@ -229,7 +232,7 @@ impl Authenticator {
         credential: &Credential<'_>,
         hash: u128,
         now: Timestamp,
-    ) -> Result<Authenticated, Refusal> {
+    ) -> Result<Authenticated, AuthnError> {
         self.counters.misses.inc();
         let verdict = if credential.is_session_cookie() {
             self.authenticate_cookie(credential.token(), hash, now).await
@@ -254,7 +257,7 @@ impl Authenticator {
         token: &str,
         hash: u128,
         now: Timestamp,
-    ) -> Result<Authenticated, Refusal> {
+    ) -> Result<Authenticated, AuthnError> {
         let claims = self.tokens.verify(token, now)?;
         let subject = &claims.identity().subject;
         // Before the look: it costs the store something.
@@ -270,8 +273,8 @@ impl Authenticator {
         text: &str,
         hash: u128,
         now: Timestamp,
-    ) -> Result<Authenticated, Refusal> {
-        let cookie = SessionCookie::parse(text).map_err(|_| Refusal::Token(VerifyError::Malformed))?;
+    ) -> Result<Authenticated, AuthnError> {
+        let cookie = SessionCookie::parse(text).map_err(|_| AuthnError::Token(VerifyError::Malformed))?;
         let checked = self.look_up(hash, || self.sessions.check_cookie(&cookie, now)).await?;
         let expires_at = checked.expires_at;
         self.authenticated(checked, expires_at)
@@ -281,15 +284,15 @@ impl Authenticator {
         &self,
         checked: CheckedSession,
         expires_at: Timestamp,
-    ) -> Result<Authenticated, Refusal> {
+    ) -> Result<Authenticated, AuthnError> {
         let subject = &checked.identity.subject;
         let (app, subject_hash) = (self.app(subject)?, self.subject_hasher.hash(subject));
         Authenticated::new(checked, expires_at, app, subject_hash, self.tells_profile)
-            .map_err(|_| Refusal::Token(VerifyError::InvalidClaims))
+            .map_err(|_| AuthnError::Token(VerifyError::InvalidClaims))
     }
 
-    fn app(&self, subject: &Subject) -> Result<&ConfiguredApp, Refusal> {
-        self.apps.get(&subject.appid).ok_or(Refusal::UnknownApp)
+    fn app(&self, subject: &Subject) -> Result<&ConfiguredApp, AuthnError> {
+        self.apps.get(&subject.appid).ok_or(AuthnError::UnknownApp)
     }
 
     /// Looks a session up, once for all who show the same at the same time.
@@ -327,7 +330,7 @@ fn verified_cache(capacity: u64) -> Cache<u128, Authenticated, BuildHasherDefaul
 fn refused_cache(
     capacity: u64,
     time_to_live: Duration,
-) -> Cache<u128, Refusal, BuildHasherDefault<Prehashed>> {
+) -> Cache<u128, AuthnError, BuildHasherDefault<Prehashed>> {
     Cache::builder()
         .max_capacity(capacity)
         .time_to_live(time_to_live)
@@ -359,8 +362,8 @@ impl Hashers {
 /// The metrics, resolved once.
 struct Counters {
     valid: IntCounter,
-    /// In the order of [`Refusal::ALL`].
-    refused: [IntCounter; Refusal::ALL.len()],
+    /// In the order of [`AuthnError::ALL`].
+    refused: [IntCounter; AuthnError::ALL.len()],
     hits: IntCounter,
     misses: IntCounter,
     entries: IntGauge,
@@ -371,22 +374,22 @@ impl Counters {
         let outcome = |word| metrics.token_verifications.with_label_values(&[word]);
         Self {
             valid: outcome("valid"),
-            refused: Refusal::ALL.map(|refusal| outcome(refusal.reason())),
+            refused: AuthnError::ALL.map(|refusal| outcome(refusal.reason())),
             hits: metrics.token_cache_hits.clone(),
             misses: metrics.token_cache_misses.clone(),
             entries: metrics.token_cache_entries.clone(),
         }
     }
 
-    fn judged(&self, verdict: Result<&Authenticated, &Refusal>) {
+    fn judged(&self, verdict: Result<&Authenticated, &AuthnError>) {
         match verdict {
             Ok(_) => self.valid.inc(),
             Err(refusal) => self.refused(*refusal),
         }
     }
 
-    fn refused(&self, refusal: Refusal) {
-        let counters = Refusal::ALL.iter().zip(&self.refused);
+    fn refused(&self, refusal: AuthnError) {
+        let counters = AuthnError::ALL.iter().zip(&self.refused);
         for (_, counter) in counters.filter(|(known, _)| **known == refusal) {
             counter.inc();
         }

@@ -102,7 +102,7 @@ impl Fixture {
         self.store.reads.load(Ordering::SeqCst)
     }
 
-    fn verify(&self, token: &str, now: Timestamp) -> Result<Authenticated, Refusal> {
+    fn verify(&self, token: &str, now: Timestamp) -> Result<Authenticated, AuthnError> {
         self.threads.block_on(verify(&self.authenticator, token, now))
     }
 
@@ -113,7 +113,7 @@ impl Fixture {
         (opened.cookie.expose().to_owned(), opened.id)
     }
 
-    fn verify_cookie(&self, cookie: &str, now: Timestamp) -> Result<Authenticated, Refusal> {
+    fn verify_cookie(&self, cookie: &str, now: Timestamp) -> Result<Authenticated, AuthnError> {
         self.threads.block_on(verify_request(&self.authenticator, &cookie_request(cookie), now))
     }
 
@@ -137,7 +137,7 @@ async fn verify(
     authenticator: &Authenticator,
     token: &str,
     now: Timestamp,
-) -> Result<Authenticated, Refusal> {
+) -> Result<Authenticated, AuthnError> {
     verify_request(authenticator, &request(token), now).await
 }
 
@@ -145,7 +145,7 @@ async fn verify_request(
     authenticator: &Authenticator,
     request: &Parts,
     now: Timestamp,
-) -> Result<Authenticated, Refusal> {
+) -> Result<Authenticated, AuthnError> {
     let credential = authenticator.credential(request, false, CrossSite::Refuse)?.unwrap();
     authenticator.verify(&credential, now).await
 }
@@ -250,7 +250,10 @@ fn remembered_token_expires_all_the_same() {
 
     assert!(fixture.verify(&token, NOW).is_ok());
     assert!(fixture.verify(&token, last).is_ok());
-    assert_eq!(fixture.verify(&token, NOW.plus(LIFETIME)).unwrap_err(), Refusal::Token(VerifyError::Expired));
+    assert_eq!(
+        fixture.verify(&token, NOW.plus(LIFETIME)).unwrap_err(),
+        AuthnError::Token(VerifyError::Expired)
+    );
 
     assert_eq!(fixture.memory(), (1, 2, 0));
     assert_eq!(fixture.outcome("expired"), 1);
@@ -290,7 +293,7 @@ fn token_of_an_app_that_is_not_configured_is_refused() {
 
     let refusal = fixture.verify(&fixture.mint("wx0000000000gone"), NOW).unwrap_err();
 
-    assert_eq!(refusal, Refusal::UnknownApp);
+    assert_eq!(refusal, AuthnError::UnknownApp);
 }
 
 /// C10: a reload that drops an app or a key makes a new authenticator, which remembers nothing.
@@ -303,7 +306,7 @@ fn token_dies_with_its_app_and_with_its_key() {
     fixture.authenticator =
         build(&fixture.config, &[("bank", BANK)], &fixture.tokens, &fixture.sessions, &fixture.metrics)
             .unwrap();
-    assert_eq!(fixture.verify(&token, NOW).unwrap_err(), Refusal::UnknownApp);
+    assert_eq!(fixture.verify(&token, NOW).unwrap_err(), AuthnError::UnknownApp);
 
     let file = fixture.folder.path().join("new.pem");
     write_private(&file, generate_key(KeyAlgorithm::ES256).unwrap().pem.expose_secret());
@@ -313,7 +316,7 @@ fn token_dies_with_its_app_and_with_its_key() {
     let rotated = tokens(&config, fixture.folder.path());
     fixture.authenticator =
         build(&config, &[("shop", SHOP)], &rotated, &fixture.sessions, &fixture.metrics).unwrap();
-    assert_eq!(fixture.verify(&token, NOW).unwrap_err(), Refusal::Token(VerifyError::UnknownKey));
+    assert_eq!(fixture.verify(&token, NOW).unwrap_err(), AuthnError::Token(VerifyError::UnknownKey));
 }
 
 fn write_private(path: &Path, text: &str) {
@@ -337,7 +340,7 @@ fn forged_signature_is_remembered() {
     let forged = forge(&fixture.mint(SHOP));
 
     for _ in 0..3 {
-        assert_eq!(fixture.verify(&forged, NOW).unwrap_err(), Refusal::Token(VerifyError::BadSignature));
+        assert_eq!(fixture.verify(&forged, NOW).unwrap_err(), AuthnError::Token(VerifyError::BadSignature));
     }
 
     assert_eq!(fixture.memory(), (0, 3, 1));
@@ -350,8 +353,11 @@ fn refusal_that_time_may_change_is_not_remembered() {
     let token = fixture.mint(SHOP);
 
     let early = Timestamp::from_seconds(NOW.seconds() - 60);
-    assert_eq!(fixture.verify(&token, early).unwrap_err(), Refusal::Token(VerifyError::NotYetValid));
-    assert_eq!(fixture.verify(&token, NOW.plus(LIFETIME)).unwrap_err(), Refusal::Token(VerifyError::Expired));
+    assert_eq!(fixture.verify(&token, early).unwrap_err(), AuthnError::Token(VerifyError::NotYetValid));
+    assert_eq!(
+        fixture.verify(&token, NOW.plus(LIFETIME)).unwrap_err(),
+        AuthnError::Token(VerifyError::Expired)
+    );
     assert!(fixture.verify(&token, NOW).is_ok());
 
     assert_eq!(fixture.memory(), (0, 3, 0));
@@ -363,7 +369,7 @@ fn junk_is_refused_without_being_remembered() {
 
     for number in 0..100 {
         let junk = format!("junk{number}");
-        assert_eq!(fixture.verify(&junk, NOW).unwrap_err(), Refusal::Token(VerifyError::Malformed));
+        assert_eq!(fixture.verify(&junk, NOW).unwrap_err(), AuthnError::Token(VerifyError::Malformed));
     }
 
     assert_eq!(fixture.memory(), (0, 100, 0));
@@ -399,7 +405,7 @@ fn caches_of_no_capacity_still_judge() {
         assert!(fixture.verify(&token, NOW).is_ok());
         assert_eq!(
             fixture.verify(&forge(&token), NOW).unwrap_err(),
-            Refusal::Token(VerifyError::BadSignature)
+            AuthnError::Token(VerifyError::BadSignature)
         );
     }
 }
@@ -432,18 +438,18 @@ fn proof_for_tests_keeps_the_subject_out_of_debug_as_well() {
 #[test]
 fn every_refusal_has_a_word_of_its_own_and_one_oauth_error() {
     let fixture = Fixture::new();
-    let mut words: Vec<&str> = Refusal::ALL.iter().map(|refusal| refusal.reason()).collect();
+    let mut words: Vec<&str> = AuthnError::ALL.iter().map(|refusal| refusal.reason()).collect();
     words.sort_unstable();
     words.dedup();
-    assert_eq!(words.len(), Refusal::ALL.len());
+    assert_eq!(words.len(), AuthnError::ALL.len());
 
-    for refusal in Refusal::ALL {
+    for refusal in AuthnError::ALL {
         assert_eq!(fixture.outcome(refusal.reason()), 0, "{refusal:?}");
         fixture.authenticator.counters.refused(refusal);
         assert_eq!(fixture.outcome(refusal.reason()), 1, "{refusal:?}");
         let is_silent = matches!(
             refusal,
-            Refusal::NoToken | Refusal::Blocked | Refusal::StoreUnavailable | Refusal::CrossSite
+            AuthnError::NoToken | AuthnError::Blocked | AuthnError::StoreUnavailable | AuthnError::CrossSite
         );
         let expected = (!is_silent).then_some("invalid_token");
         assert_eq!(refusal.oauth_error(), expected, "{refusal:?}");

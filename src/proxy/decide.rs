@@ -97,10 +97,10 @@ pub(super) async fn authenticate(request: &RequestHeader, ctx: &mut Context) -> 
     let refusal = match verdict {
         Ok(Some(authenticated)) if !route.admits_app(authenticated.app()) => {
             ctx.turn_away(&authenticated);
-            authn::Refusal::AppNotAdmitted
+            authn::AuthnError::AppNotPermitted
         }
         Ok(Some(authenticated)) => return permit(authenticated, request, &route, ctx),
-        Ok(None) => authn::Refusal::NoToken,
+        Ok(None) => authn::AuthnError::NoToken,
         // Also where the route asks nobody: who shows a token is never taken for somebody without one.
         Err(refusal) => refusal,
     };
@@ -116,11 +116,11 @@ pub(super) async fn authenticate(request: &RequestHeader, ctx: &mut Context) -> 
         return Some(invitation);
     }
     // Of whom nothing can be said at the moment nothing is said.
-    ctx.is_denied = refusal != authn::Refusal::StoreUnavailable;
+    ctx.is_denied = refusal != authn::AuthnError::StoreUnavailable;
     let why = match refusal {
-        authn::Refusal::StoreUnavailable => Some(TurnedAway::StoreUnavailable),
-        authn::Refusal::Blocked => Some(TurnedAway::Blocked),
-        authn::Refusal::AppNotAdmitted => Some(TurnedAway::NotAdmitted),
+        authn::AuthnError::StoreUnavailable => Some(TurnedAway::StoreUnavailable),
+        authn::AuthnError::Blocked => Some(TurnedAway::Blocked),
+        authn::AuthnError::AppNotPermitted => Some(TurnedAway::NotAdmitted),
         _ => None,
     };
     if let Some(page) = why.and_then(|why| turn_away(why, request, &route, ctx)) {
@@ -128,8 +128,8 @@ pub(super) async fn authenticate(request: &RequestHeader, ctx: &mut Context) -> 
     }
     let (request_id, reason) = (ctx.request_id.as_str(), refusal.reason());
     Some(match refusal {
-        authn::Refusal::StoreUnavailable => respond::unavailable(reason, route.reject, request_id),
-        authn::Refusal::CrossSite | authn::Refusal::AppNotAdmitted | authn::Refusal::Blocked => {
+        authn::AuthnError::StoreUnavailable => respond::unavailable(reason, route.reject, request_id),
+        authn::AuthnError::CrossSite | authn::AuthnError::AppNotPermitted | authn::AuthnError::Blocked => {
             respond::forbidden(route.reject, reason, request_id)
         }
         _ => respond::unauthenticated(&refusal, route.reject, request_id),
@@ -183,7 +183,7 @@ fn turn_away(
 /// What was found out of a request's sender.
 struct Judged {
     /// `None` where the request carries no credential.
-    verdict: Result<Option<authn::Authenticated>, authn::Refusal>,
+    verdict: Result<Option<authn::Authenticated>, authn::AuthnError>,
     shown: Shown,
 }
 
@@ -199,8 +199,8 @@ enum Shown {
 impl Shown {
     /// Whether whoever shows this is nobody: without anything, or with a cookie that a browser goes on sending by itself when
     /// its session has long ended.
-    const fn is_of_nobody(self, refusal: authn::Refusal) -> bool {
-        use authn::Refusal as R;
+    const fn is_of_nobody(self, refusal: authn::AuthnError) -> bool {
+        use authn::AuthnError as R;
 
         match self {
             Self::Nothing => matches!(refusal, R::NoToken),
@@ -213,14 +213,14 @@ impl Shown {
 
     /// Whether the same person is let in once they signed in anew. Never with a token: it would still be there beside the
     /// cookie of the new session, and who shows two is refused.
-    const fn is_mended_by_sign_in(self, refusal: authn::Refusal) -> bool {
-        use authn::Refusal as R;
+    const fn is_mended_by_sign_in(self, refusal: authn::AuthnError) -> bool {
+        use authn::AuthnError as R;
 
         match self {
             Self::Nothing => matches!(refusal, R::NoToken),
             Self::SessionCookie => matches!(
                 refusal,
-                R::Token(VerifyError::Malformed) | R::UnknownApp | R::SessionEnded | R::AppNotAdmitted
+                R::Token(VerifyError::Malformed) | R::UnknownApp | R::SessionEnded | R::AppNotPermitted
             ),
             Self::Token => false,
         }

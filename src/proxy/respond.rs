@@ -30,7 +30,7 @@ pub(super) fn problem(
 /// The refusal of a request that must prove who it is, and did not. Which check a token failed stands in the access
 /// log alone: whoever forges one must not be told how far it came.
 pub(super) fn unauthenticated(
-    refusal: &authn::Refusal,
+    refusal: &authn::AuthnError,
     shape: RejectShape,
     request_id: &str,
 ) -> Response<Bytes> {

@@ -15,7 +15,7 @@ use tokio::task::AbortHandle;
 
 use super::break_off::BreakOff;
 use super::current::Current;
-use crate::authn::{Authenticated, Refusal};
+use crate::authn::{Authenticated, AuthnError};
 use crate::clock::Clock;
 use crate::identity::{Identity, User};
 use crate::route::{Denied, Route};
@@ -138,7 +138,7 @@ impl Watched {
             }
             // A lease ends for other reasons as well, such as another session of the same person.
             CheckedSession { lease, recheck_at, identity: person, user, .. } =
-                self.look_up().await.map_err(Refusal::reason)?;
+                self.look_up().await.map_err(AuthnError::reason)?;
             // The backend was told a user at the start, and would go on to believe it.
             if told.is_some() && user.as_ref().map(User::id) != told {
                 return Err(USER_CHANGED);
@@ -149,14 +149,14 @@ impl Watched {
     }
 
     /// Looks the session up, for as long as a verdict is believed.
-    async fn look_up(&self) -> Result<CheckedSession, Refusal> {
+    async fn look_up(&self) -> Result<CheckedSession, AuthnError> {
         let subject = &self.authenticated.identity().subject;
         let answer = async {
             loop {
                 match self.sessions.check(subject, self.authenticated.session(), self.clock.now()).await {
                     Ok(checked) => return Ok(checked),
-                    Err(SessionError::Ended) => return Err(Refusal::SessionEnded),
-                    Err(SessionError::Blocked) => return Err(Refusal::Blocked),
+                    Err(SessionError::Ended) => return Err(AuthnError::SessionEnded),
+                    Err(SessionError::Blocked) => return Err(AuthnError::Blocked),
                     Err(SessionError::Store(_) | SessionError::Internal(_)) => {
                         tokio::time::sleep(ASK_AGAIN_AFTER).await;
                     }
@@ -164,7 +164,7 @@ impl Watched {
             }
         };
         let longest = self.sessions.recheck_after();
-        tokio::time::timeout(longest, answer).await.unwrap_or(Err(Refusal::StoreUnavailable))
+        tokio::time::timeout(longest, answer).await.unwrap_or(Err(AuthnError::StoreUnavailable))
     }
 }
 

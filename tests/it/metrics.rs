@@ -4,7 +4,7 @@ use std::fs;
 use std::io::Read as _;
 use std::net::TcpStream;
 
-use menshen::authn::Refusal;
+use menshen::authn::AuthnError;
 
 use crate::common::{World, eventually};
 
@@ -120,7 +120,7 @@ fn a_login_and_the_calls_after_it_name_the_same_person_in_the_access_log() {
 fn every_reason_to_refuse_a_token_is_explained() {
     let document = fs::read_to_string("docs/request-log.md").unwrap();
 
-    for refusal in Refusal::ALL {
+    for refusal in AuthnError::ALL {
         assert!(document.contains(&format!("`{}`", refusal.reason())), "{refusal:?}");
     }
 }

@@ -38,7 +38,7 @@ fn session_cookie_is_refused_once_its_session_was_revoked() {
     fixture.store.reads.store(0, Ordering::SeqCst);
 
     for _ in 0..3 {
-        assert_eq!(fixture.verify_cookie(&cookie, NOW).unwrap_err(), Refusal::SessionEnded);
+        assert_eq!(fixture.verify_cookie(&cookie, NOW).unwrap_err(), AuthnError::SessionEnded);
     }
 
     assert_eq!(fixture.reads(), 1, "that a session has ended is remembered");
@@ -50,7 +50,7 @@ fn session_cookie_is_refused_once_its_session_ended_by_itself() {
     let (cookie, _) = fixture.open_in_browser(&identity(SHOP), None);
     fixture.verify_cookie(&cookie, NOW).unwrap();
 
-    assert_eq!(fixture.verify_cookie(&cookie, NOW.plus(30 * DAY)).unwrap_err(), Refusal::SessionEnded);
+    assert_eq!(fixture.verify_cookie(&cookie, NOW.plus(30 * DAY)).unwrap_err(), AuthnError::SessionEnded);
 }
 
 #[test]
@@ -66,7 +66,7 @@ fn made_up_session_cookies_cost_one_look_each_and_push_out_no_forged_token() {
 
     for byte in b'A'..=b'Z' {
         for _ in 0..3 {
-            assert_eq!(fixture.verify_cookie(&made_up(byte), NOW).unwrap_err(), Refusal::SessionEnded);
+            assert_eq!(fixture.verify_cookie(&made_up(byte), NOW).unwrap_err(), AuthnError::SessionEnded);
         }
     }
 
@@ -85,7 +85,7 @@ fn what_no_gateway_set_asks_the_store_nothing() {
 
     for text in ["", "x", cookie.get(1..).unwrap(), &format!("{cookie}A"), &format!("\"{cookie}\""), &token] {
         let refused = fixture.verify_cookie(text, NOW).unwrap_err();
-        assert_eq!(refused, Refusal::Token(VerifyError::Malformed), "{text}");
+        assert_eq!(refused, AuthnError::Token(VerifyError::Malformed), "{text}");
     }
     assert_eq!(fixture.reads(), 0);
 }
@@ -102,12 +102,12 @@ fn same_text_is_judged_by_where_it_stands() {
         assert!(fixture.verify(&token, NOW).is_ok(), "{time}");
         assert_eq!(
             fixture.verify(&cookie, NOW).unwrap_err(),
-            Refusal::Token(VerifyError::Malformed),
+            AuthnError::Token(VerifyError::Malformed),
             "{time}"
         );
         assert_eq!(
             fixture.verify_cookie(&token, NOW).unwrap_err(),
-            Refusal::Token(VerifyError::Malformed),
+            AuthnError::Token(VerifyError::Malformed),
             "{time}"
         );
     }
@@ -118,7 +118,7 @@ fn session_cookie_of_an_app_that_is_not_configured_is_refused() {
     let fixture = Fixture::new();
     let (cookie, _) = fixture.open_in_browser(&identity("wx0000000000gone"), None);
 
-    assert_eq!(fixture.verify_cookie(&cookie, NOW).unwrap_err(), Refusal::UnknownApp);
+    assert_eq!(fixture.verify_cookie(&cookie, NOW).unwrap_err(), AuthnError::UnknownApp);
 }
 
 #[test]
@@ -127,7 +127,7 @@ fn session_cookie_is_nobodys_while_the_store_is_away() {
     let (cookie, _) = fixture.open_in_browser(&identity(SHOP), None);
     fixture.store.set_away(true);
 
-    assert_eq!(fixture.verify_cookie(&cookie, NOW).unwrap_err(), Refusal::StoreUnavailable);
+    assert_eq!(fixture.verify_cookie(&cookie, NOW).unwrap_err(), AuthnError::StoreUnavailable);
 
     fixture.store.set_away(false);
     assert!(fixture.verify_cookie(&cookie, NOW).is_ok());

@@ -3,7 +3,7 @@
 use http::{HeaderName, HeaderValue, Request};
 
 use super::*;
-use crate::authn::Refusal::{self, SeveralTokens};
+use crate::authn::AuthnError::{self, SeveralTokens};
 use crate::config::TokenSources as Config;
 use crate::token::VerifyError;
 
@@ -40,7 +40,7 @@ fn find(
     config: &Config,
     request: &Parts,
     is_websocket: bool,
-) -> Result<Option<(String, Vec<Source>)>, Refusal> {
+) -> Result<Option<(String, Vec<Source>)>, AuthnError> {
     let mut findings = Findings::default();
     let sources = TokenSources::build(config, &mut findings).unwrap();
     let found = sources.find(request, is_websocket)?;
@@ -53,9 +53,9 @@ fn find(
 }
 
 /// What is expected of a request: a token, none, or a refusal.
-const MALFORMED: Refusal = Refusal::Token(VerifyError::Malformed);
+const MALFORMED: AuthnError = AuthnError::Token(VerifyError::Malformed);
 
-type Expected = Result<Option<&'static str>, Refusal>;
+type Expected = Result<Option<&'static str>, AuthnError>;
 
 fn check(config: &Config, table: &[(Headers<'_>, Expected)]) {
     for (headers, expected) in table {

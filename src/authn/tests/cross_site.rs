@@ -120,7 +120,11 @@ fn cookie_is_refused_to_other_sites_and_a_token_that_a_page_must_know_is_not() {
         let request = sent(Method::POST, "/", &[*headers, &[foreign]].concat());
         let found = |cross_site| fixture.authenticator.credential(&request, false, cross_site);
 
-        assert_eq!(found(CrossSite::Refuse).err(), is_refused.then_some(Refusal::CrossSite), "{headers:?}");
+        assert_eq!(
+            found(CrossSite::Refuse).err(),
+            is_refused.then_some(AuthnError::CrossSite),
+            "{headers:?}"
+        );
         assert!(found(CrossSite::Allow).unwrap().is_some(), "{headers:?}");
     }
     assert_eq!(fixture.outcome("cross_site"), 2);

@@ -102,9 +102,9 @@ fn shows(value: &HeaderValue, befores: &[&str], good: &str) -> bool {
     })
 }
 
-fn judge(fixture: &Fixture, authenticator: &Authenticator, request: &Parts) -> Result<(), Refusal> {
+fn judge(fixture: &Fixture, authenticator: &Authenticator, request: &Parts) -> Result<(), AuthnError> {
     match authenticator.credential(request, false, CrossSite::Refuse)? {
-        None => Err(Refusal::UnknownApp),
+        None => Err(AuthnError::UnknownApp),
         Some(credential) => fixture.threads.block_on(authenticator.verify(&credential, NOW)).map(drop),
     }
 }

@@ -15,7 +15,7 @@ fn token_of_an_ended_session_is_refused_though_it_is_valid() {
     fixture.revoke(SHOP);
 
     for _ in 0..3 {
-        assert_eq!(fixture.verify(&token, NOW).unwrap_err(), Refusal::SessionEnded);
+        assert_eq!(fixture.verify(&token, NOW).unwrap_err(), AuthnError::SessionEnded);
     }
 
     assert_eq!(fixture.memory(), (0, 3, 1));
@@ -32,7 +32,7 @@ fn verdict_from_before_a_revocation_is_not_used_after_it() {
 
     fixture.revoke(SHOP);
 
-    assert_eq!(fixture.verify(&shop, NOW).unwrap_err(), Refusal::SessionEnded);
+    assert_eq!(fixture.verify(&shop, NOW).unwrap_err(), AuthnError::SessionEnded);
     let reads = fixture.reads();
     assert!(fixture.verify(&bank, NOW).is_ok(), "another person's session goes on");
     assert_eq!(fixture.reads(), reads, "and needs no look");
@@ -62,8 +62,8 @@ fn look_that_began_before_a_revocation_is_not_believed_after_it() {
         verdict.await
     });
 
-    assert_eq!(verdict.unwrap_err(), Refusal::SessionEnded);
-    assert_eq!(fixture.verify(&token, NOW).unwrap_err(), Refusal::SessionEnded);
+    assert_eq!(verdict.unwrap_err(), AuthnError::SessionEnded);
+    assert_eq!(fixture.verify(&token, NOW).unwrap_err(), AuthnError::SessionEnded);
 }
 
 #[test]
@@ -91,7 +91,7 @@ fn verdict_is_believed_until_it_must_be_looked_up_again() {
 
     let due = NOW.plus(RECHECK_AFTER);
     assert!(fixture.verify(&token, last_before(due)).is_ok());
-    assert_eq!(fixture.verify(&token, due).unwrap_err(), Refusal::StoreUnavailable);
+    assert_eq!(fixture.verify(&token, due).unwrap_err(), AuthnError::StoreUnavailable);
     assert_eq!(fixture.memory().2, 0, "that nobody answered is not remembered");
 
     fixture.store.set_away(false);
@@ -108,7 +108,7 @@ fn verdict_that_lost_its_lease_is_not_believed_while_the_store_is_away() {
 
     fixture.store.set_away(true);
 
-    assert_eq!(fixture.verify(&token, NOW).unwrap_err(), Refusal::StoreUnavailable);
+    assert_eq!(fixture.verify(&token, NOW).unwrap_err(), AuthnError::StoreUnavailable);
 }
 
 #[test]
@@ -117,7 +117,7 @@ fn forgery_asks_the_store_nothing() {
     let forged = forge(&fixture.mint(SHOP));
     let reads = fixture.reads();
 
-    assert_eq!(fixture.verify(&forged, NOW).unwrap_err(), Refusal::Token(VerifyError::BadSignature));
+    assert_eq!(fixture.verify(&forged, NOW).unwrap_err(), AuthnError::Token(VerifyError::BadSignature));
 
     assert_eq!(fixture.reads(), reads);
 }

@@ -16,7 +16,7 @@ fn token_seen_before_is_known_without_asking_anybody() {
     let reads = fixture.reads();
 
     assert_eq!(remembered(NOW).unwrap().unwrap().identity(), &identity(SHOP));
-    assert_eq!(remembered(NOW.plus(LIFETIME)).unwrap().unwrap_err(), Refusal::Token(VerifyError::Expired));
+    assert_eq!(remembered(NOW.plus(LIFETIME)).unwrap().unwrap_err(), AuthnError::Token(VerifyError::Expired));
     assert_eq!(fixture.reads(), reads);
     assert_eq!((fixture.outcome("valid"), fixture.outcome("expired")), (2, 1));
 }

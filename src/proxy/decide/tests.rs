@@ -1,4 +1,4 @@
-use authn::Refusal as R;
+use authn::AuthnError as R;
 
 use super::*;
 use crate::proxy::tests::{Bench, receive};

@@ -1,7 +1,7 @@
 //! What other modules call a failure, in the login's words.
 
 use super::{RATE_LIMITED_SECONDS, SignInError, UNREACHABLE_SECONDS};
-use crate::authn::Refusal;
+use crate::authn::AuthnError;
 use crate::clock::seconds_rounded_up;
 use crate::entropy::NoEntropy;
 use crate::session::{RefreshError, SessionError};
@@ -38,13 +38,13 @@ impl From<wechat::Error> for SignInError {
     }
 }
 
-impl From<Refusal> for SignInError {
-    fn from(refusal: Refusal) -> Self {
+impl From<AuthnError> for SignInError {
+    fn from(refusal: AuthnError) -> Self {
         match refusal {
-            Refusal::SessionEnded => Self::SessionEnded,
-            Refusal::Blocked => Self::UserBlocked,
-            Refusal::CrossSite => Self::CrossSite,
-            Refusal::StoreUnavailable => Self::StoreUnavailable,
+            AuthnError::SessionEnded => Self::SessionEnded,
+            AuthnError::Blocked => Self::UserBlocked,
+            AuthnError::CrossSite => Self::CrossSite,
+            AuthnError::StoreUnavailable => Self::StoreUnavailable,
             refusal => Self::Unauthenticated(refusal),
         }
     }

@@ -5,7 +5,7 @@ mod cause;
 use http::StatusCode;
 
 use super::program::body::MalformedBody;
-use crate::authn::Refusal;
+use crate::authn::AuthnError;
 
 /// Wait that a busy WeChat is given, in seconds.
 const BUSY_SECONDS: u64 = 1;
@@ -73,7 +73,7 @@ pub(super) enum SignInError {
     #[error("a page of another site sent the request")]
     CrossSite,
     #[error("{0}")]
-    Unauthenticated(Refusal),
+    Unauthenticated(AuthnError),
     #[error("the session has ended")]
     SessionEnded,
     #[error("the person is blocked, by wechat or by an operator")]
@@ -255,7 +255,7 @@ impl SignInError {
                 "refresh_token_reused",
                 "the refresh token was used before, so its session was ended: sign in again",
             ),
-            Self::Unauthenticated(Refusal::NoToken) => {
+            Self::Unauthenticated(AuthnError::NoToken) => {
                 reply(401, "invalid_token", "no_token", "sign in and send the access token")
             }
             Self::CrossSite => reply(

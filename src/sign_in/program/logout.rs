@@ -10,7 +10,7 @@ use secrecy::ExposeSecret as _;
 use tracing::info;
 
 use super::body::{BodyFormat, LogoutBody, LogoutTarget};
-use crate::authn::{Credential, Refusal, Source};
+use crate::authn::{AuthnError, Credential, Source};
 use crate::clock::Timestamp;
 use crate::identity::Identity;
 use crate::page::Action;
@@ -132,7 +132,7 @@ impl SignInService {
             Some(credential) => credential,
             // A person who signs out in a second tab wants what is so already.
             None if is_navigation(request) => return Ok(LogoutOutcome::default()),
-            None => return Err(Refusal::NoToken.into()),
+            None => return Err(AuthnError::NoToken.into()),
         };
         if is_added_by_browser(&credential) && !is_declared_json(request, format) {
             return Err(SignInError::MediaTypeUnsupported);
@@ -183,7 +183,7 @@ impl SignInService {
                 Ok(sessions.find_revocable_by_cookie(&cookie, now).await?)
             }
             Err(SignInError::UserBlocked) => {
-                let claims = tokens.verify(credential.token(), now).map_err(Refusal::from)?;
+                let claims = tokens.verify(credential.token(), now).map_err(AuthnError::from)?;
                 Ok(sessions.find_revocable(&claims.identity().subject, claims.session(), now).await?)
             }
             Err(error) => Err(error),

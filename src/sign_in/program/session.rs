@@ -2,7 +2,7 @@
 
 use http::request::Parts;
 
-use crate::authn::{Credential, Refusal};
+use crate::authn::{AuthnError, Credential};
 use crate::clock::Timestamp;
 use crate::sign_in::browser::without_session;
 use crate::sign_in::error::SignInError;
@@ -19,7 +19,7 @@ impl SignInService {
             Ok(Some(credential)) => {
                 (credential.is_session_cookie(), self.describe_session(&credential, now).await)
             }
-            Ok(None) => (false, Err(Refusal::NoToken.into())),
+            Ok(None) => (false, Err(AuthnError::NoToken.into())),
             Err(error) => (false, Err(error)),
         };
         match result {
