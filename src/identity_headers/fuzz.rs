@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use super::names::{
     CLOUD_RUN_FAMILIES, FOREIGN, FOREIGN_FAMILIES, FORWARDING, GUARDED, MISLEADING, OWN, classes,
 };
-use super::{EditHeaders, HeaderEdits, Origin};
+use super::{EditHeaders, HeaderEdits, RequestOrigin};
 use crate::config::{Findings, HeaderNames, IdentityHeaders};
 use crate::telemetry::metrics::Metrics;
 
@@ -64,7 +64,7 @@ pub(crate) fn header_names(data: &[u8]) {
         for peer_is_trusted in [false, true] {
             let forged = names.iter().map(|name| (name.clone(), HeaderValue::from_static(FORGED)));
             let mut request = Request(forged.collect());
-            let origin = Origin {
+            let origin = RequestOrigin {
                 peer_is_trusted,
                 peer: [192, 0, 2, 1].into(),
                 scheme: "https",

@@ -9,7 +9,7 @@ pub mod credential;
 pub(crate) mod fuzz;
 mod names;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
@@ -64,7 +64,7 @@ struct InjectedName {
 
 /// What the gateway says of where a request came from.
 #[derive(Debug)]
-pub struct Origin<'a> {
+pub struct RequestOrigin<'a> {
     /// Whether the peer is a trusted proxy.
     pub peer_is_trusted: bool,
     /// The peer itself.
@@ -88,82 +88,45 @@ impl HeaderEdits {
         metrics: &Metrics,
         findings: &mut Findings,
     ) -> Option<Self> {
-        let mut own = Findings::default();
-        let mut injected =
-            |key: &str, text: &str| injected_name(&format!("identity_headers.{key}"), text, &mut own);
-        let openid = injected("openid", &config.openid);
-        let unionid = injected("unionid", &config.unionid);
-        let appid = injected("appid", &config.appid);
-        let user = injected("user", &config.user);
-        let source = injected("source", &config.source);
-        let env = injected("env", &config.env);
-        let nickname = config.nickname.as_deref().and_then(|name| injected("nickname", name));
-        let avatar = config.avatar.as_deref().and_then(|name| injected("avatar", name));
-        let environment = config.environment.as_deref().map(HeaderValue::from_str);
-        if matches!(environment, Some(Err(_))) {
-            own.error("identity_headers.environment", "the value has characters that no header may carry");
-        }
-
-        let names = [&openid, &unionid, &appid, &user, &source, &env, &nickname, &avatar];
-        let mut classes = classes();
-        for name in names.into_iter().flatten() {
-            if classes
-                .insert(name.name.clone(), Class::Identity)
-                .is_some_and(|class| !matches!(class, Class::Identity | Class::Foreign))
-            {
-                own.error(
-                    "identity_headers",
-                    format!("`{}` is a header the gateway needs itself", name.name),
-                );
+        findings.scope(|findings| {
+            let mut injected =
+                |key: &str, text: &str| injected_name(&format!("identity_headers.{key}"), text, findings);
+            let openid = injected("openid", &config.openid);
+            let unionid = injected("unionid", &config.unionid);
+            let appid = injected("appid", &config.appid);
+            let user = injected("user", &config.user);
+            let source = injected("source", &config.source);
+            let env = injected("env", &config.env);
+            let nickname = config.nickname.as_deref().and_then(|name| injected("nickname", name));
+            let avatar = config.avatar.as_deref().and_then(|name| injected("avatar", name));
+            let environment = config.environment.as_deref().map(HeaderValue::from_str);
+            if matches!(environment, Some(Err(_))) {
+                let reason = "the value has characters that no header may carry";
+                findings.error("identity_headers.environment", reason);
             }
-        }
-        let mut distinct: Vec<_> = names.into_iter().flatten().map(|name| &name.name).collect();
-        distinct.sort_by_key(|name| name.as_str());
-        distinct.dedup();
-        if distinct.len() < names.into_iter().flatten().count() {
-            own.error("identity_headers", "two of the names are the same").hint("give each its own name");
-        }
-        for (position, text) in config.remove.iter().enumerate() {
-            // Aliases are told by the plain name they stand for, so that is what is kept.
-            let name = HeaderName::try_from(text.as_str())
-                .and_then(|name| HeaderName::try_from(plain(name.as_str())));
-            match name {
-                Ok(name) if NEEDED.contains(&name.as_str()) => {
-                    _ = own.error(
-                        format!("identity_headers.remove[{position}]"),
-                        format!("`{text}` is a header no request can do without"),
-                    )
-                }
-                Ok(name) => _ = classes.insert(name, Class::Identity),
-                Err(_) => {
-                    _ = own.error(
-                        format!("identity_headers.remove[{position}]"),
-                        format!("`{text}` is not a header name"),
-                    )
-                }
-            }
-        }
-        let plain = classes.keys().map(HeaderName::as_str).chain(GUARDED.iter().copied()).map(str::to_owned);
-        let plain = plain.collect();
 
-        let is_sound = !own.has_errors();
-        findings.extend(own);
-        is_sound.then_some(())?;
-        Some(Self {
-            shapes: Shapes::of(classes.keys()),
-            classes,
-            plain,
-            openid: openid?,
-            unionid: unionid?,
-            appid: appid?,
-            user: user?,
-            source: source?,
-            env: env.zip(environment.and_then(Result::ok)),
-            nickname,
-            avatar,
-            strips_method_overrides: distinguishes_methods,
-            strips_unusual_names: header_names != HeaderNames::Pass,
-            stripped: metrics.identity_headers_stripped.clone(),
+            let names = [&openid, &unionid, &appid, &user, &source, &env, &nickname, &avatar];
+            let names: Vec<&HeaderName> = names.into_iter().flatten().map(|name| &name.name).collect();
+            let mut classes = classes();
+            classify_injected(&names, &mut classes, findings);
+            classify_removed(&config.remove, &mut classes, findings);
+            let plain = classes.keys().map(HeaderName::as_str).chain(GUARDED.iter().copied());
+            Some(Self {
+                plain: plain.map(str::to_owned).collect(),
+                shapes: Shapes::of(classes.keys()),
+                classes,
+                openid: openid?,
+                unionid: unionid?,
+                appid: appid?,
+                user: user?,
+                source: source?,
+                env: env.zip(environment.and_then(Result::ok)),
+                nickname,
+                avatar,
+                strips_method_overrides: distinguishes_methods,
+                strips_unusual_names: header_names != HeaderNames::Pass,
+                stripped: metrics.identity_headers_stripped.clone(),
+            })
         })
     }
 
@@ -172,7 +135,7 @@ impl HeaderEdits {
         &self,
         request: &mut impl EditHeaders,
         authenticated: Option<&Authenticated>,
-        origin: &Origin<'_>,
+        origin: &RequestOrigin<'_>,
     ) {
         let forwarded_for = Self::forwarded_for(request.headers(), origin);
         self.strip(request, origin.peer_is_trusted);
@@ -256,7 +219,7 @@ impl HeaderEdits {
     }
 
     /// A trusted proxy's list goes on; anybody else's is worth nothing.
-    fn forwarded_for(headers: &HeaderMap, origin: &Origin<'_>) -> Option<HeaderValue> {
+    fn forwarded_for(headers: &HeaderMap, origin: &RequestOrigin<'_>) -> Option<HeaderValue> {
         let mut list = String::new();
         if origin.peer_is_trusted {
             for value in headers.get_all("x-forwarded-for") {
@@ -299,7 +262,11 @@ fn shape(name: &HeaderName) -> Option<(u8, u64)> {
     Some((*name.first()?, 1 << (name.len() % 64)))
 }
 
-fn set_origin(request: &mut impl EditHeaders, origin: &Origin<'_>, forwarded_for: Option<HeaderValue>) {
+fn set_origin(
+    request: &mut impl EditHeaders,
+    origin: &RequestOrigin<'_>,
+    forwarded_for: Option<HeaderValue>,
+) {
     static FORWARDED_FOR: Bytes = Bytes::from_static(b"X-Forwarded-For");
     static FORWARDED_PROTO: Bytes = Bytes::from_static(b"X-Forwarded-Proto");
     static FORWARDED_HOST: Bytes = Bytes::from_static(b"X-Forwarded-Host");
@@ -316,6 +283,42 @@ fn set_origin(request: &mut impl EditHeaders, origin: &Origin<'_>, forwarded_for
     set(&FORWARDED_HOST, HeaderValue::from_str(origin.host).ok());
     set(&REQUEST_ID, HeaderValue::from_str(origin.request_id).ok());
     set(&TRACEPARENT, origin.traceparent.and_then(|text| HeaderValue::from_str(text).ok()));
+}
+
+/// Adds the names that the gateway writes identities to; a finding for each that is needed otherwise
+/// or stands twice.
+fn classify_injected(
+    names: &[&HeaderName],
+    classes: &mut HashMap<HeaderName, Class>,
+    findings: &mut Findings,
+) {
+    for name in names {
+        let known = classes.insert((*name).clone(), Class::Identity);
+        if known.is_some_and(|class| !matches!(class, Class::Identity | Class::Foreign)) {
+            findings.error("identity_headers", format!("`{name}` is a header the gateway needs itself"));
+        }
+    }
+    let distinct: BTreeSet<&str> = names.iter().map(|name| name.as_str()).collect();
+    if distinct.len() < names.len() {
+        findings.error("identity_headers", "two of the names are the same").hint("give each its own name");
+    }
+}
+
+/// Adds the names of `identity_headers.remove`.
+fn classify_removed(list: &[String], classes: &mut HashMap<HeaderName, Class>, findings: &mut Findings) {
+    for (position, text) in list.iter().enumerate() {
+        let path = format!("identity_headers.remove[{position}]");
+        // An alias is recognised by the plain name that it stands for, so the plain name is kept.
+        let name =
+            HeaderName::try_from(text.as_str()).and_then(|name| HeaderName::try_from(plain(name.as_str())));
+        match name {
+            Ok(name) if NEEDED.contains(&name.as_str()) => {
+                _ = findings.error(path, format!("`{text}` is a header no request can do without"));
+            }
+            Ok(name) => _ = classes.insert(name, Class::Identity),
+            Err(_) => _ = findings.error(path, format!("`{text}` is not a header name")),
+        }
+    }
 }
 
 fn injected_name(path: &str, text: &str, findings: &mut Findings) -> Option<InjectedName> {

@@ -39,8 +39,8 @@ fn edits(config: &config::IdentityHeaders, header_names: HeaderNames) -> Result<
     edits.ok_or_else(|| findings.iter().map(ToString::to_string).collect())
 }
 
-fn origin(peer_is_trusted: bool) -> Origin<'static> {
-    Origin {
+fn origin(peer_is_trusted: bool) -> RequestOrigin<'static> {
+    RequestOrigin {
         peer_is_trusted,
         peer: IpAddr::from([192, 0, 2, 1]),
         scheme: "https",
@@ -211,7 +211,7 @@ fn a_trace_is_begun_where_none_goes_on() {
     let edits = edits(&own_names(), HeaderNames::Pass).unwrap();
     let mut request = Request::default();
 
-    edits.apply(&mut request, None, &Origin { traceparent: Some("00-a-b-00"), ..origin(false) });
+    edits.apply(&mut request, None, &RequestOrigin { traceparent: Some("00-a-b-00"), ..origin(false) });
 
     assert_eq!(request.0["traceparent"], "00-a-b-00");
     assert!(!applied(&edits, &[], false).contains_key("traceparent"));

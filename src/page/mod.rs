@@ -75,11 +75,11 @@ pub struct Page {
 
 /// What a person may sign in with.
 #[derive(Clone, Copy, Debug)]
-pub struct SignIn<'a> {
+pub struct SignInPage<'a> {
     /// Every app on offer, the preferred one first. At least one.
     pub choices: &'a [Choice<'a>],
     /// A QR code inside the page, of the first website on offer.
-    pub widget: Option<Widget<'a>>,
+    pub widget: Option<SignInWidget<'a>>,
     /// Whether the page is shown by WeChat's own browser.
     pub is_in_wechat: bool,
     /// Whether it is shown by a phone.
@@ -99,7 +99,7 @@ pub struct Choice<'a> {
 
 /// What WeChat's script is told.
 #[derive(Clone, Copy, Debug)]
-pub struct Widget<'a> {
+pub struct SignInWidget<'a> {
     /// URL of the script.
     pub script: &'a str,
     /// Origin of the page that it puts into a frame.
@@ -221,7 +221,7 @@ impl Pages {
     /// [`NoEntropy`], which its scripts cannot do without.
     pub fn sign_in(
         &self,
-        page: &SignIn<'_>,
+        page: &SignInPage<'_>,
         language: Language,
         entropy: &dyn Entropy,
     ) -> Result<Page, NoEntropy> {

@@ -1,6 +1,6 @@
 //! Pages to try templates out with, so that a mistake shows when they are read and not when somebody signs in.
 
-use super::{Action, Choice, Language, Message, Notice, SignIn, SignOut, Widget};
+use super::{Action, Choice, Language, Message, Notice, SignInPage, SignInWidget, SignOut};
 use crate::config::AppKind;
 
 pub(super) const NONCE: &str = "bm9uY2U";
@@ -15,7 +15,7 @@ const CHOICES: [Choice<'static>; 6] = [
     website("Reports", "/auth/web/sample-6/start"),
 ];
 
-const WIDGET: Widget<'static> = Widget {
+const WIDGET: SignInWidget<'static> = SignInWidget {
     script: "https://res.wx.qq.com/connect/zh_CN/htmledition/js/wxLogin.js",
     frame_origin: "https://open.weixin.qq.com",
     appid: "wxe000000000000001",
@@ -24,13 +24,13 @@ const WIDGET: Widget<'static> = Widget {
 };
 
 /// Every shape of the sign-in page.
-pub(super) fn sign_ins() -> impl Iterator<Item = (SignIn<'static>, Language)> {
+pub(super) fn sign_ins() -> impl Iterator<Item = (SignInPage<'static>, Language)> {
     // One website, one account, one of each, and several of each.
     let offers = [CHOICES.get(..1), CHOICES.get(1..2), CHOICES.get(..2), Some(&CHOICES[..])];
     offers.into_iter().flatten().flat_map(|choices| {
         [(None, false), (Some(WIDGET), false), (None, true)].into_iter().flat_map(
             move |(widget, is_in_wechat)| {
-                let page = SignIn { choices, widget, is_in_wechat, is_on_phone: is_in_wechat };
+                let page = SignInPage { choices, widget, is_in_wechat, is_on_phone: is_in_wechat };
                 Language::ALL.map(|language| (page, language))
             },
         )

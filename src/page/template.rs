@@ -127,7 +127,7 @@ fn escaped(out: &mut Output, _: &mut State, value: &Value) -> Result<(), Error> 
 }
 
 #[derive(Debug, thiserror::Error)]
-enum FileError {
+enum TemplateFileError {
     #[error("cannot be read: {0}")]
     Read(#[from] io::Error),
     #[error("is not a file")]
@@ -186,17 +186,17 @@ fn names(folder: &Path) -> io::Result<Vec<String>> {
     Ok(names)
 }
 
-fn read_file(path: &Path) -> Result<String, FileError> {
+fn read_file(path: &Path) -> Result<String, TemplateFileError> {
     // Asked before it is opened: to open a pipe is to wait for its writer.
     if !fs::metadata(path)?.is_file() {
-        return Err(FileError::NotAFile);
+        return Err(TemplateFileError::NotAFile);
     }
     let mut source = Vec::new();
     File::open(path)?.take(MAX_BYTES + 1).read_to_end(&mut source)?;
     if source.len() as u64 > MAX_BYTES {
-        return Err(FileError::TooLarge);
+        return Err(TemplateFileError::TooLarge);
     }
-    String::from_utf8(source).map_err(|_| FileError::NotUtf8)
+    String::from_utf8(source).map_err(|_| TemplateFileError::NotUtf8)
 }
 
 fn refuse(place: &str, error: &Error, findings: &mut Findings) {

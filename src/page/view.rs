@@ -7,7 +7,7 @@ use minijinja::value::Serde;
 use serde::Serialize;
 
 use super::text::{SignInWords, Situation};
-use super::{Action, Choice, Language, Message, Notice, SignIn, SignOut, Widget};
+use super::{Action, Choice, Language, Message, Notice, SignInPage, SignInWidget, SignOut};
 use crate::config::AppKind;
 
 /// What every page is given.
@@ -79,17 +79,17 @@ struct MessageText {
 }
 
 /// The widget that a page shows: in WeChat none, as a phone cannot scan its own screen.
-pub(super) fn shown_widget<'a>(page: &SignIn<'a>) -> Option<Widget<'a>> {
+pub(super) fn shown_widget<'a>(page: &SignInPage<'a>) -> Option<SignInWidget<'a>> {
     page.widget.filter(|_| works_here(page).next().is_some() && !page.is_in_wechat)
 }
 
 /// The choices that lead on from where the person is.
-pub(super) fn works_here<'a>(page: &SignIn<'a>) -> impl Iterator<Item = &'a Choice<'a>> {
+pub(super) fn works_here<'a>(page: &SignInPage<'a>) -> impl Iterator<Item = &'a Choice<'a>> {
     let here = if page.is_in_wechat { AppKind::OfficialAccount } else { AppKind::Website };
     page.choices.iter().filter(move |choice| choice.kind == here)
 }
 
-fn works_elsewhere<'a>(page: &SignIn<'a>) -> impl Iterator<Item = &'a Choice<'a>> {
+fn works_elsewhere<'a>(page: &SignInPage<'a>) -> impl Iterator<Item = &'a Choice<'a>> {
     let elsewhere = if page.is_in_wechat { AppKind::Website } else { AppKind::OfficialAccount };
     page.choices.iter().filter(move |choice| choice.kind == elsewhere)
 }
@@ -97,8 +97,8 @@ fn works_elsewhere<'a>(page: &SignIn<'a>) -> impl Iterator<Item = &'a Choice<'a>
 /// What `sign_in.html` is given.
 pub(super) fn sign_in(
     site: &Site,
-    page: &SignIn<'_>,
-    widget: Option<(Widget<'_>, &str)>,
+    page: &SignInPage<'_>,
+    widget: Option<(SignInWidget<'_>, &str)>,
     language: Language,
 ) -> Value {
     let words = language.sign_in(page.is_on_phone);

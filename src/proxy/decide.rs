@@ -95,7 +95,7 @@ pub(super) async fn authenticate(request: &RequestHeader, ctx: &mut Context) -> 
     }
     let Judged { verdict, shown } = verify(request, &route, ctx).await;
     let refusal = match verdict {
-        Ok(Some(authenticated)) if !route.admits_app(authenticated.app()) => {
+        Ok(Some(authenticated)) if !route.permits_app(authenticated.app()) => {
             ctx.turn_away(&authenticated);
             authn::AuthnError::AppNotPermitted
         }

@@ -9,7 +9,7 @@ use super::admission::with_path_and_query;
 use super::context::Context;
 use crate::authn::query_without;
 use crate::cookie;
-use crate::identity_headers::{EditHeaders, Origin, credential};
+use crate::identity_headers::{EditHeaders, RequestOrigin, credential};
 
 /// Strips and injects; runs again for every try, and after Pingora's own hop-by-hop removal.
 pub(super) fn edit_request(
@@ -20,7 +20,7 @@ pub(super) fn edit_request(
     let runtime = &ctx.current.runtime;
     let begins_trace = !request.headers.contains_key("traceparent");
     let traceparent = if begins_trace { ctx.request_id.traceparent() } else { None };
-    let origin = Origin {
+    let origin = RequestOrigin {
         peer_is_trusted: ctx.caller.peer_is_trusted,
         peer: ctx.caller.peer,
         scheme: scheme(received, ctx),

@@ -61,7 +61,7 @@ pub struct Route {
     pub sign_in: Vec<Arc<str>>,
     /// Whether a request that a page of another site made may use a cookie, other than to read.
     pub allow_cross_site: bool,
-    /// Whom it admits of those who are signed in, besides [`Route::admits_app`].
+    /// Whom it admits of those who are signed in, besides [`Route::permits_app`].
     pub rules: Rules,
     methods: Vec<Method>,
     apps: Vec<Arc<str>>,
@@ -76,8 +76,13 @@ pub enum NoRoute {
     MethodNotAllowed,
 }
 
-/// What a route may name: apps, upstreams, lists of people.
-type Named<'c> = (&'c BTreeMap<String, config::App>, &'c BTreeMap<String, config::Upstream>, &'c Lists);
+/// What a route refers to by name.
+#[derive(Clone, Copy)]
+struct References<'c> {
+    apps: &'c BTreeMap<String, config::App>,
+    upstreams: &'c BTreeMap<String, config::Upstream>,
+    lists: &'c Lists,
+}
 
 /// Routes by their path, decoded.
 type PathTable = HashMap<String, Vec<Arc<Route>>>;
@@ -91,29 +96,30 @@ impl RouteTable {
         lists: &BTreeMap<String, config::List>,
         findings: &mut Findings,
     ) -> Option<Self> {
-        let mut own = Findings::default();
-        let lists = Lists::build(lists, &mut own);
-        let mut table = Self {
-            routes: Vec::with_capacity(routes.len()),
-            hosts: HashMap::new(),
-            wildcards: Vec::new(),
-            any_host: HashMap::new(),
-            distinguishes_methods: routes.iter().any(|route| !route.methods.is_empty()),
-        };
-        for (index, config) in routes.iter().enumerate() {
-            let at = format!("routes[{index}]");
-            let route = Arc::new(Route::build(index, config, &at, (apps, upstreams, &lists), &mut own));
-            if table.routes.iter().any(|other| other.name == route.name) {
-                own.error(format!("{at}.name"), format!("another route is named `{}`", route.name))
-                    .hint("give each route a `name` of its own");
+        findings.scope(|findings| {
+            let lists = &Lists::build(lists, findings);
+            let references = References { apps, upstreams, lists };
+            let mut table = Self {
+                routes: Vec::with_capacity(routes.len()),
+                hosts: HashMap::new(),
+                wildcards: Vec::new(),
+                any_host: HashMap::new(),
+                distinguishes_methods: routes.iter().any(|route| !route.methods.is_empty()),
+            };
+            for (index, config) in routes.iter().enumerate() {
+                let at = format!("routes[{index}]");
+                let route = Arc::new(Route::build(index, config, &at, references, findings));
+                if table.routes.iter().any(|other| other.name == route.name) {
+                    findings
+                        .error(format!("{at}.name"), format!("another route is named `{}`", route.name))
+                        .hint("give each route a `name` of its own");
+                }
+                table.add(config, &route, &at, findings);
+                table.routes.push(route);
             }
-            table.add(config, &route, &at, &mut own);
-            table.routes.push(route);
-        }
-        table.wildcards.sort_by_key(|(suffix, _)| std::cmp::Reverse(suffix.len()));
-        let is_sound = !own.has_errors();
-        findings.extend(own);
-        is_sound.then_some(table)
+            table.wildcards.sort_by_key(|(suffix, _)| std::cmp::Reverse(suffix.len()));
+            Some(table)
+        })
     }
 
     /// Finds the route of a request. `host` is lower case, without port and trailing dot; `path` is canonical, and
@@ -182,8 +188,8 @@ impl RouteTable {
 
 impl Route {
     /// Whether users of this app may call.
-    pub fn admits_app(&self, app: &str) -> bool {
-        self.apps.is_empty() || self.apps.iter().any(|admitted| **admitted == *app)
+    pub fn permits_app(&self, app: &str) -> bool {
+        self.apps.is_empty() || self.apps.iter().any(|permitted| **permitted == *app)
     }
 
     fn serves(&self, method: &Method) -> bool {
@@ -194,45 +200,20 @@ impl Route {
         index: usize,
         config: &config::Route,
         at: &str,
-        (apps, upstreams, lists): Named<'_>,
+        references: References<'_>,
         findings: &mut Findings,
     ) -> Self {
+        let References { apps, upstreams, lists } = references;
         check_path(&config.path, at, findings);
         if !upstreams.contains_key(&config.upstream) {
             findings
                 .error(format!("{at}.upstream"), format!("upstream `{}` is not defined", config.upstream))
                 .did_you_mean(&config.upstream, upstreams.keys().map(String::as_str));
         }
-        for (position, app) in config.apps.iter().enumerate() {
-            if !apps.contains_key(app) {
-                findings
-                    .error(format!("{at}.apps[{position}]"), format!("app `{app}` is not defined"))
-                    .did_you_mean(app, apps.keys().map(String::as_str));
-            }
-        }
-        if config.access == Access::Public && !config.apps.is_empty() {
-            findings
-                .error(
-                    format!("{at}.apps"),
-                    "a public route looks at no identity, so it cannot admit some apps only",
-                )
-                .hint("write `access: authenticated`, or remove `apps`");
-        }
-        let methods = config.methods.iter().enumerate().filter_map(|(position, text)| {
-            let method = METHODS.iter().find(|method| method.as_str() == text);
-            if method.is_none() {
-                findings
-                    .error(
-                        format!("{at}.methods[{position}]"),
-                        format!("`{text}` is not a method the gateway admits"),
-                    )
-                    .did_you_mean(&text.to_ascii_uppercase(), METHODS.iter().map(Method::as_str));
-            }
-            method.cloned()
-        });
+        check_apps(config, at, apps, findings);
         Self {
             index,
-            methods: methods.collect(),
+            methods: build_methods(&config.methods, at, findings),
             name: config.full_name().into(),
             access: config.access,
             upstream: config.upstream.as_str().into(),
@@ -241,7 +222,7 @@ impl Route {
             websocket: config.websocket,
             reject: config.reject,
             forward_token: config.forward_token,
-            sign_in: sign_in(config, at, apps, findings),
+            sign_in: build_sign_in(config, at, apps, findings),
             allow_cross_site: config.allow_cross_site,
             rules: Rules::build(config, at, lists, findings),
             apps: config.apps.iter().map(|app| app.as_str().into()).collect(),
@@ -249,21 +230,61 @@ impl Route {
     }
 }
 
-/// The apps that a browser may sign in to for a route: those it names, or else all that it admits, by name.
-fn sign_in(
+fn check_apps(
+    config: &config::Route,
+    at: &str,
+    apps: &BTreeMap<String, config::App>,
+    findings: &mut Findings,
+) {
+    for (position, app) in config.apps.iter().enumerate() {
+        if !apps.contains_key(app) {
+            findings
+                .error(format!("{at}.apps[{position}]"), format!("app `{app}` is not defined"))
+                .did_you_mean(app, apps.keys().map(String::as_str));
+        }
+    }
+    if config.access == Access::Public && !config.apps.is_empty() {
+        findings
+            .error(
+                format!("{at}.apps"),
+                "a public route checks no identity, so it cannot permit some apps only",
+            )
+            .hint("write `access: authenticated`, or remove `apps`");
+    }
+}
+
+fn build_methods(methods: &[String], at: &str, findings: &mut Findings) -> Vec<Method> {
+    let parsed = methods.iter().enumerate().filter_map(|(position, text)| {
+        let method = METHODS.iter().find(|method| method.as_str() == text);
+        if method.is_none() {
+            findings
+                .error(
+                    format!("{at}.methods[{position}]"),
+                    format!("`{text}` is not a method that the gateway admits"),
+                )
+                .did_you_mean(&text.to_ascii_uppercase(), METHODS.iter().map(Method::as_str));
+        }
+        method.cloned()
+    });
+    parsed.collect()
+}
+
+/// The apps that a browser may sign in to for a route: the apps that it names, or all apps that it
+/// permits, by name.
+fn build_sign_in(
     config: &config::Route,
     at: &str,
     apps: &BTreeMap<String, config::App>,
     findings: &mut Findings,
 ) -> Vec<Arc<str>> {
-    let is_admitted = |app: &String| config.apps.is_empty() || config.apps.contains(app);
-    let offered = || apps.iter().filter(|(name, app)| app.kind.is_for_browsers() && is_admitted(name));
+    let is_permitted = |app: &String| config.apps.is_empty() || config.apps.contains(app);
+    let offered = || apps.iter().filter(|(name, app)| app.kind.is_for_browsers() && is_permitted(name));
     if config.access == Access::Public {
         if !config.sign_in.is_empty() {
             findings
                 .error(
                     format!("{at}.sign_in"),
-                    "a public route looks at no identity, so nobody signs in for it",
+                    "a public route checks no identity, so no user signs in for it",
                 )
                 .hint("write `access: authenticated` or `access: optional`, or remove `sign_in`");
         }
@@ -288,9 +309,9 @@ fn sign_in(
                     )
                     .hint("name apps of the kinds `website` and `official_account`")
             }
-            Some(_) if !is_admitted(name) => {
+            Some(_) if !is_permitted(name) => {
                 _ = findings
-                    .error(path, format!("app `{name}` is not one that this route admits"))
+                    .error(path, format!("app `{name}` is not one that this route permits"))
                     .hint(format!("add it to `{at}.apps`, or remove it here"))
             }
             Some(_) if config.sign_in.iter().take(position).any(|earlier| earlier == name) => {

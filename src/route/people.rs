@@ -112,7 +112,7 @@ impl Rules {
             findings
                 .error(
                     format!("{at}.{key}"),
-                    "a public route looks at no identity, so it cannot choose among people",
+                    "a public route checks no identity, so it cannot choose among people",
                 )
                 .hint(format!("write `access: authenticated` or `access: optional`, or remove `{key}`"));
         }
@@ -123,7 +123,7 @@ impl Rules {
             findings
                 .warning(
                     format!("{at}.allow_lists[{position}]"),
-                    format!("list `{name}` is empty, so it lets nobody in"),
+                    format!("list `{name}` is empty, so it permits nobody"),
                 )
                 .hint(format!("add `members` or a `file` to `lists.{name}`, or remove it here"));
         }

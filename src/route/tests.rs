@@ -152,7 +152,7 @@ fn a_route_admits_the_apps_it_names_or_every_app() {
     ] {
         let route = table.find("h", path, &Method::GET).unwrap();
 
-        assert_eq!(route.admits_app(app), is_admitted, "{path} {app}");
+        assert_eq!(route.permits_app(app), is_admitted, "{path} {app}");
     }
 }
 
@@ -205,10 +205,10 @@ fn every_rule_that_makes_no_sense_is_found_in_one_pass() {
             "routes[0].path: `api`: the path does not begin with a slash, so no request can have it; write a plain path such as `/api`",
             "routes[1].path: `/%61` is not how requests for it are matched; write `/a`",
             "routes[2].upstream: upstream `apu` is not defined; did you mean `api`?",
-            "routes[2].apps: a public route looks at no identity, so it cannot admit some apps only; write `access: authenticated`, or remove `apps`",
+            "routes[2].apps: a public route checks no identity, so it cannot permit some apps only; write `access: authenticated`, or remove `apps`",
             "routes[3].apps[0]: app `shap` is not defined; did you mean `shop`?",
-            "routes[3].methods[0]: `get` is not a method the gateway admits; did you mean `GET`?",
-            "routes[3].methods[1]: `FOO` is not a method the gateway admits; known: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS",
+            "routes[3].methods[0]: `get` is not a method that the gateway admits; did you mean `GET`?",
+            "routes[3].methods[1]: `FOO` is not a method that the gateway admits; known: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS",
             "routes[4].hosts[0]: `A.com` is not a host name; write lower-case names without a port, such as `api.example.com`, or `*.example.com`",
             "routes[4].hosts[1]: `a.com:80` is not a host name; write lower-case names without a port, such as `api.example.com`, or `*.example.com`",
             "routes[4].hosts[2]: `*a.com` is not a host name; write lower-case names without a port, such as `api.example.com`, or `*.example.com`",
@@ -263,11 +263,11 @@ fn apps_that_no_browser_can_sign_in_to_are_found() {
     assert_eq!(
         found,
         [
-            "routes[0].sign_in: a public route looks at no identity, so nobody signs in for it; write `access: authenticated` or `access: optional`, or remove `sign_in`",
+            "routes[0].sign_in: a public route checks no identity, so no user signs in for it; write `access: authenticated` or `access: optional`, or remove `sign_in`",
             "routes[1].sign_in[0]: app `sitee` is not defined; did you mean `site`?",
             "routes[1].sign_in[1]: app `shop` is a `mini_program`, which no browser signs in to; name apps of the kinds `website` and `official_account`",
             "routes[1].sign_in[3]: app `mp` is named twice; remove one of the two",
-            "routes[2].sign_in[0]: app `mp` is not one that this route admits; add it to `routes[2].apps`, or remove it here",
+            "routes[2].sign_in[0]: app `mp` is not one that this route permits; add it to `routes[2].apps`, or remove it here",
         ]
     );
 }

@@ -2,7 +2,7 @@ use std::path::PathBuf;
 
 use super::{ACCOUNT, OFFICE, SHOP, in_browser, in_wechat, sign_in, website, with_widget};
 use crate::config::{Findings, LoginPage};
-use crate::page::{Action, Choice, Language, Message, Notice, Pages, SignIn, SignOut, Widget};
+use crate::page::{Action, Choice, Language, Message, Notice, Pages, SignInPage, SignInWidget, SignOut};
 
 const LONG: Choice<'static> = website(
     "一个名字特别特别长的网站应用，长得一行放不下 — Verylongwordwithoutanyspaceinitwhatsoeverreally",
@@ -17,7 +17,7 @@ fn write_pages() {
     let script = std::env::var("WIDGET_SCRIPT").unwrap_or_else(|_| "http://127.0.0.1:1/wxLogin.js".into());
     let origin = std::env::var("WIDGET_ORIGIN").unwrap_or_else(|_| "http://127.0.0.1:1".into());
     // A website of the emulator's.
-    let widget = Widget {
+    let widget = SignInWidget {
         script: &script,
         frame_origin: &origin,
         appid: "wxe000000000000004",
@@ -25,8 +25,8 @@ fn write_pages() {
         ..super::WIDGET
     };
     let four = [SHOP, OFFICE, ACCOUNT, website("仓库", "/auth/web/store/start"), LONG];
-    let widget_of = |choices| SignIn { widget: Some(widget), ..with_widget(choices) };
-    let pages: [(&str, SignIn<'_>); 9] = [
+    let widget_of = |choices| SignInPage { widget: Some(widget), ..with_widget(choices) };
+    let pages: [(&str, SignInPage<'_>); 9] = [
         ("one", in_browser(&[SHOP])),
         ("widget", widget_of(&[SHOP])),
         ("widget-account", widget_of(&[SHOP, ACCOUNT])),

@@ -9,11 +9,11 @@ mod templates;
 
 use std::path::{Path, PathBuf};
 
-use super::{Choice, Language, Page, Pages, SignIn, Widget};
+use super::{Choice, Language, Page, Pages, SignInPage, SignInWidget};
 use crate::config::{AppKind, Findings, LoginPage};
 use crate::entropy::SystemEntropy;
 
-const WIDGET: Widget<'static> = Widget {
+const WIDGET: SignInWidget<'static> = SignInWidget {
     script: "https://res.wx.qq.com/connect/zh_CN/htmledition/js/wxLogin.js",
     frame_origin: "https://open.weixin.qq.com",
     appid: "wxe000000000000001",
@@ -33,16 +33,16 @@ const fn account(title: &'static str, href: &'static str) -> Choice<'static> {
     Choice { title, kind: AppKind::OfficialAccount, href }
 }
 
-fn in_browser<'a>(choices: &'a [Choice<'a>]) -> SignIn<'a> {
-    SignIn { choices, widget: None, is_in_wechat: false, is_on_phone: false }
+fn in_browser<'a>(choices: &'a [Choice<'a>]) -> SignInPage<'a> {
+    SignInPage { choices, widget: None, is_in_wechat: false, is_on_phone: false }
 }
 
-fn with_widget<'a>(choices: &'a [Choice<'a>]) -> SignIn<'a> {
-    SignIn { choices, widget: Some(WIDGET), is_in_wechat: false, is_on_phone: false }
+fn with_widget<'a>(choices: &'a [Choice<'a>]) -> SignInPage<'a> {
+    SignInPage { choices, widget: Some(WIDGET), is_in_wechat: false, is_on_phone: false }
 }
 
-fn in_wechat<'a>(choices: &'a [Choice<'a>]) -> SignIn<'a> {
-    SignIn { choices, widget: Some(WIDGET), is_in_wechat: true, is_on_phone: true }
+fn in_wechat<'a>(choices: &'a [Choice<'a>]) -> SignInPage<'a> {
+    SignInPage { choices, widget: Some(WIDGET), is_in_wechat: true, is_on_phone: true }
 }
 
 fn build(config: &LoginPage) -> Pages {
@@ -60,7 +60,7 @@ fn complaints(config: &LoginPage) -> Vec<String> {
     findings.iter().map(ToString::to_string).collect()
 }
 
-fn sign_in(pages: &Pages, page: &SignIn<'_>, language: Language) -> Page {
+fn sign_in(pages: &Pages, page: &SignInPage<'_>, language: Language) -> Page {
     pages.sign_in(page, language, &SystemEntropy).unwrap()
 }
 

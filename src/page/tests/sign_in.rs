@@ -8,7 +8,7 @@ use super::{
 };
 use crate::config::LoginPage;
 use crate::entropy::{Entropy, NoEntropy};
-use crate::page::{Choice, Language, Page, Pages, SignIn, Widget};
+use crate::page::{Choice, Language, Page, Pages, SignInPage, SignInWidget};
 
 pub(super) const HOSTILE: &[&str] = &[
     "<script>alert(1)</script>",
@@ -55,7 +55,7 @@ fn sign_in_page_leads_to_wechat_without_a_script() {
 #[test]
 fn every_choice_that_works_here_is_a_link() {
     let all = [SHOP, ACCOUNT, OFFICE];
-    let table: [(&str, SignIn<'_>, &[&str]); 6] = [
+    let table: [(&str, SignInPage<'_>, &[&str]); 6] = [
         ("browser", in_browser(&all), &["/auth/web/shop/start", "/auth/web/office/start"]),
         (
             "widget",
@@ -113,14 +113,14 @@ fn sign_in_page_cannot_be_broken_out_of() {
         let pages = build(&LoginPage { title: Some((*hostile).into()), ..LoginPage::default() });
         let choice = |from: Choice<'static>| Choice { title: hostile, href: hostile, ..from };
         let choices = [choice(SHOP), choice(OFFICE), choice(ACCOUNT)];
-        let widget = Widget {
+        let widget = SignInWidget {
             script: hostile,
             frame_origin: hostile,
             appid: hostile,
             redirect_uri: hostile,
             state: hostile,
         };
-        let page = |widget| SignIn {
+        let page = |widget| SignInPage {
             choices: &choices,
             widget: Some(widget),
             is_in_wechat: false,
@@ -197,8 +197,8 @@ fn origin_that_would_add_to_the_policy_is_left_out() {
         "javascript://a",
     ];
     for frame_origin in table {
-        let widget = Some(Widget { frame_origin, ..WIDGET });
-        let page = SignIn { choices: &[SHOP], widget, is_in_wechat: false, is_on_phone: false };
+        let widget = Some(SignInWidget { frame_origin, ..WIDGET });
+        let page = SignInPage { choices: &[SHOP], widget, is_in_wechat: false, is_on_phone: false };
 
         let page = sign_in(&default_pages(), &page, Language::Chinese);
 

@@ -226,7 +226,7 @@ fn every_rule_that_makes_no_sense_is_found() {
     let hint = "write `access: authenticated` or `access: optional`, or remove";
     let member =
         format!("lists.staff.members[1]: this is neither a unionid nor `appid:openid`; {HOW_TO_WRITE}");
-    let public = "a public route looks at no identity, so it cannot choose among people";
+    let public = "a public route checks no identity, so it cannot choose among people";
     for (route, expected) in [
         (
             "access: authenticated, allow_lists: [staf], deny_lists: [staff, nobody]",
@@ -238,7 +238,7 @@ fn every_rule_that_makes_no_sense_is_found() {
         (
             "access: optional, allow_lists: [empty], deny_lists: [empty]",
             vec![
-                "routes[0].allow_lists[0]: list `empty` is empty, so it lets nobody in; add `members` or a `file` to \
+                "routes[0].allow_lists[0]: list `empty` is empty, so it permits nobody; add `members` or a `file` to \
                  `lists.empty`, or remove it here"
                     .to_owned(),
             ],

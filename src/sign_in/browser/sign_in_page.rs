@@ -11,7 +11,7 @@ use super::start::Begun;
 use super::{Origin, ReturnTo, session_cookie};
 use crate::clock::Timestamp;
 use crate::config::AppKind;
-use crate::page::{Action, Choice, Language, Message, Notice, SignIn, Widget};
+use crate::page::{Action, Choice, Language, Message, Notice, SignInPage, SignInWidget};
 use crate::session::SessionError;
 use crate::sign_in::error::SignInError;
 use crate::sign_in::{SignInAnswer, SignInService};
@@ -151,7 +151,7 @@ impl SignInService {
             Some(_) => Some(self.begin(website, offer.own, &offer.return_to, request, client, now).await?),
             None => None,
         };
-        let widget = script.zip(begun.as_ref()).map(|(script, begun)| Widget {
+        let widget = script.zip(begun.as_ref()).map(|(script, begun)| SignInWidget {
             script: script.script,
             frame_origin: script.frame_origin,
             appid: website.appid.as_str(),
@@ -159,8 +159,12 @@ impl SignInService {
             state: begun.state.expose(),
         });
         let language = Language::of(&request.headers);
-        let page =
-            SignIn { choices: &choices, widget, is_in_wechat, is_on_phone: is_on_phone(&request.headers) };
+        let page = SignInPage {
+            choices: &choices,
+            widget,
+            is_in_wechat,
+            is_on_phone: is_on_phone(&request.headers),
+        };
         let page = self.deps.pages.sign_in(&page, language, &*self.deps.entropy)?;
         let answer = SignInAnswer::page(StatusCode::OK, "sign_in", page, language);
         let answer = answer.with_referrer_policy(REFERRER_POLICY);
