@@ -111,7 +111,7 @@ enum KeyCommand {
 }
 
 impl Arguments {
-    fn run(&self) -> Outcome {
+    fn run(&self) -> CommandOutcome {
         match self.command.as_ref().unwrap_or(&Command::Serve) {
             Command::Serve => serve(&self.config),
             Command::Check => check(&self.config),
@@ -127,7 +127,7 @@ impl Arguments {
 
 /// What a command leaves behind.
 #[derive(Debug, Default)]
-struct Outcome {
+struct CommandOutcome {
     /// For standard output.
     answer: String,
     /// For standard error.
@@ -135,7 +135,7 @@ struct Outcome {
     code: u8,
 }
 
-impl Outcome {
+impl CommandOutcome {
     fn answer(answer: impl Into<String>) -> Self {
         Self { answer: answer.into(), messages: String::new(), code: 0 }
     }
@@ -150,49 +150,51 @@ impl Outcome {
     }
 }
 
-fn serve(path: &Path) -> Outcome {
+fn serve(path: &Path) -> CommandOutcome {
     let document = match Document::load(path) {
         Ok(document) => document,
-        Err(report) => return Outcome::failure(MISUSED, report.to_string()),
+        Err(report) => return CommandOutcome::failure(MISUSED, report.to_string()),
     };
     if let Err(error) = diagnostics::install(&document.config.telemetry.log) {
-        return Outcome::failure(MISUSED, format!("menshen: {error}"));
+        return CommandOutcome::failure(MISUSED, format!("menshen: {error}"));
     }
     match server::run(&document, path) {
-        Ok(()) => Outcome::default(),
-        Err(RunError::Start(StartError::Config(report))) => Outcome::failure(MISUSED, report.to_string()),
-        Err(error) => Outcome::failure(FAILED, format!("menshen: {error}")),
+        Ok(()) => CommandOutcome::default(),
+        Err(RunError::Start(StartError::Config(report))) => {
+            CommandOutcome::failure(MISUSED, report.to_string())
+        }
+        Err(error) => CommandOutcome::failure(FAILED, format!("menshen: {error}")),
     }
 }
 
-fn check(path: &Path) -> Outcome {
+fn check(path: &Path) -> CommandOutcome {
     let document = match Document::load(path) {
         Ok(document) => document,
-        Err(report) => return Outcome::failure(MISUSED, report.to_string()),
+        Err(report) => return CommandOutcome::failure(MISUSED, report.to_string()),
     };
     let mut findings = Findings::default();
     if let Err(error) = server::check(&document.config, &Sources::default(), &mut findings) {
-        return Outcome::failure(FAILED, format!("menshen: {error}"));
+        return CommandOutcome::failure(FAILED, format!("menshen: {error}"));
     }
     let report = document.report(findings);
     if report.has_errors() {
-        return Outcome::failure(MISUSED, report.to_string());
+        return CommandOutcome::failure(MISUSED, report.to_string());
     }
-    Outcome { messages: report.to_string(), ..Outcome::answer("configuration is valid") }
+    CommandOutcome { messages: report.to_string(), ..CommandOutcome::answer("configuration is valid") }
 }
 
-fn schema() -> Outcome {
-    Outcome::answer(format!("{:#}", config::schema()))
+fn schema() -> CommandOutcome {
+    CommandOutcome::answer(format!("{:#}", config::schema()))
 }
 
-fn generate_key(algorithm: KeyAlgorithm) -> Outcome {
+fn generate_key(algorithm: KeyAlgorithm) -> CommandOutcome {
     match token::generate_key(algorithm) {
-        Ok(key) => Outcome {
+        Ok(key) => CommandOutcome {
             answer: key.pem.expose_secret().trim_end().to_owned(),
             messages: format!("kid: {}", key.kid),
             code: 0,
         },
-        Err(error) => Outcome::failure(MISUSED, format!("menshen: {error}")),
+        Err(error) => CommandOutcome::failure(MISUSED, format!("menshen: {error}")),
     }
 }
 
@@ -202,14 +204,16 @@ fn algorithm(name: &str) -> Result<KeyAlgorithm, String> {
     named.ok_or_else(|| "write ES256, EdDSA or RS256".to_owned())
 }
 
-fn emulator(listen: SocketAddr, apps: Option<&Path>) -> Outcome {
+fn emulator(listen: SocketAddr, apps: Option<&Path>) -> CommandOutcome {
     let config = match apps.map(emulator_config).transpose() {
         Ok(config) => config.unwrap_or_default(),
-        Err(message) => return Outcome::failure(MISUSED, message),
+        Err(message) => return CommandOutcome::failure(MISUSED, message),
     };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => return Outcome::failure(FAILED, format!("menshen: cannot start threads: {error}")),
+        Err(error) => {
+            return CommandOutcome::failure(FAILED, format!("menshen: cannot start threads: {error}"));
+        }
     };
     let ended = runtime.block_on(async {
         let emulator = Emulator::new(config, Arc::new(SystemClock), Arc::new(SystemEntropy));
@@ -229,7 +233,7 @@ fn emulator(listen: SocketAddr, apps: Option<&Path>) -> Outcome {
             _ = tokio::signal::ctrl_c() => Ok(()),
         }
     });
-    ended.map_or_else(|message| Outcome::failure(FAILED, message), |()| Outcome::default())
+    ended.map_or_else(|message| CommandOutcome::failure(FAILED, message), |()| CommandOutcome::default())
 }
 
 fn emulator_config(path: &Path) -> Result<emulator::Config, String> {
@@ -242,15 +246,17 @@ fn emulator_config(path: &Path) -> Result<emulator::Config, String> {
     })
 }
 
-fn demo(self_test: bool) -> Outcome {
+fn demo(self_test: bool) -> CommandOutcome {
     let out = &mut io::stdout().lock();
     let shown = if self_test { demo::self_test(out) } else { demo::show(out).map(|()| true) };
     match shown {
-        Ok(true) => Outcome::default(),
-        Ok(false) => Outcome { code: FAILED, ..Outcome::default() },
+        Ok(true) => CommandOutcome::default(),
+        Ok(false) => CommandOutcome { code: FAILED, ..CommandOutcome::default() },
         // As in `written`: a reader that went away has what it wanted.
-        Err(DemoError::Write(error)) if error.kind() == io::ErrorKind::BrokenPipe => Outcome::default(),
-        Err(error) => Outcome::failure(FAILED, format!("menshen: {error}")),
+        Err(DemoError::Write(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
+            CommandOutcome::default()
+        }
+        Err(error) => CommandOutcome::failure(FAILED, format!("menshen: {error}")),
     }
 }
 

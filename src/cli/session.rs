@@ -16,9 +16,9 @@ use http::header::{CONTENT_TYPE, HOST};
 use http::{Request, Response, StatusCode};
 use serde_json::{Map, Value};
 
-use self::binding::Bind;
-use self::people::{Blocked, Person};
-use super::{FAILED, MISUSED, Outcome};
+use self::binding::BindArgs;
+use self::people::{BlockedArgs, PersonArgs};
+use super::{CommandOutcome, FAILED, MISUSED};
 use crate::admin::client;
 use crate::config::Document;
 
@@ -28,26 +28,26 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 #[derive(Debug, Subcommand)]
 pub(super) enum SessionCommand {
     /// Show the sessions of a person: menshen session list --app shop --openid o6_bmj…
-    List(List),
+    List(ListArgs),
     /// End sessions, at once here and within a second on every other node
-    Revoke(Revoke),
+    Revoke(RevokeArgs),
     /// Block a person: no session of theirs is believed, and they cannot sign in
-    Block(Person),
+    Block(PersonArgs),
     /// Let a person in again who is blocked; their sessions go on
-    Unblock(Person),
+    Unblock(PersonArgs),
     /// Show who is blocked
-    Blocked(Blocked),
+    Blocked(BlockedArgs),
     /// Bind a person to a user of your own: menshen session bind --app shop --openid o6_bmj… --user 42 --claim role=editor
-    Bind(Bind),
+    Bind(BindArgs),
     /// Forget whom a person was bound to
-    Unbind(Person),
+    Unbind(PersonArgs),
     /// Show whom a person is bound to
-    Bound(Person),
+    Bound(PersonArgs),
 }
 
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("person").args(["app", "unionid"]).required(true))]
-pub(super) struct List {
+pub(super) struct ListArgs {
     /// The app's name in the configuration
     #[arg(long, value_name = "NAME", requires = "openid")]
     app: Option<String>,
@@ -65,7 +65,7 @@ pub(super) struct List {
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("scope").args(["session", "app", "unionid", "opened_before"]).required(true))]
 #[command(group = ArgGroup::new("who").args(["openid", "all"]))]
-pub(super) struct Revoke {
+pub(super) struct RevokeArgs {
     /// The session's id, as `menshen session list` shows it
     #[arg(value_name = "SESSION")]
     session: Option<String>,
@@ -90,7 +90,7 @@ pub(super) struct Revoke {
 }
 
 impl SessionCommand {
-    pub(super) fn run(&self, config: &Path) -> Outcome {
+    pub(super) fn run(&self, config: &Path) -> CommandOutcome {
         let (request, json) = match self {
             Self::List(list) => (list.request(), list.json),
             Self::Revoke(revoke) => (revoke.request(), revoke.json),
@@ -106,7 +106,7 @@ impl SessionCommand {
             Err(outcome) => return outcome,
         };
         match self {
-            _ if json => Outcome::answer(String::from_utf8_lossy(&answer)),
+            _ if json => CommandOutcome::answer(String::from_utf8_lossy(&answer)),
             Self::List(_) => table(&answer),
             Self::Revoke(_) => ended(&answer),
             Self::Block(_) => people::changed(&answer, "blocked", "was blocked already"),
@@ -119,7 +119,7 @@ impl SessionCommand {
     }
 }
 
-impl List {
+impl ListArgs {
     fn request(&self) -> http::Result<Request<Bytes>> {
         let mut query = form_urlencoded::Serializer::new(String::new());
         for (name, value) in [("app", &self.app), ("openid", &self.openid), ("unionid", &self.unionid)] {
@@ -131,7 +131,7 @@ impl List {
     }
 }
 
-impl Revoke {
+impl RevokeArgs {
     fn request(&self) -> http::Result<Request<Bytes>> {
         let mut scope = Map::new();
         for (name, value) in [
@@ -154,14 +154,15 @@ impl Revoke {
 }
 
 /// The body of the running gateway's answer, or what to tell instead.
-fn ask(config: &Path, request: http::Result<Request<Bytes>>) -> Result<Bytes, Outcome> {
-    let document = Document::load(config).map_err(|report| Outcome::failure(MISUSED, report.to_string()))?;
+fn ask(config: &Path, request: http::Result<Request<Bytes>>) -> Result<Bytes, CommandOutcome> {
+    let document =
+        Document::load(config).map_err(|report| CommandOutcome::failure(MISUSED, report.to_string()))?;
     let server = reachable(document.config.admin.address);
     if server.port() == 0 {
         let message = "menshen: `admin.address` has port 0, so nobody can know where the gateway listens";
-        return Err(Outcome::failure(MISUSED, message));
+        return Err(CommandOutcome::failure(MISUSED, message));
     }
-    let failed = |message: String| Outcome::failure(FAILED, format!("menshen: {message}"));
+    let failed = |message: String| CommandOutcome::failure(FAILED, format!("menshen: {message}"));
     let mut request = request.map_err(|error| failed(format!("cannot ask: {error}")))?;
     if let Ok(host) = server.to_string().parse() {
         request.headers_mut().insert(HOST, host);
@@ -202,25 +203,28 @@ fn unanswered(server: SocketAddr, error: &io::Error) -> String {
 }
 
 /// What the gateway said against it; a 400 is for whoever typed the command.
-fn refused(response: &Response<Bytes>) -> Outcome {
+fn refused(response: &Response<Bytes>) -> CommandOutcome {
     let problem: Value = serde_json::from_slice(response.body()).unwrap_or_default();
     let text = |key: &str| problem.get(key).and_then(Value::as_str).map(printable);
     let said = text("detail").or_else(|| text("code")).unwrap_or_else(|| "no reason given".into());
     let code = if response.status() == StatusCode::BAD_REQUEST { MISUSED } else { FAILED };
-    Outcome::failure(code, format!("menshen: the gateway answered {}: {said}", response.status().as_u16()))
+    CommandOutcome::failure(
+        code,
+        format!("menshen: the gateway answered {}: {said}", response.status().as_u16()),
+    )
 }
 
-fn ended(answer: &[u8]) -> Outcome {
+fn ended(answer: &[u8]) -> CommandOutcome {
     let Ok(answer) = serde_json::from_slice::<Value>(answer) else { return misunderstood() };
     match answer.get("ended") {
-        Some(Value::Null) => Outcome::answer("ended"),
-        Some(Value::Number(count)) if count.as_u64() == Some(1) => Outcome::answer("ended 1 session"),
-        Some(Value::Number(count)) => Outcome::answer(format!("ended {count} sessions")),
+        Some(Value::Null) => CommandOutcome::answer("ended"),
+        Some(Value::Number(count)) if count.as_u64() == Some(1) => CommandOutcome::answer("ended 1 session"),
+        Some(Value::Number(count)) => CommandOutcome::answer(format!("ended {count} sessions")),
         _ => misunderstood(),
     }
 }
 
-fn table(answer: &[u8]) -> Outcome {
+fn table(answer: &[u8]) -> CommandOutcome {
     const COLUMNS: &[(&str, &str)] = &[
         ("SESSION", "id"),
         ("APP", "app"),
@@ -232,9 +236,9 @@ fn table(answer: &[u8]) -> Outcome {
     let answer: Value = serde_json::from_slice(answer).unwrap_or_default();
     let Some(sessions) = answer.get("sessions").and_then(Value::as_array) else { return misunderstood() };
     if sessions.is_empty() {
-        return Outcome { messages: "no sessions".into(), ..Outcome::default() };
+        return CommandOutcome { messages: "no sessions".into(), ..CommandOutcome::default() };
     }
-    Outcome::answer(columns(COLUMNS, sessions))
+    CommandOutcome::answer(columns(COLUMNS, sessions))
 }
 
 /// Objects as lines of text: a title for each column, and the key of what stands in it.
@@ -267,8 +271,8 @@ fn printable(text: &str) -> String {
     text.chars().map(|char| if char.is_control() { '\u{fffd}' } else { char }).collect()
 }
 
-fn misunderstood() -> Outcome {
-    Outcome::failure(FAILED, "menshen: the gateway's answer is not one of this version")
+fn misunderstood() -> CommandOutcome {
+    CommandOutcome::failure(FAILED, "menshen: the gateway's answer is not one of this version")
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 
-use super::{FAILED, MISUSED, Outcome};
+use super::{CommandOutcome, FAILED, MISUSED};
 use crate::clock::SystemClock;
 use crate::config::{Document, EmbeddedStore, StoreEngine};
 use crate::store::{self, ExportError, Space, Verified};
@@ -23,7 +23,7 @@ pub(super) enum StoreCommand {
     Export,
 }
 
-pub(super) fn run(command: &StoreCommand, config: &Path) -> Outcome {
+pub(super) fn run(command: &StoreCommand, config: &Path) -> CommandOutcome {
     let (path, embedded) = match file(config) {
         Ok(found) => found,
         Err(outcome) => return outcome,
@@ -35,15 +35,16 @@ pub(super) fn run(command: &StoreCommand, config: &Path) -> Outcome {
     }
 }
 
-fn file(config: &Path) -> Result<(PathBuf, EmbeddedStore), Outcome> {
-    let document = Document::load(config).map_err(|report| Outcome::failure(MISUSED, report.to_string()))?;
+fn file(config: &Path) -> Result<(PathBuf, EmbeddedStore), CommandOutcome> {
+    let document =
+        Document::load(config).map_err(|report| CommandOutcome::failure(MISUSED, report.to_string()))?;
     let config = &document.config;
     match config.store.engine {
         StoreEngine::Embedded => Ok((
             store::embedded_path(&config.store.embedded, &config.data_dir),
             config.store.embedded.clone(),
         )),
-        StoreEngine::Redis => Err(Outcome::failure(
+        StoreEngine::Redis => Err(CommandOutcome::failure(
             MISUSED,
             "menshen: `store.engine` is `redis`, and these commands are for the embedded store's file: \
              use the server's own tools",
@@ -51,19 +52,22 @@ fn file(config: &Path) -> Result<(PathBuf, EmbeddedStore), Outcome> {
     }
 }
 
-fn compact(path: &Path, config: &EmbeddedStore) -> Outcome {
+fn compact(path: &Path, config: &EmbeddedStore) -> CommandOutcome {
     match store::compact(path, config, &SystemClock) {
-        Ok(sizes) => {
-            Outcome::answer(format!("{}: {} bytes, before {}", path.display(), sizes.after, sizes.before))
-        }
-        Err(error) => Outcome::failure(FAILED, format!("menshen: {error}")),
+        Ok(sizes) => CommandOutcome::answer(format!(
+            "{}: {} bytes, before {}",
+            path.display(),
+            sizes.after,
+            sizes.before
+        )),
+        Err(error) => CommandOutcome::failure(FAILED, format!("menshen: {error}")),
     }
 }
 
-fn verify(path: &Path, config: &EmbeddedStore) -> Outcome {
+fn verify(path: &Path, config: &EmbeddedStore) -> CommandOutcome {
     match store::verify(path, config, &SystemClock) {
-        Ok(verified) if verified.faults.is_empty() => Outcome::answer(counts(path, &verified)),
-        Ok(verified) => Outcome {
+        Ok(verified) if verified.faults.is_empty() => CommandOutcome::answer(counts(path, &verified)),
+        Ok(verified) => CommandOutcome {
             answer: counts(path, &verified),
             messages: format!(
                 "{}\nmenshen: {} is damaged: restore a copy, or move the file away, which ends every session",
@@ -72,7 +76,7 @@ fn verify(path: &Path, config: &EmbeddedStore) -> Outcome {
             ),
             code: FAILED,
         },
-        Err(error) => Outcome::failure(FAILED, format!("menshen: {error}")),
+        Err(error) => CommandOutcome::failure(FAILED, format!("menshen: {error}")),
     }
 }
 
@@ -95,11 +99,13 @@ const fn plural(space: Space) -> &'static str {
     }
 }
 
-fn export(path: &Path, config: &EmbeddedStore) -> Outcome {
+fn export(path: &Path, config: &EmbeddedStore) -> CommandOutcome {
     match store::export(path, config, &SystemClock, &mut BufWriter::new(io::stdout().lock())) {
-        Ok(_) => Outcome::default(),
+        Ok(_) => CommandOutcome::default(),
         // As in `written`: a reader that went away has what it wanted.
-        Err(ExportError::Write(error)) if error.kind() == io::ErrorKind::BrokenPipe => Outcome::default(),
-        Err(error) => Outcome::failure(FAILED, format!("menshen: {error}")),
+        Err(ExportError::Write(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
+            CommandOutcome::default()
+        }
+        Err(error) => CommandOutcome::failure(FAILED, format!("menshen: {error}")),
     }
 }

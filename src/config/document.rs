@@ -7,7 +7,7 @@ use std::path::Path;
 use serde::Deserialize as _;
 
 use super::report::{Position, Report};
-use super::tree::{self, Node, Value};
+use super::tree::{self, YamlNode, YamlValue};
 use super::{Config, Findings, rules, structure};
 
 /// Largest configuration file read. A real one is a few KiB; `/dev/zero` named by accident must not fill the memory.
@@ -21,7 +21,7 @@ pub struct Document {
     /// The values.
     pub config: Config,
     name: String,
-    root: Node,
+    root: YamlNode,
     contradictions: Findings,
 }
 
@@ -118,20 +118,20 @@ fn end_of(text: &str) -> Position {
 }
 
 /// Where the value at a key path stands, or its nearest parent that exists.
-fn locate(node: &Node, path: &str) -> Position {
+fn locate(node: &YamlNode, path: &str) -> Position {
     descend(node, path).map_or(node.at, |(below, rest)| locate(below, rest))
 }
 
 /// Takes one step of a key path. The longest key wins: names of apps and upstreams may hold dots.
-fn descend<'n, 'p>(node: &'n Node, path: &'p str) -> Option<(&'n Node, &'p str)> {
+fn descend<'n, 'p>(node: &'n YamlNode, path: &'p str) -> Option<(&'n YamlNode, &'p str)> {
     let path = path.strip_prefix('.').unwrap_or(path);
     match &node.value {
-        Value::Scalar(_) => None,
-        Value::List(items) => {
+        YamlValue::Scalar(_) => None,
+        YamlValue::List(items) => {
             let (index, rest) = path.strip_prefix('[')?.split_once(']')?;
             Some((items.get(index.parse::<usize>().ok()?)?, rest))
         }
-        Value::Map(entries) => entries
+        YamlValue::Map(entries) => entries
             .iter()
             .filter_map(|entry| Some((entry, path.strip_prefix(entry.key.as_str())?)))
             .filter(|(_, rest)| rest.is_empty() || rest.starts_with(['.', '[']))

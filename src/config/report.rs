@@ -8,7 +8,7 @@ use super::{Finding, Findings, Severity};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
     name: String,
-    entries: Vec<Entry>,
+    entries: Vec<PlacedFinding>,
 }
 
 /// Where a value stands in the file; both count from 1, columns in characters.
@@ -19,7 +19,7 @@ pub(super) struct Position {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Entry {
+struct PlacedFinding {
     at: Option<Position>,
     finding: Finding,
 }
@@ -54,7 +54,7 @@ impl Report {
     ) -> &mut Finding {
         let finding =
             Finding { severity: Severity::Error, path: path.into(), reason: reason.into(), hint: None };
-        self.entries.push(Entry { at, finding });
+        self.entries.push(PlacedFinding { at, finding });
         let last = self.entries.len() - 1;
         #[expect(clippy::indexing_slicing, reason = "an element was pushed on the line above")]
         &mut self.entries[last].finding
@@ -63,7 +63,7 @@ impl Report {
     /// Takes in findings that know only their key path; the same finding is not said twice.
     pub(super) fn extend(&mut self, findings: &Findings, locate: impl Fn(&str) -> Option<Position>) {
         for finding in findings.iter() {
-            let entry = Entry { at: locate(&finding.path), finding: finding.clone() };
+            let entry = PlacedFinding { at: locate(&finding.path), finding: finding.clone() };
             if !self.entries.contains(&entry) {
                 self.entries.push(entry);
             }
@@ -74,9 +74,9 @@ impl Report {
 impl fmt::Display for Report {
     /// Writes one line for each finding: `FILE:LINE:COLUMN: error: KEY.PATH: reason; hint`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut entries: Vec<&Entry> = self.entries.iter().collect();
+        let mut entries: Vec<&PlacedFinding> = self.entries.iter().collect();
         entries.sort_by_key(|entry| entry.at);
-        for (index, Entry { at, finding }) in entries.into_iter().enumerate() {
+        for (index, PlacedFinding { at, finding }) in entries.into_iter().enumerate() {
             let newline = if index == 0 { "" } else { "\n" };
             let severity = match finding.severity {
                 Severity::Error => "error",

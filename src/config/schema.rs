@@ -118,7 +118,7 @@ pub(super) fn description(schema: &Value) -> &str {
 
 /// A key of the configuration, wherever it stands.
 #[cfg_attr(not(test), expect(dead_code, reason = "the reference, which a test writes, needs all of it"))]
-pub(super) struct Key {
+pub(super) struct SchemaKey {
     /// Such as `listeners[].tls.certificates[].key` or `apps.<name>.kind`.
     pub(super) path: String,
     pub(super) name: &'static str,
@@ -127,13 +127,13 @@ pub(super) struct Key {
 }
 
 /// Every key, in the order of the declarations; a secret is one key.
-pub(super) fn keys() -> Vec<Key> {
+pub(super) fn keys() -> Vec<SchemaKey> {
     let mut keys = Vec::new();
     collect(root(), "", &mut keys);
     keys
 }
 
-fn collect(schema: &'static Value, path: &str, keys: &mut Vec<Key>) {
+fn collect(schema: &'static Value, path: &str, keys: &mut Vec<SchemaKey>) {
     if is_secret(schema) {
         return;
     }
@@ -141,7 +141,7 @@ fn collect(schema: &'static Value, path: &str, keys: &mut Vec<Key>) {
         for (name, property) in properties(alternative) {
             let is_required = required(alternative).any(|required| required == name);
             let path = join(path, name);
-            keys.push(Key { path: path.clone(), name, property, is_required });
+            keys.push(SchemaKey { path: path.clone(), name, property, is_required });
             collect(property, &path, keys);
         }
         if let Some(items) = alternative.get("items") {

@@ -10,13 +10,13 @@ use serde_json::Value as Schema;
 use super::finding::{nearest, shown};
 use super::report::{Position, Report};
 use super::schema::{self, allows, alternatives, free_values, is_secret, join, properties, required, words};
-use super::tree::{Entry, Kind, Node, Scalar, Value};
+use super::tree::{Scalar, ScalarKind, YamlEntry, YamlNode, YamlValue};
 use super::wording::{bounds, expected, keys_of, meaning, quoted, shape, whole_number};
 use super::{Finding, format};
 
 /// Reports all of `root` that the schema does not allow.
-pub(super) fn check(root: &Node, report: &mut Report) {
-    let place = Place { path: String::new(), is_secret: false, is_optional: false };
+pub(super) fn check(root: &YamlNode, report: &mut Report) {
+    let place = KeyPlace { path: String::new(), is_secret: false, is_optional: false };
     Checker { report }.value(schema::root(), root, &place);
 }
 
@@ -25,7 +25,7 @@ struct Checker<'r> {
 }
 
 /// Where the checker is.
-struct Place {
+struct KeyPlace {
     path: String,
     /// Within a secret no value is shown, nor a key that the schema does not have.
     is_secret: bool,
@@ -33,17 +33,17 @@ struct Place {
     is_optional: bool,
 }
 
-impl Place {
+impl KeyPlace {
     fn below(&self, path: String, schema: &'static Schema, is_optional: bool) -> Self {
         Self { path, is_secret: self.is_secret || is_secret(schema), is_optional }
     }
 }
 
 impl Checker<'_> {
-    fn value(&mut self, schema: &'static Schema, node: &Node, place: &Place) {
+    fn value(&mut self, schema: &'static Schema, node: &YamlNode, place: &KeyPlace) {
         let alternatives = alternatives(schema);
         match &node.value {
-            Value::Map(entries) => match maps_like(&alternatives, entries).as_slice() {
+            YamlValue::Map(entries) => match maps_like(&alternatives, entries).as_slice() {
                 [] => self.misplaced("a map", &alternatives, node, place),
                 [only] => self.map(only, entries, node.at, place),
                 [_, _, ..] => {
@@ -51,15 +51,15 @@ impl Checker<'_> {
                         .hint(format!("write {}", expected(&alternatives)));
                 }
             },
-            Value::List(items) => match alternatives.iter().find(|schema| allows(schema, "array")) {
+            YamlValue::List(items) => match alternatives.iter().find(|schema| allows(schema, "array")) {
                 Some(list) => self.list(list, items, node.at, place),
                 None => self.misplaced("a list", &alternatives, node, place),
             },
-            Value::Scalar(scalar) => self.scalar(&alternatives, scalar, node.at, place),
+            YamlValue::Scalar(scalar) => self.scalar(&alternatives, scalar, node.at, place),
         }
     }
 
-    fn map(&mut self, schema: &'static Schema, entries: &[Entry], at: Position, place: &Place) {
+    fn map(&mut self, schema: &'static Schema, entries: &[YamlEntry], at: Position, place: &KeyPlace) {
         let mut meant = Vec::new();
         let mut seen: HashMap<&str, Position> = HashMap::new();
         for entry in entries {
@@ -98,9 +98,9 @@ impl Checker<'_> {
     fn unknown_key(
         &mut self,
         schema: &'static Schema,
-        entries: &[Entry],
-        entry: &Entry,
-        place: &Place,
+        entries: &[YamlEntry],
+        entry: &YamlEntry,
+        place: &KeyPlace,
     ) -> Option<&'static str> {
         if place.is_secret {
             self.error(entry.at, &place.path, "an unknown key").hint(format!("write {}", shape(schema)));
@@ -124,7 +124,7 @@ impl Checker<'_> {
         nearest
     }
 
-    fn list(&mut self, schema: &'static Schema, items: &[Node], at: Position, place: &Place) {
+    fn list(&mut self, schema: &'static Schema, items: &[YamlNode], at: Position, place: &KeyPlace) {
         if schema.get("minItems").is_some() && items.is_empty() {
             self.error(at, &place.path, "the list is empty").hint("write at least one");
         }
@@ -134,14 +134,14 @@ impl Checker<'_> {
         }
     }
 
-    fn scalar(&mut self, alternatives: &[&'static Schema], scalar: &Scalar, at: Position, place: &Place) {
+    fn scalar(&mut self, alternatives: &[&'static Schema], scalar: &Scalar, at: Position, place: &KeyPlace) {
         let kind = scalar.kind();
         let fitting = alternatives.iter().copied().find(|schema| fits(schema, kind));
         let mut formatted = alternatives.iter().filter_map(|schema| schema.get("format")?.as_str());
         let format = formatted.find(|format| format::noun(format).is_some());
         match (fitting, kind, format) {
-            (Some(_), Kind::Null, _) => {}
-            (None, Kind::Null, _) => {
+            (Some(_), ScalarKind::Null, _) => {}
+            (None, ScalarKind::Null, _) => {
                 let reason = format!("nothing is written here, where {} belongs", expected(alternatives));
                 let hint = match (keys_of(alternatives), place.is_optional) {
                     (Some(keys), true) => format!("write {keys}, or remove the key"),
@@ -157,8 +157,8 @@ impl Checker<'_> {
                     self.error(at, &place.path, invalid.reason).hint(invalid.hint);
                 }
             }
-            (Some(schema), Kind::Integer(number), _) => self.range(schema, number, at, place),
-            (Some(schema), Kind::Text, _) if !words(schema).is_empty() => {
+            (Some(schema), ScalarKind::Integer(number), _) => self.range(schema, number, at, place),
+            (Some(schema), ScalarKind::Text, _) if !words(schema).is_empty() => {
                 self.word(schema, scalar, at, place)
             }
             (Some(_), _, _) => {}
@@ -166,7 +166,7 @@ impl Checker<'_> {
         }
     }
 
-    fn word(&mut self, schema: &'static Schema, scalar: &Scalar, at: Position, place: &Place) {
+    fn word(&mut self, schema: &'static Schema, scalar: &Scalar, at: Position, place: &KeyPlace) {
         let known = words(schema);
         if known.iter().all(|(word, _)| *word != scalar.text) {
             let reason = format!("{} is not a value of this key", quoted(scalar));
@@ -175,7 +175,7 @@ impl Checker<'_> {
         }
     }
 
-    fn range(&mut self, schema: &'static Schema, number: i128, at: Position, place: &Place) {
+    fn range(&mut self, schema: &'static Schema, number: i128, at: Position, place: &KeyPlace) {
         let (least, most) = bounds(schema);
         if number < least || number > most {
             let range = if number > most { format!("{least} to {most}") } else { format!("{least}") };
@@ -185,13 +185,13 @@ impl Checker<'_> {
     }
 
     /// Reports a scalar of the wrong type.
-    fn misfit(&mut self, alternatives: &[&'static Schema], scalar: &Scalar, at: Position, place: &Place) {
+    fn misfit(&mut self, alternatives: &[&'static Schema], scalar: &Scalar, at: Position, place: &KeyPlace) {
         let takes = |name| alternatives.iter().any(|schema| allows(schema, name));
         let number = alternatives.iter().copied().find(|schema| allows(schema, "integer"));
         let written = if place.is_secret { "the value".to_owned() } else { quoted(scalar) };
         let finding = self.error(at, &place.path, "");
         if takes("string") {
-            let kind = if matches!(scalar.kind(), Kind::Boolean(_)) { "a boolean" } else { "a number" };
+            let kind = if matches!(scalar.kind(), ScalarKind::Boolean(_)) { "a boolean" } else { "a number" };
             finding.reason = format!("{written} is {kind} to YAML, where text belongs");
             finding.hint(if place.is_optional {
                 "put it in quotes, or remove the key"
@@ -222,10 +222,16 @@ impl Checker<'_> {
     }
 
     /// Reports a map or a list where something else belongs.
-    fn misplaced(&mut self, found: &str, alternatives: &[&'static Schema], node: &Node, place: &Place) {
+    fn misplaced(
+        &mut self,
+        found: &str,
+        alternatives: &[&'static Schema],
+        node: &YamlNode,
+        place: &KeyPlace,
+    ) {
         let takes = |name| alternatives.iter().any(|schema| allows(schema, name));
-        let holds_maps = matches!(&node.value, Value::List(items)
-            if items.iter().any(|item| matches!(item.value, Value::Map(_))));
+        let holds_maps = matches!(&node.value, YamlValue::List(items)
+            if items.iter().any(|item| matches!(item.value, YamlValue::Map(_))));
         let finding = self.error(
             node.at,
             &place.path,
@@ -246,7 +252,7 @@ impl Checker<'_> {
 }
 
 /// The kinds of map that may stand here: of several, the one that has just the keys that are written.
-fn maps_like(alternatives: &[&'static Schema], entries: &[Entry]) -> Vec<&'static Schema> {
+fn maps_like(alternatives: &[&'static Schema], entries: &[YamlEntry]) -> Vec<&'static Schema> {
     let has = |schema: &Schema, key: &str| properties(schema).any(|(name, _)| name == key);
     let is_written = |key: &str| entries.iter().any(|entry| entry.key == key);
     let maps: Vec<_> = alternatives.iter().copied().filter(|schema| allows(schema, "object")).collect();
@@ -256,13 +262,13 @@ fn maps_like(alternatives: &[&'static Schema], entries: &[Entry]) -> Vec<&'stati
     exact.next().map_or(maps.clone(), |schema| vec![*schema])
 }
 
-fn fits(schema: &Schema, kind: Kind) -> bool {
+fn fits(schema: &Schema, kind: ScalarKind) -> bool {
     match kind {
-        Kind::Null => allows(schema, "null"),
-        Kind::Boolean(_) => allows(schema, "boolean"),
-        Kind::Integer(_) => allows(schema, "integer"),
-        Kind::Number => false,
-        Kind::Text => allows(schema, "string"),
+        ScalarKind::Null => allows(schema, "null"),
+        ScalarKind::Boolean(_) => allows(schema, "boolean"),
+        ScalarKind::Integer(_) => allows(schema, "integer"),
+        ScalarKind::Number => false,
+        ScalarKind::Text => allows(schema, "string"),
     }
 }
 
@@ -272,8 +278,9 @@ fn is_list_of_text(schema: &'static Schema) -> bool {
 }
 
 /// Whether a key without a value is `key:value` without the space.
-fn lacks_space(entry: &Entry) -> bool {
-    let is_empty = matches!(&entry.node.value, Value::Scalar(scalar) if scalar.kind() == Kind::Null);
+fn lacks_space(entry: &YamlEntry) -> bool {
+    let is_empty =
+        matches!(&entry.node.value, YamlValue::Scalar(scalar) if scalar.kind() == ScalarKind::Null);
     is_empty && entry.key.contains(':')
 }
 

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
 
-use super::tree::{self, Kind, Node, Scalar, Value};
+use super::tree::{self, Scalar, ScalarKind, YamlNode, YamlValue};
 use super::{Document, Findings, SecretSource, schema};
 
 const MINIMAL: &str = include_str!("../../conf/minimal.yaml");
@@ -277,7 +277,7 @@ fn what_passes_for_text_is_read_as_that_very_text() {
         "1 2",
         "٣",
     ] {
-        assert_eq!(scalar(text).kind(), Kind::Text, "{text}");
+        assert_eq!(scalar(text).kind(), ScalarKind::Text, "{text}");
         let yaml = MINIMAL.replace("secret: emulator-secret-1", &format!("secret: {text}"));
         let document = Document::parse("f", &yaml).unwrap_or_else(|report| panic!("{text}: {report}"));
         let SecretSource::Inline(read) = &document.config.apps["shop"].secret else { panic!("{text}") };
@@ -288,28 +288,28 @@ fn what_passes_for_text_is_read_as_that_very_text() {
 #[test]
 fn numbers_booleans_and_nothing_are_not_text() {
     for (text, kind) in [
-        ("true", Kind::Boolean(true)),
-        ("TRUE", Kind::Boolean(true)),
-        ("false", Kind::Boolean(false)),
-        ("False", Kind::Boolean(false)),
-        ("", Kind::Null),
-        ("~", Kind::Null),
-        ("null", Kind::Null),
-        ("0", Kind::Integer(0)),
-        ("-7", Kind::Integer(-7)),
-        ("007", Kind::Number),
-        ("+5", Kind::Number),
-        ("1.5", Kind::Number),
-        (".5", Kind::Number),
-        ("1e5", Kind::Number),
-        ("0x1F", Kind::Number),
-        ("0o17", Kind::Number),
-        (".inf", Kind::Number),
-        ("-.INF", Kind::Number),
-        (".nan", Kind::Number),
+        ("true", ScalarKind::Boolean(true)),
+        ("TRUE", ScalarKind::Boolean(true)),
+        ("false", ScalarKind::Boolean(false)),
+        ("False", ScalarKind::Boolean(false)),
+        ("", ScalarKind::Null),
+        ("~", ScalarKind::Null),
+        ("null", ScalarKind::Null),
+        ("0", ScalarKind::Integer(0)),
+        ("-7", ScalarKind::Integer(-7)),
+        ("007", ScalarKind::Number),
+        ("+5", ScalarKind::Number),
+        ("1.5", ScalarKind::Number),
+        (".5", ScalarKind::Number),
+        ("1e5", ScalarKind::Number),
+        ("0x1F", ScalarKind::Number),
+        ("0o17", ScalarKind::Number),
+        (".inf", ScalarKind::Number),
+        ("-.INF", ScalarKind::Number),
+        (".nan", ScalarKind::Number),
     ] {
         assert_eq!(scalar(text).kind(), kind, "{text}");
-        assert_eq!(Scalar { text: text.into(), is_plain: false }.kind(), Kind::Text, "quoted {text}");
+        assert_eq!(Scalar { text: text.into(), is_plain: false }.kind(), ScalarKind::Text, "quoted {text}");
     }
 }
 
@@ -479,11 +479,11 @@ fn uncommented(text: &str) -> String {
 }
 
 /// Every key path of a file, as the schema writes it; the names of apps and upstreams are left out.
-fn collect(node: &Node, path: String, paths: &mut BTreeSet<String>) {
+fn collect(node: &YamlNode, path: String, paths: &mut BTreeSet<String>) {
     match &node.value {
-        Value::Scalar(_) => {}
-        Value::List(items) => items.iter().for_each(|item| collect(item, format!("{path}[]"), paths)),
-        Value::Map(entries) => {
+        YamlValue::Scalar(_) => {}
+        YamlValue::List(items) => items.iter().for_each(|item| collect(item, format!("{path}[]"), paths)),
+        YamlValue::Map(entries) => {
             for entry in entries {
                 let is_name = matches!(path.as_str(), "apps" | "lists" | "upstreams");
                 let below = if is_name { format!("{path}.<name>") } else { schema::join(&path, &entry.key) };

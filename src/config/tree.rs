@@ -20,25 +20,25 @@ const MAX_NODES: usize = 50_000;
 
 /// A value and where it stands.
 #[derive(Clone, Debug)]
-pub(super) struct Node {
+pub(super) struct YamlNode {
     pub(super) at: Position,
-    pub(super) value: Value,
+    pub(super) value: YamlValue,
 }
 
 /// What a value is.
 #[derive(Clone, Debug)]
-pub(super) enum Value {
+pub(super) enum YamlValue {
     Scalar(Scalar),
-    List(Vec<Node>),
-    Map(Vec<Entry>),
+    List(Vec<YamlNode>),
+    Map(Vec<YamlEntry>),
 }
 
 /// A key of a map with its value; a key written twice is here twice.
 #[derive(Clone, Debug)]
-pub(super) struct Entry {
+pub(super) struct YamlEntry {
     pub(super) key: String,
     pub(super) at: Position,
-    pub(super) node: Node,
+    pub(super) node: YamlNode,
 }
 
 /// A value that is neither map nor list.
@@ -51,7 +51,7 @@ pub(super) struct Scalar {
 
 /// What a scalar is by the core schema of YAML 1.2, except that only numbers in plain decimal have a use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum ScalarKind {
     Null,
     Boolean(bool),
     Integer(i128),
@@ -61,17 +61,16 @@ pub(super) enum Kind {
 }
 
 impl Scalar {
-    pub(super) fn kind(&self) -> Kind {
+    pub(super) fn kind(&self) -> ScalarKind {
         match self.text.as_str() {
-            _ if !self.is_plain => Kind::Text,
-            "" | "~" | "null" | "Null" | "NULL" => Kind::Null,
-            "true" | "True" | "TRUE" => Kind::Boolean(true),
-            "false" | "False" | "FALSE" => Kind::Boolean(false),
-            text => text
-                .parse()
-                .ok()
-                .filter(|n: &i128| n.to_string() == text)
-                .map_or_else(|| if is_number(text) { Kind::Number } else { Kind::Text }, Kind::Integer),
+            _ if !self.is_plain => ScalarKind::Text,
+            "" | "~" | "null" | "Null" | "NULL" => ScalarKind::Null,
+            "true" | "True" | "TRUE" => ScalarKind::Boolean(true),
+            "false" | "False" | "FALSE" => ScalarKind::Boolean(false),
+            text => text.parse().ok().filter(|n: &i128| n.to_string() == text).map_or_else(
+                || if is_number(text) { ScalarKind::Number } else { ScalarKind::Text },
+                ScalarKind::Integer,
+            ),
         }
     }
 }
@@ -91,29 +90,29 @@ fn is_number(text: &str) -> bool {
         || matches!(unsigned, ".inf" | ".Inf" | ".INF" | ".nan" | ".NaN" | ".NAN")
 }
 
-impl Node {
+impl YamlNode {
     /// Keeps the places alone: what stood there may be a secret.
     pub(super) fn forget_texts(&mut self) {
         match &mut self.value {
-            Value::Scalar(scalar) => scalar.text.zeroize(),
-            Value::List(items) => items.iter_mut().for_each(Self::forget_texts),
-            Value::Map(entries) => entries.iter_mut().for_each(|entry| entry.node.forget_texts()),
+            YamlValue::Scalar(scalar) => scalar.text.zeroize(),
+            YamlValue::List(items) => items.iter_mut().for_each(Self::forget_texts),
+            YamlValue::Map(entries) => entries.iter_mut().for_each(|entry| entry.node.forget_texts()),
         }
     }
 
     /// The value as serde reads it. Of a key written twice the last counts; the checker refuses that before.
     pub(super) fn to_json(&self) -> serde_json::Value {
         match &self.value {
-            Value::Scalar(scalar) => match scalar.kind() {
-                Kind::Null => serde_json::Value::Null,
-                Kind::Boolean(value) => value.into(),
-                Kind::Integer(number) => {
+            YamlValue::Scalar(scalar) => match scalar.kind() {
+                ScalarKind::Null => serde_json::Value::Null,
+                ScalarKind::Boolean(value) => value.into(),
+                ScalarKind::Integer(number) => {
                     Number::from_i128(number).map_or(serde_json::Value::Null, Into::into)
                 }
-                Kind::Number | Kind::Text => scalar.text.as_str().into(),
+                ScalarKind::Number | ScalarKind::Text => scalar.text.as_str().into(),
             },
-            Value::List(items) => items.iter().map(Self::to_json).collect(),
-            Value::Map(entries) => {
+            YamlValue::List(items) => items.iter().map(Self::to_json).collect(),
+            YamlValue::Map(entries) => {
                 let entries = entries.iter().map(|entry| (entry.key.clone(), entry.node.to_json()));
                 entries.collect::<Map<_, _>>().into()
             }
@@ -122,7 +121,7 @@ impl Node {
 }
 
 /// Parses the one document of `text`; `None` when nothing is written in it.
-pub(super) fn parse(text: &str) -> Result<Option<Node>, SyntaxError> {
+pub(super) fn parse(text: &str) -> Result<Option<YamlNode>, SyntaxError> {
     let options = options! {
         emit_comments: false,
         flow_nesting_limit: MAX_DEPTH,
@@ -134,12 +133,12 @@ pub(super) fn parse(text: &str) -> Result<Option<Node>, SyntaxError> {
 
 struct Builder<'t> {
     events: Parser<'t, StrInput<'t>>,
-    anchors: HashMap<usize, Node>,
+    anchors: HashMap<usize, YamlNode>,
     nodes: usize,
 }
 
 impl<'t> Builder<'t> {
-    fn document(mut self) -> Result<Option<Node>, SyntaxError> {
+    fn document(mut self) -> Result<Option<YamlNode>, SyntaxError> {
         let mut root = None;
         while let Some((event, span)) = self.next()? {
             match event {
@@ -156,11 +155,11 @@ impl<'t> Builder<'t> {
             }
         }
         Ok(root.filter(
-            |node: &Node| !matches!(&node.value, Value::Scalar(scalar) if scalar.kind() == Kind::Null),
+            |node: &YamlNode| !matches!(&node.value, YamlValue::Scalar(scalar) if scalar.kind() == ScalarKind::Null),
         ))
     }
 
-    fn node(&mut self, event: Event<'t>, span: Span) -> Result<Node, SyntaxError> {
+    fn node(&mut self, event: Event<'t>, span: Span) -> Result<YamlNode, SyntaxError> {
         self.count(1, span)?;
         if event.tag().is_some() {
             return Err(refuse(
@@ -174,20 +173,20 @@ impl<'t> Builder<'t> {
             Event::Alias(id) => return self.alias(id, span),
             Event::Scalar(text, style, anchor, _) => {
                 let is_plain = style == ScalarStyle::Plain;
-                (anchor, Value::Scalar(Scalar { text: text.into_owned(), is_plain }))
+                (anchor, YamlValue::Scalar(Scalar { text: text.into_owned(), is_plain }))
             }
-            Event::SequenceStart(_, anchor, _) => (anchor, Value::List(self.items()?)),
-            Event::MappingStart(_, anchor, _) => (anchor, Value::Map(self.entries()?)),
+            Event::SequenceStart(_, anchor, _) => (anchor, YamlValue::List(self.items()?)),
+            Event::MappingStart(_, anchor, _) => (anchor, YamlValue::Map(self.entries()?)),
             _ => return Err(refuse(span, "not valid YAML", "check the lines above")),
         };
-        let node = Node { at, value };
+        let node = YamlNode { at, value };
         if anchor != 0 {
             self.anchors.insert(anchor, node.clone());
         }
         Ok(node)
     }
 
-    fn items(&mut self) -> Result<Vec<Node>, SyntaxError> {
+    fn items(&mut self) -> Result<Vec<YamlNode>, SyntaxError> {
         let mut items = Vec::new();
         while let Some((event, span)) = self.next()? {
             if matches!(event, Event::SequenceEnd) {
@@ -198,13 +197,13 @@ impl<'t> Builder<'t> {
         Ok(items)
     }
 
-    fn entries(&mut self) -> Result<Vec<Entry>, SyntaxError> {
+    fn entries(&mut self) -> Result<Vec<YamlEntry>, SyntaxError> {
         let mut entries = Vec::new();
         while let Some((event, span)) = self.next()? {
             if matches!(event, Event::MappingEnd) {
                 break;
             }
-            let Value::Scalar(key) = self.node(event, span)?.value else {
+            let YamlValue::Scalar(key) = self.node(event, span)?.value else {
                 return Err(refuse(
                     span,
                     "a map or list stands where a key belongs",
@@ -213,17 +212,17 @@ impl<'t> Builder<'t> {
             };
             let Some((event, value_span)) = self.next()? else { break };
             let node = self.node(event, value_span)?;
-            entries.push(Entry { key: key.text, at: position(span), node });
+            entries.push(YamlEntry { key: key.text, at: position(span), node });
         }
         Ok(entries)
     }
 
     /// Repeats an anchored value. What is inside keeps its own place: that is where it is mended.
-    fn alias(&mut self, id: usize, span: Span) -> Result<Node, SyntaxError> {
+    fn alias(&mut self, id: usize, span: Span) -> Result<YamlNode, SyntaxError> {
         let Some(anchored) = self.anchors.get(&id) else {
             return Err(refuse(span, "this alias stands inside the value it repeats", "write the value out"));
         };
-        let node = Node { at: position(span), value: anchored.value.clone() };
+        let node = YamlNode { at: position(span), value: anchored.value.clone() };
         self.count(size(&node), span)?;
         Ok(node)
     }
@@ -241,10 +240,10 @@ impl<'t> Builder<'t> {
     }
 }
 
-fn size(node: &Node) -> usize {
+fn size(node: &YamlNode) -> usize {
     match &node.value {
-        Value::Scalar(_) => 1,
-        Value::List(items) => 1 + items.iter().map(size).sum::<usize>(),
-        Value::Map(entries) => 1 + entries.iter().map(|entry| 1 + size(&entry.node)).sum::<usize>(),
+        YamlValue::Scalar(_) => 1,
+        YamlValue::List(items) => 1 + items.iter().map(size).sum::<usize>(),
+        YamlValue::Map(entries) => 1 + entries.iter().map(|entry| 1 + size(&entry.node)).sum::<usize>(),
     }
 }

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HOST, USER_AGENT};
 use http::{Request, Response};
 
-use super::step::Call;
+use super::step::StepCall;
 use crate::admin::client;
 
 /// Longest wait for an answer.
@@ -16,7 +16,7 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// An answer, as text.
 #[derive(Debug)]
-pub(super) struct Answer {
+pub(super) struct TextAnswer {
     pub(super) status: u16,
     /// A line for each; names in lower case.
     pub(super) headers: String,
@@ -25,10 +25,10 @@ pub(super) struct Answer {
 
 /// Makes a call; `fill_in` puts values in the place of variables.
 pub(super) async fn send(
-    call: &Call,
+    call: &StepCall,
     server: SocketAddr,
     fill_in: impl Fn(&str) -> String,
-) -> io::Result<Answer> {
+) -> io::Result<TextAnswer> {
     let mut request =
         Request::builder().method(call.method()).uri(fill_in(call.path)).header(HOST, server.to_string());
     if !call.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("user-agent")) {
@@ -45,13 +45,13 @@ pub(super) async fn send(
     client::send(server, request, TIMEOUT).await.map(text)
 }
 
-fn text(response: Response<Bytes>) -> Answer {
+fn text(response: Response<Bytes>) -> TextAnswer {
     let (parts, body) = response.into_parts();
     let headers = parts
         .headers
         .iter()
         .map(|(name, value)| format!("{name}: {}\n", String::from_utf8_lossy(value.as_bytes())));
-    Answer {
+    TextAnswer {
         status: parts.status.as_u16(),
         headers: headers.collect(),
         body: String::from_utf8_lossy(&body).into_owned(),

@@ -2,17 +2,17 @@
 
 use std::fmt::Write as _;
 
-use super::step::{Between, Call, Show, Step};
+use super::step::{Between, DemoStep, Show, StepCall};
 
 /// The line that carries out a step; `url` is the whole address of the call.
-pub(super) fn line(step: &Step, url: &str) -> String {
+pub(super) fn line(step: &DemoStep, url: &str) -> String {
     match step.show {
         Show::Body => format!("{}; echo", curl("-sS", &step.call, url)),
         Show::Everything => format!("{}; echo", curl("-sSi", &step.call, url)),
         Show::Lines(beginnings) => {
             format!("{} | grep -E '^({})'", curl("-sS", &step.call, url), beginnings.join("|"))
         }
-        Show::Keep(members) => {
+        Show::Save(members) => {
             let curl = curl("-sS", &step.call, url);
             let mut line = format!(r#"answer=$({curl}); echo "$answer""#);
             for (member, variable) in members {
@@ -22,7 +22,7 @@ pub(super) fn line(step: &Step, url: &str) -> String {
             }
             line
         }
-        Show::KeepFromHeaders(parts) => {
+        Show::SaveFromHeaders(parts) => {
             let curl = curl("-sSi", &step.call, url);
             let mut line = format!(r#"answer=$({curl}); echo "$answer""#);
             for Between { before, variable } in parts {
@@ -40,7 +40,7 @@ pub(super) fn line(step: &Step, url: &str) -> String {
     }
 }
 
-fn curl(options: &str, call: &Call, url: &str) -> String {
+fn curl(options: &str, call: &StepCall, url: &str) -> String {
     let mut line = format!("curl {options}");
     for (name, value) in call.headers {
         // Writing to a string cannot fail.

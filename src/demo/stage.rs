@@ -13,7 +13,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::DemoError;
 use super::backend::Backend;
-use super::step::Server;
+use super::step::DemoServer;
 use crate::clock::SystemClock;
 use crate::config::Document;
 use crate::emulator::{self, Emulator};
@@ -61,11 +61,11 @@ impl Stage {
     }
 
     /// The address of a server that steps call.
-    pub(super) fn address(&self, server: Server) -> SocketAddr {
+    pub(super) fn address(&self, server: DemoServer) -> SocketAddr {
         match server {
-            Server::WeChat => self.wechat.address,
-            Server::Gateway => self.gateway_address,
-            Server::Admin => self.gateway.admin_address(),
+            DemoServer::WeChat => self.wechat.address,
+            DemoServer::Gateway => self.gateway_address,
+            DemoServer::Admin => self.gateway.admin_address(),
         }
     }
 

@@ -6,19 +6,19 @@ use http::Method;
 
 /// One thing to try.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Step {
+pub(super) struct DemoStep {
     pub(super) name: &'static str,
     /// What happens, and why it matters; one line.
     pub(super) about: &'static str,
-    pub(super) call: Call,
+    pub(super) call: StepCall,
     pub(super) show: Show,
     pub(super) expect: Expect,
 }
 
 /// A request.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Call {
-    pub(super) server: Server,
+pub(super) struct StepCall {
+    pub(super) server: DemoServer,
     pub(super) path: &'static str,
     pub(super) headers: &'static [(&'static str, &'static str)],
     /// Sent with POST; without one the request is a GET.
@@ -27,7 +27,7 @@ pub(super) struct Call {
 
 /// Who is called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Server {
+pub(super) enum DemoServer {
     WeChat,
     Gateway,
     Admin,
@@ -43,9 +43,9 @@ pub(super) enum Show {
     /// The lines of the body that begin with one of these.
     Lines(&'static [&'static str]),
     /// The body; and members of it are kept, each with the variable that later steps name.
-    Keep(&'static [(&'static str, &'static str)]),
+    Save(&'static [(&'static str, &'static str)]),
     /// Status and headers; and of their lines what stands between two texts is kept, as letters, digits, `-` and `_`.
-    KeepFromHeaders(&'static [Between]),
+    SaveFromHeaders(&'static [Between]),
     /// The same call so many times, of each answer the header lines of these names, and the status.
     Repeated { times: u32, headers: &'static [&'static str] },
 }
@@ -67,16 +67,16 @@ pub(super) struct Expect {
     pub(super) lacks: &'static [&'static str],
 }
 
-impl Call {
+impl StepCall {
     pub(super) const fn method(&self) -> Method {
         if self.json.is_some() { Method::POST } else { Method::GET }
     }
 
-    const fn get(server: Server, path: &'static str) -> Self {
+    const fn get(server: DemoServer, path: &'static str) -> Self {
         Self { server, path, headers: &[], json: None }
     }
 
-    const fn post(server: Server, path: &'static str, json: &'static str) -> Self {
+    const fn post(server: DemoServer, path: &'static str, json: &'static str) -> Self {
         Self { server, path, headers: &[], json: Some(json) }
     }
 
@@ -98,31 +98,31 @@ const fn expect(status: u16, contains: &'static [&'static str], lacks: &'static 
     Expect { status, contains, lacks }
 }
 
-const LOGIN: Call = Call::post(Server::Gateway, "/auth/login", r#"{"code":"$code"}"#);
-const ORDERS: Call = Call::get(Server::Gateway, "/orders/7");
+const LOGIN: StepCall = StepCall::post(DemoServer::Gateway, "/auth/login", r#"{"code":"$code"}"#);
+const ORDERS: StepCall = StepCall::get(DemoServer::Gateway, "/orders/7");
 const TOKENS: &[(&str, &str)] = &[("access_token", "token"), ("refresh_token", "refresh")];
 const AS_BROWSER: (&str, &str) = ("Accept", "text/html");
 const SESSION: (&str, &str) = ("Cookie", "__Host-menshen=$session");
 const BEARER: (&str, &str) = ("Authorization", "Bearer $token");
 
 /// The demo, in order.
-pub(super) const STEPS: &[Step] = &[
-    Step {
+pub(super) const STEPS: &[DemoStep] = &[
+    DemoStep {
         name: "open the mini program",
         about: "wx.login() gives it a code that is good once; the emulator plays the phone, too",
-        call: Call::post(
-            Server::WeChat,
+        call: StepCall::post(
+            DemoServer::WeChat,
             "/__emu/wx.login",
             r#"{"appid":"wxe000000000000001","wxid":"alice"}"#,
         ),
-        show: Show::Keep(&[("code", "code")]),
+        show: Show::Save(&[("code", "code")]),
         expect: expect(200, &[], &[]),
     },
-    Step {
+    DemoStep {
         name: "sign in",
         about: "the gateway exchanges the code with WeChat and answers with tokens of its own",
         call: LOGIN,
-        show: Show::Keep(TOKENS),
+        show: Show::Save(TOKENS),
         expect: expect(
             200,
             &[
@@ -134,7 +134,7 @@ pub(super) const STEPS: &[Step] = &[
             &["session_key"],
         ),
     },
-    Step {
+    DemoStep {
         name: "call the backend",
         about: "it answers what it received: who is calling, in plain headers, and no token",
         call: ORDERS.with(&[BEARER]),
@@ -150,103 +150,104 @@ pub(super) const STEPS: &[Step] = &[
             &["authorization", "$token"],
         ),
     },
-    Step {
+    DemoStep {
         name: "pretend to be somebody else",
         about: "what a client says of its identity never reaches the backend",
         call: ORDERS.with(&[BEARER, ("X-WX-OPENID", "mallory")]),
         show: Show::Lines(&["X-WX-"]),
         expect: expect(200, &["X-WX-OPENID: $openid"], &["mallory"]),
     },
-    Step {
+    DemoStep {
         name: "pretend where no login is asked for",
         about: "on a public route it does not either: the backend sees nobody",
-        call: Call::get(Server::Gateway, "/public/menu").with(&[("X-WX-OPENID", "mallory")]),
+        call: StepCall::get(DemoServer::Gateway, "/public/menu").with(&[("X-WX-OPENID", "mallory")]),
         show: Show::Body,
         expect: expect(200, &["nobody is signed in"], &["mallory"]),
     },
-    Step {
+    DemoStep {
         name: "pretend in another spelling",
         about: "a name that PHP or WSGI would take for X-WX-OPENID is refused outright",
         call: ORDERS.with(&[BEARER, ("X_WX_OPENID", "mallory")]),
         show: Show::Everything,
         expect: expect(400, &["header_name_refused"], &["mallory"]),
     },
-    Step {
+    DemoStep {
         name: "call without a token",
         about: "401, and the backend never hears of it",
         call: ORDERS,
         show: Show::Everything,
         expect: expect(401, &["www-authenticate: Bearer", "no_token"], &["/orders/7"]),
     },
-    Step {
+    DemoStep {
         name: "call with a wrong token",
         about: "401 again; nothing but an untouched token of this gateway will do",
         call: ORDERS.with(&[("Authorization", "Bearer $token-")]),
         show: Show::Everything,
         expect: expect(401, &["www-authenticate: Bearer", "invalid_token"], &["/orders/7"]),
     },
-    Step {
+    DemoStep {
         name: "send the code again",
         about: "a phone that lost the answer gets the same one once more, and WeChat is not asked twice",
         call: LOGIN,
         show: Show::Body,
         expect: expect(200, &["$token"], &[]),
     },
-    Step {
+    DemoStep {
         name: "send somebody else's code",
         about: "from another client the same code is worth nothing",
         call: LOGIN.with(&[("User-Agent", "mallory")]),
         show: Show::Everything,
         expect: expect(401, &["invalid_grant", "code_already_used"], &["access_token"]),
     },
-    Step {
+    DemoStep {
         name: "make up a code",
         about: "WeChat says no, and the client is told in a word that never changes",
-        call: Call::post(Server::Gateway, "/auth/login", r#"{"code":"made-up"}"#),
+        call: StepCall::post(DemoServer::Gateway, "/auth/login", r#"{"code":"made-up"}"#),
         show: Show::Everything,
         expect: expect(401, &["invalid_grant", "code_invalid"], &["access_token"]),
     },
-    Step {
+    DemoStep {
         name: "open a page in a browser",
         about: "303: nobody is signed in, so a person is led to the sign-in page; scripts get 401 as above",
         call: ORDERS.with(&[AS_BROWSER]),
         show: Show::Everything,
         expect: expect(303, &["location: /auth/login?return_to=%2Forders%2F7"], &["GET /orders/7"]),
     },
-    Step {
+    DemoStep {
         name: "leave for WeChat",
         about: "its page shows a QR code; the state and the cookie will tell who comes back",
-        call: Call::get(Server::Gateway, "/auth/web/site/start?return_to=%2Forders%2F7").with(&[AS_BROWSER]),
-        show: Show::KeepFromHeaders(&[
+        call: StepCall::get(DemoServer::Gateway, "/auth/web/site/start?return_to=%2Forders%2F7")
+            .with(&[AS_BROWSER]),
+        show: Show::SaveFromHeaders(&[
             Between { before: "&state=", variable: "state" },
             Between { before: "__Host-menshen-browser=", variable: "browser" },
         ]),
         expect: expect(303, &["/connect/qrconnect?appid=wxe000000000000004&", "HttpOnly; SameSite=Lax"], &[]),
     },
-    Step {
+    DemoStep {
         name: "scan and confirm",
         about: "the emulator plays phone and page: the person agrees, and WeChat gives the browser a code",
-        call: Call::post(
-            Server::WeChat,
+        call: StepCall::post(
+            DemoServer::WeChat,
             "/__emu/authorize",
             r#"{"appid":"wxe000000000000004","wxid":"alice","redirect_uri":"http://$gateway/auth/web/site/callback","scope":"snsapi_login","state":"$state"}"#,
         ),
-        show: Show::Keep(&[("code", "web_code")]),
+        show: Show::Save(&[("code", "web_code")]),
         expect: expect(200, &["&state=$state"], &[]),
     },
-    Step {
+    DemoStep {
         name: "come back from WeChat",
         about: "303 to the page that was wanted, with the session in a cookie that no script can read",
-        call: Call::get(Server::Gateway, "/auth/web/site/callback?code=$web_code&state=$state")
+        call: StepCall::get(DemoServer::Gateway, "/auth/web/site/callback?code=$web_code&state=$state")
             .with(&[AS_BROWSER, ("Cookie", "__Host-menshen-browser=$browser")]),
-        show: Show::KeepFromHeaders(&[Between { before: "__Host-menshen=", variable: "session" }]),
+        show: Show::SaveFromHeaders(&[Between { before: "__Host-menshen=", variable: "session" }]),
         expect: expect(
             303,
             &["location: /orders/7", "Secure; HttpOnly; SameSite=Lax"],
             &["$web_code", "$state"],
         ),
     },
-    Step {
+    DemoStep {
         name: "open the page again",
         about: "the backend learns who it is as before: the unionid is the mini program's, the cookie is not passed on",
         call: ORDERS.with(&[AS_BROWSER, SESSION]),
@@ -257,57 +258,57 @@ pub(super) const STEPS: &[Step] = &[
             &["cookie", "$session"],
         ),
     },
-    Step {
+    DemoStep {
         name: "let another site use the cookie",
         about: "403: a browser says which site made it send a form",
-        call: Call::post(Server::Gateway, "/orders/7", "{}")
+        call: StepCall::post(DemoServer::Gateway, "/orders/7", "{}")
             .with(&[SESSION, ("Sec-Fetch-Site", "cross-site")]),
         show: Show::Everything,
         expect: expect(403, &["cross_site"], &["POST /orders/7"]),
     },
-    Step {
+    DemoStep {
         name: "sign in too often",
         about: "429 and when to come back, without a word to WeChat; each client address has its own limit",
         call: LOGIN,
         show: Show::Repeated { times: 12, headers: &["retry-after"] },
         expect: expect(429, &["retry-after: ", "throttled"], &["access_token"]),
     },
-    Step {
+    DemoStep {
         name: "stay signed in",
         about: "a refresh token is good once: it gets a new access token, and the next refresh token",
-        call: Call::post(Server::Gateway, "/auth/refresh", r#"{"refresh_token":"$refresh"}"#),
-        show: Show::Keep(TOKENS),
+        call: StepCall::post(DemoServer::Gateway, "/auth/refresh", r#"{"refresh_token":"$refresh"}"#),
+        show: Show::Save(TOKENS),
         expect: expect(
             200,
             &["cache-control: no-store", r#""refresh_token":""#, r#""openid":"$openid""#],
             &["$token", "$refresh", "session_key"],
         ),
     },
-    Step {
+    DemoStep {
         name: "look at the session",
         about: "who is signed in, since when, and until when",
-        call: Call::get(Server::Gateway, "/auth/session").with(&[BEARER]),
+        call: StepCall::get(DemoServer::Gateway, "/auth/session").with(&[BEARER]),
         show: Show::Body,
         expect: expect(200, &[r#""openid":"$openid""#, r#""created_at":""#], &["$token", "session_key"]),
     },
-    Step {
+    DemoStep {
         name: "sign out",
         about: "204: the session has ended, on every node",
-        call: Call::post(Server::Gateway, "/auth/logout", "{}").with(&[BEARER]),
+        call: StepCall::post(DemoServer::Gateway, "/auth/logout", "{}").with(&[BEARER]),
         show: Show::Everything,
         expect: expect(204, &["cache-control: no-store"], &[]),
     },
-    Step {
+    DemoStep {
         name: "call with the token of before",
         about: "401: it has not expired, but its session has ended",
         call: ORDERS.with(&[BEARER]),
         show: Show::Everything,
         expect: expect(401, &["www-authenticate: Bearer", "invalid_token"], &["/orders/7"]),
     },
-    Step {
+    DemoStep {
         name: "look at the metrics",
         about: "for Prometheus, on the admin listener; all those logins were two questions to WeChat",
-        call: Call::get(Server::Admin, "/metrics"),
+        call: StepCall::get(DemoServer::Admin, "/metrics"),
         show: Show::Lines(&[
             "menshen_logins_total",
             "menshen_refused_requests_total",
@@ -327,10 +328,10 @@ pub(super) const STEPS: &[Step] = &[
             &["$openid"],
         ),
     },
-    Step {
+    DemoStep {
         name: "fetch the public keys",
         about: "a backend that trusts no network verifies the token itself, with any JWT library",
-        call: Call::get(Server::Gateway, "/.well-known/jwks.json"),
+        call: StepCall::get(DemoServer::Gateway, "/.well-known/jwks.json"),
         show: Show::Body,
         expect: expect(200, &[r#""kty":"EC""#, r#""alg":"ES256""#], &[r#""d":"#]),
     },

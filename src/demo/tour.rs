@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::env;
 use std::io::{self, Write};
 
-use super::client::{self, Answer};
+use super::client::{self, TextAnswer};
 use super::curl;
 use super::stage::{APPID, SITE_APPID, Stage, USER};
-use super::step::{STEPS, Server, Show, Step};
+use super::step::{DemoServer, DemoStep, STEPS, Show};
 
 /// Shows where everything is and what to paste.
 pub(super) fn show(stage: &Stage, out: &mut impl Write) -> io::Result<()> {
@@ -17,16 +17,16 @@ pub(super) fn show(stage: &Stage, out: &mut impl Write) -> io::Result<()> {
         "menshen {}: a gateway, a WeChat to ask, and a backend that has never heard of either.\n",
         env!("CARGO_PKG_VERSION")
     )?;
-    writeln!(out, "  gateway     http://{}", stage.address(Server::Gateway))?;
-    writeln!(out, "  its admin   http://{}", stage.address(Server::Admin))?;
-    writeln!(out, "  WeChat      http://{} (emulated)", stage.address(Server::WeChat))?;
+    writeln!(out, "  gateway     http://{}", stage.address(DemoServer::Gateway))?;
+    writeln!(out, "  its admin   http://{}", stage.address(DemoServer::Admin))?;
+    writeln!(out, "  WeChat      http://{} (emulated)", stage.address(DemoServer::WeChat))?;
     writeln!(out, "  backend     http://{}", stage.backend())?;
     writeln!(out, "  config      {}", folder.configuration().display())?;
     writeln!(out, "  access log  {}\n", folder.access_log().display())?;
     writeln!(
         out,
         "Open http://{}/orders/7 in a browser of this machine: it asks you to sign in, the link below the QR code is the",
-        stage.address(Server::Gateway)
+        stage.address(DemoServer::Gateway)
     )?;
     writeln!(out, "phone (scan, confirm), and then you see what the backend is told of you.\n")?;
     writeln!(out, "Or paste these lines into another terminal, one after the other.\n")?;
@@ -37,7 +37,7 @@ pub(super) fn show(stage: &Stage, out: &mut impl Write) -> io::Result<()> {
     for (step, number) in STEPS.iter().zip(1..) {
         writeln!(out, "# {number}. {}: {}", step.name, step.about)?;
         let line = curl::line(step, &url(stage, step));
-        writeln!(out, "{}\n", line.replace("$gateway", &stage.address(Server::Gateway).to_string()))?;
+        writeln!(out, "{}\n", line.replace("$gateway", &stage.address(DemoServer::Gateway).to_string()))?;
     }
     writeln!(out, "Ctrl-C ends the demo and removes what it wrote.")?;
     out.flush()
@@ -48,7 +48,7 @@ pub(super) fn run(stage: &Stage, out: &mut impl Write) -> io::Result<bool> {
     let mut variables = Variables::new(stage);
     let mut passed = 0;
     for step in STEPS {
-        match stage.block_on(take(step, stage, &mut variables)) {
+        match stage.block_on(run_step(step, stage, &mut variables)) {
             Ok(()) => {
                 passed += 1;
                 writeln!(out, "ok   {}: {}", step.name, step.about)?;
@@ -63,7 +63,7 @@ pub(super) fn run(stage: &Stage, out: &mut impl Write) -> io::Result<bool> {
 }
 
 /// Takes one step, or says why it went wrong.
-async fn take(step: &Step, stage: &Stage, variables: &mut Variables) -> Result<(), String> {
+async fn run_step(step: &DemoStep, stage: &Stage, variables: &mut Variables) -> Result<(), String> {
     let times = if let Show::Repeated { times, .. } = step.show { times } else { 1 };
     let server = stage.address(step.call.server);
     let mut answer = None;
@@ -77,21 +77,21 @@ async fn take(step: &Step, stage: &Stage, variables: &mut Variables) -> Result<(
     let answer = answer.ok_or("nothing was sent")?;
     check(step, &answer, variables)?;
     match step.show {
-        Show::Keep(members) => {
+        Show::Save(members) => {
             for &(member, variable) in members {
                 let value = serde_json::from_str::<serde_json::Value>(&answer.body)
                     .ok()
                     .and_then(|body| Some(body.get(member)?.as_str()?.to_owned()))
                     .ok_or_else(|| format!("no `{member}` in {}", answer.body))?;
-                variables.keep(variable, value);
+                variables.set(variable, value);
             }
         }
-        Show::KeepFromHeaders(parts) => {
+        Show::SaveFromHeaders(parts) => {
             for part in parts {
                 let value = part
                     .read(&answer.headers)
                     .ok_or_else(|| format!("no `{}` in:\n{}", part.before, answer.headers))?;
-                variables.keep(part.variable, value);
+                variables.set(part.variable, value);
             }
         }
         Show::Body | Show::Everything | Show::Lines(_) | Show::Repeated { .. } => {}
@@ -99,7 +99,7 @@ async fn take(step: &Step, stage: &Stage, variables: &mut Variables) -> Result<(
     Ok(())
 }
 
-fn check(step: &Step, answer: &Answer, variables: &Variables) -> Result<(), String> {
+fn check(step: &DemoStep, answer: &TextAnswer, variables: &Variables) -> Result<(), String> {
     let wrong =
         |what: String| Err(format!("{what} in:\n{}\n{}{}", answer.status, answer.headers, answer.body));
     if answer.status != step.expect.status {
@@ -119,7 +119,7 @@ fn check(step: &Step, answer: &Answer, variables: &Variables) -> Result<(), Stri
     Ok(())
 }
 
-fn url(stage: &Stage, step: &Step) -> String {
+fn url(stage: &Stage, step: &DemoStep) -> String {
     format!("http://{}{}", stage.address(step.call.server), step.call.path)
 }
 
@@ -138,14 +138,14 @@ impl Variables {
         let web_openid = stage.emulator.openid(SITE_APPID, USER);
         Self(BTreeMap::from([
             ("appid", APPID.to_owned()),
-            ("gateway", stage.address(Server::Gateway).to_string()),
+            ("gateway", stage.address(DemoServer::Gateway).to_string()),
             ("openid", openid),
             ("unionid", unionid),
             ("web_openid", web_openid),
         ]))
     }
 
-    fn keep(&mut self, name: &'static str, value: String) {
+    fn set(&mut self, name: &'static str, value: String) {
         self.0.insert(name, value);
     }
 
@@ -160,7 +160,7 @@ mod tests {
 
     fn verdict(status: u16, body: &str) -> Result<(), String> {
         let orders = STEPS.iter().find(|step| step.name == "call the backend").unwrap();
-        let answer = Answer { status, headers: "content-type: text/plain\n".into(), body: body.into() };
+        let answer = TextAnswer { status, headers: "content-type: text/plain\n".into(), body: body.into() };
         let variables = [("openid", "o1"), ("unionid", "u1"), ("appid", "wx1"), ("token", "ey.J.x")];
         check(orders, &answer, &Variables(variables.map(|(name, value)| (name, value.to_owned())).into()))
     }

@@ -10,7 +10,7 @@ mod token;
 mod tests;
 
 /// Reads an input.
-pub type Target = fn(&[u8]);
+pub type FuzzTarget = fn(&[u8]);
 
 macro_rules! targets {
     ($($(#[$doc:meta])* $name:ident => $entry:path,)*) => {
@@ -19,7 +19,7 @@ macro_rules! targets {
         })*
 
         /// Every target with its name.
-        pub const TARGETS: &[(&str, Target)] = &[$((stringify!($name), $name)),*];
+        pub const TARGETS: &[(&str, FuzzTarget)] = &[$((stringify!($name), $name)),*];
     };
 }
 

@@ -11,7 +11,7 @@ use std::thread;
 use std::time::Duration;
 
 use self::mutant::Mutants;
-use super::{TARGETS, Target, token};
+use super::{FuzzTarget, TARGETS, token};
 use crate::clock::{Clock as _, SystemClock};
 
 /// Mutants of each target in every run.
@@ -135,7 +135,7 @@ fn report(what: &str, inputs: usize) {
     }
 }
 
-fn run(name: &str, target: Target, input: &[u8]) -> Result<(), String> {
+fn run(name: &str, target: FuzzTarget, input: &[u8]) -> Result<(), String> {
     catch_unwind(|| target(input)).map_err(|_| format!("{name} is broken by b\"{}\"", input.escape_ascii()))
 }
 

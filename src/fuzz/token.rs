@@ -13,13 +13,13 @@ use crate::token::Tokens;
 const NOW: Timestamp = Timestamp::from_seconds(1_800_000_000);
 
 /// A gateway, and a token of it.
-struct Gateway {
+struct FuzzGateway {
     tokens: Tokens,
     token: String,
 }
 
 /// One with a secret, whose token is the same in every run, and one with a key pair.
-static GATEWAYS: LazyLock<Vec<Gateway>> = LazyLock::new(|| {
+static GATEWAYS: LazyLock<Vec<FuzzGateway>> = LazyLock::new(|| {
     let secret = SecretSource::Inline("a secret of more than thirty-two bytes".into());
     let key =
         SigningKey { kid: "k1".into(), algorithm: KeyAlgorithm::HS256, file: None, secret: Some(secret) };
@@ -32,7 +32,7 @@ static GATEWAYS: LazyLock<Vec<Gateway>> = LazyLock::new(|| {
 
 pub(super) fn token(data: &[u8]) {
     assert!(GATEWAYS.len() == 2, "a gateway was not built");
-    for Gateway { tokens, token } in &*GATEWAYS {
+    for FuzzGateway { tokens, token } in &*GATEWAYS {
         assert!(tokens.verify(token, NOW).is_ok(), "the token that is changed here is not good itself");
         for text in [String::from_utf8_lossy(data).into_owned(), changed(token, data)] {
             // Of an elliptic signature there are two spellings, of what is signed there is one.
@@ -44,14 +44,14 @@ pub(super) fn token(data: &[u8]) {
     }
 }
 
-fn gateway(config: &config::Tokens, entropy: &dyn Entropy) -> Option<Gateway> {
+fn gateway(config: &config::Tokens, entropy: &dyn Entropy) -> Option<FuzzGateway> {
     let folder = Path::new("/nonexistent");
     let tokens = Tokens::build(config, folder, OnMissingKey::Ephemeral, entropy, &mut Findings::default())?;
     let subject = Subject { appid: AppId::parse("wx1").ok()?, openid: OpenId::parse("o-Alice").ok()? };
     let identity = Identity { subject, unionid: None };
     let end = Timestamp::from_millis(u64::MAX);
     let minted = tokens.mint(&identity, &SessionId::parse("s1").ok()?, end, NOW, entropy).ok()?;
-    Some(Gateway { token: minted.expose().to_owned(), tokens })
+    Some(FuzzGateway { token: minted.expose().to_owned(), tokens })
 }
 
 /// The token with an input put into it: the first two bytes say where, the third what is left out there.

@@ -7,13 +7,13 @@ use http::{Request, Result};
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value, json};
 
-use super::people::Person;
-use super::{Outcome, columns, misunderstood};
+use super::people::PersonArgs;
+use super::{CommandOutcome, columns, misunderstood};
 
 #[derive(Debug, Args)]
-pub(in crate::cli) struct Bind {
+pub(in crate::cli) struct BindArgs {
     #[command(flatten)]
-    pub(super) person: Person,
+    pub(super) person: PersonArgs,
     /// Your own id of the person
     #[arg(long, value_name = "ID")]
     user: String,
@@ -23,7 +23,7 @@ pub(in crate::cli) struct Bind {
 }
 
 #[derive(Serialize)]
-struct Body<'a> {
+struct BindBody<'a> {
     #[serde(flatten)]
     person: Map<String, Value>,
     user: &'a str,
@@ -45,16 +45,16 @@ fn as_object<S: Serializer>(
     serializer.collect_map(claims.iter().map(|(name, value)| (name, value)))
 }
 
-impl Bind {
+impl BindArgs {
     pub(super) fn request(&self) -> Result<Request<Bytes>> {
-        let body = Body { person: self.person.names(), user: &self.user, claims: &self.claims };
+        let body = BindBody { person: self.person.names(), user: &self.user, claims: &self.claims };
         // Maps of texts do not fail to be written; the gateway refuses an empty body.
         let body = serde_json::to_vec(&body).unwrap_or_default();
         Request::post("/people/bind").header(CONTENT_TYPE, "application/json").body(body.into())
     }
 }
 
-pub(super) fn request(person: &Person) -> Result<Request<Bytes>> {
+pub(super) fn request(person: &PersonArgs) -> Result<Request<Bytes>> {
     let mut query = form_urlencoded::Serializer::new(String::new());
     for (name, value) in &person.names() {
         query.append_pair(name, value.as_str().unwrap_or_default());
@@ -62,11 +62,13 @@ pub(super) fn request(person: &Person) -> Result<Request<Bytes>> {
     Request::get(format!("/people/bound?{}", query.finish())).body(Bytes::new())
 }
 
-pub(super) fn table(answer: &[u8]) -> Outcome {
+pub(super) fn table(answer: &[u8]) -> CommandOutcome {
     const COLUMNS: &[(&str, &str)] = &[("USER", "user"), ("CLAIMS", "claims"), ("SINCE", "since")];
     let answer: Value = serde_json::from_slice(answer).unwrap_or_default();
     let binding = match answer.get("binding") {
-        Some(Value::Null) => return Outcome { messages: "not bound".into(), ..Outcome::default() },
+        Some(Value::Null) => {
+            return CommandOutcome { messages: "not bound".into(), ..CommandOutcome::default() };
+        }
         Some(Value::Object(binding)) => binding,
         _ => return misunderstood(),
     };
@@ -77,7 +79,7 @@ pub(super) fn table(answer: &[u8]) -> Outcome {
     };
     let claims = Some(claims.join(" ")).filter(|claims| !claims.is_empty());
     let row = json!({ "user": binding.get("user"), "claims": claims, "since": binding.get("since") });
-    Outcome::answer(columns(COLUMNS, &[row]))
+    CommandOutcome::answer(columns(COLUMNS, &[row]))
 }
 
 #[cfg(test)]
@@ -109,9 +111,9 @@ mod tests {
 
     #[test]
     fn a_claim_that_was_given_twice_is_sent_twice() {
-        let person = Person::for_test("u1");
+        let person = PersonArgs::for_test("u1");
         let claims = ["role=a", "role=b=\"c"].map(|text| claim(text).unwrap());
-        let bind = Bind { person, user: "42".into(), claims: claims.into() };
+        let bind = BindArgs { person, user: "42".into(), claims: claims.into() };
 
         let body = bind.request().unwrap().into_body();
 

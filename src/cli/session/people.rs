@@ -6,11 +6,11 @@ use http::Request;
 use http::header::CONTENT_TYPE;
 use serde_json::{Map, Value};
 
-use super::{Outcome, columns, misunderstood};
+use super::{CommandOutcome, columns, misunderstood};
 
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("person").args(["app", "unionid"]).required(true))]
-pub(in crate::cli) struct Person {
+pub(in crate::cli) struct PersonArgs {
     /// The app's name in the configuration
     #[arg(long, value_name = "NAME", requires = "openid")]
     app: Option<String>,
@@ -26,13 +26,13 @@ pub(in crate::cli) struct Person {
 }
 
 #[derive(Debug, Args)]
-pub(in crate::cli) struct Blocked {
+pub(in crate::cli) struct BlockedArgs {
     /// Print the gateway's answer as JSON
     #[arg(long)]
     pub(super) json: bool,
 }
 
-impl Person {
+impl PersonArgs {
     pub(super) fn names(&self) -> Map<String, Value> {
         let names = [("app", &self.app), ("openid", &self.openid), ("unionid", &self.unionid)];
         let given = names.into_iter().filter_map(|(name, value)| Some((name, value.as_deref()?)));
@@ -54,16 +54,16 @@ pub(super) fn request() -> http::Result<Request<Bytes>> {
     Request::get("/people/blocked").body(Bytes::new())
 }
 
-pub(super) fn changed(answer: &[u8], done: &str, already: &str) -> Outcome {
+pub(super) fn changed(answer: &[u8], done: &str, already: &str) -> CommandOutcome {
     let answer: Value = serde_json::from_slice(answer).unwrap_or_default();
     match answer.get("changed").and_then(Value::as_bool) {
-        Some(true) => Outcome::answer(done),
-        Some(false) => Outcome { messages: already.into(), ..Outcome::default() },
+        Some(true) => CommandOutcome::answer(done),
+        Some(false) => CommandOutcome { messages: already.into(), ..CommandOutcome::default() },
         None => misunderstood(),
     }
 }
 
-pub(super) fn table(answer: &[u8]) -> Outcome {
+pub(super) fn table(answer: &[u8]) -> CommandOutcome {
     const COLUMNS: &[(&str, &str)] = &[
         ("SINCE", "since"),
         ("UNIONID", "unionid"),
@@ -74,9 +74,9 @@ pub(super) fn table(answer: &[u8]) -> Outcome {
     let answer: Value = serde_json::from_slice(answer).unwrap_or_default();
     let Some(people) = answer.get("people").and_then(Value::as_array) else { return misunderstood() };
     if people.is_empty() {
-        return Outcome { messages: "nobody is blocked".into(), ..Outcome::default() };
+        return CommandOutcome { messages: "nobody is blocked".into(), ..CommandOutcome::default() };
     }
-    Outcome::answer(columns(COLUMNS, people))
+    CommandOutcome::answer(columns(COLUMNS, people))
 }
 
 #[cfg(test)]

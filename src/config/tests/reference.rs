@@ -3,7 +3,8 @@
 use serde_json::Value as Schema;
 
 use crate::config::schema::{
-    self, Key, alternatives, description, free_values, is_secret, is_static, properties, required, words,
+    self, SchemaKey, alternatives, description, free_values, is_secret, is_static, properties, required,
+    words,
 };
 use crate::config::wording::whole_number;
 
@@ -52,8 +53,15 @@ pub(super) fn markdown() -> String {
     text
 }
 
-fn section(text: &mut String, heading: &str, prefix: &str, intro: &str, parent: Option<&Key>, keys: &[Key]) {
-    let is_section = |key: &&Key| keys.iter().any(|other| is_child(other, &below(key)));
+fn section(
+    text: &mut String,
+    heading: &str,
+    prefix: &str,
+    intro: &str,
+    parent: Option<&SchemaKey>,
+    keys: &[SchemaKey],
+) {
+    let is_section = |key: &&SchemaKey| keys.iter().any(|other| is_child(other, &below(key)));
     let children = keys.iter().filter(|key| is_child(key, prefix));
     let rows: Vec<String> = children
         .filter(|key| !prefix.is_empty() || !is_section(key))
@@ -70,7 +78,7 @@ fn section(text: &mut String, heading: &str, prefix: &str, intro: &str, parent: 
     text.push_str(&rows.concat());
 }
 
-fn row(key: &Key, parent: Option<&Key>, is_section: bool) -> String {
+fn row(key: &SchemaKey, parent: Option<&SchemaKey>, is_section: bool) -> String {
     let default = match default(key, parent) {
         _ if is_section => if key.is_required { "required" } else { "" }.to_owned(),
         None if key.is_required => "required".to_owned(),
@@ -98,12 +106,12 @@ fn row(key: &Key, parent: Option<&Key>, is_section: bool) -> String {
 }
 
 /// The default of a key, or what its section has there when it is not written.
-fn default<'s>(key: &'s Key, parent: Option<&'s Key>) -> Option<&'s Schema> {
+fn default<'s>(key: &'s SchemaKey, parent: Option<&'s SchemaKey>) -> Option<&'s Schema> {
     key.property.get("default").or_else(|| parent?.property.get("default")?.get(key.name))
 }
 
 /// A section that may be left out, but not written in part.
-fn needs_all(parent: &Key) -> Option<String> {
+fn needs_all(parent: &SchemaKey) -> Option<String> {
     let default = parent.property.get("default")?;
     let names: Vec<String> = alternatives(parent.property)
         .into_iter()
@@ -159,7 +167,7 @@ fn plural(kinds: &str) -> String {
 }
 
 /// The path that the keys below a key start with.
-fn below(key: &Key) -> String {
+fn below(key: &SchemaKey) -> String {
     let alternatives = alternatives(key.property);
     let is_list = alternatives.iter().any(|schema| schema.get("items").is_some());
     let is_named = alternatives.iter().any(|schema| free_values(schema).is_some());
@@ -176,7 +184,7 @@ fn below(key: &Key) -> String {
     )
 }
 
-fn is_child(key: &Key, prefix: &str) -> bool {
+fn is_child(key: &SchemaKey, prefix: &str) -> bool {
     let rest = if prefix.is_empty() {
         Some(key.path.as_str())
     } else {
