@@ -6,9 +6,13 @@ use serde::Serialize;
 use tracing::error;
 
 use crate::problem::{self, Problem};
+use crate::session::SessionError;
 
-/// An answer, before what every answer carries is added.
-pub(super) struct Answer {
+/// `Retry-After` while the store does not answer, in seconds.
+const STORE_RETRY_SECONDS: u64 = 1;
+
+/// An answer of the admin listener, before the headers that every answer has are added.
+pub(super) struct AdminAnswer {
     status: StatusCode,
     content_type: &'static str,
     body: Vec<u8>,
@@ -16,7 +20,7 @@ pub(super) struct Answer {
     retry_after_seconds: Option<u64>,
 }
 
-impl Answer {
+impl AdminAnswer {
     pub(super) const fn ok(content_type: &'static str, body: Vec<u8>) -> Self {
         Self { status: StatusCode::OK, content_type, body, allow: None, retry_after_seconds: None }
     }
@@ -29,7 +33,7 @@ impl Answer {
         match serde_json::to_vec(value) {
             Ok(body) => Self::ok("application/json", body),
             Err(error) => {
-                error!("an answer could not be written: {error}");
+                error!("cannot serialize an answer: {error}");
                 Self::problem(StatusCode::INTERNAL_SERVER_ERROR, "internal_error", None)
             }
         }
@@ -42,18 +46,33 @@ impl Answer {
         Self { status, ..Self::ok(problem::CONTENT_TYPE, problem.to_json()) }
     }
 
-    /// Says which methods there are instead.
+    /// Says that an operation on sessions failed. If the store failed, it may have been done in part.
+    pub(super) fn session_error(operation: &'static str, error: &SessionError) -> Self {
+        error!("an operator could not {operation}: {error}");
+        match error {
+            SessionError::Store(_) => {
+                let detail = "the store did not answer: all, some or none of it may have been done; send it again";
+                let status = StatusCode::SERVICE_UNAVAILABLE;
+                Self::problem(status, "store_unavailable", Some(detail)).with_retry_after(STORE_RETRY_SECONDS)
+            }
+            SessionError::Ended | SessionError::Blocked | SessionError::Internal(_) => {
+                Self::problem(StatusCode::INTERNAL_SERVER_ERROR, "internal_error", None)
+            }
+        }
+    }
+
+    /// Refuses the method with 405 and an `Allow` header.
     pub(super) fn method_not_allowed(allow: &'static str) -> Self {
         let answer = Self::problem(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", None);
         Self { allow: Some(allow), ..answer }
     }
 
-    /// Says that the same request may succeed so many seconds later.
-    pub(super) fn after(self, seconds: u64) -> Self {
+    /// Adds a `Retry-After` header.
+    pub(super) fn with_retry_after(self, seconds: u64) -> Self {
         Self { retry_after_seconds: Some(seconds), ..self }
     }
 
-    /// Adds what every answer carries; a HEAD is told the length of the body it does not get.
+    /// Adds the headers that every answer has. The answer to HEAD has the length, but not the body.
     pub(super) fn into_response(self, method: &Method) -> Response<Vec<u8>> {
         let length = self.body.len();
         let body = if method == Method::HEAD { Vec::new() } else { self.body };
@@ -63,7 +82,7 @@ impl Answer {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(self.content_type));
         headers.insert(CONTENT_LENGTH, length.into());
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        // A web page may name any address in a `<script>`; what is no script is then not run, and not read.
+        // A web page can name any address in a `<script>`: the browser must not run this answer.
         headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         if let Some(allow) = self.allow {
             headers.insert(ALLOW, HeaderValue::from_static(allow));

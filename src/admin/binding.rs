@@ -1,74 +1,75 @@
-//! People whom an operator, or the business's own program, binds to a user: whom backends are told, and what routes may ask
-//! for.
+//! The pages where an operator, or a program of the business, binds people to users. Backends receive
+//! the user, and routes can require it.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use bytes::Bytes;
-use http::request::Parts;
 use serde::Serialize;
 
-use super::answer::Answer;
-use super::naming::{BindingRequest, Names};
-use super::people::{Changed, read};
-use super::session::{Deed, failed, misnamed};
-use super::{Admin, BodyFault};
+use super::Admin;
+use super::answer::AdminAnswer;
+use super::audit::AuditedAction;
+use super::people::ChangeAnswer;
+use super::scope_request::{BindingRequest, ScopeRequest};
 use crate::session::{PersonId, SessionError, UserBinding};
 use crate::telemetry::audit_log::Event;
 
-/// The answer to a look.
+/// The answer to a look at a binding.
 #[derive(Serialize)]
-struct Look<'a> {
+struct BindingAnswer<'a> {
     scope: &'static str,
-    /// `null` where there is none.
-    binding: Option<Document<'a>>,
+    /// `null` if the person is not bound.
+    binding: Option<BindingDocument<'a>>,
 }
 
 #[derive(Serialize)]
-struct Document<'a> {
+struct BindingDocument<'a> {
     user: &'a str,
     claims: BTreeMap<&'a str, &'a str>,
     since: String,
 }
 
 impl Admin {
-    pub(super) async fn bound(&self, request: &Parts, client: Option<SocketAddr>) -> Result<Answer, Answer> {
+    /// Shows the user that a person is bound to.
+    pub(super) async fn show_binding(
+        &self,
+        query: &str,
+        client: Option<SocketAddr>,
+    ) -> Result<AdminAnswer, AdminAnswer> {
         let runtime = (self.current)();
-        let names = Names::of_query(request.uri.query().unwrap_or_default());
-        let person = self.person(names, &runtime)?;
+        let person = self.person(ScopeRequest::parse_query(query), &runtime)?;
         let bound = runtime.sessions.binding(&person).await;
         let scope = person.scope();
         let outcome = bound.as_ref().map(|_| None);
-        self.audit(Deed { event: Event::Listing, scope: Some(&scope), client }, outcome);
-        let bound = bound.map_err(|error| failed("look whom somebody is bound to", &error))?;
-        self.log_deed("looked up the binding of", &person, client);
-        Ok(Answer::json(&Look { scope: scope.as_str(), binding: bound.as_ref().map(document) }))
+        self.audit(AuditedAction { event: Event::Listing, scope: Some(&scope), client }, outcome);
+        let bound = bound.map_err(|error| AdminAnswer::session_error("look up a binding", &error))?;
+        self.log_person("looked up the binding of", &person, client);
+        let binding = bound.as_ref().map(document);
+        Ok(AdminAnswer::json(&BindingAnswer { scope: scope.as_str(), binding }))
     }
 
+    /// Binds a person to a user.
     pub(super) async fn bind(
         &self,
-        request: &Parts,
+        body: &[u8],
         client: Option<SocketAddr>,
-        body: impl Future<Output = Result<Bytes, BodyFault>>,
-    ) -> Result<Answer, Answer> {
-        let body = read(request, body).await?;
+    ) -> Result<AdminAnswer, AdminAnswer> {
         let runtime = (self.current)();
-        let asked = BindingRequest::of_json(&body).map_err(|error| misnamed(&error))?;
-        let user = asked.user().map_err(|error| misnamed(&error))?;
-        let person = self.person(Ok(asked.names()), &runtime)?;
+        let request = BindingRequest::parse_json(body).map_err(|error| error.answer())?;
+        let user = request.user().map_err(|error| error.answer())?;
+        let person = self.person(Ok(request.scope_request()), &runtime)?;
         let changed = runtime.sessions.bind(&person, &user, self.shared.clock.now()).await;
         self.answer_change(Event::Bind, &person, client, changed)
     }
 
+    /// Ends the binding of a person.
     pub(super) async fn unbind(
         &self,
-        request: &Parts,
+        body: &[u8],
         client: Option<SocketAddr>,
-        body: impl Future<Output = Result<Bytes, BodyFault>>,
-    ) -> Result<Answer, Answer> {
-        let body = read(request, body).await?;
+    ) -> Result<AdminAnswer, AdminAnswer> {
         let runtime = (self.current)();
-        let person = self.person(Names::of_json(&body), &runtime)?;
+        let person = self.person(ScopeRequest::parse_json(body), &runtime)?;
         let changed = runtime.sessions.unbind(&person).await;
         self.answer_change(Event::Unbind, &person, client, changed)
     }
@@ -79,17 +80,17 @@ impl Admin {
         person: &PersonId,
         client: Option<SocketAddr>,
         changed: Result<bool, SessionError>,
-    ) -> Result<Answer, Answer> {
+    ) -> Result<AdminAnswer, AdminAnswer> {
         let scope = person.scope();
-        self.audit(Deed { event, scope: Some(&scope), client }, changed.as_ref().map(|_| None));
-        let changed = changed.map_err(|error| failed("change whom somebody is bound to", &error))?;
-        let deed = if event == Event::Bind { "bound" } else { "unbound" };
-        self.log_deed(deed, person, client);
-        Ok(Answer::json(&Changed { scope: scope.as_str(), changed }))
+        self.audit(AuditedAction { event, scope: Some(&scope), client }, changed.as_ref().map(|_| None));
+        let changed = changed.map_err(|error| AdminAnswer::session_error("change a binding", &error))?;
+        let verb = if event == Event::Bind { "bound" } else { "unbound" };
+        self.log_person(verb, person, client);
+        Ok(AdminAnswer::json(&ChangeAnswer { scope: scope.as_str(), changed }))
     }
 }
 
-fn document(bound: &UserBinding) -> Document<'_> {
+fn document(bound: &UserBinding) -> BindingDocument<'_> {
     let claims = bound.user.claims().map(|(name, value)| (name.as_str(), value.as_str()));
-    Document { user: bound.user.id().as_str(), claims: claims.collect(), since: bound.since.to_string() }
+    BindingDocument { user: bound.user.id().as_str(), claims: claims.collect(), since: bound.since.to_string() }
 }

@@ -1,4 +1,4 @@
-//! Reads the body of a request to the admin listener: a short one, in a short time.
+//! Reads the body of a request to the admin listener, with a limit on its size and its time.
 
 use std::time::Duration;
 
@@ -6,44 +6,44 @@ use bytes::{Bytes, BytesMut};
 use http::StatusCode;
 use pingora::protocols::http::ServerSession;
 
-use super::answer::Answer;
+use super::answer::AdminAnswer;
 
-/// Most bytes of a body: a scope takes a tenth of it.
+/// Largest body, in bytes. A scope needs a tenth of it.
 const MAX_BYTES: usize = 4 * 1024;
-/// Longest time for all of it.
+/// Longest time for the whole body.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Why a body was not read whole.
+/// Why the body of a request to the admin listener could not be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BodyFault {
-    /// It has more than 4 KiB.
+pub enum AdminBodyError {
+    /// The body has more than 4 KiB.
     TooLarge,
-    /// It did not arrive within 5 seconds.
+    /// The body did not arrive within 5 seconds.
     TimedOut,
-    /// The connection broke, or the framing did.
+    /// The connection broke, or the framing is wrong.
     Broken,
 }
 
-impl BodyFault {
-    pub(super) fn answer(self) -> Answer {
+impl AdminBodyError {
+    pub(super) fn answer(self) -> AdminAnswer {
         let (status, code) = match self {
             Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "body_too_large"),
             Self::TimedOut => (StatusCode::REQUEST_TIMEOUT, "body_timed_out"),
             Self::Broken => (StatusCode::BAD_REQUEST, "body_incomplete"),
         };
-        Answer::problem(status, code, None)
+        AdminAnswer::problem(status, code, None)
     }
 }
 
-pub(super) async fn read(session: &mut ServerSession) -> Result<Bytes, BodyFault> {
-    tokio::time::timeout(TIMEOUT, read_all(session)).await.unwrap_or(Err(BodyFault::TimedOut))
+pub(super) async fn read(session: &mut ServerSession) -> Result<Bytes, AdminBodyError> {
+    tokio::time::timeout(TIMEOUT, read_all(session)).await.unwrap_or(Err(AdminBodyError::TimedOut))
 }
 
-async fn read_all(session: &mut ServerSession) -> Result<Bytes, BodyFault> {
+async fn read_all(session: &mut ServerSession) -> Result<Bytes, AdminBodyError> {
     let mut body = BytesMut::new();
-    while let Some(chunk) = session.read_request_body().await.map_err(|_| BodyFault::Broken)? {
+    while let Some(chunk) = session.read_request_body().await.map_err(|_| AdminBodyError::Broken)? {
         if body.len() + chunk.len() > MAX_BYTES {
-            return Err(BodyFault::TooLarge);
+            return Err(AdminBodyError::TooLarge);
         }
         body.extend_from_slice(&chunk);
     }

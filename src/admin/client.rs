@@ -1,4 +1,5 @@
-//! A small HTTP/1.1 client, for commands that ask a server nearby: one request, one connection, the whole answer.
+//! A small HTTP/1.1 client for the commands that ask a server on this machine: one connection for
+//! one request, and the whole answer in memory.
 
 use std::io;
 use std::net::SocketAddr;
@@ -14,10 +15,10 @@ use tokio::net::TcpStream;
 /// Largest answer, in bytes.
 const MAX_BODY_BYTES: usize = 1024 * 1024;
 
-/// Sends a request and reads the whole answer, which may have 1 MiB. The request must name its `Host`.
+/// Sends a request and reads the whole answer, at most 1 MiB. The request must have a `Host` header.
 ///
 /// # Errors
-/// [`io::ErrorKind::TimedOut`] after `timeout`; else what the connection or the protocol says.
+/// [`io::ErrorKind::TimedOut`] after `timeout`; otherwise the error of the connection or the protocol.
 pub async fn send(
     server: SocketAddr,
     request: Request<Bytes>,

@@ -1,8 +1,8 @@
-//! Drives how an operator names whose sessions are meant.
+//! Drives the parsing of the scope that an operator names.
 
 use serde_json::Value;
 
-use super::naming::{BindingRequest, Names};
+use super::scope_request::{BindingRequest, ScopeRequest};
 use crate::clock::Timestamp;
 use crate::identity::AppId;
 use crate::session::SessionScope;
@@ -13,14 +13,14 @@ pub(crate) fn admin_names(data: &[u8]) {
     let Ok(shop) = AppId::parse("wx1") else { return };
     let appid_of = |name: &str| (name == "shop").then_some(&shop);
     if let Ok(query) = str::from_utf8(data)
-        && let Ok(scope) = Names::of_query(query).and_then(|names| names.scope(appid_of, NOW))
+        && let Ok(scope) = ScopeRequest::parse_query(query).and_then(|request| request.scope(appid_of, NOW))
     {
         assert!(
             matches!(scope, SessionScope::Subject(_) | SessionScope::UnionId(_)),
             "a query names {scope:?}"
         );
     }
-    if let Ok(asked) = BindingRequest::of_json(data)
+    if let Ok(asked) = BindingRequest::parse_json(data)
         && let Ok(user) = asked.user()
     {
         let json: Value = serde_json::from_slice(data).unwrap_or_default();
@@ -33,13 +33,13 @@ pub(crate) fn admin_names(data: &[u8]) {
             user.claims().all(|(name, value)| says(name.as_str(), value.as_str())),
             "{json} claims something else"
         );
-        let scope = asked.names().scope(appid_of, NOW);
+        let scope = asked.scope_request().scope(appid_of, NOW);
         assert!(
             matches!(scope, Err(_) | Ok(SessionScope::Subject(_) | SessionScope::UnionId(_))),
             "{json} binds {scope:?}"
         );
     }
-    let Ok(scope) = Names::of_json(data).and_then(|names| names.scope(appid_of, NOW)) else { return };
+    let Ok(scope) = ScopeRequest::parse_json(data).and_then(|request| request.scope(appid_of, NOW)) else { return };
     let json: Value = serde_json::from_slice(data).unwrap_or_default();
     let says = |name: &str| json.get(name).and_then(Value::as_str);
     let is_written = match &scope {

@@ -1,8 +1,8 @@
-//! Whether the gateway should be sent requests.
+//! The stage of the gateway's life, for readiness probes.
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
-/// Where the gateway is in its life; moves forward only.
+/// The stage of the gateway's life. It only moves forward.
 #[derive(Debug)]
 pub struct Health(AtomicU8);
 
@@ -14,7 +14,7 @@ pub enum HealthState {
     Starting,
     /// Serving.
     Ready,
-    /// Finishing what is under way; new requests belong elsewhere.
+    /// Finishing the requests under way; new requests should go to another gateway.
     Draining,
 }
 
@@ -24,17 +24,17 @@ impl Health {
         Self(AtomicU8::new(HealthState::Starting as u8))
     }
 
-    /// Says that requests are served, unless the gateway is stopping already.
+    /// Marks the gateway as ready, unless it is draining already.
     pub fn set_ready(&self) {
         self.advance(HealthState::Ready);
     }
 
-    /// Says that the gateway is stopping. There is no way back.
+    /// Marks the gateway as draining. It cannot become ready again.
     pub fn set_draining(&self) {
         self.advance(HealthState::Draining);
     }
 
-    /// The stage it is in.
+    /// The current stage.
     pub fn state(&self) -> HealthState {
         const STARTING: u8 = HealthState::Starting as u8;
         const READY: u8 = HealthState::Ready as u8;

@@ -1,8 +1,9 @@
-//! Who made a request: an operator's tool, or a web page that an operator's browser happens to show.
+//! Tells requests of an operator's tool from requests of a web page in an operator's browser.
 //!
-//! The admin listener asks for no password, so whoever reaches it may do everything. A page of any site can make a
-//! browser on this machine send requests to loopback (CSRF), and can read the answers once its own name resolves to
-//! this address (DNS rebinding). A browser says so, and a tool does not: what is refused here no tool sends.
+//! The admin listener asks for no password. A page of any site can make a browser on this machine send
+//! requests to loopback (CSRF), and it can read the answers if its own name resolves to this address
+//! (DNS rebinding). A browser marks such requests with headers that tools do not send: these requests
+//! are refused here.
 
 use std::net::IpAddr;
 
@@ -11,79 +12,79 @@ use http::request::Parts;
 use http::uri::Authority;
 use http::{HeaderMap, StatusCode};
 
-use super::answer::Answer;
+use super::answer::AdminAnswer;
 
 const SEC_FETCH_SITE: &str = "sec-fetch-site";
 
-/// Why a request is not taken for an operator's.
+/// Why a request does not count as an operator's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Refusal {
-    #[error("the request names no host, or more than one")]
+pub(super) enum OriginError {
+    #[error("the request has no `Host`, or more than one")]
     HostMalformed,
     #[error("write the admin listener's IP address, or `localhost`, as the host")]
     HostIsName,
-    #[error("web pages may not ask this")]
+    #[error("web pages may not send this request")]
     WebPage,
     #[error("send `Content-Type: application/json`")]
     NotJson,
 }
 
-impl Refusal {
-    pub(super) fn answer(self) -> Answer {
+impl OriginError {
+    pub(super) fn answer(self) -> AdminAnswer {
         let (status, code) = match self {
             Self::HostMalformed => (StatusCode::BAD_REQUEST, "host_malformed"),
             Self::HostIsName => (StatusCode::MISDIRECTED_REQUEST, "host_not_admitted"),
             Self::WebPage => (StatusCode::FORBIDDEN, "web_page_refused"),
             Self::NotJson => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "media_type_unsupported"),
         };
-        Answer::problem(status, code, Some(&self.to_string()))
+        AdminAnswer::problem(status, code, Some(&self.to_string()))
     }
 }
 
-/// Admits what a tool on purpose sent here.
+/// Refuses requests that a web page can make a browser send.
 ///
 /// # Errors
-/// [`Refusal`] of what a browser may have been made to send.
-pub(super) fn admit(request: &Parts) -> Result<(), Refusal> {
+/// [`OriginError`], by variant.
+pub(super) fn check(request: &Parts) -> Result<(), OriginError> {
     check_host(request)?;
     // Same-origin pages are refused as well: the listener serves none.
     if request.headers.contains_key(ORIGIN) {
-        return Err(Refusal::WebPage);
+        return Err(OriginError::WebPage);
     }
-    // "none" is an operator who types the address.
+    // "none": the operator typed the address.
     let is_own = |site: &[u8]| [b"none".as_slice(), b"same-origin"].contains(&site);
     let mut sites = request.headers.get_all(SEC_FETCH_SITE).iter();
     if sites.any(|site| !is_own(site.as_bytes())) {
-        return Err(Refusal::WebPage);
+        return Err(OriginError::WebPage);
     }
     Ok(())
 }
 
-/// Admits JSON alone, which no page can send elsewhere without asking first.
+/// Refuses a body that is not JSON: a page can send other types across sites without a preflight.
 ///
 /// # Errors
-/// [`Refusal::NotJson`]
-pub(super) fn admit_json(headers: &HeaderMap) -> Result<(), Refusal> {
+/// [`OriginError::NotJson`]
+pub(super) fn check_json(headers: &HeaderMap) -> Result<(), OriginError> {
     let mut types = headers.get_all(CONTENT_TYPE).iter();
-    let (Some(media_type), None) = (types.next(), types.next()) else { return Err(Refusal::NotJson) };
+    let (Some(media_type), None) = (types.next(), types.next()) else { return Err(OriginError::NotJson) };
     let text = media_type.to_str().unwrap_or_default();
     let essence = text.split(';').next().unwrap_or_default().trim();
-    if essence.eq_ignore_ascii_case("application/json") { Ok(()) } else { Err(Refusal::NotJson) }
+    if essence.eq_ignore_ascii_case("application/json") { Ok(()) } else { Err(OriginError::NotJson) }
 }
 
-/// A name in `Host` may be anybody's that resolves to this address; a number is nobody's.
-fn check_host(request: &Parts) -> Result<(), Refusal> {
+/// Refuses a `Host` that is a name: the name of any site can resolve to this address (DNS rebinding).
+fn check_host(request: &Parts) -> Result<(), OriginError> {
     let mut hosts = request.headers.get_all(HOST).iter();
-    let (Some(host), None) = (hosts.next(), hosts.next()) else { return Err(Refusal::HostMalformed) };
+    let (Some(host), None) = (hosts.next(), hosts.next()) else { return Err(OriginError::HostMalformed) };
     let host: Authority =
-        host.to_str().ok().and_then(|host| host.parse().ok()).ok_or(Refusal::HostMalformed)?;
+        host.to_str().ok().and_then(|host| host.parse().ok()).ok_or(OriginError::HostMalformed)?;
     let has_port = host.port_u16().is_some();
     if !has_port && host.as_str().len() != host.host().len() {
-        return Err(Refusal::HostMalformed);
+        return Err(OriginError::HostMalformed);
     }
-    // An absolute target names the host a second time.
+    // A target in absolute form has the host a second time.
     let hosts = [Some(&host), request.uri.authority()];
-    if hosts.into_iter().flatten().all(is_number_or_localhost) { Ok(()) } else { Err(Refusal::HostIsName) }
+    if hosts.into_iter().flatten().all(is_number_or_localhost) { Ok(()) } else { Err(OriginError::HostIsName) }
 }
 
 fn is_number_or_localhost(authority: &Authority) -> bool {
@@ -107,7 +108,7 @@ mod tests {
 
     #[test]
     fn host_is_a_number_or_localhost() {
-        use Refusal::{HostIsName, HostMalformed};
+        use OriginError::{HostIsName, HostMalformed};
         for (hosts, expected) in [
             (["127.0.0.1:9901"].as_slice(), Ok(())),
             (&["127.0.0.1"], Ok(())),
@@ -135,7 +136,7 @@ mod tests {
         ] {
             let headers: Vec<_> = hosts.iter().map(|host| ("host", *host)).collect();
 
-            assert_eq!(admit(&request("/sessions", &headers)), expected, "{hosts:?}");
+            assert_eq!(check(&request("/sessions", &headers)), expected, "{hosts:?}");
         }
     }
 
@@ -143,9 +144,9 @@ mod tests {
     fn absolute_target_names_a_number_too() {
         for (target, expected) in [
             ("http://127.0.0.1:9901/sessions", Ok(())),
-            ("http://evil.example/sessions", Err(Refusal::HostIsName)),
+            ("http://evil.example/sessions", Err(OriginError::HostIsName)),
         ] {
-            assert_eq!(admit(&request(target, &[("host", "127.0.0.1")])), expected, "{target}");
+            assert_eq!(check(&request(target, &[("host", "127.0.0.1")])), expected, "{target}");
         }
     }
 
@@ -155,18 +156,18 @@ mod tests {
             ([].as_slice(), Ok(())),
             (&[("sec-fetch-site", "none")], Ok(())),
             (&[("sec-fetch-site", "same-origin")], Ok(())),
-            (&[("sec-fetch-site", "same-site")], Err(Refusal::WebPage)),
-            (&[("sec-fetch-site", "cross-site")], Err(Refusal::WebPage)),
-            (&[("sec-fetch-site", "")], Err(Refusal::WebPage)),
-            (&[("sec-fetch-site", "none"), ("sec-fetch-site", "cross-site")], Err(Refusal::WebPage)),
-            (&[("origin", "https://evil.example")], Err(Refusal::WebPage)),
-            (&[("origin", "null")], Err(Refusal::WebPage)),
-            (&[("origin", "http://127.0.0.1:9901")], Err(Refusal::WebPage)),
-            (&[("origin", "")], Err(Refusal::WebPage)),
+            (&[("sec-fetch-site", "same-site")], Err(OriginError::WebPage)),
+            (&[("sec-fetch-site", "cross-site")], Err(OriginError::WebPage)),
+            (&[("sec-fetch-site", "")], Err(OriginError::WebPage)),
+            (&[("sec-fetch-site", "none"), ("sec-fetch-site", "cross-site")], Err(OriginError::WebPage)),
+            (&[("origin", "https://evil.example")], Err(OriginError::WebPage)),
+            (&[("origin", "null")], Err(OriginError::WebPage)),
+            (&[("origin", "http://127.0.0.1:9901")], Err(OriginError::WebPage)),
+            (&[("origin", "")], Err(OriginError::WebPage)),
         ] {
             let headers: Vec<_> = [("host", "127.0.0.1")].iter().chain(headers).copied().collect();
 
-            assert_eq!(admit(&request("/sessions", &headers)), expected, "{headers:?}");
+            assert_eq!(check(&request("/sessions", &headers)), expected, "{headers:?}");
         }
     }
 
@@ -187,7 +188,7 @@ mod tests {
         ] {
             let headers: Vec<_> = types.iter().map(|value| ("content-type", *value)).collect();
 
-            assert_eq!(admit_json(&request("/", &headers).headers).is_ok(), expected, "{types:?}");
+            assert_eq!(check_json(&request("/", &headers).headers).is_ok(), expected, "{types:?}");
         }
     }
 }

@@ -8,22 +8,22 @@ use super::*;
 use crate::clock::ManualClock;
 use crate::telemetry::metrics::Metrics;
 
-struct Bench {
+struct AdminBench {
     admin: Admin,
     health: Arc<Health>,
     metrics: Arc<Metrics>,
     _folder: TempDir,
 }
 
-fn bench() -> Bench {
+fn bench() -> AdminBench {
     let folder = tempfile::tempdir().unwrap();
     let (shared, runtime) = Runtime::for_test(folder.path(), Arc::new(ManualClock::start_now()));
     let (metrics, health) = (Arc::clone(&shared.metrics), Arc::new(Health::starting()));
     let admin = Admin::new(shared, Arc::clone(&health), move || Arc::clone(&runtime));
-    Bench { admin, health, metrics, _folder: folder }
+    AdminBench { admin, health, metrics, _folder: folder }
 }
 
-impl Bench {
+impl AdminBench {
     fn get(&self, path: &str) -> (u16, String) {
         let response = self.answer(&Method::GET, path);
         (response.status().as_u16(), String::from_utf8(response.into_body()).unwrap())

@@ -1,21 +1,24 @@
-//! Whose sessions a request means: read once, into a scope that cannot be wider than what was written.
+//! Reads which sessions or which person a request names. The scope is never wider than what is
+//! written.
 
 use std::borrow::Cow;
 use std::fmt;
 
+use http::StatusCode;
 use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
 
+use super::answer::AdminAnswer;
 use crate::clock::Timestamp;
 use crate::identity::{
     AppId, ClaimName, ClaimValue, InvalidIdentifier, OpenId, SessionId, Subject, UnionId, User, UserId,
 };
 use crate::session::SessionScope;
 
-/// Names as they were written.
+/// A scope, as the request names it.
 #[derive(Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub(super) struct Names {
+pub(super) struct ScopeRequest {
     session: Option<String>,
     app: Option<String>,
     appid: Option<String>,
@@ -25,7 +28,7 @@ pub(super) struct Names {
     opened_before: Option<String>,
 }
 
-/// A person, and the user to bind them to, as they were written.
+/// A person and the user to bind them to, as the request names them.
 #[derive(Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct BindingRequest {
@@ -34,16 +37,16 @@ pub(super) struct BindingRequest {
     openid: Option<String>,
     unionid: Option<String>,
     user: Option<String>,
-    claims: Option<Pairs>,
+    claims: Option<ClaimPairs>,
 }
 
-/// An object of texts, in which a key may stand twice.
+/// The pairs of a JSON object of texts. A key that is written twice is here twice.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Pairs(Vec<(String, String)>);
+struct ClaimPairs(Vec<(String, String)>);
 
-/// Names that name nobody, or not exactly one way.
+/// Why a request names no scope.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Misnamed {
+pub(super) enum ScopeError {
     #[error("`{0}` is not known here")]
     Unknown(String),
     #[error("`{0}` stands twice")]
@@ -58,36 +61,42 @@ pub(super) enum Misnamed {
     NotAnObject(String),
 }
 
-impl Names {
-    /// Reads a query string, in which a person is named.
-    pub(super) fn of_query(query: &str) -> Result<Self, Misnamed> {
-        let mut names = Self::default();
+impl ScopeError {
+    pub(super) fn answer(&self) -> AdminAnswer {
+        AdminAnswer::problem(StatusCode::BAD_REQUEST, "request_malformed", Some(&self.to_string()))
+    }
+}
+
+impl ScopeRequest {
+    /// Parses a query string that names a person.
+    pub(super) fn parse_query(query: &str) -> Result<Self, ScopeError> {
+        let mut request = Self::default();
         for (key, value) in form_urlencoded::parse(query.as_bytes()) {
             let (slot, name) = match &*key {
-                "app" => (&mut names.app, "app"),
-                "appid" => (&mut names.appid, "appid"),
-                "openid" => (&mut names.openid, "openid"),
-                "unionid" => (&mut names.unionid, "unionid"),
-                _ => return Err(Misnamed::Unknown(key.into_owned())),
+                "app" => (&mut request.app, "app"),
+                "appid" => (&mut request.appid, "appid"),
+                "openid" => (&mut request.openid, "openid"),
+                "unionid" => (&mut request.unionid, "unionid"),
+                _ => return Err(ScopeError::Unknown(key.into_owned())),
             };
             if slot.replace(value.into_owned()).is_some() {
-                return Err(Misnamed::Twice(name));
+                return Err(ScopeError::Twice(name));
             }
         }
-        Ok(names)
+        Ok(request)
     }
 
-    /// Reads a JSON object, in which anything is named that can be revoked.
-    pub(super) fn of_json(body: &[u8]) -> Result<Self, Misnamed> {
+    /// Parses a JSON object that names a scope.
+    pub(super) fn parse_json(body: &[u8]) -> Result<Self, ScopeError> {
         read_object(body)
     }
 
-    /// The one scope that is named; `appid_of` knows the configured apps.
+    /// The scope that is named; `appid_of` looks up the name of an app.
     pub(super) fn scope<'a>(
         &self,
         appid_of: impl Fn(&str) -> Option<&'a AppId>,
         now: Timestamp,
-    ) -> Result<SessionScope, Misnamed> {
+    ) -> Result<SessionScope, ScopeError> {
         self.check_one_way()?;
         if let Some(session) = &self.session {
             return SessionId::parse(session).map(SessionScope::Session).map_err(invalid("session"));
@@ -101,9 +110,9 @@ impl Names {
         let appid = match (&self.app, &self.appid) {
             (Some(app), _) => appid_of(app)
                 .cloned()
-                .ok_or(Misnamed::Invalid("app", "no app of this name is configured".into()))?,
+                .ok_or(ScopeError::Invalid("app", "no app of this name is configured".into()))?,
             (None, Some(appid)) => AppId::parse(appid).map_err(invalid("appid"))?,
-            (None, None) => return Err(Misnamed::Missing("nobody is named")),
+            (None, None) => return Err(ScopeError::Missing("nobody is named")),
         };
         match (&self.openid, self.all) {
             (Some(openid), _) => {
@@ -111,12 +120,12 @@ impl Names {
                 Ok(SessionScope::Subject(Subject { appid, openid }))
             }
             (None, true) => Ok(SessionScope::App(appid)),
-            // A forgotten openid must not be everybody.
-            (None, false) => Err(Misnamed::Missing("`openid` is missing")),
+            // A request without `openid` must not mean all users of the app.
+            (None, false) => Err(ScopeError::Missing("`openid` is missing")),
         }
     }
 
-    fn check_one_way(&self) -> Result<(), Misnamed> {
+    fn check_one_way(&self) -> Result<(), ScopeError> {
         let ways = [
             ("session", self.session.is_some()),
             ("app", self.app.is_some()),
@@ -125,44 +134,44 @@ impl Names {
             ("opened_before", self.opened_before.is_some()),
         ];
         let mut named = ways.into_iter().filter(|(_, is_named)| *is_named).map(|(name, _)| name);
-        let first = named.next().ok_or(Misnamed::Missing("nobody is named"))?;
+        let first = named.next().ok_or(ScopeError::Missing("nobody is named"))?;
         if let Some(second) = named.next() {
-            return Err(Misnamed::Contradiction(first, second));
+            return Err(ScopeError::Contradiction(first, second));
         }
         let is_app = self.app.is_some() || self.appid.is_some();
         match (&self.openid, self.all) {
-            (Some(_), true) => Err(Misnamed::Contradiction("openid", "all")),
-            (Some(_), false) if !is_app => Err(Misnamed::Contradiction(first, "openid")),
-            (None, true) if !is_app => Err(Misnamed::Contradiction(first, "all")),
+            (Some(_), true) => Err(ScopeError::Contradiction("openid", "all")),
+            (Some(_), false) if !is_app => Err(ScopeError::Contradiction(first, "openid")),
+            (None, true) if !is_app => Err(ScopeError::Contradiction(first, "all")),
             _ => Ok(()),
         }
     }
 }
 
 impl BindingRequest {
-    /// Reads a JSON object.
-    pub(super) fn of_json(body: &[u8]) -> Result<Self, Misnamed> {
+    /// Parses a JSON object.
+    pub(super) fn parse_json(body: &[u8]) -> Result<Self, ScopeError> {
         read_object(body)
     }
 
-    /// Who is to be bound.
-    pub(super) fn names(&self) -> Names {
-        Names {
+    /// The person to bind.
+    pub(super) fn scope_request(&self) -> ScopeRequest {
+        ScopeRequest {
             app: self.app.clone(),
             appid: self.appid.clone(),
             openid: self.openid.clone(),
             unionid: self.unionid.clone(),
-            ..Names::default()
+            ..ScopeRequest::default()
         }
     }
 
-    /// The user, with all the claims there are from now on.
-    pub(super) fn user(&self) -> Result<User, Misnamed> {
-        let claims_are = |error: String| Misnamed::Invalid("claims", error.into());
-        let id = self.user.as_deref().ok_or(Misnamed::Missing("`user` is missing"))?;
-        let id = UserId::parse(id).map_err(|error| Misnamed::Invalid("user", error.to_string().into()))?;
+    /// The user with its claims. They replace all claims of before.
+    pub(super) fn user(&self) -> Result<User, ScopeError> {
+        let claims_are = |error: String| ScopeError::Invalid("claims", error.into());
+        let id = self.user.as_deref().ok_or(ScopeError::Missing("`user` is missing"))?;
+        let id = UserId::parse(id).map_err(|error| ScopeError::Invalid("user", error.to_string().into()))?;
         let mut claims = Vec::new();
-        for (name, value) in self.claims.iter().flat_map(|Pairs(pairs)| pairs) {
+        for (name, value) in self.claims.iter().flat_map(|ClaimPairs(pairs)| pairs) {
             let name = ClaimName::parse(name).map_err(|error| claims_are(error.to_string()))?;
             let value = ClaimValue::parse(value).map_err(|error| claims_are(error.to_string()))?;
             claims.push((name, value));
@@ -171,48 +180,48 @@ impl BindingRequest {
     }
 }
 
-impl<'de> Deserialize<'de> for Pairs {
+impl<'de> Deserialize<'de> for ClaimPairs {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(PairsVisitor)
+        deserializer.deserialize_map(ClaimPairsVisitor)
     }
 }
 
-struct PairsVisitor;
+struct ClaimPairsVisitor;
 
-impl<'de> Visitor<'de> for PairsVisitor {
-    type Value = Pairs;
+impl<'de> Visitor<'de> for ClaimPairsVisitor {
+    type Value = ClaimPairs;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object of texts")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Pairs, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<ClaimPairs, A::Error> {
         let mut pairs = Vec::new();
         while let Some(pair) = map.next_entry()? {
             pairs.push(pair);
         }
-        Ok(Pairs(pairs))
+        Ok(ClaimPairs(pairs))
     }
 }
 
-fn read_object<'de, T: Deserialize<'de>>(body: &'de [u8]) -> Result<T, Misnamed> {
-    // Serde takes an array of the fields' values for the fields.
+fn read_object<'de, T: Deserialize<'de>>(body: &'de [u8]) -> Result<T, ScopeError> {
+    // Serde also reads an array of the fields' values as the struct.
     if body.trim_ascii_start().first() != Some(&b'{') {
-        return Err(Misnamed::NotAnObject("not an object".into()));
+        return Err(ScopeError::NotAnObject("not an object".into()));
     }
-    serde_json::from_slice(body).map_err(|error| Misnamed::NotAnObject(error.to_string()))
+    serde_json::from_slice(body).map_err(|error| ScopeError::NotAnObject(error.to_string()))
 }
 
-fn invalid(name: &'static str) -> impl Fn(InvalidIdentifier) -> Misnamed {
-    move |error| Misnamed::Invalid(name, error.to_string().into())
+fn invalid(name: &'static str) -> impl Fn(InvalidIdentifier) -> ScopeError {
+    move |error| ScopeError::Invalid(name, error.to_string().into())
 }
 
-fn opened_before(instant: &str, now: Timestamp) -> Result<SessionScope, Misnamed> {
+fn opened_before(instant: &str, now: Timestamp) -> Result<SessionScope, ScopeError> {
     let instant: Timestamp =
-        instant.parse().map_err(|error| Misnamed::Invalid("opened_before", format!("{error}").into()))?;
+        instant.parse().map_err(|error| ScopeError::Invalid("opened_before", format!("{error}").into()))?;
     if instant > now {
-        // It would end sessions that are opened after the answer.
-        return Err(Misnamed::Invalid("opened_before", "lies in the future".into()));
+        // A future instant would end sessions that are opened after this answer.
+        return Err(ScopeError::Invalid("opened_before", "lies in the future".into()));
     }
     Ok(SessionScope::OpenedBefore(instant))
 }
@@ -223,10 +232,10 @@ mod tests {
 
     const NOW: Timestamp = Timestamp::from_seconds(1_795_255_200);
 
-    fn scope(names: Result<Names, Misnamed>) -> Result<SessionScope, String> {
+    fn scope(request: Result<ScopeRequest, ScopeError>) -> Result<SessionScope, String> {
         let shop = AppId::parse("wx1").unwrap();
-        let scope = names.and_then(|names| names.scope(|name| (name == "shop").then_some(&shop), NOW));
-        scope.map_err(|misnamed| misnamed.to_string())
+        let scope = request.and_then(|request| request.scope(|name| (name == "shop").then_some(&shop), NOW));
+        scope.map_err(|error| error.to_string())
     }
 
     fn subject() -> SessionScope {
@@ -254,12 +263,12 @@ mod tests {
             ("app=other&openid=o1", Err("`app`: no app of this name is configured")),
             ("app=&openid=o1", Err("`app`: no app of this name is configured")),
         ] {
-            assert_eq!(scope(Names::of_query(query)), expected.map_err(str::to_owned), "{query}");
+            assert_eq!(scope(ScopeRequest::parse_query(query)), expected.map_err(str::to_owned), "{query}");
         }
     }
 
     #[test]
-    fn query_with_what_is_no_identifier_is_refused_by_name() {
+    fn invalid_identifier_in_a_query_is_refused_with_its_key() {
         for (query, name) in [
             ("app=shop&openid=", "openid"),
             ("app=shop&openid=a%0Ab", "openid"),
@@ -268,7 +277,7 @@ mod tests {
             ("appid=&openid=o1", "appid"),
             ("unionid=*", "unionid"),
         ] {
-            let error = scope(Names::of_query(query)).unwrap_err();
+            let error = scope(ScopeRequest::parse_query(query)).unwrap_err();
 
             assert!(error.starts_with(&format!("`{name}`: not an identifier")), "{query}: {error}");
         }
@@ -299,20 +308,20 @@ mod tests {
             (r#"{"unionid":"u1","all":true}"#, Err("`unionid` and `all` contradict each other")),
             (r#"{"app":"other","all":true}"#, Err("`app`: no app of this name is configured")),
         ] {
-            let result = scope(Names::of_json(json.as_bytes()));
+            let result = scope(ScopeRequest::parse_json(json.as_bytes()));
 
             assert_eq!(result, expected.map_err(str::to_owned), "{json}");
         }
     }
 
     #[test]
-    fn a_binding_is_of_a_person_to_a_user_with_every_claim_once() {
+    fn binding_names_one_person_one_user_and_each_claim_once() {
         let read = |json: &str| {
-            let asked = BindingRequest::of_json(json.as_bytes()).map_err(|misnamed| misnamed.to_string())?;
-            let user = asked.user().map_err(|misnamed| misnamed.to_string())?;
+            let asked = BindingRequest::parse_json(json.as_bytes()).map_err(|error| error.to_string())?;
+            let user = asked.user().map_err(|error| error.to_string())?;
             let claims = user.claims().map(|(name, value)| format!("{}={}", name.as_str(), value.as_str()));
             let claims: Vec<String> = claims.collect();
-            Ok((scope(Ok(asked.names()))?, user.id().as_str().to_owned(), claims.join(" ")))
+            Ok((scope(Ok(asked.scope_request()))?, user.id().as_str().to_owned(), claims.join(" ")))
         };
         let good = |claims: &str| Ok((subject(), "42".to_owned(), claims.to_owned()));
         let no = |text: &str| Err(text.to_owned());
@@ -355,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_such_object_is_refused() {
+    fn body_that_is_not_an_object_of_these_fields_is_refused() {
         for json in [
             "",
             "null",
@@ -372,7 +381,7 @@ mod tests {
             r#"{"Session":"s1"}"#,
             "session=s1",
         ] {
-            let error = scope(Names::of_json(json.as_bytes())).unwrap_err();
+            let error = scope(ScopeRequest::parse_json(json.as_bytes())).unwrap_err();
 
             assert!(error.starts_with("not an object of these fields: "), "{json}: {error}");
         }
