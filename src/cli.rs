@@ -1,7 +1,7 @@
-//! The command line: what an operator types, and where the answer goes.
+//! The command line.
 //!
-//! Answers go to standard output, messages to standard error; the exit code is 0 when all is well, 1 when
-//! something failed and 2 for wrong usage or a wrong configuration. What the commands do is left to the modules.
+//! Answers go to standard output, messages to standard error. The exit code is 0 for success, 1 for a
+//! failure, and 2 for wrong usage or a wrong configuration. The other modules do the work of the commands.
 
 mod session;
 mod store;
@@ -31,15 +31,15 @@ const MISUSED: u8 = 2;
 
 const EXAMPLES: &str = "\
 Examples:
-  menshen demo                          try it: nothing to configure
-  menshen check --config menshen.yaml   say what is wrong with a configuration
+  menshen demo                          try the gateway, without a configuration
+  menshen check --config menshen.yaml   report errors in a configuration
   menshen serve --config menshen.yaml   run the gateway";
 
-/// Runs what the command line asks for.
+/// Runs the command of the command line.
 pub fn run() -> ExitCode {
     let outcome = match Arguments::try_parse() {
         Ok(arguments) => arguments.run(),
-        // Clap writes its own help: to standard output when asked for, to standard error when something is wrong.
+        // Clap writes help to standard output, and usage errors to standard error.
         Err(error) => {
             let code = u8::try_from(error.exit_code()).unwrap_or(MISUSED);
             return written(error.print(), code);
@@ -63,7 +63,7 @@ struct Arguments {
 enum Command {
     /// Run the gateway (the default)
     Serve,
-    /// Say whether the configuration is valid, or everything that is wrong with it
+    /// Check the configuration and report every error in it
     Check,
     /// Describe the configuration file
     #[command(subcommand)]
@@ -71,24 +71,24 @@ enum Command {
     /// Work with signing keys
     #[command(subcommand)]
     Key(KeyCommand),
-    /// See and end sessions of the gateway that runs here, block people, bind them to users of your own
+    /// List and end sessions of the gateway on this machine; block people; bind people to users
     #[command(subcommand)]
     Session(SessionCommand),
-    /// Look after the embedded store's file, while no gateway has it open
+    /// Maintain the embedded store's file while no gateway uses it
     #[command(subcommand)]
     Store(store::StoreCommand),
-    /// Run a WeChat of your own on 127.0.0.1:9900, for development and tests
+    /// Run an emulated WeChat on 127.0.0.1:9900, for development and tests
     Emulator {
         /// The address to listen on
         #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9900")]
         listen: SocketAddr,
-        /// Apps, users and quotas, a YAML file; without it, the ones `docs/emulator.md` names
+        /// YAML file with apps, users and quotas; the defaults are in `docs/emulator.md`
         #[arg(long, value_name = "FILE")]
         apps: Option<PathBuf>,
     },
-    /// Run the gateway, an emulated WeChat and a sample backend in one process, to try
+    /// Run the gateway, an emulated WeChat and a sample backend in one process
     Demo {
-        /// Run what the demo shows, and exit 0 when all of it worked
+        /// Run the steps of the demo and exit with 0 if all of them succeed
         #[arg(long)]
         self_test: bool,
     },
@@ -102,9 +102,9 @@ enum ConfigCommand {
 
 #[derive(Debug, Subcommand)]
 enum KeyCommand {
-    /// Print a new signing key: the private key on standard output, its id on standard error
+    /// Print a new signing key: the private key to standard output, its id to standard error
     Generate {
-        /// What the key signs with: ES256, EdDSA or RS256
+        /// The key's algorithm: ES256, EdDSA or RS256
         #[arg(long, value_name = "ALGORITHM", default_value = "ES256", value_parser = algorithm)]
         algorithm: KeyAlgorithm,
     },
@@ -125,7 +125,7 @@ impl Arguments {
     }
 }
 
-/// What a command leaves behind.
+/// The result of a command.
 #[derive(Debug, Default)]
 struct CommandOutcome {
     /// For standard output.
@@ -224,7 +224,7 @@ fn emulator(listen: SocketAddr, apps: Option<&Path>) -> CommandOutcome {
             format!("menshen emulator {} listening on {}", env!("CARGO_PKG_VERSION"), running.url());
         write_line(&mut io::stderr().lock(), &started)
             .map_err(|error| format!("menshen: cannot write: {error}"))?;
-        // As the first process of a container the emulator must end by itself: nothing else does it there.
+        // The first process of a container has no default action for SIGTERM: it must end by itself.
         let mut terminate = signal(SignalKind::terminate())
             .map_err(|error| format!("menshen: cannot wait for signals: {error}"))?;
         tokio::select! {
@@ -252,7 +252,7 @@ fn demo(self_test: bool) -> CommandOutcome {
     match shown {
         Ok(true) => CommandOutcome::default(),
         Ok(false) => CommandOutcome { code: FAILED, ..CommandOutcome::default() },
-        // As in `written`: a reader that went away has what it wanted.
+        // As in `written`: the reader has all the lines it wanted.
         Err(DemoError::Write(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
             CommandOutcome::default()
         }
@@ -268,8 +268,8 @@ fn write_line(to: &mut impl Write, text: &str) -> io::Result<()> {
     to.flush()
 }
 
-/// The exit code after writing. A reader that went away (`menshen config schema | head`) has what it wanted; a
-/// full disk is a failure.
+/// The exit code after writing. A closed pipe (`menshen config schema | head`) is no failure: the reader
+/// has all the lines it wanted. A full disk is one.
 fn written(result: io::Result<()>, code: u8) -> ExitCode {
     match result {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
@@ -295,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn configuration_is_named_before_or_after_the_command() {
+    fn config_flag_is_allowed_before_and_after_the_command() {
         for line in [["menshen", "--config", "a.yaml", "check"], ["menshen", "check", "--config", "a.yaml"]] {
             let arguments = Arguments::try_parse_from(line).unwrap();
 
@@ -336,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn check_names_what_modules_find_beside_what_a_section_contradicts() {
+    fn check_reports_findings_of_modules_and_of_sections() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("wrong.yaml");
         let yaml = include_str!("../conf/minimal.yaml").replace("upstream: backend", "upstream: backnd");
@@ -350,14 +350,14 @@ mod tests {
             ":8:13: warning: apps.shop.secret: ",
             ":17:15: error: routes[0].upstream: upstream `backnd` is not defined; did you mean `backend`?",
             ":18:24: error: login.body_timeout: ",
-            ":19:19: warning: trusted_proxies[0]: `0.0.0.0/0` is everybody",
+            ":19:19: warning: trusted_proxies[0]: `0.0.0.0/0` is every address",
         ] {
             assert!(outcome.messages.contains(expected), "{expected}\n{}", outcome.messages);
         }
     }
 
     #[test]
-    fn check_warns_of_a_route_that_the_login_answers_itself() {
+    fn check_warns_of_a_route_below_the_login_prefix() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("doubtful.yaml");
         for (route, is_below) in [("/auth", true), ("/auth/x", true), ("/author", false), ("/", false)] {
@@ -371,7 +371,7 @@ mod tests {
     }
 
     #[test]
-    fn check_warns_of_a_cluster_whose_nodes_would_sign_with_keys_of_their_own() {
+    fn check_warns_of_nodes_without_a_common_signing_key() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("doubtful.yaml");
         for (store, is_warned) in [("embedded", false), ("redis", true)] {
@@ -400,7 +400,7 @@ mod tests {
     }
 
     #[test]
-    fn reader_that_went_away_changes_no_exit_code() {
+    fn closed_pipe_does_not_change_the_exit_code() {
         assert_eq!(written(Err(io::ErrorKind::BrokenPipe.into()), 0), ExitCode::SUCCESS);
         assert_eq!(written(Err(io::ErrorKind::BrokenPipe.into()), 2), ExitCode::from(2));
     }

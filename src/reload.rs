@@ -1,4 +1,4 @@
-//! Load, build, compare, swap; on any error keep what runs.
+//! Reloads the configuration: load, build, compare, swap. On any error the running one stays.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -11,7 +11,7 @@ use crate::key_file::OnMissingKey;
 use crate::proxy::Current;
 use crate::runtime::{Runtime, Shared};
 
-/// Replaces the running configuration by what its file says now.
+/// Replaces the running configuration with the one in the file.
 pub struct Reload {
     path: PathBuf,
     started_with: Config,
@@ -20,7 +20,7 @@ pub struct Reload {
 }
 
 impl Reload {
-    /// Reloads from `path` into `current`. Static keys stay as they are in `started_with`.
+    /// Reloads from `path` into `current`. Static keys must have the values of `started_with`.
     pub const fn new(
         path: PathBuf,
         started_with: Config,
@@ -30,10 +30,10 @@ impl Reload {
         Self { path, started_with, current, shared }
     }
 
-    /// Loads the file and swaps it in. Requests under way keep what they began with.
+    /// Loads the file and swaps the configuration. Requests under way keep the old one.
     ///
     /// # Errors
-    /// The [`Report`] of everything wrong; what ran before goes on.
+    /// The [`Report`] of all errors; the old configuration goes on.
     pub fn reload(&self) -> Result<Report, Report> {
         let loaded = self.load();
         self.record(loaded.is_ok());
@@ -42,7 +42,7 @@ impl Reload {
         Ok(warnings)
     }
 
-    /// Records that the configuration the gateway started with was loaded.
+    /// Records in the metrics that the configuration was loaded at start.
     pub fn record_start(&self) {
         self.record(true);
     }

@@ -51,7 +51,8 @@ impl AdminAnswer {
         error!("an operator could not {operation}: {error}");
         match error {
             SessionError::Store(_) => {
-                let detail = "the store did not answer: all, some or none of it may have been done; send it again";
+                let detail =
+                    "the store did not answer: all, some or none of it may have been done; send it again";
                 let status = StatusCode::SERVICE_UNAVAILABLE;
                 Self::problem(status, "store_unavailable", Some(detail)).with_retry_after(STORE_RETRY_SECONDS)
             }

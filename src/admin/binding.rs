@@ -92,5 +92,9 @@ impl Admin {
 
 fn document(bound: &UserBinding) -> BindingDocument<'_> {
     let claims = bound.user.claims().map(|(name, value)| (name.as_str(), value.as_str()));
-    BindingDocument { user: bound.user.id().as_str(), claims: claims.collect(), since: bound.since.to_string() }
+    BindingDocument {
+        user: bound.user.id().as_str(),
+        claims: claims.collect(),
+        since: bound.since.to_string(),
+    }
 }

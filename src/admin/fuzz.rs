@@ -39,7 +39,9 @@ pub(crate) fn admin_names(data: &[u8]) {
             "{json} binds {scope:?}"
         );
     }
-    let Ok(scope) = ScopeRequest::parse_json(data).and_then(|request| request.scope(appid_of, NOW)) else { return };
+    let Ok(scope) = ScopeRequest::parse_json(data).and_then(|request| request.scope(appid_of, NOW)) else {
+        return;
+    };
     let json: Value = serde_json::from_slice(data).unwrap_or_default();
     let says = |name: &str| json.get(name).and_then(Value::as_str);
     let is_written = match &scope {

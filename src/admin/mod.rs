@@ -12,9 +12,9 @@ pub mod client;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzz;
 mod health;
-mod scope_request;
 mod origin;
 mod people;
+mod scope_request;
 mod session;
 #[cfg(test)]
 mod tests;
@@ -113,10 +113,13 @@ impl Admin {
 
     fn ready(&self) -> AdminAnswer {
         let (code, detail) = match self.health.state() {
-            HealthState::Ready if self.shared.session_core.is_available() => return AdminAnswer::text("ready\n"),
-            HealthState::Ready => {
-                ("store_unavailable", "the store does not answer: users cannot sign in, and their sessions expire")
+            HealthState::Ready if self.shared.session_core.is_available() => {
+                return AdminAnswer::text("ready\n");
             }
+            HealthState::Ready => (
+                "store_unavailable",
+                "the store does not answer: users cannot sign in, and their sessions expire",
+            ),
             HealthState::Starting => ("starting", "the gateway does not serve requests yet"),
             HealthState::Draining => ("draining", "the gateway is stopping and takes no new requests"),
         };
@@ -193,15 +196,16 @@ impl AdminPage {
 
     /// Whether the page changes something: it needs POST and a JSON body.
     const fn is_change(self) -> bool {
-        matches!(
-            self,
-            Self::RevokeSessions | Self::Block | Self::Unblock | Self::Bind | Self::Unbind
-        )
+        matches!(self, Self::RevokeSessions | Self::Block | Self::Unblock | Self::Bind | Self::Unbind)
     }
 
     fn check_method(self, method: &Method) -> Result<(), AdminAnswer> {
         if self.is_change() {
-            return if method == Method::POST { Ok(()) } else { Err(AdminAnswer::method_not_allowed("POST")) };
+            return if method == Method::POST {
+                Ok(())
+            } else {
+                Err(AdminAnswer::method_not_allowed("POST"))
+            };
         }
         match *method {
             Method::GET | Method::HEAD => Ok(()),

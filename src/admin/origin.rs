@@ -84,7 +84,11 @@ fn check_host(request: &Parts) -> Result<(), OriginError> {
     }
     // A target in absolute form has the host a second time.
     let hosts = [Some(&host), request.uri.authority()];
-    if hosts.into_iter().flatten().all(is_number_or_localhost) { Ok(()) } else { Err(OriginError::HostIsName) }
+    if hosts.into_iter().flatten().all(is_number_or_localhost) {
+        Ok(())
+    } else {
+        Err(OriginError::HostIsName)
+    }
 }
 
 fn is_number_or_localhost(authority: &Authority) -> bool {

@@ -1,5 +1,5 @@
-//! `menshen session`: asks the gateway that runs here, over its admin listener, to list or end sessions, to block people,
-//! and to bind them to users.
+//! `menshen session`: lists and ends sessions, blocks people, and binds them to users, through the admin
+//! listener of the gateway on this machine.
 
 mod binding;
 mod people;
@@ -22,26 +22,26 @@ use super::{CommandOutcome, FAILED, MISUSED};
 use crate::admin::client;
 use crate::config::Document;
 
-/// Longest wait for an answer: a person's sessions are one read, and a revocation is one write.
+/// Longest wait for an answer. The store makes one read for a listing, and one write for a revocation.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Subcommand)]
 pub(super) enum SessionCommand {
-    /// Show the sessions of a person: menshen session list --app shop --openid o6_bmj…
+    /// List the sessions of a person: menshen session list --app shop --openid o6_bmj…
     List(ListArgs),
-    /// End sessions, at once here and within a second on every other node
+    /// End sessions: at once on this node, within a second on every other node
     Revoke(RevokeArgs),
-    /// Block a person: no session of theirs is believed, and they cannot sign in
+    /// Block a person: their sessions are not valid, and they cannot sign in
     Block(PersonArgs),
-    /// Let a person in again who is blocked; their sessions go on
+    /// Unblock a person: their sessions are valid again
     Unblock(PersonArgs),
-    /// Show who is blocked
+    /// List the blocked people
     Blocked(BlockedArgs),
-    /// Bind a person to a user of your own: menshen session bind --app shop --openid o6_bmj… --user 42 --claim role=editor
+    /// Bind a person to a user: menshen session bind --app shop --openid o6_bmj… --user 42 --claim role=editor
     Bind(BindArgs),
-    /// Forget whom a person was bound to
+    /// Unbind a person from their user
     Unbind(PersonArgs),
-    /// Show whom a person is bound to
+    /// Show the user that a person is bound to
     Bound(PersonArgs),
 }
 
@@ -66,7 +66,7 @@ pub(super) struct ListArgs {
 #[command(group = ArgGroup::new("scope").args(["session", "app", "unionid", "opened_before"]).required(true))]
 #[command(group = ArgGroup::new("who").args(["openid", "all"]))]
 pub(super) struct RevokeArgs {
-    /// The session's id, as `menshen session list` shows it
+    /// The session's id, from `menshen session list`
     #[arg(value_name = "SESSION")]
     session: Option<String>,
     /// The app's name in the configuration; with `--openid` or `--all`
@@ -75,13 +75,13 @@ pub(super) struct RevokeArgs {
     /// The person's id within the app
     #[arg(long, value_name = "OPENID", requires = "app")]
     openid: Option<String>,
-    /// Everybody of the app
+    /// All users of the app
     #[arg(long, requires = "app")]
     all: bool,
     /// The person's id across apps
     #[arg(long, value_name = "UNIONID")]
     unionid: Option<String>,
-    /// All sessions that were opened before this instant, such as 2026-11-21T10:00:00Z
+    /// All sessions that were opened before this time, such as 2026-11-21T10:00:00Z
     #[arg(long, value_name = "INSTANT")]
     opened_before: Option<String>,
     /// Print the gateway's answer as JSON
@@ -109,10 +109,10 @@ impl SessionCommand {
             _ if json => CommandOutcome::answer(String::from_utf8_lossy(&answer)),
             Self::List(_) => table(&answer),
             Self::Revoke(_) => ended(&answer),
-            Self::Block(_) => people::changed(&answer, "blocked", "was blocked already"),
-            Self::Unblock(_) => people::changed(&answer, "let in again", "was not blocked"),
+            Self::Block(_) => people::changed(&answer, "blocked", "was already blocked"),
+            Self::Unblock(_) => people::changed(&answer, "unblocked", "was not blocked"),
             Self::Blocked(_) => people::table(&answer),
-            Self::Bind(_) => people::changed(&answer, "bound", "was bound so already"),
+            Self::Bind(_) => people::changed(&answer, "bound", "was already bound to this user"),
             Self::Unbind(_) => people::changed(&answer, "unbound", "was not bound"),
             Self::Bound(_) => binding::table(&answer),
         }
@@ -153,17 +153,17 @@ impl RevokeArgs {
     }
 }
 
-/// The body of the running gateway's answer, or what to tell instead.
+/// The body of the running gateway's answer, or the failure of the command.
 fn ask(config: &Path, request: http::Result<Request<Bytes>>) -> Result<Bytes, CommandOutcome> {
     let document =
         Document::load(config).map_err(|report| CommandOutcome::failure(MISUSED, report.to_string()))?;
     let server = reachable(document.config.admin.address);
     if server.port() == 0 {
-        let message = "menshen: `admin.address` has port 0, so nobody can know where the gateway listens";
+        let message = "menshen: `admin.address` has port 0, so the gateway's port is not known";
         return Err(CommandOutcome::failure(MISUSED, message));
     }
     let failed = |message: String| CommandOutcome::failure(FAILED, format!("menshen: {message}"));
-    let mut request = request.map_err(|error| failed(format!("cannot ask: {error}")))?;
+    let mut request = request.map_err(|error| failed(format!("cannot build the request: {error}")))?;
     if let Ok(host) = server.to_string().parse() {
         request.headers_mut().insert(HOST, host);
     }
@@ -180,7 +180,7 @@ fn ask(config: &Path, request: http::Result<Request<Bytes>>) -> Result<Bytes, Co
     Err(refused(&response))
 }
 
-/// Where to reach who listens on every address.
+/// The address to connect to: loopback, if the gateway listens on every address.
 fn reachable(address: SocketAddr) -> SocketAddr {
     let ip = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
@@ -193,20 +193,20 @@ fn reachable(address: SocketAddr) -> SocketAddr {
 fn unanswered(server: SocketAddr, error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::ConnectionRefused => format!(
-            "no gateway listens on {server}, the `admin.address` of the configuration: is it running, and with this file?"
+            "no gateway listens on {server}, the `admin.address` of the configuration: is the gateway running, with this file?"
         ),
         io::ErrorKind::TimedOut => {
             format!("the gateway at {server} did not answer within {} s", TIMEOUT.as_secs())
         }
-        _ => format!("the gateway at {server} cannot be asked: {error}"),
+        _ => format!("cannot reach the gateway at {server}: {error}"),
     }
 }
 
-/// What the gateway said against it; a 400 is for whoever typed the command.
+/// The gateway's refusal. A 400 means that the command was wrong.
 fn refused(response: &Response<Bytes>) -> CommandOutcome {
     let problem: Value = serde_json::from_slice(response.body()).unwrap_or_default();
     let text = |key: &str| problem.get(key).and_then(Value::as_str).map(printable);
-    let said = text("detail").or_else(|| text("code")).unwrap_or_else(|| "no reason given".into());
+    let said = text("detail").or_else(|| text("code")).unwrap_or_else(|| "no reason is given".into());
     let code = if response.status() == StatusCode::BAD_REQUEST { MISUSED } else { FAILED };
     CommandOutcome::failure(
         code,
@@ -241,7 +241,7 @@ fn table(answer: &[u8]) -> CommandOutcome {
     CommandOutcome::answer(columns(COLUMNS, sessions))
 }
 
-/// Objects as lines of text: a title for each column, and the key of what stands in it.
+/// Objects as lines of text. Each column has a title and the key of its values.
 fn columns(columns: &[(&str, &str)], objects: &[Value]) -> String {
     let mut rows = vec![columns.iter().map(|(title, _)| (*title).to_owned()).collect::<Vec<_>>()];
     rows.extend(objects.iter().map(|object| {
@@ -258,7 +258,7 @@ fn columns(columns: &[(&str, &str)], objects: &[Value]) -> String {
     for row in &rows {
         let mut line = String::new();
         for (cell, width) in row.iter().zip(&widths) {
-            // Writing into memory does not fail.
+            // Writing to a string cannot fail.
             _ = write!(line, "{cell:width$}  ");
         }
         _ = writeln!(text, "{}", line.trim_end());
@@ -266,13 +266,13 @@ fn columns(columns: &[(&str, &str)], objects: &[Value]) -> String {
     text.trim_end().to_owned()
 }
 
-/// The text without what would command a terminal.
+/// The text without control characters: they can change what a terminal shows.
 fn printable(text: &str) -> String {
     text.chars().map(|char| if char.is_control() { '\u{fffd}' } else { char }).collect()
 }
 
 fn misunderstood() -> CommandOutcome {
-    CommandOutcome::failure(FAILED, "menshen: the gateway's answer is not one of this version")
+    CommandOutcome::failure(FAILED, "menshen: cannot read the gateway's answer: is it of another version?")
 }
 
 #[cfg(test)]
@@ -280,7 +280,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn listener_on_every_address_is_reached_over_loopback() {
+    fn listener_on_every_address_is_reached_through_loopback() {
         for (address, expected) in [
             ("0.0.0.0:9901", "127.0.0.1:9901"),
             ("[::]:9901", "[::1]:9901"),
@@ -309,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn answer_that_is_not_understood_is_no_success() {
+    fn unreadable_answer_is_a_failure() {
         for answer in ["", "{}", "[]", "null", "<html>", r#"{"ended":"all"}"#, r#"{"sessions":{}}"#] {
             assert_eq!(ended(answer.as_bytes()).code, FAILED, "{answer}");
             assert_eq!(table(answer.as_bytes()).code, FAILED, "{answer}");
@@ -317,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_taken_for_no_failure() {
+    fn empty_list_is_not_a_failure() {
         let outcome = table(br#"{"sessions":[]}"#);
 
         assert_eq!(

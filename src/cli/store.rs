@@ -1,4 +1,4 @@
-//! `menshen store`: the embedded store's file, while no gateway has it open.
+//! `menshen store`: maintains the embedded store's file while no gateway uses it.
 
 use std::io::{self, BufWriter};
 use std::path::{Path, PathBuf};
@@ -12,14 +12,14 @@ use crate::store::{self, ExportError, Space, Verified};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum StoreCommand {
-    /// Give back the disk space of sessions that ended
+    /// Free the disk space of ended sessions
     Compact,
-    /// Say whether the file is whole, and how much is in it
+    /// Check the file for damage and count its rows
     Verify,
     /// Print every row as a line of JSON
     ///
-    /// Tokens are hashed and session keys are sealed in there, but it is personal data all the same: who uses which
-    /// app, and since when.
+    /// Tokens are hashed and session keys are encrypted. The rows are still personal data: they show who uses
+    /// which app, and since when.
     Export,
 }
 
@@ -46,8 +46,8 @@ fn file(config: &Path) -> Result<(PathBuf, EmbeddedStore), CommandOutcome> {
         )),
         StoreEngine::Redis => Err(CommandOutcome::failure(
             MISUSED,
-            "menshen: `store.engine` is `redis`, and these commands are for the embedded store's file: \
-             use the server's own tools",
+            "menshen: `store.engine` is `redis`, but these commands are for the embedded store's file: \
+             use the tools of the Redis server",
         )),
     }
 }
@@ -55,7 +55,7 @@ fn file(config: &Path) -> Result<(PathBuf, EmbeddedStore), CommandOutcome> {
 fn compact(path: &Path, config: &EmbeddedStore) -> CommandOutcome {
     match store::compact(path, config, &SystemClock) {
         Ok(sizes) => CommandOutcome::answer(format!(
-            "{}: {} bytes, before {}",
+            "{}: {} bytes, {} before",
             path.display(),
             sizes.after,
             sizes.before
@@ -70,7 +70,7 @@ fn verify(path: &Path, config: &EmbeddedStore) -> CommandOutcome {
         Ok(verified) => CommandOutcome {
             answer: counts(path, &verified),
             messages: format!(
-                "{}\nmenshen: {} is damaged: restore a copy, or move the file away, which ends every session",
+                "{}\nmenshen: {} is damaged: restore a copy, or move the file away; without the file, every session ends",
                 verified.faults.join("\n"),
                 path.display()
             ),
@@ -102,7 +102,7 @@ const fn plural(space: Space) -> &'static str {
 fn export(path: &Path, config: &EmbeddedStore) -> CommandOutcome {
     match store::export(path, config, &SystemClock, &mut BufWriter::new(io::stdout().lock())) {
         Ok(_) => CommandOutcome::default(),
-        // As in `written`: a reader that went away has what it wanted.
+        // As in `written`: the reader has all the lines it wanted.
         Err(ExportError::Write(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
             CommandOutcome::default()
         }

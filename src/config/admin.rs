@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Admin {
-    /// Address of the admin listener. It asks for no password: keep it off public networks.
+    /// Address of the admin listener. It asks for no password: do not bind it to a public network.
     #[schemars(with = "String", extend("format" = "socket-address"))]
     pub address: SocketAddr,
 }

@@ -9,39 +9,41 @@ use super::SecretSource;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct App {
-    /// What the app is at WeChat.
+    /// The kind of the app at WeChat.
     pub kind: AppKind,
-    /// The app's id, as WeChat's console shows it.
+    /// The app's id, from WeChat's console.
     pub appid: String,
-    /// The app's secret, as WeChat's console shows it.
+    /// The app's secret, from WeChat's console.
     pub secret: SecretSource,
-    /// What people know it as, on the sign-in page. Default: its name here.
+    /// The app's name on the sign-in page. Default: its name in this file.
     #[serde(default)]
     pub title: Option<String>,
-    /// How much an official account asks of a person: `snsapi_base` (the default) the openid alone, without a question;
-    /// `snsapi_userinfo` unionid, nickname and avatar too, after the person agreed. For other kinds there is no choice.
+    /// What an official account asks of the user. `snsapi_base` (default): the openid, without a
+    /// question to the user. `snsapi_userinfo`: also unionid, nickname and avatar, if the user
+    /// agrees. Other kinds of app have no choice.
     #[serde(default)]
     pub scope: Option<OAuthScope>,
-    /// Whether a sign-in is finished only in the browser that began it. `loose` lets one through whose cookie is lost, as
-    /// WeChat's in-app browser loses them: somebody may then be signed in as somebody else by a link they were sent.
+    /// Whether a sign-in must end in the browser that began it. `loose` accepts a browser that
+    /// shows no cookie: WeChat's own browser can lose it. With `loose`, an attacker can send a link
+    /// that signs the victim in as the attacker.
     #[serde(default)]
     pub browser_check: BrowserCheck,
 }
 
-/// What an app is at WeChat.
+/// The kind of an app at WeChat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum AppKind {
-    /// A mini program (小程序): its pages sign in with `wx.login`.
+    /// A mini program (小程序). Its pages sign in with `wx.login`.
     MiniProgram,
-    /// A website (网站应用) of the Open Platform: people sign in with a QR code.
+    /// A website (网站应用) of the Open Platform. Users sign in with a QR code.
     Website,
-    /// An official account (公众号): people sign in inside WeChat, with a tap at most.
+    /// An official account (公众号). Users sign in inside WeChat.
     OfficialAccount,
 }
 
 impl AppKind {
-    /// The word for it in configurations, metrics and logs.
+    /// The word of this kind in configurations, metrics and logs.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::MiniProgram => "mini_program",
@@ -50,7 +52,7 @@ impl AppKind {
         }
     }
 
-    /// Whether people sign in to it with a browser.
+    /// Whether users sign in to this app with a browser.
     pub const fn is_for_browsers(self) -> bool {
         match self {
             Self::MiniProgram => false,
@@ -59,24 +61,25 @@ impl AppKind {
     }
 }
 
-/// How much an official account asks of a person.
+/// What an official account asks of the user (OAuth scope).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum OAuthScope {
     /// The openid.
     #[serde(rename = "snsapi_base")]
     Base,
-    /// The profile, too.
+    /// The openid and the profile.
     #[serde(rename = "snsapi_userinfo")]
     UserInfo,
 }
 
-/// Whether a sign-in is finished only in the browser that began it.
+/// Whether a sign-in must end in the browser that began it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum BrowserCheck {
-    /// Only there.
+    /// The sign-in must end in the same browser.
     #[default]
     Strict,
-    /// Also where no browser shows a cookie; one that shows another's is refused all the same.
+    /// A browser that shows no cookie is accepted too. A browser that shows the cookie of another
+    /// sign-in is refused.
     Loose,
 }

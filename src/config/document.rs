@@ -1,4 +1,4 @@
-//! A configuration as it was read from a file: the values, and where each stands.
+//! A configuration that was read from a file: the values, and the place of each.
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -10,12 +10,13 @@ use super::report::{Position, Report};
 use super::tree::{self, YamlNode, YamlValue};
 use super::{Config, Findings, rules, structure};
 
-/// Largest configuration file read. A real one is a few KiB; `/dev/zero` named by accident must not fill the memory.
+/// Largest configuration file. Real files have a few KiB; `/dev/zero`, named by mistake, must not fill
+/// the memory.
 const MAX_BYTES: u64 = 1024 * 1024;
 
-/// A configuration of which every key and value is what the schema allows.
+/// A configuration whose keys and values all fit the schema.
 ///
-/// What makes no sense in it stands in [`Document::report`], together with what the modules find: all at once.
+/// [`Document::report`] has the contradictions between its values, and what the modules find.
 #[derive(Debug)]
 pub struct Document {
     /// The values.
@@ -29,7 +30,7 @@ impl Document {
     /// Reads the configuration file at `path`.
     ///
     /// # Errors
-    /// Everything in it that the schema does not allow, with line and column.
+    /// Everything that the schema does not allow, with line and column.
     pub fn load(path: &Path) -> Result<Self, Report> {
         let name = path.display().to_string();
         let refuse = |reason: String, hint: &str| {
@@ -39,20 +40,22 @@ impl Document {
         };
         let bytes = read(path).map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => {
-                refuse("there is no such file".into(), "name one with `--config FILE` or MENSHEN_CONFIG")
+                refuse("there is no such file".into(), "name the file with `--config FILE` or MENSHEN_CONFIG")
             }
-            io::ErrorKind::IsADirectory => refuse("this is a directory".into(), "name the file in it"),
+            io::ErrorKind::IsADirectory => refuse("this is a directory".into(), "name a file"),
             io::ErrorKind::FileTooLarge => {
-                refuse("larger than 1 MiB".into(), "is this the configuration file?")
+                refuse("the file is larger than 1 MiB".into(), "is it the configuration file?")
             }
-            _ => refuse(format!("cannot be read: {error}"), "check the path and its permissions"),
+            _ => refuse(format!("cannot read the file: {error}"), "check the path and its permissions"),
         })?;
         let text = String::from_utf8(bytes).map_err(|error| {
             let valid = error.utf8_error().valid_up_to();
             let before =
                 String::from_utf8_lossy(error.as_bytes().get(..valid).unwrap_or_default()).into_owned();
             let mut report = Report::new(&name);
-            report.error(Some(end_of(&before)), "", "not UTF-8 from here on").hint("save the file as UTF-8");
+            report
+                .error(Some(end_of(&before)), "", "the file is not UTF-8 from here on")
+                .hint("save the file as UTF-8");
             report
         })?;
         Self::parse(&name, &text)
@@ -61,13 +64,13 @@ impl Document {
     /// Reads a configuration from `text`; `name` stands for the file in messages.
     ///
     /// # Errors
-    /// Everything in it that the schema does not allow, with line and column.
+    /// Everything that the schema does not allow, with line and column.
     pub fn parse(name: &str, text: &str) -> Result<Self, Report> {
         let mut report = Report::new(name);
         let mut root = match tree::parse(text) {
             Ok(Some(root)) => root,
             Ok(None) => {
-                report.error(None, "", "nothing is configured here").hint("start from conf/minimal.yaml");
+                report.error(None, "", "the file is empty").hint("start from conf/minimal.yaml");
                 return Err(report);
             }
             Err(error) => {
@@ -79,7 +82,7 @@ impl Document {
         if report.has_errors() {
             return Err(report);
         }
-        // From the tree that was checked: two readings of one text could differ.
+        // Read from the tree that was checked: a second parser could read the text in another way.
         let config = match Config::deserialize(root.to_json()) {
             Ok(config) => config,
             Err(error) => {
@@ -92,8 +95,8 @@ impl Document {
         Ok(Self { config, name: name.to_owned(), root, contradictions })
     }
 
-    /// Places findings of the modules in the file, beside what the file itself contradicts. A report with errors
-    /// is a configuration that must not be used.
+    /// Reports the findings of the modules and the contradictions of the file, each with its place. If the
+    /// report has errors, the configuration must not be used.
     pub fn report(&self, findings: Findings) -> Report {
         let mut report = Report::new(&self.name);
         let locate = |path: &str| (!path.is_empty()).then(|| locate(&self.root, path));
@@ -117,12 +120,12 @@ fn end_of(text: &str) -> Position {
     Position { line: text.matches('\n').count() + 1, column: last.chars().count() + 1 }
 }
 
-/// Where the value at a key path stands, or its nearest parent that exists.
+/// The place of the value at a key path, or of its nearest parent that exists.
 fn locate(node: &YamlNode, path: &str) -> Position {
     descend(node, path).map_or(node.at, |(below, rest)| locate(below, rest))
 }
 
-/// Takes one step of a key path. The longest key wins: names of apps and upstreams may hold dots.
+/// Goes one step down a key path. The longest key wins: names of apps and upstreams can have dots.
 fn descend<'n, 'p>(node: &'n YamlNode, path: &'p str) -> Option<(&'n YamlNode, &'p str)> {
     let path = path.strip_prefix('.').unwrap_or(path);
     match &node.value {

@@ -1,30 +1,31 @@
-//! What is wrong with a configuration, said with its key path; the loader adds file, line and column.
+//! Errors and warnings about a configuration, with their key paths. The loader adds file, line and
+//! column.
 
 use std::fmt;
 
-/// One thing wrong, or doubtful, in a configuration.
+/// One error or warning about a configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
-    /// Whether it stops the configuration from being used.
+    /// Whether the configuration can be used.
     pub severity: Severity,
-    /// The key it is about, such as `routes[2].upstream`; empty for the file as a whole.
+    /// The key, such as `routes[2].upstream`; empty if the finding is about the whole file.
     pub path: String,
-    /// What is wrong, with the value that is wrong (never a secret).
+    /// What is wrong, with the wrong value (never a secret).
     pub reason: String,
-    /// What to write instead, as a clause: `write one of …`, `did you mean …?`.
+    /// What to write instead: `write one of …`, `did you mean …?`.
     pub hint: Option<String>,
 }
 
-/// Whether a finding stops the configuration from being used.
+/// Whether a configuration with this finding can be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Severity {
     /// The configuration is refused.
     Error,
-    /// The configuration is used, and the operator told.
+    /// The configuration is used, and the operator gets a warning.
     Warning,
 }
 
-/// Everything found in one pass, so that an operator mends it all at once.
+/// All findings of one pass, so that an operator can fix them all at once.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Findings {
     list: Vec<Finding>,
@@ -41,25 +42,25 @@ impl Findings {
         self.push(Severity::Warning, path.into(), reason.into())
     }
 
-    /// Whether anything found stops the configuration from being used.
+    /// Whether any finding is an error.
     pub fn has_errors(&self) -> bool {
         self.list.iter().any(|finding| finding.severity == Severity::Error)
     }
 
-    /// The findings in the order they were made.
+    /// The findings, in the order they were added.
     pub fn iter(&self) -> std::slice::Iter<'_, Finding> {
         self.list.iter()
     }
 
-    /// Takes in the findings of another pass.
+    /// Adds the findings of another pass.
     pub fn extend(&mut self, other: Self) {
         self.list.extend(other.list);
     }
 
     /// Runs the builder of one section with findings of its own, then adds them to these.
     ///
-    /// Returns what was built, unless the builder reported an error: `has_errors` inside speaks of this section
-    /// alone, and an error of another section does not stop this one from being built and checked.
+    /// Returns what was built, or `None` if the builder reported an error. An error of another section
+    /// does not stop this one from being built and checked.
     pub fn scope<T>(&mut self, build: impl FnOnce(&mut Self) -> Option<T>) -> Option<T> {
         let mut own = Self::default();
         let built = build(&mut own);
@@ -77,19 +78,19 @@ impl Findings {
 }
 
 impl Finding {
-    /// Says what to write instead.
+    /// Adds what to write instead.
     pub fn hint(&mut self, hint: impl Into<String>) -> &mut Self {
         self.hint = Some(hint.into());
         self
     }
 
-    /// Suggests the nearest of `known` to a name that is not among them, or lists them all.
+    /// Adds the nearest of the `known` names to a name that is not one of them, or lists them all.
     pub fn did_you_mean<'a>(&mut self, wrong: &str, known: impl IntoIterator<Item = &'a str>) -> &mut Self {
         let known: Vec<&str> = known.into_iter().collect();
         match nearest(wrong, known.iter().copied()) {
             Some(name) => self.hint(format!("did you mean `{name}`?")),
             None if known.is_empty() => self,
-            None => self.hint(format!("known: {}", known.join(", "))),
+            None => self.hint(format!("write one of: {}", known.join(", "))),
         }
     }
 }
@@ -104,7 +105,7 @@ impl fmt::Display for Finding {
     }
 }
 
-/// The one of `known` that somebody who wrote `wrong` most likely meant.
+/// The one of the `known` names that `wrong` most likely means.
 pub(super) fn nearest<'a>(wrong: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     known
         .into_iter()
@@ -114,12 +115,12 @@ pub(super) fn nearest<'a>(wrong: &str, known: impl IntoIterator<Item = &'a str>)
         .map(|(_, name)| name)
 }
 
-/// `readTimeout`, `read-timeout` and `read_timeout` are one name to the person who writes them.
+/// A name for comparison: `readTimeout`, `read-timeout` and `read_timeout` are the same.
 fn plain(name: &str) -> String {
     name.chars().filter(|c| !matches!(c, '_' | '-' | ' ')).flat_map(char::to_lowercase).collect()
 }
 
-/// A value as a message may show it: bounded, and without characters that move a terminal.
+/// A value for a message: not too long, and without characters that control a terminal.
 pub(super) fn shown(text: &str) -> String {
     const MOST: usize = 60;
     let mut shown: String = text.chars().take(MOST).flat_map(escaped).collect();

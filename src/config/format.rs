@@ -6,7 +6,7 @@ use std::str::FromStr;
 use super::value::{self, InvalidValue};
 use super::{ByteSize, Duration, Rate};
 
-/// Whether a text is written as `format` of the schema wants it; a format unknown here holds any text.
+/// Checks that a text has the `format` of the schema. Any text has a format that is not known here.
 pub(super) fn check(format: &str, text: &str) -> Result<(), InvalidValue> {
     match format {
         "time-span" => Duration::from_str(text).map(drop),
@@ -14,14 +14,14 @@ pub(super) fn check(format: &str, text: &str) -> Result<(), InvalidValue> {
         "rate" => Rate::from_str(text).map(drop),
         "ip-network" => value::network(text).map(drop),
         "socket-address" => SocketAddr::from_str(text).map(drop).map_err(|_| {
-            let hint = "write such as `127.0.0.1:8080`, `0.0.0.0:8080`, `[::]:8080`";
+            let hint = "write an address such as `127.0.0.1:8080`, `0.0.0.0:8080`, `[::]:8080`";
             InvalidValue::new(text, "is not an IP address with a port", hint)
         }),
         _ => Ok(()),
     }
 }
 
-/// How a format is called in a message.
+/// The name of a format in messages.
 pub(super) fn noun(format: &str) -> Option<&'static str> {
     match format {
         "time-span" => Some("a duration"),

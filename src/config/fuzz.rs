@@ -1,4 +1,4 @@
-//! Drives the reading of a configuration file.
+//! Drives the parser of the configuration file.
 
 use super::{Config, Document, Findings};
 
@@ -7,12 +7,12 @@ pub(crate) fn configuration(data: &[u8]) {
     let document = match Document::parse("fuzz", text) {
         Ok(document) => document,
         Err(report) => {
-            assert!(report.has_errors() && !report.to_string().is_empty(), "refused without a word");
+            assert!(report.has_errors() && !report.to_string().is_empty(), "refused without a message");
             return;
         }
     };
     let _ = document.report(Findings::default()).to_string();
-    // JSON is YAML. A secret that stands in the file is not written out, in its place stands that it was one.
+    // JSON is YAML. An inline secret is written as `[redacted]`.
     let written = json(&document.config);
     let again = Document::parse("again", &written).map(|again| json(&again.config));
     assert!(again.as_ref().is_ok_and(|again| *again == written), "{written}\nis read as\n{again:?}");

@@ -5,34 +5,37 @@ use serde::{Deserialize, Serialize};
 
 /// `identity_headers`; the defaults are WeChat Cloud Run's.
 ///
-/// Whatever the names, each is removed from what a client sends, in every spelling.
+/// The gateway removes each of these headers from requests of clients, in every spelling.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct IdentityHeaders {
-    /// Header for the openid.
+    /// Header of the openid.
     pub openid: String,
-    /// Header for the unionid; sent only when it is known.
+    /// Header of the unionid. It is sent only if the unionid is known.
     pub unionid: String,
-    /// Header for the appid.
+    /// Header of the appid.
     pub appid: String,
-    /// Header for the business's own id of the person; sent only when they are bound. Not of Cloud Run.
+    /// Header of your own user id. It is sent only if the person is bound to a user. WeChat Cloud
+    /// Run has no such header.
     pub user: String,
-    /// Header that says how the call came; Cloud Run backends take its presence as "signed in".
+    /// Header of the way that the request came. Cloud Run backends take its presence as "signed
+    /// in".
     pub source: String,
-    /// Header for `environment`.
+    /// Header of the value of `environment`.
     pub env: String,
-    /// Value of the `env` header on signed-in requests; absent: the header is not sent.
+    /// Value of the `env` header of signed-in requests. Not set: the header is not sent.
     pub environment: Option<String>,
-    /// Header for the nickname, percent-encoded UTF-8, such as `X-WX-NICKNAME`; absent: it is not sent.
+    /// Header of the nickname in percent-encoded UTF-8, such as `X-WX-NICKNAME`. Not set: it is not
+    /// sent.
     pub nickname: Option<String>,
-    /// Header for the URL of the avatar, such as `X-WX-AVATAR`; absent: it is not sent.
+    /// Header of the avatar's URL, such as `X-WX-AVATAR`. Not set: it is not sent.
     pub avatar: Option<String>,
-    /// Further names to remove from what clients send, in every spelling.
+    /// More headers that the gateway removes from requests of clients, in every spelling.
     pub remove: Vec<String>,
 }
 
 impl IdentityHeaders {
-    /// Whether a backend is told what a person calls themselves.
+    /// Whether the backend receives the nickname or the avatar.
     pub const fn tells_profile(&self) -> bool {
         self.nickname.is_some() || self.avatar.is_some()
     }

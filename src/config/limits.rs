@@ -9,40 +9,44 @@ use super::{ByteSize, Duration};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
-    /// Largest header block; more is answered 431.
+    /// Largest header block. A larger one is answered 431.
     #[schemars(extend("x-static" = true))]
     pub max_header: ByteSize,
-    /// Most header fields; more are answered 431.
+    /// Most header fields of a request. More are answered 431.
     #[schemars(range(min = 1))]
     pub max_header_fields: usize,
-    /// What becomes of header names with characters other than letters, digits and `-`, which backends confuse.
+    /// What happens to header names with characters other than letters, digits and `-`. Backends
+    /// can take such a name for another one.
     pub header_names: HeaderNames,
-    /// Longest request target; more is answered 414.
+    /// Longest request target. A longer one is answered 414.
     pub max_uri: ByteSize,
-    /// Longest wait for a whole request header: from its first byte, and for the first one of a connection from the
-    /// connection's beginning, TLS handshake included.
+    /// Longest wait for a whole request header. The time of the first request begins with the
+    /// connection and includes the TLS handshake; that of later requests begins with the first
+    /// byte.
     #[schemars(extend("x-static" = true))]
     pub header_timeout: Duration,
-    /// How long a connection may stay idle between requests.
+    /// How long a connection can be idle between requests.
     #[schemars(extend("x-static" = true))]
     pub keepalive_timeout: Duration,
-    /// Longest silence while a client sends a body.
+    /// Longest pause while a client sends a body.
     pub read_timeout: Duration,
-    /// Longest wait for a client to take what is sent.
+    /// Longest wait for a client to accept data.
     pub write_timeout: Duration,
-    /// Most connections at once, all listeners together; `docs/limits.md` says what they take.
+    /// Most connections at once, of all listeners together. `docs/limits.md` says how much memory
+    /// and how many open files they need.
     #[schemars(range(min = 1), extend("x-static" = true))]
     pub max_connections: usize,
-    /// Most connections at once of one client address, or of one /64 of IPv6; `trusted_proxies` may have any number.
+    /// Most connections at once of one client address, or of one /64 network of IPv6.
+    /// `trusted_proxies` have no such limit.
     #[schemars(range(min = 1), extend("x-static" = true))]
     pub max_connections_per_address: usize,
-    /// Most TLS handshakes at once; more connections are closed.
+    /// Most TLS handshakes at once. The gateway closes connections beyond it.
     #[schemars(range(min = 1), extend("x-static" = true))]
     pub max_handshakes: usize,
-    /// Least bytes a second of a request's body, on average, once it has taken 10 seconds; a slower one is answered 408.
-    /// `0B`: any.
+    /// Lowest average rate of a request's body, in bytes per second, after the first 10 seconds. A
+    /// slower body is answered 408. `0B`: no limit.
     pub min_body_rate: ByteSize,
-    /// HTTP/2 towards clients.
+    /// HTTP/2 of clients.
     #[schemars(extend("x-static" = true))]
     pub h2: H2Limits,
 }
@@ -67,9 +71,7 @@ impl Default for Limits {
     }
 }
 
-/// What becomes of header names with characters other than letters, digits and `-`.
-///
-/// Whatever is chosen, a name that a backend could confuse with one the gateway manages never passes.
+/// What happens to header names with characters other than letters, digits and `-`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum HeaderNames {
@@ -77,7 +79,7 @@ pub enum HeaderNames {
     Refuse,
     /// The header is removed.
     Strip,
-    /// The header passes, for backends that read names such as `access_token`.
+    /// The header is forwarded, for backends that read names such as `access_token`.
     Pass,
 }
 
@@ -88,7 +90,7 @@ pub struct H2Limits {
     /// Most requests at once on one connection.
     #[schemars(range(min = 1))]
     pub max_concurrent_streams: u32,
-    /// How long a connection without requests is kept.
+    /// How long a connection without requests stays open.
     pub idle_timeout: Duration,
 }
 

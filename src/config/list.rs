@@ -5,12 +5,13 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// `lists.<name>`: people whom routes admit or refuse.
+/// `lists.<name>`: a list of people, for routes.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct List {
-    /// Unionids, or `appid:openid` for a person in one app.
+    /// Members: a unionid, or `appid:openid` for a user of one app.
     pub members: Vec<String>,
-    /// File with further members, one a line; what follows `#` is a comment. Read again at each reload.
+    /// File with more members, one on each line. Text after `#` is a comment. The gateway reads the
+    /// file at start and at each reload.
     pub file: Option<PathBuf>,
 }

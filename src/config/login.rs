@@ -11,22 +11,26 @@ use super::{ByteSize, Duration};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Login {
-    /// Path below which the gateway answers itself, on every host.
+    /// Path of the gateway's own endpoints. The gateway answers every path below it itself, on
+    /// every host.
     pub path_prefix: String,
     /// Largest body of a login request.
     pub max_body: ByteSize,
     /// Longest wait for the whole body of a login request.
     pub body_timeout: Duration,
-    /// How long the same client may send a code again and get the same answer. At most 5 minutes, a code's life.
+    /// How long the same client can send the same code again and get the same answer. At most 5
+    /// minutes: a code of WeChat lives that long.
     pub replay_window: Duration,
-    /// Most codes remembered for `replay_window`.
+    /// Most codes that the gateway remembers for `replay_window`.
     pub replay_capacity: u64,
-    /// Where browsers reach the gateway, such as `https://shop.example.com`: people can sign in there with a browser. Scheme, host
-    /// and port exactly as in the address bar; `http://` is for loopback only. Empty: nowhere.
+    /// Origins where browsers reach the gateway, such as `https://shop.example.com`. Users can sign
+    /// in there with a browser. Write scheme, host and port exactly as in the address bar.
+    /// `http://` is for loopback only. Empty: users cannot sign in with a browser.
     pub origins: Vec<String>,
-    /// Origins of other sites that a sign-in may lead back to. Empty: to the origin it began at alone.
+    /// Origins of other sites where the browser may go after a sign-in. Empty: only the origin
+    /// where the sign-in began.
     pub return_to: Vec<String>,
-    /// The pages that people see.
+    /// The pages that users see.
     pub page: LoginPage,
 }
 
@@ -34,11 +38,12 @@ pub struct Login {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct LoginPage {
-    /// What people sign in to: the name on the pages. Absent: none is shown.
+    /// Name on the pages: what users sign in to. Not set: no name.
     pub title: Option<String>,
-    /// Picture above it: a PNG, JPEG, WebP or SVG file of at most 64 KiB.
+    /// Picture above the name: a PNG, JPEG, WebP or SVG file of at most 64 KiB.
     pub logo: Option<PathBuf>,
-    /// Folder with templates of your own, `sign_in.html` and `message.html`; what is not there is as delivered.
+    /// Folder with your own templates, `sign_in.html` and `message.html`. If a file is not there, the
+    /// built-in template is used.
     pub templates: Option<PathBuf>,
 }
 

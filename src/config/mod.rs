@@ -1,7 +1,7 @@
-//! What an operator may write: plain types, one small file per section, and how they are loaded.
+//! The configuration file: plain types, one file for each section, and how they are loaded.
 //!
-//! A section holds values, not behaviour: the module that uses a section builds itself from it and refuses
-//! what makes no sense there. Nothing here imports another module of ours.
+//! A section has values and no behaviour. The module that uses a section builds itself from it, and
+//! refuses values that make no sense there. This module imports no other module of ours.
 
 mod admin;
 mod app;
@@ -66,54 +66,59 @@ pub use wechat::{Breaker, WeChat};
 #[serde(deny_unknown_fields)]
 #[schemars(title = "Menshen configuration")]
 pub struct Config {
-    /// Folder for what the gateway keeps: its keys and its sessions. Made on first start, mode 0700.
+    /// Folder of the gateway's keys and sessions. The gateway makes it at the first start, with
+    /// mode 0700.
     #[serde(default = "default_data_dir")]
     #[schemars(extend("x-static" = true))]
     pub data_dir: PathBuf,
-    /// Threads that serve requests; 0 is one for each core.
+    /// Number of threads that serve requests. 0: one thread for each core.
     #[serde(default)]
     #[schemars(range(max = 1024), extend("x-static" = true))]
     pub worker_threads: usize,
-    /// How long a stopping gateway waits for requests under way.
+    /// How long a gateway that stops waits for the requests under way.
     #[serde(default = "default_drain_timeout")]
     #[schemars(extend("x-static" = true))]
     pub drain_timeout: Duration,
-    /// Where clients connect. At least one.
+    /// Addresses where clients connect. At least one.
     #[schemars(length(min = 1), extend("x-static" = true))]
     pub listeners: Vec<Listener>,
     /// The admin listener: metrics and health.
     #[serde(default)]
     #[schemars(extend("x-static" = true))]
     pub admin: Admin,
-    /// Peers whose `X-Forwarded-For` and `X-Forwarded-Proto` are believed, as addresses or CIDR blocks. Default: nobody.
+    /// Proxies in front of the gateway, as addresses or CIDR blocks. The gateway believes
+    /// `X-Forwarded-For` and `X-Forwarded-Proto` only if the request comes from one of them.
+    /// Default: none.
     #[serde(default, deserialize_with = "value::networks")]
     #[schemars(schema_with = "value::networks_schema")]
     pub trusted_proxies: Vec<IpNet>,
-    /// The WeChat apps whose users sign in, by a name of your choice.
+    /// The WeChat apps whose users sign in. Each has a name of your choice.
     #[schemars(extend("minProperties" = 1))]
     pub apps: BTreeMap<String, App>,
-    /// How WeChat is called.
+    /// How the gateway calls WeChat.
     #[serde(default)]
     pub wechat: WeChat,
-    /// Named sets of backend servers.
+    /// Backend servers. Each set of servers has a name of your choice.
     #[schemars(extend("minProperties" = 1))]
     pub upstreams: BTreeMap<String, Upstream>,
-    /// Lists of people, by a name of your choice, for routes to admit or refuse.
+    /// Lists of people, for `allow_lists` and `deny_lists` of routes. Each has a name of your
+    /// choice.
     #[serde(default)]
     pub lists: BTreeMap<String, List>,
-    /// Which requests go where, and who may make them. The longest matching path wins, not the first.
+    /// Which requests go to which backend, and who may send them. If several paths match, the
+    /// longest path wins.
     #[schemars(length(min = 1))]
     pub routes: Vec<Route>,
-    /// Names of the headers that carry the identity to the backend.
+    /// Names of the headers that carry the user's identity to the backend.
     #[serde(default)]
     pub identity_headers: IdentityHeaders,
-    /// The tokens the gateway issues and accepts.
+    /// The access tokens that the gateway issues and accepts.
     #[serde(default)]
     pub tokens: Tokens,
-    /// Sessions: how long they last and how many there may be.
+    /// Sessions: how long they live, and how many there can be.
     #[serde(default)]
     pub sessions: Sessions,
-    /// Where sessions are kept.
+    /// Where the gateway stores sessions.
     #[serde(default)]
     #[schemars(extend("x-static" = true))]
     pub store: Store,

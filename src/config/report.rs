@@ -1,17 +1,17 @@
-//! Findings with the place in the file that each is about, as an operator reads them.
+//! Findings with their places in the file, as an operator reads them.
 
 use std::fmt;
 
 use super::{Finding, Findings, Severity};
 
-/// Everything found in one configuration file, sorted by line when it is written out.
+/// All findings about one configuration file. They are sorted by line when they are written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
     name: String,
     entries: Vec<PlacedFinding>,
 }
 
-/// Where a value stands in the file; both count from 1, columns in characters.
+/// A place in the file. Lines and columns begin at 1; a column is a character.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Position {
     pub(super) line: usize,
@@ -30,22 +30,22 @@ impl Report {
         Self { name: name.into(), entries: Vec::new() }
     }
 
-    /// Whether anything found stops the configuration from being used.
+    /// Whether any finding is an error.
     pub fn has_errors(&self) -> bool {
         self.entries.iter().any(|entry| entry.finding.severity == Severity::Error)
     }
 
-    /// Whether nothing was found, not even a warning.
+    /// Whether there are no findings.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 
-    /// The findings in the order they were made.
+    /// The findings, in the order they were added.
     pub fn findings(&self) -> impl Iterator<Item = &Finding> {
         self.entries.iter().map(|entry| &entry.finding)
     }
 
-    /// Adds an error; the caller may still put a hint to it.
+    /// Adds an error and returns it, so that a hint can be added.
     pub(super) fn error(
         &mut self,
         at: Option<Position>,
@@ -60,7 +60,7 @@ impl Report {
         &mut self.entries[last].finding
     }
 
-    /// Takes in findings that know only their key path; the same finding is not said twice.
+    /// Adds findings and looks up their places. A finding that is already there is not added again.
     pub(super) fn extend(&mut self, findings: &Findings, locate: impl Fn(&str) -> Option<Position>) {
         for finding in findings.iter() {
             let entry = PlacedFinding { at: locate(&finding.path), finding: finding.clone() };

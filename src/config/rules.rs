@@ -1,6 +1,7 @@
-//! What must hold between the values of one section, before any module looks at them.
+//! Checks that the values of one section fit together.
 //!
-//! A range of a single number stands in the schema; what one section says of another is left to the modules.
+//! The range of a single number is in the schema. What one section says of another is checked by the
+//! modules.
 
 use super::{Config, Findings, Listener};
 
@@ -19,7 +20,7 @@ fn listeners(listeners: &[Listener], findings: &mut Findings) {
             findings
                 .error(
                     format!("listeners[{index}].h2c"),
-                    "`h2c` is HTTP/2 without TLS, and this listener has `tls`",
+                    "`h2c` is HTTP/2 without TLS, but this listener has `tls`",
                 )
                 .hint("remove `h2c`; `tls.http2` is on by default");
         }
@@ -30,7 +31,7 @@ fn listeners(listeners: &[Listener], findings: &mut Findings) {
             findings
                 .error(
                     format!("listeners[{index}].address"),
-                    format!("`{}` is bound by listeners[{earlier}] already", listener.address),
+                    format!("listeners[{earlier}] already binds `{}`", listener.address),
                 )
                 .hint("choose another port");
         }
@@ -43,14 +44,14 @@ fn trusted_proxies(config: &Config, findings: &mut Findings) {
             findings
                 .warning(
                     format!("trusted_proxies[{index}]"),
-                    format!("`{network}` is everybody: any client may claim any address, and no limit on logins holds"),
+                    format!("`{network}` is every address: any client can claim any address, and no limit on logins works"),
                 )
-                .hint("write the addresses of your proxies alone");
+                .hint("write only the addresses of your proxies");
         }
     }
 }
 
-/// A timeout of nothing would end what it guards before it starts.
+/// Refuses timeouts of zero: they would end every operation before it starts.
 fn timeouts(config: &Config, findings: &mut Findings) {
     let limits = &config.limits;
     let mut all = vec![
@@ -68,6 +69,6 @@ fn timeouts(config: &Config, findings: &mut Findings) {
         all.extend(route.read_timeout.map(|timeout| (format!("routes[{index}].read_timeout"), timeout)));
     }
     for (path, _) in all.into_iter().filter(|(_, timeout)| timeout.is_zero()) {
-        findings.error(path, "a timeout of nothing lets nothing through").hint("write such as `30s`");
+        findings.error(path, "a timeout of zero fails every time").hint("write a longer one, such as `30s`");
     }
 }

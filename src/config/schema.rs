@@ -1,7 +1,7 @@
-//! The JSON Schema of a configuration: the one list of keys, with what each means, its default and its range.
+//! The JSON Schema of a configuration: the one list of keys, with their meanings, defaults and ranges.
 //!
-//! The loader checks files against it, editors complete from it and `docs/configuration.md` is written from it.
-//! A key with `x-static` takes effect at start only; below it every key does.
+//! The loader checks files against it, editors complete from it, and `docs/configuration.md` is
+//! generated from it. A key with `x-static`, and every key below it, takes effect at start only.
 
 use std::collections::BTreeSet;
 use std::sync::LazyLock;
@@ -15,7 +15,7 @@ pub fn schema() -> Value {
     root().clone()
 }
 
-/// Says which static keys differ between the configuration that runs and a new one: those need a restart.
+/// Reports the static keys that differ between the running configuration and a new one.
 pub fn static_changes(running: &Config, new: &Config) -> Findings {
     let mut findings = Findings::default();
     if let (Ok(running), Ok(new)) = (serde_json::to_value(running), serde_json::to_value(new)) {
@@ -34,8 +34,8 @@ fn compare(schema: &'static Value, running: &Value, new: &Value, path: &str, fin
             compare(property, running.unwrap_or(&Value::Null), new.unwrap_or(&Value::Null), &path, findings);
         } else if running != new {
             findings
-                .error(path, "this key cannot change while the gateway runs")
-                .hint("restart the gateway, or put the old value back");
+                .error(path, "a reload cannot change this key")
+                .hint("restart the gateway, or write the old value");
         }
     }
 }
@@ -50,7 +50,7 @@ pub(super) fn root() -> &'static Value {
     &ROOT
 }
 
-/// The schemas a value may follow instead of `schema`: references and `anyOf` are resolved.
+/// The schemas that a value can follow. References and `anyOf` are resolved.
 pub(super) fn alternatives(schema: &'static Value) -> Vec<&'static Value> {
     if let Some(target) = schema.get("$ref").and_then(Value::as_str).and_then(definition) {
         return alternatives(target);
@@ -61,7 +61,7 @@ pub(super) fn alternatives(schema: &'static Value) -> Vec<&'static Value> {
     }
 }
 
-/// Whether a value that follows `schema` is a secret, so that no message may show it.
+/// Whether a value of `schema` is a secret. No message may show it.
 pub(super) fn is_secret(schema: &'static Value) -> bool {
     let target = schema.get("$ref").and_then(Value::as_str).and_then(definition);
     let mut branches = schema.get("anyOf").and_then(Value::as_array).into_iter().flatten();
@@ -75,7 +75,7 @@ pub(super) fn is_static(property: &Value) -> bool {
     property.get("x-static") == Some(&Value::Bool(true))
 }
 
-/// Whether values of a type are allowed.
+/// Whether the schema allows values of a type.
 pub(super) fn allows(schema: &Value, name: &str) -> bool {
     match schema.get("type") {
         Some(Value::String(only)) => only == name,
@@ -95,12 +95,12 @@ pub(super) fn required(schema: &Value) -> impl Iterator<Item = &str> {
     schema.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str)
 }
 
-/// What the values of a map with free keys follow.
+/// The schema of the values of a map with free keys.
 pub(super) fn free_values(schema: &'static Value) -> Option<&'static Value> {
     schema.get("additionalProperties").filter(|schema| schema.is_object())
 }
 
-/// The words a value must be one of, each with what it means.
+/// The words of a value with a fixed set of words, each with its meaning.
 pub(super) fn words(schema: &'static Value) -> Vec<(&'static str, &'static str)> {
     let one_of = schema.get("oneOf").and_then(Value::as_array).into_iter().flatten();
     let described = one_of.filter_map(|word| {
@@ -111,13 +111,16 @@ pub(super) fn words(schema: &'static Value) -> Vec<(&'static str, &'static str)>
     described.chain(listed.map(|word| (word, ""))).collect()
 }
 
-/// What the schema says of a key.
+/// The description of a key in the schema.
 pub(super) fn description(schema: &Value) -> &str {
     schema.get("description").and_then(Value::as_str).unwrap_or_default()
 }
 
-/// A key of the configuration, wherever it stands.
-#[cfg_attr(not(test), expect(dead_code, reason = "the reference, which a test writes, needs all of it"))]
+/// A key of the configuration, at any depth.
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "only the generated reference, which a test writes, needs all of it")
+)]
 pub(super) struct SchemaKey {
     /// Such as `listeners[].tls.certificates[].key` or `apps.<name>.kind`.
     pub(super) path: String,
@@ -126,7 +129,7 @@ pub(super) struct SchemaKey {
     pub(super) is_required: bool,
 }
 
-/// Every key, in the order of the declarations; a secret is one key.
+/// Every key, in the order of the declarations. A secret is one key.
 pub(super) fn keys() -> Vec<SchemaKey> {
     let mut keys = Vec::new();
     collect(root(), "", &mut keys);
@@ -162,7 +165,7 @@ fn definition(reference: &str) -> Option<&'static Value> {
     root().get("$defs")?.get(reference.strip_prefix("#/$defs/")?)
 }
 
-/// Marks every key below a static one, and says so in the descriptions.
+/// Marks every key below a static key as static, also in its description.
 fn spread_static(root: &mut Value) {
     let mut names = static_definitions(root);
     loop {

@@ -1,4 +1,4 @@
-//! Reading a secret from where the configuration says it is.
+//! Reads a secret from the place that the configuration names.
 
 use std::{env, fs};
 
@@ -9,7 +9,7 @@ use super::value::{EnvSecret, FileSecret};
 use super::{Findings, SecretSource};
 
 impl SecretSource {
-    /// Reads the secret; a finding at `path` says what is missing, and warns of an inline secret.
+    /// Reads the secret. A finding at `path` says what is missing, or warns about an inline secret.
     pub fn read(&self, path: &str, findings: &mut Findings) -> Option<SecretString> {
         match self {
             Self::Env(EnvSecret { env: name }) => match env::var(name) {
@@ -20,8 +20,8 @@ impl SecretSource {
                 }
                 Err(_) => {
                     findings
-                        .error(path, format!("environment variable `{name}` is not set, or not UTF-8"))
-                        .hint(format!("set `{name}` before starting, or name another source"));
+                        .error(path, format!("environment variable `{name}` is not set, or is not UTF-8"))
+                        .hint(format!("set `{name}` before the gateway starts, or name another source"));
                     None
                 }
             },
@@ -46,8 +46,8 @@ impl SecretSource {
             }
             Self::Inline(text) => {
                 findings
-                    .warning(path, "the secret stands in the configuration itself")
-                    .hint("write `{ env: NAME }` or `{ file: path }` outside development");
+                    .warning(path, "the secret is written in the configuration file")
+                    .hint("outside development, write `{ env: NAME }` or `{ file: path }`");
                 Some(text.as_str().into())
             }
         }

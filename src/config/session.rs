@@ -1,4 +1,4 @@
-//! Sessions: how long they last and how many there may be.
+//! Sessions: how long they live, and how many there can be.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -9,23 +9,24 @@ use super::{Duration, SecretSource};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Sessions {
-    /// Longest life of a session, however busy. 1 minute to 400 days.
+    /// Longest life of a session, even if it is in use. 1 minute to 400 days.
     pub lifetime: Duration,
     /// How long a session lives without a request. At most `lifetime`.
     pub idle_timeout: Duration,
-    /// Most sessions of one person in one app; beyond it the oldest ends. 1 to 64.
+    /// Most sessions of one user in one app. One more ends the oldest. 1 to 64.
     #[schemars(range(min = 1, max = 64))]
     pub max_per_subject: u32,
-    /// How long the oldest session goes on when one too many is opened: a client that signs in several times at once
-    /// would otherwise end its own. At most 1 hour.
+    /// How long the oldest session goes on after one session too many is opened. Without a delay, a
+    /// client that signs in several times at once ends its own sessions. At most 1 hour.
     pub eviction_delay: Duration,
-    /// How long a spent refresh token gets the same answer again, its successor being unused. At most 5 minutes; `0s` never.
+    /// How long a used refresh token gets the same answer again, if the new token is not used yet.
+    /// At most 5 minutes. `0s`: never.
     pub refresh_grace: Duration,
-    /// How long a verified token is believed before its session is looked up again. It bounds what a node that lost
-    /// its Redis accepts. 1 second to 5 minutes.
+    /// How long a verified token is accepted before its session is looked up again. It limits what
+    /// a node accepts that has lost its Redis. 1 second to 5 minutes.
     pub recheck_after: Duration,
-    /// Keys that WeChat's session keys are sealed with; the first seals, all open. Empty: one key is made on first
-    /// start and kept in `data_dir`.
+    /// Keys that encrypt WeChat's session keys. The first encrypts, all decrypt. Empty: the gateway
+    /// makes one key at the first start and keeps it in `data_dir`.
     pub seal_keys: Vec<SealKey>,
 }
 
@@ -43,12 +44,12 @@ impl Default for Sessions {
     }
 }
 
-/// `sessions.seal_keys[]`: a key that WeChat's session keys are sealed with.
+/// `sessions.seal_keys[]`: a key that encrypts WeChat's session keys.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SealKey {
-    /// The key's id, kept beside what it sealed; must be unique.
+    /// The key's id. It is stored with what the key encrypted, and must be unique.
     pub kid: String,
-    /// 32 random bytes as base64, such as `openssl rand -base64 32` prints.
+    /// 32 random bytes in base64, such as the output of `openssl rand -base64 32`.
     pub secret: SecretSource,
 }

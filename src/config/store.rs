@@ -1,4 +1,4 @@
-//! Where sessions are kept.
+//! Where the gateway stores sessions.
 
 use std::path::PathBuf;
 
@@ -7,11 +7,12 @@ use serde::{Deserialize, Serialize};
 
 use super::{ByteSize, Duration, SecretSource};
 
-/// `store`: where sessions are kept.
+/// `store`: where the gateway stores sessions.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Store {
-    /// `embedded`: a file of this gateway alone. `redis`: a Redis or Valkey that several gateways share.
+    /// `embedded`: a file of this gateway alone. `redis`: a Redis or Valkey that several gateways
+    /// share.
     pub engine: StoreEngine,
     /// The embedded engine.
     pub embedded: EmbeddedStore,
@@ -19,11 +20,11 @@ pub struct Store {
     pub redis: RedisStore,
 }
 
-/// What keeps the rows.
+/// The engine that stores the rows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum StoreEngine {
-    /// One file in the data directory; needs nothing else.
+    /// One file in the data directory. It needs no other program.
     #[default]
     Embedded,
     /// Redis 6.2 or later, or Valkey.
@@ -34,9 +35,9 @@ pub enum StoreEngine {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct EmbeddedStore {
-    /// The file. Not set: `sessions.redb` in `data_dir`.
+    /// The file. Default: `sessions.redb` in `data_dir`.
     pub file: Option<PathBuf>,
-    /// Memory for rows read lately.
+    /// Memory for rows that were read lately.
     pub cache: ByteSize,
 }
 
@@ -50,33 +51,33 @@ impl Default for EmbeddedStore {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct RedisStore {
-    /// How the servers are found.
+    /// How the gateway finds the servers.
     pub topology: RedisTopology,
     /// `host:port` of the server, of each sentinel, or of some nodes of the cluster.
     pub addresses: Vec<String>,
-    /// The sentinels' name for the master; with `topology: sentinel`.
+    /// The master's name at the sentinels. With `topology: sentinel`.
     pub master_name: Option<String>,
     /// The ACL user. Not set: the default user.
     pub username: Option<String>,
     /// The user's password.
     pub password: Option<SecretSource>,
-    /// The sentinels' own user, where they ask for one.
+    /// The user at the sentinels, if they ask for one.
     pub sentinel_username: Option<String>,
-    /// The sentinels' own password, where they ask for one.
+    /// The password at the sentinels, if they ask for one.
     pub sentinel_password: Option<SecretSource>,
-    /// Number of the database; a cluster has 0 alone.
+    /// Number of the database. A cluster has only 0.
     pub database: u32,
-    /// TLS to every server, and sentinel. Not set: plain TCP.
+    /// TLS to every server and sentinel. Not set: plain TCP.
     pub tls: Option<RedisTls>,
-    /// What every key begins with, so that several gateways may share a server without meeting.
+    /// Prefix of every key. Gateways with different prefixes can use one server without a conflict.
     pub prefix: String,
     /// Longest wait for a connection.
     pub connect_timeout: Duration,
     /// Longest wait for an answer.
     pub timeout: Duration,
-    /// Operations under way at once; more are refused at once rather than queued.
+    /// Most operations under way at once. Further operations are refused, not queued.
     pub max_in_flight: usize,
-    /// What must have a write before it counts as done.
+    /// What must have stored a write before it counts as done.
     pub durability: RedisDurability,
 }
 
@@ -101,13 +102,13 @@ impl Default for RedisStore {
     }
 }
 
-/// How the servers of a Redis are found.
+/// How the gateway finds the servers of a Redis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RedisTopology {
     /// One server.
     Standalone,
-    /// Sentinels, which know the master.
+    /// Sentinels. They know the master.
     Sentinel,
     /// Redis Cluster.
     Cluster,
@@ -117,24 +118,25 @@ pub enum RedisTopology {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct RedisTls {
-    /// PEM file with the authorities to trust instead of the system's.
+    /// PEM file of the certificate authorities to trust. Default: the system's.
     pub ca_file: Option<PathBuf>,
-    /// PEM file with the client certificate; with `key`.
+    /// PEM file of the client certificate. With `key`.
     pub certificate: Option<PathBuf>,
-    /// PEM file with the client certificate's key; with `certificate`.
+    /// PEM file of the client certificate's private key. With `certificate`.
     pub key: Option<PathBuf>,
 }
 
-/// `store.redis.durability`: what must have a write before it counts as done.
+/// `store.redis.durability`: what must have stored a write before it counts as done.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct RedisDurability {
-    /// Replicas that must have it. 0 waits for none: a failover may then lose the last moments.
+    /// Number of replicas that must have the write. 0: none. A failover can then lose the last
+    /// writes.
     pub replicas: u32,
-    /// Whether it must be on disk: the master's, and that of as many replicas (`WAITAOF`, Redis 7.2 or later with
-    /// `appendonly yes`).
+    /// Whether the write must be on disk, on the master and on as many replicas (`WAITAOF`). It
+    /// needs Redis 7.2 or later with `appendonly yes`.
     pub fsync: bool,
-    /// Longest wait for that; after it the login is refused.
+    /// Longest wait for this. After it the login is refused.
     pub timeout: Duration,
 }
 

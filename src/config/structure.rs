@@ -1,7 +1,7 @@
-//! Holds a file against the schema and says everything that does not fit, where serde would stop at the first.
+//! Checks a file against the schema and reports all errors. Serde would stop at the first.
 //!
-//! Knows the part of JSON Schema that our own schema uses, no more. Whether the values make sense together is
-//! left to `rules` and to the modules that use them.
+//! Only the part of JSON Schema that the schema uses is supported. Whether the values fit together is
+//! checked by `rules` and by the modules that use them.
 
 use std::collections::HashMap;
 
@@ -14,7 +14,7 @@ use super::tree::{Scalar, ScalarKind, YamlEntry, YamlNode, YamlValue};
 use super::wording::{bounds, expected, keys_of, meaning, quoted, shape, whole_number};
 use super::{Finding, format};
 
-/// Reports all of `root` that the schema does not allow.
+/// Reports everything in `root` that the schema does not allow.
 pub(super) fn check(root: &YamlNode, report: &mut Report) {
     let place = KeyPlace { path: String::new(), is_secret: false, is_optional: false };
     Checker { report }.value(schema::root(), root, &place);
@@ -24,12 +24,12 @@ struct Checker<'r> {
     report: &'r mut Report,
 }
 
-/// Where the checker is.
+/// The place of a value in the configuration.
 struct KeyPlace {
     path: String,
-    /// Within a secret no value is shown, nor a key that the schema does not have.
+    /// Whether this is part of a secret: no value and no unknown key is shown then.
     is_secret: bool,
-    /// The key may be left out.
+    /// Whether the key can be left out.
     is_optional: bool,
 }
 
@@ -47,7 +47,7 @@ impl Checker<'_> {
                 [] => self.misplaced("a map", &alternatives, node, place),
                 [only] => self.map(only, entries, node.at, place),
                 [_, _, ..] => {
-                    self.error(node.at, &place.path, "this map has the wrong keys")
+                    self.error(node.at, &place.path, "the keys of this map are wrong")
                         .hint(format!("write {}", expected(&alternatives)));
                 }
             },
@@ -74,7 +74,7 @@ impl Checker<'_> {
             {
                 let is_optional = known.is_some() && required(schema).all(|required| required != key);
                 if let Some(first) = first {
-                    let reason = format!("this key stands here a second time, first on line {}", first.line);
+                    let reason = format!("this key is written twice, first on line {}", first.line);
                     self.error(entry.at, &path, reason).hint("keep one of them");
                 }
                 self.value(below, &entry.node, &place.below(path, below, is_optional));
@@ -87,14 +87,14 @@ impl Checker<'_> {
         for key in required(schema).filter(is_missing) {
             let hint =
                 properties(schema).find(|(name, _)| *name == key).map(|(_, property)| meaning(property));
-            self.error(at, &join(&place.path, key), "this key is required, and missing").hint = hint;
+            self.error(at, &join(&place.path, key), "this required key is missing").hint = hint;
         }
         if schema.get("minProperties").is_some() && entries.is_empty() {
-            self.error(at, &place.path, "the map is empty").hint("write at least one");
+            self.error(at, &place.path, "the map is empty").hint("write at least one entry");
         }
     }
 
-    /// Reports a key the schema does not have, and returns the key that was meant, where that is plain.
+    /// Reports a key that is not in the schema. Returns the key that was meant, if that is clear.
     fn unknown_key(
         &mut self,
         schema: &'static Schema,
@@ -103,11 +103,11 @@ impl Checker<'_> {
         place: &KeyPlace,
     ) -> Option<&'static str> {
         if place.is_secret {
-            self.error(entry.at, &place.path, "an unknown key").hint(format!("write {}", shape(schema)));
+            self.error(entry.at, &place.path, "unknown key").hint(format!("write {}", shape(schema)));
             return None;
         }
         let known: Vec<&'static str> = properties(schema).map(|(name, _)| name).collect();
-        // `secret:value` without the space is a key to YAML; what follows the colon is shown to nobody.
+        // YAML reads `secret:value`, without the space, as a key: the text after the colon is not shown.
         let name = shown(entry.key.split(':').next().unwrap_or_default());
         let finding = self.report.error(Some(entry.at), join(&place.path, &name), "unknown key");
         if entry.key.contains(':') {
@@ -126,7 +126,7 @@ impl Checker<'_> {
 
     fn list(&mut self, schema: &'static Schema, items: &[YamlNode], at: Position, place: &KeyPlace) {
         if schema.get("minItems").is_some() && items.is_empty() {
-            self.error(at, &place.path, "the list is empty").hint("write at least one");
+            self.error(at, &place.path, "the list is empty").hint("write at least one entry");
         }
         let Some(below) = schema.get("items") else { return };
         for (index, item) in items.iter().enumerate() {
@@ -142,16 +142,16 @@ impl Checker<'_> {
         match (fitting, kind, format) {
             (Some(_), ScalarKind::Null, _) => {}
             (None, ScalarKind::Null, _) => {
-                let reason = format!("nothing is written here, where {} belongs", expected(alternatives));
+                let reason = format!("the value is missing: {} is expected", expected(alternatives));
                 let hint = match (keys_of(alternatives), place.is_optional) {
                     (Some(keys), true) => format!("write {keys}, or remove the key"),
                     (Some(keys), false) => format!("write {keys}"),
-                    (None, true) => "write it, or remove the key".to_owned(),
-                    (None, false) => "write it".to_owned(),
+                    (None, true) => "write the value, or remove the key".to_owned(),
+                    (None, false) => "write the value".to_owned(),
                 };
                 self.error(at, &place.path, reason).hint(hint);
             }
-            // Before types: `timeout: 30` lacks its unit, and that says more than "a number is not text".
+            // Before the types: for `timeout: 30` the unit is missing, which says more than "not text".
             (_, _, Some(format)) => {
                 if let Err(invalid) = format::check(format, &scalar.text) {
                     self.error(at, &place.path, invalid.reason).hint(invalid.hint);
@@ -192,7 +192,7 @@ impl Checker<'_> {
         let finding = self.error(at, &place.path, "");
         if takes("string") {
             let kind = if matches!(scalar.kind(), ScalarKind::Boolean(_)) { "a boolean" } else { "a number" };
-            finding.reason = format!("{written} is {kind} to YAML, where text belongs");
+            finding.reason = format!("YAML reads {written} as {kind}, but text is expected");
             finding.hint(if place.is_optional {
                 "put it in quotes, or remove the key"
             } else {
@@ -209,8 +209,8 @@ impl Checker<'_> {
             finding.reason = format!("{written} is not a whole number");
             finding.hint(format!("write {}, in digits without quotes", whole_number(number)));
         } else {
-            // What stands in the place of a section may be a secret: it is not shown.
-            finding.reason = format!("text stands where {} belongs", expected(alternatives));
+            // Text in the place of a section can be a secret: it is not shown.
+            finding.reason = format!("this is text, but {} is expected", expected(alternatives));
             if alternatives.iter().any(|schema| is_list_of_text(schema)) {
                 finding.hint(format!("write `[{}]`", shown(&scalar.text)));
             } else if scalar.text.contains(':') {
@@ -221,7 +221,7 @@ impl Checker<'_> {
         }
     }
 
-    /// Reports a map or a list where something else belongs.
+    /// Reports a map or a list in the place of another type.
     fn misplaced(
         &mut self,
         found: &str,
@@ -235,7 +235,7 @@ impl Checker<'_> {
         let finding = self.error(
             node.at,
             &place.path,
-            format!("{found} stands where {} belongs", expected(alternatives)),
+            format!("this is {found}, but {} is expected", expected(alternatives)),
         );
         if takes("array") {
             finding.hint("start each item with `- `");
@@ -251,7 +251,7 @@ impl Checker<'_> {
     }
 }
 
-/// The kinds of map that may stand here: of several, the one that has just the keys that are written.
+/// The maps that are allowed here. If one of them has exactly the written keys, it alone.
 fn maps_like(alternatives: &[&'static Schema], entries: &[YamlEntry]) -> Vec<&'static Schema> {
     let has = |schema: &Schema, key: &str| properties(schema).any(|(name, _)| name == key);
     let is_written = |key: &str| entries.iter().any(|entry| entry.key == key);
@@ -277,14 +277,14 @@ fn is_list_of_text(schema: &'static Schema) -> bool {
     !items.is_empty() && items.iter().all(|item| allows(item, "string"))
 }
 
-/// Whether a key without a value is `key:value` without the space.
+/// Whether a key without a value is `key:value`, written without the space.
 fn lacks_space(entry: &YamlEntry) -> bool {
     let is_empty =
         matches!(&entry.node.value, YamlValue::Scalar(scalar) if scalar.kind() == ScalarKind::Null);
     is_empty && entry.key.contains(':')
 }
 
-/// The one other place where a key of this name belongs.
+/// The section where a key of this name belongs, if there is exactly one.
 fn elsewhere(name: &str) -> Option<String> {
     let mut places = schema::keys().into_iter().filter(|key| key.name == name);
     let place = places.next().filter(|_| places.next().is_none())?;

@@ -1,10 +1,10 @@
-//! What is wrong with a file that is not YAML, or not the part of YAML we use.
+//! Errors of a file that is not YAML, or uses a part of YAML that is not supported.
 
 use serde_saphyr::granit_parser::{ErrorKind, ScanError, Span};
 
 use super::report::Position;
 
-/// Why a file is no tree; the first problem only, for what follows cannot be trusted.
+/// The first syntax error of a file. What follows it cannot be trusted.
 #[derive(Debug)]
 pub(super) struct SyntaxError {
     pub(super) at: Position,
@@ -12,33 +12,34 @@ pub(super) struct SyntaxError {
     pub(super) hint: Option<&'static str>,
 }
 
-/// Where a value starts.
+/// The place where a value starts.
 pub(super) fn position(span: Span) -> Position {
     Position { line: span.start.line(), column: span.start.col() + 1 }
 }
 
-/// Refuses what stands at `span`.
+/// An error at `span`.
 pub(super) fn refuse(span: Span, reason: impl Into<String>, hint: &'static str) -> SyntaxError {
     SyntaxError { at: position(span), reason: reason.into(), hint: Some(hint) }
 }
 
-/// Says a parser's complaint in the words of somebody who edits the file. Repeats no text of it: it may be a secret.
+/// Explains a parser's error to the person who edits the file. It repeats no text of the file: the text
+/// can be a secret.
 pub(super) fn explain(error: &ScanError) -> SyntaxError {
     let (reason, hint) = match error.kind() {
         ErrorKind::TabNotAllowed
         | ErrorKind::TabInBlockIndentation
         | ErrorKind::TabInIndentation
-        | ErrorKind::TabAtBlockScalarStart => ("a tab in the indentation", "indent with spaces"),
+        | ErrorKind::TabAtBlockScalarStart => ("there is a tab in the indentation", "indent with spaces"),
         ErrorKind::MappingValueNotAllowed
         | ErrorKind::InvalidColonPlacement
         | ErrorKind::MappingKeyNotAllowed => (
             "no key can stand here",
-            "check the indentation, the space after each `:` and open brackets above, and put text with `: ` in quotes",
+            "check the indentation, the space after each `:`, and the brackets above; put text with `: ` in quotes",
         ),
         ErrorKind::ExpectedBlockMappingKey | ErrorKind::SimpleKeyExpected | ErrorKind::InvalidIndentation => {
             (
                 "a key is expected here",
-                "indent it like its neighbours, write a space after its `:`, and put text that starts with `[` or `{` in quotes",
+                "indent it like its neighbours and write a space after its `:`; put text that starts with `[` or `{` in quotes",
             )
         }
         ErrorKind::ExpectedBlockSequenceEntry => {
@@ -46,7 +47,7 @@ pub(super) fn explain(error: &ScanError) -> SyntaxError {
         }
         ErrorKind::BlockSequenceEntryNotAllowed | ErrorKind::BlockEntryInFlowCollection => (
             "a list item cannot start here",
-            "write it on a line of its own below the key, or the list in brackets",
+            "write it on its own line below the key, or write the list in brackets",
         ),
         ErrorKind::UnclosedFlowCollection { .. }
         | ErrorKind::MismatchedFlowCollectionEnd { .. }
@@ -55,15 +56,15 @@ pub(super) fn explain(error: &ScanError) -> SyntaxError {
         | ErrorKind::ExpectedFlowSequenceSeparator
         | ErrorKind::UnexpectedEofFlowMapping
         | ErrorKind::UnexpectedEofFlowSequence => {
-            ("brackets do not match, or a `,` is missing", "look for the bracket that was opened before this")
+            ("brackets do not match, or a `,` is missing", "look for an open bracket before this place")
         }
         ErrorKind::UnclosedQuotedScalar
         | ErrorKind::InvalidQuotedScalarIndent
         | ErrorKind::DocumentIndicatorInQuotedScalar => {
-            ("a quote is not closed", "look for the quote that was opened before this")
+            ("a quote is not closed", "look for an open quote before this place")
         }
         ErrorKind::InvalidTrailingSingleQuotedScalar | ErrorKind::InvalidTrailingDoubleQuotedScalar => (
-            "text after the closing quote",
+            "there is text after the closing quote",
             "write a quote inside single quotes twice (`''`), or use the other kind of quote",
         ),
         ErrorKind::UnknownQuotedScalarEscape => {
@@ -76,7 +77,9 @@ pub(super) fn explain(error: &ScanError) -> SyntaxError {
         ErrorKind::UnexpectedCharacter { .. } => {
             ("a value cannot start with this character", "put the value in quotes")
         }
-        ErrorKind::RecursionLimitExceeded => ("nested too deeply", "a configuration is flatter"),
+        ErrorKind::RecursionLimitExceeded => {
+            ("the file is nested too deeply", "no section of a configuration is so deep")
+        }
         kind => {
             return SyntaxError { at: mark(error), reason: format!("not valid YAML: {kind}"), hint: None };
         }

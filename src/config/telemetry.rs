@@ -11,11 +11,11 @@ use super::ByteSize;
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Telemetry {
-    /// What the gateway says of itself, on standard error.
+    /// The gateway's own messages, on standard error.
     pub log: Log,
     /// One line for each request.
     pub access_log: AccessLog,
-    /// One line for each login, logout, refusal of a person, and deed of an operator.
+    /// One line for each login, logout, refusal of a user, and action of an operator.
     pub audit_log: AuditLog,
 }
 
@@ -23,9 +23,10 @@ pub struct Telemetry {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Log {
-    /// Least level written: `error`, `warn`, `info`, `debug`, or a filter such as `info,menshen::wechat=debug`.
+    /// Lowest level that is written: `error`, `warn`, `info`, `debug`, or a filter such as
+    /// `info,menshen::wechat=debug`.
     pub level: String,
-    /// How a line looks.
+    /// Format of a line.
     pub format: LogFormat,
 }
 
@@ -35,13 +36,13 @@ impl Default for Log {
     }
 }
 
-/// How a log line looks.
+/// Format of a log line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum LogFormat {
-    /// For people.
+    /// Text, for people.
     Text,
-    /// One JSON object a line.
+    /// One JSON object on each line.
     Json,
 }
 
@@ -49,11 +50,12 @@ pub enum LogFormat {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct AccessLog {
-    /// Where the lines go.
+    /// Where the lines are written.
     pub target: AccessLogTarget,
-    /// The file, where `target` is `file`.
+    /// The file, if `target` is `file`.
     pub file: Option<PathBuf>,
-    /// Most memory for lines not yet written; beyond it lines are dropped and counted. 1MiB to 1GiB.
+    /// Most memory for lines that are not written yet. Lines beyond it are dropped and counted.
+    /// 1MiB to 1GiB.
     pub buffer: ByteSize,
 }
 
@@ -67,9 +69,10 @@ impl Default for AccessLog {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct AuditLog {
-    /// The file, appended to; opened again on SIGHUP. Absent: nothing is written.
+    /// The file. Lines are appended. SIGHUP opens it again. Not set: nothing is written.
     pub file: Option<PathBuf>,
-    /// Most memory for lines not yet written; beyond it lines are dropped and counted. 1MiB to 1GiB.
+    /// Most memory for lines that are not written yet. Lines beyond it are dropped and counted.
+    /// 1MiB to 1GiB.
     pub buffer: ByteSize,
 }
 
@@ -79,14 +82,14 @@ impl Default for AuditLog {
     }
 }
 
-/// Where access log lines go.
+/// Where access log lines are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum AccessLogTarget {
     /// Standard output.
     Stdout,
-    /// A file, appended to; opened again on SIGHUP.
+    /// A file. Lines are appended. SIGHUP opens it again.
     File,
-    /// Nowhere.
+    /// They are not written.
     Off,
 }

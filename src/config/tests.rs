@@ -1,4 +1,4 @@
-//! The loader as an operator meets it: files in, messages out.
+//! The loader from the operator's side: files in, messages out.
 
 mod reference;
 
@@ -15,7 +15,7 @@ const MINIMAL: &str = include_str!("../../conf/minimal.yaml");
 const EVERY_KEY: &str = include_str!("../../conf/menshen.yaml");
 
 #[test]
-fn every_invalid_file_is_answered_with_the_expected_messages() {
+fn every_invalid_file_gets_the_expected_messages() {
     let files = fixtures("invalid");
 
     for file in &files {
@@ -31,7 +31,7 @@ fn every_invalid_file_is_answered_with_the_expected_messages() {
 }
 
 #[test]
-fn every_valid_file_loads_without_a_word() {
+fn every_valid_file_loads_without_a_message() {
     let files = fixtures("valid");
 
     for file in &files {
@@ -46,7 +46,7 @@ const INVALID: usize = 35;
 const VALID: usize = 8;
 
 #[test]
-fn example_files_load_without_a_word() {
+fn example_files_load_without_a_message() {
     for (name, text) in [("conf/minimal.yaml", MINIMAL), ("conf/menshen.yaml", EVERY_KEY)] {
         let document = parse(name, text);
         assert_eq!(document.report(Findings::default()).to_string(), "", "{name}");
@@ -66,12 +66,12 @@ fn full_example_holds_every_key_of_the_schema() {
 }
 
 #[test]
-fn what_stands_in_comments_of_the_full_example_is_valid_too() {
+fn commented_out_keys_of_the_full_example_are_valid_too() {
     let report = Document::parse("", &uncommented(EVERY_KEY)).unwrap_err();
 
     let others: Vec<String> = report
         .findings()
-        .filter(|finding| !finding.reason.starts_with("this key stands here a second time"))
+        .filter(|finding| !finding.reason.starts_with("this key is written twice"))
         .map(ToString::to_string)
         .collect();
     assert_eq!(others, Vec::<String>::new());
@@ -115,7 +115,7 @@ fn every_key_is_described() {
 }
 
 #[test]
-fn key_path_is_found_in_the_file_or_else_its_nearest_parent() {
+fn finding_points_to_its_key_or_to_the_nearest_parent() {
     let document = parse("menshen.yaml", MINIMAL);
     for (path, place) in [
         ("listeners", "3:3"),
@@ -138,7 +138,7 @@ fn key_path_is_found_in_the_file_or_else_its_nearest_parent() {
 }
 
 #[test]
-fn names_with_dots_and_brackets_are_found_by_key_path() {
+fn key_path_finds_names_with_dots_and_brackets() {
     let text = MINIMAL.replace(
         "  shop:",
         "  shop: &shop\n    kind: mini_program\n    appid: a\n    secret: b\n  shop.x[1]:",
@@ -154,7 +154,7 @@ fn names_with_dots_and_brackets_are_found_by_key_path() {
 }
 
 #[test]
-fn findings_are_sorted_by_line_and_said_once() {
+fn findings_are_sorted_by_line_and_each_is_written_once() {
     let document = parse("f", MINIMAL);
     let mut findings = Findings::default();
     findings.error("routes[0].upstream", "third");
@@ -191,7 +191,7 @@ fn section_with_an_error_of_its_own_is_not_built() {
 }
 
 #[test]
-fn warning_alone_is_no_error() {
+fn warning_is_not_an_error() {
     let text = format!("{MINIMAL}trusted_proxies: ['::/0']\n");
 
     let report = parse("f", &text).report(Findings::default());
@@ -199,13 +199,13 @@ fn warning_alone_is_no_error() {
     assert!(!report.has_errors());
     assert_eq!(
         report.to_string(),
-        "f:18:19: warning: trusted_proxies[0]: `::/0` is everybody: any client may claim any address, and no limit \
-         on logins holds; write the addresses of your proxies alone"
+        "f:18:19: warning: trusted_proxies[0]: `::/0` is every address: any client can claim any address, and no \
+         limit on logins works; write only the addresses of your proxies"
     );
 }
 
 #[test]
-fn no_message_shows_what_stands_where_a_secret_belongs() {
+fn no_message_shows_the_text_in_the_place_of_a_secret() {
     for secret in [
         "secret: [HUSH]",
         "secret: { HUSH }",
@@ -246,7 +246,7 @@ fn no_message_shows_what_stands_where_a_secret_belongs() {
 }
 
 #[test]
-fn what_passes_for_text_is_read_as_that_very_text() {
+fn plain_text_is_read_as_it_is_written() {
     for text in [
         "yes",
         "no",
@@ -286,7 +286,7 @@ fn what_passes_for_text_is_read_as_that_very_text() {
 }
 
 #[test]
-fn numbers_booleans_and_nothing_are_not_text() {
+fn numbers_booleans_and_null_are_not_text() {
     for (text, kind) in [
         ("true", ScalarKind::Boolean(true)),
         ("TRUE", ScalarKind::Boolean(true)),
@@ -327,7 +327,7 @@ fn alias_of_aliases_is_refused_before_it_fills_the_memory() {
 }
 
 #[test]
-fn file_that_is_none_is_said_in_words() {
+fn file_that_cannot_be_used_gets_a_plain_message() {
     let folder = tempfile::tempdir().unwrap();
     let write = |name: &str, bytes: &[u8]| {
         let path = folder.path().join(name);
@@ -338,18 +338,18 @@ fn file_that_is_none_is_said_in_words() {
     for (path, message) in [
         (
             folder.path().join("absent"),
-            ": error: there is no such file; name one with `--config FILE` or MENSHEN_CONFIG",
+            ": error: there is no such file; name the file with `--config FILE` or MENSHEN_CONFIG",
         ),
-        (folder.path().to_owned(), ": error: this is a directory; name the file in it"),
-        (write("large", large.as_bytes()), ": error: larger than 1 MiB; is this the configuration file?"),
-        (write("empty", b""), ": error: nothing is configured here; start from conf/minimal.yaml"),
+        (folder.path().to_owned(), ": error: this is a directory; name a file"),
         (
-            write("comment", b"# a: b\n---\n"),
-            ": error: nothing is configured here; start from conf/minimal.yaml",
+            write("large", large.as_bytes()),
+            ": error: the file is larger than 1 MiB; is it the configuration file?",
         ),
+        (write("empty", b""), ": error: the file is empty; start from conf/minimal.yaml"),
+        (write("comment", b"# a: b\n---\n"), ": error: the file is empty; start from conf/minimal.yaml"),
         (
             write("latin1", b"a: 1\nb: caf\xe9\n"),
-            ":2:7: error: not UTF-8 from here on; save the file as UTF-8",
+            ":2:7: error: the file is not UTF-8 from here on; save the file as UTF-8",
         ),
     ] {
         let report = Document::load(&path).unwrap_err();
@@ -367,7 +367,7 @@ fn byte_order_mark_and_carriage_returns_change_nothing() {
 }
 
 #[test]
-fn changed_static_keys_are_named_and_dynamic_ones_are_not() {
+fn reload_names_changed_static_keys_and_no_dynamic_ones() {
     let running = parse("f", MINIMAL).config;
     let mut new = running.clone();
     new.routes.clear();
@@ -406,7 +406,7 @@ fn key_is_static_when_its_section_is() {
 }
 
 #[test]
-fn inline_secret_is_never_serialized_nor_debugged() {
+fn inline_secret_is_neither_serialized_nor_debugged() {
     let document = parse("f", MINIMAL);
 
     let shown = format!("{document:?} {}", serde_json::to_string(&document.config).unwrap());
@@ -417,7 +417,7 @@ fn inline_secret_is_never_serialized_nor_debugged() {
 
 proptest! {
     #[test]
-    fn whatever_is_written_is_loaded_or_refused_with_a_message(
+    fn every_text_is_loaded_or_refused_with_a_message(
         at in 0..MINIMAL.len(), length in 0..40_usize, noise in "[-a-z:{}\\[\\]*&!|>'\"%@`#,. \t\n0-9?~<]{0,6}",
     ) {
         let mut text = MINIMAL.to_owned();
@@ -453,7 +453,7 @@ fn fixtures(kind: &str) -> Vec<PathBuf> {
     files
 }
 
-/// Holds a written file against what it should be; with `UPDATE=1` in the environment, writes it instead.
+/// Compares a file in the repository with its expected text. With `UPDATE=1` in the environment, writes it.
 fn assert_current(path: &Path, expected: &str) {
     if std::env::var_os("UPDATE").is_some_and(|value| value == "1") {
         fs::write(path, expected).unwrap();
@@ -461,12 +461,12 @@ fn assert_current(path: &Path, expected: &str) {
     let written = fs::read_to_string(path).unwrap_or_default();
     assert!(
         written == expected,
-        "{} is stale: look at the change, then run `UPDATE=1 cargo test --lib config`\n--- written\n{written}\n--- now\n{expected}",
+        "{} is out of date: check the change, then run `UPDATE=1 cargo test --lib config`\n--- written\n{written}\n--- now\n{expected}",
         path.display()
     );
 }
 
-/// The text with every commented-out key put in force.
+/// The text, with the comment signs of commented-out keys removed.
 fn uncommented(text: &str) -> String {
     let line = |line: &str| {
         let (indent, comment) = line.split_once("# ").filter(|(indent, _)| indent.trim().is_empty())?;
@@ -478,7 +478,7 @@ fn uncommented(text: &str) -> String {
     text.lines().map(|text| line(text).unwrap_or_else(|| format!("{text}\n"))).collect()
 }
 
-/// Every key path of a file, as the schema writes it; the names of apps and upstreams are left out.
+/// Every key path of a file, as the schema writes it. Names of apps and upstreams become `<name>`.
 fn collect(node: &YamlNode, path: String, paths: &mut BTreeSet<String>) {
     match &node.value {
         YamlValue::Scalar(_) => {}

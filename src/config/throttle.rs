@@ -9,27 +9,31 @@ use super::{Duration, Rate};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Throttle {
-    /// Logins of one client address; refreshes as many again.
+    /// Logins of one client address. Refreshes have a second limit of the same size.
     pub login: LoginLimit,
-    /// Sign-ins begun in a browser by one client address: pages shown, people sent to WeChat. As many again to which pages of other
-    /// sites may have led it.
+    /// Sign-ins that one client address begins in a browser: sign-in pages and redirects to WeChat.
+    /// Requests that pages of other sites may have caused have a second limit of the same size.
     pub sign_in: LoginLimit,
-    /// Sign-ins begun in browsers by all clients together, at this gateway. Each takes up to 2.4 KB of the store for twenty minutes,
-    /// so with the defaults those that nobody finishes take 146 MB at most.
+    /// Sign-ins that all clients together begin in browsers, at this gateway. Each takes up to 2.4
+    /// KB of the store for twenty minutes. With the defaults, sign-ins that never end take at most
+    /// 146 MB.
     pub all_sign_ins: LoginLimit,
     /// Failed logins and refreshes of one client address.
     pub failed_login: FailedLoginLimit,
-    /// Answers 4xx to one client address, whoever gives them; each other answer takes one back. While locked out, the address is
-    /// answered 429 to everything. Absent: not counted. Name your `trusted_proxies` first, else all clients behind one are one.
-    /// Any page can have its visitors' browsers ask for what is not there: leave room where many people share an address.
+    /// Answers with a status 4xx to one client address, from the gateway or a backend. Each other
+    /// answer cancels one of them. While an address is locked out, every request is answered 429.
+    /// Not set: not counted. Set `trusted_proxies` first: otherwise all clients behind one proxy
+    /// count as one. A page can make the browsers of its visitors ask for paths that do not exist,
+    /// so choose a high limit if many users share an address.
     pub client_errors: Option<FailedLoginLimit>,
-    /// Exchanges with WeChat of all clients together; keep it below the quota of your apps.
+    /// Calls to WeChat for all clients together. Keep it below the quota of your apps.
     pub wechat: LoginLimit,
-    /// IPv6 clients count together by this many leading bits. 32 to 128.
+    /// IPv6 clients with the same leading bits count as one client. This is the number of bits. 32
+    /// to 128.
     #[schemars(range(min = 32, max = 128))]
     pub ipv6_prefix: u8,
-    /// Most client addresses remembered, for each limit; 18 bytes each, 27 where lock-outs are remembered, taken at start. 1024 to
-    /// 16777216.
+    /// Most client addresses that each limit remembers. An entry takes 18 bytes, or 27 in a limit
+    /// with lock-outs. The memory is allocated at start. 1024 to 16777216.
     pub capacity: usize,
 }
 
@@ -48,29 +52,30 @@ impl Default for Throttle {
     }
 }
 
-/// A rate with room for a burst.
+/// A rate and a burst.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LoginLimit {
-    /// How many, in the long run.
+    /// Average rate.
     pub rate: Rate,
-    /// How many at once after a quiet time. 1 to 1000000.
+    /// Most at once after a quiet time. 1 to 1000000.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub burst: u32,
 }
 
-/// `throttle.failed_login`: after `allowed` failures each further one locks the address out, twice as long each time.
+/// `throttle.failed_login`: each failure after the first `allowed` ones locks the address out. Each
+/// lock-out is twice as long as the one before.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct FailedLoginLimit {
-    /// Failures that cost nothing. At least 1.
+    /// Failures without a lock-out. At least 1.
     #[schemars(range(min = 1))]
     pub allowed: u32,
-    /// The first lock-out.
+    /// Length of the first lock-out.
     pub lockout: Duration,
-    /// The longest lock-out. At least `lockout`.
+    /// Length of the longest lock-out. At least `lockout`.
     pub max_lockout: Duration,
-    /// How long without a failure until all is forgotten. At least `max_lockout`.
+    /// How long after the last failure all failures are forgotten. At least `max_lockout`.
     pub forget_after: Duration,
 }
 

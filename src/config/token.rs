@@ -1,4 +1,4 @@
-//! The tokens the gateway issues and accepts.
+//! The tokens that the gateway issues and accepts.
 
 use std::path::PathBuf;
 
@@ -11,19 +11,21 @@ use super::{Duration, SecretSource};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Tokens {
-    /// The `iss` claim: a name for this gateway that no other issuer of yours has.
+    /// The `iss` claim: a name of this gateway. No other issuer of yours may have the same name.
     pub issuer: String,
-    /// The `aud` claim: who the tokens are for.
+    /// The `aud` claim: the services that the tokens are for.
     pub audience: String,
     /// How long an access token is valid. 1 minute to 24 hours.
     pub lifetime: Duration,
-    /// How far another machine's clock may be off when `nbf` and `iat` are checked. At most 5 minutes. Expiry is never stretched.
+    /// Allowed difference between clocks when `nbf` and `iat` are checked. At most 5 minutes. It
+    /// does not extend the expiry.
     pub clock_skew: Duration,
-    /// Algorithm of the key made on first start, when `keys` is empty. ES256 or EdDSA.
+    /// Algorithm of the key that the gateway makes if `keys` is empty. ES256 or EdDSA.
     pub algorithm: KeyAlgorithm,
-    /// Signing keys; the first signs, all verify. Empty: one key is made on first start and kept in `data_dir`.
+    /// Signing keys. The first signs, all verify. Empty: the gateway makes one key at the first
+    /// start and keeps it in `data_dir`.
     pub keys: Vec<SigningKey>,
-    /// Where a request may carry its token.
+    /// Where a request can carry its token.
     pub sources: TokenSources,
     /// The cache of verified tokens.
     pub cache: TokenCache,
@@ -48,14 +50,14 @@ impl Default for Tokens {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SigningKey {
-    /// The key's id, the `kid` of its tokens; must be unique.
+    /// The key's id: the `kid` of its tokens. It must be unique.
     pub kid: String,
-    /// The one algorithm this key is used with.
+    /// The only algorithm that the key is used with.
     pub algorithm: KeyAlgorithm,
-    /// PEM file with the private key (PKCS#8); for ES256, EdDSA and RS256.
+    /// PEM file with the private key (PKCS#8). For ES256, EdDSA and RS256.
     #[serde(default)]
     pub file: Option<PathBuf>,
-    /// The shared secret, at least 32 bytes; for HS256.
+    /// The shared secret, at least 32 bytes. For HS256.
     #[serde(default)]
     pub secret: Option<SecretSource>,
 }
@@ -67,9 +69,9 @@ pub enum KeyAlgorithm {
     ES256,
     /// Ed25519.
     EdDSA,
-    /// RSA PKCS#1 v1.5 with SHA-256; at least 2048 bits.
+    /// RSA PKCS#1 v1.5 with SHA-256, at least 2048 bits.
     RS256,
-    /// HMAC with SHA-256: whoever can verify can also sign.
+    /// HMAC with SHA-256. Everybody who can verify can also sign.
     HS256,
 }
 
@@ -77,15 +79,15 @@ pub enum KeyAlgorithm {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct TokenSources {
-    /// Whether `Authorization: Bearer <token>` is read.
+    /// Whether the gateway reads `Authorization: Bearer <token>`.
     pub bearer: bool,
-    /// Whether `Authorization: <token>`, without a scheme, is read.
+    /// Whether the gateway reads `Authorization: <token>`, without a scheme.
     pub raw_authorization: bool,
-    /// Header that carries the bare token, such as `X-Token`.
+    /// Header that carries the token alone, such as `X-Token`.
     pub header: Option<String>,
     /// Cookie that carries the token.
     pub cookie: Option<String>,
-    /// Query parameter that carries the token, read on WebSocket upgrades only.
+    /// Query parameter that carries the token. It is read on WebSocket upgrades only.
     pub websocket_query: Option<String>,
 }
 
@@ -99,11 +101,12 @@ impl Default for TokenSources {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct TokenCache {
-    /// Most tokens remembered as valid; about 1.2 KiB each, with what is followed of its session.
+    /// Most valid tokens that the gateway remembers. Each takes about 1.2 KiB, with what is known
+    /// of its session.
     pub capacity: u64,
-    /// Most tokens remembered as forged, for `refused_for`.
+    /// Most forged tokens that the gateway remembers, each for `refused_for`.
     pub refused_capacity: u64,
-    /// How long a forged token is remembered.
+    /// How long the gateway remembers a forged token.
     pub refused_for: Duration,
 }
 

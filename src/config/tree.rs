@@ -1,7 +1,7 @@
-//! A YAML file as a tree in which every value knows where it stands.
+//! A YAML file as a tree. Every value has its place in the file.
 //!
-//! Decides what of YAML a configuration may use: one document of maps, lists and scalars, with anchors and
-//! aliases; no tags, no keys that are not text. What the values mean is left to the schema.
+//! Decides which part of YAML a configuration can use: one document of maps, lists and scalars, with
+//! anchors and aliases. Tags are refused, and every key is text. The schema decides what values mean.
 
 use std::collections::HashMap;
 
@@ -12,13 +12,15 @@ use zeroize::Zeroize as _;
 use super::report::Position;
 use super::syntax::{SyntaxError, explain, position, refuse};
 
-/// Deeper nesting than any section has; it bounds the recursion here and in everything that walks the tree.
+/// Deepest nesting. No section is so deep; the limit bounds the recursion here and in all that walks
+/// the tree.
 const MAX_DEPTH: usize = 32;
 
-/// Most values in one file, those an alias repeats included: an alias of aliases must not fill the memory.
+/// Most values in one file, with the values that aliases repeat: aliases of aliases must not fill the
+/// memory.
 const MAX_NODES: usize = 50_000;
 
-/// A value and where it stands.
+/// A value and its place.
 #[derive(Clone, Debug)]
 pub(super) struct YamlNode {
     pub(super) at: Position,
@@ -33,7 +35,7 @@ pub(super) enum YamlValue {
     Map(Vec<YamlEntry>),
 }
 
-/// A key of a map with its value; a key written twice is here twice.
+/// A key of a map with its value. A key that is written twice is here twice.
 #[derive(Clone, Debug)]
 pub(super) struct YamlEntry {
     pub(super) key: String,
@@ -41,15 +43,15 @@ pub(super) struct YamlEntry {
     pub(super) node: YamlNode,
 }
 
-/// A value that is neither map nor list.
+/// A value that is neither a map nor a list.
 #[derive(Clone, Debug)]
 pub(super) struct Scalar {
     pub(super) text: String,
-    /// Written without quotes, so that it may be a number, a boolean or nothing.
+    /// Whether it is written without quotes. It can then be a number, a boolean or null.
     pub(super) is_plain: bool,
 }
 
-/// What a scalar is by the core schema of YAML 1.2, except that only numbers in plain decimal have a use.
+/// The type of a scalar by the core schema of YAML 1.2. Only whole decimal numbers are used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ScalarKind {
     Null,
@@ -91,7 +93,7 @@ fn is_number(text: &str) -> bool {
 }
 
 impl YamlNode {
-    /// Keeps the places alone: what stood there may be a secret.
+    /// Erases the texts and keeps the places: a text can be a secret.
     pub(super) fn forget_texts(&mut self) {
         match &mut self.value {
             YamlValue::Scalar(scalar) => scalar.text.zeroize(),
@@ -100,7 +102,7 @@ impl YamlNode {
         }
     }
 
-    /// The value as serde reads it. Of a key written twice the last counts; the checker refuses that before.
+    /// The value for serde. If a key is written twice, the last counts; the check refuses that before.
     pub(super) fn to_json(&self) -> serde_json::Value {
         match &self.value {
             YamlValue::Scalar(scalar) => match scalar.kind() {
@@ -120,7 +122,7 @@ impl YamlNode {
     }
 }
 
-/// Parses the one document of `text`; `None` when nothing is written in it.
+/// Parses the one document of `text`; `None` if it is empty.
 pub(super) fn parse(text: &str) -> Result<Option<YamlNode>, SyntaxError> {
     let options = options! {
         emit_comments: false,
@@ -147,7 +149,7 @@ impl<'t> Builder<'t> {
                     return Err(refuse(
                         span,
                         "a second document starts here",
-                        "keep one, without a `---` line inside",
+                        "keep one document, without a `---` line",
                     ));
                 }
                 Event::DocumentStart(..) => {}
@@ -164,7 +166,7 @@ impl<'t> Builder<'t> {
         if event.tag().is_some() {
             return Err(refuse(
                 span,
-                "`!` starts a YAML tag, and tags are not used here",
+                "`!` starts a YAML tag, and tags are not supported",
                 "put text that starts with `!` in quotes",
             ));
         }
@@ -177,7 +179,7 @@ impl<'t> Builder<'t> {
             }
             Event::SequenceStart(_, anchor, _) => (anchor, YamlValue::List(self.items()?)),
             Event::MappingStart(_, anchor, _) => (anchor, YamlValue::Map(self.entries()?)),
-            _ => return Err(refuse(span, "not valid YAML", "check the lines above")),
+            _ => return Err(refuse(span, "this is not valid YAML", "check the lines above")),
         };
         let node = YamlNode { at, value };
         if anchor != 0 {
@@ -206,8 +208,8 @@ impl<'t> Builder<'t> {
             let YamlValue::Scalar(key) = self.node(event, span)?.value else {
                 return Err(refuse(
                     span,
-                    "a map or list stands where a key belongs",
-                    "a template that was not filled in?",
+                    "a map or a list is written in the place of a key",
+                    "is this a template that was not filled in?",
                 ));
             };
             let Some((event, value_span)) = self.next()? else { break };
@@ -217,10 +219,14 @@ impl<'t> Builder<'t> {
         Ok(entries)
     }
 
-    /// Repeats an anchored value. What is inside keeps its own place: that is where it is mended.
+    /// Repeats an anchored value. The values inside keep their places: an error is fixed there.
     fn alias(&mut self, id: usize, span: Span) -> Result<YamlNode, SyntaxError> {
         let Some(anchored) = self.anchors.get(&id) else {
-            return Err(refuse(span, "this alias stands inside the value it repeats", "write the value out"));
+            return Err(refuse(
+                span,
+                "this alias is inside the value that it repeats",
+                "write the value out",
+            ));
         };
         let node = YamlNode { at: position(span), value: anchored.value.clone() };
         self.count(size(&node), span)?;
@@ -230,7 +236,11 @@ impl<'t> Builder<'t> {
     fn count(&mut self, nodes: usize, span: Span) -> Result<(), SyntaxError> {
         self.nodes += nodes;
         if self.nodes > MAX_NODES {
-            return Err(refuse(span, format!("more than {MAX_NODES} values"), "a configuration is smaller"));
+            return Err(refuse(
+                span,
+                format!("the file has more than {MAX_NODES} values"),
+                "use fewer aliases",
+            ));
         }
         Ok(())
     }

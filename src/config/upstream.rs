@@ -14,28 +14,28 @@ pub struct Upstream {
     /// The servers, at least one.
     #[schemars(length(min = 1))]
     pub servers: Vec<Server>,
-    /// How a server is chosen.
+    /// How the gateway chooses a server.
     #[serde(default)]
     pub balance: Balance,
-    /// What the servers speak.
+    /// Protocol of the servers.
     #[serde(default)]
     pub protocol: UpstreamProtocol,
-    /// TLS towards the servers; the certificate is always verified.
+    /// TLS to the servers. The gateway always verifies the certificate.
     #[serde(default)]
     pub tls: Option<UpstreamTls>,
-    /// Longest wait for a connection, TLS handshake included.
+    /// Longest wait for a connection, with the TLS handshake.
     #[serde(default = "default_connect_timeout")]
     pub connect_timeout: Duration,
-    /// Longest silence while waiting for the server to send.
+    /// Longest pause while the gateway waits for data of the server.
     #[serde(default = "default_read_timeout")]
     pub read_timeout: Duration,
-    /// Longest wait for the server to take what is sent.
+    /// Longest wait for the server to accept data.
     #[serde(default = "default_write_timeout")]
     pub write_timeout: Duration,
-    /// How long an unused connection is kept.
+    /// How long an unused connection stays open.
     #[serde(default = "default_idle_timeout")]
     pub idle_timeout: Duration,
-    /// How long a server is passed over after it refused a connection, while others answer.
+    /// How long the gateway avoids a server that refused a connection, if other servers answer.
     #[serde(default = "default_retry_after")]
     pub failed_for: Duration,
 }
@@ -56,7 +56,7 @@ pub enum Server {
 pub struct WeightedServer {
     /// `host:port`
     pub address: String,
-    /// Share of the requests relative to the other servers, 1 to 1000.
+    /// Share of the requests, relative to the other servers. 1 to 1000.
     #[schemars(range(min = 1, max = 1000))]
     pub weight: u16,
 }
@@ -69,7 +69,7 @@ impl Server {
         }
     }
 
-    /// The server's weight; 1 where none is written.
+    /// The server's weight; 1 if none is written.
     pub const fn weight(&self) -> u16 {
         match self {
             Self::Address(_) => 1,
@@ -78,27 +78,28 @@ impl Server {
     }
 }
 
-/// How a server is chosen.
+/// How the gateway chooses a server.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Balance {
-    /// One after the other, by weight.
+    /// One server after the other, by weight.
     #[default]
     RoundRobin,
-    /// The one with the fewest requests under way, relative to its weight.
+    /// The server with the fewest requests under way, relative to its weight.
     LeastConnections,
-    /// Always the same for one person (by openid), or for one client address where nobody is signed in.
+    /// The same server for the same user (by openid), or for the same client address if no user is
+    /// signed in.
     ConsistentHash,
 }
 
-/// What the servers speak.
+/// Protocol of the servers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum UpstreamProtocol {
     /// HTTP/1.1.
     #[default]
     Http1,
-    /// HTTP/2 only; gRPC needs it. Without `tls`, prior knowledge (h2c).
+    /// HTTP/2 only. gRPC needs it. Without `tls`, with prior knowledge (h2c).
     Http2,
 }
 
@@ -106,9 +107,10 @@ pub enum UpstreamProtocol {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct UpstreamTls {
-    /// Name that the servers' certificate must carry; also sent as SNI. Required: without a name nothing could be verified.
+    /// Name that the servers' certificate must have. It is also sent as SNI. Required: without a
+    /// name, the certificate cannot be verified.
     pub server_name: String,
-    /// PEM file of the certificate authority to trust instead of the system's.
+    /// PEM file of the certificate authority to trust. Default: the system's.
     #[serde(default)]
     pub ca_file: Option<PathBuf>,
     /// Certificate that the gateway shows to the servers.

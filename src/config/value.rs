@@ -13,7 +13,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// A value that does not parse; the message says what to write instead.
+/// A value that does not parse. The message says what to write instead.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}; {hint}")]
 pub struct InvalidValue {
@@ -29,7 +29,7 @@ impl InvalidValue {
     }
 }
 
-/// A length of time: a whole number and one of `ms`, `s`, `m`, `h`, `d`.
+/// A duration: a whole number and one of `ms`, `s`, `m`, `h`, `d`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Duration(pub std::time::Duration);
@@ -115,18 +115,18 @@ impl fmt::Display for ByteSize {
     }
 }
 
-/// So many events in a stretch of time: `10/min`, `100/s`, `1000/h`.
+/// A number of events in a time: `10/min`, `100/s`, `1000/h`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Rate {
-    /// How many; at least one.
+    /// Number of events, at least one.
     pub count: u32,
-    /// In how long.
+    /// The time they are counted in.
     pub per: std::time::Duration,
 }
 
 impl Rate {
-    /// So many a minute.
+    /// A rate of `count` in a minute.
     pub const fn per_minute(count: u32) -> Self {
         Self { count, per: std::time::Duration::from_secs(60) }
     }
@@ -144,7 +144,7 @@ impl FromStr for Rate {
             Some(Self { count, per: std::time::Duration::from_secs(*seconds) })
         });
         parsed.ok_or_else(|| {
-            let hint = "write a number from 1 and a time, such as `10/min`, `100/s`, `1000/h`";
+            let hint = "write a number from 1 and a unit of time, such as `10/min`, `100/s`, `1000/h`";
             InvalidValue::new(text, "is not a rate", hint)
         })
     }
@@ -194,7 +194,7 @@ text_value!(
     Duration,
     "time-span",
     r"^[0-9]+(ms|s|m|h|d)$",
-    "A length of time, such as `500ms`, `30s`, `5m`, `2h`, `7d`."
+    "A duration, such as `500ms`, `30s`, `5m`, `2h`, `7d`."
 );
 text_value!(
     ByteSize,
@@ -206,16 +206,16 @@ text_value!(Rate, "rate", r"^[1-9][0-9]*/(s|min|h)$", "A rate, such as `10/min`,
 
 /// Where a secret comes from: `{ env: NAME }`, `{ file: path }`, or the text itself in development.
 ///
-/// `writeOnly` in its schema keeps the value out of every message about it.
+/// `writeOnly` in the schema keeps the value out of all messages.
 #[derive(Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(untagged)]
 #[schemars(extend("writeOnly" = true))]
 pub enum SecretSource {
-    /// An environment variable holds it.
+    /// An environment variable has the secret.
     Env(EnvSecret),
-    /// A file holds it; one newline at its end is dropped.
+    /// A file has the secret. One newline at its end is removed.
     File(FileSecret),
-    /// The text itself: for development, warned about at start.
+    /// The secret itself, for development. The gateway warns about it at start.
     Inline(String),
 }
 
@@ -236,7 +236,7 @@ pub struct FileSecret {
 }
 
 impl Serialize for SecretSource {
-    /// Writes where the secret comes from, never the secret.
+    /// Writes where the secret comes from, but not the secret.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
             Self::Env(source) => source.serialize(serializer),
@@ -256,7 +256,7 @@ impl fmt::Debug for SecretSource {
     }
 }
 
-/// Reads a list of addresses and CIDR blocks; an address stands for itself alone.
+/// Reads a list of addresses and CIDR blocks. An address is a block of one address.
 pub(super) fn networks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>, D::Error> {
     let texts = Vec::<String>::deserialize(deserializer)?;
     texts.iter().map(|text| network(text).map_err(D::Error::custom)).collect()
@@ -269,7 +269,7 @@ pub(super) fn networks_schema(_: &mut SchemaGenerator) -> Schema {
 pub(super) fn network(text: &str) -> Result<IpNet, InvalidValue> {
     let address = || text.parse::<IpAddr>().map(IpNet::from);
     text.parse::<IpNet>().or_else(|_| address()).map_err(|_| {
-        let hint = "write such as `10.0.0.1`, `10.0.0.0/8`, `fd00::/8`";
+        let hint = "write an address or a block, such as `10.0.0.1`, `10.0.0.0/8`, `fd00::/8`";
         InvalidValue::new(text, "is neither an IP address nor a CIDR block", hint)
     })
 }

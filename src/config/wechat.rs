@@ -1,4 +1,4 @@
-//! How WeChat is called.
+//! How the gateway calls WeChat.
 
 use std::path::PathBuf;
 
@@ -11,28 +11,31 @@ use super::{ByteSize, Duration};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct WeChat {
-    /// Base URLs of WeChat's API, tried in this order when one refuses the connection. `http://` is for the emulator on loopback only.
+    /// Base URLs of WeChat's API. If one refuses the connection, the gateway tries the next.
+    /// `http://` is for the emulator on loopback only.
     #[schemars(length(min = 1))]
     pub hosts: Vec<String>,
     /// Longest wait for a connection.
     pub connect_timeout: Duration,
-    /// Longest wait for a whole answer, connecting included.
+    /// Longest wait for a whole answer, with the time to connect.
     pub timeout: Duration,
-    /// Most retries when WeChat answers -1, "system busy". 0 to 2.
+    /// Most retries after the answer -1, "system busy". 0 to 2.
     #[schemars(range(max = 2))]
     pub busy_retries: u8,
-    /// Most exchanges under way at once; more are answered `wechat_busy`.
+    /// Most calls under way at once. Further logins are answered `wechat_busy`.
     #[schemars(range(min = 1))]
     pub max_in_flight: usize,
-    /// Largest answer read.
+    /// Largest answer that the gateway reads.
     pub max_reply: ByteSize,
-    /// Extra certificate authority for `hosts`, a PEM file; the system's are used besides.
+    /// PEM file of a further certificate authority for `hosts`. The system's authorities stay
+    /// trusted.
     pub ca_file: Option<PathBuf>,
-    /// Base URL of WeChat's pages, where browsers are sent to sign in.
+    /// Base URL of WeChat's pages, where browsers go to sign in.
     pub pages: String,
-    /// URL of WeChat's script that shows the QR code inside the sign-in page. Absent: the page has a link to WeChat's own.
+    /// URL of WeChat's script that shows the QR code on the sign-in page. Not set: the page has a
+    /// link to WeChat's own page.
     pub widget: Option<String>,
-    /// When to stop calling for a while.
+    /// When the gateway stops calling WeChat for a while.
     pub breaker: Breaker,
 }
 
@@ -57,10 +60,10 @@ impl Default for WeChat {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Breaker {
-    /// Calls in a row that must fail, per app, before the breaker opens.
+    /// Failed calls of one app, one after the other, that open the breaker.
     #[schemars(range(min = 1))]
     pub failures: u32,
-    /// How long it stays open before one call is let through to try.
+    /// How long the breaker stays open. After it, one call is made as a trial.
     pub open_for: Duration,
 }
 

@@ -1,4 +1,4 @@
-//! How messages name what was written and what may be written instead.
+//! Names in messages: what is written, and what can be written instead.
 
 use std::fmt::Write as _;
 
@@ -29,7 +29,7 @@ pub(super) fn whole_number(schema: &Schema) -> String {
     }
 }
 
-/// What may be written, in words: `text`, `a list`, `{ env: … } or { file: … } or text`.
+/// What can be written, in words: `text`, `a list`, `{ env: … } or { file: … } or text`.
 pub(super) fn expected(alternatives: &[&'static Schema]) -> String {
     let mut nouns: Vec<String> = Vec::new();
     for schema in alternatives {
@@ -50,7 +50,7 @@ pub(super) fn expected(alternatives: &[&'static Schema]) -> String {
     nouns.join(" or ")
 }
 
-/// The keys to write where one kind of map belongs and something else stands.
+/// The keys to write, if one kind of map is expected.
 pub(super) fn keys_of(alternatives: &[&'static Schema]) -> Option<String> {
     let mut kinds = alternatives.iter().filter(|schema| !allows(schema, "null"));
     let map = kinds.next().filter(|_| kinds.next().is_none())?;
@@ -58,7 +58,7 @@ pub(super) fn keys_of(alternatives: &[&'static Schema]) -> Option<String> {
     match keys.as_slice() {
         [] if free_values(map).is_some() => Some("a name with its keys below it".to_owned()),
         [] => None,
-        keys => Some(format!("its keys below it ({})", keys.join(", "))),
+        keys => Some(format!("its keys below it: {}", keys.join(", "))),
     }
 }
 
@@ -72,7 +72,7 @@ fn one_of(schema: &'static Schema) -> String {
     words(schema).iter().map(|(word, _)| format!("`{word}`")).collect::<Vec<_>>().join(" or ")
 }
 
-/// What a missing key is for, and what may be written.
+/// The meaning of a missing key, and what can be written.
 pub(super) fn meaning(property: &'static Schema) -> String {
     let sentence = description(property).split(". ").next().unwrap_or_default().trim_end_matches('.');
     let mut letters = sentence.chars();
@@ -90,7 +90,7 @@ pub(super) fn meaning(property: &'static Schema) -> String {
     meaning
 }
 
-/// A scalar as it was written, near enough.
+/// A scalar, about as it is written.
 pub(super) fn quoted(scalar: &Scalar) -> String {
     let shown = shown(&scalar.text);
     if scalar.is_plain { format!("`{shown}`") } else { format!("`\"{shown}\"`") }

@@ -1,6 +1,6 @@
-//! The backend of the demo: plain HTTP/1.1, and it has never heard of WeChat.
+//! The backend of the demo: plain HTTP/1.1, without any knowledge of WeChat.
 //!
-//! It answers every request with what it received, in plain text; who is calling comes first.
+//! It answers every request with the request it received, as plain text. The caller comes first.
 
 use std::convert::Infallible;
 use std::fmt::Write as _;
@@ -16,10 +16,10 @@ use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
-/// What it asks for to know who is calling, as a backend written for WeChat Cloud Run does.
+/// The headers that it reads to identify the caller, as backends for WeChat Cloud Run do.
 const IDENTITY_HEADERS: [&str; 4] = ["X-WX-OPENID", "X-WX-UNIONID", "X-WX-APPID", "X-WX-SOURCE"];
 
-/// A backend that serves; dropping it closes its listener.
+/// A running backend. Dropping it closes its listener.
 #[derive(Debug)]
 pub(super) struct Backend {
     pub(super) address: SocketAddr,
@@ -54,7 +54,7 @@ async fn serve(stream: TcpStream) {
         response.headers_mut().insert(header::CONTENT_TYPE, plain);
         Ok::<_, Infallible>(response)
     });
-    // The gateway closes connections as it likes.
+    // The gateway can close the connection at any time.
     _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
 }
 
@@ -85,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_is_calling_comes_before_everything_else() {
+    fn caller_comes_before_everything_else() {
         let request = Request::builder()
             .uri("/orders/7")
             .header("Accept", "*/*")
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn a_caller_without_an_openid_is_nobody() {
+    fn request_without_an_openid_has_no_caller() {
         let request = Request::builder().uri("/").header("X-WX-SOURCE", "wx_client").body(()).unwrap();
 
         assert!(describe(&request.into_parts().0).contains("nobody is signed in"));

@@ -1,4 +1,4 @@
-//! Makes the calls of the self-test; answers are text.
+//! Sends the requests of the self-test. Answers are text.
 
 use std::io;
 use std::net::SocketAddr;
@@ -18,12 +18,12 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(super) struct TextAnswer {
     pub(super) status: u16,
-    /// A line for each; names in lower case.
+    /// One line for each header, with its name in lower case.
     pub(super) headers: String,
     pub(super) body: String,
 }
 
-/// Makes a call; `fill_in` puts values in the place of variables.
+/// Sends a request. `fill_in` replaces variables with their values.
 pub(super) async fn send(
     call: &StepCall,
     server: SocketAddr,

@@ -1,10 +1,10 @@
-//! A step as a line for a shell: bash, curl, grep and sed, nothing else.
+//! A step as a shell line. It needs bash, curl, grep and sed.
 
 use std::fmt::Write as _;
 
 use super::step::{Between, DemoStep, Show, StepCall};
 
-/// The line that carries out a step; `url` is the whole address of the call.
+/// The line of a step; `url` is the whole URL of the request.
 pub(super) fn line(step: &DemoStep, url: &str) -> String {
     match step.show {
         Show::Body => format!("{}; echo", curl("-sS", &step.call, url)),
@@ -53,7 +53,7 @@ fn curl(options: &str, call: &StepCall, url: &str) -> String {
     format!("{line} {url}")
 }
 
-/// A word for the shell: as it stands, or with its `$variables` filled in.
+/// A quoted word. The shell fills in its `$variables`, if it has any.
 fn quoted(text: &str) -> String {
     if text.contains('$') {
         format!("\"{}\"", text.replace('\\', r"\\").replace('"', r#"\""#).replace('`', r"\`"))
@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_with_a_variable_is_quoted_so_that_the_shell_fills_it_in() {
+    fn shell_fills_in_the_variable_of_a_body() {
         assert_eq!(
             named("send the code again"),
             r#"curl -sS -H 'Content-Type: application/json' -d "{\"code\":\"$code\"}" http://127.0.0.1:8080/x; echo"#
@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn a_kept_member_becomes_a_shell_variable() {
+    fn saved_member_becomes_a_shell_variable() {
         assert_eq!(
             named("open the mini program"),
             concat!(
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn no_line_holds_what_an_interactive_shell_expands_by_itself() {
+    fn no_line_has_characters_that_an_interactive_shell_expands() {
         for step in STEPS {
             let line = line(step, "http://127.0.0.1:8080/x");
 

@@ -1,7 +1,7 @@
-//! The main job in one process, to try and to paste from: a phone signs in, a backend learns who calls.
+//! The gateway, an emulated WeChat and a sample backend in one process, with steps to try.
 //!
-//! Nothing is played here but WeChat and the backend: the gateway is the real one, started as `serve` starts it, on
-//! ports that the system chooses. What is shown and what the self-test runs is one table, `step::STEPS`.
+//! The gateway is the real one, started as `serve` starts it, on ports that the system chooses. The shown
+//! steps and the steps of the self-test are one table, `step::STEPS`.
 
 mod backend;
 mod client;
@@ -18,10 +18,10 @@ use crate::telemetry::diagnostics;
 
 use self::stage::Stage;
 
-/// Why the demo cannot be shown.
+/// Why the demo failed.
 #[derive(Debug, thiserror::Error)]
 pub enum DemoError {
-    /// A part of it did not start.
+    /// A part of the demo did not start.
     #[error("cannot set up {part}: {source}")]
     Start {
         /// The part.
@@ -32,18 +32,18 @@ pub enum DemoError {
     /// The gateway did not start.
     #[error(transparent)]
     Gateway(#[from] StartError),
-    /// The gateway ended while it was shown.
+    /// The gateway ended while the demo ran.
     #[error("the gateway ended by itself")]
     Ended,
-    /// What is shown cannot be written.
+    /// The output cannot be written.
     #[error("cannot write: {0}")]
     Write(#[from] io::Error),
 }
 
-/// Shows what to paste into a terminal, and serves it until a signal ends the demo.
+/// Prints the steps to paste into a terminal, and serves until a signal ends the demo.
 ///
 /// # Errors
-/// [`DemoError`]; nothing is left behind.
+/// [`DemoError`]. No file is left behind.
 pub fn show(out: &mut impl Write) -> Result<(), DemoError> {
     quiet_diagnostics();
     let stage = Stage::start()?;
@@ -52,10 +52,10 @@ pub fn show(out: &mut impl Write) -> Result<(), DemoError> {
     shown
 }
 
-/// Runs what [`show`] shows, a line for each step, and says whether all of it went as it should.
+/// Runs the steps that [`show`] prints, with one line for each. Returns whether all of them passed.
 ///
 /// # Errors
-/// [`DemoError`]; nothing is left behind.
+/// [`DemoError`]. No file is left behind.
 pub fn self_test(out: &mut impl Write) -> Result<bool, DemoError> {
     quiet_diagnostics();
     let stage = Stage::start()?;
@@ -64,9 +64,9 @@ pub fn self_test(out: &mut impl Write) -> Result<bool, DemoError> {
     Ok(passed?)
 }
 
-/// What happens is shown by the demo itself; what goes wrong still has to be heard.
+/// Logs warnings only: the demo itself prints what happens.
 fn quiet_diagnostics() {
     let log = config::Log { level: "warn".into(), ..config::Log::default() };
-    // Whoever installed diagnostics before hears it too.
+    // Diagnostics that are installed already stay.
     _ = diagnostics::install(&log);
 }

@@ -1,4 +1,4 @@
-//! Everything that runs while the demo does: WeChat, the backend, the gateway, and their folder.
+//! The running parts of the demo: WeChat, the backend, the gateway, and their folder.
 
 use std::fs::DirBuilder;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -20,15 +20,15 @@ use crate::emulator::{self, Emulator};
 use crate::entropy::{self, Entropy, SystemEntropy};
 use crate::server::{self, Sources, StartError};
 
-/// The app and the person of the steps, both known to the emulator as it is without a configuration.
+/// The app and the user of the steps. The emulator knows both without a configuration.
 pub(super) const APPID: &str = "wxe000000000000001";
 pub(super) const USER: &str = "alice";
-/// The website that the same person signs in to with a browser.
+/// The website that the same user signs in to with a browser.
 pub(super) const SITE_APPID: &str = "wxe000000000000004";
-/// How often another port is chosen, where somebody took the first one meanwhile.
+/// How often another port is chosen, if another program took the first one.
 const MAX_TRIES: usize = 5;
 
-/// All parts, serving.
+/// All running parts.
 #[derive(Debug)]
 pub(super) struct Stage {
     pub(super) emulator: Arc<Emulator>,
@@ -69,17 +69,17 @@ impl Stage {
         }
     }
 
-    /// The address of the backend, which no step calls itself.
+    /// The address of the backend. No step calls it directly.
     pub(super) const fn backend(&self) -> SocketAddr {
         self.backend.address
     }
 
-    /// Where configuration and access log are.
+    /// The folder of the configuration and the access log.
     pub(super) const fn folder(&self) -> &Folder {
         &self.folder
     }
 
-    /// Runs a future beside the parts.
+    /// Runs a future on the threads of the parts.
     pub(super) fn block_on<F: Future>(&self, future: F) -> F::Output {
         self.threads.block_on(future)
     }
@@ -90,7 +90,7 @@ impl Stage {
         show: impl FnOnce(&Self) -> io::Result<()>,
     ) -> Result<(), DemoError> {
         self.block_on(async {
-            // Waited for before anything is shown: whoever reads it may end the demo at once.
+            // Signals are caught before anything is shown: the reader can end the demo at once.
             let on = |kind| signal(kind).map_err(failed("signals"));
             let (mut interrupt, mut terminate, mut hangup) =
                 (on(SignalKind::interrupt())?, on(SignalKind::terminate())?, on(SignalKind::hangup())?);
@@ -98,7 +98,7 @@ impl Stage {
             tokio::select! {
                 _ = interrupt.recv() => Ok(()),
                 _ = terminate.recv() => Ok(()),
-                // The terminal was closed; the folder has to go all the same.
+                // The terminal was closed; the folder must still be removed.
                 _ = hangup.recv() => Ok(()),
                 () = self.gateway.failed() => Err(DemoError::Ended),
             }
@@ -112,7 +112,7 @@ impl Stage {
     }
 }
 
-/// A folder of this run alone; dropping it removes it with all that is in it.
+/// The folder of one run. Dropping it removes the folder and its files.
 #[derive(Debug)]
 pub(super) struct Folder(PathBuf);
 
@@ -120,7 +120,7 @@ impl Folder {
     fn create(entropy: &dyn Entropy) -> io::Result<Self> {
         let name = entropy::identifier(entropy).map_err(io::Error::other)?;
         let path = env::temp_dir().join(format!("menshen-demo-{name}"));
-        // A signing key comes into it: for the owner alone, and never one that somebody else has put there.
+        // The folder gets a signing key: only the owner may read it, and it must not exist before.
         DirBuilder::new().mode(0o700).create(&path)?;
         Ok(Self(path))
     }
@@ -140,12 +140,12 @@ impl Folder {
 
 impl Drop for Folder {
     fn drop(&mut self) {
-        // Nothing can be done about a folder that cannot be removed; the system empties its own in time.
+        // If the folder cannot be removed, the system cleans its temporary folder later.
         _ = fs::remove_dir_all(&self.0);
     }
 }
 
-/// Starts the gateway. Its configuration has to name its own address, where browsers come back to.
+/// Starts the gateway. Its configuration must name its own address, because browsers return to it.
 fn start_gateway(folder: &Folder, wechat: &str, backend: SocketAddr) -> Result<server::Running, DemoError> {
     let mut tries = 1..=MAX_TRIES;
     loop {
@@ -162,7 +162,7 @@ fn start_gateway(folder: &Folder, wechat: &str, backend: SocketAddr) -> Result<s
     }
 }
 
-/// An address that the system chooses and nobody uses now.
+/// A free address that the system chooses.
 fn free_address() -> io::Result<SocketAddr> {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()
 }
@@ -172,7 +172,7 @@ fn configuration(folder: &Folder, own: SocketAddr, wechat: &str, backend: Socket
     let (data, access_log) = (quoted(&folder.data()), quoted(&folder.access_log()));
     format!(
         "\
-# What the demo runs. conf/minimal.yaml is the least that runs, conf/menshen.yaml names every key.
+# The configuration of the demo. conf/minimal.yaml is the smallest one, conf/menshen.yaml has every key.
 data_dir: {data}
 listeners:
   - address: {own}
@@ -183,11 +183,11 @@ apps:
     kind: mini_program
     appid: {APPID}
     secret: emulator-secret-1
-  site: # people scan a QR code
+  site: # users scan a QR code
     kind: website
     appid: {SITE_APPID}
     secret: emulator-secret-4
-  account: # people are inside WeChat
+  account: # users are inside WeChat
     kind: official_account
     appid: wxe000000000000005
     secret: emulator-secret-5
@@ -206,8 +206,8 @@ routes:
     access: public
     upstream: backend
 login:
-  origins: [\"http://{own}\", \"http://localhost:{port}\"] # as the address bar of a browser has it
-  replay_window: 5m # as long as WeChat's codes live, for whoever reads while pasting
+  origins: [\"http://{own}\", \"http://localhost:{port}\"] # exactly as in the address bar of the browser
+  replay_window: 5m # as long as WeChat's codes live, so that there is time to read
 throttle:
   login: {{ rate: 10/min, burst: 10 }}
 telemetry:

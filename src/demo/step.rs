@@ -1,14 +1,14 @@
-//! What the demo does, step by step: one table, which is shown as shell lines and run by the self-test.
+//! The steps of the demo: one table, which is printed as shell lines and run by the self-test.
 //!
-//! Texts are written as a shell reads them between double quotes: `$token` is what an earlier step kept.
+//! Texts are written as in double quotes in a shell: `$token` is a value that an earlier step saved.
 
 use http::Method;
 
-/// One thing to try.
+/// One step.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct DemoStep {
     pub(super) name: &'static str,
-    /// What happens, and why it matters; one line.
+    /// What happens, and why it matters, in one line.
     pub(super) about: &'static str,
     pub(super) call: StepCall,
     pub(super) show: Show,
@@ -21,11 +21,11 @@ pub(super) struct StepCall {
     pub(super) server: DemoServer,
     pub(super) path: &'static str,
     pub(super) headers: &'static [(&'static str, &'static str)],
-    /// Sent with POST; without one the request is a GET.
+    /// Sent with POST. Without a body the request is a GET.
     pub(super) json: Option<&'static str>,
 }
 
-/// Who is called.
+/// The server of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum DemoServer {
     WeChat,
@@ -33,33 +33,33 @@ pub(super) enum DemoServer {
     Admin,
 }
 
-/// What is shown of the answer.
+/// The shown part of the answer.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Show {
     /// The body.
     Body,
-    /// Status and headers too.
+    /// Status, headers and body.
     Everything,
     /// The lines of the body that begin with one of these.
     Lines(&'static [&'static str]),
-    /// The body; and members of it are kept, each with the variable that later steps name.
+    /// The body. Members of it are saved, each in a variable for later steps.
     Save(&'static [(&'static str, &'static str)]),
-    /// Status and headers; and of their lines what stands between two texts is kept, as letters, digits, `-` and `_`.
+    /// Status and headers. Parts of their lines are saved in variables: letters, digits, `-` and `_`.
     SaveFromHeaders(&'static [Between]),
-    /// The same call so many times, of each answer the header lines of these names, and the status.
+    /// The same request several times. The status and these header lines of each answer are shown.
     Repeated { times: u32, headers: &'static [&'static str] },
 }
 
 /// A part of a header line.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Between {
-    /// What the line has before it.
+    /// The text of the line before the part.
     pub(super) before: &'static str,
-    /// The variable that later steps name.
+    /// The variable for later steps.
     pub(super) variable: &'static str,
 }
 
-/// What must come back; of a repeated call, one time at least.
+/// The expected answer. Of a repeated request, at least one answer must be so.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Expect {
     pub(super) status: u16,
@@ -109,7 +109,7 @@ const BEARER: (&str, &str) = ("Authorization", "Bearer $token");
 pub(super) const STEPS: &[DemoStep] = &[
     DemoStep {
         name: "open the mini program",
-        about: "wx.login() gives it a code that is good once; the emulator plays the phone, too",
+        about: "wx.login() returns a code that works once; the emulator also plays the phone",
         call: StepCall::post(
             DemoServer::WeChat,
             "/__emu/wx.login",
@@ -120,7 +120,7 @@ pub(super) const STEPS: &[DemoStep] = &[
     },
     DemoStep {
         name: "sign in",
-        about: "the gateway exchanges the code with WeChat and answers with tokens of its own",
+        about: "the gateway exchanges the code with WeChat and answers with its own tokens",
         call: LOGIN,
         show: Show::Save(TOKENS),
         expect: expect(
@@ -136,7 +136,7 @@ pub(super) const STEPS: &[DemoStep] = &[
     },
     DemoStep {
         name: "call the backend",
-        about: "it answers what it received: who is calling, in plain headers, and no token",
+        about: "it answers with what it received: the caller in plain headers, and no token",
         call: ORDERS.with(&[BEARER]),
         show: Show::Body,
         expect: expect(
@@ -151,71 +151,71 @@ pub(super) const STEPS: &[DemoStep] = &[
         ),
     },
     DemoStep {
-        name: "pretend to be somebody else",
-        about: "what a client says of its identity never reaches the backend",
+        name: "pretend to be another user",
+        about: "the gateway removes what a client claims about its identity",
         call: ORDERS.with(&[BEARER, ("X-WX-OPENID", "mallory")]),
         show: Show::Lines(&["X-WX-"]),
         expect: expect(200, &["X-WX-OPENID: $openid"], &["mallory"]),
     },
     DemoStep {
-        name: "pretend where no login is asked for",
-        about: "on a public route it does not either: the backend sees nobody",
+        name: "pretend on a public route",
+        about: "a public route removes it too: for the backend, no user is signed in",
         call: StepCall::get(DemoServer::Gateway, "/public/menu").with(&[("X-WX-OPENID", "mallory")]),
         show: Show::Body,
         expect: expect(200, &["nobody is signed in"], &["mallory"]),
     },
     DemoStep {
         name: "pretend in another spelling",
-        about: "a name that PHP or WSGI would take for X-WX-OPENID is refused outright",
+        about: "PHP and WSGI read this name as X-WX-OPENID, so the gateway refuses the request",
         call: ORDERS.with(&[BEARER, ("X_WX_OPENID", "mallory")]),
         show: Show::Everything,
         expect: expect(400, &["header_name_refused"], &["mallory"]),
     },
     DemoStep {
         name: "call without a token",
-        about: "401, and the backend never hears of it",
+        about: "401, and the backend does not get the request",
         call: ORDERS,
         show: Show::Everything,
         expect: expect(401, &["www-authenticate: Bearer", "no_token"], &["/orders/7"]),
     },
     DemoStep {
         name: "call with a wrong token",
-        about: "401 again; nothing but an untouched token of this gateway will do",
+        about: "401 again: only an unchanged token of this gateway is valid",
         call: ORDERS.with(&[("Authorization", "Bearer $token-")]),
         show: Show::Everything,
         expect: expect(401, &["www-authenticate: Bearer", "invalid_token"], &["/orders/7"]),
     },
     DemoStep {
         name: "send the code again",
-        about: "a phone that lost the answer gets the same one once more, and WeChat is not asked twice",
+        about: "a phone that lost the answer gets the same answer again, and WeChat is asked only once",
         call: LOGIN,
         show: Show::Body,
         expect: expect(200, &["$token"], &[]),
     },
     DemoStep {
-        name: "send somebody else's code",
-        about: "from another client the same code is worth nothing",
+        name: "send another client's code",
+        about: "the same code does not work for another client",
         call: LOGIN.with(&[("User-Agent", "mallory")]),
         show: Show::Everything,
         expect: expect(401, &["invalid_grant", "code_already_used"], &["access_token"]),
     },
     DemoStep {
         name: "make up a code",
-        about: "WeChat says no, and the client is told in a word that never changes",
+        about: "WeChat refuses it, and the client gets a code word that never changes",
         call: StepCall::post(DemoServer::Gateway, "/auth/login", r#"{"code":"made-up"}"#),
         show: Show::Everything,
         expect: expect(401, &["invalid_grant", "code_invalid"], &["access_token"]),
     },
     DemoStep {
         name: "open a page in a browser",
-        about: "303: nobody is signed in, so a person is led to the sign-in page; scripts get 401 as above",
+        about: "303: no user is signed in, so the browser goes to the sign-in page; programs get 401 as above",
         call: ORDERS.with(&[AS_BROWSER]),
         show: Show::Everything,
         expect: expect(303, &["location: /auth/login?return_to=%2Forders%2F7"], &["GET /orders/7"]),
     },
     DemoStep {
         name: "leave for WeChat",
-        about: "its page shows a QR code; the state and the cookie will tell who comes back",
+        about: "its page shows a QR code; state and cookie identify the browser that returns",
         call: StepCall::get(DemoServer::Gateway, "/auth/web/site/start?return_to=%2Forders%2F7")
             .with(&[AS_BROWSER]),
         show: Show::SaveFromHeaders(&[
@@ -226,7 +226,7 @@ pub(super) const STEPS: &[DemoStep] = &[
     },
     DemoStep {
         name: "scan and confirm",
-        about: "the emulator plays phone and page: the person agrees, and WeChat gives the browser a code",
+        about: "the emulator plays phone and page: the user agrees, and WeChat gives the browser a code",
         call: StepCall::post(
             DemoServer::WeChat,
             "/__emu/authorize",
@@ -237,7 +237,7 @@ pub(super) const STEPS: &[DemoStep] = &[
     },
     DemoStep {
         name: "come back from WeChat",
-        about: "303 to the page that was wanted, with the session in a cookie that no script can read",
+        about: "303 to the requested page, with the session in a cookie that no script can read",
         call: StepCall::get(DemoServer::Gateway, "/auth/web/site/callback?code=$web_code&state=$state")
             .with(&[AS_BROWSER, ("Cookie", "__Host-menshen-browser=$browser")]),
         show: Show::SaveFromHeaders(&[Between { before: "__Host-menshen=", variable: "session" }]),
@@ -249,7 +249,7 @@ pub(super) const STEPS: &[DemoStep] = &[
     },
     DemoStep {
         name: "open the page again",
-        about: "the backend learns who it is as before: the unionid is the mini program's, the cookie is not passed on",
+        about: "the backend gets the identity as before: the same unionid as in the mini program, and no cookie",
         call: ORDERS.with(&[AS_BROWSER, SESSION]),
         show: Show::Body,
         expect: expect(
@@ -260,7 +260,7 @@ pub(super) const STEPS: &[DemoStep] = &[
     },
     DemoStep {
         name: "let another site use the cookie",
-        about: "403: a browser says which site made it send a form",
+        about: "403: the browser says which site sent the form",
         call: StepCall::post(DemoServer::Gateway, "/orders/7", "{}")
             .with(&[SESSION, ("Sec-Fetch-Site", "cross-site")]),
         show: Show::Everything,
@@ -268,14 +268,14 @@ pub(super) const STEPS: &[DemoStep] = &[
     },
     DemoStep {
         name: "sign in too often",
-        about: "429 and when to come back, without a word to WeChat; each client address has its own limit",
+        about: "429 with the time to wait, without a call to WeChat; each client address has its own limit",
         call: LOGIN,
         show: Show::Repeated { times: 12, headers: &["retry-after"] },
         expect: expect(429, &["retry-after: ", "throttled"], &["access_token"]),
     },
     DemoStep {
         name: "stay signed in",
-        about: "a refresh token is good once: it gets a new access token, and the next refresh token",
+        about: "a refresh token works once: it gets a new access token and the next refresh token",
         call: StepCall::post(DemoServer::Gateway, "/auth/refresh", r#"{"refresh_token":"$refresh"}"#),
         show: Show::Save(TOKENS),
         expect: expect(
@@ -286,7 +286,7 @@ pub(super) const STEPS: &[DemoStep] = &[
     },
     DemoStep {
         name: "look at the session",
-        about: "who is signed in, since when, and until when",
+        about: "the user, the start and the end of the session",
         call: StepCall::get(DemoServer::Gateway, "/auth/session").with(&[BEARER]),
         show: Show::Body,
         expect: expect(200, &[r#""openid":"$openid""#, r#""created_at":""#], &["$token", "session_key"]),
@@ -299,15 +299,15 @@ pub(super) const STEPS: &[DemoStep] = &[
         expect: expect(204, &["cache-control: no-store"], &[]),
     },
     DemoStep {
-        name: "call with the token of before",
-        about: "401: it has not expired, but its session has ended",
+        name: "call with the old token",
+        about: "401: the token has not expired, but its session has ended",
         call: ORDERS.with(&[BEARER]),
         show: Show::Everything,
         expect: expect(401, &["www-authenticate: Bearer", "invalid_token"], &["/orders/7"]),
     },
     DemoStep {
         name: "look at the metrics",
-        about: "for Prometheus, on the admin listener; all those logins were two questions to WeChat",
+        about: "for Prometheus, on the admin listener; all these logins needed two calls to WeChat",
         call: StepCall::get(DemoServer::Admin, "/metrics"),
         show: Show::Lines(&[
             "menshen_logins_total",
@@ -322,7 +322,7 @@ pub(super) const STEPS: &[DemoStep] = &[
                 r#"menshen_logins_total{flow="website",outcome="ok",provider="wechat"} 1"#,
                 r#"menshen_refused_requests_total{reason="no_token"} 2"#,
                 r#"menshen_refused_requests_total{reason="throttled"}"#,
-                // One for the code that was sent so often, one for the made-up one.
+                // One for the code that was sent several times, one for the made-up code.
                 r#"menshen_wechat_request_duration_seconds_count{api="jscode2session",app="shop"} 2"#,
             ],
             &["$openid"],
@@ -330,7 +330,7 @@ pub(super) const STEPS: &[DemoStep] = &[
     },
     DemoStep {
         name: "fetch the public keys",
-        about: "a backend that trusts no network verifies the token itself, with any JWT library",
+        about: "a backend that does not trust the network can verify the token itself, with any JWT library",
         call: StepCall::get(DemoServer::Gateway, "/.well-known/jwks.json"),
         show: Show::Body,
         expect: expect(200, &[r#""kty":"EC""#, r#""alg":"ES256""#], &[r#""d":"#]),

@@ -1,4 +1,4 @@
-//! The way through the steps: shown as lines to paste, or gone by itself.
+//! Prints the steps as lines to paste, or runs them.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -9,12 +9,12 @@ use super::curl;
 use super::stage::{APPID, SITE_APPID, Stage, USER};
 use super::step::{DemoServer, DemoStep, STEPS, Show};
 
-/// Shows where everything is and what to paste.
+/// Prints the addresses of all parts and the lines to paste.
 pub(super) fn show(stage: &Stage, out: &mut impl Write) -> io::Result<()> {
     let folder = stage.folder();
     writeln!(
         out,
-        "menshen {}: a gateway, a WeChat to ask, and a backend that has never heard of either.\n",
+        "menshen {}: a gateway, an emulated WeChat, and a backend that knows neither of them.\n",
         env!("CARGO_PKG_VERSION")
     )?;
     writeln!(out, "  gateway     http://{}", stage.address(DemoServer::Gateway))?;
@@ -25,13 +25,13 @@ pub(super) fn show(stage: &Stage, out: &mut impl Write) -> io::Result<()> {
     writeln!(out, "  access log  {}\n", folder.access_log().display())?;
     writeln!(
         out,
-        "Open http://{}/orders/7 in a browser of this machine: it asks you to sign in, the link below the QR code is the",
+        "Open http://{}/orders/7 in a browser on this machine. It asks you to sign in. The link below the QR code opens",
         stage.address(DemoServer::Gateway)
     )?;
-    writeln!(out, "phone (scan, confirm), and then you see what the backend is told of you.\n")?;
-    writeln!(out, "Or paste these lines into another terminal, one after the other.\n")?;
+    writeln!(out, "the phone: scan, confirm. Then you see what the backend receives about you.\n")?;
+    writeln!(out, "Or paste these lines into another terminal, one by one.\n")?;
     if has_proxy() {
-        writeln!(out, "# a proxy is set in this environment: what follows stays on this machine")?;
+        writeln!(out, "# a proxy is set in this environment: these requests must not use it")?;
         writeln!(out, "export no_proxy=127.0.0.1\n")?;
     }
     for (step, number) in STEPS.iter().zip(1..) {
@@ -43,7 +43,7 @@ pub(super) fn show(stage: &Stage, out: &mut impl Write) -> io::Result<()> {
     out.flush()
 }
 
-/// Goes through the steps, a line for each; says whether all went as they should.
+/// Runs the steps and prints a line for each. Returns whether all of them passed.
 pub(super) fn run(stage: &Stage, out: &mut impl Write) -> io::Result<bool> {
     let mut variables = Variables::new(stage);
     let mut passed = 0;
@@ -62,7 +62,7 @@ pub(super) fn run(stage: &Stage, out: &mut impl Write) -> io::Result<bool> {
     Ok(passed == STEPS.len())
 }
 
-/// Takes one step, or says why it went wrong.
+/// Runs one step; `Err` is the reason why it failed.
 async fn run_step(step: &DemoStep, stage: &Stage, variables: &mut Variables) -> Result<(), String> {
     let times = if let Show::Repeated { times, .. } = step.show { times } else { 1 };
     let server = stage.address(step.call.server);
@@ -123,12 +123,12 @@ fn url(stage: &Stage, step: &DemoStep) -> String {
     format!("http://{}{}", stage.address(step.call.server), step.call.path)
 }
 
-/// Whether curl would go through a proxy.
+/// Whether curl uses a proxy in this environment.
 fn has_proxy() -> bool {
     ["http_proxy", "all_proxy", "ALL_PROXY"].iter().any(|name| env::var_os(name).is_some())
 }
 
-/// What earlier steps kept, and what a step may expect.
+/// The values that earlier steps saved, and those that every step can use.
 struct Variables(BTreeMap<&'static str, String>);
 
 impl Variables {

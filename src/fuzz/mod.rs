@@ -1,15 +1,15 @@
-//! What fuzzing drives: one function for each place where bytes of somebody else's are read.
+//! The fuzz targets: one function for each place that reads bytes of others.
 //!
-//! Each runs the real code and asserts what must hold of its answer, not only that there is one: a panic is a finding.
-//! The functions stand beside the code they drive; this is their list. `fuzz/` runs them with coverage as a guide, the
-//! tests here over the seeds in `fuzz/corpus/` and over mutants of those, on any toolchain.
+//! Each target runs the real code and asserts what must hold for its result: a panic is a finding. The
+//! functions are next to the code that they run; this is their list. `fuzz/` runs them guided by coverage.
+//! The tests here run them on the seeds in `fuzz/corpus/` and on mutants of the seeds, with any toolchain.
 
 mod token;
 
 #[cfg(test)]
 mod tests;
 
-/// Reads an input.
+/// A function that reads an input.
 pub type FuzzTarget = fn(&[u8]);
 
 macro_rules! targets {
@@ -24,42 +24,42 @@ macro_rules! targets {
 }
 
 targets! {
-    /// A request path: one canonical form, of which no backend reads another than was matched.
+    /// A request path: it has one canonical form, and backends read the path that was matched.
     path => crate::route::fuzz::path,
-    /// A request's line and header, a line each: what is admitted is unambiguous, and is admitted again as it stands.
+    /// The lines of a request's header: an admitted request is unambiguous, and is admitted again unchanged.
     request => crate::proxy::fuzz::request,
-    /// Values of `X-Forwarded-For`, a line each: nothing left of an untrusted address counts.
+    /// Values of `X-Forwarded-For`, one on each line: nothing left of an untrusted address counts.
     forwarded_for => crate::proxy::fuzz::forwarded_for,
-    /// The beginning of a connection behind a balancer: read in any pieces, it says the same.
+    /// The start of a connection behind a load balancer: it is read the same in any pieces.
     proxy_protocol => crate::proxy::fuzz::proxy_protocol,
-    /// Names of headers, a line each: none that a backend takes for a managed one survives.
+    /// Header names, one on each line: none remains that a backend reads as one of the gateway's.
     header_names => crate::identity_headers::fuzz::header_names,
-    /// `Cookie` lines: the gateway's own are found once or not at all, and never passed on.
+    /// `Cookie` lines: the gateway's own cookies are found once or not at all, and not passed on.
     cookies => crate::sign_in::fuzz::cookies,
-    /// An access token, and a change to a good one: nothing but the good one verifies.
+    /// An access token, and a change to a valid one: only the valid one verifies.
     token => token::token,
-    /// A refresh token, session cookie or session id: one credential has one text.
+    /// A refresh token, session cookie or session id: a credential has exactly one text.
     credential => crate::session::fuzz::credential,
-    /// A place to go back to: whatever is accepted is of an allowed origin.
+    /// A `return_to` address: an accepted one has an allowed origin.
     return_to => crate::sign_in::fuzz::return_to,
-    /// The query of a way back from WeChat: a state and a code have an alphabet.
+    /// The query of the callback from WeChat: state and code have only allowed characters.
     callback_query => crate::sign_in::fuzz::callback_query,
-    /// The body of a login, a refresh or a logout: whatever is accepted says one thing.
+    /// The body of a login, a refresh or a logout: an accepted body has one meaning.
     login_body => crate::sign_in::fuzz::login_body,
-    /// What another node is said to have made of a code: nothing but what it sealed is believed.
+    /// The row of a code that another node exchanged: only a row that it sealed is accepted.
     claim_row => crate::sign_in::fuzz::claim_row,
-    /// The record of a sign-in under way.
+    /// The row of a sign-in under way.
     sign_in_row => crate::sign_in::fuzz::sign_in_row,
-    /// Rows of sessions: nothing without its checksum is read, and whatever is read is written the same.
+    /// Rows of sessions: a row with a wrong checksum is refused, and an accepted row is written the same.
     session_row => crate::session::fuzz::row,
-    /// WeChat's reply for a mini program's code: nobody is signed in but whom it names.
+    /// WeChat's reply to a mini program's code: only the user that it names is signed in.
     wechat_reply => crate::wechat::fuzz::reply,
-    /// WeChat's replies for a page's code, a refresh and a profile.
+    /// WeChat's replies to a page's code, a refresh and a profile request.
     wechat_page_reply => crate::wechat::fuzz::page_reply,
     /// `Accept-Language` lines.
     accept_language => crate::page::fuzz::accept_language,
-    /// Whose sessions an operator means: never more than is written.
+    /// The scope that an operator names: it is never wider than what is written.
     admin_names => crate::admin::fuzz::admin_names,
-    /// A configuration file: what is accepted is written out and read again alike.
+    /// A configuration file: an accepted one can be written and read again without a change.
     configuration => crate::config::fuzz::configuration,
 }

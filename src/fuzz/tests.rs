@@ -1,4 +1,5 @@
-//! The seeds of every target and mutants of them, without coverage as a guide: a compiler that measures it is a nightly.
+//! Runs every target on its seeds and on mutants of them. Fuzzing guided by coverage needs a nightly
+//! compiler.
 
 mod mutant;
 
@@ -16,7 +17,7 @@ use crate::clock::{Clock as _, SystemClock};
 
 /// Mutants of each target in every run.
 const MUTANTS: usize = 2000;
-/// How long each target goes on where there is time.
+/// How long each target runs in the long test.
 const LONG: Duration = Duration::from_secs(10);
 
 const MOST_SEEDS: usize = 1500;
@@ -70,11 +71,11 @@ fn no_mutant_of_a_seed_breaks_its_target() {
 
 #[test]
 #[ignore = "ten seconds for each target"]
-fn no_mutant_breaks_its_target_for_a_while() {
+fn no_mutant_breaks_its_target_in_ten_seconds() {
     let (next, all) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let work = || {
         while let Some((name, target)) = TARGETS.get(next.fetch_add(1, Ordering::SeqCst)) {
-            // Others than last time, and the same again when asked to.
+            // Another seed in each run, or the one in the environment.
             let seed = std::env::var("SEED").ok().and_then(|text| text.parse().ok());
             let seed = seed.unwrap_or_else(|| SystemClock.now().millis());
             let mut mutants = Mutants::new(seeds(name), seed);
@@ -105,9 +106,9 @@ fn one_input() {
     }
 }
 
-/// What is in a store outlives an update, and a token outlives a restart.
+/// Rows of a store outlive an update, and tokens outlive a restart.
 #[test]
-fn what_was_written_before_is_written_the_same_now() {
+fn rows_and_tokens_are_written_as_before() {
     let rows = crate::session::fuzz::written_rows().into_iter().map(|(name, row)| ("session_row", name, row));
     let sign_in = ("sign_in_row", "whole", crate::sign_in::fuzz::written_sign_in());
     let token = ("token", "good", token::fixed_token());
@@ -120,13 +121,13 @@ fn what_was_written_before_is_written_the_same_now() {
         let stored = fs::read(&file).unwrap_or_default();
         assert!(
             stored == bytes,
-            "{} is written otherwise now: is what is stored still read?",
+            "{} is written in another way now: can old rows still be read?",
             file.display()
         );
     }
 }
 
-/// Leaves a count for `scripts/test`, as the suites of `tests/it` do.
+/// Writes a count for `scripts/test`, as the suites of `tests/it` do.
 fn report(what: &str, inputs: usize) {
     if let Some(folder) = std::env::var_os("MENSHEN_TEST_COUNTS") {
         let suite = format!("fuzz: {what} of {} targets", TARGETS.len());

@@ -12,13 +12,13 @@ use crate::token::Tokens;
 
 const NOW: Timestamp = Timestamp::from_seconds(1_800_000_000);
 
-/// A gateway, and a token of it.
+/// A gateway and one of its tokens.
 struct FuzzGateway {
     tokens: Tokens,
     token: String,
 }
 
-/// One with a secret, whose token is the same in every run, and one with a key pair.
+/// One gateway with a secret, whose token is the same in every run, and one with a key pair.
 static GATEWAYS: LazyLock<Vec<FuzzGateway>> = LazyLock::new(|| {
     let secret = SecretSource::Inline("a secret of more than thirty-two bytes".into());
     let key =
@@ -33,9 +33,9 @@ static GATEWAYS: LazyLock<Vec<FuzzGateway>> = LazyLock::new(|| {
 pub(super) fn token(data: &[u8]) {
     assert!(GATEWAYS.len() == 2, "a gateway was not built");
     for FuzzGateway { tokens, token } in &*GATEWAYS {
-        assert!(tokens.verify(token, NOW).is_ok(), "the token that is changed here is not good itself");
+        assert!(tokens.verify(token, NOW).is_ok(), "the token that is changed here is not valid");
         for text in [String::from_utf8_lossy(data).into_owned(), changed(token, data)] {
-            // Of an elliptic signature there are two spellings, of what is signed there is one.
+            // An elliptic-curve signature has two valid forms; the signed text has one.
             let is_minted =
                 text == *token || signed_part(&text) == signed_part(token) && is_of_key_pair(token);
             let verified = tokens.verify(&text, NOW);
@@ -54,7 +54,7 @@ fn gateway(config: &config::Tokens, entropy: &dyn Entropy) -> Option<FuzzGateway
     Some(FuzzGateway { token: minted.expose().to_owned(), tokens })
 }
 
-/// The token with an input put into it: the first two bytes say where, the third what is left out there.
+/// The token with the input inserted: two bytes for the place, one for the number of removed bytes.
 fn changed(token: &str, data: &[u8]) -> String {
     let [high, low, left_out, text @ ..] = data else { return String::new() };
     let at = usize::from(u16::from_be_bytes([*high, *low])) % (token.len() + 1);

@@ -343,7 +343,7 @@ fn commands_bind_people_and_say_so() {
     assert_eq!(run(&format!("bound {alice}")), "0 not bound\n");
     let claims = "--claim role=editor --claim level=3";
     assert_eq!(run(&format!("bind {alice} --user 42 {claims}")), "0 bound\n");
-    assert_eq!(run(&format!("bind {alice} --user 42 {claims}")), "0 was bound so already\n");
+    assert_eq!(run(&format!("bind {alice} --user 42 {claims}")), "0 was already bound to this user\n");
     let table = run(&format!("bound {alice}"));
     assert!(
         table.starts_with("0 USER  CLAIMS               SINCE\n42    level=3 role=editor  20"),

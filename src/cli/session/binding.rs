@@ -14,10 +14,10 @@ use super::{CommandOutcome, columns, misunderstood};
 pub(in crate::cli) struct BindArgs {
     #[command(flatten)]
     pub(super) person: PersonArgs,
-    /// Your own id of the person
+    /// The id of your user
     #[arg(long, value_name = "ID")]
     user: String,
-    /// What you say of the user, for routes that ask; may be repeated. Those from before are gone
+    /// A claim of the user, for `require_claims` of routes; can be repeated. All earlier claims are removed
     #[arg(long = "claim", value_name = "NAME=VALUE", value_parser = claim)]
     claims: Vec<(String, String)>,
 }
@@ -34,10 +34,10 @@ struct BindBody<'a> {
 fn claim(text: &str) -> std::result::Result<(String, String), &'static str> {
     text.split_once('=')
         .map(|(name, value)| (name.into(), value.into()))
-        .ok_or("write a name and a value as `role=editor`")
+        .ok_or("write a name and a value, such as `role=editor`")
 }
 
-/// As they were given: of a claim that was given twice the gateway says so.
+/// Writes the claims as they were given. The gateway refuses a claim that was given twice.
 fn as_object<S: Serializer>(
     claims: &[(String, String)],
     serializer: S,
@@ -48,7 +48,7 @@ fn as_object<S: Serializer>(
 impl BindArgs {
     pub(super) fn request(&self) -> Result<Request<Bytes>> {
         let body = BindBody { person: self.person.names(), user: &self.user, claims: &self.claims };
-        // Maps of texts do not fail to be written; the gateway refuses an empty body.
+        // A map of texts can always be serialized; the gateway refuses an empty body.
         let body = serde_json::to_vec(&body).unwrap_or_default();
         Request::post("/people/bind").header(CONTENT_TYPE, "application/json").body(body.into())
     }
@@ -88,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_binding_is_a_line() {
+    fn binding_is_printed_as_one_line() {
         let answer = r#"{"scope":"subject","binding":{"user":"42","claims":{"level":"3","role":"ed\u001bitor"},"since":"2026-11-21T10:00:00Z"}}"#;
 
         assert_eq!(
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn answer_that_is_not_understood_is_no_success() {
+    fn unreadable_answer_is_a_failure() {
         for answer in
             ["", "{}", "[]", r#"{"binding":1}"#, r#"{"binding":{}}"#, r#"{"binding":{"claims":{"a":1}}}"#]
         {
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn a_claim_that_was_given_twice_is_sent_twice() {
+    fn claim_that_is_given_twice_is_sent_twice() {
         let person = PersonArgs::for_test("u1");
         let claims = ["role=a", "role=b=\"c"].map(|text| claim(text).unwrap());
         let bind = BindArgs { person, user: "42".into(), claims: claims.into() };

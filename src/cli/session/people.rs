@@ -74,7 +74,7 @@ pub(super) fn table(answer: &[u8]) -> CommandOutcome {
     let answer: Value = serde_json::from_slice(answer).unwrap_or_default();
     let Some(people) = answer.get("people").and_then(Value::as_array) else { return misunderstood() };
     if people.is_empty() {
-        return CommandOutcome { messages: "nobody is blocked".into(), ..CommandOutcome::default() };
+        return CommandOutcome { messages: "no one is blocked".into(), ..CommandOutcome::default() };
     }
     CommandOutcome::answer(columns(COLUMNS, people))
 }
@@ -85,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn people_line_up() {
+    fn blocked_people_are_printed_in_columns() {
         let answer = r#"{"people":[
             {"unionid":"u1","since":"2026-11-21T10:00:00Z"},
             {"app":"shop","appid":"wx1","openid":"o\u001b1","since":"2026-11-20T10:00:00.5Z"}
@@ -97,19 +97,19 @@ mod tests {
              2026-11-21T10:00:00Z    u1       -     -      -\n\
              2026-11-20T10:00:00.5Z  -        shop  wx1    o\u{fffd}1"
         );
-        assert_eq!(table(br#"{"people":[]}"#).messages, "nobody is blocked");
+        assert_eq!(table(br#"{"people":[]}"#).messages, "no one is blocked");
     }
 
     #[test]
-    fn answer_that_is_not_understood_is_no_success() {
+    fn unreadable_answer_is_a_failure() {
         for answer in ["", "{}", "[]", r#"{"changed":1}"#, r#"{"people":{}}"#] {
             assert_eq!(changed(answer.as_bytes(), "", "").code, FAILED, "{answer}");
             assert_eq!(table(answer.as_bytes()).code, FAILED, "{answer}");
         }
         assert_eq!(changed(br#"{"changed":true}"#, "blocked", "").answer, "blocked");
         assert_eq!(
-            changed(br#"{"changed":false}"#, "", "was blocked already").messages,
-            "was blocked already"
+            changed(br#"{"changed":false}"#, "", "was already blocked").messages,
+            "was already blocked"
         );
     }
 }

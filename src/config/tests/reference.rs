@@ -13,10 +13,11 @@ const INTRODUCTION: &str = "\
 
 # Configuration
 
-Menshen reads one YAML file: `--config FILE`, else the environment variable `MENSHEN_CONFIG`, else `menshen.yaml`.
-[`conf/minimal.yaml`](../conf/minimal.yaml) is the least that runs, [`conf/menshen.yaml`](../conf/menshen.yaml)
-has every key with its default. `menshen check` says everything that is wrong with a file, each with its line.
-`menshen config schema` prints the JSON Schema, so that an editor can complete and check the file as you write:
+Menshen reads one YAML file: the one of `--config FILE`, or of the environment variable `MENSHEN_CONFIG`, or `menshen.yaml`.
+[`conf/minimal.yaml`](../conf/minimal.yaml) is the smallest configuration that runs.
+[`conf/menshen.yaml`](../conf/menshen.yaml) has every key with its default. `menshen check` reports everything that is wrong
+with a file, with the line of each error. `menshen config schema` prints the JSON Schema. With it, an editor can complete
+and check the file:
 
 ```yaml
 # yaml-language-server: $schema=menshen.schema.json
@@ -29,13 +30,14 @@ has every key with its default. `menshen check` says everything that is wrong wi
 | duration | a whole number and a unit: `500ms`, `30s`, `5m`, `2h`, `7d` |
 | size | a whole number and a unit: `512B`, `64KiB`, `1MiB`, `1GiB` |
 | rate | a number and a time: `100/s`, `10/min`, `1000/h` |
-| secret | `{ env: NAME }` or `{ file: PATH }`; the text itself only in development, and with a warning |
-| text | put it in quotes where YAML would see something else: `\"2026\"`, `\"true\"`, `\"[::]:8080\"` |
+| secret | `{ env: NAME }` or `{ file: PATH }`; in development also the secret itself, with a warning |
+| text | put it in quotes if YAML reads it as another type: `\"2026\"`, `\"true\"`, `\"[::]:8080\"` |
 
 YAML anchors and aliases (`&name`, `*name`) work. Tags (`!name`) and merge keys (`<<`) are refused.
 
-**Reload.** A running gateway takes over a changed file without a restart, or keeps the old one and says why.
-Keys marked *restart* take effect at start only; a reload that changes one is refused.
+**Reload.** On SIGHUP a running gateway reads the file again. It uses the new configuration without a restart. If the file has
+errors, the gateway keeps the old configuration and logs the reason. Keys marked *restart* take effect at start only: a reload
+that changes one of them is refused.
 ";
 
 /// The reference of every key.
@@ -87,13 +89,13 @@ fn row(key: &SchemaKey, parent: Option<&SchemaKey>, is_section: bool) -> String 
         Some(value) => format!("`{value}`"),
     };
     let reload = if is_static(key.property) { "restart" } else { "yes" };
-    // A row is one line, however the comment was broken.
+    // A row is one line, wherever the comment is wrapped.
     let meaning =
         description(key.property).replace('\n', " ").replace(" Static: a change needs a restart.", "");
     let words: Vec<String> = alternatives(key.property)
         .into_iter()
         .flat_map(words)
-        .map(|(word, meaning)| format!("<br>`{word}`: {meaning}"))
+        .map(|(word, meaning)| format!("<br>`{word}`: {}", meaning.replace('\n', " ")))
         .collect();
     let cells = [
         format!("`{}`", key.name),
@@ -105,12 +107,12 @@ fn row(key: &SchemaKey, parent: Option<&SchemaKey>, is_section: bool) -> String 
     format!("| {} |\n", cells.map(|cell| cell.replace('|', "\\|")).join(" | "))
 }
 
-/// The default of a key, or what its section has there when it is not written.
+/// The default of a key, or its value in the default of its section.
 fn default<'s>(key: &'s SchemaKey, parent: Option<&'s SchemaKey>) -> Option<&'s Schema> {
     key.property.get("default").or_else(|| parent?.property.get("default")?.get(key.name))
 }
 
-/// A section that may be left out, but not written in part.
+/// A sentence for a section that can be left out, but not written in part.
 fn needs_all(parent: &SchemaKey) -> Option<String> {
     let default = parent.property.get("default")?;
     let names: Vec<String> = alternatives(parent.property)
@@ -118,8 +120,12 @@ fn needs_all(parent: &SchemaKey) -> Option<String> {
         .flat_map(required)
         .map(|name| format!("`{name}`"))
         .collect();
-    let left_out = if default.is_null() { "Not set by default" } else { "Left out, the defaults hold" };
-    (!names.is_empty()).then(|| format!("{left_out}; written, it needs {}.", names.join(" and ")))
+    let left_out = if default.is_null() {
+        "This section is not set by default"
+    } else {
+        "If this section is left out, the defaults apply"
+    };
+    (!names.is_empty()).then(|| format!("{left_out}. If it is written, it needs {}.", names.join(" and ")))
 }
 
 fn kind(property: &'static Schema) -> String {

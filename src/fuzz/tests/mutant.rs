@@ -1,9 +1,9 @@
-//! Inputs that are nearly seeds: the same ones for the same number to begin with.
+//! Mutants of the seeds. The same start number gives the same mutants.
 
 /// Longest mutant.
 const MOST_BYTES: usize = 16 * 1024;
 
-/// What has a meaning to some reader, and breaks one that forgets it.
+/// Texts with a special meaning for some parser.
 const TOKENS: &[&[u8]] = &[
     b"%",
     b"%2e",
@@ -192,7 +192,7 @@ impl Mutants {
         usize::try_from(self.random() % end as u64).unwrap()
     }
 
-    /// SplitMix64: fast, and good enough to choose by.
+    /// SplitMix64: fast, and random enough to choose mutations.
     fn random(&mut self) -> u64 {
         self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.state;

@@ -181,7 +181,7 @@ fn every_problem_of_the_section_is_reported_at_once() {
 
     let paths: Vec<&str> = problems
         .iter()
-        .filter(|problem| !problem.contains("stands in the configuration itself"))
+        .filter(|problem| !problem.contains("is written in the configuration file"))
         .map(|problem| problem.split(": ").next().unwrap())
         .collect();
     assert_eq!(

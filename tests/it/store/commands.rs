@@ -121,7 +121,7 @@ fn compact_makes_a_file_smaller_that_lost_its_rows() {
 
     let after = fs::metadata(files.store()).unwrap().len();
     assert_eq!((code, stderr.as_str()), (Some(0), ""));
-    assert_eq!(stdout, format!("{}: {after} bytes, before {before}\n", files.store().display()));
+    assert_eq!(stdout, format!("{}: {after} bytes, {before} before\n", files.store().display()));
     assert!(after < before, "{stdout}");
     assert!(files.run("verify").1.contains("codes        1\n"));
 }
