@@ -1,6 +1,7 @@
-//! All that a reload may swap, built from one configuration; and what outlives every reload.
+//! What a reload swaps, built from one configuration; and what outlives every reload.
 
 use std::collections::BTreeMap;
+#[cfg(test)]
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
@@ -15,7 +16,7 @@ use crate::identity::AppId;
 use crate::identity_headers::HeaderEdits;
 use crate::key_file::OnMissingKey;
 use crate::page::Pages;
-use crate::route::{METHODS, RouteTable};
+use crate::route::{METHODS, Route, RouteTable};
 use crate::session::{self, Sessions};
 use crate::sign_in::{SignInDependencies, SignInService, SignInSettings};
 use crate::store::Store;
@@ -39,13 +40,13 @@ pub struct Shared {
     pub metrics: Arc<Metrics>,
     /// The store, and what this node follows in it.
     pub session_core: Arc<session::Core>,
-    /// Who signed in and out, who was turned away, what operators did. Off unless [`Shared::with_audit_log`] says which.
+    /// Logins, logouts, refusals and actions of operators. Off unless [`Shared::with_audit_log`] sets it.
     pub audit_log: Arc<AuditLog>,
     subject_hasher: SubjectHasher,
 }
 
 impl Shared {
-    /// Takes what it is given, and draws the key that names people in logs.
+    /// Draws the key of the hashes that name people in logs.
     ///
     /// # Errors
     /// [`NoEntropy`]
@@ -65,35 +66,35 @@ impl Shared {
         Ok(Self { clock, entropy, metrics, session_core, audit_log: Arc::default(), subject_hasher })
     }
 
-    /// The same, with an audit log.
+    /// Sets the audit log.
     pub fn with_audit_log(self, audit_log: Arc<AuditLog>) -> Self {
         Self { audit_log, ..self }
     }
 
-    /// Names people in logs.
+    /// Hashes subjects for logs.
     pub const fn subject_hasher(&self) -> &SubjectHasher {
         &self.subject_hasher
     }
 }
 
-/// Everything a request needs to be decided, one configuration's worth.
+/// Everything that a request is decided with, built from one configuration.
 #[derive(Debug)]
 pub struct Runtime {
-    /// Which route a request takes.
+    /// The routes of requests.
     pub routes: RouteTable,
-    /// Which server answers.
+    /// The backend servers.
     pub upstreams: Upstreams,
-    /// Who is calling.
+    /// Identifies callers.
     pub authenticator: Arc<Authenticator>,
     /// The sessions that tokens name.
     pub sessions: Arc<Sessions>,
-    /// What the backend is told.
+    /// The headers that the backend receives.
     pub header_edits: HeaderEdits,
     /// The sign-in endpoints.
     pub sign_in: Arc<SignInService>,
     /// Limits on connections and requests.
     pub limits: config::Limits,
-    /// Peers whose forwarding headers are believed.
+    /// Peers whose forwarding headers are trusted.
     pub trusted_proxies: Vec<ipnet::IpNet>,
     /// Limits on logins and on errors.
     pub throttle: Arc<Throttle>,
@@ -105,7 +106,7 @@ pub struct Runtime {
     no_route_metrics: RouteMetrics,
 }
 
-/// The metric children of one route, resolved before the first request.
+/// The metrics of one route, looked up before the first request.
 #[derive(Debug)]
 pub struct RouteMetrics {
     /// `menshen_http_request_duration_seconds{route}`
@@ -117,7 +118,7 @@ pub struct RouteMetrics {
     requests: Vec<OnceLock<IntCounter>>,
 }
 
-/// Statuses counted by themselves; all others count as the hundred they belong to.
+/// Statuses with a counter of their own. Others are counted by their first digit, such as `4xx`.
 const STATUSES: [u16; 36] = [
     100, 101, 200, 201, 202, 204, 206, 300, 301, 302, 303, 304, 307, 308, 400, 401, 403, 404, 405, 408, 409,
     410, 412, 413, 414, 415, 417, 422, 429, 431, 499, 500, 501, 502, 503, 504,
@@ -126,10 +127,10 @@ const STATUSES: [u16; 36] = [
 const HUNDREDS: usize = 10;
 
 impl Runtime {
-    /// Builds everything a configuration describes; a finding for all that makes no sense.
+    /// Builds everything that a configuration describes, and reports what makes no sense in it.
     ///
-    /// What `previous` remembers of clients goes on where its section did not change: a reload must not let an
-    /// offender start afresh.
+    /// The limits of `previous` keep their counts if their section is the same: a reload must not give an
+    /// offender a fresh start.
     pub fn build(
         config: &Config,
         missing: OnMissingKey,
@@ -137,114 +138,55 @@ impl Runtime {
         previous: Option<&Self>,
         findings: &mut Findings,
     ) -> Option<Self> {
-        let Shared { clock, entropy, metrics, session_core, subject_hasher, .. } = shared;
-        let routes =
-            RouteTable::build(&config.routes, &config.apps, &config.upstreams, &config.lists, findings);
-        let upstreams = Upstreams::build(&config.upstreams, findings);
-        let tokens = build_tokens(&config.tokens, &config.data_dir, missing, entropy.as_ref(), findings);
-        let sessions =
-            Sessions::build(&config.sessions, &config.data_dir, missing, Arc::clone(session_core), findings)
-                .map(Arc::new);
-        let wechat = WeChat::build(
-            &config.wechat,
-            &config.apps,
-            metrics,
-            Arc::clone(clock),
-            Arc::clone(entropy),
-            findings,
-        );
         check_routes_below_login(config, findings);
         check_shared_keys(config, findings);
-        let throttle = match previous {
-            Some(previous) if previous.throttle_config == config.throttle => {
-                Some(Arc::clone(&previous.throttle))
-            }
-            _ => Throttle::build(&config.throttle, metrics, Arc::clone(clock), entropy.as_ref(), findings)
-                .map(|throttle| throttle.shared_in(Arc::clone(session_core.store()), &config.throttle))
-                .map(Arc::new),
-        };
-        let request_limits = RequestLimits::build(
-            &config.routes,
-            &config.throttle,
-            previous.map(|previous| &previous.request_limits),
-            metrics,
-            clock,
-            entropy.as_ref(),
-            findings,
-        );
-        let pages = Pages::build(&config.login.page, findings).map(Arc::new);
-        let sign_in = SignInSettings::build(&config.login, &config.apps, entropy.as_ref(), findings);
-        let header_edits = HeaderEdits::build(
-            &config.identity_headers,
-            config.limits.header_names,
-            config.routes.iter().any(|route| !route.methods.is_empty()),
-            metrics,
-            findings,
-        );
-        // Everything that stands by itself was built, so that its findings are known; what follows needs it all.
-        let (tokens, sessions) = (tokens?, sessions?);
-        let authenticator = Authenticator::build(
-            &config.tokens,
-            &config.apps,
-            authn::Dependencies {
-                tokens: Arc::clone(&tokens),
-                sessions: Arc::clone(&sessions),
-                tells_profile: config.identity_headers.tells_profile(),
-            },
-            metrics,
-            *subject_hasher,
-            entropy.as_ref(),
-            findings,
-        );
-        check_token_header(authenticator.as_ref(), header_edits.as_ref(), findings);
-        let (throttle, wechat, authenticator) = (throttle?, wechat?, Arc::new(authenticator?));
-        let (pages, sign_in) = (pages?, sign_in?);
-        let apps = wechat.apps().map(|app| (Arc::clone(&app.name), app.appid.clone())).collect();
+        let sections = BuiltSections::build(config, missing, shared, previous, findings);
+        // All sections were built, so that their findings are known. What follows needs all of them.
+        let (tokens, sessions) = (sections.tokens?, sections.sessions?);
+        let authenticator = build_authenticator(config, &tokens, &sessions, shared, findings);
+        check_token_header(authenticator.as_ref(), sections.header_edits.as_ref(), findings);
+        let (routes, wechat) = (sections.routes?, Arc::new(sections.wechat?));
+        let (throttle, authenticator) = (sections.throttle?, Arc::new(authenticator?));
         let dependencies = SignInDependencies {
-            wechat: Arc::new(wechat),
+            wechat: Arc::clone(&wechat),
             tokens,
             sessions: Arc::clone(&sessions),
             authenticator: Arc::clone(&authenticator),
-            pages,
+            pages: sections.pages?,
             throttle: Arc::clone(&throttle),
-            metrics: Arc::clone(metrics),
-            clock: Arc::clone(clock),
-            entropy: Arc::clone(entropy),
+            metrics: Arc::clone(&shared.metrics),
+            clock: Arc::clone(&shared.clock),
+            entropy: Arc::clone(&shared.entropy),
         };
-        let sign_in = SignInService::new(sign_in, dependencies);
+        let sign_in = SignInService::new(sections.sign_in?, dependencies);
         let sign_in = match previous {
             Some(previous) => sign_in.with_codes_of(&previous.sign_in),
             None => sign_in,
         };
-        let routes = routes?;
         Some(Self {
-            routes_metrics: routes
-                .routes()
-                .iter()
-                .map(|route| RouteMetrics::new(&route.name, Some(&route.upstream), metrics))
-                .collect(),
-            no_route_metrics: RouteMetrics::new("", None, metrics),
-            upstreams: upstreams?,
+            routes_metrics: RouteMetrics::of_routes(&routes, &shared.metrics),
+            no_route_metrics: RouteMetrics::new("", None, &shared.metrics),
+            upstreams: sections.upstreams?,
             authenticator,
             sessions,
-            header_edits: header_edits?,
+            header_edits: sections.header_edits?,
             sign_in: Arc::new(sign_in),
             limits: config.limits.clone(),
             trusted_proxies: config.trusted_proxies.clone(),
-            apps,
+            apps: wechat.apps().map(|app| (Arc::clone(&app.name), app.appid.clone())).collect(),
             throttle,
-            request_limits: request_limits?,
+            request_limits: sections.request_limits?,
             throttle_config: config.throttle.clone(),
             routes,
         })
     }
 
-    /// The id of the app that the configuration calls by this name.
+    /// The id of the app with this name in the configuration.
     pub fn appid(&self, name: &str) -> Option<&AppId> {
         self.apps.get(name)
     }
 
-    /// What the configuration calls the app of this id.
+    /// The name of the app with this id in the configuration.
     pub fn app_name(&self, appid: &AppId) -> Option<&str> {
         self.apps.iter().find(|(_, known)| *known == appid).map(|(name, _)| &**name)
     }
@@ -280,7 +222,126 @@ impl Runtime {
     }
 }
 
+/// What is built from sections of the configuration alone; `None` for a section with an error.
+struct BuiltSections {
+    routes: Option<RouteTable>,
+    upstreams: Option<Upstreams>,
+    tokens: Option<Arc<Tokens>>,
+    sessions: Option<Arc<Sessions>>,
+    wechat: Option<WeChat>,
+    throttle: Option<Arc<Throttle>>,
+    request_limits: Option<RequestLimits>,
+    pages: Option<Arc<Pages>>,
+    sign_in: Option<SignInSettings>,
+    header_edits: Option<HeaderEdits>,
+}
+
+impl BuiltSections {
+    fn build(
+        config: &Config,
+        missing: OnMissingKey,
+        shared: &Shared,
+        previous: Option<&Runtime>,
+        findings: &mut Findings,
+    ) -> Self {
+        let Shared { clock, entropy, metrics, session_core, .. } = shared;
+        let entropy_source = entropy.as_ref();
+        Self {
+            routes: RouteTable::build(
+                &config.routes,
+                &config.apps,
+                &config.upstreams,
+                &config.lists,
+                findings,
+            ),
+            upstreams: Upstreams::build(&config.upstreams, findings),
+            tokens: Tokens::build(&config.tokens, &config.data_dir, missing, entropy_source, findings)
+                .map(Arc::new),
+            sessions: Sessions::build(
+                &config.sessions,
+                &config.data_dir,
+                missing,
+                Arc::clone(session_core),
+                findings,
+            )
+            .map(Arc::new),
+            wechat: WeChat::build(
+                &config.wechat,
+                &config.apps,
+                metrics,
+                Arc::clone(clock),
+                Arc::clone(entropy),
+                findings,
+            ),
+            throttle: build_throttle(&config.throttle, shared, previous, findings),
+            request_limits: RequestLimits::build(
+                &config.routes,
+                &config.throttle,
+                previous.map(|previous| &previous.request_limits),
+                metrics,
+                clock,
+                entropy_source,
+                findings,
+            ),
+            pages: Pages::build(&config.login.page, findings).map(Arc::new),
+            sign_in: SignInSettings::build(&config.login, &config.apps, entropy_source, findings),
+            header_edits: HeaderEdits::build(
+                &config.identity_headers,
+                config.limits.header_names,
+                config.routes.iter().any(|route| !route.methods.is_empty()),
+                metrics,
+                findings,
+            ),
+        }
+    }
+}
+
+fn build_authenticator(
+    config: &Config,
+    tokens: &Arc<Tokens>,
+    sessions: &Arc<Sessions>,
+    shared: &Shared,
+    findings: &mut Findings,
+) -> Option<Authenticator> {
+    let dependencies = authn::Dependencies {
+        tokens: Arc::clone(tokens),
+        sessions: Arc::clone(sessions),
+        tells_profile: config.identity_headers.tells_profile(),
+    };
+    Authenticator::build(
+        &config.tokens,
+        &config.apps,
+        dependencies,
+        &shared.metrics,
+        shared.subject_hasher,
+        shared.entropy.as_ref(),
+        findings,
+    )
+}
+
+/// The throttle of a configuration: the one that runs, if its section did not change.
+fn build_throttle(
+    config: &config::Throttle,
+    shared: &Shared,
+    previous: Option<&Runtime>,
+    findings: &mut Findings,
+) -> Option<Arc<Throttle>> {
+    if let Some(previous) = previous
+        && previous.throttle_config == *config
+    {
+        return Some(Arc::clone(&previous.throttle));
+    }
+    let clock = Arc::clone(&shared.clock);
+    let throttle = Throttle::build(config, &shared.metrics, clock, shared.entropy.as_ref(), findings)?;
+    Some(Arc::new(throttle.shared_in(Arc::clone(shared.session_core.store()), config)))
+}
+
 impl RouteMetrics {
+    fn of_routes(routes: &RouteTable, metrics: &Arc<Metrics>) -> Vec<Self> {
+        let of = |route: &Arc<Route>| Self::new(&route.name, Some(&route.upstream), metrics);
+        routes.routes().iter().map(of).collect()
+    }
+
     fn new(name: &str, upstream: Option<&str>, metrics: &Arc<Metrics>) -> Self {
         let slots = (METHODS.len() + 1) * (STATUSES.len() + HUNDREDS);
         Self {
@@ -293,7 +354,7 @@ impl RouteMetrics {
         }
     }
 
-    /// Counts an answered request. A child is resolved when it first counts, and never again.
+    /// Counts an answered request. Each counter is looked up once, when it is first used.
     pub fn count(&self, method: &Method, status: u16) {
         let method_index = METHODS.iter().position(|known| known == method).unwrap_or(METHODS.len());
         let status_index = STATUSES
@@ -313,7 +374,7 @@ impl RouteMetrics {
     }
 }
 
-/// A token is taken out of its header after the gateway has written its own, and would take an identity with it.
+/// Refuses a token header that the gateway writes itself: removing the token would remove an identity.
 fn check_token_header(
     authenticator: Option<&Authenticator>,
     header_edits: Option<&HeaderEdits>,
@@ -329,7 +390,7 @@ fn check_token_header(
     }
 }
 
-/// Warns of routes that no request ever takes, since the login answers all below its prefix itself.
+/// Warns of routes that never match, because the gateway answers all paths below the login prefix itself.
 fn check_routes_below_login(config: &Config, findings: &mut Findings) {
     let prefix = config.login.path_prefix.as_str();
     for (index, route) in config.routes.iter().enumerate() {
@@ -340,7 +401,7 @@ fn check_routes_below_login(config: &Config, findings: &mut Findings) {
                 .warning(
                     format!("routes[{index}].path"),
                     format!(
-                        "`{}` never takes a request: the gateway answers all below `{prefix}` itself",
+                        "`{}` never gets a request: the gateway answers all paths below `{prefix}` itself",
                         route.path
                     ),
                 )
@@ -349,24 +410,14 @@ fn check_routes_below_login(config: &Config, findings: &mut Findings) {
     }
 }
 
-/// Warns of a cluster whose nodes would each sign with a key that the others do not know.
+/// Warns of a cluster whose nodes each sign with a key that the others do not know.
 fn check_shared_keys(config: &Config, findings: &mut Findings) {
     if config.store.engine == config::StoreEngine::Redis && config.tokens.keys.is_empty() {
         findings
             .warning(
                 "tokens.keys",
-                "each gateway of this store signs with a key of its own, which the others refuse",
+                "each gateway of this store makes a signing key of its own, and refuses the tokens of the others",
             )
-            .hint("configure the same `tokens.keys` on every gateway: `menshen key generate` makes one");
+            .hint("write the same `tokens.keys` on every gateway; `menshen key generate` makes a key");
     }
-}
-
-fn build_tokens(
-    config: &config::Tokens,
-    data_dir: &Path,
-    missing: OnMissingKey,
-    entropy: &dyn Entropy,
-    findings: &mut Findings,
-) -> Option<Arc<Tokens>> {
-    Tokens::build(config, data_dir, missing, entropy, findings).map(Arc::new)
 }
