@@ -28,7 +28,7 @@ pub(crate) fn admin_names(data: &[u8]) {
         let says =
             |name: &str, value: &str| claims.and_then(|claims| claims.get(name)?.as_str()) == Some(value);
         let id = json.get("user").and_then(Value::as_str);
-        assert!(id == Some(user.id().as_str()), "{json} binds to somebody else");
+        assert!(id == Some(user.id().as_str()), "{json} binds to another user");
         assert!(
             user.claims().all(|(name, value)| says(name.as_str(), value.as_str())),
             "{json} claims something else"

@@ -88,7 +88,7 @@ impl Admin {
             Err(BlockError::Full) => {
                 self.audit_outcome(action, "too_many_blocked", None);
                 let detail = format!(
-                    "at most {MOST_BLOCKED} people can be blocked: unblock somebody, or use `deny_lists`"
+                    "at most {MOST_BLOCKED} people can be blocked: unblock a person, or use `deny_lists`"
                 );
                 return Err(AdminAnswer::problem(StatusCode::CONFLICT, "too_many_blocked", Some(&detail)));
             }
@@ -123,7 +123,7 @@ impl Admin {
             SessionScope::Subject(subject) => Ok(PersonId::Subject(subject)),
             SessionScope::UnionId(unionid) => Ok(PersonId::UnionId(unionid)),
             SessionScope::Session(_) | SessionScope::App(_) | SessionScope::OpenedBefore(_) => {
-                Err(ScopeError::Missing("nobody is named").answer())
+                Err(ScopeError::Missing("no person or scope is named").answer())
             }
         }
     }

@@ -112,7 +112,7 @@ impl ScopeRequest {
                 .cloned()
                 .ok_or(ScopeError::Invalid("app", "no app of this name is configured".into()))?,
             (None, Some(appid)) => AppId::parse(appid).map_err(invalid("appid"))?,
-            (None, None) => return Err(ScopeError::Missing("nobody is named")),
+            (None, None) => return Err(ScopeError::Missing("no person or scope is named")),
         };
         match (&self.openid, self.all) {
             (Some(openid), _) => {
@@ -134,7 +134,7 @@ impl ScopeRequest {
             ("opened_before", self.opened_before.is_some()),
         ];
         let mut named = ways.into_iter().filter(|(_, is_named)| *is_named).map(|(name, _)| name);
-        let first = named.next().ok_or(ScopeError::Missing("nobody is named"))?;
+        let first = named.next().ok_or(ScopeError::Missing("no person or scope is named"))?;
         if let Some(second) = named.next() {
             return Err(ScopeError::Contradiction(first, second));
         }
@@ -250,9 +250,9 @@ mod tests {
             ("openid=o1&appid=wx1", Ok(subject())),
             ("app=sh%6fp&openid=o1", Ok(subject())),
             ("unionid=u1", Ok(SessionScope::UnionId(UnionId::parse("u1").unwrap()))),
-            ("", Err("nobody is named")),
+            ("", Err("no person or scope is named")),
             ("app=shop", Err("`openid` is missing")),
-            ("openid=o1", Err("nobody is named")),
+            ("openid=o1", Err("no person or scope is named")),
             ("app=shop&appid=wx1&openid=o1", Err("`app` and `appid` contradict each other")),
             ("app=shop&openid=o1&unionid=u1", Err("`app` and `unionid` contradict each other")),
             ("unionid=u1&openid=o1", Err("`unionid` and `openid` contradict each other")),
@@ -295,9 +295,9 @@ mod tests {
             (r#"{"opened_before":"2026-11-21T10:00:00Z"}"#, Ok(at(NOW.millis()))),
             (r#"{"opened_before":"2026-11-21T17:59:59+08:00"}"#, Ok(at(NOW.millis() - 1000))),
             (r#"{"opened_before":"2026-11-21T10:00:00.001Z"}"#, Err("`opened_before`: lies in the future")),
-            ("{}", Err("nobody is named")),
-            (r#"{"all":true}"#, Err("nobody is named")),
-            (r#"{"all":true,"openid":"o1"}"#, Err("nobody is named")),
+            ("{}", Err("no person or scope is named")),
+            (r#"{"all":true}"#, Err("no person or scope is named")),
+            (r#"{"all":true,"openid":"o1"}"#, Err("no person or scope is named")),
             (r#"{"app":"shop"}"#, Err("`openid` is missing")),
             (r#"{"app":"shop","all":false}"#, Err("`openid` is missing")),
             (r#"{"app":"shop","openid":null}"#, Err("`openid` is missing")),
@@ -331,7 +331,7 @@ mod tests {
             (r#"{"user":"42","claims":{"role":"b","a":"c"},"app":"shop","openid":"o1"}"#, good("a=c role=b")),
             (r#"{"app":"shop","openid":"o1"}"#, no("`user` is missing")),
             (r#"{"app":"shop","openid":"o1","user":null}"#, no("`user` is missing")),
-            (r#"{"user":"42"}"#, no("nobody is named")),
+            (r#"{"user":"42"}"#, no("no person or scope is named")),
             (r#"{"app":"shop","user":"42"}"#, no("`openid` is missing")),
             (
                 r#"{"app":"shop","openid":"o1","unionid":"u1","user":"42"}"#,

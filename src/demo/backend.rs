@@ -63,7 +63,7 @@ fn describe(request: &Parts) -> String {
     let value =
         |name: &str| request.headers.get(name).map(HeaderValue::as_bytes).map(String::from_utf8_lossy);
     if value("X-WX-OPENID").is_none() {
-        text.push_str("nobody is signed in\n");
+        text.push_str("no user is signed in\n");
     }
     for name in IDENTITY_HEADERS {
         if let Some(value) = value(name) {
@@ -106,6 +106,6 @@ mod tests {
     fn request_without_an_openid_has_no_caller() {
         let request = Request::builder().uri("/").header("X-WX-SOURCE", "wx_client").body(()).unwrap();
 
-        assert!(describe(&request.into_parts().0).contains("nobody is signed in"));
+        assert!(describe(&request.into_parts().0).contains("no user is signed in"));
     }
 }

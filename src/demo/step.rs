@@ -162,7 +162,7 @@ pub(super) const STEPS: &[DemoStep] = &[
         about: "a public route removes it too: for the backend, no user is signed in",
         call: StepCall::get(DemoServer::Gateway, "/public/menu").with(&[("X-WX-OPENID", "mallory")]),
         show: Show::Body,
-        expect: expect(200, &["nobody is signed in"], &["mallory"]),
+        expect: expect(200, &["no user is signed in"], &["mallory"]),
     },
     DemoStep {
         name: "pretend in another spelling",

@@ -80,7 +80,7 @@ fn listing_names_nobody_without_being_told_whom() {
     let world = World::new();
     sign_in(&world, "alice");
     for (query, named) in [
-        ("", "nobody is named"),
+        ("", "no person or scope is named"),
         ("app=shop", "`openid`"),
         ("app=nothing&openid=o1", "`app`"),
         ("unionid=a%20b", "`unionid`"),

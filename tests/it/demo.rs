@@ -14,7 +14,7 @@ const STEPS: [(&str, &[&str]); 24] = [
     ("sign in", &[r#"{"access_token":"ey"#, r#""openid":"o"#, r#""unionid":"o"#]),
     ("call the backend", &["GET /orders/7 HTTP/1.1", "X-WX-OPENID: o", "X-WX-SOURCE: wx_client"]),
     ("pretend to be another user", &["X-WX-OPENID: o", "X-WX-APPID: wxe000000000000001"]),
-    ("pretend on a public route", &["GET /public/menu HTTP/1.1", "nobody is signed in"]),
+    ("pretend on a public route", &["GET /public/menu HTTP/1.1", "no user is signed in"]),
     ("pretend in another spelling", &["HTTP/1.1 400 ", "header_name_refused"]),
     ("call without a token", &["HTTP/1.1 401 ", "no_token"]),
     ("call with a wrong token", &["HTTP/1.1 401 ", "invalid_token"]),

@@ -74,7 +74,7 @@ pub(super) fn table(answer: &[u8]) -> CommandOutcome {
     let answer: Value = serde_json::from_slice(answer).unwrap_or_default();
     let Some(people) = answer.get("people").and_then(Value::as_array) else { return misunderstood() };
     if people.is_empty() {
-        return CommandOutcome { messages: "no one is blocked".into(), ..CommandOutcome::default() };
+        return CommandOutcome { messages: "no blocked people".into(), ..CommandOutcome::default() };
     }
     CommandOutcome::answer(columns(COLUMNS, people))
 }
@@ -97,7 +97,7 @@ mod tests {
              2026-11-21T10:00:00Z    u1       -     -      -\n\
              2026-11-20T10:00:00.5Z  -        shop  wx1    o\u{fffd}1"
         );
-        assert_eq!(table(br#"{"people":[]}"#).messages, "no one is blocked");
+        assert_eq!(table(br#"{"people":[]}"#).messages, "no blocked people");
     }
 
     #[test]
