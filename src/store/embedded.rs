@@ -34,7 +34,9 @@ use self::step::Tables;
 pub use self::upkeep::{Compacted, ExportError, Verified, compact, export, verify};
 use self::writer::{Job, Opened, Pending, Writer, guarded};
 use super::operation::Operation;
-use super::{Key, LogEntries, MAX_VALUE_BYTES, SharedRates, Store, StoreError, Write};
+use super::{
+    Key, LogEntries, MAX_VALUE_BYTES, ScanCursor, ScanPage, SharedRates, Space, Store, StoreError, Write,
+};
 use crate::clock::{Clock, Timestamp};
 use crate::config;
 use crate::telemetry::metrics::Metrics;
@@ -239,6 +241,22 @@ impl Store for Embedded {
         .await
     }
 
+    async fn scan(
+        &self,
+        space: Space,
+        from: Option<&ScanCursor>,
+        limit: usize,
+    ) -> Result<ScanPage, StoreError> {
+        let after = match from {
+            Some(cursor) => Some(cursor.as_bytes().try_into().map_err(|_| foreign_cursor())?),
+            None => None,
+        };
+        self.read_elsewhere(Operation::Scan, move |database, now| {
+            step::scan(database, space, after, limit, now)
+        })
+        .await
+    }
+
     async fn append(&self, entry: Bytes, ttl: Duration) -> Result<u64, StoreError> {
         let end = self.end(ttl);
         check_length(&entry)?;
@@ -277,6 +295,10 @@ impl fmt::Debug for Embedded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Embedded").finish_non_exhaustive()
     }
+}
+
+fn foreign_cursor() -> StoreError {
+    StoreError::Unavailable("the scan was begun on another store".into())
 }
 
 fn check_length(value: &Bytes) -> Result<(), StoreError> {

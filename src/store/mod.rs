@@ -135,6 +135,31 @@ pub enum LogEntries {
     },
 }
 
+/// Some rows of a space, and where the next ones are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScanPage {
+    /// The rows, in no order. A row may come twice in a scan.
+    pub rows: Vec<(Key, Bytes)>,
+    /// Where the scan goes on; `None` at its end.
+    pub next: Option<ScanCursor>,
+}
+
+/// A place in a scan, as the engine that gave it understands it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScanCursor(Bytes);
+
+impl ScanCursor {
+    /// Makes a cursor of what an engine wants to know when the scan goes on.
+    pub fn new(place: impl Into<Bytes>) -> Self {
+        Self(place.into())
+    }
+
+    /// What the engine wanted to know.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
 /// Rows of bytes with atomic steps. Every implementation passes `tests/it/store/contract.rs`.
 #[async_trait]
 pub trait Store: Send + Sync + fmt::Debug {
@@ -178,6 +203,15 @@ pub trait Store: Send + Sync + fmt::Debug {
 
     /// Removes a row that still says `expected`; whether it did.
     async fn compare_and_delete(&self, key: &Key, expected: &[u8]) -> Result<bool, StoreError>;
+
+    /// Reads some rows of a space: about `limit` at most, and none does not mean that the scan is over. A row that stands
+    /// from the first page to the last is on one of them; one that is written or removed meanwhile may be.
+    async fn scan(
+        &self,
+        space: Space,
+        from: Option<&ScanCursor>,
+        limit: usize,
+    ) -> Result<ScanPage, StoreError>;
 
     /// Appends to the log, and gives the entry's number, the first one's being 1. Wakes [`Store::log_moved`] of every
     /// node.
@@ -310,6 +344,10 @@ impl Store for Closed {
     }
 
     async fn compare_and_delete(&self, _: &Key, _: &[u8]) -> Result<bool, StoreError> {
+        Err(closed())
+    }
+
+    async fn scan(&self, _: Space, _: Option<&ScanCursor>, _: usize) -> Result<ScanPage, StoreError> {
         Err(closed())
     }
 

@@ -9,6 +9,7 @@ pub(super) enum Operation {
     CompareAndSet,
     WriteInOrder,
     CompareAndDelete,
+    Scan,
     Append,
     LogAfter,
     Ping,
@@ -18,13 +19,14 @@ pub(super) enum Operation {
 
 impl Operation {
     /// The steps of every [`super::Store`], in the order of their numbers.
-    pub(super) const STEPS: [Self; 9] = [
+    pub(super) const STEPS: [Self; 10] = [
         Self::Get,
         Self::Put,
         Self::PutIfAbsent,
         Self::CompareAndSet,
         Self::WriteInOrder,
         Self::CompareAndDelete,
+        Self::Scan,
         Self::Append,
         Self::LogAfter,
         Self::Ping,
@@ -39,6 +41,7 @@ impl Operation {
             Self::CompareAndSet => "compare_and_set",
             Self::WriteInOrder => "write_in_order",
             Self::CompareAndDelete => "compare_and_delete",
+            Self::Scan => "scan",
             Self::Append => "append",
             Self::LogAfter => "log_after",
             Self::Ping => "ping",

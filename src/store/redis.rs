@@ -8,6 +8,7 @@ mod error;
 mod health;
 mod link;
 mod listen;
+mod scan;
 mod script;
 mod section;
 mod sentinel;
@@ -31,9 +32,11 @@ use self::link::Link;
 use self::listen::Listener;
 use self::script::{Known, Scripts};
 use self::section::Section;
-use self::wire::Session;
+use self::wire::{Session, Target};
 use super::operation::Operation;
-use super::{Key, LogEntries, MAX_VALUE_BYTES, SharedRate, SharedRates, Store, StoreError};
+use super::{
+    Key, LogEntries, MAX_VALUE_BYTES, ScanCursor, ScanPage, SharedRate, SharedRates, Space, Store, StoreError,
+};
 use crate::config::{self, Findings};
 use crate::telemetry::metrics::Metrics;
 
@@ -66,7 +69,7 @@ pub struct Redis {
 /// One step: what to send, and whether it writes what must last.
 struct Step {
     operation: Operation,
-    key: String,
+    target: Target,
     command: Cmd,
     /// What to send to a server that has not seen the script.
     with_code: Option<Cmd>,
@@ -102,12 +105,14 @@ impl Redis {
 
     /// A step of one command.
     fn command(&self, operation: Operation, key: String, command: Cmd) -> Step {
-        Step { operation, key, command, with_code: None, has_written: |_| false }
+        let target = Target::Key(key);
+        Step { operation, target, command, with_code: None, has_written: |_| false }
     }
 
     fn script(&self, operation: Operation, key: String, script: &Known, arguments: &[&[u8]]) -> Step {
         let (command, with_code) = script.call(&key, arguments);
-        Step { operation, key, command, with_code: Some(with_code), has_written: |_| false }
+        let target = Target::Key(key);
+        Step { operation, target, command, with_code: Some(with_code), has_written: |_| false }
     }
 
     /// Makes a step within its time, and counts it.
@@ -176,7 +181,7 @@ impl Redis {
         if is_awaited {
             commands.add_command(durability.command());
         }
-        let mut answers = session.send(&step.key, &commands, is_awaited).await?.into_iter();
+        let mut answers = session.send(&step.target, &commands, is_awaited).await?.into_iter();
         let answer = answers.next().ok_or_else(Failure::unexpected)?.extract_error()?;
         if is_awaited {
             let waited = answers.next().ok_or_else(Failure::unexpected)?.extract_error();
@@ -293,6 +298,15 @@ impl Store for Redis {
         let script = &self.scripts.compare_and_delete;
         let step = self.script(Operation::CompareAndDelete, self.key(key), script, &[expected]);
         yes_or_no(&self.make(Step { has_written: said_yes, ..step }).await?)
+    }
+
+    async fn scan(
+        &self,
+        space: Space,
+        from: Option<&ScanCursor>,
+        limit: usize,
+    ) -> Result<ScanPage, StoreError> {
+        self.scan_page(space, from, limit).await
     }
 
     async fn append(&self, entry: Bytes, ttl: Duration) -> Result<u64, StoreError> {

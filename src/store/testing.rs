@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::sync::RwLock;
 
-use super::{Key, LogEntries, SharedRates, Space, Store, StoreError};
+use super::{Key, LogEntries, ScanCursor, ScanPage, SharedRates, Space, Store, StoreError};
 use crate::clock::Clock;
 use crate::config::{self, Findings};
 use crate::telemetry::metrics::Metrics;
@@ -113,6 +113,15 @@ impl Store for SwitchedStore {
 
     async fn compare_and_delete(&self, key: &Key, expected: &[u8]) -> Result<bool, StoreError> {
         self.step()?.compare_and_delete(key, expected).await
+    }
+
+    async fn scan(
+        &self,
+        space: Space,
+        from: Option<&ScanCursor>,
+        limit: usize,
+    ) -> Result<ScanPage, StoreError> {
+        self.step()?.scan(space, from, limit).await
     }
 
     async fn append(&self, entry: Bytes, ttl: Duration) -> Result<u64, StoreError> {

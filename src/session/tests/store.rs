@@ -9,7 +9,9 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 
 use crate::clock::{Clock as _, ManualClock, Timestamp};
-use crate::store::{Key, LogEntries, SharedRate, SharedRates, Space, Store, StoreError};
+use crate::store::{
+    Key, LogEntries, ScanCursor, ScanPage, SharedRate, SharedRates, Space, Store, StoreError,
+};
 
 #[derive(Debug)]
 pub(super) struct TestStore {
@@ -153,6 +155,28 @@ impl Store for TestStore {
             self.rows.lock().remove(key);
         }
         self.answer(is_same)
+    }
+
+    async fn scan(
+        &self,
+        space: Space,
+        from: Option<&ScanCursor>,
+        limit: usize,
+    ) -> Result<ScanPage, StoreError> {
+        self.work().await?;
+        let now = self.clock.now();
+        let after = |key: &Key| from.is_none_or(|from| key.name[..] > *from.as_bytes());
+        let rows = self.rows.lock();
+        let mut found: Vec<(Key, Bytes)> = rows
+            .iter()
+            .filter(|(key, (_, end))| key.space == space && *end > now && after(key))
+            .map(|(key, (value, _))| (key.clone(), value.clone()))
+            .collect();
+        found.sort_by(|one, other| one.0.cmp(&other.0));
+        let is_last = found.len() <= limit;
+        found.truncate(limit);
+        let last = found.last().map(|(key, _)| ScanCursor::new(key.name.to_vec()));
+        Ok(ScanPage { rows: found, next: last.filter(|_| !is_last) })
     }
 
     async fn append(&self, entry: Bytes, _: Duration) -> Result<u64, StoreError> {

@@ -1,12 +1,14 @@
 //! The steps themselves, each inside a transaction of the writer's, and the reads.
 
+use std::ops::Bound;
+
 use bytes::Bytes;
 use redb::{Database, ReadableDatabase as _, ReadableTable, Table, WriteTransaction};
 
-use super::super::LogEntries;
+use super::super::{Key, LogEntries, ScanCursor, ScanPage, Space};
 use super::fault::Fault;
 use super::row::{
-    ENDS, LOG, LOG_LAST, META, Name, ROWS, end_key, ended, entry_name, entry_number, seal, unseal,
+    ENDS, LOG, LOG_LAST, META, Name, ROWS, end_key, ended, entry_name, entry_number, name_of, seal, unseal,
 };
 use crate::clock::Timestamp;
 
@@ -161,6 +163,35 @@ impl Found {
 pub(super) fn get(database: &Database, name: &Name, now: Timestamp) -> Result<Option<Bytes>, Fault> {
     let found = find(&database.begin_read()?.open_table(ROWS)?, name, now)?;
     Ok(found.filter(|row| row.is_alive).map(|row| row.value))
+}
+
+/// Some rows of a space as of the last commit: those whose names come after `after`.
+pub(super) fn scan(
+    database: &Database,
+    space: Space,
+    after: Option<[u8; 16]>,
+    limit: usize,
+    now: Timestamp,
+) -> Result<ScanPage, Fault> {
+    let name = |name: [u8; 16]| name_of(&Key { space, name });
+    let table = database.begin_read()?.open_table(ROWS)?;
+    let first = after.map_or(Bound::Included(name([0; 16])), |after| Bound::Excluded(name(after)));
+    let end = name([0xff; 16]);
+    let limit = limit.max(1);
+    let (mut rows, mut last_read, mut count) = (Vec::new(), None, 0);
+    // Rows that have ended count as read: they bound how long a page takes.
+    for entry in table.range::<&Name>((first.as_ref(), Bound::Included(&end)))?.take(limit) {
+        let (name, sealed) = entry?;
+        let row = unseal(name.value(), sealed.value()).map_err(|_| broken_seal())?;
+        let (_, rest) = name.value().split_first_chunk::<1>().ok_or_else(broken_seal)?;
+        let key = Key { space, name: rest.try_into().map_err(|_| broken_seal())? };
+        last_read = Some(ScanCursor::new(rest.to_vec()));
+        count += 1;
+        if row.is_alive(now) {
+            rows.push((key, Bytes::copy_from_slice(row.value)));
+        }
+    }
+    Ok(ScanPage { rows, next: last_read.filter(|_| count == limit) })
 }
 
 /// The log's entries after a number, as of the last commit.

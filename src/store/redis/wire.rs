@@ -16,6 +16,15 @@ use tokio::sync::Notify;
 use super::section::{Address, Section, Topology};
 use super::sentinel::Sentinels;
 
+/// Which server of a cluster is asked; where there is one server, it is that one.
+#[derive(Clone)]
+pub(super) enum Target {
+    /// The master that has this key.
+    Key(String),
+    /// The master that has this slot.
+    Slot(u16),
+}
+
 /// Connections for writes that are waited for: `WAIT` holds up all that comes after it on its connection. Each of them
 /// does one at a time; reads never stand behind one.
 const DURABLE_LANES: usize = 8;
@@ -84,10 +93,10 @@ impl Session {
         Ok(Self { plain, durable, broken, watch })
     }
 
-    /// Sends the commands to the server that has this key, all on one connection. An answer is there for each of them.
+    /// Sends the commands to this server, all on one connection. An answer is there for each of them.
     pub(super) async fn send(
         &self,
-        key: &str,
+        target: &Target,
         commands: &Pipeline,
         durable: bool,
     ) -> RedisResult<Vec<Value>> {
@@ -95,9 +104,9 @@ impl Session {
         match lane.filter(|_| durable) {
             Some(lane) => {
                 let _turn = Turn::take(&lane.in_flight);
-                lane.wire.clone().send(key, commands).await
+                lane.wire.clone().send(target, commands).await
             }
-            None => self.plain.clone().send(key, commands).await,
+            None => self.plain.clone().send(target, commands).await,
         }
     }
 
@@ -140,12 +149,16 @@ impl Drop for Turn<'_> {
 }
 
 impl Wire {
-    async fn send(&mut self, key: &str, commands: &Pipeline) -> RedisResult<Vec<Value>> {
+    async fn send(&mut self, target: &Target, commands: &Pipeline) -> RedisResult<Vec<Value>> {
         let count = commands.cmd_iter().count();
         match self {
             Self::Server(connection) => connection.send_packed_commands(commands, 0, count).await,
             Self::Cluster(connection) => {
-                let slot = SingleNodeRoutingInfo::SpecificNode(Route::with_key(key, SlotAddr::Master));
+                let route = match target {
+                    Target::Key(key) => Route::with_key(key, SlotAddr::Master),
+                    Target::Slot(slot) => Route::new(*slot, SlotAddr::Master),
+                };
+                let slot = SingleNodeRoutingInfo::SpecificNode(route);
                 let answer = connection.route_pipeline(commands.clone(), 0, count, slot).await;
                 match answer {
                     Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::Ask) => {

@@ -1,5 +1,6 @@
 //! What every store must do. An engine's tests give [`hold`] two handles of one store and a way to let time pass.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -50,6 +51,8 @@ pub async fn hold(subject: &Subject) {
     row_is_removed_once(subject).await;
     longest_value_passes_and_a_longer_one_does_not(subject).await;
     spaces_do_not_meet(subject).await;
+    scan_finds_every_row_of_a_space_and_no_other(subject).await;
+    scan_finds_what_stands_while_others_are_written(subject).await;
     row_is_seen_by_every_handle_at_once(subject).await;
     log_is_numbered_without_gaps(subject).await;
     log_has_a_limit_at_once(subject).await;
@@ -240,6 +243,75 @@ pub async fn spaces_do_not_meet(subject: &Subject) {
         let value = [u8::try_from(number).unwrap()];
         assert_eq!(store.get(&subject.key(space, 12, 0)).await.unwrap().unwrap(), value[..]);
         assert_eq!(store.compare_and_delete(&subject.key(space, 12, 0), &value).await, Ok(true));
+    }
+}
+
+pub async fn scan_finds_every_row_of_a_space_and_no_other(subject: &Subject) {
+    let store = subject.store();
+    let key = |number: usize| {
+        let mut key = subject.key(Space::UnionId, 20, 0);
+        key.name[8..].copy_from_slice(&number.to_be_bytes());
+        key
+    };
+    let value = |number: usize| Bytes::from(number.to_string());
+    for number in 0..257 {
+        store.put(&key(number), value(number), LONG).await.unwrap();
+        store.put(&Key { space: Space::Subject, ..key(number) }, "other".into(), LONG).await.unwrap();
+    }
+    let ended = subject.key(Space::UnionId, 21, 0);
+    store.put(&ended, "ended".into(), subject.short).await.unwrap();
+    (subject.pass)(subject.short);
+    let expected: BTreeMap<Key, Bytes> = (0..257).map(|number| (key(number), value(number))).collect();
+
+    for limit in [1, 100, 256, 257, 1000] {
+        let found = scan(store, Space::UnionId, limit).await;
+
+        let ours = found.into_iter().filter(|(key, _)| key.name[..2] == [subject.run, 20] || *key == ended);
+        assert_eq!(ours.collect::<BTreeMap<_, _>>(), expected, "{limit} at once");
+    }
+    for number in 0..257 {
+        assert_eq!(store.compare_and_delete(&key(number), &value(number)).await, Ok(true));
+    }
+    let found = scan(store, Space::UnionId, 100).await;
+    assert!(!found.keys().any(|key| key.name[..2] == [subject.run, 20]));
+}
+
+pub async fn scan_finds_what_stands_while_others_are_written(subject: &Subject) {
+    let [one, other] = &subject.handles;
+    let key = |rule, number| subject.key(Space::Revocation, rule, number);
+    for number in 0..100 {
+        one.put(&key(22, number), "stands".into(), LONG).await.unwrap();
+    }
+    let mut found = BTreeMap::new();
+    let mut next = None;
+    for round in 0_u8.. {
+        let page = one.scan(Space::Revocation, next.as_ref(), 7).await.unwrap();
+        found.extend(page.rows);
+        next = page.next;
+        if next.is_none() {
+            break;
+        }
+        other.put(&key(23, round), "later".into(), LONG).await.unwrap();
+        other.compare_and_delete(&key(23, round / 2), b"later").await.unwrap();
+        other.put(&key(22, round % 100), "stands".into(), LONG).await.unwrap();
+        assert!(round < 200, "the scan does not end");
+    }
+
+    let stood = (0..100).filter(|number| found.get(&key(22, *number)) == Some(&"stands".into())).count();
+    assert_eq!(stood, 100);
+}
+
+/// Every row of a space.
+async fn scan(store: &dyn Store, space: Space, limit: usize) -> BTreeMap<Key, Bytes> {
+    let mut found = BTreeMap::new();
+    let mut next = None;
+    loop {
+        let page = store.scan(space, next.as_ref(), limit).await.unwrap();
+        found.extend(page.rows);
+        next = page.next;
+        if next.is_none() {
+            return found;
+        }
     }
 }
 

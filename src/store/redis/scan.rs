@@ -1,0 +1,164 @@
+//! Reads the rows of one space page by page: `SCAN` on one master after the other, and never `KEYS`, which stops a server.
+
+use bytes::Bytes;
+use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
+use redis::Value;
+
+use super::error::Failure;
+use super::section::Topology;
+use super::wire::Target;
+use super::{Redis, Step, row};
+use crate::store::operation::Operation;
+use crate::store::{Key, ScanCursor, ScanPage, Space, Store as _, StoreError};
+
+/// Most rows of a page that are read at once.
+const READS_AT_ONCE: usize = 32;
+/// Fewest keys that a server looks at for a page: most of them may be of other spaces.
+const LEAST_KEYS: usize = 1000;
+
+/// A master of a cluster; the only server where there is no cluster.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Master {
+    /// One of its slots, by which it is asked.
+    slot: u16,
+    /// Its id in the cluster: a cursor means nothing to another server.
+    id: String,
+}
+
+/// Where a scan is: which masters are still to be asked, and how far the first of them was.
+struct Place {
+    masters: Vec<Master>,
+    cursor: u64,
+}
+
+impl Redis {
+    pub(super) async fn scan_page(
+        &self,
+        space: Space,
+        from: Option<&ScanCursor>,
+        limit: usize,
+    ) -> Result<ScanPage, StoreError> {
+        let mut place = match from {
+            Some(cursor) => Place::parse(cursor)?,
+            None => Place { masters: self.masters().await?, cursor: 0 },
+        };
+        let Some(master) = place.masters.first() else {
+            return Ok(ScanPage { rows: Vec::new(), next: None });
+        };
+        let (cursor, keys) = self.scan_keys(space, master.slot, place.cursor, limit).await?;
+        // The server that was asked may be another by now, to whom the cursor means nothing: the rows of a slot must not be
+        // missed in silence.
+        if self.is_cluster() && !self.masters().await?.contains(master) {
+            return Err(StoreError::Unavailable("the cluster changed during a scan".into()));
+        }
+        let rows = self.read_rows(keys).await?;
+        place.cursor = cursor;
+        if cursor == 0 {
+            place.masters.remove(0);
+        }
+        let next = (!place.masters.is_empty()).then(|| place.cursor());
+        Ok(ScanPage { rows, next })
+    }
+
+    fn is_cluster(&self) -> bool {
+        matches!(self.link.section().topology, Topology::Cluster)
+    }
+
+    /// Every master with slots.
+    async fn masters(&self) -> Result<Vec<Master>, StoreError> {
+        if !self.is_cluster() {
+            return Ok(vec![Master { slot: 0, id: "only".to_owned() }]);
+        }
+        let mut command = redis::cmd("CLUSTER");
+        command.arg("SLOTS");
+        let answer = self.make(self.scan_step(Target::Slot(0), command)).await?;
+        let mut masters = masters(answer).ok_or_else(|| Failure::unexpected().error)?;
+        masters.sort();
+        masters.dedup_by(|later, earlier| later.id == earlier.id);
+        Ok(masters)
+    }
+
+    async fn scan_keys(
+        &self,
+        space: Space,
+        slot: u16,
+        cursor: u64,
+        limit: usize,
+    ) -> Result<(u64, Vec<Key>), StoreError> {
+        let prefix = format!("{}:{}:{{", self.link.section().prefix, space.letter());
+        let mut command = redis::cmd("SCAN");
+        // The prefix is of plain characters: none of them means anything in a pattern.
+        command.arg(cursor).arg("MATCH").arg(format!("{prefix}*")).arg("COUNT").arg(limit.max(LEAST_KEYS));
+        let answer = self.make(self.scan_step(Target::Slot(slot), command)).await?;
+        let (cursor, names) = found(answer).ok_or_else(|| Failure::unexpected().error)?;
+        let key = |name: Bytes| {
+            let hex = name.strip_prefix(prefix.as_bytes())?.strip_suffix(b"}")?;
+            let name = std::str::from_utf8(hex).ok().filter(|hex| hex.len() == 32)?;
+            Some(Key { space, name: u128::from_str_radix(name, 16).ok()?.to_be_bytes() })
+        };
+        // What has such a name and is no row of ours is left alone.
+        Ok((cursor, names.into_iter().filter_map(key).collect()))
+    }
+
+    async fn read_rows(&self, keys: Vec<Key>) -> Result<Vec<(Key, Bytes)>, StoreError> {
+        let reads = keys.into_iter().map(|key| async move {
+            let value = self.get(&key).await?;
+            Ok::<_, StoreError>(value.map(|value| (key, value)))
+        });
+        let rows: Vec<Option<(Key, Bytes)>> =
+            stream::iter(reads).buffer_unordered(READS_AT_ONCE).try_collect().await?;
+        // A row whose time ended between the two commands is none.
+        Ok(rows.into_iter().flatten().collect())
+    }
+
+    fn scan_step(&self, target: Target, command: redis::Cmd) -> Step {
+        Step { operation: Operation::Scan, target, command, with_code: None, has_written: |_| false }
+    }
+}
+
+impl Place {
+    /// `CURSOR SLOT=ID SLOT=ID …`
+    fn cursor(&self) -> ScanCursor {
+        let masters = self.masters.iter().map(|master| format!(" {}={}", master.slot, master.id));
+        ScanCursor::new(format!("{}{}", self.cursor, masters.collect::<String>()))
+    }
+
+    fn parse(cursor: &ScanCursor) -> Result<Self, StoreError> {
+        let read = || {
+            let mut words = std::str::from_utf8(cursor.as_bytes()).ok()?.split(' ');
+            let cursor = words.next()?.parse().ok()?;
+            let master = |word: &str| {
+                let (slot, id) = word.split_once('=')?;
+                Some(Master { slot: slot.parse().ok()?, id: id.to_owned() })
+            };
+            Some(Self { cursor, masters: words.map(master).collect::<Option<_>>()? })
+        };
+        read().ok_or_else(|| StoreError::Unavailable("the scan was begun on another store".into()))
+    }
+}
+
+/// What `CLUSTER SLOTS` says: of each range its first slot and its master.
+fn masters(answer: Value) -> Option<Vec<Master>> {
+    let Value::Array(ranges) = answer else { return None };
+    let master = |range: Value| {
+        let Value::Array(range) = range else { return None };
+        let [Value::Int(first), _, Value::Array(master), ..] = range.as_slice() else { return None };
+        let id = match master.get(2)? {
+            Value::BulkString(id) => String::from_utf8(id.clone()).ok()?,
+            Value::SimpleString(id) => id.clone(),
+            _ => return None,
+        };
+        Some(Master { slot: u16::try_from(*first).ok()?, id })
+    };
+    ranges.into_iter().map(master).collect()
+}
+
+/// What `SCAN` says: where to go on, 0 at the end, and the names of keys.
+fn found(answer: Value) -> Option<(u64, Vec<Bytes>)> {
+    let Value::Array(parts) = answer else { return None };
+    let mut parts = parts.into_iter();
+    let cursor = row(parts.next()?).ok()??;
+    let Value::Array(names) = parts.next()? else { return None };
+    let names = names.into_iter().map(|name| row(name).ok().flatten()).collect::<Option<_>>()?;
+    Some((std::str::from_utf8(&cursor).ok()?.parse().ok()?, names))
+}
