@@ -25,7 +25,7 @@ use crate::config::{self, Balance, Findings, UpstreamProtocol};
 
 use self::tunnel::TunnelConnector;
 
-pub use self::tunnel::Opened;
+pub use self::tunnel::TunnelSwitch;
 
 /// Every upstream, by name.
 #[derive(Debug)]
@@ -122,7 +122,7 @@ impl Upstream {
         &self,
         server: &Server,
         read_timeout: Option<Duration>,
-        tunnel: Option<&Opened>,
+        tunnel: Option<&TunnelSwitch>,
     ) -> Box<HttpPeer> {
         let mut peer = Box::new(self.peer.clone());
         peer._address = server.address.into();
@@ -130,10 +130,10 @@ impl Upstream {
         if read_timeout.is_some() {
             options.read_timeout = read_timeout;
         }
-        if let Some(opened) = tunnel {
+        if let Some(switch) = tunnel {
             options.http_upstream_request_policy = HttpUpstreamRequestPolicy::standard();
             let patience = options.read_timeout.take();
-            options.custom_l4 = Some(Arc::new(TunnelConnector { opened: opened.clone(), patience }));
+            options.custom_l4 = Some(Arc::new(TunnelConnector { switch: switch.clone(), patience }));
             // A connection made for one tunnel is of use to no other request, also where it was refused.
             options.idle_timeout = Some(Duration::ZERO);
             peer.group_key = !peer.group_key;
@@ -142,7 +142,7 @@ impl Upstream {
     }
 
     /// Remembers that a server refused a connection.
-    pub fn failed(&self, address: SocketAddr, now: Timestamp) {
+    pub fn record_failure(&self, address: SocketAddr, now: Timestamp) {
         if let Some(server) = self.servers.load().get(&address) {
             server.failed_until.store(now.plus(self.failed_for).millis(), Ordering::Relaxed);
         }

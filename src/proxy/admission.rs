@@ -1,7 +1,8 @@
-//! The request as it may be: method, target, host, header names, count and size, framing.
+//! Which requests are admitted: by method, target, host, header names, count and size, framing.
 //!
-//! Looks before anything else does, at what the client really sent; what it lets through has one canonical path
-//! and one canonical host, which are matched and forwarded both. Knows nothing of routes and identities.
+//! Runs before every other step, on what the client really sent. An admitted request has one canonical
+//! path and one canonical host, and both matching and forwarding use these. It decides by syntax alone:
+//! no route is looked up and no caller is known.
 
 use std::borrow::Cow;
 
@@ -15,7 +16,7 @@ use crate::identity_headers::has_unusual_character;
 use crate::path::{PathError, canonicalise};
 use crate::route::METHODS;
 
-/// The limits a request must keep.
+/// The limits that a request must keep.
 #[derive(Clone, Debug)]
 pub struct Admission {
     max_header_bytes: usize,
@@ -24,7 +25,7 @@ pub struct Admission {
     header_names: HeaderNames,
 }
 
-/// What the client sent, as far as the server keeps it.
+/// A request as the client sent it, as far as Pingora keeps it.
 #[derive(Clone, Copy, Debug)]
 pub struct Received<'r> {
     /// The request, parsed.
@@ -35,22 +36,22 @@ pub struct Received<'r> {
     pub raw_header: Option<&'r [u8]>,
 }
 
-/// A request that may go on.
+/// The canonical form of a request that is admitted.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Admitted<'r> {
+pub struct CanonicalRequest<'r> {
     /// The host it asks for: lower case, without port and trailing dot.
     pub host: Cow<'r, str>,
-    /// The target to use instead, where the one sent was not canonical.
+    /// The target to use instead, if the one sent was not canonical.
     pub rewritten_target: Option<PathAndQuery>,
-    /// The authority to use instead, where the one sent was not canonical.
+    /// The authority to use instead, if the one sent was not canonical.
     pub rewritten_authority: Option<String>,
     /// `OPTIONS *`: about the gateway itself.
     pub is_about_server: bool,
 }
 
-/// Why a request may not go on.
+/// Why a request is not admitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
+pub enum AdmissionError {
     /// The method is not one the gateway admits.
     #[error("the method is not admitted")]
     Method,
@@ -69,10 +70,10 @@ pub enum Refusal {
     /// There is no host, more than one, or one that is not a host name.
     #[error("the host is missing or malformed")]
     Host,
-    /// A header name has a character that some backend reads as another.
+    /// A header name has a character that some backends read as another one.
     #[error("a header name has a character outside letters, digits and `-`")]
     HeaderName,
-    /// The body's length is not said, or said twice.
+    /// The body's length is missing or stated twice.
     #[error("the length of the body is ambiguous")]
     Framing,
     /// A line ends without CR.
@@ -83,7 +84,7 @@ pub enum Refusal {
     Expectation,
 }
 
-impl Refusal {
+impl AdmissionError {
     /// The status it is answered with.
     pub const fn status(self) -> StatusCode {
         match self {
@@ -118,7 +119,7 @@ impl Refusal {
 }
 
 impl Admission {
-    /// Takes the limits from the configuration.
+    /// Reads the limits from the configuration.
     pub fn new(limits: &config::Limits) -> Self {
         Self {
             max_header_bytes: limits.max_header.as_usize(),
@@ -128,71 +129,72 @@ impl Admission {
         }
     }
 
-    /// Decides whether a request may go on.
+    /// Decides whether a request is admitted.
     ///
     /// # Errors
-    /// [`Refusal`], the first reason found.
-    pub fn admit<'r>(&self, received: &Received<'r>) -> Result<Admitted<'r>, Refusal> {
+    /// [`AdmissionError`], the first reason found.
+    pub fn admit<'r>(&self, received: &Received<'r>) -> Result<CanonicalRequest<'r>, AdmissionError> {
         let parts = received.parts;
         if !METHODS.contains(&parts.method) {
-            return Err(Refusal::Method);
+            return Err(AdmissionError::Method);
         }
         self.check_size(received)?;
         if self.header_names == HeaderNames::Refuse && parts.headers.keys().any(has_unusual_character) {
-            return Err(Refusal::HeaderName);
+            return Err(AdmissionError::HeaderName);
         }
         check_framing(received)?;
         check_expectation(&parts.headers)?;
         let authority = authority(parts)?;
         let (host, rewritten_authority) = canonical_host(authority)?;
-        let admitted = Admitted { host, rewritten_target: None, rewritten_authority, is_about_server: false };
+        let admitted =
+            CanonicalRequest { host, rewritten_target: None, rewritten_authority, is_about_server: false };
         if received.target == b"*" {
             let is_about_server = parts.method == Method::OPTIONS;
             return if is_about_server {
-                Ok(Admitted { is_about_server, ..admitted })
+                Ok(CanonicalRequest { is_about_server, ..admitted })
             } else {
-                Err(Refusal::Target)
+                Err(AdmissionError::Target)
             };
         }
         let rewritten_target = canonical_target(received, authority)?;
-        Ok(Admitted { rewritten_target, ..admitted })
+        Ok(CanonicalRequest { rewritten_target, ..admitted })
     }
 
-    fn check_size(&self, received: &Received<'_>) -> Result<(), Refusal> {
+    fn check_size(&self, received: &Received<'_>) -> Result<(), AdmissionError> {
         let headers = &received.parts.headers;
         if received.target.len() > self.max_target_bytes {
-            return Err(Refusal::TargetTooLong);
+            return Err(AdmissionError::TargetTooLong);
         }
         let header_bytes = || headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
         let is_too_large = headers.len() > self.max_header_fields
             || received.raw_header.map_or_else(header_bytes, <[u8]>::len) > self.max_header_bytes;
-        if is_too_large { Err(Refusal::HeaderTooLarge) } else { Ok(()) }
+        if is_too_large { Err(AdmissionError::HeaderTooLarge) } else { Ok(()) }
     }
 }
 
 /// Refuses every message whose end two readers could see at different places; RFC 9112 §6.3.
-fn check_framing(received: &Received<'_>) -> Result<(), Refusal> {
+fn check_framing(received: &Received<'_>) -> Result<(), AdmissionError> {
     let headers = &received.parts.headers;
     if received.raw_header.is_some_and(has_bare_line_feed) {
-        return Err(Refusal::LineEnding);
+        return Err(AdmissionError::LineEnding);
     }
     let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
     if let Some(length) = lengths.next() {
         let is_number =
             !length.is_empty() && length.len() <= 19 && length.as_bytes().iter().all(u8::is_ascii_digit);
         if !is_number || lengths.next().is_some() {
-            return Err(Refusal::Framing);
+            return Err(AdmissionError::Framing);
         }
     }
     let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
     if let Some(coding) = codings.next() {
         let is_chunked_alone = coding.as_bytes().eq_ignore_ascii_case(b"chunked") && codings.next().is_none();
         let is_http1 = received.parts.version == Version::HTTP_11;
-        // Pingora drops Content-Length beside Transfer-Encoding before anybody sees it; the raw header still has it.
+        // Pingora removes Content-Length if there is Transfer-Encoding; the raw header still has it.
         let has_length = headers.contains_key(header::CONTENT_LENGTH)
             || received.raw_header.is_some_and(has_content_length);
         if !is_chunked_alone || !is_http1 || has_length {
-            return Err(Refusal::Framing);
+            return Err(AdmissionError::Framing);
         }
     }
     Ok(())
@@ -209,39 +211,43 @@ fn has_content_length(raw: &[u8]) -> bool {
         .any(|(start, rest)| start.eq_ignore_ascii_case(name) && rest.starts_with(b":"))
 }
 
-fn check_expectation(headers: &HeaderMap) -> Result<(), Refusal> {
+fn check_expectation(headers: &HeaderMap) -> Result<(), AdmissionError> {
     let is_continue = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"100-continue");
-    if headers.get_all(header::EXPECT).iter().all(is_continue) { Ok(()) } else { Err(Refusal::Expectation) }
+    if headers.get_all(header::EXPECT).iter().all(is_continue) {
+        Ok(())
+    } else {
+        Err(AdmissionError::Expectation)
+    }
 }
 
-/// The one authority of a request: `:authority` of HTTP/2, the `Host` of HTTP/1.
-fn authority(parts: &Parts) -> Result<&str, Refusal> {
+/// Returns the one authority of a request: `:authority` of HTTP/2, the `Host` of HTTP/1.
+fn authority(parts: &Parts) -> Result<&str, AdmissionError> {
     let mut hosts = parts.headers.get_all(header::HOST).iter();
-    let host = hosts.next().map(HeaderValue::to_str).transpose().map_err(|_| Refusal::Host)?;
+    let host = hosts.next().map(HeaderValue::to_str).transpose().map_err(|_| AdmissionError::Host)?;
     if hosts.next().is_some() {
-        return Err(Refusal::Host);
+        return Err(AdmissionError::Host);
     }
     let pseudo = parts.uri.authority().map(http::uri::Authority::as_str);
     match (pseudo, host) {
-        (Some(pseudo), Some(host)) if !pseudo.eq_ignore_ascii_case(host) => Err(Refusal::Host),
+        (Some(pseudo), Some(host)) if !pseudo.eq_ignore_ascii_case(host) => Err(AdmissionError::Host),
         (Some(authority), _) | (None, Some(authority)) => Ok(authority),
-        (None, None) => Err(Refusal::Host),
+        (None, None) => Err(AdmissionError::Host),
     }
 }
 
-/// Splits an authority into its host in canonical form, and the whole rewritten where it was not canonical.
-fn canonical_host(authority: &str) -> Result<(Cow<'_, str>, Option<String>), Refusal> {
+/// Returns the canonical host of an authority, and the whole authority rewritten if it was not canonical.
+fn canonical_host(authority: &str) -> Result<(Cow<'_, str>, Option<String>), AdmissionError> {
     let (name, port) = if authority.starts_with('[') {
-        let (inner, rest) = authority.split_once(']').ok_or(Refusal::Host)?;
-        let name = authority.get(..=inner.len()).ok_or(Refusal::Host)?;
-        (name, if rest.is_empty() { None } else { Some(rest.strip_prefix(':').ok_or(Refusal::Host)?) })
+        let (inner, rest) = authority.split_once(']').ok_or(AdmissionError::Host)?;
+        let name = authority.get(..=inner.len()).ok_or(AdmissionError::Host)?;
+        (name, if rest.is_empty() { None } else { Some(rest.strip_prefix(':').ok_or(AdmissionError::Host)?) })
     } else {
         authority.split_once(':').map_or((authority, None), |(name, port)| (name, Some(port)))
     };
     if port
         .is_some_and(|port| !port.bytes().all(|byte| byte.is_ascii_digit()) || port.parse::<u16>().is_err())
     {
-        return Err(Refusal::Host);
+        return Err(AdmissionError::Host);
     }
     let without_dot = name.strip_suffix('.').unwrap_or(name);
     let host = if without_dot.bytes().any(|byte| byte.is_ascii_uppercase()) {
@@ -250,7 +256,7 @@ fn canonical_host(authority: &str) -> Result<(Cow<'_, str>, Option<String>), Ref
         Cow::Borrowed(without_dot)
     };
     if !is_host_name(&host) {
-        return Err(Refusal::Host);
+        return Err(AdmissionError::Host);
     }
     let rewritten = (*host != *name).then(|| match port {
         Some(port) => format!("{host}:{port}"),
@@ -260,22 +266,25 @@ fn canonical_host(authority: &str) -> Result<(Cow<'_, str>, Option<String>), Ref
 }
 
 /// Brings the target into origin form with a canonical path; `None` when it already is.
-fn canonical_target(received: &Received<'_>, authority: &str) -> Result<Option<PathAndQuery>, Refusal> {
-    // The parsed target has lost its fragment, and whatever stood behind it.
+fn canonical_target(
+    received: &Received<'_>,
+    authority: &str,
+) -> Result<Option<PathAndQuery>, AdmissionError> {
+    // The parsed target has lost its fragment and what followed it.
     let has_fragment = received.raw_header.is_some_and(|raw| {
         let raw = raw.trim_ascii_start();
         let request_line = memchr::memchr(b'\n', raw).and_then(|end| raw.get(..end)).unwrap_or(raw);
         memchr::memchr(b'#', request_line).is_some()
     });
-    let target = std::str::from_utf8(received.target).map_err(|_| Refusal::Target)?;
+    let target = std::str::from_utf8(received.target).map_err(|_| AdmissionError::Target)?;
     if has_fragment || target.contains('#') {
-        return Err(Refusal::Target);
+        return Err(AdmissionError::Target);
     }
     let origin = if target.starts_with('/') { target } else { origin_form(target, authority)? };
     let (path, query) = origin.split_once('?').map_or((origin, None), |(path, query)| (path, Some(query)));
     let is_query = |query: &str| query.bytes().all(|byte| byte.is_ascii_graphic());
     if !query.is_none_or(is_query) {
-        return Err(Refusal::Target);
+        return Err(AdmissionError::Target);
     }
     let canonical = canonicalise(path)?;
     if matches!(canonical, Cow::Borrowed(_)) && origin.len() == target.len() {
@@ -285,20 +294,22 @@ fn canonical_target(received: &Received<'_>, authority: &str) -> Result<Option<P
         Some(query) => format!("{canonical}?{query}"),
         None => canonical.into_owned(),
     };
-    PathAndQuery::try_from(rewritten).map(Some).map_err(|_| Refusal::Target)
+    PathAndQuery::try_from(rewritten).map(Some).map_err(|_| AdmissionError::Target)
 }
 
 /// The origin form of an absolute-form target that names the request's own host; RFC 9112 §3.2.2.
-fn origin_form<'t>(target: &'t str, authority: &str) -> Result<&'t str, Refusal> {
-    let rest =
-        target.strip_prefix("http://").or_else(|| target.strip_prefix("https://")).ok_or(Refusal::Target)?;
+fn origin_form<'t>(target: &'t str, authority: &str) -> Result<&'t str, AdmissionError> {
+    let rest = target
+        .strip_prefix("http://")
+        .or_else(|| target.strip_prefix("https://"))
+        .ok_or(AdmissionError::Target)?;
     let end = rest.find(['/', '?']).unwrap_or(rest.len());
-    let (named, origin) = rest.split_at_checked(end).ok_or(Refusal::Target)?;
+    let (named, origin) = rest.split_at_checked(end).ok_or(AdmissionError::Target)?;
     match origin {
-        _ if !named.eq_ignore_ascii_case(authority) => Err(Refusal::Host),
+        _ if !named.eq_ignore_ascii_case(authority) => Err(AdmissionError::Host),
         "" => Ok("/"),
         origin if origin.starts_with('/') => Ok(origin),
-        _ => Err(Refusal::Target),
+        _ => Err(AdmissionError::Target),
     }
 }
 

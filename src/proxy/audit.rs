@@ -1,64 +1,41 @@
-//! What the audit log is told of requests: who signed in and out, and who was turned away.
-
-use std::sync::Arc;
+//! What the audit log says of requests: who signed in and out, and who was refused.
 
 use http::{Method, StatusCode};
 use pingora::proxy::Session;
 
-use super::context::Context;
-use super::watch::Note;
-use crate::authn::Authenticated;
-use crate::runtime::Shared;
+use super::context::{Context, Decision};
 use crate::sign_in::Endpoint;
 use crate::telemetry::audit_log::{AuditLog, Entry, Event};
 
-/// Notes what the gateway answered itself, where that is worth a line.
-pub(super) fn note_answer(log: &AuditLog, session: &Session, ctx: &Context, status: StatusCode) {
+/// Writes a line for an answer of the gateway's own, if it is an event of the audit log.
+pub(super) fn write_answer(log: &AuditLog, session: &Session, ctx: &Context, status: StatusCode) {
     if !log.is_on() {
         return;
     }
     let Some(event) = event(ctx, &session.req_header().method, status) else { return };
     log.write(&Entry {
-        request_id: Some(ctx.request_id.as_str()),
-        client_address: Some(ctx.caller.client),
-        route: ctx.route.as_deref().map(|route| &*route.name),
-        app: ctx.app(),
-        subject: ctx.subject_hash(),
-        ..Entry::new(ctx.now, event, ctx.outcome.reason)
+        request_id: Some(ctx.arrival.request_id.as_str()),
+        client_address: Some(ctx.arrival.client.client),
+        route: ctx.decision.route().map(|route| &*route.name),
+        app: ctx.decision.app(),
+        subject: ctx.decision.subject_hash(),
+        ..Entry::new(ctx.arrival.now, event, ctx.reason.as_str())
     });
 }
 
-/// What notes why a tunnel was cut; `None` where nobody reads it.
-pub(super) fn note_of_end(shared: &Shared, caller: &Authenticated, ctx: &Context) -> Option<Note> {
-    if !shared.audit_log.is_on() {
-        return None;
-    }
-    let (log, clock) = (Arc::clone(&shared.audit_log), Arc::clone(&shared.clock));
-    let (caller, route) = (caller.clone(), ctx.route.clone());
-    let (request_id, client_address) = (ctx.request_id, ctx.caller.client);
-    Some(Box::new(move |reason| {
-        log.write(&Entry {
-            request_id: Some(request_id.as_str()),
-            client_address: Some(client_address),
-            route: route.as_deref().map(|route| &*route.name),
-            app: Some(caller.app()),
-            subject: Some(caller.subject_hash()),
-            ..Entry::new(clock.now(), Event::TunnelClosed, reason)
-        });
-    }))
-}
-
-/// What an answer means. Each login is told of, however it ended; else only what turns a person away.
+/// Which event an answer is. Each login is one, however it ended; of the rest only what refuses a person.
 fn event(ctx: &Context, method: &Method, status: StatusCode) -> Option<Event> {
-    let turns_away = matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
-    match ctx.endpoint {
-        Some(Endpoint::Login) => (method == Method::POST).then_some(Event::Login),
-        Some(Endpoint::Callback) => Some(Event::Login),
-        Some(Endpoint::Refresh) => turns_away.then_some(Event::Refresh),
-        Some(Endpoint::Logout) => (method == Method::POST).then_some(Event::Logout),
-        Some(Endpoint::Session) => turns_away.then_some(Event::Refusal),
-        Some(Endpoint::Start | Endpoint::Jwks | Endpoint::Unknown) => None,
-        // Not by its status: some routes refuse with 200.
-        None => ctx.is_denied.then_some(Event::Refusal),
+    let refuses_person = matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
+    match ctx.decision {
+        Decision::Answered { endpoint: Some(endpoint), .. } => match endpoint {
+            Endpoint::Login => (method == Method::POST).then_some(Event::Login),
+            Endpoint::Callback => Some(Event::Login),
+            Endpoint::Refresh => refuses_person.then_some(Event::Refresh),
+            Endpoint::Logout => (method == Method::POST).then_some(Event::Logout),
+            Endpoint::Session => refuses_person.then_some(Event::Refusal),
+            Endpoint::Start | Endpoint::Jwks | Endpoint::Unknown => None,
+        },
+        // Not by its status: some routes refuse with 200. A person redirected to sign in is not refused.
+        _ => (ctx.reason.is_denial() && !status.is_redirection()).then_some(Event::Refusal),
     }
 }

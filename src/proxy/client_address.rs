@@ -1,17 +1,17 @@
-//! Who is calling: the socket's peer, or what a trusted proxy says stands behind it.
+//! The address of a request's client: the connection's peer, or what a trusted proxy says of it.
 
 use std::net::{IpAddr, SocketAddr};
 
 use http::HeaderMap;
 use ipnet::{IpNet, Ipv4Net};
 
-/// Peers whose `X-Forwarded-For` is believed.
+/// Networks of the peers whose `X-Forwarded-For` is believed.
 #[derive(Clone, Debug, Default)]
 pub struct TrustedProxies(Vec<IpNet>);
 
 /// Where a request comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Caller {
+pub struct ClientAddress {
     /// The other end of the connection.
     pub peer: IpAddr,
     /// Whether the peer is a trusted proxy.
@@ -26,10 +26,10 @@ impl TrustedProxies {
         Self(networks.iter().copied().map(canonical).collect())
     }
 
-    /// Finds the caller of a request.
+    /// Finds the address of a request's client.
     ///
-    /// An entry that does not parse ends the walk: what stands left of it was written by nobody we trust.
-    pub fn caller(&self, peer: IpAddr, headers: &HeaderMap) -> Caller {
+    /// An entry that does not parse ends the search: no trusted proxy wrote what stands to its left.
+    pub fn client_address(&self, peer: IpAddr, headers: &HeaderMap) -> ClientAddress {
         let peer = peer.to_canonical();
         let peer_is_trusted = self.trusts(peer);
         let mut client = peer;
@@ -47,7 +47,7 @@ impl TrustedProxies {
                 }
             }
         }
-        Caller { peer, peer_is_trusted, client }
+        ClientAddress { peer, peer_is_trusted, client }
     }
 
     /// Whether these networks hold an address.
@@ -56,13 +56,13 @@ impl TrustedProxies {
         self.0.iter().any(|network| network.contains(&address))
     }
 
-    /// Whether nobody is trusted.
+    /// Whether no peer is trusted.
     pub(super) const fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 }
 
-/// A network as its addresses are looked at: an IPv4 peer is IPv4, whatever socket it came to.
+/// Returns the IPv4 network that an IPv4-mapped network stands for. An IPv4 peer is IPv4, also on an IPv6 socket.
 fn canonical(network: IpNet) -> IpNet {
     let IpNet::V6(v6) = network else { return network };
     let mapped = v6.network().to_ipv4_mapped().zip(v6.prefix_len().checked_sub(96));
@@ -70,7 +70,7 @@ fn canonical(network: IpNet) -> IpNet {
     v4.map_or(network, IpNet::V4)
 }
 
-/// An address, with the port that some proxies add.
+/// Parses an address, with the port that some proxies add.
 fn parse_entry(text: &str) -> Option<IpAddr> {
     let address = text
         .parse::<IpAddr>()
@@ -91,11 +91,11 @@ mod tests {
         for line in lines {
             headers.append("x-forwarded-for", HeaderValue::from_bytes(line).unwrap());
         }
-        TrustedProxies::new(&networks).caller(peer.parse().unwrap(), &headers).client.to_string()
+        TrustedProxies::new(&networks).client_address(peer.parse().unwrap(), &headers).client.to_string()
     }
 
     #[test]
-    fn nobody_is_trusted_by_default() {
+    fn no_peer_is_trusted_by_default() {
         for line in [&b"1.2.3.4"[..], b"127.0.0.1", b"unknown", b"", b"\xff"] {
             assert_eq!(client(&[], "127.0.0.1", &[line]), "127.0.0.1");
             assert_eq!(client(&[], "10.0.0.1", &[line]), "10.0.0.1");
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn only_who_names_no_network_trusts_nobody() {
+    fn only_an_empty_list_of_networks_is_empty() {
         assert!(TrustedProxies::new(&[]).is_empty());
         assert!(!TrustedProxies::new(&["10.0.0.0/8".parse().unwrap()]).is_empty());
     }

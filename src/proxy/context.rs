@@ -1,165 +1,156 @@
-//! A request on its way: what is known of it, and what was decided.
+//! A request on its way, from its header to its line in the access log.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use pingora::Error;
+
+use super::admit::Admitted;
+use super::arrival::Arrival;
 use super::break_off::BreakOff;
-use super::client_address::Caller;
 use super::current::Current;
+use super::permit::Permit;
+use super::reason::Reason;
+use super::refusal::LoggedPerson;
 use super::request_id::RequestId;
-use super::watch::Watch;
+use super::routing::Routed;
+use super::tunnel::Tunnel;
+use super::watch::TunnelWatch;
 use crate::authn::Authenticated;
 use crate::clock::Clock;
 use crate::route::Route;
 use crate::sign_in::Endpoint;
-use crate::throttle::Allowance;
-use crate::upstream::{InFlight, Opened, Upstream};
+use crate::upstream::{InFlight, Upstream};
 
-/// A request on its way, from its header to its access log line.
+/// A request on its way, as Pingora carries it from phase to phase.
 pub struct Context {
     pub(super) current: Arc<Current>,
-    pub(super) started: Instant,
-    pub(super) now: crate::clock::Timestamp,
-    pub(super) request_id: RequestId,
-    pub(super) caller: Caller,
-    pub(super) is_https: bool,
-    /// A WebSocket opening on a route that lets it through.
-    pub(super) is_websocket: bool,
-    /// What tells the connection to the server that the tunnel is open.
-    pub(super) tunnel: Option<Opened>,
-    /// What ends the tunnel with its session; it ends with the request.
-    pub(super) watch: Option<Watch>,
-    /// What ends the connection to the client where nothing else does; none for HTTP/2.
-    pub(super) break_off: Option<BreakOff>,
-    /// Lower case, without port and trailing dot; empty until admitted.
-    pub(super) host: String,
+    pub(super) arrival: Arrival,
+    /// `None` until the request is admitted.
+    pub(super) admitted: Option<Admitted>,
     pub(super) decision: Decision,
-    /// Whether the token that was verified stands in `Authorization`.
-    pub(super) token_in_authorization: bool,
-    /// Whether the credential that was verified stands in a cookie alone, which a browser adds by itself.
-    pub(super) is_by_cookie: bool,
-    pub(super) route: Option<Arc<Route>>,
-    pub(super) upstream: Option<Arc<Upstream>>,
-    /// What the tightest limit of the route still allows; `None` where it has none.
-    pub(super) allowance: Option<Allowance>,
-    /// Who is signing in, where the request is a login; or who is signed in, and was turned away.
-    pub(super) login: Option<Box<SigningIn>>,
-    /// The endpoint that the gateway answers itself.
-    pub(super) endpoint: Option<Endpoint>,
-    /// Whether it was refused for who made it, or for want of knowing who.
-    pub(super) is_denied: bool,
-    pub(super) outcome: Outcome,
-    /// Servers tried, the last one the one that answers.
-    pub(super) tried: Vec<SocketAddr>,
-    pub(super) in_flight: Option<InFlight>,
-    pub(super) upstream_started: Option<Instant>,
-    pub(super) upstream_duration: Option<Duration>,
+    pub(super) reason: Reason,
+    pub(super) tries: Tries,
+    /// The tunnel that the request may open.
+    pub(super) tunnel: Option<Tunnel>,
+    /// What ends the tunnel with its session. It ends with the request.
+    pub(super) watch: Option<TunnelWatch>,
+    /// What ends the connection to the client if nothing else does; `None` for HTTP/2.
+    pub(super) break_off: Option<BreakOff>,
 }
 
 /// What was decided of a request.
-#[derive(Debug)]
 pub(super) enum Decision {
-    /// Nothing yet; it goes nowhere.
+    /// Nothing yet. The request is not forwarded.
     Undecided,
-    /// Nobody needs to be known.
-    Public,
-    /// This person calls.
-    Authenticated(Authenticated),
+    /// The request is forwarded.
+    Permitted(Permit),
+    /// The request is refused: on which route, and whose request.
+    Refused { routed: Option<Routed>, person: Option<Box<LoggedPerson>> },
+    /// The gateway answers the request: by which endpoint, and whose request.
+    Answered { endpoint: Option<Endpoint>, person: Option<Box<LoggedPerson>> },
 }
 
-/// Somebody who does not call a backend, as the access log tells of them.
-pub(super) struct SigningIn {
-    pub(super) app: Option<Arc<str>>,
-    pub(super) subject_hash: Option<String>,
-}
-
-/// What became of a request, in the access log's words.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Outcome {
-    pub(super) decision: &'static str,
-    pub(super) reason: &'static str,
-}
-
-impl Outcome {
-    pub(super) const REFUSED: &'static str = "refused";
-    /// What no step has decided.
-    const UNDECIDED: Self = Self { decision: Self::REFUSED, reason: "undecided" };
-
-    pub(super) const fn forwarded(reason: &'static str) -> Self {
-        Self { decision: "forwarded", reason }
-    }
-
-    pub(super) const fn refused(reason: &'static str) -> Self {
-        Self { decision: Self::REFUSED, reason }
-    }
-
-    /// Whether the gateway itself turned the request away, and said why.
-    pub(super) fn is_refusal(self) -> bool {
-        self.decision == Self::REFUSED && self.reason != Self::UNDECIDED.reason
-    }
-
-    pub(super) const fn answered(reason: &'static str) -> Self {
-        Self { decision: "answered", reason }
-    }
+/// The tries to have a server answer a request.
+#[derive(Default)]
+pub(super) struct Tries {
+    /// Servers tried. The last one is the one that answers.
+    pub(super) servers: Vec<SocketAddr>,
+    pub(super) in_flight: Option<InFlight>,
+    /// When the last try began.
+    pub(super) started: Option<Instant>,
+    /// From there to the header of the answer.
+    pub(super) duration: Option<Duration>,
 }
 
 impl Context {
     pub(super) fn new(current: Arc<Current>, clock: &dyn Clock, request_id: RequestId) -> Self {
-        let unknown = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
         Self {
             current,
-            started: clock.instant(),
-            now: clock.now(),
-            request_id,
-            caller: Caller { peer: unknown, peer_is_trusted: false, client: unknown },
-            is_https: false,
-            is_websocket: false,
+            arrival: Arrival::new(clock, request_id),
+            admitted: None,
+            decision: Decision::Undecided,
+            reason: Reason::Undecided,
+            tries: Tries::default(),
             tunnel: None,
             watch: None,
             break_off: None,
-            host: String::new(),
-            decision: Decision::Undecided,
-            token_in_authorization: false,
-            is_by_cookie: false,
-            route: None,
-            upstream: None,
-            allowance: None,
-            login: None,
-            endpoint: None,
-            is_denied: false,
-            outcome: Outcome::UNDECIDED,
-            tried: Vec::new(),
-            in_flight: None,
-            upstream_started: None,
-            upstream_duration: None,
+        }
+    }
+
+    /// The host that the request asks for; empty until it is admitted.
+    pub(super) fn host(&self) -> &str {
+        self.admitted.as_ref().map_or("", |admitted| &admitted.host)
+    }
+}
+
+impl Decision {
+    /// The proof that the request may be forwarded.
+    ///
+    /// # Errors
+    /// A step was skipped: the request must fail, and not be forwarded.
+    pub(super) fn permit(&self) -> pingora::Result<&Permit> {
+        match self {
+            Self::Permitted(permit) => Ok(permit),
+            _ => {
+                Err(Error::explain(pingora::ErrorType::InternalError, "the request was not decided")
+                    .into_in())
+            }
+        }
+    }
+
+    /// The route that the request took.
+    pub(super) fn route(&self) -> Option<&Arc<Route>> {
+        match self {
+            Self::Permitted(permit) => Some(&permit.route),
+            Self::Refused { routed, .. } => routed.as_ref().map(|routed| &routed.route),
+            Self::Undecided | Self::Answered { .. } => None,
+        }
+    }
+
+    /// The upstream of that route.
+    pub(super) fn upstream(&self) -> Option<&Arc<Upstream>> {
+        match self {
+            Self::Permitted(permit) => Some(&permit.upstream),
+            Self::Refused { routed, .. } => routed.as_ref().map(|routed| &routed.upstream),
+            Self::Undecided | Self::Answered { .. } => None,
         }
     }
 
     /// Name of the app whose user calls or signs in.
     pub(super) fn app(&self) -> Option<&str> {
-        let caller = self.authenticated().map(|authenticated| &**authenticated.app());
-        caller.or_else(|| self.login.as_ref()?.app.as_deref())
-    }
-
-    /// Who calls or signed in, as logs may show it.
-    pub(super) fn subject_hash(&self) -> Option<&str> {
-        let caller = self.authenticated().map(Authenticated::subject_hash);
-        caller.or_else(|| self.login.as_ref()?.subject_hash.as_deref())
-    }
-
-    /// Remembers for the log who is known, and may not call all the same.
-    pub(super) fn turn_away(&mut self, caller: &Authenticated) {
-        self.login = Some(Box::new(SigningIn {
-            app: Some(Arc::clone(caller.app())),
-            subject_hash: Some(caller.subject_hash().to_owned()),
-        }));
-    }
-
-    pub(super) const fn authenticated(&self) -> Option<&Authenticated> {
-        match &self.decision {
-            Decision::Authenticated(authenticated) => Some(authenticated),
-            Decision::Undecided | Decision::Public => None,
+        match self {
+            Self::Permitted(permit) => permit.authenticated().map(|authenticated| &**authenticated.app()),
+            Self::Refused { person, .. } | Self::Answered { person, .. } => person.as_ref()?.app.as_deref(),
+            Self::Undecided => None,
         }
+    }
+
+    /// Who calls or signs in, as the logs name them.
+    pub(super) fn subject_hash(&self) -> Option<&str> {
+        match self {
+            Self::Permitted(permit) => permit.authenticated().map(Authenticated::subject_hash),
+            Self::Refused { person, .. } | Self::Answered { person, .. } => {
+                person.as_ref()?.subject_hash.as_deref()
+            }
+            Self::Undecided => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::proxy::tests::Bench;
+
+    #[test]
+    fn a_request_that_was_not_decided_has_no_permit() {
+        let ctx = Bench::new().context();
+
+        assert!(ctx.decision.permit().is_err());
+        assert_eq!(
+            (ctx.reason.status().map(|status| status.as_u16()), ctx.reason.as_str()),
+            (Some(500), "undecided")
+        );
     }
 }

@@ -1,64 +1,72 @@
-//! What is changed on the way to the backend, and what a failure there means to the client.
+//! What is changed in a request on its way to the backend, and in the answer on its way back.
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Version, header};
 use pingora::http::{RequestHeader, ResponseHeader};
-use pingora::{Error, ErrorSource, ErrorType};
+use pingora::{Error, ErrorType};
 
 use super::admission::with_path_and_query;
-use super::context::Context;
+use super::arrival::Arrival;
+use super::current::Current;
+use super::permit::Permit;
 use crate::authn::query_without;
 use crate::cookie;
 use crate::identity_headers::{EditHeaders, RequestOrigin, credential};
 
-/// Strips and injects; runs again for every try, and after Pingora's own hop-by-hop removal.
+/// Removes what the client claims, and writes what the gateway knows. Runs again for each try, after
+/// Pingora has removed the hop-by-hop headers.
 pub(super) fn edit_request(
     received: &RequestHeader,
     request: &mut RequestHeader,
-    ctx: &Context,
+    permit: &Permit,
+    arrival: &Arrival,
+    current: &Current,
 ) -> pingora::Result<()> {
-    let runtime = &ctx.current.runtime;
+    let runtime = current.runtime();
     let begins_trace = !request.headers.contains_key("traceparent");
-    let traceparent = if begins_trace { ctx.request_id.traceparent() } else { None };
+    let traceparent = if begins_trace { arrival.request_id.traceparent() } else { None };
     let origin = RequestOrigin {
-        peer_is_trusted: ctx.caller.peer_is_trusted,
-        peer: ctx.caller.peer,
-        scheme: scheme(received, ctx),
-        host: forwarded_host(received, ctx),
-        request_id: ctx.request_id.as_str(),
+        peer_is_trusted: arrival.client.peer_is_trusted,
+        peer: arrival.client.peer,
+        scheme: scheme(received, arrival),
+        host: forwarded_host(received, arrival),
+        request_id: arrival.request_id.as_str(),
         traceparent: traceparent.as_deref(),
     };
-    let speaks_http2 = ctx.upstream.as_ref().is_some_and(|upstream| upstream.speaks_http2);
+    let speaks_http2 = permit.upstream.speaks_http2;
 
-    runtime.header_edits.apply(&mut Edits(request), ctx.authenticated(), &origin);
-    // Before anything else touches cookies, and whatever the route lets through: it is no token of the backend's.
+    runtime.header_edits.apply(&mut Edits(request), permit.authenticated(), &origin);
+    // First of the edits of cookies, and on every route: these cookies are not for the backend.
     credential::strip_own_cookies(&mut Edits(request));
-    if !ctx.route.as_ref().is_some_and(|route| route.forward_token) {
+    if !permit.route.forward_token {
         let sources = runtime.authenticator.sources();
-        credential::strip(&mut Edits(request), sources, ctx.token_in_authorization);
+        credential::strip(&mut Edits(request), sources, permit.credential.is_in_authorization);
         strip_query_token(request, sources.websocket_query())?;
     }
     if received.version == Version::HTTP_2 && !speaks_http2 {
         credential::join_cookies(&mut Edits(request));
     }
     if speaks_http2 && received.headers.get(header::TE).is_some_and(|te| te == "trailers") {
-        // gRPC servers refuse a call without it; the hop-by-hop removal took it.
+        // gRPC servers refuse a call without it, and it was removed as a hop-by-hop header.
         request.insert_header(header::TE, "trailers")?;
     }
     Ok(())
 }
 
-/// Takes from a backend's answer what is not its to say, and adds what it cannot know.
-pub(super) fn edit_response(response: &mut ResponseHeader, ctx: &Context) -> pingora::Result<()> {
-    if ctx.is_by_cookie && ctx.authenticated().is_some() {
-        keep_to_one_person(response)?;
+/// Removes the gateway's cookies from a backend's answer, and adds what the backend cannot know.
+pub(super) fn edit_response(response: &mut ResponseHeader, permit: &Permit) -> pingora::Result<()> {
+    if permit.credential.is_in_cookies_alone && permit.authenticated().is_some() {
+        make_private(response)?;
     }
     drop_own_cookies(response)
 }
 
-/// Caches know that an answer to `Authorization` is for one person alone, RFC 9111 §3.5, and not that one to a cookie is: they
-/// would guess how long a page is good that says nothing of it, and show it to whoever comes next.
-fn keep_to_one_person(response: &mut ResponseHeader) -> pingora::Result<()> {
+/// Keeps the answer to a cookie out of shared caches.
+///
+/// Caches know that an answer to `Authorization` is for one person, RFC 9111 §3.5, but not that an
+/// answer to a cookie is. If the answer does not say how long it is fresh, they would guess, and show
+/// it to the next client.
+fn make_private(response: &mut ResponseHeader) -> pingora::Result<()> {
     let headers = &response.headers;
     if headers.contains_key(header::CACHE_CONTROL) || headers.contains_key(header::EXPIRES) {
         return Ok(());
@@ -66,15 +74,16 @@ fn keep_to_one_person(response: &mut ResponseHeader) -> pingora::Result<()> {
     response.insert_header(header::CACHE_CONTROL, HeaderValue::from_static("private, no-cache"))
 }
 
-/// Drops cookies of the gateway's own from a backend's answer: with them a backend, or whoever finds a hole in one, would
-/// have a browser signed in as somebody else, or make it the browser that began a sign-in.
+/// Removes cookies of the gateway's own from a backend's answer. With them a backend, or an attacker
+/// who controls its answers, could sign a browser in as another person, or make it the browser that
+/// began a sign-in.
 fn drop_own_cookies(response: &mut ResponseHeader) -> pingora::Result<()> {
     let lines = response.headers.get_all(header::SET_COOKIE);
     if !lines.iter().any(cookie::sets_own) {
         return Ok(());
     }
     let kept: Vec<HeaderValue> = lines.iter().filter(|line| !cookie::sets_own(line)).cloned().collect();
-    tracing::debug!("a backend set a cookie of the gateway's own, which was dropped");
+    tracing::debug!("removed a cookie of the gateway's own that a backend had set");
     response.remove_header(&header::SET_COOKIE);
     for line in kept {
         response.append_header(header::SET_COOKIE, line)?;
@@ -82,82 +91,23 @@ fn drop_own_cookies(response: &mut ResponseHeader) -> pingora::Result<()> {
     Ok(())
 }
 
-/// The status and the word for a request that failed; no status where the client is gone.
-pub(super) fn failure(error: &Error) -> (Option<StatusCode>, &'static str) {
-    use ErrorType as E;
-
-    if let E::HTTPStatus(code) = error.etype() {
-        return (StatusCode::from_u16(*code).ok(), "refused_by_server");
-    }
-    match (error.esource(), error.etype()) {
-        (ErrorSource::Upstream, E::ConnectTimedout | E::TLSHandshakeTimedout) => {
-            (Some(StatusCode::GATEWAY_TIMEOUT), "upstream_connect_timeout")
-        }
-        (ErrorSource::Upstream, E::ReadTimedout | E::WriteTimedout | E::ReadError) if is_timeout(error) => {
-            (Some(StatusCode::GATEWAY_TIMEOUT), "upstream_timeout")
-        }
-        (
-            ErrorSource::Upstream,
-            E::ConnectRefused
-            | E::ConnectNoRoute
-            | E::ConnectError
-            | E::ConnectProxyFailure
-            | E::SocketError
-            | E::BindError,
-        ) => (Some(StatusCode::BAD_GATEWAY), "upstream_unreachable"),
-        (
-            ErrorSource::Upstream,
-            E::TLSHandshakeFailure | E::InvalidCert | E::HandshakeError | E::TLSWantX509Lookup,
-        ) => (Some(StatusCode::BAD_GATEWAY), "upstream_tls_failed"),
-        (ErrorSource::Upstream, _) => (Some(StatusCode::BAD_GATEWAY), "upstream_broke_off"),
-        (ErrorSource::Downstream, E::ReadTimedout) => (Some(StatusCode::REQUEST_TIMEOUT), "client_timeout"),
-        (
-            ErrorSource::Downstream,
-            E::WriteTimedout | E::WriteError | E::ReadError | E::ConnectionClosed | E::H2Error,
-        ) => (None, "client_gone"),
-        (ErrorSource::Downstream, _) => (Some(StatusCode::BAD_REQUEST), "request_malformed"),
-        (ErrorSource::Internal | ErrorSource::Unset, E::ConnectNoRoute) => {
-            (Some(StatusCode::BAD_GATEWAY), "upstream_unreachable")
-        }
-        (ErrorSource::Internal | ErrorSource::Unset, _) => {
-            (Some(StatusCode::INTERNAL_SERVER_ERROR), "internal_error")
-        }
-    }
-}
-
-/// Whether Pingora's timer, or that of a connection of ours, ended it.
-fn is_timeout(error: &Error) -> bool {
-    let cause = error.root_cause().downcast_ref::<std::io::Error>();
-    *error.etype() != ErrorType::ReadError
-        || cause.is_some_and(|cause| cause.kind() == std::io::ErrorKind::TimedOut)
-}
-
-/// What went wrong, for the log. Pingora's own account of it quotes the message that did not parse, a backend's cookies
-/// and all, so nothing of it is said but the kind, and what the operating system said.
-pub(super) fn described(error: &Error) -> String {
-    let kind = format!("{} {}", error.esource().as_str(), error.etype().as_str());
-    match error.root_cause().downcast_ref::<std::io::Error>().and_then(std::io::Error::raw_os_error) {
-        Some(code) => format!("{}: {}", kind.trim(), std::io::Error::from_raw_os_error(code)),
-        None => kind.trim().to_owned(),
-    }
-}
-
-/// `https` where the client used it, with us or with a trusted proxy before us.
-fn scheme(received: &RequestHeader, ctx: &Context) -> &'static str {
-    let said = if ctx.caller.peer_is_trusted { received.headers.get("x-forwarded-proto") } else { None };
-    match said.map(HeaderValue::as_bytes) {
+/// `https` if the client used it, with the gateway or with a trusted proxy before it.
+fn scheme(received: &RequestHeader, arrival: &Arrival) -> &'static str {
+    let forwarded =
+        if arrival.client.peer_is_trusted { received.headers.get("x-forwarded-proto") } else { None };
+    match forwarded.map(HeaderValue::as_bytes) {
         Some(b"https") => "https",
         Some(b"http") => "http",
-        _ if ctx.is_https => "https",
-        _ => "http",
+        _ => arrival.scheme(),
     }
 }
 
-/// The host the client asked for, with its port: ours, or what a trusted proxy says it was.
-fn forwarded_host<'r>(received: &'r RequestHeader, ctx: &Context) -> &'r str {
-    let said = if ctx.caller.peer_is_trusted { received.headers.get("x-forwarded-host") } else { None };
-    let said = said.and_then(|host| host.to_str().ok()).filter(|host| is_authority(host));
-    said.unwrap_or_else(|| authority(received))
+/// The host that the client asked for, with its port: the request's own, or what a trusted proxy says it was.
+fn forwarded_host<'r>(received: &'r RequestHeader, arrival: &Arrival) -> &'r str {
+    let forwarded =
+        if arrival.client.peer_is_trusted { received.headers.get("x-forwarded-host") } else { None };
+    let forwarded = forwarded.and_then(|host| host.to_str().ok()).filter(|host| is_authority(host));
+    forwarded.unwrap_or_else(|| authority(received))
 }
 
 /// The authority of an admitted request.
@@ -187,7 +137,7 @@ fn strip_query_token(request: &mut RequestHeader, parameter: Option<&str>) -> pi
     Ok(())
 }
 
-/// Edits that keep Pingora's record of header spelling in step.
+/// Edits headers together with Pingora's map of their spelling.
 struct Edits<'r>(&'r mut RequestHeader);
 
 impl EditHeaders for Edits<'_> {
@@ -200,7 +150,7 @@ impl EditHeaders for Edits<'_> {
     }
 
     fn set(&mut self, name: &Bytes, value: HeaderValue) {
-        // Names come from the configuration, where they were parsed.
+        // The names were parsed with the configuration.
         _ = self.0.insert_header(name.clone(), value);
     }
 }

@@ -75,12 +75,12 @@ pub(crate) fn forwarded_for(data: &[u8]) {
         data.split(|byte| *byte == b'\n').filter_map(|line| HeaderValue::from_bytes(line).ok()).collect();
     let headers = headers_of(&lines);
 
-    let stranger = PROXIES.caller(STRANGER, &headers);
+    let stranger = PROXIES.client_address(STRANGER, &headers);
     assert!(!stranger.peer_is_trusted && stranger.client == STRANGER, "a stranger is believed: {stranger:?}");
 
-    let caller = PROXIES.caller(TRUSTED_PEER, &headers);
-    assert!(caller.peer_is_trusted && caller.peer == TRUSTED_PEER, "{caller:?}");
-    assert!(caller.client == caller.client.to_canonical(), "{caller:?}");
+    let found = PROXIES.client_address(TRUSTED_PEER, &headers);
+    assert!(found.peer_is_trusted && found.peer == TRUSTED_PEER, "{found:?}");
+    assert!(found.client == found.client.to_canonical(), "{found:?}");
     // From the right, trusted proxies speak of each other; the first who is none ends it, or the first word that is no address.
     let texts = lines.iter().map(|line| line.to_str().unwrap_or("?"));
     let entries: Vec<&str> = texts.flat_map(|line| line.split(',')).map(str::trim).collect();
@@ -90,11 +90,11 @@ pub(crate) fn forwarded_for(data: &[u8]) {
     let last_proxy = proxies.checked_sub(1).and_then(|place| address(entries.iter().rev().nth(place)?));
     let expected = end.or(last_proxy).unwrap_or(TRUSTED_PEER);
     assert!(
-        caller.client == expected,
+        found.client == expected,
         "{entries:?} is from {expected}, and taken to be from {}",
-        caller.client
+        found.client
     );
-    if PROXIES.trusts(caller.client) {
+    if PROXIES.trusts(found.client) {
         return;
     }
 
@@ -102,7 +102,7 @@ pub(crate) fn forwarded_for(data: &[u8]) {
     let forged: Vec<HeaderValue> =
         std::iter::once(HeaderValue::from_static("198.51.100.1, 10.9.9.9")).chain(lines).collect();
     assert!(
-        PROXIES.caller(TRUSTED_PEER, &headers_of(&forged)).client == caller.client,
+        PROXIES.client_address(TRUSTED_PEER, &headers_of(&forged)).client == found.client,
         "a left entry counts"
     );
 }

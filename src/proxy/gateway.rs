@@ -1,33 +1,37 @@
-//! Pingora's phases, each in a few lines. What is decided stands in the request's context; a request that is not
-//! decided is never forwarded.
+//! Pingora's phases, each in a few lines. A request that was not decided is never forwarded: what
+//! forwards it takes its permit.
 
 use std::any::Any;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{HeaderValue, Method, Response, StatusCode, Version, header};
+use http::{StatusCode, Version, header};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
 use pingora::prelude::HttpPeer;
 use pingora::proxy::{FailToProxy, ProxyHttp, Session};
 use pingora::{Error, ErrorSource, ErrorType};
 
+use super::arrival::Arrival;
+use super::context::{Context, Decision, Tries};
+use super::current::Current;
+use super::decide::{Decided, decide};
+use super::log::{LoggedRequest, RequestEnd};
+use super::permit::{Caller, Permit};
+use super::reason::Reason;
+use super::refusal::Refusal;
+use super::request_id::RequestIds;
+use super::sign_in::GatewayAnswer;
+use super::tunnel::{Tunnel, TunnelRecord};
+use super::watch::{TunnelEnds, TunnelPolicy, TunnelSession, TunnelWatch};
+use super::{audit, body, failure, forward, limits, respond};
 use crate::authn::Authenticated;
 use crate::entropy::NoEntropy;
-use crate::route::METHODS;
 use crate::runtime::Shared;
-use crate::sign_in::Endpoint;
-use crate::telemetry::access_log::{AccessLog, Entry};
-use crate::upstream::Opened;
-
-use super::context::{Context, Decision, Outcome, SigningIn};
-use super::current::Current;
-use super::request_id::{RequestId, RequestIds};
-use super::watch::{self, Ends, Standing, Watch};
-use super::{audit, body, decide, forward, limits, respond};
+use crate::telemetry::access_log::AccessLog;
 
 /// The gateway, as Pingora drives it.
 pub struct Gateway {
@@ -41,7 +45,7 @@ impl Gateway {
     /// Serves each request by what `current` holds when it arrives.
     ///
     /// # Errors
-    /// [`NoEntropy`] when no request ids can be drawn.
+    /// [`NoEntropy`] if no request ids can be drawn.
     pub fn new(
         current: Arc<ArcSwap<Current>>,
         shared: Shared,
@@ -49,50 +53,6 @@ impl Gateway {
     ) -> Result<Self, NoEntropy> {
         let request_ids = RequestIds::new(shared.entropy.as_ref())?;
         Ok(Self { current, shared, access_log, request_ids })
-    }
-
-    /// Decides a request; an answer ends it here, none lets it go on.
-    async fn decide(&self, session: &mut Session, ctx: &mut Context) -> Option<Response<Bytes>> {
-        let answer = decide::admit(session, ctx);
-        // Only now is the client's address known; and a refusal counts as an error, too.
-        if let Some(answer) = limits::refuse_locked_out(ctx).or(answer) {
-            return Some(answer);
-        }
-        if let Some(endpoint) = ctx.current.runtime.sign_in.endpoint(session.req_header().uri.path()) {
-            ctx.endpoint = Some(endpoint);
-            // Boxed, so that the room a login needs is not moved about with every other request.
-            return Some(Box::pin(answer_login(session, ctx, endpoint)).await);
-        }
-        if let Some(answer) = decide::find_route(session, ctx).or_else(|| limits::admit_address(ctx)) {
-            return Some(answer);
-        }
-        decide::authenticate(session.req_header(), ctx).await.or_else(|| limits::admit_caller(ctx))
-    }
-
-    fn write_access_log(&self, session: &Session, ctx: &Context, status: u16) {
-        let request = session.req_header();
-        self.access_log.write(&Entry {
-            timestamp: ctx.now,
-            request_id: ctx.request_id.as_str(),
-            client_address: ctx.caller.client,
-            method: logged_method(&request.method),
-            scheme: if ctx.is_https { "https" } else { "http" },
-            version: request.version,
-            host: Some(&*ctx.host).filter(|host| !host.is_empty()),
-            path: request.uri.path(),
-            route: ctx.route.as_deref().map(|route| &*route.name),
-            decision: ctx.outcome.decision,
-            reason: ctx.outcome.reason,
-            status,
-            app: ctx.app(),
-            subject: ctx.subject_hash(),
-            upstream: ctx.upstream.as_deref().map(|upstream| &*upstream.name),
-            upstream_address: ctx.tried.last().copied(),
-            duration: self.shared.clock.instant().saturating_duration_since(ctx.started),
-            upstream_duration: ctx.upstream_duration,
-            request_bytes: session.body_bytes_read() as u64,
-            response_bytes: session.body_bytes_sent() as u64,
-        });
     }
 }
 
@@ -109,7 +69,7 @@ impl ProxyHttp for Gateway {
     }
 
     async fn early_request_filter(&self, session: &mut Session, ctx: &mut Context) -> pingora::Result<()> {
-        let limits = &ctx.current.runtime.limits;
+        let limits = &ctx.current.runtime().limits;
         session.set_read_timeout(Some(limits.read_timeout.0));
         session.set_write_timeout(Some(limits.write_timeout.0));
         session.set_total_drain_timeout(Some(limits.read_timeout.0));
@@ -117,10 +77,28 @@ impl ProxyHttp for Gateway {
     }
 
     async fn request_filter(&self, session: &mut Session, ctx: &mut Context) -> pingora::Result<bool> {
-        let Some(response) = self.decide(session, ctx).await else { return Ok(false) };
-        self.count_refusal(ctx.outcome);
-        audit::note_answer(&self.shared.audit_log, session, ctx, response.status());
-        respond::send(session, with_request_id(response, &ctx.request_id)).await?;
+        let response = match decide(session, ctx).await {
+            Ok(Decided::Forward(permit)) => {
+                ctx.reason = permit.reason();
+                ctx.decision = Decision::Permitted(permit);
+                return Ok(false);
+            }
+            Ok(Decided::Answer(GatewayAnswer { reason, response, endpoint, person })) => {
+                ctx.reason = reason;
+                ctx.decision = Decision::Answered { endpoint, person };
+                response
+            }
+            Err(Refusal { reason, answer, routed, person }) => {
+                let (current, request_id) = (&ctx.current, &ctx.arrival.request_id);
+                let response = respond::refusal(reason, answer, routed.as_ref(), current, request_id);
+                ctx.reason = reason;
+                ctx.decision = Decision::Refused { routed, person };
+                response
+            }
+        };
+        self.count_refusal(ctx.reason);
+        audit::write_answer(&self.shared.audit_log, session, ctx, response.status());
+        respond::send(session, response, &ctx.arrival.request_id).await?;
         Ok(true)
     }
 
@@ -129,21 +107,9 @@ impl ProxyHttp for Gateway {
         _session: &mut Session,
         ctx: &mut Context,
     ) -> pingora::Result<Box<HttpPeer>> {
-        let (Some(route), Some(upstream)) = (&ctx.route, &ctx.upstream) else { return Err(undecided()) };
-        let server = match &ctx.decision {
-            Decision::Undecided => return Err(undecided()),
-            Decision::Authenticated(authenticated) => {
-                let openid = &authenticated.identity().subject.openid;
-                upstream.choose(openid.as_str().as_bytes(), &ctx.tried, ctx.now)
-            }
-            Decision::Public => upstream.choose(&client_key(ctx.caller.client), &ctx.tried, ctx.now),
-        };
-        let server = server.ok_or_else(|| Error::new_in(ErrorType::ConnectNoRoute))?;
-        ctx.in_flight = upstream.count(&server);
-        ctx.tried.push(server.address);
-        ctx.upstream_started = Some(self.shared.clock.instant());
-        ctx.tunnel = ctx.is_websocket.then(Opened::default);
-        Ok(upstream.peer(&server, route.read_timeout, ctx.tunnel.as_ref()))
+        let permit = ctx.decision.permit()?;
+        ctx.tunnel = permit.is_websocket.then(Tunnel::default);
+        choose_peer(permit, &ctx.arrival, ctx.tunnel.as_ref(), &mut ctx.tries, self.shared.clock.instant())
     }
 
     async fn upstream_request_filter(
@@ -152,10 +118,8 @@ impl ProxyHttp for Gateway {
         request: &mut RequestHeader,
         ctx: &mut Context,
     ) -> pingora::Result<()> {
-        if matches!(ctx.decision, Decision::Undecided) {
-            return Err(undecided());
-        }
-        forward::edit_request(session.req_header(), request, ctx)
+        let permit = ctx.decision.permit()?;
+        forward::edit_request(session.req_header(), request, permit, &ctx.arrival, &ctx.current)
     }
 
     async fn request_body_filter(
@@ -183,18 +147,22 @@ impl ProxyHttp for Gateway {
         response: &mut ResponseHeader,
         ctx: &mut Context,
     ) -> pingora::Result<()> {
-        if response.status == StatusCode::SWITCHING_PROTOCOLS {
-            let Some(opened) = &ctx.tunnel else {
-                // Passed on, it would leave the client in another protocol than the gateway.
-                let what = "the backend switched protocols unasked";
-                return Err(Error::explain(ErrorType::InvalidHTTPHeader, what).into_up());
-            };
-            // A tunnel is silent for as long as the application likes; TCP notices when an end is gone.
-            opened.set();
-            session.set_read_timeout(None);
-            ctx.watch = ctx.authenticated().map(|caller| self.watch(opened, caller, session, ctx));
+        let is_tunnel = response.status == StatusCode::SWITCHING_PROTOCOLS;
+        if is_tunnel && ctx.tunnel.is_none() {
+            // The client did not ask for it, and would speak another protocol than the gateway.
+            let what = "the backend switched protocols without being asked";
+            return Err(Error::explain(ErrorType::InvalidHTTPHeader, what).into_up());
         }
-        ctx.upstream_duration = ctx.upstream_started.map(|started| self.since(started));
+        ctx.tries.duration = ctx.tries.started.map(|started| self.since(started));
+        if let Some(tunnel) = ctx.tunnel.as_ref().filter(|_| is_tunnel) {
+            // Either side of a tunnel may be silent as long as it likes. TCP notices if one of them is gone.
+            tunnel.switch().open();
+            session.set_read_timeout(None);
+            let permit = ctx.decision.permit()?;
+            ctx.watch = permit
+                .authenticated()
+                .map(|authenticated| self.watch(tunnel, permit, authenticated, session, ctx));
+        }
         Ok(())
     }
 
@@ -204,12 +172,13 @@ impl ProxyHttp for Gateway {
         response: &mut ResponseHeader,
         ctx: &mut Context,
     ) -> pingora::Result<()> {
-        limits::tell(response, ctx)?;
+        let permit = ctx.decision.permit()?;
+        limits::add_fields(response, permit, &ctx.current)?;
         if session.req_header().version < Version::HTTP_11 {
             // A client of HTTP/1.0 knows no chunks; its answer ends with the connection. RFC 9112 §6.1.
             response.remove_header(&header::TRANSFER_ENCODING);
         }
-        forward::edit_response(response, ctx)
+        forward::edit_response(response, permit)
     }
 
     fn error_while_proxy(
@@ -229,8 +198,8 @@ impl ProxyHttp for Gateway {
             error.set_retry(false);
         }
         if error.retry() {
-            // A kept connection had gone stale, which says nothing of the server: it may be asked again.
-            ctx.tried.pop();
+            // The server had closed a kept connection, which does not mean that it fails: it may be tried again.
+            ctx.tries.servers.pop();
         }
         error
     }
@@ -242,51 +211,64 @@ impl ProxyHttp for Gateway {
         ctx: &mut Context,
         mut error: Box<Error>,
     ) -> Box<Error> {
-        if let (Some(upstream), Some(address)) = (&ctx.upstream, ctx.tried.last()) {
-            upstream.failed(*address, ctx.now);
-            // Nothing was sent, so another server may be asked whatever the method.
-            error.set_retry(ctx.tried.len() < upstream.max_tries());
+        if let (Some(upstream), Some(address)) = (ctx.decision.upstream(), ctx.tries.servers.last()) {
+            upstream.record_failure(*address, ctx.arrival.now);
+            // Nothing was sent, so another server may be tried with every method.
+            error.set_retry(ctx.tries.servers.len() < upstream.max_tries());
         }
         error
     }
 
     async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut Context) -> FailToProxy {
-        let cut = ctx.tunnel.as_ref().and_then(Opened::cut_reason);
-        let (status, reason) = cut.map_or_else(|| forward::failure(error), |reason| (None, reason));
-        // A refusal whose answer found no client was counted, and keeps its reason.
-        if !ctx.outcome.is_refusal() {
-            ctx.outcome = Outcome::refused(reason);
-            self.count_refusal(ctx.outcome);
+        let cut_reason = ctx.tunnel.as_ref().and_then(Tunnel::cut_reason);
+        let reason = cut_reason.unwrap_or_else(|| failure::reason(error));
+        // A refusal whose answer could not be sent was counted already, and keeps its reason.
+        if !ctx.reason.is_refusal() {
+            ctx.reason = reason;
+            self.count_refusal(reason);
         }
-        if let Some(upstream) = &ctx.upstream
+        if let Some(upstream) = ctx.decision.upstream()
             && *error.esource() == ErrorSource::Upstream
-            && cut.is_none()
+            && cut_reason.is_none()
         {
-            self.shared.metrics.upstream_failures.with_label_values(&[&*upstream.name, reason]).inc();
+            let failures = &self.shared.metrics.upstream_failures;
+            failures.with_label_values(&[&*upstream.name, reason.as_str()]).inc();
         }
-        tracing::debug!(request.id = %ctx.request_id, "request {} failed: {}", ctx.request_id, forward::described(error));
-        if let Some(status) = status
-            && session.response_written().is_none()
-        {
+        let request_id = &ctx.arrival.request_id;
+        tracing::debug!(
+            request.id = %request_id,
+            "request {request_id} failed: {}",
+            failure::description(error)
+        );
+        // A tunnel that was cut has had its answer.
+        let status = if cut_reason.is_some() { None } else { reason.status() };
+        if status.is_some() && session.response_written().is_none() {
             session.set_keepalive(None);
-            let answer = respond::problem(status, reason, None, ctx.request_id.as_str());
-            // The client may be gone; there is nobody left to tell.
-            _ = respond::send(session, with_request_id(answer, &ctx.request_id)).await;
+            // If the client is gone, there is no one to answer.
+            _ = respond::send(session, respond::failure(reason, request_id), request_id).await;
         }
         FailToProxy { error_code: status.map_or(0, |status| status.as_u16()), can_reuse_downstream: false }
     }
 
     async fn logging(&self, session: &mut Session, _error: Option<&Error>, ctx: &mut Context) {
         let status = session.response_written().map_or(0, |response| response.status.as_u16());
-        limits::count_answer(status, ctx);
-        let runtime = &ctx.current.runtime;
-        let metrics = runtime.route_metrics(ctx.route.as_ref().map(|route| route.index));
+        let was_forwarded = ctx.tries.started.is_some();
+        limits::count_answer(status, ctx.reason, was_forwarded, &ctx.arrival, &ctx.current);
+        let metrics = ctx.current.runtime().route_metrics(ctx.decision.route().map(|route| route.index));
         metrics.count(&session.req_header().method, status);
-        metrics.duration.observe(self.since(ctx.started).as_secs_f64());
-        if let (Some(upstream), Some(duration)) = (&metrics.upstream_duration, ctx.upstream_duration) {
+        let duration = self.since(ctx.arrival.started);
+        metrics.duration.observe(duration.as_secs_f64());
+        if let (Some(upstream), Some(duration)) = (&metrics.upstream_duration, ctx.tries.duration) {
             upstream.observe(duration.as_secs_f64());
         }
-        self.write_access_log(session, ctx, status);
+        let end = RequestEnd {
+            reason: ctx.reason,
+            status,
+            duration,
+            request_bytes: session.body_bytes_read() as u64,
+            response_bytes: session.body_bytes_sent() as u64,
+        };
+        self.access_log.write(&LoggedRequest::new(session, ctx).entry(&end));
     }
 
     fn on_connection_reuse(
@@ -295,7 +277,7 @@ impl ProxyHttp for Gateway {
         ctx: &mut Context,
         context: Box<dyn Any + Send + Sync>,
     ) {
-        // Every request of HTTP/1 has one, reused connection or not.
+        // Every request of HTTP/1 has one, also the first of its connection.
         ctx.break_off = context.downcast().ok().map(|break_off| *break_off);
     }
 
@@ -306,91 +288,49 @@ impl ProxyHttp for Gateway {
 }
 
 impl Gateway {
-    fn count_refusal(&self, outcome: Outcome) {
-        if outcome.is_refusal() {
-            self.shared.metrics.refused_requests.with_label_values(&[outcome.reason]).inc();
+    fn count_refusal(&self, reason: Reason) {
+        if reason.is_refusal() {
+            self.shared.metrics.refused_requests.with_label_values(&[reason.as_str()]).inc();
         }
     }
 
+    /// Watches the tunnel of a caller who is known.
     fn watch(
         &self,
-        tunnel: &Opened,
+        tunnel: &Tunnel,
+        permit: &Permit,
         authenticated: &Authenticated,
         session: &Session,
         ctx: &Context,
-    ) -> Watch {
-        let sessions = Arc::clone(&ctx.current.runtime.sessions);
+    ) -> TunnelWatch {
         let Shared { clock, metrics, .. } = &self.shared;
-        let last_words = Box::new(self.last_words(authenticated, session, ctx));
-        let note = audit::note_of_end(&self.shared, authenticated, ctx);
-        let standing = Standing {
-            current: Arc::clone(&self.current),
-            route: ctx.route.clone(),
-            replaced: ctx.current.replaced(),
+        let record = TunnelRecord {
+            shared: self.shared.clone(),
+            access_log: Arc::clone(&self.access_log),
+            current: Arc::clone(&ctx.current),
+            arrival: ctx.arrival,
+            permit: permit.clone(),
+            authenticated: authenticated.clone(),
+            host: ctx.host().to_owned(),
+            path: session.req_header().uri.path().to_owned(),
+            upstream_address: ctx.tries.servers.last().copied(),
+            upstream_duration: ctx.tries.duration,
         };
-        watch::watch(
-            Ends { tunnel: tunnel.clone(), client: ctx.break_off.clone(), note, last_words },
-            authenticated.clone(),
-            standing,
-            sessions,
-            Arc::clone(clock),
-            &metrics.watched_tunnels,
-        )
+        let ends = TunnelEnds { tunnel: tunnel.clone(), client: ctx.break_off.clone(), record };
+        let policy = TunnelPolicy::new(Arc::clone(&self.current), &ctx.current, Arc::clone(&permit.route));
+        let session = TunnelSession {
+            authenticated: authenticated.clone(),
+            sessions: Arc::clone(&ctx.current.runtime().sessions),
+            clock: Arc::clone(clock),
+        };
+        TunnelWatch::start(ends, policy, session, &metrics.watched_tunnels)
     }
 
-    /// Logs and counts a tunnel that is broken off, as is done with every other request at its end.
-    fn last_words(
-        &self,
-        caller: &Authenticated,
-        session: &Session,
-        ctx: &Context,
-    ) -> impl FnOnce(&'static str) + Send + 'static {
-        let (shared, access_log) = (self.shared.clone(), Arc::clone(&self.access_log));
-        let (current, route, upstream) = (Arc::clone(&ctx.current), ctx.route.clone(), ctx.upstream.clone());
-        let (timestamp, request_id, client_address) = (ctx.now, ctx.request_id, ctx.caller.client);
-        let (started, upstream_address) = (ctx.started, ctx.tried.last().copied());
-        let upstream_duration = ctx.upstream_started.map(|started| self.since(started));
-        let (host, path) = (ctx.host.clone(), session.req_header().uri.path().to_owned());
-        let scheme = if ctx.is_https { "https" } else { "http" };
-        let caller = caller.clone();
-        move |reason| {
-            let duration = shared.clock.instant().saturating_duration_since(started);
-            let status = StatusCode::SWITCHING_PROTOCOLS.as_u16();
-            let metrics = current.runtime.route_metrics(route.as_ref().map(|route| route.index));
-            metrics.count(&Method::GET, status);
-            metrics.duration.observe(duration.as_secs_f64());
-            shared.metrics.refused_requests.with_label_values(&[reason]).inc();
-            access_log.write(&Entry {
-                timestamp,
-                request_id: request_id.as_str(),
-                client_address,
-                method: "GET",
-                scheme,
-                version: Version::HTTP_11,
-                host: Some(&*host).filter(|host| !host.is_empty()),
-                path: &path,
-                route: route.as_deref().map(|route| &*route.name),
-                decision: Outcome::REFUSED,
-                reason,
-                status,
-                app: Some(caller.app()),
-                subject: Some(caller.subject_hash()),
-                upstream: upstream.as_deref().map(|upstream| &*upstream.name),
-                upstream_address,
-                duration,
-                upstream_duration,
-                // Nobody is left who counted them.
-                request_bytes: 0,
-                response_bytes: 0,
-            });
-        }
-    }
-
-    /// Breaks off a body that trickles: each byte would begin `limits.read_timeout` anew.
+    /// Breaks off a body that arrives too slowly: each byte would start `limits.read_timeout` again.
     fn check_body_rate(&self, session: &Session, ctx: &Context) -> pingora::Result<()> {
-        let of_route = ctx.route.as_ref().and_then(|route| route.min_body_rate);
-        let least = of_route.unwrap_or(ctx.current.runtime.limits.min_body_rate.0);
-        let elapsed = self.since(ctx.started);
+        let of_route = ctx.decision.route().and_then(|route| route.min_body_rate);
+        let least = of_route.unwrap_or(ctx.current.runtime().limits.min_body_rate.0);
+        let elapsed = self.since(ctx.arrival.started);
         let received = session.body_bytes_read() as u64;
         if elapsed < body::RATE_GRACE || received >= least.saturating_mul(elapsed.as_secs()) {
             return Ok(());
@@ -398,62 +338,38 @@ impl Gateway {
         Err(Error::explain(ErrorType::ReadTimedout, "the body arrives too slowly").into_down())
     }
 
-    fn since(&self, started: std::time::Instant) -> Duration {
+    fn since(&self, started: Instant) -> Duration {
         self.shared.clock.instant().saturating_duration_since(started)
     }
 }
 
-async fn answer_login(session: &mut Session, ctx: &mut Context, endpoint: Endpoint) -> Response<Bytes> {
-    let sign_in = Arc::clone(&ctx.current.runtime.sign_in);
-    let request_id = ctx.request_id;
-    let client = ctx.caller.client;
-    let request = http::request::Parts::clone(session.req_header());
-    let answer = match sign_in.precheck(endpoint, &request, client, request_id.as_str()) {
-        Err(answer) => answer,
-        Ok(body_limit) => {
-            let body = match body_limit {
-                None => Ok(Bytes::new()),
-                Some(limit) => body::read(session, limit.max_bytes, limit.timeout).await,
-            };
-            sign_in.respond(endpoint, &request, body, client, ctx.now, request_id.as_str()).await
+/// Chooses a server for the next try of a permitted request.
+fn choose_peer(
+    permit: &Permit,
+    arrival: &Arrival,
+    tunnel: Option<&Tunnel>,
+    tries: &mut Tries,
+    now: Instant,
+) -> pingora::Result<Box<HttpPeer>> {
+    let upstream = &permit.upstream;
+    let server = match &permit.caller {
+        Caller::Authenticated(authenticated) => {
+            let openid = &authenticated.identity().subject.openid;
+            upstream.choose(openid.as_str().as_bytes(), &tries.servers, arrival.now)
         }
+        Caller::Anonymous => upstream.choose(&client_key(arrival.client.client), &tries.servers, arrival.now),
     };
-    // Those who sign in with a browser are led on, which is an answer as any other.
-    let status = answer.response.status();
-    ctx.outcome = if status.is_success() || status.is_redirection() {
-        Outcome::answered(answer.outcome)
-    } else {
-        Outcome::refused(answer.outcome)
-    };
-    if answer.app.is_some() {
-        let hasher = ctx.current.runtime.authenticator.subject_hasher();
-        let subject_hash = answer.identity.map(|identity| hasher.hash(&identity.subject));
-        ctx.login = Some(Box::new(SigningIn { app: answer.app, subject_hash }));
-    }
-    answer.response
+    let server = server.ok_or_else(|| Error::new_in(ErrorType::ConnectNoRoute))?;
+    tries.in_flight = upstream.count(&server);
+    tries.servers.push(server.address);
+    tries.started = Some(now);
+    Ok(upstream.peer(&server, permit.route.read_timeout, tunnel.map(Tunnel::switch)))
 }
 
-/// The method where the gateway knows it; any other is whatever a client wrote there. `_OTHER` is OpenTelemetry's word.
-fn logged_method(method: &Method) -> &'static str {
-    METHODS.iter().find(|known| *known == method).map_or("_OTHER", Method::as_str)
-}
-
-fn with_request_id(mut response: Response<Bytes>, request_id: &RequestId) -> Response<Bytes> {
-    if let Ok(value) = HeaderValue::from_str(request_id.as_str()) {
-        response.headers_mut().insert("x-request-id", value);
-    }
-    response
-}
-
-/// What a consistent hash follows where nobody is signed in.
+/// What a consistent hash follows if the caller is anonymous.
 fn client_key(client: std::net::IpAddr) -> [u8; 16] {
     match client {
         std::net::IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
         std::net::IpAddr::V6(v6) => v6.octets(),
     }
-}
-
-/// A step was skipped: fail, do not forward.
-fn undecided() -> Box<Error> {
-    Error::explain(ErrorType::InternalError, "the request was not decided").into_in()
 }

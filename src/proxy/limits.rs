@@ -1,129 +1,151 @@
-//! Limits on requests: who is refused, what the others are told, and what counts as a client's error.
+//! Limits on requests: which clients are refused, what the answers say of the limits, and which
+//! answers count as a client's errors.
 
-use bytes::Bytes;
-use http::{HeaderValue, Response, StatusCode};
+use http::{HeaderValue, StatusCode};
 use pingora::http::ResponseHeader;
 
-use super::context::{Context, Outcome};
-use super::respond;
-use crate::config::RejectShape;
+use super::arrival::Arrival;
+use super::current::Current;
+use super::permit::{Caller, Permit};
+use super::reason::Reason;
+use super::refusal::{Refusal, RefusalAnswer};
+use super::routing::Routed;
 use crate::throttle::{Allowance, Exceeded, RateLimitCaller};
 
 /// The fields of draft-ietf-httpapi-ratelimit-headers.
 const POLICY: &str = "ratelimit-policy";
 const STATE: &str = "ratelimit";
-/// A limit of the route refused.
-const RATE_LIMITED: &str = "rate_limited";
-/// The client is locked out for its errors.
-const TOO_MANY_ERRORS: &str = "too_many_errors";
 
-/// Refuses whatever a client sends that is locked out for its errors.
-pub(super) fn refuse_locked_out(ctx: &mut Context) -> Option<Response<Bytes>> {
-    let throttled = ctx.current.runtime().throttle.check_request(ctx.caller.client).err()?;
-    ctx.outcome = Outcome::refused(TOO_MANY_ERRORS);
-    let wait = throttled.retry_after_seconds();
-    Some(respond::too_many(TOO_MANY_ERRORS, wait, RejectShape::Problem, ctx.request_id.as_str()))
+/// Refuses all requests of a client that is locked out for its errors.
+pub(super) fn check_lock_out(current: &Current, arrival: &Arrival) -> Result<(), Refusal> {
+    current.runtime().throttle.check_request(arrival.client.client).map_err(|throttled| Refusal {
+        answer: RefusalAnswer::LockedOut(throttled.retry_after_seconds()),
+        ..Refusal::without_route(Reason::TooManyErrors)
+    })
 }
 
-/// Asks the limits by address of the request's route.
-pub(super) fn admit_address(ctx: &mut Context) -> Option<Response<Bytes>> {
-    let route = ctx.route.as_ref()?.index;
-    let admitted = ctx.current.runtime().request_limits.check_address(route, ctx.caller.client);
-    remember(admitted, ctx)
+/// Checks the limits by address of the request's route.
+pub(super) fn check_address(
+    mut routed: Routed,
+    current: &Current,
+    arrival: &Arrival,
+) -> Result<Routed, Refusal> {
+    match current.runtime().request_limits.check_address(routed.route.index, arrival.client.client) {
+        Ok(allowance) => {
+            routed.allowance = Allowance::tighter(routed.allowance, allowance);
+            Ok(routed)
+        }
+        Err(exceeded) => Err(rate_limited(routed, exceeded)),
+    }
 }
 
-/// Asks the limits by subject and by app, once it is known who calls.
-pub(super) fn admit_caller(ctx: &mut Context) -> Option<Response<Bytes>> {
-    let route = ctx.route.as_ref()?.index;
-    let caller = match ctx.authenticated() {
-        Some(authenticated) => {
+/// Checks the limits by subject and by app, once the caller is known.
+pub(super) fn check_caller(
+    mut permit: Permit,
+    current: &Current,
+    arrival: &Arrival,
+) -> Result<Permit, Refusal> {
+    let caller = match &permit.caller {
+        Caller::Authenticated(authenticated) => {
             let subject = &authenticated.identity().subject;
             RateLimitCaller::Person { appid: subject.appid.as_str(), openid: subject.openid.as_str() }
         }
-        None => RateLimitCaller::Anonymous(ctx.caller.client),
+        Caller::Anonymous => RateLimitCaller::Anonymous(arrival.client.client),
     };
-    let admitted = ctx.current.runtime().request_limits.check_caller(route, caller);
-    remember(admitted, ctx)
-}
-
-/// Keeps what a limit allows for the answer, or refuses.
-fn remember(admitted: Result<Option<Allowance>, Exceeded>, ctx: &mut Context) -> Option<Response<Bytes>> {
-    match admitted {
+    match current.runtime().request_limits.check_caller(permit.route.index, caller) {
         Ok(allowance) => {
-            ctx.allowance = Allowance::tighter(ctx.allowance, allowance);
-            None
+            permit.allowance = Allowance::tighter(permit.allowance, allowance);
+            Ok(permit)
         }
-        Err(Exceeded(none_left)) => {
-            ctx.outcome = Outcome::refused(RATE_LIMITED);
-            let shape = ctx.route.as_ref().map_or(RejectShape::Problem, |route| route.reject);
-            let wait = none_left.reset_seconds();
-            let mut response = respond::too_many(RATE_LIMITED, wait, shape, ctx.request_id.as_str());
-            ctx.allowance = Some(none_left);
-            for (name, value) in told(ctx) {
-                response.headers_mut().insert(name, value);
-            }
-            Some(response)
+        Err(exceeded) => {
+            let (routed, caller) = permit.revoke();
+            let refusal = rate_limited(routed, exceeded);
+            Err(match &caller {
+                Caller::Authenticated(authenticated) => refusal.of(authenticated),
+                Caller::Anonymous => refusal,
+            })
         }
     }
 }
 
-/// Tells the client of a forwarded request what its limits are. A backend that has limits of its own speaks for itself.
-pub(super) fn tell(response: &mut ResponseHeader, ctx: &Context) -> pingora::Result<()> {
+/// Refuses a request that a limit of its route does not allow. The exhausted limit is the one that the
+/// answer names.
+const fn rate_limited(mut routed: Routed, Exceeded(none_left): Exceeded) -> Refusal {
+    routed.allowance = Some(none_left);
+    Refusal::on(routed, Reason::RateLimited)
+}
+
+/// Adds the limits to the answer of a forwarded request. A backend that has limits of its own states those.
+pub(super) fn add_fields(
+    response: &mut ResponseHeader,
+    permit: &Permit,
+    current: &Current,
+) -> pingora::Result<()> {
+    let Some(allowance) = &permit.allowance else { return Ok(()) };
     let is_interim = response.status.is_informational() && response.status != StatusCode::SWITCHING_PROTOCOLS;
-    let speaks_itself = || [POLICY, STATE].into_iter().any(|name| response.headers.contains_key(name));
-    if ctx.allowance.is_none() || is_interim || speaks_itself() {
+    if is_interim || [POLICY, STATE].into_iter().any(|name| response.headers.contains_key(name)) {
         return Ok(());
     }
-    told(ctx).try_for_each(|(name, value)| response.insert_header(name, value))
+    let mut fields = fields(permit.route.index, allowance, current);
+    fields.try_for_each(|(name, value)| response.insert_header(name, value))
 }
 
-/// What `ctx.allowance` is to the client.
-fn told(ctx: &Context) -> impl Iterator<Item = (&'static str, HeaderValue)> {
-    let state = ctx.allowance.as_ref().and_then(Allowance::header_value);
-    let route = ctx.route.as_ref().map(|route| route.index);
-    let policy = route.and_then(|route| ctx.current.runtime().request_limits.policy(route)).cloned();
-    [(POLICY, policy), (STATE, state)].into_iter().filter_map(|(name, value)| Some((name, value?)))
+/// The header fields that state what a route's limits are, and what the tightest still allows.
+pub(super) fn fields(
+    route: usize,
+    allowance: &Allowance,
+    current: &Current,
+) -> impl Iterator<Item = (&'static str, HeaderValue)> {
+    let policy = current.runtime().request_limits.policy(route).cloned();
+    [(POLICY, policy), (STATE, allowance.header_value())]
+        .into_iter()
+        .filter_map(|(name, value)| Some((name, value?)))
 }
 
-/// Counts an answer for or against its client.
-pub(super) fn count_answer(status: u16, ctx: &Context) {
-    let status = meant_status(status, ctx.outcome, ctx.upstream_started.is_some());
-    ctx.current.runtime().throttle.record_response(ctx.caller.client, status);
+/// Counts an answer for or against its client. `was_forwarded` says that a server was asked.
+pub(super) fn count_answer(
+    status: u16,
+    reason: Reason,
+    was_forwarded: bool,
+    arrival: &Arrival,
+    current: &Current,
+) {
+    let status = meant_status(status, reason, was_forwarded);
+    current.runtime().throttle.record_response(arrival.client.client, status);
 }
 
-/// The status that an answer stands for: a refusal in the shape of `code_200` has it in its body alone.
-fn meant_status(status: u16, outcome: Outcome, was_forwarded: bool) -> u16 {
-    if status != 200 || was_forwarded || !outcome.is_refusal() {
+/// The status that an answer stands for: a refusal in the shape `code_200` has it in its body alone.
+fn meant_status(status: u16, reason: Reason, was_forwarded: bool) -> u16 {
+    if status != 200 || was_forwarded || !reason.is_refusal() {
         return status;
     }
-    match outcome.reason {
-        RATE_LIMITED => 429,
-        "store_unavailable" => 503,
-        _ => 403,
-    }
+    reason.status().map_or(status, |status| status.as_u16())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::authn::AuthnError as R;
+    use crate::token::VerifyError;
 
     #[test]
     fn a_refusal_counts_as_one_in_every_shape() {
-        let refused = Outcome::refused;
-        for (status, outcome, was_forwarded, meant) in [
-            (401, refused("no_token"), false, 401),
-            (200, refused("no_token"), false, 403),
-            (200, refused("expired"), false, 403),
-            (200, refused(RATE_LIMITED), false, 429),
-            (200, refused("store_unavailable"), false, 503),
-            (303, refused("no_token"), false, 303),
-            (200, Outcome::forwarded("authenticated"), true, 200),
-            (200, refused("client_gone"), true, 200),
-            (404, Outcome::forwarded("public"), true, 404),
-            (200, Outcome::answered("ok"), false, 200),
-            (0, refused("client_gone"), false, 0),
+        let no_token = Reason::Authentication(R::NoToken);
+        for (status, reason, was_forwarded, meant) in [
+            (401, no_token, false, 401),
+            (200, no_token, false, 401),
+            (200, Reason::Authentication(R::Token(VerifyError::Expired)), false, 401),
+            (200, Reason::Authentication(R::Blocked), false, 403),
+            (200, Reason::RateLimited, false, 429),
+            (200, Reason::Authentication(R::StoreUnavailable), false, 503),
+            (303, no_token, false, 303),
+            (200, Reason::Authenticated, true, 200),
+            (200, Reason::ClientGone, true, 200),
+            (404, Reason::Public, true, 404),
+            (200, Reason::SignIn("ok"), false, 200),
+            (0, Reason::ClientGone, false, 0),
         ] {
-            assert_eq!(meant_status(status, outcome, was_forwarded), meant, "{status} {outcome:?}");
+            assert_eq!(meant_status(status, reason, was_forwarded), meant, "{status} {reason:?}");
         }
     }
 }

@@ -1,27 +1,40 @@
-//! A request arrives: it is admitted, attributed to a client, routed, authenticated and forwarded.
+//! What happens to a request: it is admitted, routed, permitted and forwarded, or answered here.
 //!
-//! `gateway` has Pingora's phases, `guard` what stands before them.
+//! `guard` reads connections before Pingora does, and `gateway` has Pingora's phases. `decide` takes a
+//! request through three steps, each of which returns the proof that the next one needs: `admit` an
+//! `Admitted`, `routing` a `Routed`, `permit` a `Permit`. A `Refusal` ends it, for a `Reason`.
 
 pub mod admission;
+mod admit;
+mod arrival;
 mod audit;
 mod body;
 mod break_off;
 pub mod client_address;
 pub mod connections;
 mod context;
+mod credential;
 mod current;
 mod decide;
+mod failure;
 mod forward;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzz;
 mod gateway;
 pub mod guard;
 mod limits;
+mod log;
+mod permit;
 pub mod proxy_protocol;
+mod reason;
+mod refusal;
 pub mod request_id;
 mod respond;
+mod routing;
+mod sign_in;
 #[cfg(test)]
 mod tests;
+mod tunnel;
 mod watch;
 
 pub use self::current::Current;

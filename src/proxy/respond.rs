@@ -1,101 +1,149 @@
-//! Answers the gateway gives itself, and the one way they reach the client.
+//! Answers that the gateway gives itself, and the one way they reach the client.
 
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
 
+use super::admission::AdmissionError;
+use super::current::Current;
+use super::limits;
+use super::reason::Reason;
+use super::refusal::RefusalAnswer;
+use super::request_id::RequestId;
+use super::routing::Routed;
 use crate::authn;
 use crate::config::RejectShape;
 use crate::problem::{self, Problem};
+use crate::route::METHODS;
 
-/// A problem document as an answer.
-pub(super) fn problem(
-    status: StatusCode,
-    code: &str,
-    detail: Option<&str>,
-    request_id: &str,
-) -> Response<Bytes> {
-    let document = Problem {
-        kind: "about:blank",
-        title: status.canonical_reason().unwrap_or("Error"),
-        status: status.as_u16(),
-        detail,
-        code,
-        request_id,
-    };
-    json(status, problem::CONTENT_TYPE, document.to_json())
+/// Methods named in `Allow` when the gateway itself refuses one.
+const ALLOW: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
+
+const _: () = assert!(METHODS.len() == 7, "ALLOW names every method");
+
+/// Answers `OPTIONS *`.
+pub(super) fn options() -> Response<Bytes> {
+    let mut response = Response::new(Bytes::new());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    response.headers_mut().insert(header::ALLOW, ALLOW);
+    response
 }
 
-/// The refusal of a request that must prove who it is, and did not. Which check a token failed stands in the access
-/// log alone: whoever forges one must not be told how far it came.
-pub(super) fn unauthenticated(
-    refusal: &authn::AuthnError,
-    shape: RejectShape,
-    request_id: &str,
+/// Answers a refused request, in the shape that its route asks for.
+pub(super) fn refusal(
+    reason: Reason,
+    answer: RefusalAnswer,
+    routed: Option<&Routed>,
+    current: &Current,
+    request_id: &RequestId,
 ) -> Response<Bytes> {
-    let code = refusal.oauth_error().unwrap_or("no_token");
-    if shape == RejectShape::Code200 {
-        let body = serde_json::json!({ "code": 401, "message": code, "request_id": request_id });
-        return json(StatusCode::OK, "application/json", body.to_string().into_bytes());
+    let retry_after = match answer {
+        RefusalAnswer::Page(page) => return *page,
+        RefusalAnswer::LockedOut(seconds) => Some(seconds),
+        RefusalAnswer::Document => None,
+    };
+    let shape = routed.map_or(RejectShape::Problem, |routed| routed.route.reject);
+    let mut response = document(reason, shape, request_id);
+    let headers = response.headers_mut();
+    if let Some(seconds) = retry_after {
+        headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     }
-    let detail = "sign in and send the access token";
-    let mut response = problem(StatusCode::UNAUTHORIZED, code, Some(detail), request_id);
-    // RFC 6750 §3.1: no error code where the request had no credentials at all.
-    let challenge = match refusal.oauth_error() {
+    if reason == Reason::RateLimited
+        && let Some((routed, allowance)) = routed.and_then(|routed| Some((routed, routed.allowance?)))
+    {
+        headers.insert(header::RETRY_AFTER, HeaderValue::from(allowance.reset_seconds()));
+        headers.extend(limits::fields(routed.route.index, &allowance, current).filter_map(named));
+    }
+    response
+}
+
+/// Answers a request that was not forwarded or not answered in the end, with a problem document.
+pub(super) fn failure(reason: Reason, request_id: &RequestId) -> Response<Bytes> {
+    document(reason, RejectShape::Problem, request_id)
+}
+
+/// The document of a refusal in each shape, with the header fields that belong to its reason.
+fn document(reason: Reason, shape: RejectShape, request_id: &RequestId) -> Response<Bytes> {
+    let status = reason.status().unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let (code, request_id) = (public_code(reason), request_id.as_str());
+    let mut response = match shape {
+        RejectShape::Code200 => {
+            let body =
+                serde_json::json!({ "code": status.as_u16(), "message": code, "request_id": request_id });
+            json(StatusCode::OK, "application/json", body.to_string().into_bytes())
+        }
+        RejectShape::Problem => {
+            let admission_detail = match reason {
+                Reason::Admission(error) => Some(error.to_string()),
+                _ => None,
+            };
+            let document = Problem {
+                kind: "about:blank",
+                title: status.canonical_reason().unwrap_or("Error"),
+                status: status.as_u16(),
+                detail: admission_detail.as_deref().or_else(|| detail(reason)),
+                code,
+                request_id,
+            };
+            json(status, problem::CONTENT_TYPE, document.to_json())
+        }
+    };
+    let headers = response.headers_mut();
+    match reason {
+        Reason::Admission(AdmissionError::Method) => {
+            headers.insert(header::ALLOW, ALLOW);
+        }
+        Reason::Authentication(authn::AuthnError::StoreUnavailable) => {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        Reason::Authentication(refusal)
+            if status == StatusCode::UNAUTHORIZED && shape == RejectShape::Problem =>
+        {
+            headers.insert(header::WWW_AUTHENTICATE, challenge(refusal));
+        }
+        _ => {}
+    }
+    response
+}
+
+/// The word of a refusal in its document. Only the access log says which check a token failed: the
+/// author of a forged one must not learn it.
+fn public_code(reason: Reason) -> &'static str {
+    match reason {
+        Reason::Authentication(refusal) if reason.status() == Some(StatusCode::UNAUTHORIZED) => {
+            refusal.oauth_error().unwrap_or("no_token")
+        }
+        _ => reason.as_str(),
+    }
+}
+
+/// What a client can do about a refusal.
+fn detail(reason: Reason) -> Option<&'static str> {
+    match reason {
+        Reason::Authentication(authn::AuthnError::StoreUnavailable) => {
+            Some("sessions cannot be looked up: wait, then send this request again")
+        }
+        Reason::Authentication(_) if reason.status() == Some(StatusCode::UNAUTHORIZED) => {
+            Some("sign in and send the access token")
+        }
+        Reason::RateLimited | Reason::TooManyErrors => {
+            Some("wait as long as `Retry-After` says, then send this request again")
+        }
+        _ => None,
+    }
+}
+
+/// The challenge of a 401. RFC 6750 §3.1: no error code if the request had no credentials at all.
+const fn challenge(refusal: authn::AuthnError) -> HeaderValue {
+    match refusal.oauth_error() {
         Some(_) => HeaderValue::from_static(r#"Bearer realm="menshen", error="invalid_token""#),
         None => HeaderValue::from_static(r#"Bearer realm="menshen""#),
-    };
-    response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
-    response
-}
-
-/// The refusal of a request of which nobody can say at the moment who sent it.
-pub(super) fn unavailable(reason: &str, shape: RejectShape, request_id: &str) -> Response<Bytes> {
-    let mut response = match shape {
-        RejectShape::Code200 => {
-            let body = serde_json::json!({ "code": 503, "message": reason, "request_id": request_id });
-            json(StatusCode::OK, "application/json", body.to_string().into_bytes())
-        }
-        RejectShape::Problem => {
-            let detail = "sessions cannot be looked up: wait, then send this request again";
-            problem(StatusCode::SERVICE_UNAVAILABLE, reason, Some(detail), request_id)
-        }
-    };
-    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
-    response
-}
-
-/// The refusal of a person whom the route does not admit.
-pub(super) fn forbidden(shape: RejectShape, reason: &str, request_id: &str) -> Response<Bytes> {
-    match shape {
-        RejectShape::Code200 => {
-            let body = serde_json::json!({ "code": 403, "message": reason, "request_id": request_id });
-            json(StatusCode::OK, "application/json", body.to_string().into_bytes())
-        }
-        RejectShape::Problem => problem(StatusCode::FORBIDDEN, reason, None, request_id),
     }
 }
 
-/// The refusal of a request beyond a limit.
-pub(super) fn too_many(
-    reason: &str,
-    retry_after_seconds: u64,
-    shape: RejectShape,
-    request_id: &str,
-) -> Response<Bytes> {
-    let mut response = match shape {
-        RejectShape::Code200 => {
-            let body = serde_json::json!({ "code": 429, "message": reason, "request_id": request_id });
-            json(StatusCode::OK, "application/json", body.to_string().into_bytes())
-        }
-        RejectShape::Problem => {
-            let detail = "wait as long as `Retry-After` says, then send this request again";
-            problem(StatusCode::TOO_MANY_REQUESTS, reason, Some(detail), request_id)
-        }
-    };
-    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(retry_after_seconds));
-    response
+fn named((name, value): (&'static str, HeaderValue)) -> Option<(header::HeaderName, HeaderValue)> {
+    Some((header::HeaderName::from_static(name), value))
 }
 
 fn json(status: StatusCode, content_type: &'static str, body: Vec<u8>) -> Response<Bytes> {
@@ -106,17 +154,22 @@ fn json(status: StatusCode, content_type: &'static str, body: Vec<u8>) -> Respon
     response
 }
 
-/// Sends an answer. Where body bytes of the request are still to come, the connection closes after it, so that
-/// they are never read as another request.
-pub(super) async fn send(session: &mut Session, response: Response<Bytes>) -> pingora::Result<()> {
+/// Sends an answer with the request's id. If bytes of the request's body are still to come, the
+/// connection closes after it, so that they are never read as another request.
+pub(super) async fn send(
+    session: &mut Session,
+    response: Response<Bytes>,
+    request_id: &RequestId,
+) -> pingora::Result<()> {
     let (parts, body) = response.into_parts();
     let is_head = session.req_header().method == http::Method::HEAD;
     let has_no_body = is_head || parts.status == StatusCode::NO_CONTENT;
 
-    let mut header = ResponseHeader::build(parts.status, Some(parts.headers.len() + 2))?;
+    let mut header = ResponseHeader::build(parts.status, Some(parts.headers.len() + 3))?;
     for (name, value) in &parts.headers {
         header.append_header(name, value)?;
     }
+    header.insert_header("x-request-id", request_id.as_str())?;
     if parts.status != StatusCode::NO_CONTENT {
         header.insert_header(header::CONTENT_LENGTH, body.len())?;
     }

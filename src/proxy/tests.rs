@@ -1,10 +1,11 @@
-//! What tests of the single steps stand on: one configuration, and requests as Pingora reads them from a socket.
+//! What the tests of the steps use: one configuration, and requests as Pingora reads them from a socket.
 
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd as _;
 use std::sync::Arc;
 
-use http::Method;
+use bytes::Bytes;
+use http::{Method, Response};
 use pingora::protocols::l4::stream::Stream;
 use pingora::protocols::{GetSocketDigest as _, SocketDigest};
 use pingora::proxy::Session;
@@ -12,9 +13,15 @@ use tempfile::TempDir;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
 
-use super::context::Context;
+use super::arrival::Arrival;
+use super::context::{Context, Decision};
+use super::credential::CredentialPlace;
 use super::current::Current;
+use super::permit::{Caller, Permit};
+use super::refusal::Refusal;
 use super::request_id::RequestIds;
+use super::respond;
+use super::routing::Routed;
 use crate::clock::{Clock as _, ManualClock};
 use crate::entropy::SystemEntropy;
 use crate::identity::{AppId, Identity, OpenId, Subject};
@@ -47,45 +54,68 @@ routes:
 
 pub(super) struct Bench {
     pub(super) current: Arc<Current>,
-    /// Takes the store away.
-    pub(super) take_store_away: Box<dyn Fn()>,
+    /// Makes the store stop answering.
+    pub(super) lose_store: Box<dyn Fn()>,
     clock: ManualClock,
     _folder: TempDir,
 }
 
 impl Bench {
-    /// Believes nobody in front.
+    /// Trusts no proxy.
     pub(super) fn new() -> Self {
         Self::behind("")
     }
 
-    /// Believes these proxies.
+    /// Trusts these proxies.
     pub(super) fn behind(trusted: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let clock = ManualClock::start_now();
         let yaml = CONFIG.replace("TRUSTED", trusted);
         let (_, runtime, store) = Runtime::for_test_of(&yaml, folder.path(), Arc::new(clock.clone()));
-        let take_store_away = Box::new(move || store.set_away(true));
-        Self { current: Arc::new(Current::new(runtime)), take_store_away, clock, _folder: folder }
+        let lose_store = Box::new(move || store.set_away(true));
+        Self { current: Arc::new(Current::new(runtime)), lose_store, clock, _folder: folder }
     }
 
-    /// A request of which nothing is known yet.
+    /// A request that has just arrived.
+    pub(super) fn arrival(&self) -> Arrival {
+        Arrival::new(&self.clock, RequestIds::new(&SystemEntropy).unwrap().next())
+    }
+
+    /// The context of a request that has just arrived.
     pub(super) fn context(&self) -> Context {
         let request_id = RequestIds::new(&SystemEntropy).unwrap().next();
         Context::new(Arc::clone(&self.current), &self.clock, request_id)
     }
 
-    /// The same, on its way by the route of this path.
-    pub(super) fn context_on(&self, path: &str) -> Context {
-        let mut ctx = self.context();
-        let runtime = &self.current.runtime;
+    /// A request on the route of this path.
+    pub(super) fn routed_on(&self, path: &str) -> Routed {
+        let runtime = self.current.runtime();
         let route = runtime.routes.find("a.test", path, &Method::GET).unwrap();
-        ctx.upstream = runtime.upstreams.by_name(&route.upstream).cloned();
-        ctx.route = Some(Arc::clone(route));
-        ctx
+        let upstream = runtime.upstreams.by_name(&route.upstream).unwrap();
+        Routed {
+            route: Arc::clone(route),
+            upstream: Arc::clone(upstream),
+            is_websocket: false,
+            allowance: None,
+        }
     }
 
-    /// Opens a session in a browser, of somebody who signed in to an app; the `Cookie` line of it.
+    /// A request of an anonymous caller that may be forwarded on the route of this path.
+    pub(super) fn permit_on(&self, path: &str) -> Permit {
+        Permit::new(self.routed_on(path), Caller::Anonymous, CredentialPlace::default())
+    }
+
+    /// The answer to a refused request, whose context says what became of it.
+    pub(super) fn answer(&self, refusal: Refusal, ctx: &mut Context) -> Response<Bytes> {
+        let Refusal { reason, answer, routed, person } = refusal;
+        let request_id = &ctx.arrival.request_id;
+        let response = respond::refusal(reason, answer, routed.as_ref(), &self.current, request_id);
+        ctx.reason = reason;
+        ctx.decision = Decision::Refused { routed, person };
+        response
+    }
+
+    /// Opens a session in a browser for a person who signed in to an app; returns its `Cookie` line.
     pub(super) async fn sign_in(&self, appid: &str) -> String {
         let subject = Subject { appid: AppId::parse(appid).unwrap(), openid: OpenId::parse("o1").unwrap() };
         let identity = Identity { subject, unionid: None };
@@ -97,13 +127,13 @@ impl Bench {
 }
 
 /// A request that Pingora has read, and the client that sent it.
-pub(super) struct Received {
+pub(super) struct ReceivedRequest {
     pub(super) session: Session,
     _client: TcpStream,
 }
 
 /// Sends a request of HTTP/1.1 through a socket. `lines` each end with CR LF.
-pub(super) async fn receive(request_line: &str, lines: &str) -> Received {
+pub(super) async fn receive(request_line: &str, lines: &str) -> ReceivedRequest {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
     let request = format!("{request_line} HTTP/1.1\r\n{lines}\r\n");
@@ -116,5 +146,5 @@ pub(super) async fn receive(request_line: &str, lines: &str) -> Received {
     stream.set_socket_digest(digest);
     let mut session = Session::new_h1(Box::new(stream));
     assert!(session.read_request().await.unwrap());
-    Received { session, _client: client }
+    ReceivedRequest { session, _client: client }
 }

@@ -1,8 +1,8 @@
-//! Ends a tunnel with the session that opened it, or when the rules of its route no longer let its person in, or when they
-//! are no longer bound to the user that the backend was told.
+//! Cuts a tunnel when the session that opened it ends, when the rules of its route no longer permit its
+//! person, or when the person is bound to another user than the backend was given.
 //!
-//! A request is decided once, a tunnel lives on: so its session is looked up again whenever a request's would be, and its
-//! route's rules are asked again at each reload.
+//! A request is decided once, but a tunnel goes on: its session is looked up again whenever a request's
+//! would be, and the rules of its route are applied again after each reload.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -15,140 +15,136 @@ use tokio::task::AbortHandle;
 
 use super::break_off::BreakOff;
 use super::current::Current;
+use super::reason::Reason;
+use super::tunnel::{Tunnel, TunnelRecord};
 use crate::authn::{Authenticated, AuthnError};
 use crate::clock::Clock;
 use crate::identity::{Identity, User};
-use crate::route::{Denied, Route};
+use crate::route::Route;
 use crate::session::{CheckedSession, SessionError, Sessions};
-use crate::upstream::Opened;
 
-/// How soon a store that did not answer is asked again. When everybody's sessions must be looked up, all tunnels ask at
-/// once, and a store that has too much to do puts most of them off: the revoked ones among them must still close soon.
+/// How soon a store that did not answer is asked again. If all sessions must be looked up, all tunnels
+/// ask at once, and an overloaded store refuses most of them; the tunnels of revoked sessions among them
+/// must still be closed soon.
 const ASK_AGAIN_AFTER: Duration = Duration::from_millis(250);
 
-/// How long a tunnel that was cut may take to end by itself, before its client's connection is broken off: one that does
-/// not read keeps the gateway from noticing anything else.
+/// How long a tunnel that was cut may take to end by itself, before its client's connection is broken
+/// off: while a client does not read, the gateway notices nothing else of the connection.
 const BREAK_OFF_AFTER: Duration = Duration::from_millis(500);
 
-/// Why a tunnel was cut whose person is bound to another user by now, or to none.
-const USER_CHANGED: &str = "user_changed";
-
-/// What is written once, with the reason.
-pub(super) type Note = Box<dyn FnOnce(&'static str) + Send>;
-
-/// Both ends of a tunnel.
-pub(super) struct Ends {
-    pub(super) tunnel: Opened,
+/// Both ends of a tunnel, and what is logged when they are cut.
+pub(super) struct TunnelEnds {
+    pub(super) tunnel: Tunnel,
+    /// `None` if the client's connection cannot be broken off.
     pub(super) client: Option<BreakOff>,
-    /// Notes in the audit log why the tunnel was cut, where there is one.
-    pub(super) note: Option<Note>,
-    /// Logs why the tunnel was broken off: nothing else is left then that could.
-    pub(super) last_words: Note,
+    pub(super) record: TunnelRecord,
 }
 
-/// Says whether the route of a tunnel lets its person in by now.
-pub(super) struct Standing {
-    pub(super) current: Arc<ArcSwap<Current>>,
+/// Decides whether the route of a tunnel still permits its person.
+pub(super) struct TunnelPolicy {
+    current: Arc<ArcSwap<Current>>,
     /// As it was when the tunnel was opened.
-    pub(super) route: Option<Arc<Route>>,
-    /// Hears when what decided last was replaced.
-    pub(super) replaced: Receiver<bool>,
+    route: Arc<Route>,
+    /// Becomes true when the configuration that decided last is replaced.
+    replaced: Receiver<bool>,
 }
 
-impl Standing {
+impl TunnelPolicy {
+    /// Follows what is in use after `decided_by`, by which the tunnel was permitted.
+    pub(super) fn new(current: Arc<ArcSwap<Current>>, decided_by: &Current, route: Arc<Route>) -> Self {
+        Self { current, route, replaced: decided_by.replaced() }
+    }
+
     /// Waits until another configuration is in use.
     async fn changed(&mut self) {
-        // Where nobody is left to tell, it was replaced as well.
+        // If the sender is gone, the configuration was replaced as well.
         _ = self.replaced.wait_for(|is_replaced| *is_replaced).await;
         self.replaced = self.current.load().replaced();
     }
 
-    /// Asks the route of the same name. One that is gone goes on for its tunnels as it was.
-    fn permits(&self, person: &Identity, user: Option<&User>) -> Result<(), Denied> {
+    /// Applies the rules of the route of the same name. A route that no longer exists decides as it was.
+    fn permits(&self, person: &Identity, user: Option<&User>) -> Result<(), Reason> {
         let current = self.current.load();
-        let before = self.route.as_ref().ok_or(Denied::NotOnList)?;
-        let now = current.runtime.routes.routes().iter().find(|route| route.name == before.name);
-        now.unwrap_or(before).rules.permits(person, user)
+        let mut routes = current.runtime().routes.routes().iter();
+        let now = routes.find(|route| route.name == self.route.name);
+        now.unwrap_or(&self.route).rules.permits(person, user).map_err(Reason::Denied)
     }
 }
 
-/// Watches a tunnel until dropped.
-pub(super) struct Watch(AbortHandle);
+/// The session of a tunnel, and what it takes to look it up.
+pub(super) struct TunnelSession {
+    pub(super) authenticated: Authenticated,
+    pub(super) sessions: Arc<Sessions>,
+    pub(super) clock: Arc<dyn Clock>,
+}
 
-impl Drop for Watch {
+/// Watches a tunnel until dropped.
+pub(super) struct TunnelWatch(AbortHandle);
+
+impl Drop for TunnelWatch {
     fn drop(&mut self) {
         self.0.abort();
     }
 }
 
-/// What it takes to look a tunnel's session up.
-struct Watched {
-    authenticated: Authenticated,
-    sessions: Arc<Sessions>,
-    clock: Arc<dyn Clock>,
+impl TunnelWatch {
+    /// Watches a tunnel, and cuts it when its session or its policy no longer permits it. The gauge
+    /// counts it as long as it is watched.
+    pub(super) fn start(
+        ends: TunnelEnds,
+        policy: TunnelPolicy,
+        session: TunnelSession,
+        gauge: &IntGauge,
+    ) -> Self {
+        let counted = CountedTunnel::new(gauge.clone());
+        let task = tokio::spawn(async move {
+            // Dropped with the task, however it ends.
+            let _counted = counted;
+            let Err(reason) = session.follow(policy).await;
+            // Before the tunnel is cut, because this task may end with it.
+            ends.record.audit_cut(reason);
+            ends.tunnel.cut(reason);
+            // If the request ends during this time, this task is aborted.
+            tokio::time::sleep(BREAK_OFF_AFTER).await;
+            if let Some(client) = ends.client {
+                client.now();
+                ends.record.log_broken_off(reason);
+            }
+        });
+        Self(task.abort_handle())
+    }
 }
 
-/// Cuts the tunnel when the session of whoever opened it ends, or cannot be looked up for too long, or when its route lets
-/// them in no more. Until then the gauge counts it.
-pub(super) fn watch(
-    ends: Ends,
-    authenticated: Authenticated,
-    standing: Standing,
-    sessions: Arc<Sessions>,
-    clock: Arc<dyn Clock>,
-    gauge: &IntGauge,
-) -> Watch {
-    let watched = Watched { authenticated, sessions, clock };
-    let counted = Counted::new(gauge.clone());
-    let task = tokio::spawn(async move {
-        // Dropped with the task, however it ends.
-        let _counted = counted;
-        let Err(reason) = watched.follow(standing).await;
-        // Before it is cut: with it this task may end.
-        if let Some(note) = ends.note {
-            note(reason);
-        }
-        ends.tunnel.cut(reason);
-        // Dropped by now, and this task with it, where the request ended.
-        tokio::time::sleep(BREAK_OFF_AFTER).await;
-        if let Some(client) = ends.client {
-            client.now();
-            (ends.last_words)(reason);
-        }
-    });
-    Watch(task.abort_handle())
-}
-
-impl Watched {
-    /// Follows the session until it is not to be believed any more, or its person not to be let in, and says why.
-    async fn follow(&self, mut standing: Standing) -> Result<Infallible, &'static str> {
+impl TunnelSession {
+    /// Follows the session as long as it is valid and the policy permits its person; returns why not any more.
+    async fn follow(&self, mut policy: TunnelPolicy) -> Result<Infallible, Reason> {
         let mut lease = self.authenticated.lease().clone();
         let mut recheck_at = self.authenticated.recheck_at();
         let mut person = self.authenticated.identity().clone();
-        let told = self.authenticated.user().map(User::id);
+        let user_at_start = self.authenticated.user().map(User::id);
         let mut user = self.authenticated.user().cloned();
         loop {
             tokio::select! {
                 () = lease.ended() => {}
                 () = tokio::time::sleep(recheck_at.since(self.clock.now())) => {}
-                () = standing.changed() => {
-                    standing.permits(&person, user.as_ref()).map_err(Denied::reason)?;
+                () = policy.changed() => {
+                    policy.permits(&person, user.as_ref())?;
                     continue;
                 }
             }
             // A lease ends for other reasons as well, such as another session of the same person.
             CheckedSession { lease, recheck_at, identity: person, user, .. } =
-                self.look_up().await.map_err(AuthnError::reason)?;
-            // The backend was told a user at the start, and would go on to believe it.
-            if told.is_some() && user.as_ref().map(User::id) != told {
-                return Err(USER_CHANGED);
+                self.look_up().await.map_err(Reason::Authentication)?;
+            // The backend was given a user at the start, and would go on to serve that user.
+            if user_at_start.is_some() && user.as_ref().map(User::id) != user_at_start {
+                return Err(Reason::UserChanged);
             }
-            // Their unionid may have become known, or their claims be others.
-            standing.permits(&person, user.as_ref()).map_err(Denied::reason)?;
+            // The person's unionid may be known now, or their claims may have changed.
+            policy.permits(&person, user.as_ref())?;
         }
     }
 
-    /// Looks the session up, for as long as a verdict is believed.
+    /// Looks the session up, for as long as a verdict stays valid.
     async fn look_up(&self) -> Result<CheckedSession, AuthnError> {
         let subject = &self.authenticated.identity().subject;
         let answer = async {
@@ -169,16 +165,16 @@ impl Watched {
 }
 
 /// One more in a gauge, until dropped.
-struct Counted(IntGauge);
+struct CountedTunnel(IntGauge);
 
-impl Counted {
+impl CountedTunnel {
     fn new(gauge: IntGauge) -> Self {
         gauge.inc();
         Self(gauge)
     }
 }
 
-impl Drop for Counted {
+impl Drop for CountedTunnel {
     fn drop(&mut self) {
         self.0.dec();
     }

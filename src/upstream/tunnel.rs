@@ -1,13 +1,13 @@
 //! The connection to a server behind a WebSocket opening.
 //!
-//! Pingora has one timer for a server's silence, which would end an idle tunnel as well, and it can take the end
-//! of the opening's empty body for the end of the tunnel. Both are settled here, where the bytes arrive.
+//! Pingora has one timer for a server's silence, which would end an idle tunnel as well, and it can take
+//! the end of the opening's empty body for the end of the tunnel. This connection prevents both.
 
 use std::future::Future as _;
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -22,57 +22,53 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Sleep;
 
-/// Whether the server has switched protocols, and whether the tunnel may stay; shared by the request that asks for it
-/// and its connection.
+/// Whether the server has switched protocols, and whether the tunnel was cut. The request that asks for
+/// the tunnel and its connection share it.
 #[derive(Clone, Debug, Default)]
-pub struct Opened(Arc<State>);
+pub struct TunnelSwitch(Arc<SwitchState>);
 
 #[derive(Debug, Default)]
-struct State {
-    is_set: AtomicBool,
-    /// Why the tunnel was ended on purpose.
-    cut: OnceLock<&'static str>,
+struct SwitchState {
+    is_open: AtomicBool,
+    is_cut: AtomicBool,
     reader: AtomicWaker,
     writer: AtomicWaker,
 }
 
-impl Opened {
-    /// The server has switched: from here on either side may be silent.
-    pub fn set(&self) {
-        self.0.is_set.store(true, Ordering::Relaxed);
+impl TunnelSwitch {
+    /// Opens the tunnel, because the server has switched. Either side may be silent from here on.
+    pub fn open(&self) {
+        self.0.is_open.store(true, Ordering::Relaxed);
     }
 
-    /// Ends the tunnel for a reason, the first one given: its connection fails from here on, and whoever waits for it
-    /// hears of that.
-    pub fn cut(&self, reason: &'static str) {
-        self.0.cut.get_or_init(|| reason);
+    /// Cuts the tunnel: its connection fails from here on, and tasks that wait for it are woken.
+    pub fn cut(&self) {
+        self.0.is_cut.store(true, Ordering::Release);
         self.0.reader.wake();
         self.0.writer.wake();
     }
 
-    /// Why the tunnel was ended on purpose, if it was.
-    pub fn cut_reason(&self) -> Option<&'static str> {
-        self.0.cut.get().copied()
+    fn is_cut(&self) -> bool {
+        self.0.is_cut.load(Ordering::Acquire)
     }
 
-    fn is_set(&self) -> bool {
-        self.0.is_set.load(Ordering::Relaxed)
+    fn is_open(&self) -> bool {
+        self.0.is_open.load(Ordering::Relaxed)
     }
 }
 
-/// Fails where the tunnel was cut; else whoever asks is woken when it is. Registered before the look, so that a cut
-/// in between is seen or wakes.
-fn check(opened: &Opened, waker: &AtomicWaker, cx: &Context<'_>) -> io::Result<()> {
+/// Fails if the tunnel was cut; otherwise wakes the task when it is. The waker is registered before the
+/// check, so that a cut in between is seen or wakes the task.
+fn check_uncut(switch: &TunnelSwitch, waker: &AtomicWaker, cx: &Context<'_>) -> io::Result<()> {
     waker.register(cx.waker());
-    if opened.cut_reason().is_some() { Err(io::ErrorKind::ConnectionAborted.into()) } else { Ok(()) }
+    if switch.is_cut() { Err(io::ErrorKind::ConnectionAborted.into()) } else { Ok(()) }
 }
 
-/// Connects for one opening.
+/// Connects to the server for one WebSocket opening.
 #[derive(Debug)]
 pub(super) struct TunnelConnector {
-    /// Set when the tunnel is open.
-    pub(super) opened: Opened,
-    /// Longest silence of the server before that.
+    pub(super) switch: TunnelSwitch,
+    /// Longest silence of the server before the tunnel is open.
     pub(super) patience: Option<Duration>,
 }
 
@@ -82,9 +78,9 @@ impl Connect for TunnelConnector {
         let failed = |cause| Error::because(ErrorType::ConnectError, "connecting for a tunnel", cause);
         let address = address.as_inet().ok_or_else(|| Error::new(ErrorType::ConnectNoRoute))?;
         let socket = TcpStream::connect(address).await.map_err(failed)?;
-        let tunnel = Tunnel {
+        let tunnel = TunnelStream {
             socket,
-            opened: self.opened.clone(),
+            switch: self.switch.clone(),
             patience: self.patience,
             silence: None,
             has_written: false,
@@ -94,21 +90,21 @@ impl Connect for TunnelConnector {
 }
 
 #[derive(Debug)]
-struct Tunnel {
+struct TunnelStream {
     socket: TcpStream,
-    opened: Opened,
+    switch: TunnelSwitch,
     patience: Option<Duration>,
     silence: Option<Pin<Box<Sleep>>>,
     has_written: bool,
 }
 
-impl AsyncRead for Tunnel {
+impl AsyncRead for TunnelStream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let tunnel = self.get_mut();
-        check(&tunnel.opened, &tunnel.opened.0.reader, cx)?;
-        if std::mem::take(&mut tunnel.has_written) && !tunnel.opened.is_set() {
-            // Pingora queues the end of the opening's empty body and then waits for that and for the answer at
-            // once. If it saw the answer first, the end would be that of the tunnel. So the answer comes second.
+        check_uncut(&tunnel.switch, &tunnel.switch.0.reader, cx)?;
+        if std::mem::take(&mut tunnel.has_written) && !tunnel.switch.is_open() {
+            // Pingora queues the end of the opening's empty body, and then waits for it and for the answer at
+            // the same time. If it saw the answer first, it would take that end for the end of the tunnel.
             // See https://github.com/cloudflare/pingora/issues/946
             cx.waker().wake_by_ref();
             return Poll::Pending;
@@ -117,7 +113,7 @@ impl AsyncRead for Tunnel {
             tunnel.silence = None;
             return Poll::Ready(read);
         }
-        match tunnel.patience.filter(|_| !tunnel.opened.is_set()) {
+        match tunnel.patience.filter(|_| !tunnel.switch.is_open()) {
             None => {
                 tunnel.silence = None;
                 Poll::Pending
@@ -131,10 +127,10 @@ impl AsyncRead for Tunnel {
     }
 }
 
-impl AsyncWrite for Tunnel {
+impl AsyncWrite for TunnelStream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let tunnel = self.get_mut();
-        check(&tunnel.opened, &tunnel.opened.0.writer, cx)?;
+        check_uncut(&tunnel.switch, &tunnel.switch.0.writer, cx)?;
         tunnel.has_written = true;
         Pin::new(&mut tunnel.socket).poll_write(cx, buf)
     }
@@ -148,11 +144,11 @@ impl AsyncWrite for Tunnel {
     }
 }
 
-impl VirtualSocket for Tunnel {
+impl VirtualSocket for TunnelStream {
     fn set_socket_option(&self, option: VirtualSockOpt) -> io::Result<()> {
         match option {
             VirtualSockOpt::NoDelay => self.socket.set_nodelay(true),
-            // None other is asked for.
+            // Pingora asks for no other.
             _ => Ok(()),
         }
     }

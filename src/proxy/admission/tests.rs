@@ -20,7 +20,7 @@ fn parse(method: &str, target: &str, lines: &[(&str, &str)]) -> (Parts, Vec<u8>)
 }
 
 /// What becomes of a request: its host and the target it goes on with, or the refusal.
-fn judge(method: &str, target: &str, lines: &[(&str, &str)]) -> Result<(String, String), Refusal> {
+fn judge(method: &str, target: &str, lines: &[(&str, &str)]) -> Result<(String, String), AdmissionError> {
     let (parts, raw) = parse(method, target, lines);
     let sent = target.split('#').next().unwrap();
     let received = Received { parts: &parts, target: sent.as_bytes(), raw_header: Some(&raw) };
@@ -29,11 +29,11 @@ fn judge(method: &str, target: &str, lines: &[(&str, &str)]) -> Result<(String, 
     Ok((admitted.host.into_owned(), target))
 }
 
-fn get(target: &str) -> Result<(String, String), Refusal> {
+fn get(target: &str) -> Result<(String, String), AdmissionError> {
     judge("GET", target, &[("host", "a.test")])
 }
 
-fn with(lines: &[(&str, &str)]) -> Result<(String, String), Refusal> {
+fn with(lines: &[(&str, &str)]) -> Result<(String, String), AdmissionError> {
     judge("POST", "/", &[&[("host", "a.test")], lines].concat())
 }
 
@@ -43,7 +43,7 @@ fn only_the_methods_of_the_list_are_admitted() {
         assert!(judge(method.as_str(), "/", &[("host", "a")]).is_ok(), "{method}");
     }
     for method in ["TRACE", "CONNECT", "get", "Get", "PROPFIND", "FOO"] {
-        assert_eq!(judge(method, "/", &[("host", "a")]), Err(Refusal::Method), "{method}");
+        assert_eq!(judge(method, "/", &[("host", "a")]), Err(AdmissionError::Method), "{method}");
     }
 }
 
@@ -62,19 +62,19 @@ fn the_target_goes_on_in_origin_form_with_a_canonical_path() {
         assert_eq!(get(target), Ok(("a.test".into(), expected.into())), "{target}");
     }
     for (target, refusal) in [
-        ("/x#y", Refusal::Target),
-        ("/#", Refusal::Target),
-        ("http://a.test/#", Refusal::Target),
-        ("http://b.test/", Refusal::Host),
-        ("http://a.test:80/", Refusal::Host),
-        ("http://a.test?x", Refusal::Target),
-        ("ftp://a.test/", Refusal::Target),
-        ("*", Refusal::Target),
-        ("/a//b", Refusal::Path(PathError::EmptySegment)),
-        ("/a/../b", Refusal::Path(PathError::DotSegment)),
-        ("/a%2fb", Refusal::Path(PathError::ForbiddenEscape)),
-        ("/a;b", Refusal::Path(PathError::ForbiddenCharacter)),
-        ("http://a.test/a/../b", Refusal::Path(PathError::DotSegment)),
+        ("/x#y", AdmissionError::Target),
+        ("/#", AdmissionError::Target),
+        ("http://a.test/#", AdmissionError::Target),
+        ("http://b.test/", AdmissionError::Host),
+        ("http://a.test:80/", AdmissionError::Host),
+        ("http://a.test?x", AdmissionError::Target),
+        ("ftp://a.test/", AdmissionError::Target),
+        ("*", AdmissionError::Target),
+        ("/a//b", AdmissionError::Path(PathError::EmptySegment)),
+        ("/a/../b", AdmissionError::Path(PathError::DotSegment)),
+        ("/a%2fb", AdmissionError::Path(PathError::ForbiddenEscape)),
+        ("/a;b", AdmissionError::Path(PathError::ForbiddenCharacter)),
+        ("http://a.test/a/../b", AdmissionError::Path(PathError::DotSegment)),
     ] {
         assert_eq!(get(target), Err(refusal), "{target}");
     }
@@ -90,7 +90,7 @@ fn a_target_is_for_the_host_it_names_whatever_was_parsed_of_it() {
     };
 
     assert_eq!(judge("http://A.test/x"), Ok(Some("/x".into())));
-    assert_eq!(judge("http://b.test/x"), Err(Refusal::Host));
+    assert_eq!(judge("http://b.test/x"), Err(AdmissionError::Host));
 }
 
 #[test]
@@ -123,11 +123,11 @@ fn the_host_is_one_name_in_lower_case() {
         "[::1", "[::1]x", "[]", "a%2e", "a\"", "a;b", "a\\b", "a.test..",
     ] {
         // An empty port says nothing, but two readers may part there: it is refused with the rest.
-        assert_eq!(judge("GET", "/", &[("host", host)]), Err(Refusal::Host), "{host:?}");
+        assert_eq!(judge("GET", "/", &[("host", host)]), Err(AdmissionError::Host), "{host:?}");
     }
-    assert_eq!(judge("GET", "/", &[]), Err(Refusal::Host));
-    assert_eq!(judge("GET", "/", &[("host", "a"), ("host", "a")]), Err(Refusal::Host));
-    assert_eq!(judge("GET", "http://a/", &[("host", "b")]), Err(Refusal::Host));
+    assert_eq!(judge("GET", "/", &[]), Err(AdmissionError::Host));
+    assert_eq!(judge("GET", "/", &[("host", "a"), ("host", "a")]), Err(AdmissionError::Host));
+    assert_eq!(judge("GET", "http://a/", &[("host", "b")]), Err(AdmissionError::Host));
 }
 
 #[test]
@@ -177,7 +177,7 @@ fn a_body_has_one_length_or_is_chunked() {
         &[("transfer-encoding", "chunked"), ("transfer-encoding", "chunked")],
         &[("transfer-encoding", "chunked"), ("transfer-encoding", "identity")],
     ] {
-        assert_eq!(with(lines), Err(Refusal::Framing), "{lines:?}");
+        assert_eq!(with(lines), Err(AdmissionError::Framing), "{lines:?}");
     }
 }
 
@@ -188,7 +188,7 @@ fn a_length_that_was_dropped_beside_a_coding_is_found_in_what_was_sent() {
         let raw = format!("POST / HTTP/1.1\r\nHost: a\r\n{name}:5\r\nTransfer-Encoding: chunked\r\n\r\n");
         let received = Received { parts: &parts, target: b"/", raw_header: Some(raw.as_bytes()) };
 
-        assert_eq!(admission(HeaderNames::Refuse).admit(&received), Err(Refusal::Framing), "{name}");
+        assert_eq!(admission(HeaderNames::Refuse).admit(&received), Err(AdmissionError::Framing), "{name}");
     }
 }
 
@@ -216,7 +216,11 @@ fn a_coding_is_for_http_1_1_alone() {
         parts.version = version;
         let received = Received { parts: &parts, target: b"/", raw_header: None };
 
-        assert_eq!(admission(HeaderNames::Refuse).admit(&received), Err(Refusal::Framing), "{version:?}");
+        assert_eq!(
+            admission(HeaderNames::Refuse).admit(&received),
+            Err(AdmissionError::Framing),
+            "{version:?}"
+        );
     }
 }
 
@@ -226,10 +230,10 @@ fn every_line_ends_with_both_characters() {
     for (raw, expected) in [
         ("GET / HTTP/1.1\r\nHost: a\r\n\r\n", None),
         ("\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n", None),
-        ("\nGET / HTTP/1.1\r\nHost: a\r\n\r\n", Some(Refusal::LineEnding)),
-        ("GET / HTTP/1.1\nHost: a\r\n\r\n", Some(Refusal::LineEnding)),
-        ("GET / HTTP/1.1\r\nHost: a\n\r\n", Some(Refusal::LineEnding)),
-        ("GET / HTTP/1.1\r\nHost: a\r\n\n", Some(Refusal::LineEnding)),
+        ("\nGET / HTTP/1.1\r\nHost: a\r\n\r\n", Some(AdmissionError::LineEnding)),
+        ("GET / HTTP/1.1\nHost: a\r\n\r\n", Some(AdmissionError::LineEnding)),
+        ("GET / HTTP/1.1\r\nHost: a\n\r\n", Some(AdmissionError::LineEnding)),
+        ("GET / HTTP/1.1\r\nHost: a\r\n\n", Some(AdmissionError::LineEnding)),
     ] {
         let received = Received { parts: &parts, target: b"/", raw_header: Some(raw.as_bytes()) };
 
@@ -242,7 +246,7 @@ fn an_unusual_name_is_refused_where_configured() {
     let (parts, raw) = parse("GET", "/", &[("host", "a"), ("x_a", "1")]);
     let received = Received { parts: &parts, target: b"/", raw_header: Some(&raw) };
 
-    assert_eq!(admission(HeaderNames::Refuse).admit(&received), Err(Refusal::HeaderName));
+    assert_eq!(admission(HeaderNames::Refuse).admit(&received), Err(AdmissionError::HeaderName));
     assert!(admission(HeaderNames::Strip).admit(&received).is_ok());
     assert!(admission(HeaderNames::Pass).admit(&received).is_ok());
 }
@@ -256,7 +260,7 @@ fn only_one_expectation_can_be_met() {
         &[("expect", "100-continue, x")],
         &[("expect", "100-continue"), ("expect", "x")],
     ] {
-        assert_eq!(with(lines), Err(Refusal::Expectation), "{lines:?}");
+        assert_eq!(with(lines), Err(AdmissionError::Expectation), "{lines:?}");
     }
 }
 
@@ -269,26 +273,26 @@ fn what_is_too_large_is_refused_with_its_own_status() {
     let names: Vec<String> = (0..limits.max_header_fields).map(|index| format!("x-{index}")).collect();
     let many: Vec<(&str, &str)> = names.iter().map(|name| (&**name, "1")).collect();
 
-    assert_eq!(get(&long), Err(Refusal::TargetTooLong));
+    assert_eq!(get(&long), Err(AdmissionError::TargetTooLong));
     assert!(get(&fits).is_ok());
-    assert_eq!(with(&[("x-a", &value)]), Err(Refusal::HeaderTooLarge));
-    assert_eq!(with(&many), Err(Refusal::HeaderTooLarge));
+    assert_eq!(with(&[("x-a", &value)]), Err(AdmissionError::HeaderTooLarge));
+    assert_eq!(with(&many), Err(AdmissionError::HeaderTooLarge));
     assert!(with(&many[1..]).is_ok());
 }
 
 #[test]
 fn each_refusal_has_a_status_and_a_word() {
     for (refusal, status, reason) in [
-        (Refusal::Method, 405, "method_not_admitted"),
-        (Refusal::TargetTooLong, 414, "target_too_long"),
-        (Refusal::HeaderTooLarge, 431, "header_too_large"),
-        (Refusal::Target, 400, "target_malformed"),
-        (Refusal::Path(PathError::DotSegment), 400, "path_refused"),
-        (Refusal::Host, 400, "host_malformed"),
-        (Refusal::HeaderName, 400, "header_name_refused"),
-        (Refusal::Framing, 400, "framing_ambiguous"),
-        (Refusal::LineEnding, 400, "line_ending_malformed"),
-        (Refusal::Expectation, 417, "expectation_failed"),
+        (AdmissionError::Method, 405, "method_not_admitted"),
+        (AdmissionError::TargetTooLong, 414, "target_too_long"),
+        (AdmissionError::HeaderTooLarge, 431, "header_too_large"),
+        (AdmissionError::Target, 400, "target_malformed"),
+        (AdmissionError::Path(PathError::DotSegment), 400, "path_refused"),
+        (AdmissionError::Host, 400, "host_malformed"),
+        (AdmissionError::HeaderName, 400, "header_name_refused"),
+        (AdmissionError::Framing, 400, "framing_ambiguous"),
+        (AdmissionError::LineEnding, 400, "line_ending_malformed"),
+        (AdmissionError::Expectation, 417, "expectation_failed"),
     ] {
         assert_eq!((refusal.status().as_u16(), refusal.reason()), (status, reason));
     }
@@ -306,7 +310,7 @@ fn where_nothing_raw_is_kept_a_field_counts_as_it_would_be_written() {
     };
 
     assert_eq!(judge(limit), Ok(()));
-    assert_eq!(judge(limit + 1), Err(Refusal::HeaderTooLarge));
+    assert_eq!(judge(limit + 1), Err(AdmissionError::HeaderTooLarge));
 }
 
 #[test]
@@ -324,8 +328,8 @@ fn http_2_has_its_authority_beside_the_path() {
 
     assert_eq!(judge("a.test", None), Ok(("a.test".into(), None)));
     assert_eq!(judge("A.test:1", Some("a.test:1")), Ok(("a.test".into(), Some("a.test:1".into()))));
-    assert_eq!(judge("a.test", Some("b.test")), Err(Refusal::Host));
-    assert_eq!(judge("u@a.test", None), Err(Refusal::Host));
+    assert_eq!(judge("a.test", Some("b.test")), Err(AdmissionError::Host));
+    assert_eq!(judge("u@a.test", None), Err(AdmissionError::Host));
 }
 
 proptest! {

@@ -1,0 +1,64 @@
+//! The first step of the decision: a request is admitted, and gets its one canonical target and host.
+
+use http::header;
+use http::uri::PathAndQuery;
+use pingora::http::RequestHeader;
+use pingora::proxy::Session;
+
+use super::admission::{Admission, AdmissionError, CanonicalRequest, Received, with_path_and_query};
+use super::reason::Reason;
+use super::refusal::Refusal;
+
+/// A request that was admitted. Its header has the canonical target and host.
+#[derive(Debug)]
+pub(super) struct Admitted {
+    /// Lower case, without port and trailing dot.
+    pub(super) host: String,
+    /// `OPTIONS *`: the request is about the gateway itself.
+    pub(super) is_about_server: bool,
+}
+
+/// Admits a request, and rewrites its target and host to their canonical form.
+///
+/// # Errors
+/// [`Reason::Admission`]
+pub(super) fn admit(session: &mut Session, admission: &Admission) -> Result<Admitted, Refusal> {
+    // A clone of the bytes counts a reference: the request is borrowed below.
+    let raw_header = session.as_downstream().as_http1().map(|http1| http1.get_headers_raw_bytes());
+    let request = session.req_header();
+    let received = Received { parts: request, target: request.raw_path(), raw_header: raw_header.as_deref() };
+    let refused = |error| Refusal::without_route(Reason::Admission(error));
+    let CanonicalRequest { host, rewritten_target, rewritten_authority, is_about_server } =
+        admission.admit(&received).map_err(refused)?;
+    let admitted = Admitted { host: host.into_owned(), is_about_server };
+    if !is_about_server && (rewritten_target.is_some() || rewritten_authority.is_some()) {
+        rewrite(session.req_header_mut(), rewritten_target, rewritten_authority)
+            .ok_or_else(|| refused(AdmissionError::Target))?;
+    }
+    Ok(admitted)
+}
+
+/// Writes the canonical target and host into the request. From here on the request has no other.
+fn rewrite(
+    request: &mut RequestHeader,
+    target: Option<PathAndQuery>,
+    authority: Option<String>,
+) -> Option<()> {
+    if let Some(target) = target {
+        request.set_uri(with_path_and_query(&request.uri, target)?);
+    }
+    if let Some(authority) = authority {
+        if request.uri.authority().is_some() {
+            let mut parts = request.uri.clone().into_parts();
+            parts.authority = Some(authority.parse().ok()?);
+            request.set_uri(http::Uri::from_parts(parts).ok()?);
+        }
+        if request.headers.contains_key(header::HOST) {
+            request.insert_header(header::HOST, authority).ok()?;
+        }
+    }
+    Some(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,99 @@
+//! What a request shows of its caller, and the verdict on it.
+
+use pingora::http::RequestHeader;
+
+use super::current::Current;
+use super::routing::Routed;
+use crate::authn::{self, Authenticated};
+use crate::clock::Timestamp;
+use crate::token::VerifyError;
+
+/// The verdict on a request's credential.
+pub(super) struct Judged {
+    /// `None` if the request carries no credential.
+    pub(super) verdict: Result<Option<Authenticated>, authn::AuthnError>,
+    pub(super) shown: Shown,
+    /// Where the credential stands.
+    pub(super) place: CredentialPlace,
+}
+
+/// Where a credential stands in a request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct CredentialPlace {
+    /// In `Authorization`.
+    pub(super) is_in_authorization: bool,
+    /// In cookies alone, which a browser adds by itself.
+    pub(super) is_in_cookies_alone: bool,
+}
+
+/// What kind of credential a request shows.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Shown {
+    Nothing,
+    SessionCookie,
+    /// A token; or several credentials of any kind.
+    Token,
+}
+
+impl Shown {
+    /// Whether a client that shows this is anonymous: it shows nothing, or a cookie that a browser
+    /// still sends although its session has ended.
+    pub(super) const fn is_anonymous(self, refusal: authn::AuthnError) -> bool {
+        use authn::AuthnError as R;
+
+        match self {
+            Self::Nothing => matches!(refusal, R::NoToken),
+            Self::SessionCookie => {
+                matches!(refusal, R::Token(VerifyError::Malformed) | R::UnknownApp | R::SessionEnded)
+            }
+            Self::Token => false,
+        }
+    }
+
+    /// Whether the same person may call after they have signed in again. Never with a token: the client
+    /// would still send it besides the cookie of the new session, and two credentials are refused.
+    pub(super) const fn is_mended_by_sign_in(self, refusal: authn::AuthnError) -> bool {
+        use authn::AuthnError as R;
+
+        match self {
+            Self::Nothing => matches!(refusal, R::NoToken),
+            Self::SessionCookie => matches!(
+                refusal,
+                R::Token(VerifyError::Malformed) | R::UnknownApp | R::SessionEnded | R::AppNotPermitted
+            ),
+            Self::Token => false,
+        }
+    }
+}
+
+/// Judges the token or session cookie of a request.
+pub(super) async fn judge(
+    request: &RequestHeader,
+    routed: &Routed,
+    current: &Current,
+    now: Timestamp,
+) -> Judged {
+    let authenticator = &current.runtime().authenticator;
+    let cross_site =
+        if routed.route.allow_cross_site { authn::CrossSite::Allow } else { authn::CrossSite::Refuse };
+    let place = CredentialPlace::default();
+    let credential = match authenticator.credential(request, routed.is_websocket, cross_site) {
+        Ok(Some(credential)) => credential,
+        Ok(None) => return Judged { verdict: Ok(None), shown: Shown::Nothing, place },
+        Err(refusal) => return Judged { verdict: Err(refusal), shown: Shown::Token, place },
+    };
+    let shown = if credential.is_session_cookie() { Shown::SessionCookie } else { Shown::Token };
+    let place = CredentialPlace {
+        is_in_authorization: credential.is_in(authn::Source::Authorization),
+        is_in_cookies_alone: credential.is_in_cookies_alone(),
+    };
+    let verdict = match authenticator.remembered(&credential, now) {
+        Some(verdict) => verdict,
+        // Boxed, so that the memory of a look-up is not moved with every other request.
+        None => Box::pin(authenticator.verify(&credential, now)).await,
+    };
+    Judged { verdict: verdict.map(Some), shown, place }
+}
+
+#[cfg(test)]
+mod tests;

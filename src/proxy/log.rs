@@ -1,0 +1,90 @@
+//! What the access log says of a request.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use http::{Method, Version};
+use pingora::proxy::Session;
+
+use super::arrival::Arrival;
+use super::context::Context;
+use super::reason::Reason;
+use crate::route::METHODS;
+use crate::telemetry::access_log::Entry;
+
+/// What the access log says of a request besides how it ended.
+pub(super) struct LoggedRequest<'a> {
+    pub(super) arrival: &'a Arrival,
+    pub(super) method: &'static str,
+    pub(super) version: Version,
+    /// Empty if the request was not admitted.
+    pub(super) host: &'a str,
+    pub(super) path: &'a str,
+    pub(super) route: Option<&'a str>,
+    pub(super) app: Option<&'a str>,
+    pub(super) subject_hash: Option<&'a str>,
+    pub(super) upstream: Option<&'a str>,
+    pub(super) upstream_address: Option<SocketAddr>,
+    pub(super) upstream_duration: Option<Duration>,
+}
+
+/// How a request ended.
+pub(super) struct RequestEnd {
+    pub(super) reason: Reason,
+    /// 0 if no header was sent.
+    pub(super) status: u16,
+    pub(super) duration: Duration,
+    pub(super) request_bytes: u64,
+    pub(super) response_bytes: u64,
+}
+
+impl<'a> LoggedRequest<'a> {
+    pub(super) fn new(session: &'a Session, ctx: &'a Context) -> Self {
+        let request = session.req_header();
+        Self {
+            arrival: &ctx.arrival,
+            method: logged_method(&request.method),
+            version: request.version,
+            host: ctx.host(),
+            path: request.uri.path(),
+            route: ctx.decision.route().map(|route| &*route.name),
+            app: ctx.decision.app(),
+            subject_hash: ctx.decision.subject_hash(),
+            upstream: ctx.decision.upstream().map(|upstream| &*upstream.name),
+            upstream_address: ctx.tries.servers.last().copied(),
+            upstream_duration: ctx.tries.duration,
+        }
+    }
+
+    /// The line of the access log.
+    pub(super) fn entry(&self, end: &RequestEnd) -> Entry<'a> {
+        Entry {
+            timestamp: self.arrival.now,
+            request_id: self.arrival.request_id.as_str(),
+            client_address: self.arrival.client.client,
+            method: self.method,
+            scheme: self.arrival.scheme(),
+            version: self.version,
+            host: Some(self.host).filter(|host| !host.is_empty()),
+            path: self.path,
+            route: self.route,
+            decision: end.reason.disposition().as_str(),
+            reason: end.reason.as_str(),
+            status: end.status,
+            app: self.app,
+            subject: self.subject_hash,
+            upstream: self.upstream,
+            upstream_address: self.upstream_address,
+            duration: end.duration,
+            upstream_duration: self.upstream_duration,
+            request_bytes: end.request_bytes,
+            response_bytes: end.response_bytes,
+        }
+    }
+}
+
+/// The method if the gateway knows it, otherwise `_OTHER`, OpenTelemetry's word: the client may have
+/// written anything.
+fn logged_method(method: &Method) -> &'static str {
+    METHODS.iter().find(|known| *known == method).map_or("_OTHER", Method::as_str)
+}

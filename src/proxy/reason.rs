@@ -1,0 +1,271 @@
+//! Why a request was forwarded, answered or refused: the words of `reason` in the access log, in the
+//! metrics and in problem documents. `docs/request-log.md` explains them.
+
+use http::StatusCode;
+
+use super::admission::AdmissionError;
+use crate::authn;
+use crate::route::Denied;
+
+/// Why a request was forwarded, answered or refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reason {
+    /// No step has decided it.
+    Undecided,
+
+    /// Forwarded: the route asks for no identity.
+    Public,
+    /// Forwarded: the route takes a token, and there was none.
+    Anonymous,
+    /// Forwarded: the token or session cookie is valid.
+    Authenticated,
+
+    /// Answered: `OPTIONS *`.
+    Options,
+    /// Answered by a sign-in endpoint, in the endpoint's own word.
+    SignIn(&'static str),
+    /// Refused by a sign-in endpoint, in the endpoint's own word.
+    SignInRefused(&'static str),
+
+    /// The connection has no peer address.
+    PeerUnknown,
+    /// The request is not admitted.
+    Admission(AdmissionError),
+    /// The client is locked out for its errors.
+    TooManyErrors,
+    /// No route has this host and path.
+    RouteUnknown,
+    /// The path's routes serve other methods.
+    MethodNotAllowed,
+    /// The route's upstream does not exist.
+    UpstreamUndefined,
+    /// A rate limit of the route refused the request.
+    RateLimited,
+    /// The caller is not authenticated, or not for this route.
+    Authentication(authn::AuthnError),
+    /// The caller is authenticated, and the route's rules refuse them.
+    Denied(Denied),
+
+    /// The tunnel's user was bound to another user, or to none.
+    UserChanged,
+
+    /// No connection to a server was made in time.
+    UpstreamConnectTimeout,
+    /// The server did not answer in time.
+    UpstreamTimeout,
+    /// No connection to a server could be made.
+    UpstreamUnreachable,
+    /// The TLS handshake with the server failed.
+    UpstreamTlsFailed,
+    /// The server ended its answer before it was complete.
+    UpstreamBrokeOff,
+    /// Pingora refused the request with this status.
+    RefusedByServer(u16),
+    /// The client did not send its request in time.
+    ClientTimeout,
+    /// The client went away.
+    ClientGone,
+    /// The client's request could not be read.
+    RequestMalformed,
+    /// The gateway failed.
+    InternalError,
+}
+
+/// What was done with a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Disposition {
+    Forwarded,
+    Answered,
+    Refused,
+}
+
+impl Disposition {
+    /// The word in the access log.
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Forwarded => "forwarded",
+            Self::Answered => "answered",
+            Self::Refused => "refused",
+        }
+    }
+}
+
+impl Reason {
+    /// The word in the access log, the metrics and the answer.
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Undecided => "undecided",
+            Self::Public => "public",
+            Self::Anonymous => "anonymous",
+            Self::Authenticated => "authenticated",
+            Self::Options => "options",
+            Self::SignIn(word) | Self::SignInRefused(word) => word,
+            Self::PeerUnknown => "peer_unknown",
+            Self::Admission(error) => error.reason(),
+            Self::TooManyErrors => "too_many_errors",
+            Self::RouteUnknown => "route_unknown",
+            Self::MethodNotAllowed => "method_not_allowed",
+            Self::UpstreamUndefined => "upstream_undefined",
+            Self::RateLimited => "rate_limited",
+            Self::Authentication(refusal) => refusal.reason(),
+            Self::Denied(denied) => denied.reason(),
+            Self::UserChanged => "user_changed",
+            Self::UpstreamConnectTimeout => "upstream_connect_timeout",
+            Self::UpstreamTimeout => "upstream_timeout",
+            Self::UpstreamUnreachable => "upstream_unreachable",
+            Self::UpstreamTlsFailed => "upstream_tls_failed",
+            Self::UpstreamBrokeOff => "upstream_broke_off",
+            Self::RefusedByServer(_) => "refused_by_server",
+            Self::ClientTimeout => "client_timeout",
+            Self::ClientGone => "client_gone",
+            Self::RequestMalformed => "request_malformed",
+            Self::InternalError => "internal_error",
+        }
+    }
+
+    /// What was done with the request.
+    pub(super) const fn disposition(self) -> Disposition {
+        match self {
+            Self::Public | Self::Anonymous | Self::Authenticated => Disposition::Forwarded,
+            Self::Options | Self::SignIn(_) => Disposition::Answered,
+            _ => Disposition::Refused,
+        }
+    }
+
+    /// The status of a refusal for this reason; `None` if it is no refusal, if a sign-in endpoint chose
+    /// the status, or if there is no client to answer.
+    pub(super) fn status(self) -> Option<StatusCode> {
+        use authn::AuthnError as R;
+
+        Some(match self {
+            Self::Public
+            | Self::Anonymous
+            | Self::Authenticated
+            | Self::Options
+            | Self::SignIn(_)
+            | Self::SignInRefused(_)
+            | Self::UserChanged
+            | Self::ClientGone => return None,
+            Self::Admission(error) => error.status(),
+            Self::RefusedByServer(code) => return StatusCode::from_u16(code).ok(),
+            Self::PeerUnknown | Self::RequestMalformed => StatusCode::BAD_REQUEST,
+            Self::RouteUnknown => StatusCode::NOT_FOUND,
+            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Self::TooManyErrors | Self::RateLimited => StatusCode::TOO_MANY_REQUESTS,
+            Self::Authentication(R::StoreUnavailable) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Authentication(R::CrossSite | R::AppNotPermitted | R::Blocked) | Self::Denied(_) => {
+                StatusCode::FORBIDDEN
+            }
+            Self::Authentication(_) => StatusCode::UNAUTHORIZED,
+            Self::ClientTimeout => StatusCode::REQUEST_TIMEOUT,
+            Self::UpstreamConnectTimeout | Self::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
+            Self::UpstreamUnreachable | Self::UpstreamTlsFailed | Self::UpstreamBrokeOff => {
+                StatusCode::BAD_GATEWAY
+            }
+            Self::Undecided | Self::UpstreamUndefined | Self::InternalError => {
+                StatusCode::INTERNAL_SERVER_ERROR
+            }
+        })
+    }
+
+    /// Whether the gateway itself refused the request, or failed to forward it, and said why.
+    pub(super) fn is_refusal(self) -> bool {
+        self.disposition() == Disposition::Refused && self != Self::Undecided
+    }
+
+    /// Whether the request was refused for who its caller is, or because its caller is not known.
+    ///
+    /// If the store does not answer, nothing is known of the caller, and the audit log says nothing.
+    pub(super) fn is_denial(self) -> bool {
+        match self {
+            Self::Authentication(refusal) => refusal != authn::AuthnError::StoreUnavailable,
+            Self::Denied(_) => true,
+            _ => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::path::PathError;
+
+    /// Every reason, with its status and its word.
+    fn table() -> Vec<(Reason, Option<u16>, &'static str)> {
+        use {AdmissionError as A, Reason as R, authn::AuthnError as I};
+
+        let mut table = vec![
+            (R::Undecided, Some(500), "undecided"),
+            (R::Public, None, "public"),
+            (R::Anonymous, None, "anonymous"),
+            (R::Authenticated, None, "authenticated"),
+            (R::Options, None, "options"),
+            (R::SignIn("ok"), None, "ok"),
+            (R::SignInRefused("code_invalid"), None, "code_invalid"),
+            (R::PeerUnknown, Some(400), "peer_unknown"),
+            (R::Admission(A::Method), Some(405), "method_not_admitted"),
+            (R::Admission(A::TargetTooLong), Some(414), "target_too_long"),
+            (R::Admission(A::HeaderTooLarge), Some(431), "header_too_large"),
+            (R::Admission(A::Target), Some(400), "target_malformed"),
+            (R::Admission(A::Path(PathError::DotSegment)), Some(400), "path_refused"),
+            (R::Admission(A::Host), Some(400), "host_malformed"),
+            (R::Admission(A::HeaderName), Some(400), "header_name_refused"),
+            (R::Admission(A::Framing), Some(400), "framing_ambiguous"),
+            (R::Admission(A::LineEnding), Some(400), "line_ending_malformed"),
+            (R::Admission(A::Expectation), Some(417), "expectation_failed"),
+            (R::TooManyErrors, Some(429), "too_many_errors"),
+            (R::RouteUnknown, Some(404), "route_unknown"),
+            (R::MethodNotAllowed, Some(405), "method_not_allowed"),
+            (R::UpstreamUndefined, Some(500), "upstream_undefined"),
+            (R::RateLimited, Some(429), "rate_limited"),
+            (R::Denied(Denied::ByList), Some(403), "denied_by_list"),
+            (R::Denied(Denied::UnionIdUnknown), Some(403), "unionid_unknown"),
+            (R::Denied(Denied::UserUnbound), Some(403), "user_unbound"),
+            (R::Denied(Denied::ClaimMissing), Some(403), "claim_missing"),
+            (R::Denied(Denied::NotOnList), Some(403), "not_on_list"),
+            (R::UserChanged, None, "user_changed"),
+            (R::UpstreamConnectTimeout, Some(504), "upstream_connect_timeout"),
+            (R::UpstreamTimeout, Some(504), "upstream_timeout"),
+            (R::UpstreamUnreachable, Some(502), "upstream_unreachable"),
+            (R::UpstreamTlsFailed, Some(502), "upstream_tls_failed"),
+            (R::UpstreamBrokeOff, Some(502), "upstream_broke_off"),
+            (R::RefusedByServer(413), Some(413), "refused_by_server"),
+            (R::ClientTimeout, Some(408), "client_timeout"),
+            (R::ClientGone, None, "client_gone"),
+            (R::RequestMalformed, Some(400), "request_malformed"),
+            (R::InternalError, Some(500), "internal_error"),
+        ];
+        table.extend(I::ALL.map(|refusal| {
+            let status = match refusal {
+                I::StoreUnavailable => 503,
+                I::CrossSite | I::AppNotPermitted | I::Blocked => 403,
+                _ => 401,
+            };
+            (R::Authentication(refusal), Some(status), refusal.reason())
+        }));
+        table
+    }
+
+    #[test]
+    fn each_reason_has_one_status_and_one_word() {
+        let table = table();
+        assert_eq!(table.len(), 39 + authn::AuthnError::ALL.len());
+        for (reason, status, word) in table {
+            assert_eq!(reason.status().map(|status| status.as_u16()), status, "{reason:?}");
+            assert_eq!(reason.as_str(), word, "{reason:?}");
+        }
+    }
+
+    #[test]
+    fn what_was_done_follows_from_the_reason() {
+        for (reason, _, word) in table() {
+            let expected = match word {
+                "public" | "anonymous" | "authenticated" => "forwarded",
+                "options" | "ok" => "answered",
+                _ => "refused",
+            };
+            assert_eq!(reason.disposition().as_str(), expected, "{reason:?}");
+            assert_eq!(reason.is_refusal(), expected == "refused" && word != "undecided", "{reason:?}");
+        }
+    }
+}

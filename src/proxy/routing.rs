@@ -1,0 +1,75 @@
+//! The second step of the decision: an admitted request finds its route and its upstream.
+
+use std::sync::Arc;
+
+use http::{HeaderMap, Method, Version, header};
+use pingora::http::RequestHeader;
+
+use super::admit::Admitted;
+use super::current::Current;
+use super::reason::Reason;
+use super::refusal::Refusal;
+use crate::route::{NoRoute, Route};
+use crate::throttle::Allowance;
+use crate::upstream::Upstream;
+
+/// A request that has a route.
+#[derive(Clone, Debug)]
+pub(super) struct Routed {
+    pub(super) route: Arc<Route>,
+    pub(super) upstream: Arc<Upstream>,
+    /// A WebSocket opening on a route that lets it through.
+    pub(super) is_websocket: bool,
+    /// What the tightest limit of the route still allows; `None` if it has none.
+    pub(super) allowance: Option<Allowance>,
+}
+
+/// Finds the route of an admitted request.
+///
+/// # Errors
+/// [`Reason::RouteUnknown`], [`Reason::MethodNotAllowed`], [`Reason::UpstreamUndefined`]
+pub(super) fn route(
+    request: &RequestHeader,
+    admitted: &Admitted,
+    current: &Current,
+) -> Result<Routed, Refusal> {
+    let runtime = current.runtime();
+    let route = match runtime.routes.find(&admitted.host, request.uri.path(), &request.method) {
+        Ok(route) => route,
+        Err(NoRoute::NotFound) => return Err(Refusal::without_route(Reason::RouteUnknown)),
+        Err(NoRoute::MethodNotAllowed) => return Err(Refusal::without_route(Reason::MethodNotAllowed)),
+    };
+    let upstream = runtime.upstreams.by_name(&route.upstream);
+    let upstream = upstream.ok_or(Refusal::without_route(Reason::UpstreamUndefined))?;
+    Ok(Routed {
+        route: Arc::clone(route),
+        upstream: Arc::clone(upstream),
+        is_websocket: route.websocket && is_websocket_opening(request),
+        allowance: None,
+    })
+}
+
+/// Whether a request is the opening handshake of a WebSocket, which has no body; RFC 6455 §4.1.
+/// Pingora lets no other upgrade through.
+fn is_websocket_opening(request: &RequestHeader) -> bool {
+    let mut upgrades = request.headers.get_all(header::UPGRADE).iter();
+    let is_websocket =
+        upgrades.next().is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"));
+    is_websocket
+        && upgrades.next().is_none()
+        && request.version == Version::HTTP_11
+        && request.method == Method::GET
+        && nominates_upgrade(&request.headers)
+        && !request.headers.contains_key(header::CONTENT_LENGTH)
+        && !request.headers.contains_key(header::TRANSFER_ENCODING)
+}
+
+fn nominates_upgrade(headers: &HeaderMap) -> bool {
+    let lines = headers.get_all(header::CONNECTION).iter();
+    lines
+        .flat_map(|line| line.as_bytes().split(|byte| *byte == b','))
+        .any(|option| option.trim_ascii().eq_ignore_ascii_case(b"upgrade"))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,64 @@
+//! Requests that the gateway answers itself: the sign-in endpoints, and `OPTIONS *`.
+
+use bytes::Bytes;
+use http::Response;
+use pingora::proxy::Session;
+
+use super::arrival::Arrival;
+use super::body;
+use super::current::Current;
+use super::reason::Reason;
+use super::refusal::LoggedPerson;
+use crate::sign_in::Endpoint;
+
+/// An answer of the gateway's own.
+pub(super) struct GatewayAnswer {
+    pub(super) reason: Reason,
+    pub(super) response: Response<Bytes>,
+    /// The sign-in endpoint that answered.
+    pub(super) endpoint: Option<Endpoint>,
+    /// Who signs in or is signed in.
+    pub(super) person: Option<Box<LoggedPerson>>,
+}
+
+impl GatewayAnswer {
+    /// The answer to `OPTIONS *`.
+    pub(super) const fn options(response: Response<Bytes>) -> Self {
+        Self { reason: Reason::Options, response, endpoint: None, person: None }
+    }
+}
+
+/// Answers a request to a sign-in endpoint.
+pub(super) async fn answer(
+    session: &mut Session,
+    current: &Current,
+    arrival: &Arrival,
+    endpoint: Endpoint,
+) -> GatewayAnswer {
+    let sign_in = &current.runtime().sign_in;
+    let (client, request_id) = (arrival.client.client, arrival.request_id);
+    let request = http::request::Parts::clone(session.req_header());
+    let answer = match sign_in.precheck(endpoint, &request, client, request_id.as_str()) {
+        Err(answer) => answer,
+        Ok(body_limit) => {
+            let body = match body_limit {
+                None => Ok(Bytes::new()),
+                Some(limit) => body::read(session, limit.max_bytes, limit.timeout).await,
+            };
+            sign_in.respond(endpoint, &request, body, client, arrival.now, request_id.as_str()).await
+        }
+    };
+    // A browser that signs in is redirected, which is no refusal.
+    let status = answer.response.status();
+    let reason = if status.is_success() || status.is_redirection() {
+        Reason::SignIn(answer.outcome)
+    } else {
+        Reason::SignInRefused(answer.outcome)
+    };
+    let person = answer.app.map(|app| {
+        let hasher = current.runtime().authenticator.subject_hasher();
+        let subject_hash = answer.identity.map(|identity| hasher.hash(&identity.subject));
+        Box::new(LoggedPerson { app: Some(app), subject_hash })
+    });
+    GatewayAnswer { reason, response: answer.response, endpoint: Some(endpoint), person }
+}
