@@ -17,6 +17,7 @@ pub mod host;
 pub mod identity;
 pub mod path;
 pub mod problem;
+pub mod single_flight;
 
 pub mod emulator;
 pub mod key_file;

@@ -9,7 +9,6 @@ mod authenticated;
 mod credential;
 mod cross_site;
 mod error;
-mod flight;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzz;
 mod subject_hash;
@@ -33,13 +32,13 @@ pub use self::authenticated::{Authenticated, HeaderValues, ProfileValues};
 pub use self::credential::{Credential, Source, TokenSources, query_without};
 pub use self::cross_site::{CrossSite, is_cross_site};
 pub use self::error::AuthnError;
-use self::flight::Flights;
 pub use self::subject_hash::SubjectHasher;
 use crate::clock::Timestamp;
 use crate::config::{self, Findings};
 use crate::entropy::{self, Entropy};
 use crate::identity::{AppId, Subject};
 use crate::session::{CheckedSession, SessionCookie, SessionError, Sessions};
+use crate::single_flight::SingleFlight;
 use crate::telemetry::metrics::Metrics;
 use crate::token::{Tokens, VerifyError};
 
@@ -59,7 +58,7 @@ pub struct Authenticator {
     refused: Cache<u128, AuthnError, BuildHasherDefault<Prehashed>>,
     /// Apart: a made-up cookie costs its maker nothing, and a flood of them must not push out what forged tokens cost.
     refused_cookies: Cache<u128, AuthnError, BuildHasherDefault<Prehashed>>,
-    look_ups: Flights<Result<CheckedSession, SessionError>>,
+    look_ups: SingleFlight<Result<CheckedSession, SessionError>>,
     counters: Counters,
 }
 
@@ -115,7 +114,7 @@ impl Authenticator {
             verified: verified_cache(cache.capacity),
             refused: refused_cache(cache.refused_capacity, *cache.refused_for),
             refused_cookies: refused_cache(cache.refused_capacity, *cache.refused_for),
-            look_ups: Flights::new(),
+            look_ups: SingleFlight::new(),
             counters: Counters::new(metrics),
         })
     }

@@ -24,6 +24,7 @@ const MAY_IMPORT: &[(&str, &str)] = &[
     ("identity", ""),
     ("path", ""),
     ("problem", ""),
+    ("single_flight", ""),
     ("emulator", "clock config digest entropy"),
     ("key_file", "config entropy"),
     ("page", "config digest entropy"),
@@ -35,11 +36,11 @@ const MAY_IMPORT: &[(&str, &str)] = &[
     ("wechat", "clock config entropy host identity telemetry"),
     ("session", "clock config digest entropy identity key_file telemetry store"),
     ("throttle", "clock config digest entropy telemetry store"),
-    ("authn", "clock config cookie entropy identity key_file telemetry token store session"),
+    ("authn", "clock config cookie entropy identity single_flight key_file telemetry token store session"),
     ("identity_headers", "config cookie identity telemetry authn"),
     (
         "sign_in",
-        "address clock config cookie digest entropy host identity path problem key_file page telemetry token store wechat session throttle authn",
+        "address clock config cookie digest entropy host identity path problem single_flight key_file page telemetry token store wechat session throttle authn",
     ),
     (
         "runtime",
