@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::browser::{BrowserGrant, Origin, Origins, build_return_to};
+use super::once::{CodeMemory, Expiring};
 use super::program::grant::TokenGrant;
-use super::replay::{CodeMemory, Expiring};
 use super::{SignInDependencies, SignInService};
 use crate::config::{self, Findings};
 use crate::entropy::Entropy;
@@ -81,7 +81,7 @@ impl SignInService {
             return_to,
             program_codes,
             browser_codes,
-            deps,
+            deps: Arc::new(deps),
         }
     }
 

@@ -1,7 +1,7 @@
-//! One code becomes one session, whichever way it came: exchanged once, remembered for a while, shared with other nodes.
+//! One code becomes one session: limited, exchanged once, and given again to the client that lost the reply.
 //!
-//! What a code is exchanged for, and what its client is given, is [`SignInFlow`]'s to say: tokens for a mini program, a cookie
-//! for a browser.
+//! [`SignInFlow`] says what a code is exchanged for and what its client gets: tokens for a mini program, a cookie for a
+//! browser.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -9,163 +9,179 @@ use std::sync::Arc;
 use http::header;
 use http::request::Parts;
 
-use super::claim::{CodeClaim, SessionHandle};
+use super::SignInDependencies;
 use super::error::SignInError;
-use super::replay::{ClientKey, CodeKey, CodeMemory, Expiring, Flight, SignInResult, Turn};
-use super::{SignInDependencies, SignInService};
-use crate::clock::Timestamp;
-use crate::identity::{Identity, SessionId};
+use super::once::{
+    CodeClaim, CodeMemory, Expiring, Once, SessionHandle, SignInResult, SignedIn, StoreClaims, once,
+};
+use crate::identity::{AppId, SessionId};
 use crate::session::SessionError;
 use crate::wechat::{App, Code};
 
-/// A login that may be worth an exchange.
+/// A sign-in with a code that may be worth an exchange.
 pub(super) struct SignInAttempt {
-    /// Name of an app that the gateway serves.
+    /// Name of the app in the configuration.
     pub(super) app: Arc<str>,
-    pub(super) key: CodeKey,
+    appid: AppId,
     pub(super) code: Code,
     pub(super) client: IpAddr,
-    pub(super) client_key: ClientKey,
+    /// What tells one client from another.
+    client_fields: Vec<Vec<u8>>,
     /// What the client calls itself.
     pub(super) user_agent: Option<String>,
-    /// Where several nodes may be sent the code.
-    pub(super) claim: Option<CodeClaim>,
     /// The session that the browser holds now.
     pub(super) before: Option<SessionId>,
-    /// Whether a page of another site may have led somebody's browser to this. It is then not taken from what others at their
-    /// address may do.
+    /// Whether a page of another site may have led the browser to this. It then does not count against the limit that
+    /// the other clients at the address share.
     pub(super) is_led: bool,
-    /// Whether a failure is no guess of the client's: the code may be somebody else's doing, or was sent before.
+    /// Whether a failure is no guess of the client: another person may have made the code up, or it was sent before.
     pub(super) is_blameless: bool,
 }
 
-/// What a code becomes.
+/// What one kind of app exchanges a code for, and what its client gets.
 pub(super) trait SignInFlow: Expiring + Send + Sync + 'static {
-    /// The session in it.
+    /// The session that is opened.
     type Session: SessionHandle + Send + Sync;
 
-    /// Where answers of this kind are remembered.
-    fn memory(service: &SignInService) -> &Arc<CodeMemory<Self>>;
-
-    /// Asks WeChat, and opens a session for whoever it says signed in.
+    /// Asks WeChat, and opens a session for the user that it names.
     fn exchange(
-        service: &SignInService,
+        deps: &SignInDependencies,
         app: &App,
         attempt: &SignInAttempt,
-    ) -> impl Future<Output = Result<(Identity, Self::Session), SignInError>> + Send;
+    ) -> impl Future<Output = SignInResult<SignedIn<Self::Session>>> + Send;
 
-    /// What the client is given of a session.
-    fn of(service: &SignInService, identity: Identity, session: Self::Session) -> SignInResult<Self>;
+    /// What the client gets.
+    fn grant(deps: &SignInDependencies, signed_in: SignedIn<Self::Session>) -> SignInResult<Self>;
 
-    /// The same of an earlier request, good now.
-    fn renew(self, service: &SignInService) -> SignInResult<Self>;
+    /// What the client gets of an earlier grant: the same, if it is still good.
+    fn renew(self, deps: &SignInDependencies) -> SignInResult<Self>;
 
-    /// Makes sure that a session remembered is one still: one that was ended since must not come back to life.
+    /// Makes sure that the session of an earlier grant goes on: one that has ended since must not come back to life.
     fn check(
-        service: &SignInService,
+        deps: &SignInDependencies,
         session: &Self::Session,
-    ) -> impl Future<Output = Result<(), SignInError>> + Send;
+    ) -> impl Future<Output = SignInResult<()>> + Send;
 
-    /// Who signed in, and the session.
-    fn parts(&self) -> (&Identity, &Self::Session);
+    /// The session.
+    fn session(&self) -> &Self::Session;
 }
 
-impl SignInService {
-    /// A login of an app with a code. `client_fields` are the fields that tell one client from another.
-    pub(super) fn attempt<G: SignInFlow>(
-        &self,
+impl SignInAttempt {
+    /// A sign-in to an app with a code. `client_fields` tell one client from another.
+    pub(super) fn new(
         app: &App,
         code: Code,
         client_fields: &[&[u8]],
         request: &Parts,
         client: IpAddr,
-    ) -> Result<SignInAttempt, SignInError> {
-        let is_shared = self.deps.sessions.core().store().is_shared();
-        let claim = is_shared.then(|| CodeClaim::new(&app.appid, &code, client_fields));
+    ) -> Self {
         let user_agent = request.headers.get(header::USER_AGENT).and_then(|agent| agent.to_str().ok());
-        let memory = G::memory(self);
-        Ok(SignInAttempt {
+        Self {
             app: app.name.clone(),
-            key: memory.code(&app.appid, &code),
-            client_key: memory.client(client_fields),
-            claim: claim.transpose().map_err(|_| SignInError::Internal)?,
-            user_agent: user_agent.map(str::to_owned),
+            appid: app.appid.clone(),
             code,
             client,
+            client_fields: client_fields.iter().map(|field| field.to_vec()).collect(),
+            user_agent: user_agent.map(str::to_owned),
             before: None,
             is_led: false,
             is_blameless: false,
-        })
-    }
-
-    /// Exchanges the code, or gives the answer it got before.
-    pub(super) async fn sign_in<G: SignInFlow>(
-        self: &Arc<Self>,
-        attempt: SignInAttempt,
-        now: Timestamp,
-    ) -> SignInResult<G> {
-        if !attempt.is_led {
-            self.deps.throttle.check_login_across_nodes(attempt.client).await?;
-        }
-        match G::memory(self).turn(attempt.key, attempt.client_key, now) {
-            Turn::First(flight) => {
-                let landing = flight.landing();
-                // Its own task: the code is spent once WeChat saw it, whether or not this client waits for the answer.
-                tokio::spawn(Arc::clone(self).fly(attempt, flight));
-                landing.wait().await
-            }
-            Turn::UnderWay(landing) => landing.wait().await?.renew(self),
-            Turn::Known(Ok(grant)) => {
-                let (_, session) = grant.parts();
-                G::check(self, session).await?;
-                grant.renew(self)
-            }
-            Turn::Known(Err(error)) => {
-                self.note_failure(&attempt, &error);
-                Err(error)
-            }
-            Turn::OtherClient => {
-                self.note_failure(&attempt, &SignInError::CodeOfAnother);
-                Err(SignInError::CodeOfAnother)
-            }
         }
     }
+}
 
-    /// Makes the exchange and lets everybody know who waits for it.
-    async fn fly<G: SignInFlow>(self: Arc<Self>, attempt: SignInAttempt, flight: Flight<G>) {
-        let outcome = self.open_session(&attempt).await;
+/// Exchanges the code, or gives the outcome that it had before.
+pub(super) async fn sign_in<F: SignInFlow>(
+    deps: &Arc<SignInDependencies>,
+    codes: &Arc<CodeMemory<F>>,
+    attempt: SignInAttempt,
+) -> SignInResult<F> {
+    if !attempt.is_led {
+        deps.throttle.check_login_across_nodes(attempt.client).await?;
+    }
+    // In a task of its own: the code is spent once WeChat saw it, whether or not this client waits for the answer.
+    let (deps, codes) = (Arc::clone(deps), Arc::clone(codes));
+    let task = tokio::spawn(async move { sign_in_once(&deps, &codes, &attempt).await });
+    task.await.unwrap_or(Err(SignInError::Internal))
+}
+
+/// Claims the code among the requests that this node gets.
+async fn sign_in_once<F: SignInFlow>(
+    deps: &SignInDependencies,
+    codes: &Arc<CodeMemory<F>>,
+    attempt: &SignInAttempt,
+) -> SignInResult<F> {
+    let claims = codes.claims(&attempt.appid, &attempt.code, &attempt.client_fields, &*deps.clock);
+    let exchange = || async {
+        let outcome = open_session::<F>(deps, codes, attempt).await;
         match &outcome {
-            Ok(_) => self.deps.throttle.record_login_success(attempt.client),
-            Err(error) => self.note_failure(&attempt, error),
+            Ok(_) => deps.throttle.record_login_success(attempt.client),
+            Err(error) => record_failure(deps, attempt, error),
         }
-        flight.land(outcome, self.deps.clock.now());
-    }
-
-    fn note_failure(&self, attempt: &SignInAttempt, error: &SignInError) {
-        if error.is_failed_guess() && !attempt.is_blameless {
-            self.deps.throttle.record_login_failure(attempt.client);
+        outcome
+    };
+    match once(&claims, exchange).await? {
+        Once::Exchanged(outcome) => outcome,
+        Once::Joined(outcome) => outcome?.renew(deps),
+        Once::Repeated(Ok(grant)) => {
+            F::check(deps, grant.session()).await?;
+            grant.renew(deps)
         }
-    }
-
-    async fn open_session<G: SignInFlow>(&self, attempt: &SignInAttempt) -> SignInResult<G> {
-        // Before WeChat is asked: a code is worth one exchange, which would be lost.
-        if !self.deps.sessions.core().is_available() {
-            return Err(SignInError::StoreUnavailable);
-        }
-        match &attempt.claim {
-            None => self.exchange(attempt).await,
-            Some(claim) => self.exchange_once(attempt, claim).await,
+        Once::Repeated(Err(error)) => {
+            record_failure(deps, attempt, &error);
+            Err(error)
         }
     }
+}
 
-    /// Exchanges the code with WeChat, whoever else may do so.
-    pub(super) async fn exchange<G: SignInFlow>(&self, attempt: &SignInAttempt) -> SignInResult<G> {
-        let SignInDependencies { wechat, throttle, .. } = &self.deps;
-        let app = wechat.app(&attempt.app).ok_or(SignInError::AppUnknown)?;
+/// Claims the code among the nodes that share a store, and gives the client what it gets of the session.
+async fn open_session<F: SignInFlow>(
+    deps: &SignInDependencies,
+    codes: &CodeMemory<F>,
+    attempt: &SignInAttempt,
+) -> SignInResult<F> {
+    let core = deps.sessions.core();
+    // Before WeChat is asked: a code is worth one exchange, which would be lost.
+    if !core.is_available() {
+        return Err(SignInError::StoreUnavailable);
+    }
+    let exchange = || exchange::<F>(deps, attempt);
+    let signed_in = if core.store().is_shared() {
+        let claim = CodeClaim::new(&attempt.appid, &attempt.code, &attempt.client_fields);
+        let claims = StoreClaims {
+            claim: &claim.map_err(|_| SignInError::Internal)?,
+            store: &**core.store(),
+            entropy: &*deps.entropy,
+            exchange_timeout: deps.wechat.timeout(),
+            window: codes.window(),
+        };
+        match once(&claims, exchange).await? {
+            Once::Exchanged(outcome) => outcome?,
+            Once::Joined(outcome) | Once::Repeated(outcome) => {
+                let signed_in = outcome?;
+                F::check(deps, &signed_in.session).await?;
+                signed_in
+            }
+        }
+    } else {
+        exchange().await?
+    };
+    F::grant(deps, signed_in)
+}
 
-        throttle.check_exchange().await?;
-        let (identity, session) = G::exchange(self, app, attempt).await?;
-        G::of(self, identity, session)
+/// Exchanges the code with WeChat.
+async fn exchange<F: SignInFlow>(
+    deps: &SignInDependencies,
+    attempt: &SignInAttempt,
+) -> SignInResult<SignedIn<F::Session>> {
+    let app = deps.wechat.app(&attempt.app).ok_or(SignInError::AppUnknown)?;
+    deps.throttle.check_exchange().await?;
+    F::exchange(deps, app, attempt).await
+}
+
+fn record_failure(deps: &SignInDependencies, attempt: &SignInAttempt, error: &SignInError) {
+    if error.is_failed_guess() && !attempt.is_blameless {
+        deps.throttle.record_login_failure(attempt.client);
     }
 }
 
@@ -174,7 +190,7 @@ pub(super) fn open_failed(error: SessionError) -> SignInError {
     match SignInError::from(error) {
         SignInError::StoreUnavailable => SignInError::SessionNotKept,
         SignInError::UserBlocked => SignInError::UserBlocked,
-        // One that ends before it begins is nothing that a client can do anything about.
+        // A client can do nothing about a session that ends before it begins.
         _ => SignInError::Internal,
     }
 }

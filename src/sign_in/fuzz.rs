@@ -8,7 +8,7 @@ use serde_json::Value;
 #[cfg(test)]
 pub(crate) use super::browser::fuzz::written_sign_in;
 pub(crate) use super::browser::fuzz::{callback_query, cookies, return_to, sign_in_row};
-use super::claim::CodeClaim;
+use super::once::{CodeClaim, SignedIn};
 use super::program::body::{BodyFormat, LogoutTarget};
 use crate::clock::Timestamp;
 use crate::entropy::NotRandom;
@@ -67,7 +67,7 @@ static SETTLED: LazyLock<Option<(CodeClaim, Vec<u8>)>> = LazyLock::new(|| {
         refresh_token: RefreshToken::parse(&"A".repeat(86)).ok()?,
         expires_at: Timestamp::from_seconds(1_800_000_000),
     };
-    let row = claim.outcome_row(Ok((&identity, &opened)), &NotRandom).ok()?;
+    let row = claim.outcome_row(Ok(&SignedIn { identity, session: opened }), &NotRandom).ok()?;
     Some((claim, row.to_vec()))
 });
 

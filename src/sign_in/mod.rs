@@ -3,19 +3,19 @@
 //! It decides which paths are its own, which requests are worth reading, and what a failure is called towards the
 //! client. Bytes and connections are the proxy's, the exchange with WeChat is `wechat`'s, what a session is and when it
 //! ends is `session`'s, how often somebody may try is the throttle's. A code becomes a session in `flow`, for a mini
-//! program as for a browser, whose way there and back is `browser`'s. A code sent twice is answered once, by `replay`, and by
-//! `claim` where it is sent to two nodes.
+//! program as for a browser, whose way there and back is `browser`'s. A code
+//! that is sent twice is exchanged once, by `once`.
 
 mod answer;
 mod browser;
 mod build;
-mod claim;
+mod client;
 mod error;
 mod flow;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzz;
+mod once;
 mod program;
-mod replay;
 
 use std::fmt;
 use std::net::IpAddr;
@@ -29,11 +29,12 @@ use tracing::{debug, info};
 
 pub use self::browser::TurnedAway;
 use self::browser::{AppPath, BrowserGrant, Origin, Origins, is_led, is_navigation, is_unasked};
+use self::client::{client_address, client_fields};
 use self::error::SignInError;
 use self::flow::SignInAttempt;
+use self::once::CodeMemory;
 use self::program::body::BodyFormat;
 use self::program::grant::TokenGrant;
-use self::replay::{CodeMemory, client_address, client_fields};
 use crate::authn::{Authenticated, Authenticator, Credential, CrossSite, is_cross_site};
 use crate::clock::{Clock, Timestamp};
 use crate::config::AppKind;
@@ -64,7 +65,7 @@ pub struct SignInService {
     return_to: Vec<Origin>,
     program_codes: Arc<CodeMemory<TokenGrant>>,
     browser_codes: Arc<CodeMemory<BrowserGrant>>,
-    deps: SignInDependencies,
+    deps: Arc<SignInDependencies>,
 }
 
 /// What the login works with.
@@ -218,7 +219,7 @@ impl SignInService {
             Endpoint::Login if self.is_sign_in_page(request) => {
                 self.respond_with_sign_in_page(request, client, now, request_id).await
             }
-            Endpoint::Login => self.respond_to_login(request, body, client, now, request_id).await,
+            Endpoint::Login => self.respond_to_login(request, body, client, request_id).await,
             Endpoint::Refresh => self.respond_to_refresh(request, body, client, now, request_id).await,
             Endpoint::Logout => self.respond_to_logout(request, body, client, now, request_id).await,
             Endpoint::Session => self.respond_to_session(request, now, request_id).await,
@@ -278,14 +279,13 @@ impl SignInService {
         request: &Parts,
         body: Result<Bytes, BodyFault>,
         client: IpAddr,
-        now: Timestamp,
         request_id: &str,
     ) -> SignInAnswer {
         let started = self.deps.clock.instant();
         let attempt = self.read_attempt(request, body, client);
         let app = attempt.as_ref().ok().map(|attempt| attempt.app.clone());
         let result = match attempt {
-            Ok(attempt) => self.sign_in::<TokenGrant>(attempt, now).await,
+            Ok(attempt) => flow::sign_in(&self.deps, &self.program_codes, attempt).await,
             Err(error) => Err(error),
         };
 
@@ -329,7 +329,7 @@ impl SignInService {
         let app = self.choose_app(body.app.as_deref())?;
         let address = client_address(client);
         let client_fields = client_fields(&address, &request.headers);
-        self.attempt::<TokenGrant>(app, body.code, &client_fields, request, client)
+        Ok(SignInAttempt::new(app, body.code, &client_fields, request, client))
     }
 
     /// The body as it arrived, and how it is to be read.

@@ -695,7 +695,7 @@ async fn a_reload_forgets_no_answer_unless_the_limits_changed() {
         let settings =
             SignInSettings::build(&config, &BTreeMap::new(), &SystemEntropy, &mut Findings::default())
                 .unwrap();
-        let reloaded = SignInService::new(settings, harness.login.deps.clone());
+        let reloaded = SignInService::new(settings, SignInDependencies::clone(&harness.login.deps));
         harness.login = Arc::new(reloaded.with_codes_of(&harness.login));
         harness.login(CODE).await;
 

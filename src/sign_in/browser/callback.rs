@@ -16,7 +16,8 @@ use crate::identity::SessionId;
 use crate::page::Action;
 use crate::session::SessionError;
 use crate::sign_in::error::SignInError;
-use crate::sign_in::replay::SignInResult;
+use crate::sign_in::flow::{self, SignInAttempt};
+use crate::sign_in::once::SignInResult;
 use crate::sign_in::{SignInAnswer, SignInService};
 use crate::wechat::{App, Code};
 
@@ -185,13 +186,13 @@ impl SignInService {
         found.bind(&**store, &state, &code, bearer, now).await?;
 
         // The record has said who may bring the code again. A browser may show its cookie the one time and not the other.
-        let caller = [&b"browser"[..], &state.name()];
-        let mut attempt = self.attempt::<BrowserGrant>(app, code, &caller, request, client)?;
+        let client_fields = [&b"browser"[..], &state.name()];
+        let mut attempt = SignInAttempt::new(app, code, &client_fields, request, client);
         attempt.before = before;
         attempt.is_led = is_led;
         // Without the cookie somebody else may have begun, and made the code up. With it no page can have: it knows no state.
         attempt.is_blameless = is_repeated || proof == Proof::Nothing;
-        self.sign_in::<BrowserGrant>(attempt, now).await
+        flow::sign_in(&self.deps, &self.browser_codes, attempt).await
     }
 
     /// The session that the browser holds now, which ends when it gets another.

@@ -1,15 +1,12 @@
 //! What a browser's login gives: a session, held by a cookie.
 
-use std::sync::Arc;
-
 use crate::clock::Timestamp;
 use crate::identity::{Identity, SessionId, Subject};
 use crate::session::{NewSession, OpenedBrowserSession, SessionCookie, SessionError};
-use crate::sign_in::claim::SessionHandle;
+use crate::sign_in::SignInDependencies;
 use crate::sign_in::error::SignInError;
 use crate::sign_in::flow::{SignInAttempt, SignInFlow, open_failed};
-use crate::sign_in::replay::{CodeMemory, Expiring, SignInResult};
-use crate::sign_in::{SignInDependencies, SignInService};
+use crate::sign_in::once::{Expiring, SessionHandle, SignInResult, SignedIn};
 use crate::wechat::App;
 
 /// What a browser's login gives.
@@ -22,16 +19,12 @@ pub(in crate::sign_in) struct BrowserGrant {
 impl SignInFlow for BrowserGrant {
     type Session = OpenedBrowserSession;
 
-    fn memory(service: &SignInService) -> &Arc<CodeMemory<Self>> {
-        &service.browser_codes
-    }
-
     async fn exchange(
-        service: &SignInService,
+        deps: &SignInDependencies,
         app: &App,
         attempt: &SignInAttempt,
-    ) -> Result<(Identity, OpenedBrowserSession), SignInError> {
-        let SignInDependencies { wechat, sessions, clock, .. } = &service.deps;
+    ) -> SignInResult<SignedIn<OpenedBrowserSession>> {
+        let SignInDependencies { wechat, sessions, clock, .. } = deps;
         let exchange = wechat.exchange_page_code(app, &attempt.code).await?;
 
         let subject = Subject { appid: app.appid.clone(), openid: exchange.openid };
@@ -43,19 +36,19 @@ impl SignInFlow for BrowserGrant {
             profile: exchange.profile.as_ref(),
         };
         let opened = sessions.open_in_browser(new, attempt.before.as_ref(), clock.now()).await;
-        Ok((identity, opened.map_err(open_failed)?))
+        Ok(SignedIn { identity, session: opened.map_err(open_failed)? })
     }
 
-    fn of(_: &SignInService, identity: Identity, session: OpenedBrowserSession) -> SignInResult<Self> {
-        Ok(Self { identity, session })
+    fn grant(_: &SignInDependencies, signed_in: SignedIn<OpenedBrowserSession>) -> SignInResult<Self> {
+        Ok(Self { identity: signed_in.identity, session: signed_in.session })
     }
 
-    fn renew(self, _: &SignInService) -> SignInResult<Self> {
+    fn renew(self, _: &SignInDependencies) -> SignInResult<Self> {
         Ok(self)
     }
 
-    async fn check(service: &SignInService, session: &OpenedBrowserSession) -> Result<(), SignInError> {
-        let SignInDependencies { sessions, clock, .. } = &service.deps;
+    async fn check(deps: &SignInDependencies, session: &OpenedBrowserSession) -> SignInResult<()> {
+        let SignInDependencies { sessions, clock, .. } = deps;
         match sessions.check_cookie(&session.cookie, clock.now()).await {
             Ok(_) => Ok(()),
             Err(SessionError::Ended) => Err(SignInError::CodeAlreadyUsed),
@@ -63,8 +56,8 @@ impl SignInFlow for BrowserGrant {
         }
     }
 
-    fn parts(&self) -> (&Identity, &OpenedBrowserSession) {
-        (&self.identity, &self.session)
+    fn session(&self) -> &OpenedBrowserSession {
+        &self.session
     }
 }
 
@@ -75,11 +68,11 @@ impl Expiring for BrowserGrant {
 }
 
 impl SessionHandle for OpenedBrowserSession {
-    fn parts(&self) -> (&SessionId, &str, Timestamp) {
+    fn fields(&self) -> (&SessionId, &str, Timestamp) {
         (&self.id, self.cookie.expose(), self.expires_at)
     }
 
-    fn from_parts(id: SessionId, credential: &str, expires_at: Timestamp) -> Option<Self> {
+    fn from_fields(id: SessionId, credential: &str, expires_at: Timestamp) -> Option<Self> {
         Some(Self { id, cookie: SessionCookie::parse(credential).ok()?, expires_at })
     }
 }

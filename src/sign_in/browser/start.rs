@@ -81,7 +81,7 @@ impl SignInService {
         client: IpAddr,
         now: Timestamp,
     ) -> Result<Begun, SignInError> {
-        let SignInDependencies { sessions, entropy, .. } = &self.deps;
+        let SignInDependencies { sessions, entropy, .. } = &*self.deps;
         // Nobody is sent to WeChat for nothing.
         if !sessions.core().is_available() {
             return Err(SignInError::StoreUnavailable);

@@ -17,8 +17,8 @@ use zeroize::Zeroizing;
 use crate::clock::Timestamp;
 use crate::digest::sha256;
 use crate::entropy::{self, Entropy, NoEntropy};
+use crate::sign_in::client::{client_address, client_fields};
 use crate::sign_in::error::SignInError;
-use crate::sign_in::replay::{client_address, client_fields};
 use crate::store::{Key, Space, Store, ttl_until};
 use crate::wechat::Code;
 

@@ -6,10 +6,9 @@ use crate::clock::Timestamp;
 use crate::config::AppKind;
 use crate::identity::{Identity, SessionId, Subject};
 use crate::session::{NewSession, OpenedSession, RefreshToken};
-use crate::sign_in::claim::SessionHandle;
 use crate::sign_in::error::SignInError;
 use crate::sign_in::flow::{SignInAttempt, SignInFlow, open_failed};
-use crate::sign_in::replay::{CodeMemory, Expiring, SignInResult};
+use crate::sign_in::once::{Expiring, SessionHandle, SignInResult, SignedIn};
 use crate::sign_in::{SignInDependencies, SignInService};
 use crate::token::Minted;
 use crate::wechat::App;
@@ -36,32 +35,30 @@ impl SignInService {
             _ => Err(SignInError::AppMissing),
         }
     }
+}
 
+impl TokenGrant {
     /// Mints the token of a session.
-    pub(in crate::sign_in) fn grant(
-        &self,
+    pub(in crate::sign_in) fn mint(
+        deps: &SignInDependencies,
         identity: Identity,
         session: OpenedSession,
-    ) -> SignInResult<TokenGrant> {
-        let SignInDependencies { tokens, clock, entropy, .. } = &self.deps;
+    ) -> SignInResult<Self> {
+        let SignInDependencies { tokens, clock, entropy, .. } = deps;
         let token = tokens.mint(&identity, &session.id, session.expires_at, clock.now(), &**entropy)?;
-        Ok(TokenGrant { token: Arc::new(token), identity, session })
+        Ok(Self { token: Arc::new(token), identity, session })
     }
 }
 
 impl SignInFlow for TokenGrant {
     type Session = OpenedSession;
 
-    fn memory(service: &SignInService) -> &Arc<CodeMemory<Self>> {
-        &service.program_codes
-    }
-
     async fn exchange(
-        service: &SignInService,
+        deps: &SignInDependencies,
         app: &App,
         attempt: &SignInAttempt,
-    ) -> Result<(Identity, OpenedSession), SignInError> {
-        let SignInDependencies { wechat, sessions, clock, .. } = &service.deps;
+    ) -> SignInResult<SignedIn<OpenedSession>> {
+        let SignInDependencies { wechat, sessions, clock, .. } = deps;
         let exchange = wechat.exchange_code(app, &attempt.code).await?;
 
         let subject = Subject { appid: app.appid.clone(), openid: exchange.openid };
@@ -74,25 +71,25 @@ impl SignInFlow for TokenGrant {
             profile: None,
         };
         let session = sessions.open(new, clock.now()).await.map_err(open_failed)?;
-        Ok((identity, session))
+        Ok(SignedIn { identity, session })
     }
 
-    fn of(service: &SignInService, identity: Identity, session: OpenedSession) -> SignInResult<Self> {
-        service.grant(identity, session)
+    fn grant(deps: &SignInDependencies, signed_in: SignedIn<OpenedSession>) -> SignInResult<Self> {
+        Self::mint(deps, signed_in.identity, signed_in.session)
     }
 
-    /// A reload since may have taken away the key that signed the token, and the code cannot be exchanged again.
-    fn renew(self, service: &SignInService) -> SignInResult<Self> {
-        let SignInDependencies { tokens, clock, .. } = &service.deps;
+    /// A reload since may have removed the key that signed the token, and the code cannot be exchanged again.
+    fn renew(self, deps: &SignInDependencies) -> SignInResult<Self> {
+        let SignInDependencies { tokens, clock, .. } = deps;
         if tokens.verify(self.token.expose(), clock.now()).is_ok() {
             return Ok(self);
         }
-        service.grant(self.identity, self.session)
+        Self::mint(deps, self.identity, self.session)
     }
 
-    /// Also a refresh token that was spent since is no answer: it would end the session.
-    async fn check(service: &SignInService, session: &OpenedSession) -> Result<(), SignInError> {
-        let SignInDependencies { sessions, clock, .. } = &service.deps;
+    /// A refresh token that was spent since is no answer either: it would end the session.
+    async fn check(deps: &SignInDependencies, session: &OpenedSession) -> SignInResult<()> {
+        let SignInDependencies { sessions, clock, .. } = deps;
         if sessions.is_unspent(&session.refresh_token, clock.now()).await? {
             Ok(())
         } else {
@@ -100,8 +97,8 @@ impl SignInFlow for TokenGrant {
         }
     }
 
-    fn parts(&self) -> (&Identity, &OpenedSession) {
-        (&self.identity, &self.session)
+    fn session(&self) -> &OpenedSession {
+        &self.session
     }
 }
 
@@ -112,11 +109,11 @@ impl Expiring for TokenGrant {
 }
 
 impl SessionHandle for OpenedSession {
-    fn parts(&self) -> (&SessionId, &str, Timestamp) {
+    fn fields(&self) -> (&SessionId, &str, Timestamp) {
         (&self.id, self.refresh_token.expose(), self.expires_at)
     }
 
-    fn from_parts(id: SessionId, credential: &str, expires_at: Timestamp) -> Option<Self> {
+    fn from_fields(id: SessionId, credential: &str, expires_at: Timestamp) -> Option<Self> {
         Some(Self { id, refresh_token: RefreshToken::parse(credential).ok()?, expires_at })
     }
 }

@@ -171,7 +171,7 @@ impl SignInService {
         credential: &Credential<'_>,
         now: Timestamp,
     ) -> Result<RevocableSession, SignInError> {
-        let SignInDependencies { sessions, tokens, .. } = &self.deps;
+        let SignInDependencies { sessions, tokens, .. } = &*self.deps;
         // The store may know a unionid that the token is too old to name.
         match self.authenticate(credential, now).await {
             Ok(caller) => {

@@ -12,7 +12,7 @@ use crate::clock::Timestamp;
 use crate::identity::AppId;
 use crate::session::{RefreshError, RefreshToken, RefreshedSession};
 use crate::sign_in::error::SignInError;
-use crate::sign_in::replay::SignInResult;
+use crate::sign_in::once::SignInResult;
 use crate::sign_in::{BodyFault, SignInAnswer, SignInService};
 use crate::wechat::App;
 
@@ -54,7 +54,7 @@ impl SignInService {
         let is_configured = |appid: &AppId| self.app_of(appid).is_some();
         let token = body.refresh_token.expose_secret();
         let RefreshedSession { identity, session } = self.spend(token, is_configured, client, now).await?;
-        self.grant(identity, session)
+        TokenGrant::mint(&self.deps, identity, session)
     }
 
     /// Takes a refresh token. One that is not good counts as a failed login of the client: whoever sends many of them

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::session::OpenedSession;
-use crate::sign_in::claim::CodeClaim;
+use crate::sign_in::once::{CodeClaim, SignedIn};
 use crate::store::{Key, Store as _};
 
 /// Two gateways that share a store, and the WeChat of each.
@@ -70,8 +70,8 @@ impl Drop for Cluster {
     }
 }
 
-fn claim(code: &str, caller: &[&[u8]]) -> CodeClaim {
-    CodeClaim::new(&crate::identity::AppId::parse("wx0").unwrap(), &Code::parse(code).unwrap(), caller)
+fn claim(code: &str, client_fields: &[&[u8]]) -> CodeClaim {
+    CodeClaim::new(&crate::identity::AppId::parse("wx0").unwrap(), &Code::parse(code).unwrap(), client_fields)
         .unwrap()
 }
 
@@ -277,7 +277,7 @@ fn tickets_differ_by_code_app_and_caller_alone() {
     let code = |text| Code::parse(text).unwrap();
     let one = CodeClaim::new(&app("wx1"), &code("code"), &[b"a", b"b"]).unwrap();
     let same = CodeClaim::new(&app("wx1"), &code("code"), &[b"a", b"b"]).unwrap();
-    assert_eq!((one.key(), one.caller()), (same.key(), same.caller()));
+    assert_eq!((one.key(), one.client()), (same.key(), same.client()));
     for (other_app, other_code, caller) in [
         ("wx1", "code2", [&b"a"[..], b"b"]),
         ("wx2", "code", [b"a", b"b"]),
@@ -287,7 +287,7 @@ fn tickets_differ_by_code_app_and_caller_alone() {
     ] {
         let other = CodeClaim::new(&app(other_app), &code(other_code), &caller).unwrap();
 
-        assert_ne!((one.key(), one.caller()), (other.key(), other.caller()));
+        assert_ne!((one.key(), one.client()), (other.key(), other.client()));
         assert_eq!(one.key() == other.key(), other_app == "wx1" && other_code == "code");
     }
 }
@@ -296,9 +296,7 @@ fn tickets_differ_by_code_app_and_caller_alone() {
 fn a_refusal_that_may_change_is_not_read_from_the_store() {
     let claim = claim("code", &[]);
     for (error, is_known) in [(SignInError::CodeInvalid, true), (SignInError::WeChatBusy, false)] {
-        let row = claim
-            .outcome_row(Err::<(&crate::identity::Identity, &OpenedSession), _>(&error), &SystemEntropy)
-            .unwrap();
+        let row = claim.outcome_row(Err::<&SignedIn<OpenedSession>, _>(&error), &SystemEntropy).unwrap();
 
         assert_eq!(claim.open_row::<OpenedSession>(&row).is_some(), is_known);
     }
