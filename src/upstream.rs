@@ -67,17 +67,13 @@ enum Strategy {
 impl Upstreams {
     /// Builds every upstream; resolves names, so it may block.
     pub fn build(upstreams: &BTreeMap<String, config::Upstream>, findings: &mut Findings) -> Option<Self> {
-        let mut own = Findings::default();
-        let built: BTreeMap<Arc<str>, Arc<Upstream>> = upstreams
-            .iter()
-            .filter_map(|(name, config)| {
-                let upstream = Upstream::build(name, config, &mut own)?;
+        findings.scope(|findings| {
+            let built = upstreams.iter().filter_map(|(name, config)| {
+                let upstream = Upstream::build(name, config, findings)?;
                 Some((Arc::clone(&upstream.name), Arc::new(upstream)))
-            })
-            .collect();
-        let is_sound = !own.has_errors();
-        findings.extend(own);
-        is_sound.then_some(Self(built))
+            });
+            Some(Self(built.collect()))
+        })
     }
 
     /// The upstream of a name.

@@ -158,11 +158,10 @@ impl Config {
                 return None;
             }
         };
-        let mut found = Findings::default();
-        config.check(&mut found);
-        let usable = !found.has_errors();
-        findings.extend(found);
-        usable.then_some(config)
+        findings.scope(|findings| {
+            config.check(findings);
+            Some(config)
+        })
     }
 
     fn check(&self, findings: &mut Findings) {

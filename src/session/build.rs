@@ -36,22 +36,21 @@ impl Sessions {
         core: Arc<Core>,
         findings: &mut Findings,
     ) -> Option<Self> {
-        let mut problems = Findings::default();
-        check(config, &mut problems);
-        let keys = if config.seal_keys.is_empty() {
-            if core.store.is_shared() {
-                problems
+        let keys =
+            findings.scope(|findings| {
+                check(config, findings);
+                if config.seal_keys.is_empty() {
+                    if core.store.is_shared() {
+                        findings
                     .warning("sessions.seal_keys", "every gateway of the cluster makes a key of its own")
                     .hint("give all of them the same key, such as the output of `openssl rand -base64 32`");
-            }
-            default_key(data_dir, missing, core.entropy.as_ref(), &mut problems)
-                .map(|first| SealKeys { first, others: Vec::new() })
-        } else {
-            configured_keys(&config.seal_keys, &mut problems)
-        };
-        let has_errors = problems.has_errors();
-        findings.extend(problems);
-        let keys = keys.filter(|_| !has_errors)?;
+                    }
+                    default_key(data_dir, missing, core.entropy.as_ref(), findings)
+                        .map(|first| SealKeys { first, others: Vec::new() })
+                } else {
+                    configured_keys(&config.seal_keys, findings)
+                }
+            })?;
         Some(Self { core, limits: SessionLimits::new(config), keys })
     }
 }

@@ -37,26 +37,24 @@ impl SignInSettings {
         entropy: &dyn Entropy,
         findings: &mut Findings,
     ) -> Option<Self> {
-        let mut own = Findings::default();
-        check_prefix(&config.path_prefix, &mut own);
-        check_limits(config, &mut own);
-        let origins = Origins::build(&config.origins, &mut own);
-        let return_to = build_return_to(&config.return_to, &mut own);
-        check_browser_apps(&origins, apps, &mut own);
-        let program_codes = memory(config, entropy, &mut own);
-        let browser_codes = memory(config, entropy, &mut own);
-        let is_usable = !own.has_errors();
-        findings.extend(own);
-
-        let (program_codes, browser_codes) = program_codes.zip(browser_codes).filter(|_| is_usable)?;
-        Some(Self {
-            path_prefix: config.path_prefix.clone(),
-            max_body_bytes: config.max_body.as_usize(),
-            body_timeout: *config.body_timeout,
-            origins,
-            return_to,
-            program_codes,
-            browser_codes,
+        findings.scope(|findings| {
+            check_prefix(&config.path_prefix, findings);
+            check_limits(config, findings);
+            let origins = Origins::build(&config.origins, findings);
+            let return_to = build_return_to(&config.return_to, findings);
+            check_browser_apps(&origins, apps, findings);
+            let program_codes = memory(config, entropy, findings);
+            let browser_codes = memory(config, entropy, findings);
+            let (program_codes, browser_codes) = program_codes.zip(browser_codes)?;
+            Some(Self {
+                path_prefix: config.path_prefix.clone(),
+                max_body_bytes: config.max_body.as_usize(),
+                body_timeout: *config.body_timeout,
+                origins,
+                return_to,
+                program_codes,
+                browser_codes,
+            })
         })
     }
 }

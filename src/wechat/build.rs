@@ -36,33 +36,34 @@ impl WeChat {
         entropy: Arc<dyn Entropy>,
         findings: &mut Findings,
     ) -> Option<Self> {
-        let mut own = Findings::default();
-        check_limits(config, &mut own);
-        let hosts = build_hosts(&config.hosts, &mut own);
-        let pages = build_pages(&config.pages, &mut own);
-        let widget = config.widget.as_deref().and_then(|script| build_widget(script, &mut own));
-        let extra_roots =
-            config.ca_file.as_deref().map(|file| read_roots(file, &mut own)).unwrap_or_default();
-        let apps = build_apps(apps, config, metrics, &mut own);
-        let client =
-            if own.has_errors() { None } else { build_client(config, &hosts, extra_roots, &mut own) };
-        let is_usable = !own.has_errors();
-        findings.extend(own);
-
-        client.zip(pages).filter(|_| is_usable).map(|(client, pages)| Self {
-            apps,
-            hosts,
-            pages,
-            widget,
-            client,
-            timeout: *config.timeout,
-            busy_retries: config.busy_retries,
-            max_reply_bytes: config.max_reply.as_usize(),
-            in_flight: Semaphore::new(config.max_in_flight),
-            request_duration: metrics.wechat_request_duration.clone(),
-            errors: metrics.wechat_errors.clone(),
-            clock,
-            entropy,
+        findings.scope(|findings| {
+            check_limits(config, findings);
+            let hosts = build_hosts(&config.hosts, findings);
+            let pages = build_pages(&config.pages, findings);
+            let widget = config.widget.as_deref().and_then(|script| build_widget(script, findings));
+            let extra_roots =
+                config.ca_file.as_deref().map(|file| read_roots(file, findings)).unwrap_or_default();
+            let apps = build_apps(apps, config, metrics, findings);
+            let client = if findings.has_errors() {
+                None
+            } else {
+                build_client(config, &hosts, extra_roots, findings)
+            };
+            client.zip(pages).map(|(client, pages)| Self {
+                apps,
+                hosts,
+                pages,
+                widget,
+                client,
+                timeout: *config.timeout,
+                busy_retries: config.busy_retries,
+                max_reply_bytes: config.max_reply.as_usize(),
+                in_flight: Semaphore::new(config.max_in_flight),
+                request_duration: metrics.wechat_request_duration.clone(),
+                errors: metrics.wechat_errors.clone(),
+                clock,
+                entropy,
+            })
         })
     }
 }

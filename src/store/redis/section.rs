@@ -68,37 +68,36 @@ impl Durability {
 impl Section {
     /// Checks the section and reads its secrets and certificates; `None` when a finding says what is wrong.
     pub(super) fn build(config: &RedisStore, findings: &mut Findings) -> Option<Self> {
-        let mut faults = Findings::default();
-        check_limits(config, &mut faults);
-        check_prefix(&config.prefix, &mut faults);
-        let addresses = addresses(&config.addresses, &mut faults);
-        let topology = topology(config, &mut faults);
-        let login = Login::read("", config.username.as_ref(), config.password.as_ref(), &mut faults);
-        let sentinel_login = Login::read(
-            "sentinel_",
-            config.sentinel_username.as_ref(),
-            config.sentinel_password.as_ref(),
-            &mut faults,
-        );
-        let tls = config.tls.as_ref().map(|tls| certificates(tls, &mut faults));
-        let sound = !faults.has_errors();
-        findings.extend(faults);
-        sound.then_some(Self {
-            topology: topology?,
-            addresses,
-            login,
-            sentinel_login,
-            database: config.database,
-            tls,
-            prefix: config.prefix.clone(),
-            connect_timeout: *config.connect_timeout,
-            timeout: *config.timeout,
-            max_in_flight: config.max_in_flight,
-            durability: Durability {
-                replicas: config.durability.replicas,
-                fsync: config.durability.fsync,
-                timeout: *config.durability.timeout,
-            },
+        findings.scope(|findings| {
+            check_limits(config, findings);
+            check_prefix(&config.prefix, findings);
+            let addresses = addresses(&config.addresses, findings);
+            let topology = topology(config, findings);
+            let login = Login::read("", config.username.as_ref(), config.password.as_ref(), findings);
+            let sentinel_login = Login::read(
+                "sentinel_",
+                config.sentinel_username.as_ref(),
+                config.sentinel_password.as_ref(),
+                findings,
+            );
+            let tls = config.tls.as_ref().map(|tls| certificates(tls, findings));
+            Some(Self {
+                topology: topology?,
+                addresses,
+                login,
+                sentinel_login,
+                database: config.database,
+                tls,
+                prefix: config.prefix.clone(),
+                connect_timeout: *config.connect_timeout,
+                timeout: *config.timeout,
+                max_in_flight: config.max_in_flight,
+                durability: Durability {
+                    replicas: config.durability.replicas,
+                    fsync: config.durability.fsync,
+                    timeout: *config.durability.timeout,
+                },
+            })
         })
     }
 

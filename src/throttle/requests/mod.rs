@@ -300,29 +300,35 @@ impl BucketKeys {
 
 /// Reads the limits of a route; a finding for each that makes no sense.
 fn quotas(route: &Route, at: &str, findings: &mut Findings) -> Option<Vec<Quota>> {
-    let mut own = Findings::default();
-    let limits = &route.rate_limits;
-    if limits.len() > MAX_LIMITS {
-        own.error(at.to_owned(), format!("{} limits on one route", limits.len()))
-            .hint(format!("write {MAX_LIMITS} at most"));
-    }
-    let mut quotas = Vec::with_capacity(limits.len());
-    for (position, limit) in limits.iter().enumerate() {
-        let at = format!("{at}[{position}]");
-        if route.access == Access::Public && limit.by != RateLimitKey::Address {
-            own.error(
-                format!("{at}.by"),
-                "a public route looks at no identity, so nobody can be told apart by it",
-            )
-            .hint("write `by: address`, or `access: authenticated` or `access: optional`");
+    findings.scope(|findings| {
+        let limits = &route.rate_limits;
+        if limits.len() > MAX_LIMITS {
+            findings
+                .error(at.to_owned(), format!("{} limits on one route", limits.len()))
+                .hint(format!("write {MAX_LIMITS} at most"));
         }
-        if limits.iter().take(position).any(|earlier| (earlier.by, earlier.rate) == (limit.by, limit.rate)) {
-            own.error(at.clone(), format!("the same key has the rate {} before", limit.rate))
-                .hint("keep the one with the smaller `burst`");
+        let mut quotas = Vec::with_capacity(limits.len());
+        for (position, limit) in limits.iter().enumerate() {
+            let at = format!("{at}[{position}]");
+            if route.access == Access::Public && limit.by != RateLimitKey::Address {
+                findings
+                    .error(
+                        format!("{at}.by"),
+                        "a public route looks at no identity, so nobody can be told apart by it",
+                    )
+                    .hint("write `by: address`, or `access: authenticated` or `access: optional`");
+            }
+            if limits
+                .iter()
+                .take(position)
+                .any(|earlier| (earlier.by, earlier.rate) == (limit.by, limit.rate))
+            {
+                findings
+                    .error(at.clone(), format!("the same key has the rate {} before", limit.rate))
+                    .hint("keep the one with the smaller `burst`");
+            }
+            quotas.extend(rate::quota(&LoginLimit { rate: limit.rate, burst: limit.burst }, &at, findings));
         }
-        quotas.extend(rate::quota(&LoginLimit { rate: limit.rate, burst: limit.burst }, &at, &mut own));
-    }
-    let is_sound = !own.has_errors();
-    findings.extend(own);
-    is_sound.then_some(quotas)
+        Some(quotas)
+    })
 }
