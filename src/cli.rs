@@ -42,7 +42,7 @@ pub fn run() -> ExitCode {
         // Clap writes help to standard output, and usage errors to standard error.
         Err(error) => {
             let code = u8::try_from(error.exit_code()).unwrap_or(MISUSED);
-            return written(error.print(), code);
+            return exit_code_after(error.print(), code);
         }
     };
     outcome.write()
@@ -105,7 +105,7 @@ enum KeyCommand {
     /// Print a new signing key: the private key to standard output, its id to standard error
     Generate {
         /// The key's algorithm: ES256, EdDSA or RS256
-        #[arg(long, value_name = "ALGORITHM", default_value = "ES256", value_parser = algorithm)]
+        #[arg(long, value_name = "ALGORITHM", default_value = "ES256", value_parser = parse_algorithm)]
         algorithm: KeyAlgorithm,
     },
 }
@@ -115,12 +115,12 @@ impl Arguments {
         match self.command.as_ref().unwrap_or(&Command::Serve) {
             Command::Serve => serve(&self.config),
             Command::Check => check(&self.config),
-            Command::Config(ConfigCommand::Schema) => schema(),
+            Command::Config(ConfigCommand::Schema) => print_schema(),
             Command::Key(KeyCommand::Generate { algorithm }) => generate_key(*algorithm),
             Command::Session(command) => command.run(&self.config),
             Command::Store(command) => store::run(command, &self.config),
-            Command::Emulator { listen, apps } => emulator(*listen, apps.as_deref()),
-            Command::Demo { self_test } => demo(*self_test),
+            Command::Emulator { listen, apps } => run_emulator(*listen, apps.as_deref()),
+            Command::Demo { self_test } => run_demo(*self_test),
         }
     }
 }
@@ -146,7 +146,7 @@ impl CommandOutcome {
 
     fn write(&self) -> ExitCode {
         let messages = write_line(&mut io::stderr().lock(), &self.messages);
-        written(messages.and(write_line(&mut io::stdout().lock(), &self.answer)), self.code)
+        exit_code_after(messages.and(write_line(&mut io::stdout().lock(), &self.answer)), self.code)
     }
 }
 
@@ -183,7 +183,7 @@ fn check(path: &Path) -> CommandOutcome {
     CommandOutcome { messages: report.to_string(), ..CommandOutcome::answer("configuration is valid") }
 }
 
-fn schema() -> CommandOutcome {
+fn print_schema() -> CommandOutcome {
     CommandOutcome::answer(format!("{:#}", config::schema()))
 }
 
@@ -198,14 +198,14 @@ fn generate_key(algorithm: KeyAlgorithm) -> CommandOutcome {
     }
 }
 
-fn algorithm(name: &str) -> Result<KeyAlgorithm, String> {
+fn parse_algorithm(name: &str) -> Result<KeyAlgorithm, String> {
     let known = [KeyAlgorithm::ES256, KeyAlgorithm::EdDSA, KeyAlgorithm::RS256, KeyAlgorithm::HS256];
     let named = known.into_iter().find(|algorithm| format!("{algorithm:?}").eq_ignore_ascii_case(name));
     named.ok_or_else(|| "write ES256, EdDSA or RS256".to_owned())
 }
 
-fn emulator(listen: SocketAddr, apps: Option<&Path>) -> CommandOutcome {
-    let config = match apps.map(emulator_config).transpose() {
+fn run_emulator(listen: SocketAddr, apps: Option<&Path>) -> CommandOutcome {
+    let config = match apps.map(read_emulator_config).transpose() {
         Ok(config) => config.unwrap_or_default(),
         Err(message) => return CommandOutcome::failure(MISUSED, message),
     };
@@ -236,7 +236,7 @@ fn emulator(listen: SocketAddr, apps: Option<&Path>) -> CommandOutcome {
     ended.map_or_else(|message| CommandOutcome::failure(FAILED, message), |()| CommandOutcome::default())
 }
 
-fn emulator_config(path: &Path) -> Result<emulator::Config, String> {
+fn read_emulator_config(path: &Path) -> Result<emulator::Config, String> {
     let yaml = std::fs::read_to_string(path)
         .map_err(|error| format!("menshen: cannot read `{}`: {error}", path.display()))?;
     let mut findings = Findings::default();
@@ -246,13 +246,13 @@ fn emulator_config(path: &Path) -> Result<emulator::Config, String> {
     })
 }
 
-fn demo(self_test: bool) -> CommandOutcome {
+fn run_demo(self_test: bool) -> CommandOutcome {
     let out = &mut io::stdout().lock();
     let shown = if self_test { demo::self_test(out) } else { demo::show(out).map(|()| true) };
     match shown {
         Ok(true) => CommandOutcome::default(),
         Ok(false) => CommandOutcome { code: FAILED, ..CommandOutcome::default() },
-        // As in `written`: the reader has all the lines it wanted.
+        // As in `exit_code_after`: the reader has all the lines it wanted.
         Err(DemoError::Write(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
             CommandOutcome::default()
         }
@@ -270,7 +270,7 @@ fn write_line(to: &mut impl Write, text: &str) -> io::Result<()> {
 
 /// The exit code after writing. A closed pipe (`menshen config schema | head`) is no failure: the reader
 /// has all the lines it wanted. A full disk is one.
-fn written(result: io::Result<()>, code: u8) -> ExitCode {
+fn exit_code_after(result: io::Result<()>, code: u8) -> ExitCode {
     match result {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             let _ = writeln!(io::stderr().lock(), "menshen: cannot write: {error}");
@@ -401,7 +401,7 @@ mod tests {
 
     #[test]
     fn closed_pipe_does_not_change_the_exit_code() {
-        assert_eq!(written(Err(io::ErrorKind::BrokenPipe.into()), 0), ExitCode::SUCCESS);
-        assert_eq!(written(Err(io::ErrorKind::BrokenPipe.into()), 2), ExitCode::from(2));
+        assert_eq!(exit_code_after(Err(io::ErrorKind::BrokenPipe.into()), 0), ExitCode::SUCCESS);
+        assert_eq!(exit_code_after(Err(io::ErrorKind::BrokenPipe.into()), 2), ExitCode::from(2));
     }
 }

@@ -55,7 +55,7 @@ fn metrics_are_in_the_text_format() {
 }
 
 #[test]
-fn gateway_lives_whatever_it_does() {
+fn gateway_is_live_in_every_state() {
     let bench = bench();
 
     assert_eq!(bench.get("/livez"), (200, "ok\n".into()));

@@ -96,25 +96,25 @@ impl SessionCommand {
             Self::Revoke(revoke) => (revoke.request(), revoke.json),
             Self::Block(person) => (person.request("/people/block"), person.json),
             Self::Unblock(person) => (person.request("/people/unblock"), person.json),
-            Self::Blocked(blocked) => (people::request(), blocked.json),
+            Self::Blocked(blocked) => (people::list_request(), blocked.json),
             Self::Bind(bind) => (bind.request(), bind.person.json),
             Self::Unbind(person) => (person.request("/people/unbind"), person.json),
-            Self::Bound(person) => (binding::request(person), person.json),
+            Self::Bound(person) => (binding::show_request(person), person.json),
         };
-        let answer = match ask(config, request) {
+        let answer = match send(config, request) {
             Ok(answer) => answer,
             Err(outcome) => return outcome,
         };
         match self {
             _ if json => CommandOutcome::answer(String::from_utf8_lossy(&answer)),
-            Self::List(_) => table(&answer),
-            Self::Revoke(_) => ended(&answer),
-            Self::Block(_) => people::changed(&answer, "blocked", "was already blocked"),
-            Self::Unblock(_) => people::changed(&answer, "unblocked", "was not blocked"),
-            Self::Blocked(_) => people::table(&answer),
-            Self::Bind(_) => people::changed(&answer, "bound", "was already bound to this user"),
-            Self::Unbind(_) => people::changed(&answer, "unbound", "was not bound"),
-            Self::Bound(_) => binding::table(&answer),
+            Self::List(_) => format_sessions(&answer),
+            Self::Revoke(_) => format_revocation(&answer),
+            Self::Block(_) => people::format_change(&answer, "blocked", "was already blocked"),
+            Self::Unblock(_) => people::format_change(&answer, "unblocked", "was not blocked"),
+            Self::Blocked(_) => people::format_list(&answer),
+            Self::Bind(_) => people::format_change(&answer, "bound", "was already bound to this user"),
+            Self::Unbind(_) => people::format_change(&answer, "unbound", "was not bound"),
+            Self::Bound(_) => binding::format_binding(&answer),
         }
     }
 }
@@ -154,10 +154,10 @@ impl RevokeArgs {
 }
 
 /// The body of the running gateway's answer, or the failure of the command.
-fn ask(config: &Path, request: http::Result<Request<Bytes>>) -> Result<Bytes, CommandOutcome> {
+fn send(config: &Path, request: http::Result<Request<Bytes>>) -> Result<Bytes, CommandOutcome> {
     let document =
         Document::load(config).map_err(|report| CommandOutcome::failure(MISUSED, report.to_string()))?;
-    let server = reachable(document.config.admin.address);
+    let server = connectable_address(document.config.admin.address);
     if server.port() == 0 {
         let message = "menshen: `admin.address` has port 0, so the gateway's port is not known";
         return Err(CommandOutcome::failure(MISUSED, message));
@@ -173,15 +173,15 @@ fn ask(config: &Path, request: http::Result<Request<Bytes>>) -> Result<Bytes, Co
         .map_err(|error| failed(format!("cannot start threads: {error}")))?;
     let response = threads
         .block_on(client::send(server, request, TIMEOUT))
-        .map_err(|error| failed(unanswered(server, &error)))?;
+        .map_err(|error| failed(describe_failure(server, &error)))?;
     if response.status() == StatusCode::OK {
         return Ok(response.into_body());
     }
-    Err(refused(&response))
+    Err(refusal(&response))
 }
 
 /// The address to connect to: loopback, if the gateway listens on every address.
-fn reachable(address: SocketAddr) -> SocketAddr {
+fn connectable_address(address: SocketAddr) -> SocketAddr {
     let ip = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
@@ -190,7 +190,7 @@ fn reachable(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, address.port())
 }
 
-fn unanswered(server: SocketAddr, error: &io::Error) -> String {
+fn describe_failure(server: SocketAddr, error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::ConnectionRefused => format!(
             "no gateway listens on {server}, the `admin.address` of the configuration: is the gateway running, with this file?"
@@ -203,9 +203,9 @@ fn unanswered(server: SocketAddr, error: &io::Error) -> String {
 }
 
 /// The gateway's refusal. A 400 means that the command was wrong.
-fn refused(response: &Response<Bytes>) -> CommandOutcome {
+fn refusal(response: &Response<Bytes>) -> CommandOutcome {
     let problem: Value = serde_json::from_slice(response.body()).unwrap_or_default();
-    let text = |key: &str| problem.get(key).and_then(Value::as_str).map(printable);
+    let text = |key: &str| problem.get(key).and_then(Value::as_str).map(without_control_characters);
     let said = text("detail").or_else(|| text("code")).unwrap_or_else(|| "no reason is given".into());
     let code = if response.status() == StatusCode::BAD_REQUEST { MISUSED } else { FAILED };
     CommandOutcome::failure(
@@ -214,17 +214,17 @@ fn refused(response: &Response<Bytes>) -> CommandOutcome {
     )
 }
 
-fn ended(answer: &[u8]) -> CommandOutcome {
-    let Ok(answer) = serde_json::from_slice::<Value>(answer) else { return misunderstood() };
+fn format_revocation(answer: &[u8]) -> CommandOutcome {
+    let Ok(answer) = serde_json::from_slice::<Value>(answer) else { return unreadable_answer() };
     match answer.get("ended") {
         Some(Value::Null) => CommandOutcome::answer("ended"),
         Some(Value::Number(count)) if count.as_u64() == Some(1) => CommandOutcome::answer("ended 1 session"),
         Some(Value::Number(count)) => CommandOutcome::answer(format!("ended {count} sessions")),
-        _ => misunderstood(),
+        _ => unreadable_answer(),
     }
 }
 
-fn table(answer: &[u8]) -> CommandOutcome {
+fn format_sessions(answer: &[u8]) -> CommandOutcome {
     const COLUMNS: &[(&str, &str)] = &[
         ("SESSION", "id"),
         ("APP", "app"),
@@ -234,18 +234,20 @@ fn table(answer: &[u8]) -> CommandOutcome {
         ("DEVICE", "device"),
     ];
     let answer: Value = serde_json::from_slice(answer).unwrap_or_default();
-    let Some(sessions) = answer.get("sessions").and_then(Value::as_array) else { return misunderstood() };
+    let Some(sessions) = answer.get("sessions").and_then(Value::as_array) else { return unreadable_answer() };
     if sessions.is_empty() {
         return CommandOutcome { messages: "no sessions".into(), ..CommandOutcome::default() };
     }
-    CommandOutcome::answer(columns(COLUMNS, sessions))
+    CommandOutcome::answer(format_columns(COLUMNS, sessions))
 }
 
 /// Objects as lines of text. Each column has a title and the key of its values.
-fn columns(columns: &[(&str, &str)], objects: &[Value]) -> String {
+fn format_columns(columns: &[(&str, &str)], objects: &[Value]) -> String {
     let mut rows = vec![columns.iter().map(|(title, _)| (*title).to_owned()).collect::<Vec<_>>()];
     rows.extend(objects.iter().map(|object| {
-        let cell = |key| object.get(key).and_then(Value::as_str).map_or_else(|| "-".into(), printable);
+        let cell = |key| {
+            object.get(key).and_then(Value::as_str).map_or_else(|| "-".into(), without_control_characters)
+        };
         columns.iter().map(|(_, key)| cell(key)).collect()
     }));
     let mut widths = vec![0; columns.len()];
@@ -267,11 +269,11 @@ fn columns(columns: &[(&str, &str)], objects: &[Value]) -> String {
 }
 
 /// The text without control characters: they can change what a terminal shows.
-fn printable(text: &str) -> String {
+fn without_control_characters(text: &str) -> String {
     text.chars().map(|char| if char.is_control() { '\u{fffd}' } else { char }).collect()
 }
 
-fn misunderstood() -> CommandOutcome {
+fn unreadable_answer() -> CommandOutcome {
     CommandOutcome::failure(FAILED, "menshen: cannot read the gateway's answer: is it of another version?")
 }
 
@@ -287,7 +289,7 @@ mod tests {
             ("127.0.0.1:9901", "127.0.0.1:9901"),
             ("10.1.2.3:80", "10.1.2.3:80"),
         ] {
-            assert_eq!(reachable(address.parse().unwrap()).to_string(), expected);
+            assert_eq!(connectable_address(address.parse().unwrap()).to_string(), expected);
         }
     }
 
@@ -298,7 +300,7 @@ mod tests {
             {"id":"session-2","created_at":"2026-11-21T10:00:00.5Z","last_seen_at":"x","expires_at":"y","device":"a\u001b[2Jb"}
         ]}"#;
 
-        let outcome = table(answer.as_bytes());
+        let outcome = format_sessions(answer.as_bytes());
 
         assert_eq!(
             outcome.answer,
@@ -311,14 +313,14 @@ mod tests {
     #[test]
     fn unreadable_answer_is_a_failure() {
         for answer in ["", "{}", "[]", "null", "<html>", r#"{"ended":"all"}"#, r#"{"sessions":{}}"#] {
-            assert_eq!(ended(answer.as_bytes()).code, FAILED, "{answer}");
-            assert_eq!(table(answer.as_bytes()).code, FAILED, "{answer}");
+            assert_eq!(format_revocation(answer.as_bytes()).code, FAILED, "{answer}");
+            assert_eq!(format_sessions(answer.as_bytes()).code, FAILED, "{answer}");
         }
     }
 
     #[test]
     fn empty_list_is_not_a_failure() {
-        let outcome = table(br#"{"sessions":[]}"#);
+        let outcome = format_sessions(br#"{"sessions":[]}"#);
 
         assert_eq!(
             (outcome.answer.as_str(), outcome.messages.as_str(), outcome.code),

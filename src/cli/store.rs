@@ -24,8 +24,8 @@ pub(super) enum StoreCommand {
 }
 
 pub(super) fn run(command: &StoreCommand, config: &Path) -> CommandOutcome {
-    let (path, embedded) = match file(config) {
-        Ok(found) => found,
+    let (path, embedded) = match find_file(config) {
+        Ok(file) => file,
         Err(outcome) => return outcome,
     };
     match command {
@@ -35,7 +35,7 @@ pub(super) fn run(command: &StoreCommand, config: &Path) -> CommandOutcome {
     }
 }
 
-fn file(config: &Path) -> Result<(PathBuf, EmbeddedStore), CommandOutcome> {
+fn find_file(config: &Path) -> Result<(PathBuf, EmbeddedStore), CommandOutcome> {
     let document =
         Document::load(config).map_err(|report| CommandOutcome::failure(MISUSED, report.to_string()))?;
     let config = &document.config;
@@ -66,9 +66,9 @@ fn compact(path: &Path, config: &EmbeddedStore) -> CommandOutcome {
 
 fn verify(path: &Path, config: &EmbeddedStore) -> CommandOutcome {
     match store::verify(path, config, &SystemClock) {
-        Ok(verified) if verified.faults.is_empty() => CommandOutcome::answer(counts(path, &verified)),
+        Ok(verified) if verified.faults.is_empty() => CommandOutcome::answer(format_counts(path, &verified)),
         Ok(verified) => CommandOutcome {
-            answer: counts(path, &verified),
+            answer: format_counts(path, &verified),
             messages: format!(
                 "{}\nmenshen: {} is damaged: restore a copy, or move the file away; without the file, every session ends",
                 verified.faults.join("\n"),
@@ -80,15 +80,15 @@ fn verify(path: &Path, config: &EmbeddedStore) -> CommandOutcome {
     }
 }
 
-fn counts(path: &Path, verified: &Verified) -> String {
+fn format_counts(path: &Path, verified: &Verified) -> String {
     let rows =
-        Space::ALL.map(|space| (plural(space), verified.rows.get(&space).copied().unwrap_or_default()));
+        Space::ALL.map(|space| (plural_name(space), verified.rows.get(&space).copied().unwrap_or_default()));
     let counts = rows.into_iter().chain([("log", verified.log), ("ended", verified.ended)]);
     let lines = counts.map(|(what, count)| format!("\n{what:13}{count}"));
     format!("{}{}", path.display(), lines.collect::<String>())
 }
 
-const fn plural(space: Space) -> &'static str {
+const fn plural_name(space: Space) -> &'static str {
     match space {
         Space::Subject => "subjects",
         Space::UnionId => "unionids",

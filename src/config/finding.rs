@@ -109,28 +109,28 @@ impl fmt::Display for Finding {
 pub(super) fn nearest<'a>(wrong: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     known
         .into_iter()
-        .map(|name| (strsim::damerau_levenshtein(&plain(wrong), &plain(name)), name))
+        .map(|name| (strsim::damerau_levenshtein(&normalize(wrong), &normalize(name)), name))
         .filter(|(distance, name)| *distance <= 1 + name.len() / 4)
         .min()
         .map(|(_, name)| name)
 }
 
 /// A name for comparison: `readTimeout`, `read-timeout` and `read_timeout` are the same.
-fn plain(name: &str) -> String {
+fn normalize(name: &str) -> String {
     name.chars().filter(|c| !matches!(c, '_' | '-' | ' ')).flat_map(char::to_lowercase).collect()
 }
 
 /// A value for a message: not too long, and without characters that control a terminal.
-pub(super) fn shown(text: &str) -> String {
+pub(super) fn escape(text: &str) -> String {
     const MOST: usize = 60;
-    let mut shown: String = text.chars().take(MOST).flat_map(escaped).collect();
+    let mut shown: String = text.chars().take(MOST).flat_map(escape_char).collect();
     if text.chars().nth(MOST).is_some() {
         shown.push('…');
     }
     shown
 }
 
-fn escaped(c: char) -> impl Iterator<Item = char> {
+fn escape_char(c: char) -> impl Iterator<Item = char> {
     let (plain, escape) = if c.is_control() { (None, Some(c.escape_default())) } else { (Some(c), None) };
     plain.into_iter().chain(escape.into_iter().flatten())
 }

@@ -7,11 +7,11 @@ use std::collections::HashMap;
 
 use serde_json::Value as Schema;
 
-use super::finding::{nearest, shown};
+use super::finding::{escape, nearest};
 use super::report::{Position, Report};
 use super::schema::{self, allows, alternatives, free_values, is_secret, join, properties, required, words};
 use super::tree::{Scalar, ScalarKind, YamlEntry, YamlNode, YamlValue};
-use super::wording::{bounds, expected, keys_of, meaning, quoted, shape, whole_number};
+use super::wording::{bounds, expected, keys_of, meaning, quote, shape, whole_number};
 use super::{Finding, format};
 
 /// Reports everything in `root` that the schema does not allow.
@@ -64,7 +64,7 @@ impl Checker<'_> {
         let mut seen: HashMap<&str, Position> = HashMap::new();
         for entry in entries {
             let key = entry.key.as_str();
-            let path = join(&place.path, &shown(key));
+            let path = join(&place.path, &escape(key));
             let known = properties(schema).find(|(name, _)| *name == key).map(|(_, property)| property);
             let first = seen.insert(key, entry.at);
             if key == "<<" {
@@ -108,7 +108,7 @@ impl Checker<'_> {
         }
         let known: Vec<&'static str> = properties(schema).map(|(name, _)| name).collect();
         // YAML reads `secret:value`, without the space, as a key: the text after the colon is not shown.
-        let name = shown(entry.key.split(':').next().unwrap_or_default());
+        let name = escape(entry.key.split(':').next().unwrap_or_default());
         let finding = self.report.error(Some(entry.at), join(&place.path, &name), "unknown key");
         if entry.key.contains(':') {
             finding.hint(format!("write a space after `{name}:`"));
@@ -169,7 +169,7 @@ impl Checker<'_> {
     fn word(&mut self, schema: &'static Schema, scalar: &Scalar, at: Position, place: &KeyPlace) {
         let known = words(schema);
         if known.iter().all(|(word, _)| *word != scalar.text) {
-            let reason = format!("{} is not a value of this key", quoted(scalar));
+            let reason = format!("{} is not a value of this key", quote(scalar));
             let finding = self.error(at, &place.path, reason);
             finding.did_you_mean(&scalar.text, known.into_iter().map(|(word, _)| word));
         }
@@ -188,7 +188,7 @@ impl Checker<'_> {
     fn misfit(&mut self, alternatives: &[&'static Schema], scalar: &Scalar, at: Position, place: &KeyPlace) {
         let takes = |name| alternatives.iter().any(|schema| allows(schema, name));
         let number = alternatives.iter().copied().find(|schema| allows(schema, "integer"));
-        let written = if place.is_secret { "the value".to_owned() } else { quoted(scalar) };
+        let written = if place.is_secret { "the value".to_owned() } else { quote(scalar) };
         let finding = self.error(at, &place.path, "");
         if takes("string") {
             let kind = if matches!(scalar.kind(), ScalarKind::Boolean(_)) { "a boolean" } else { "a number" };
@@ -212,7 +212,7 @@ impl Checker<'_> {
             // Text in the place of a section can be a secret: it is not shown.
             finding.reason = format!("this is text, but {} is expected", expected(alternatives));
             if alternatives.iter().any(|schema| is_list_of_text(schema)) {
-                finding.hint(format!("write `[{}]`", shown(&scalar.text)));
+                finding.hint(format!("write `[{}]`", escape(&scalar.text)));
             } else if scalar.text.contains(':') {
                 finding.hint("write a space after the `:`");
             } else if let Some(keys) = keys_of(alternatives) {

@@ -18,7 +18,7 @@ pub(super) fn position(span: Span) -> Position {
 }
 
 /// An error at `span`.
-pub(super) fn refuse(span: Span, reason: impl Into<String>, hint: &'static str) -> SyntaxError {
+pub(super) fn error_at(span: Span, reason: impl Into<String>, hint: &'static str) -> SyntaxError {
     SyntaxError { at: position(span), reason: reason.into(), hint: Some(hint) }
 }
 
@@ -81,12 +81,16 @@ pub(super) fn explain(error: &ScanError) -> SyntaxError {
             ("the file is nested too deeply", "no section of a configuration is so deep")
         }
         kind => {
-            return SyntaxError { at: mark(error), reason: format!("not valid YAML: {kind}"), hint: None };
+            return SyntaxError {
+                at: position_of(error),
+                reason: format!("not valid YAML: {kind}"),
+                hint: None,
+            };
         }
     };
-    SyntaxError { at: mark(error), reason: reason.to_owned(), hint: Some(hint) }
+    SyntaxError { at: position_of(error), reason: reason.to_owned(), hint: Some(hint) }
 }
 
-fn mark(error: &ScanError) -> Position {
+fn position_of(error: &ScanError) -> Position {
     Position { line: error.marker().line(), column: error.marker().col() + 1 }
 }

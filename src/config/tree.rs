@@ -10,7 +10,7 @@ use serde_saphyr::granit_parser::{Event, Parser, ScalarStyle, Span, StrInput, op
 use zeroize::Zeroize as _;
 
 use super::report::Position;
-use super::syntax::{SyntaxError, explain, position, refuse};
+use super::syntax::{SyntaxError, error_at, explain, position};
 
 /// Deepest nesting. No section is so deep; the limit bounds the recursion here and in all that walks
 /// the tree.
@@ -146,7 +146,7 @@ impl<'t> Builder<'t> {
             match event {
                 Event::StreamStart | Event::StreamEnd | Event::DocumentEnd => {}
                 Event::DocumentStart(..) if root.is_some() => {
-                    return Err(refuse(
+                    return Err(error_at(
                         span,
                         "a second document starts here",
                         "keep one document, without a `---` line",
@@ -164,7 +164,7 @@ impl<'t> Builder<'t> {
     fn node(&mut self, event: Event<'t>, span: Span) -> Result<YamlNode, SyntaxError> {
         self.count(1, span)?;
         if event.tag().is_some() {
-            return Err(refuse(
+            return Err(error_at(
                 span,
                 "`!` starts a YAML tag, and tags are not supported",
                 "put text that starts with `!` in quotes",
@@ -179,7 +179,7 @@ impl<'t> Builder<'t> {
             }
             Event::SequenceStart(_, anchor, _) => (anchor, YamlValue::List(self.items()?)),
             Event::MappingStart(_, anchor, _) => (anchor, YamlValue::Map(self.entries()?)),
-            _ => return Err(refuse(span, "this is not valid YAML", "check the lines above")),
+            _ => return Err(error_at(span, "this is not valid YAML", "check the lines above")),
         };
         let node = YamlNode { at, value };
         if anchor != 0 {
@@ -206,7 +206,7 @@ impl<'t> Builder<'t> {
                 break;
             }
             let YamlValue::Scalar(key) = self.node(event, span)?.value else {
-                return Err(refuse(
+                return Err(error_at(
                     span,
                     "a map or a list is written in the place of a key",
                     "is this a template that was not filled in?",
@@ -222,7 +222,7 @@ impl<'t> Builder<'t> {
     /// Repeats an anchored value. The values inside keep their places: an error is fixed there.
     fn alias(&mut self, id: usize, span: Span) -> Result<YamlNode, SyntaxError> {
         let Some(anchored) = self.anchors.get(&id) else {
-            return Err(refuse(
+            return Err(error_at(
                 span,
                 "this alias is inside the value that it repeats",
                 "write the value out",
@@ -236,7 +236,7 @@ impl<'t> Builder<'t> {
     fn count(&mut self, nodes: usize, span: Span) -> Result<(), SyntaxError> {
         self.nodes += nodes;
         if self.nodes > MAX_NODES {
-            return Err(refuse(
+            return Err(error_at(
                 span,
                 format!("the file has more than {MAX_NODES} values"),
                 "use fewer aliases",

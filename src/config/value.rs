@@ -7,7 +7,7 @@ use std::ops::Deref;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use super::finding::shown;
+use super::finding::escape;
 use ipnet::IpNet;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::Error as _;
@@ -25,7 +25,7 @@ pub struct InvalidValue {
 
 impl InvalidValue {
     pub(super) fn new(text: &str, reason: &str, hint: &'static str) -> Self {
-        Self { reason: format!("`{}` {reason}", shown(text)), hint }
+        Self { reason: format!("`{}` {reason}", escape(text)), hint }
     }
 }
 

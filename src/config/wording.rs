@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use serde_json::Value as Schema;
 
-use super::finding::shown;
+use super::finding::escape;
 use super::format;
 use super::schema::{allows, alternatives, description, free_values, is_secret, properties, words};
 use super::tree::Scalar;
@@ -91,7 +91,7 @@ pub(super) fn meaning(property: &'static Schema) -> String {
 }
 
 /// A scalar, about as it is written.
-pub(super) fn quoted(scalar: &Scalar) -> String {
-    let shown = shown(&scalar.text);
+pub(super) fn quote(scalar: &Scalar) -> String {
+    let shown = escape(&scalar.text);
     if scalar.is_plain { format!("`{shown}`") } else { format!("`\"{shown}\"`") }
 }

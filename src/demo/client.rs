@@ -42,10 +42,10 @@ pub(super) async fn send(
     }
     let body = call.json.map(&fill_in).unwrap_or_default();
     let request = request.body(Bytes::from(body)).map_err(io::Error::other)?;
-    client::send(server, request, TIMEOUT).await.map(text)
+    client::send(server, request, TIMEOUT).await.map(into_text)
 }
 
-fn text(response: Response<Bytes>) -> TextAnswer {
+fn into_text(response: Response<Bytes>) -> TextAnswer {
     let (parts, body) = response.into_parts();
     let headers = parts
         .headers

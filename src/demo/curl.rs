@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use super::step::{Between, DemoStep, Show, StepCall};
 
 /// The line of a step; `url` is the whole URL of the request.
-pub(super) fn line(step: &DemoStep, url: &str) -> String {
+pub(super) fn shell_line(step: &DemoStep, url: &str) -> String {
     match step.show {
         Show::Body => format!("{}; echo", curl("-sS", &step.call, url)),
         Show::Everything => format!("{}; echo", curl("-sSi", &step.call, url)),
@@ -44,17 +44,17 @@ fn curl(options: &str, call: &StepCall, url: &str) -> String {
     let mut line = format!("curl {options}");
     for (name, value) in call.headers {
         // Writing to a string cannot fail.
-        _ = write!(line, " -H {}", quoted(&format!("{name}: {value}")));
+        _ = write!(line, " -H {}", quote(&format!("{name}: {value}")));
     }
     if let Some(json) = call.json {
-        _ = write!(line, " -H 'Content-Type: application/json' -d {}", quoted(json));
+        _ = write!(line, " -H 'Content-Type: application/json' -d {}", quote(json));
     }
     let url = if url.contains(['?', '&', '$']) { format!("\"{url}\"") } else { url.to_owned() };
     format!("{line} {url}")
 }
 
 /// A quoted word. The shell fills in its `$variables`, if it has any.
-fn quoted(text: &str) -> String {
+fn quote(text: &str) -> String {
     if text.contains('$') {
         format!("\"{}\"", text.replace('\\', r"\\").replace('"', r#"\""#).replace('`', r"\`"))
     } else {
@@ -69,7 +69,7 @@ mod tests {
 
     fn named(name: &str) -> String {
         let step = STEPS.iter().find(|step| step.name == name).unwrap();
-        line(step, "http://127.0.0.1:8080/x")
+        shell_line(step, "http://127.0.0.1:8080/x")
     }
 
     #[test]
@@ -95,7 +95,7 @@ mod tests {
     #[test]
     fn no_line_has_characters_that_an_interactive_shell_expands() {
         for step in STEPS {
-            let line = line(step, "http://127.0.0.1:8080/x");
+            let line = shell_line(step, "http://127.0.0.1:8080/x");
 
             assert!(!line.contains(['!', '`', '\n', '\t']), "{line}");
         }

@@ -47,14 +47,14 @@ impl Stage {
             .worker_threads(1)
             .enable_all()
             .build()
-            .map_err(failed("a thread"))?;
+            .map_err(start_error("a thread"))?;
         let emulator =
             Emulator::new(emulator::Config::default(), Arc::new(SystemClock), Arc::new(SystemEntropy));
         let (wechat, backend) = threads.block_on(async {
-            let wechat = emulator.listen((Ipv4Addr::LOCALHOST, 0).into()).map_err(failed("WeChat"))?;
-            Ok::<_, DemoError>((wechat, Backend::start().await.map_err(failed("the backend"))?))
+            let wechat = emulator.listen((Ipv4Addr::LOCALHOST, 0).into()).map_err(start_error("WeChat"))?;
+            Ok::<_, DemoError>((wechat, Backend::start().await.map_err(start_error("the backend"))?))
         })?;
-        let folder = Folder::create(&SystemEntropy).map_err(failed("a temporary folder"))?;
+        let folder = Folder::create(&SystemEntropy).map_err(start_error("a temporary folder"))?;
         let gateway = start_gateway(&folder, &wechat.url(), backend.address)?;
         let gateway_address = gateway.addresses().first().copied().ok_or(DemoError::Ended)?;
         Ok(Self { emulator, wechat, backend, gateway, gateway_address, folder, threads })
@@ -91,7 +91,7 @@ impl Stage {
     ) -> Result<(), DemoError> {
         self.block_on(async {
             // Signals are caught before anything is shown: the reader can end the demo at once.
-            let on = |kind| signal(kind).map_err(failed("signals"));
+            let on = |kind| signal(kind).map_err(start_error("signals"));
             let (mut interrupt, mut terminate, mut hangup) =
                 (on(SignalKind::interrupt())?, on(SignalKind::terminate())?, on(SignalKind::hangup())?);
             show(self)?;
@@ -149,9 +149,9 @@ impl Drop for Folder {
 fn start_gateway(folder: &Folder, wechat: &str, backend: SocketAddr) -> Result<server::Running, DemoError> {
     let mut tries = 1..=MAX_TRIES;
     loop {
-        let own = free_address().map_err(failed("the gateway"))?;
+        let own = free_address().map_err(start_error("the gateway"))?;
         let yaml = configuration(folder, own, wechat, backend);
-        fs::write(folder.configuration(), &yaml).map_err(failed("a temporary folder"))?;
+        fs::write(folder.configuration(), &yaml).map_err(start_error("a temporary folder"))?;
         let document = Document::parse(&folder.configuration().display().to_string(), &yaml)
             .map_err(StartError::Config)?;
         tries.next();
@@ -169,7 +169,7 @@ fn free_address() -> io::Result<SocketAddr> {
 
 fn configuration(folder: &Folder, own: SocketAddr, wechat: &str, backend: SocketAddr) -> String {
     let port = own.port();
-    let (data, access_log) = (quoted(&folder.data()), quoted(&folder.access_log()));
+    let (data, access_log) = (quote(&folder.data()), quote(&folder.access_log()));
     format!(
         "\
 # The configuration of the demo. conf/minimal.yaml is the smallest one, conf/menshen.yaml has every key.
@@ -219,10 +219,10 @@ telemetry:
 }
 
 /// A path as a YAML string.
-fn quoted(path: &Path) -> String {
+fn quote(path: &Path) -> String {
     serde_json::Value::from(path.to_string_lossy()).to_string()
 }
 
-fn failed(part: &'static str) -> impl FnOnce(io::Error) -> DemoError {
+fn start_error(part: &'static str) -> impl FnOnce(io::Error) -> DemoError {
     move |source| DemoError::Start { part, source }
 }

@@ -36,7 +36,7 @@ pub(super) fn show(stage: &Stage, out: &mut impl Write) -> io::Result<()> {
     }
     for (step, number) in STEPS.iter().zip(1..) {
         writeln!(out, "# {number}. {}: {}", step.name, step.about)?;
-        let line = curl::line(step, &url(stage, step));
+        let line = curl::shell_line(step, &url(stage, step));
         writeln!(out, "{}\n", line.replace("$gateway", &stage.address(DemoServer::Gateway).to_string()))?;
     }
     writeln!(out, "Ctrl-C ends the demo and removes what it wrote.")?;

@@ -8,7 +8,7 @@ use serde::{Serialize, Serializer};
 use serde_json::{Map, Value, json};
 
 use super::people::PersonArgs;
-use super::{CommandOutcome, columns, misunderstood};
+use super::{CommandOutcome, format_columns, unreadable_answer};
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct BindArgs {
@@ -18,7 +18,7 @@ pub(in crate::cli) struct BindArgs {
     #[arg(long, value_name = "ID")]
     user: String,
     /// A claim of the user, for `require_claims` of routes; can be repeated. All earlier claims are removed
-    #[arg(long = "claim", value_name = "NAME=VALUE", value_parser = claim)]
+    #[arg(long = "claim", value_name = "NAME=VALUE", value_parser = parse_claim)]
     claims: Vec<(String, String)>,
 }
 
@@ -31,7 +31,7 @@ struct BindBody<'a> {
     claims: &'a [(String, String)],
 }
 
-fn claim(text: &str) -> std::result::Result<(String, String), &'static str> {
+fn parse_claim(text: &str) -> std::result::Result<(String, String), &'static str> {
     text.split_once('=')
         .map(|(name, value)| (name.into(), value.into()))
         .ok_or("write a name and a value, such as `role=editor`")
@@ -54,7 +54,7 @@ impl BindArgs {
     }
 }
 
-pub(super) fn request(person: &PersonArgs) -> Result<Request<Bytes>> {
+pub(super) fn show_request(person: &PersonArgs) -> Result<Request<Bytes>> {
     let mut query = form_urlencoded::Serializer::new(String::new());
     for (name, value) in &person.names() {
         query.append_pair(name, value.as_str().unwrap_or_default());
@@ -62,7 +62,7 @@ pub(super) fn request(person: &PersonArgs) -> Result<Request<Bytes>> {
     Request::get(format!("/people/bound?{}", query.finish())).body(Bytes::new())
 }
 
-pub(super) fn table(answer: &[u8]) -> CommandOutcome {
+pub(super) fn format_binding(answer: &[u8]) -> CommandOutcome {
     const COLUMNS: &[(&str, &str)] = &[("USER", "user"), ("CLAIMS", "claims"), ("SINCE", "since")];
     let answer: Value = serde_json::from_slice(answer).unwrap_or_default();
     let binding = match answer.get("binding") {
@@ -70,16 +70,16 @@ pub(super) fn table(answer: &[u8]) -> CommandOutcome {
             return CommandOutcome { messages: "not bound".into(), ..CommandOutcome::default() };
         }
         Some(Value::Object(binding)) => binding,
-        _ => return misunderstood(),
+        _ => return unreadable_answer(),
     };
     let said = |(name, value): (&String, &Value)| Some(format!("{name}={}", value.as_str()?));
     let claims = binding.get("claims").and_then(Value::as_object).map(|claims| claims.iter().map(said));
     let Some(claims) = claims.and_then(Iterator::collect::<Option<Vec<String>>>) else {
-        return misunderstood();
+        return unreadable_answer();
     };
     let claims = Some(claims.join(" ")).filter(|claims| !claims.is_empty());
     let row = json!({ "user": binding.get("user"), "claims": claims, "since": binding.get("since") });
-    CommandOutcome::answer(columns(COLUMNS, &[row]))
+    CommandOutcome::answer(format_columns(COLUMNS, &[row]))
 }
 
 #[cfg(test)]
@@ -92,12 +92,12 @@ mod tests {
         let answer = r#"{"scope":"subject","binding":{"user":"42","claims":{"level":"3","role":"ed\u001bitor"},"since":"2026-11-21T10:00:00Z"}}"#;
 
         assert_eq!(
-            table(answer.as_bytes()).answer,
+            format_binding(answer.as_bytes()).answer,
             "USER  CLAIMS                SINCE\n42    level=3 role=ed\u{fffd}itor  2026-11-21T10:00:00Z"
         );
-        let without = table(br#"{"binding":{"user":"42","claims":{},"since":"x"}}"#);
+        let without = format_binding(br#"{"binding":{"user":"42","claims":{},"since":"x"}}"#);
         assert_eq!(without.answer, "USER  CLAIMS  SINCE\n42    -       x");
-        assert_eq!(table(br#"{"binding":null}"#).messages, "not bound");
+        assert_eq!(format_binding(br#"{"binding":null}"#).messages, "not bound");
     }
 
     #[test]
@@ -105,20 +105,20 @@ mod tests {
         for answer in
             ["", "{}", "[]", r#"{"binding":1}"#, r#"{"binding":{}}"#, r#"{"binding":{"claims":{"a":1}}}"#]
         {
-            assert_eq!(table(answer.as_bytes()).code, FAILED, "{answer}");
+            assert_eq!(format_binding(answer.as_bytes()).code, FAILED, "{answer}");
         }
     }
 
     #[test]
     fn claim_that_is_given_twice_is_sent_twice() {
         let person = PersonArgs::for_test("u1");
-        let claims = ["role=a", "role=b=\"c"].map(|text| claim(text).unwrap());
+        let claims = ["role=a", "role=b=\"c"].map(|text| parse_claim(text).unwrap());
         let bind = BindArgs { person, user: "42".into(), claims: claims.into() };
 
         let body = bind.request().unwrap().into_body();
 
         let expected = r#"{"unionid":"u1","user":"42","claims":{"role":"a","role":"b=\"c"}}"#;
         assert_eq!(String::from_utf8_lossy(&body), expected);
-        assert!(claim("role").is_err());
+        assert!(parse_claim("role").is_err());
     }
 }

@@ -6,7 +6,7 @@ use http::Request;
 use http::header::CONTENT_TYPE;
 use serde_json::{Map, Value};
 
-use super::{CommandOutcome, columns, misunderstood};
+use super::{CommandOutcome, format_columns, unreadable_answer};
 
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("person").args(["app", "unionid"]).required(true))]
@@ -50,20 +50,20 @@ impl PersonArgs {
     }
 }
 
-pub(super) fn request() -> http::Result<Request<Bytes>> {
+pub(super) fn list_request() -> http::Result<Request<Bytes>> {
     Request::get("/people/blocked").body(Bytes::new())
 }
 
-pub(super) fn changed(answer: &[u8], done: &str, already: &str) -> CommandOutcome {
+pub(super) fn format_change(answer: &[u8], done: &str, already: &str) -> CommandOutcome {
     let answer: Value = serde_json::from_slice(answer).unwrap_or_default();
     match answer.get("changed").and_then(Value::as_bool) {
         Some(true) => CommandOutcome::answer(done),
         Some(false) => CommandOutcome { messages: already.into(), ..CommandOutcome::default() },
-        None => misunderstood(),
+        None => unreadable_answer(),
     }
 }
 
-pub(super) fn table(answer: &[u8]) -> CommandOutcome {
+pub(super) fn format_list(answer: &[u8]) -> CommandOutcome {
     const COLUMNS: &[(&str, &str)] = &[
         ("SINCE", "since"),
         ("UNIONID", "unionid"),
@@ -72,11 +72,11 @@ pub(super) fn table(answer: &[u8]) -> CommandOutcome {
         ("OPENID", "openid"),
     ];
     let answer: Value = serde_json::from_slice(answer).unwrap_or_default();
-    let Some(people) = answer.get("people").and_then(Value::as_array) else { return misunderstood() };
+    let Some(people) = answer.get("people").and_then(Value::as_array) else { return unreadable_answer() };
     if people.is_empty() {
         return CommandOutcome { messages: "no blocked people".into(), ..CommandOutcome::default() };
     }
-    CommandOutcome::answer(columns(COLUMNS, people))
+    CommandOutcome::answer(format_columns(COLUMNS, people))
 }
 
 #[cfg(test)]
@@ -92,23 +92,23 @@ mod tests {
         ]}"#;
 
         assert_eq!(
-            table(answer.as_bytes()).answer,
+            format_list(answer.as_bytes()).answer,
             "SINCE                   UNIONID  APP   APPID  OPENID\n\
              2026-11-21T10:00:00Z    u1       -     -      -\n\
              2026-11-20T10:00:00.5Z  -        shop  wx1    o\u{fffd}1"
         );
-        assert_eq!(table(br#"{"people":[]}"#).messages, "no blocked people");
+        assert_eq!(format_list(br#"{"people":[]}"#).messages, "no blocked people");
     }
 
     #[test]
     fn unreadable_answer_is_a_failure() {
         for answer in ["", "{}", "[]", r#"{"changed":1}"#, r#"{"people":{}}"#] {
-            assert_eq!(changed(answer.as_bytes(), "", "").code, FAILED, "{answer}");
-            assert_eq!(table(answer.as_bytes()).code, FAILED, "{answer}");
+            assert_eq!(format_change(answer.as_bytes(), "", "").code, FAILED, "{answer}");
+            assert_eq!(format_list(answer.as_bytes()).code, FAILED, "{answer}");
         }
-        assert_eq!(changed(br#"{"changed":true}"#, "blocked", "").answer, "blocked");
+        assert_eq!(format_change(br#"{"changed":true}"#, "blocked", "").answer, "blocked");
         assert_eq!(
-            changed(br#"{"changed":false}"#, "", "was already blocked").messages,
+            format_change(br#"{"changed":false}"#, "", "was already blocked").messages,
             "was already blocked"
         );
     }
