@@ -1,6 +1,8 @@
-//! Who signed in: validated words of WeChat's identity, the pair that names a subject, and the business's own user.
+//! Who signed in: the parsed identifiers of WeChat, the pair that names a subject, and the
+//! business's own user.
 //!
-//! Every id here is safe to put into an HTTP header as it stands; a value that is not never becomes one of these types.
+//! Every identifier is safe in an HTTP header. A value that is not safe never becomes one of these
+//! types.
 
 mod profile;
 mod user;
@@ -112,11 +114,11 @@ impl fmt::Display for Subject {
     }
 }
 
-/// A subject with what else WeChat said of it.
+/// A subject with its unionid.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
     /// Who signed in.
     pub subject: Subject,
-    /// Known only where the app is bound to an open platform account; never a key.
+    /// Known only if the app is bound to an open platform account; never used as a key.
     pub unionid: Option<UnionId>,
 }

@@ -1,4 +1,4 @@
-//! Secret keys on disk: read with care for who else may, and the first one made exactly once.
+//! Secret keys on disk: checks their permissions, and makes the first one exactly once.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
@@ -11,26 +11,27 @@ use zeroize::Zeroizing;
 use crate::config::Findings;
 use crate::entropy::{self, Entropy, NoEntropy};
 
-/// Largest key file read; an RSA key of 8192 bits takes 6.5 KiB.
+/// Largest key file that is read; an RSA key of 8192 bits has 6.5 KiB.
 const MAX_FILE_BYTES: u64 = 64 * 1024;
 
-/// Nobody but the owner: what the gateway makes itself.
+/// Mode bits that a file made by the gateway must not have: only the owner may read it.
 pub(crate) const OWNER_ONLY: u32 = 0o077;
-/// The group may read: what a container platform mounts for a user that is not root.
+/// Mode bits that another key file must not have. The group may read it: container platforms mount
+/// secrets so for a user that is not root.
 pub(crate) const GROUP_MAY_READ: u32 = 0o037;
 
-/// What to do where no key is configured and none was made yet.
+/// What to do if no key is configured and none was made before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnMissingKey {
-    /// Make one and keep it in the data directory.
+    /// Make a key and write it to the data directory.
     Create,
-    /// Make one in memory and write nothing: for checking a configuration.
+    /// Make a key in memory and write nothing: for the check of a configuration.
     Ephemeral,
-    /// Find fault with it: for a gateway that has issued tokens with the key that is gone.
+    /// Report an error: the gateway has issued tokens with the key that is missing.
     Refuse,
 }
 
-/// A key file that cannot be used, or made.
+/// Why a key file cannot be used, or made.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum KeyFileError {
     #[error("cannot be read: {0}")]
@@ -58,7 +59,7 @@ pub(crate) fn read(path: &Path, forbidden: u32) -> Result<Option<Zeroizing<Vec<u
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(KeyFileError::Read(error)),
     };
-    // Asked of the open file, not of the path: between two looks at a path it may become another file.
+    // From the open file, not from the path: the path may name another file by now.
     let metadata = file.metadata().map_err(KeyFileError::Read)?;
     let mode = metadata.mode() & 0o7777;
     if mode & forbidden != 0 {
@@ -94,7 +95,8 @@ pub(crate) fn read_or_make(
     read(path, OWNER_ONLY)?.ok_or(KeyFileError::Vanished)
 }
 
-/// Finds fault with a key file, and says what to do; `keys` is where the configuration may name another.
+/// Reports a key file that cannot be used. `keys` is the configuration key that may name another
+/// file.
 pub(crate) fn refuse(at: &str, path: &Path, error: &KeyFileError, keys: &str, findings: &mut Findings) {
     let finding = findings.error(at, format!("file `{}` {error}", path.display()));
     match error {
@@ -112,10 +114,11 @@ pub(crate) fn refuse(at: &str, path: &Path, error: &KeyFileError, keys: &str, fi
     }
 }
 
-/// Puts a new key where there is none; where there is one by now, made by another process, that one stays.
+/// Writes a new key. If another process has made one in the meantime, that one stays.
 ///
-/// The key is written whole, and to disk, under a name of its own, then linked to `path`: link(2) fails where
-/// the name exists, rename(2) would replace a key that another process has begun to sign with.
+/// The key is written completely, and synced to disk, under a temporary name, and then linked to
+/// `path`: link(2) fails if the name exists. rename(2) would replace a key that another process has
+/// begun to sign with.
 fn publish(path: &Path, pem: &str, entropy: &dyn Entropy) -> Result<(), KeyFileError> {
     let directory = path.parent().filter(|parent| *parent != "").unwrap_or(Path::new("."));
     let name = path.file_stem().unwrap_or_default().to_string_lossy();
@@ -123,7 +126,7 @@ fn publish(path: &Path, pem: &str, entropy: &dyn Entropy) -> Result<(), KeyFileE
 
     DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(KeyFileError::Create)?;
     let linked = write_new(&draft, pem).and_then(|()| fs::hard_link(&draft, path));
-    // A draft left behind is a key nobody uses, readable by its owner alone.
+    // A draft that stays is an unused key that only its owner can read.
     let _ = fs::remove_file(&draft);
     match linked {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(KeyFileError::Create(error)),
@@ -137,7 +140,7 @@ fn write_new(path: &Path, text: &str) -> io::Result<()> {
     file.sync_all()
 }
 
-/// Without this a power cut may forget the name of a file whose bytes are safe.
+/// Without this, a power failure can lose the name of a file whose bytes are on disk.
 fn sync_directory(directory: &Path) -> io::Result<()> {
     File::open(directory)?.sync_all()
 }

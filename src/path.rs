@@ -12,7 +12,8 @@ pub enum PathError {
     /// It does not begin with `/`.
     #[error("the path does not begin with a slash")]
     NotAbsolute,
-    /// A character stands raw that RFC 3986 §3.3 does not allow in a path, or a backslash, or `;`.
+    /// The path has an unescaped character that RFC 3986 §3.3 does not allow, or a backslash, or
+    /// `;`.
     #[error("the path has a character that must not stand there")]
     ForbiddenCharacter,
     /// `%` is not followed by two hexadecimal digits.
@@ -153,7 +154,7 @@ const fn is_structural(byte: u8) -> bool {
     byte.is_ascii_control() || matches!(byte, b'/' | b'\\' | b'?' | b'#' | b';')
 }
 
-/// RFC 3986 §2.3: what nobody encodes.
+/// An unreserved character, which clients do not encode. See RFC 3986 §2.3.
 pub const fn is_unreserved(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
 }

@@ -11,14 +11,17 @@ use crate::config::AppKind;
 use crate::identity::{Identity, Profile, SessionId, User};
 use crate::session::{CheckedSession, Lease};
 
-/// Proof that a request shows a valid token or cookie of a configured app, of a session that goes on. Only
-/// [`super::Authenticator`] makes one.
+/// Proof that a request shows a valid token or cookie of a configured app, whose session has not
+/// ended.
+///
+/// Only [`super::Authenticator`] makes one.
 #[derive(Clone)]
 pub struct Authenticated(Arc<Proof>);
 
 struct Proof {
     identity: Identity,
-    /// Apart, since most are bound to nobody and every token that is remembered has one of these.
+    /// Boxed, because most people are not bound to a user and the cache has one `Proof` for each
+    /// token.
     user: Option<Box<User>>,
     session: SessionId,
     expires_at: Timestamp,
@@ -34,15 +37,15 @@ struct Proof {
 pub struct HeaderValues {
     /// The openid.
     pub openid: HeaderValue,
-    /// The unionid, where it is known.
+    /// The unionid, if it is known.
     pub unionid: Option<HeaderValue>,
     /// The appid.
     pub appid: HeaderValue,
-    /// The business's own id of them, where they were bound.
+    /// The id that the business uses for the person, if the person is bound to a user.
     pub user: Option<Box<HeaderValue>>,
-    /// How the call came, in WeChat Cloud Run's words.
+    /// The source of the call, in the words of WeChat Cloud Run.
     pub source: HeaderValue,
-    /// What the person calls themselves; only where a backend is told.
+    /// Nickname and avatar, if backends receive them.
     pub profile: Option<Box<ProfileValues>>,
 }
 
@@ -61,12 +64,12 @@ impl Authenticated {
         &self.0.identity
     }
 
-    /// The business's own user whom they were bound to.
+    /// The user of the business that the person is bound to.
     pub fn user(&self) -> Option<&User> {
         self.0.user.as_deref()
     }
 
-    /// The app they signed in to, by its configured name.
+    /// The configured name of the app that the person signed in to.
     pub fn app(&self) -> &Arc<str> {
         &self.0.app
     }
@@ -91,18 +94,19 @@ impl Authenticated {
         &self.0.header_values
     }
 
-    /// Ends when the session must be looked up again.
+    /// The lease of the session: when it ends, the session must be looked up again.
     pub fn lease(&self) -> &Lease {
         &self.0.lease
     }
 
-    /// When the session must be looked up again whatever happens. Never after [`Authenticated::expires_at`].
+    /// When the session must be looked up again even if the lease has not ended. Never after
+    /// [`Authenticated::expires_at`].
     pub fn recheck_at(&self) -> Timestamp {
         self.0.recheck_at
     }
 
-    /// Takes who calls from the session: its unionid may be newer than a token's. What was shown is good until
-    /// `expires_at`.
+    /// Makes the proof from the session, whose unionid may be newer than the token's. The token or
+    /// cookie is valid until `expires_at`.
     pub(super) fn new(
         checked: CheckedSession,
         expires_at: Timestamp,
@@ -125,12 +129,12 @@ impl Authenticated {
         })))
     }
 
-    /// Whether the session may be believed without another look.
+    /// Whether the session need not be looked up again.
     pub(super) fn is_believed(&self, now: Timestamp) -> bool {
         now < self.0.recheck_at && self.0.lease.is_current()
     }
 
-    /// A proof of nothing, for tests of what is done with a proof.
+    /// A proof that proves nothing, for tests of code that receives one.
     #[cfg(test)]
     pub(crate) fn for_test(
         identity: Identity,

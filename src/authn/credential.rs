@@ -1,4 +1,5 @@
-//! The token or session cookie in a request: looked for in every place that may hold one, and only ever one.
+//! Finds the token or session cookie of a request, in every place that may hold one. A request has
+//! at most one.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -12,7 +13,7 @@ use crate::config::{self, Findings};
 use crate::cookie::{self, OwnCookie};
 use crate::token::VerifyError;
 
-/// Headers with a meaning of their own; a bare token in one of them would be lost, or passed on by mistake.
+/// Headers with a meaning of their own, which cannot carry a bare token.
 const RESERVED_HEADERS: [&str; 14] = [
     "authorization",
     "connection",
@@ -45,7 +46,7 @@ pub enum Source {
     SessionCookie,
 }
 
-/// A token, or a session's cookie, that somebody showed, and where. It proves nothing.
+/// A token or session cookie that a request shows, and its places. It proves nothing.
 #[derive(Clone)]
 pub struct Credential<'a> {
     token: Cow<'a, str>,
@@ -63,13 +64,15 @@ impl Credential<'_> {
         self.is_in(Source::SessionCookie)
     }
 
-    /// Whether a browser may have added it by itself: whoever puts a token anywhere else knows the token.
+    /// Whether a browser may have added it by itself. A page must know a token to put it in another
+    /// place.
     pub fn is_in_cookies_alone(&self) -> bool {
         let elsewhere = [Source::Authorization, Source::Header, Source::Query];
         !elsewhere.into_iter().any(|source| self.is_in(source))
     }
 
-    /// Whether the token stood in this place, and so has to be removed from it before forwarding.
+    /// Whether the token stands in this place. The gateway removes it from there before it
+    /// forwards.
     pub fn is_in(&self, source: Source) -> bool {
         self.found_in & bit(source) != 0
     }
@@ -148,8 +151,8 @@ impl TokenSources {
         self.websocket_query.as_deref()
     }
 
-    /// Looks in every place. The same token in two places is one token; two different ones are nobody's, and a token and a
-    /// session cookie are always different.
+    /// Searches every place. The same token in two places is one token. Two different tokens are
+    /// refused, and so are a token and a session cookie.
     pub(super) fn find<'a>(
         &self,
         request: &'a Parts,
@@ -178,7 +181,8 @@ impl TokenSources {
         }
     }
 
-    /// `Bearer <token>` (RFC 6750 §2.1), or the bare token. Another scheme is somebody else's business.
+    /// `Bearer <token>` (RFC 6750 §2.1), or the bare token. Another scheme may be the backend's
+    /// own.
     fn in_authorization<'a>(&self, headers: &'a HeaderMap) -> Result<Option<Cow<'a, str>>, AuthnError> {
         let Some(value) = only_value(headers, &AUTHORIZATION)? else { return Ok(None) };
         let scheme_end = value.bytes().position(|byte| !is_token_byte(byte)).unwrap_or(value.len());
@@ -209,7 +213,7 @@ pub(super) fn session_cookie(headers: &HeaderMap) -> Result<Option<&str>, AuthnE
 
 /// Removes a parameter from a query; `None` when nothing is left.
 ///
-/// Reads the query exactly as [`TokenSources`] does, so that what was taken for a token is what is removed.
+/// Reads the query as [`TokenSources`] does, so that what was read as a token is what is removed.
 pub fn query_without(query: &str, name: &str) -> Option<String> {
     let rest: Vec<&str> = query.split('&').filter(|pair| parameter_named(pair, name).is_none()).collect();
     Some(rest.join("&")).filter(|rest| !rest.is_empty())
@@ -357,7 +361,7 @@ const fn is_token_byte(byte: u8) -> bool {
         )
 }
 
-/// Unreserved characters only, which nobody encodes. See RFC 3986 §2.3.
+/// Unreserved characters only, which clients do not encode. See RFC 3986 §2.3.
 fn is_query_name(text: &str) -> bool {
     !text.is_empty()
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~'))

@@ -1,6 +1,7 @@
 //! Whether a page of another site made a browser send a request (CSRF).
 //!
-//! The rules are those of `CrossOriginProtection` in Go's `net/http`; whatever is said twice, or cannot be read, refuses.
+//! The rules are those of `CrossOriginProtection` in Go's `net/http`. A header that stands twice or
+//! cannot be read counts as cross-site.
 
 use http::header::{HOST, ORIGIN};
 use http::request::Parts;
@@ -11,24 +12,25 @@ const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 /// Whether a request that a page of another site made may use a cookie, other than to read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CrossSite {
-    /// It is refused.
+    /// The request is refused.
     Refuse,
-    /// It may: the backend has protection of its own.
+    /// The request is allowed: the backend has its own protection.
     Allow,
 }
 
 /// Whether a request that changes something, or opens a tunnel, comes from another site's page.
 ///
-/// `Sec-Fetch-Site` decides where the browser sends it, else `Origin` against the request's own host; a request with
-/// neither is from no browser that could be made to send it.
+/// `Sec-Fetch-Site` decides if the browser sends it. Otherwise `Origin` is compared with the host
+/// of the request. A request with neither does not come from a browser that another page could make
+/// send it.
 pub fn is_cross_site(request: &Parts, is_websocket: bool) -> bool {
     let reads = matches!(request.method, Method::GET | Method::HEAD | Method::OPTIONS);
-    // A tunnel is opened by GET, and what comes through it afterwards is not asked again.
+    // GET opens a tunnel, and what the client sends through it later is not checked again.
     if reads && !is_websocket {
         return false;
     }
     match single_header(&request.headers, &SEC_FETCH_SITE) {
-        // `same-site` is refused: a page of another subdomain may be anybody's.
+        // `same-site` is refused: another party may own a page of another subdomain.
         SingleHeader::One(site) => !matches!(site.as_bytes(), b"same-origin" | b"none"),
         SingleHeader::Several => true,
         SingleHeader::Absent => match single_header(&request.headers, &ORIGIN) {
@@ -55,8 +57,8 @@ fn single_header<'a>(headers: &'a HeaderMap, name: &HeaderName) -> SingleHeader<
     }
 }
 
-/// Whether an origin is that of the request itself. The scheme that the browser used is not known behind a proxy that
-/// speaks TLS, so the origin's own says which port goes without saying.
+/// Whether an origin is that of the request itself. Behind a proxy that speaks TLS the browser's
+/// scheme is not known, so the scheme of the origin gives the default port.
 fn is_own_origin(origin: &HeaderValue, request: &Parts) -> bool {
     let is_own = || {
         let origin = origin.to_str().ok()?;

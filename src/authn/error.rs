@@ -12,31 +12,33 @@ pub enum AuthnError {
     /// The request carries two tokens, or the same place twice.
     #[error("more than one token")]
     SeveralTokens,
-    /// What the request carries is no valid token of ours.
+    /// The request carries a token that is not a valid one of this gateway.
     #[error(transparent)]
     Token(#[from] VerifyError),
-    /// Of an app that is not configured.
+    /// The token is of an app that is not configured.
     #[error("of an unknown app")]
     UnknownApp,
-    /// A valid token, of a session that has ended.
+    /// The token is valid, and its session has ended.
     #[error("the session has ended")]
     SessionEnded,
-    /// Of a session that goes on, and of a person who is blocked.
+    /// The session has not ended, and the person is blocked.
     #[error("the person is blocked")]
     Blocked,
-    /// The store did not say whether the session goes on: nobody is believed, and nobody called a forger.
+    /// The session could not be looked up in the store. The request is refused, but not as a
+    /// forgery.
     #[error("the session could not be looked up")]
     StoreUnavailable,
-    /// With a cookie, and made by a page of another site.
+    /// The credential is a cookie, and a page of another site made the request.
     #[error("made by a page of another site")]
     CrossSite,
-    /// Of an app the route does not admit. The route knows; nobody here refuses for it.
+    /// The token is of an app that the route does not permit. This module never returns it; `proxy`
+    /// does.
     #[error("of an app this route does not admit")]
     AppNotPermitted,
 }
 
 impl AuthnError {
-    /// Every refusal, in order.
+    /// Every error, in order.
     pub const ALL: [Self; 17] = [
         Self::NoToken,
         Self::SeveralTokens,
@@ -80,9 +82,11 @@ impl AuthnError {
         }
     }
 
-    /// The `error` of `WWW-Authenticate`; none where the client showed no credentials at all, or nobody could judge them.
+    /// The `error` of `WWW-Authenticate`; `None` if the client showed no credentials, or they could
+    /// not be checked.
     ///
-    /// One word for every bad token: which check failed is the log's business, not a forger's.
+    /// One word for every bad token: the log says which check failed, and a forger does not learn
+    /// it.
     /// See RFC 6750 §3.1.
     pub const fn oauth_error(self) -> Option<&'static str> {
         match self {
@@ -93,8 +97,8 @@ impl AuthnError {
 
     /// Whether the verdict can never change under the same keys, and took a signature check or a look at the store.
     ///
-    /// What is refused for less is not worth remembering: refusing it again costs no more than finding it
-    /// remembered, and it would let a flood of junk push out the forgeries. A session that has ended never comes back.
+    /// Other errors are not remembered: to check again costs no more than to look up the memory,
+    /// and a flood of junk must not evict the forgeries. A session that has ended never comes back.
     pub(super) const fn is_worth_remembering(self) -> bool {
         match self {
             Self::Token(

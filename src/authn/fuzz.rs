@@ -5,7 +5,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use super::credential::session_cookie;
 use crate::cookie;
 
-/// Asserts what holds of `Cookie` lines by themselves; returns the session cookie, `Err` where there are two.
+/// Asserts what is true for any `Cookie` lines; returns the session cookie, `Err` if there are two.
 pub(crate) fn cookies(headers: &HeaderMap) -> Result<Option<&str>, ()> {
     for line in headers.values().map(HeaderValue::as_bytes) {
         let rest = cookie::without_own(line).unwrap_or_default();

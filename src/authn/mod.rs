@@ -1,9 +1,11 @@
-//! Who is calling: a credential in a request becomes proof of who signed in, or a refusal.
+//! Authentication: turns a credential of a request into proof of who signed in, or into an error.
 //!
-//! [`Authenticator::credential`] finds the token, [`Authenticator::remembered`] knows it where it was judged before, and
-//! [`Authenticator::verify`] judges it: its signature, what it says, and whether its session goes on. A browser's session
-//! cookie takes the same way, but for the signature. Which apps a route admits is the route's to say, for each request
-//! anew: an [`Authenticated`] says who calls, never that they may.
+//! [`Authenticator::credential`] finds the token. [`Authenticator::remembered`] returns the verdict
+//! of an earlier check. [`Authenticator::verify`] checks the token: its signature, its claims, and
+//! its session. A session cookie is checked the same way, except for the signature.
+//!
+//! An [`Authenticated`] proves who the caller is, not that the caller may call: each route decides
+//! that for each request.
 
 mod authenticated;
 mod credential;
@@ -56,32 +58,34 @@ pub struct Authenticator {
     tells_profile: bool,
     verified: Cache<u128, Authenticated, BuildHasherDefault<Prehashed>>,
     refused: Cache<u128, AuthnError, BuildHasherDefault<Prehashed>>,
-    /// Apart: a made-up cookie costs its maker nothing, and a flood of them must not push out what forged tokens cost.
+    /// Separate from `refused`: it costs nothing to make up a cookie, and a flood of them must not
+    /// evict forged tokens, whose signature check is expensive.
     refused_cookies: Cache<u128, AuthnError, BuildHasherDefault<Prehashed>>,
     look_ups: SingleFlight<Result<CheckedSession, SessionError>>,
     counters: Counters,
 }
 
-/// What a token is judged by.
+/// What a token is checked with.
 #[derive(Clone, Debug)]
 pub struct Dependencies {
     /// Verifies signatures and claims.
     pub tokens: Arc<Tokens>,
-    /// Knows which sessions go on.
+    /// Looks sessions up.
     pub sessions: Arc<Sessions>,
-    /// Whether backends are told nickname and avatar.
+    /// Whether backends receive nickname and avatar.
     pub tells_profile: bool,
 }
 
-/// Name the entries of the caches. Keyed, so that nobody can search for two tokens that share one; and keyed apart, so that
-/// a token is never taken for a cookie of the same text, nor the other way round.
+/// Hash credentials to the keys of the caches. The hashes have secret keys, so that an attacker
+/// cannot search for two tokens with the same hash. Tokens and cookies have different keys, so that
+/// a token is never mistaken for a cookie of the same text.
 struct Hashers {
     tokens: SipHasher24,
     cookies: SipHasher24,
 }
 
 impl Authenticator {
-    /// Checks the sources and takes the apps whose users may be authenticated.
+    /// Checks the token sources, and keeps the apps whose users can be authenticated.
     pub fn build(
         config: &config::Tokens,
         apps: &BTreeMap<String, config::App>,
@@ -119,21 +123,22 @@ impl Authenticator {
         })
     }
 
-    /// The places a token is read from, for removing it before a request is forwarded.
+    /// The places that a token is read from. It is removed from them before a request is forwarded.
     pub fn sources(&self) -> &TokenSources {
         &self.sources
     }
 
-    /// How a person is named in logs.
+    /// Hashes subjects for logs.
     pub const fn subject_hasher(&self) -> &SubjectHasher {
         &self.subject_hasher
     }
 
-    /// Finds the token or session cookie of a request; `None` where it carries none.
+    /// Finds the token or session cookie of a request; `None` if there is none.
     ///
     /// # Errors
-    /// [`AuthnError::SeveralTokens`] and [`VerifyError::Malformed`]: a request that carries two is not asked which it meant.
-    /// [`AuthnError::CrossSite`]: it stands in a cookie alone, which a page of another site made the browser send.
+    /// [`AuthnError::SeveralTokens`] if the request carries two, and [`VerifyError::Malformed`].
+    /// [`AuthnError::CrossSite`] if only a cookie carries it and a page of another site made the
+    /// request.
     pub fn credential<'a>(
         &self,
         request: &'a Parts,
@@ -152,10 +157,12 @@ impl Authenticator {
         found.inspect_err(|refusal| self.counters.refused(*refusal))
     }
 
-    /// What is known of a credential without asking anybody; `None` where it must be judged with [`Authenticator::verify`].
+    /// Returns the verdict of an earlier check; `None` if [`Authenticator::verify`] must check the
+    /// credential.
     ///
     /// # Errors
-    /// [`AuthnError`]: of one that expired, and of forgeries and ended sessions for a while.
+    /// [`AuthnError`] for an expired token, and for a limited time for forgeries and ended
+    /// sessions.
     pub fn remembered(
         &self,
         credential: &Credential<'_>,
@@ -166,7 +173,7 @@ impl Authenticator {
         Some(verdict)
     }
 
-    /// Judges a credential: from memory, or with a look at its session.
+    /// Checks a credential: from memory, or with a lookup of its session.
     ///
     /// # Errors
     /// [`AuthnError`], by variant; the caller answers 503 to [`AuthnError::StoreUnavailable`] and 401 to any other.
@@ -184,8 +191,8 @@ impl Authenticator {
         verdict
     }
 
-    /// Sets the metric of how many tokens are remembered: for whoever is about to read it, since the cache itself
-    /// counts late.
+    /// Updates the metric of cached tokens. Call it before the metric is read, because the cache
+    /// counts with a delay.
     pub fn count_remembered(&self) {
         self.verified.run_pending_tasks();
         self.counters.entries.set(i64::try_from(self.verified.entry_count()).unwrap_or(i64::MAX));
@@ -259,14 +266,14 @@ impl Authenticator {
     ) -> Result<Authenticated, AuthnError> {
         let claims = self.tokens.verify(token, now)?;
         let subject = &claims.identity().subject;
-        // Before the look: it costs the store something.
+        // Before the lookup, which reads the store.
         self.app(subject)?;
         let checked = self.look_up(hash, || self.sessions.check(subject, claims.session(), now)).await?;
         self.authenticated(checked, claims.expires_at())
     }
 
-    /// Nobody can make up a cookie that is good, but anybody one that looks like it: it costs a read of one row, of two where people
-    /// are bound, or less where it is shown again.
+    /// A client cannot make up a valid cookie, but it can make up one that looks valid. Such a
+    /// cookie costs a read of one row, of two if bindings exist, and less when it is shown again.
     async fn authenticate_cookie(
         &self,
         text: &str,
@@ -294,14 +301,15 @@ impl Authenticator {
         self.apps.get(&subject.appid).ok_or(AuthnError::UnknownApp)
     }
 
-    /// Looks a session up, once for all who show the same at the same time.
+    /// Looks a session up, once for all requests that show the same credential at the same time.
     async fn look_up<F: Future<Output = Result<CheckedSession, SessionError>>>(
         &self,
         hash: u128,
         look: impl Fn() -> F,
     ) -> Result<CheckedSession, SessionError> {
         match self.look_ups.join(hash, &look).await {
-            // The look began before something ended, and this request perhaps after it: the row may say otherwise now.
+            // The lease ended during the lookup, and this request may have come after that: the row
+            // may have changed.
             Ok(checked) if !checked.lease.is_current() => look().await,
             answer => answer,
         }
@@ -317,8 +325,9 @@ impl fmt::Debug for Authenticator {
     }
 }
 
-/// The least recently used go first. Expired tokens are not used any more, so they go before any that are; a time to live
-/// would have every look-up read the clock (PERF: 461 ns against 303) for entries that memory bounds anyway.
+/// Evicts the least recently used entries first. Expired tokens are no longer used, so they go
+/// before valid ones. With a time to live every lookup would read the clock (461 ns instead of
+/// 303), although the capacity bounds the memory already.
 fn verified_cache(capacity: u64) -> Cache<u128, Authenticated, BuildHasherDefault<Prehashed>> {
     Cache::builder()
         .max_capacity(capacity)
@@ -337,11 +346,11 @@ fn refused_cache(
         .build_with_hasher(BuildHasherDefault::default())
 }
 
-/// The apps by the id that tokens name; `None` where two share one.
+/// The apps by their appid; `None` if two apps have the same one.
 fn configured_apps(apps: &BTreeMap<String, config::App>) -> Option<BTreeMap<AppId, ConfiguredApp>> {
     let mut by_appid: BTreeMap<AppId, ConfiguredApp> = BTreeMap::new();
     for (name, app) in apps {
-        // What is no appid, or is another's, is reported where WeChat is called; no token can be of it.
+        // `wechat` reports an invalid or repeated appid; no token can name it.
         let Ok(appid) = AppId::parse(&app.appid) else { continue };
         if by_appid.insert(appid, ConfiguredApp::new(name, app.kind)).is_some() {
             return None;
@@ -395,7 +404,7 @@ impl Counters {
     }
 }
 
-/// Takes the low half of a key that is a keyed hash already.
+/// Returns the low half of a key that is a keyed hash already.
 #[derive(Default)]
 struct Prehashed(u64);
 
@@ -408,7 +417,7 @@ impl Hasher for Prehashed {
         self.0 = hash as u64;
     }
 
-    /// Not called for a `u128`; right all the same.
+    /// Not called for a `u128`, but correct.
     fn write(&mut self, bytes: &[u8]) {
         for byte in bytes {
             self.0 = self.0.rotate_left(8) ^ u64::from(*byte);

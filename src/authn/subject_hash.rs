@@ -1,11 +1,12 @@
-//! A person in a log: the same word for the same person, and no way back to the openid.
+//! Subjects in logs: the same hash for the same person, from which the openid cannot be found.
 
 use siphasher::sip128::SipHasher24;
 
 use crate::entropy::{self, Entropy, NoEntropy};
 use crate::identity::{Subject, UnionId};
 
-/// Hashes subjects with a key of its own, drawn once for a process: a reload must not give everybody a new hash.
+/// Hashes subjects with a secret key. The key is drawn once for a process, so that a reload changes
+/// no hash.
 #[derive(Clone, Copy)]
 pub struct SubjectHasher(SipHasher24);
 
@@ -23,7 +24,7 @@ impl SubjectHasher {
         self.hash_text(&subject.to_string())
     }
 
-    /// As [`SubjectHasher::hash`], of a person across apps. No subject's text begins as this one does.
+    /// As [`SubjectHasher::hash`], for a person across apps. No subject begins with `*:`.
     pub fn hash_unionid(&self, unionid: &UnionId) -> String {
         self.hash_text(&format!("*:{unionid}"))
     }

@@ -1,13 +1,13 @@
-//! What a person calls themselves: for people to read, never for a decision.
+//! Nickname and avatar of a person: for people to read, never for a decision.
 
 use std::sync::Arc;
 
-/// Longest nickname kept, in characters; WeChat's are far shorter.
+/// Longest nickname, in characters; WeChat's are much shorter.
 const MAX_NICKNAME_CHARACTERS: usize = 64;
-/// Longest URL of an avatar kept, in bytes.
+/// Longest URL of an avatar, in bytes.
 const MAX_AVATAR_BYTES: usize = 512;
 
-/// Nickname and avatar, where a person gave them.
+/// Nickname and avatar, if the person gave them.
 ///
 /// Both are the person's own words, cut to size: encode them wherever they go.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -17,8 +17,9 @@ pub struct Profile {
 }
 
 impl Profile {
-    /// Takes what WeChat says: a nickname without control characters, cut to 64 characters; an avatar only where it is an
-    /// `http` or `https` URL of at most 512 visible ASCII characters.
+    /// Makes a profile of WeChat's values. The nickname loses control characters and is cut to 64
+    /// characters. The avatar is kept only if it is an `http` or `https` URL of at most 512 visible
+    /// ASCII characters.
     pub fn new(nickname: &str, avatar: &str) -> Self {
         let shown = nickname.chars().filter(|character| !character.is_control());
         let nickname: String = shown.take(MAX_NICKNAME_CHARACTERS).collect();
@@ -31,17 +32,17 @@ impl Profile {
         }
     }
 
-    /// What the person is called: 1 to 64 characters, none of them a control character.
+    /// The nickname: 1 to 64 characters, none of them a control character.
     pub fn nickname(&self) -> Option<&str> {
         self.nickname.as_deref()
     }
 
-    /// Where a picture of the person is.
+    /// The URL of a picture of the person.
     pub fn avatar(&self) -> Option<&str> {
         self.avatar.as_deref()
     }
 
-    /// Whether there is nothing of the person.
+    /// Whether there is neither a nickname nor an avatar.
     pub fn is_empty(&self) -> bool {
         self.nickname.is_none() && self.avatar.is_none()
     }

@@ -1,4 +1,4 @@
-//! Who somebody is to the business itself: its own id of them, and what it says of them.
+//! The user of the business that a person is bound to: an id and claims.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -30,7 +30,7 @@ macro_rules! word {
                 if is_valid(text) { Ok(Self(text.into())) } else { Err($error) }
             }
 
-            /// As it is written.
+            /// The text.
             pub fn as_str(&self) -> &str {
                 &self.0
             }
@@ -39,14 +39,15 @@ macro_rules! word {
 }
 
 word! {
-    /// The business's own id of a person. It has no character that means anything in a header, in a list or between quotes.
+    /// The id that the business uses for a person. None of its characters has a meaning in a
+    /// header, in a list or between quotes.
     UserId, InvalidUserId,
     "not a user id of 1 to 128 characters out of A-Z a-z 0-9 . _ ~ : @ + = -",
     |text| (1..=MAX_BYTES).contains(&text.len())
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._~:@+=-".contains(&byte))
 }
 word! {
-    /// What the business says something of its user with, such as `role`.
+    /// The name of a claim, such as `role`.
     #[derive(Debug)]
     ClaimName, InvalidClaimName,
     "not a claim's name of 1 to 32 characters out of a-z 0-9 _ that begins with a letter",
@@ -55,27 +56,27 @@ word! {
         && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
 }
 word! {
-    /// What it says, such as `editor`.
+    /// The value of a claim, such as `editor`.
     #[derive(Debug)]
     ClaimValue, InvalidClaimValue,
     "not a claim's value of 1 to 128 visible ASCII characters",
     |text| (1..=MAX_BYTES).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
-/// A user of the business, whom a person who signs in with WeChat was bound to.
+/// A user of the business, to which a person who signs in with WeChat is bound.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct User {
     id: UserId,
     claims: BTreeMap<ClaimName, ClaimValue>,
 }
 
-/// Claims that no user can have.
+/// Why claims are not valid.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidClaims {
     /// More than [`MOST_CLAIMS`].
     #[error("more than {MOST_CLAIMS} claims")]
     TooMany,
-    /// Of two that contradict each other nobody knows which one is meant.
+    /// Two claims have the same name, so it is not known which one is meant.
     #[error("a claim stands twice")]
     Twice,
 }
@@ -101,12 +102,12 @@ impl User {
         Ok(Self { id, claims: distinct })
     }
 
-    /// The business's id of them.
+    /// The id that the business uses.
     pub const fn id(&self) -> &UserId {
         &self.id
     }
 
-    /// What a claim says of them, if it says anything.
+    /// The value of a claim, if the user has it.
     pub fn claim(&self, name: &ClaimName) -> Option<&ClaimValue> {
         self.claims.get(name)
     }
@@ -117,7 +118,7 @@ impl User {
     }
 }
 
-/// A person's id stands in no log.
+/// Hides the id: logs must not contain it.
 impl fmt::Debug for UserId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("[redacted]")

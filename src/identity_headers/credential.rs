@@ -1,5 +1,5 @@
-//! Takes the gateway's own tokens and cookies out of a request, so that a backend never holds what would sign in
-//! elsewhere.
+//! Removes the gateway's own tokens and cookies from a request, so that a backend never has a
+//! credential that is valid for other backends.
 
 use bytes::Bytes;
 use http::{HeaderValue, header};

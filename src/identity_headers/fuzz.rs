@@ -1,4 +1,4 @@
-//! Drives what is stripped, by names alone.
+//! Drives the removal of headers by name.
 
 use std::sync::LazyLock;
 
@@ -83,8 +83,8 @@ pub(crate) fn header_names(data: &[u8]) {
     }
 }
 
-/// Whether a client may send a header of this name: what no backend takes for a managed one, and under its own name what
-/// is only guarded, or believed of a trusted proxy.
+/// Whether a client may send a header of this name: one that no backend reads as a managed header;
+/// and under its own name a guarded header, or one that is accepted from a trusted proxy.
 fn may_stay(name: &str, peer_is_trusted: bool) -> bool {
     let folded_name = folded(name);
     let is_of = |families: &[&str]| families.iter().any(|family| folded_name.starts_with(&folded(family)));

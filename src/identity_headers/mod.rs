@@ -1,8 +1,8 @@
-//! Strips what a client must not claim and injects what the gateway knows.
+//! Removes headers that a client must not send, and adds those of the gateway.
 //!
-//! Decides by header name alone, in every spelling that a CGI-style backend would fold onto a managed name.
-//! Applied to the request that goes upstream, after hop-by-hop removal, so that nothing a client nominates in
-//! `Connection` can remove what is injected here.
+//! Only the name of a header decides, in every spelling that a CGI-style backend reads as a managed
+//! name. The edits are applied to the request that goes upstream, after hop-by-hop headers are
+//! removed, so that a client cannot remove an added header by naming it in `Connection`.
 
 pub mod credential;
 #[cfg(any(test, feature = "fuzzing"))]
@@ -31,7 +31,7 @@ pub trait EditHeaders {
     fn headers(&self) -> &HeaderMap;
     /// Removes every value of a header.
     fn remove(&mut self, name: &HeaderName);
-    /// Sets a header to one value; `name` is a valid name, written as it stands where the protocol keeps case.
+    /// Sets a header to one value. `name` is a valid name, and keeps its case if the protocol does.
     fn set(&mut self, name: &Bytes, value: HeaderValue);
 }
 
@@ -62,7 +62,7 @@ struct InjectedName {
     spelling: Bytes,
 }
 
-/// What the gateway says of where a request came from.
+/// Where a request came from, as the gateway tells the backend.
 #[derive(Debug)]
 pub struct RequestOrigin<'a> {
     /// Whether the peer is a trusted proxy.
@@ -75,7 +75,7 @@ pub struct RequestOrigin<'a> {
     pub host: &'a str,
     /// The request's id.
     pub request_id: &'a str,
-    /// A new trace to begin; `None` where the client's trace goes on.
+    /// The `traceparent` of a new trace; `None` if the client's trace continues.
     pub traceparent: Option<&'a str>,
 }
 
@@ -130,7 +130,7 @@ impl HeaderEdits {
         })
     }
 
-    /// Removes what no client may say, then says what the gateway knows.
+    /// Removes the headers that no client may send, then adds those of the gateway.
     pub fn apply(
         &self,
         request: &mut impl EditHeaders,
@@ -145,7 +145,7 @@ impl HeaderEdits {
         }
     }
 
-    /// Whether the gateway writes this header itself, so that nothing else can be read from it or taken out of it.
+    /// Whether the gateway writes this header itself, so that it can carry nothing else.
     pub fn writes(&self, name: &HeaderName) -> bool {
         name.as_str() == "traceparent" || matches!(self.class(name), Some(Class::Identity | Class::Own))
     }
@@ -218,7 +218,7 @@ impl HeaderEdits {
         self.plain.contains(&plain) || family(&plain).is_some()
     }
 
-    /// A trusted proxy's list goes on; anybody else's is worth nothing.
+    /// A trusted proxy's list is continued; that of another peer is dropped.
     fn forwarded_for(headers: &HeaderMap, origin: &RequestOrigin<'_>) -> Option<HeaderValue> {
         let mut list = String::new();
         if origin.peer_is_trusted {

@@ -1,11 +1,12 @@
-//! The names that are managed, in lists: what no client may send, and what is only believed of some.
+//! Lists of managed header names: what no client may send, and what is accepted from trusted
+//! proxies only.
 
 use std::collections::HashMap;
 
 use http::HeaderName;
 
-/// Headers that tell some backend another path or method than the request line does, or that it trusts as its
-/// own. No client may send them, through whatever proxy.
+/// Headers that name another path or method to some backend than the request line does, or that it
+/// trusts as its own. No client may send them, not even through a trusted proxy.
 pub(super) const MISLEADING: &[&str] = &[
     "x-original-url",
     "x-original-uri",
@@ -18,11 +19,11 @@ pub(super) const MISLEADING: &[&str] = &[
     "proxy",
 ];
 
-/// Headers that tell the backend another method; they matter where a route depends on the method.
+/// Headers that name another method to the backend; they matter if a route depends on the method.
 pub(super) const METHOD_OVERRIDES: &[&str] =
     &["x-http-method-override", "x-http-method", "x-method-override"];
 
-/// Headers that say where a request came from; believed from a trusted proxy alone.
+/// Headers that say where a request came from; accepted from a trusted proxy only.
 pub(super) const FORWARDING: &[&str] = &[
     "forwarded",
     "x-real-ip",
@@ -41,7 +42,7 @@ pub(super) const FORWARDING: &[&str] = &[
     "x-envoy-external-address",
     "x-envoy-internal",
     "x-envoy-original-path",
-    // Read by most Java and PHP backends, in the order of an example that everybody copied.
+    // Read by most Java and PHP backends, which copied the order of one example.
     "x-forwarded",
     "forwarded-for",
     "client-ip",
@@ -59,8 +60,9 @@ pub(super) const FORWARDING: &[&str] = &[
     "x-http-host-override",
 ];
 
-/// Headers in which other gateways and web servers name a person. A backend that stood behind one of those still
-/// believes them, so they are believed from a trusted proxy alone. Any of them may be configured as a name of ours.
+/// Headers in which other gateways and web servers name a person. A backend that was behind one of
+/// them still trusts them, so they are accepted from a trusted proxy only. Each of them may be
+/// configured as one of our names.
 pub(super) const FOREIGN: &[&str] = &[
     "remote-user",
     "x-remote-user",
@@ -80,22 +82,24 @@ pub(super) const FOREIGN: &[&str] = &[
     "cf-access-jwt-assertion",
 ];
 
-/// How the names of other gateways' headers begin; the beginning decides, for nobody but a proxy has a use for them.
+/// Beginnings of the names of other gateways' headers. The beginning decides, because only proxies
+/// use such headers.
 pub(super) const FOREIGN_FAMILIES: &[&str] =
     &["x-forwarded-", "x-auth-request-", "x-authentik-", "x-pomerium-claim-", "x-amzn-oidc-"];
 
 /// Headers the gateway always sets itself.
 pub(super) const OWN: &[&str] = &["x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "x-request-id"];
 
-/// Headers of WeChat Cloud Run's gateway that name an identity, and ours beside them, whatever the configured names are.
+/// Headers in which the gateway of WeChat Cloud Run names an identity, and our own ones, whatever
+/// names are configured.
 const CLOUD_RUN: &[&str] =
     &["x-wx-openid", "x-wx-appid", "x-wx-unionid", "x-wx-user-id", "x-wx-source", "x-wx-env"];
 
-/// How the names of Cloud Run's other identity headers begin: who calls on whose behalf, and with what. It adds to
-/// them without notice, so the beginning decides.
+/// Beginnings of the names of Cloud Run's other identity headers. Cloud Run adds headers without
+/// notice, so the beginning decides.
 pub(super) const CLOUD_RUN_FAMILIES: &[&str] = &["x-wx-from-", "x-wx-cloudbase-"];
 
-/// Headers no alias may stand for, though a client may send them under their own name.
+/// Headers that a client may send under their own name, but not under an alias.
 pub(super) const GUARDED: &[&str] = &[
     "authorization",
     "proxy-authorization",
@@ -114,7 +118,7 @@ pub(super) const GUARDED: &[&str] = &[
     "tracestate",
 ];
 
-/// Headers without which a backend cannot tell what is asked of it, or where a request ends.
+/// Headers that a backend needs to read a request.
 pub(super) const NEEDED: &[&str] = &["host", "content-length", "transfer-encoding"];
 
 /// Why a name is managed.
@@ -159,8 +163,8 @@ pub fn has_unusual_character(name: &HeaderName) -> bool {
     !name.as_str().bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
 }
 
-/// The plain name that a CGI-style backend takes a name for, lower case: to it, every character but letters and
-/// digits is the same.
+/// The plain name, in lower case, that a CGI-style backend reads a name as: to it, all characters
+/// but letters and digits are the same.
 pub(super) fn plain(name: &str) -> String {
     name.bytes()
         .map(|byte| if byte.is_ascii_alphanumeric() { char::from(byte.to_ascii_lowercase()) } else { '-' })

@@ -12,7 +12,7 @@ pub enum Language {
     English,
 }
 
-/// Most of a header that is looked at; a browser's has a handful of ranges.
+/// Longest line, in bytes, and most ranges that are read; a browser sends a few ranges.
 const MAX_BYTES: usize = 1024;
 const MAX_RANGES: usize = 32;
 
@@ -20,7 +20,8 @@ impl Language {
     /// Every language, the default first.
     pub(super) const ALL: [Self; 2] = [Self::Chinese, Self::English];
 
-    /// What `Accept-Language` prefers of the two; Chinese where it says neither. See RFC 9110 §12.5.4.
+    /// The language that `Accept-Language` prefers; Chinese if it names neither. See RFC 9110
+    /// §12.5.4.
     pub fn of(headers: &HeaderMap) -> Self {
         let ranges: Vec<Range<'_>> = headers
             .get_all(ACCEPT_LANGUAGE)
@@ -102,11 +103,11 @@ enum Wish {
 }
 
 impl Wish {
-    /// The best range of the language counts, and `*` where there is none.
+    /// The best range of the language counts, or `*` if there is none.
     fn of(language: &str, ranges: &[Range<'_>]) -> Self {
         let strongest = |is_meant: &dyn Fn(&Range<'_>) -> bool| {
             let meant = ranges.iter().enumerate().filter(|(_, range)| is_meant(range));
-            // Of equals `max_by_key` takes the last, so the order is turned round.
+            // `max_by_key` returns the last of equal elements, so the order is reversed.
             meant.rev().max_by_key(|(_, range)| range.quality)
         };
         let named = strongest(&|range| range.is_of(language));

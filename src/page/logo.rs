@@ -69,7 +69,8 @@ fn media_type(picture: &[u8]) -> Option<&'static str> {
     }
 }
 
-/// Whether the first element is an `svg`. The page shows it in an `img`, where neither its scripts nor its links work.
+/// Whether the first element is an `svg`. The page shows it in an `img`, in which its scripts and
+/// links do not work.
 fn is_svg(picture: &[u8]) -> bool {
     let Ok(text) = std::str::from_utf8(picture) else { return false };
     let mut rest = text.trim_start_matches('\u{feff}').trim_start();

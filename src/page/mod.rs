@@ -1,7 +1,8 @@
-//! Pages for people: to sign in, and to be told what happened. In Chinese and English, replaceable by the operator.
+//! Pages for users: the sign-in page and the message page, in Chinese and English. The operator can
+//! replace them.
 //!
-//! It decides what a page looks like and what its browser may load. What is to be said, and where a link leads, is the
-//! login's.
+//! This module decides what a page looks like and what the browser may load for it. `sign_in`
+//! decides what a page says and where a link leads.
 //!
 //! # Templates
 //! `login.page.templates` names a folder with `layout.html`, `sign_in.html` and `message.html`, or some of them, in the
@@ -10,16 +11,18 @@
 //! Both pages get `lang` (`zh-CN` or `en`), `title` and `logo` (a `data:` URI) of `login.page` or none, `heading`,
 //! `sentence`, and `text`, the page's other words.
 //!
-//! `sign_in.html` gets `choices`, a list of `title`, `kind` and `href`: what the person can sign in with where they are,
-//! which in WeChat are official accounts, and elsewhere websites. `elsewhere` lists the others. `is_in_wechat` tells the
-//! two apart. `widget` is what WeChat's script is to be given for the first choice, or none: `script`, `appid`,
-//! `redirect_uri`, `state`, and the `nonce` that a `script` element needs; without a widget no script runs.
+//! `sign_in.html` gets `choices`, a list of `title`, `kind` and `href`: the apps that the user can
+//! sign in to in this browser, which are official accounts in WeChat (`is_in_wechat`) and websites
+//! in other browsers. `elsewhere` lists the others. `widget` is what WeChat's script needs for the
+//! first choice, or none: `script`, `appid`, `redirect_uri`, `state`, and the `nonce` that a
+//! `script` element needs. Without a widget no script runs.
 //! `text` has `scan`, `go_on`, `no_qr_code`, `others`, `qr_code` and `elsewhere`.
 //!
-//! `message.html` gets `notice` (the name of a [`Notice`] in `snake_case`), `tone` (`good`, `info` or `trouble`),
-//! `retry` (a path or none), `is_reload` (whether a link with an empty `href` is better than one to `retry`), `sign_out` (what
-//! a form that signs out is made of, `path`, `return_to` and `everywhere`, or none) and `request_id`; `text` has `retry`,
-//! `sign_out` and `request_id`. No script runs.
+//! `message.html` gets `notice` (the name of a [`Notice`] in `snake_case`), `tone` (`good`, `info`
+//! or `trouble`), `retry` (a path or none), `is_reload` (whether a link with an empty `href` is
+//! better than one to `retry`), `sign_out` (the values of a form that signs out: `path`,
+//! `return_to` and `everywhere`, or none) and `request_id`; `text` has `retry`, `sign_out` and
+//! `request_id`. No script runs.
 //!
 //! Styles belong into `style` elements, whose text must not depend on data; an attribute `style` has no effect. Pictures
 //! are `data:` URIs, or files of the same origin. Nothing else is loaded.
@@ -53,11 +56,11 @@ use crate::entropy::{self, Entropy, NoEntropy};
 #[derive(Debug)]
 pub struct Pages {
     site: Site,
-    /// The operator's, and those delivered for a page that the operator's fail at after all.
+    /// The operator's templates, then the built-in ones, which replace a page that fails to render.
     sets: Vec<Tried>,
 }
 
-/// Templates that every page was rendered with.
+/// Templates that rendered every page with samples.
 #[derive(Debug)]
 struct Tried {
     templates: Templates,
@@ -69,35 +72,35 @@ struct Tried {
 pub struct Page {
     /// The document.
     pub body: Bytes,
-    /// What its browser may load; the document works with no other.
+    /// What the browser may load. The document works with this policy only.
     pub content_security_policy: HeaderValue,
 }
 
-/// What a person may sign in with.
+/// What the sign-in page offers.
 #[derive(Clone, Copy, Debug)]
 pub struct SignInPage<'a> {
-    /// Every app on offer, the preferred one first. At least one.
+    /// Every offered app, the preferred one first. At least one.
     pub choices: &'a [Choice<'a>],
-    /// A QR code inside the page, of the first website on offer.
+    /// A QR code inside the page, of the first website that is offered.
     pub widget: Option<SignInWidget<'a>>,
     /// Whether the page is shown by WeChat's own browser.
     pub is_in_wechat: bool,
-    /// Whether it is shown by a phone.
+    /// Whether a phone shows the page.
     pub is_on_phone: bool,
 }
 
-/// An app that a person may sign in to.
+/// An app that a user may sign in to.
 #[derive(Clone, Copy, Debug)]
 pub struct Choice<'a> {
-    /// What people know it as.
+    /// Its name for users.
     pub title: &'a str,
-    /// What it is at WeChat.
+    /// Its kind at WeChat.
     pub kind: AppKind,
     /// Path of the gateway that leads to WeChat's page.
     pub href: &'a str,
 }
 
-/// What WeChat's script is told.
+/// What WeChat's script for the QR code needs.
 #[derive(Clone, Copy, Debug)]
 pub struct SignInWidget<'a> {
     /// URL of the script.
@@ -106,45 +109,46 @@ pub struct SignInWidget<'a> {
     pub frame_origin: &'a str,
     /// The app's id.
     pub appid: &'a str,
-    /// Where the browser comes back to.
+    /// The URL that WeChat redirects the browser to.
     pub redirect_uri: &'a str,
-    /// What comes back unchanged.
+    /// The state that WeChat sends back unchanged.
     pub state: &'a str,
 }
 
-/// Something a person is told.
+/// What the message page says.
 #[derive(Clone, Copy, Debug)]
 pub struct Message<'a> {
     /// What happened.
     pub notice: Notice,
-    /// What the person can do.
+    /// What the user can do.
     pub action: Action<'a>,
-    /// How long to wait before that, where it is known.
+    /// How long the user must wait before that, if it is known.
     pub wait_seconds: Option<u64>,
     /// What an operator finds the request by.
     pub request_id: &'a str,
 }
 
-/// What a person can do on a page that says what happened.
+/// What a user can do on the message page.
 #[derive(Clone, Copy, Debug)]
 pub enum Action<'a> {
-    /// Nothing here.
+    /// Nothing.
     Nothing,
     /// Follow a link to a path of the gateway.
     Link(&'a str),
-    /// Ask for the page's own address once more, which the browser has and the page does not: it may hold a code. Templates
-    /// that know nothing of it link to this path.
+    /// Load the address of the page again. The browser knows it and the page does not contain it,
+    /// because it may hold a code. Templates without support for it link to this path.
     Reload(&'a str),
-    /// Send a form that signs them out.
+    /// Send a form that signs the user out.
     SignOut(SignOut<'a>),
 }
 
-/// A form that signs a person out.
+/// A form that signs a user out.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct SignOut<'a> {
-    /// Path of the gateway that takes it.
+    /// Path of the gateway that the form is sent to.
     pub path: &'a str,
-    /// Where the browser goes then, as a path of the same origin: the page's policy lets a form lead nowhere else.
+    /// Path that the browser is redirected to after that. It is of the same origin, because the
+    /// policy of the page allows a form nothing else.
     pub return_to: Option<&'a str>,
     /// Whether on every device.
     pub everywhere: bool,
@@ -160,27 +164,28 @@ impl<'a> Message<'a> {
 /// What happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Notice {
-    /// The person signed out.
+    /// The user signed out.
     SignedOut,
-    /// The person wanted to sign out, and is signed in still.
+    /// The user wanted to sign out, and is still signed in.
     StillSignedIn,
-    /// The person said no on the phone.
+    /// The user refused on the phone.
     Refused,
-    /// The sign-in was begun too long ago, was finished already, or was never begun.
+    /// The sign-in began too long ago, is already finished, or never began.
     Expired,
-    /// WeChat does not take the code, or took it before.
+    /// WeChat does not accept the code, or accepted it before.
     CodeInvalid,
-    /// The browser is not the one that began, or keeps no cookies.
+    /// The browser is not the one that began the sign-in, or it keeps no cookies.
     OtherBrowser,
-    /// A visitor of a snapshot page, who is nobody: the full page must be opened.
+    /// WeChat showed a snapshot of the page, whose visitor has no identity. The user must open the
+    /// full page.
     SnapshotVisitor,
-    /// Only an official account is on offer, which is signed in to inside WeChat.
+    /// Only an official account is offered, and its sign-in works in WeChat only.
     OpenInWeChat,
-    /// WeChat or an operator blocks the person.
+    /// WeChat or an operator blocks the user.
     UserBlocked,
-    /// The person is signed in, and the page is not for them.
+    /// The user is signed in, and the route does not permit them.
     NotAdmitted,
-    /// Too many tries.
+    /// The user tried too often.
     Throttled,
     /// WeChat or the store does not answer at the moment.
     Unavailable,
@@ -195,7 +200,7 @@ pub enum Notice {
 }
 
 impl Pages {
-    /// Reads templates and logo, and renders each page once; a finding for all that fails.
+    /// Reads templates and logo, and renders each page once; a finding for each failure.
     pub fn build(config: &config::LoginPage, findings: &mut Findings) -> Option<Self> {
         let mut is_sound = true;
         let logo = config.logo.as_deref().and_then(|path| {
@@ -215,10 +220,10 @@ impl Pages {
         is_sound.then_some(Self { site, sets })
     }
 
-    /// The page to sign in with.
+    /// Renders the sign-in page.
     ///
     /// # Errors
-    /// [`NoEntropy`], which its scripts cannot do without.
+    /// [`NoEntropy`]: the page needs a nonce for its script.
     pub fn sign_in(
         &self,
         page: &SignInPage<'_>,
@@ -233,7 +238,7 @@ impl Pages {
         Ok(self.page(SIGN_IN, &view, scripted))
     }
 
-    /// A page that says what happened.
+    /// Renders the message page.
     pub fn message(&self, message: &Message<'_>, language: Language) -> Page {
         self.page(MESSAGE, &view::message(&self.site, message, language), None)
     }
@@ -244,7 +249,7 @@ impl Pages {
                 Ok(html) => {
                     return Page { body: html.into(), content_security_policy: styles.policy(scripted) };
                 }
-                // Its details may name a value, such as a `state`.
+                // The details of the error may contain a value, such as a `state`.
                 Err(error) => {
                     let place = error.name().unwrap_or(template);
                     let line = error.line().unwrap_or_default();
@@ -270,7 +275,7 @@ impl Tried {
                 false
             }
         };
-        // The first mistake of a page is enough: the others are mostly the same one.
+        // The first mistake of a page is enough: the others usually have the same cause.
         let can_sign_in = sample::sign_ins().all(|(page, language)| {
             let widget = view::shown_widget(&page).map(|widget| (widget, sample::NONCE));
             let leads_to = view::works_here(&page).next().map_or("", |choice| choice.href);

@@ -25,7 +25,7 @@ pub(super) struct Scripted<'a> {
 }
 
 impl Styles {
-    /// Takes in every `style` element of a page.
+    /// Adds every `style` element of a page.
     pub(super) fn add(&mut self, html: &str) {
         // Of the same length, so that what is found in one is found in the other.
         let lower = html.to_ascii_lowercase();
@@ -60,11 +60,11 @@ impl Styles {
     }
 }
 
-/// Where there is no policy to be had.
+/// The policy of a page without one of its own.
 pub(super) const NOTHING: HeaderValue =
     HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'");
 
-/// Where the text of the next `style` element begins and ends.
+/// Begin and end of the text of the next `style` element.
 fn next_style(lower: &str, from: usize) -> Option<(usize, usize)> {
     const OPEN: &str = "<style";
     let open = from + lower.get(from..)?.find(OPEN)? + OPEN.len();
@@ -74,7 +74,7 @@ fn next_style(lower: &str, from: usize) -> Option<(usize, usize)> {
 }
 
 fn source(style: &str) -> String {
-    // A browser hashes what it parsed, where every end of line is one character.
+    // A browser hashes the parsed text, in which each end of line is one character.
     let parsed = style.replace("\r\n", "\n").replace('\r', "\n");
     format!("'sha256-{}'", STANDARD.encode(sha256(&[parsed.as_bytes()])))
 }

@@ -1,11 +1,12 @@
-//! Pages to try templates out with, so that a mistake shows when they are read and not when somebody signs in.
+//! Sample pages that templates are tried with, so that a mistake is found when they are read and
+//! not when a user signs in.
 
 use super::{Action, Choice, Language, Message, Notice, SignInPage, SignInWidget, SignOut};
 use crate::config::AppKind;
 
 pub(super) const NONCE: &str = "bm9uY2U";
 
-/// `choices` has both kinds, of which a page shows some by where it is opened.
+/// Both kinds. A page shows one of them, depending on the browser.
 const CHOICES: [Choice<'static>; 6] = [
     website("小店", "/auth/web/sample-1/start"),
     account("小店公众号", "/auth/web/sample-2/start"),

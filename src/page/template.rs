@@ -23,7 +23,7 @@ const KEY: &str = "login.page.templates";
 const MAX_BYTES: u64 = 256 * 1024;
 const DOCUMENTATION: &str = "docs/browser.md says what a template may use";
 
-/// Templates that parse, and where they came from.
+/// Templates that parse, and their source.
 #[derive(Debug)]
 pub(super) struct Templates {
     environment: Environment<'static>,
@@ -32,7 +32,7 @@ pub(super) struct Templates {
 }
 
 impl Templates {
-    /// What every page looks like where nothing else is configured.
+    /// The built-in templates.
     pub(super) fn delivered(findings: &mut Findings) -> Option<Self> {
         Self::new(None, &[], findings)
     }
@@ -77,7 +77,7 @@ impl Templates {
         false
     }
 
-    /// Reports a template that could not be rendered, by the file that the mistake is in.
+    /// Reports a template that could not be rendered, with the file that has the mistake.
     pub(super) fn refuse(&self, rendered: &str, error: &Error, findings: &mut Findings) {
         let name = error.name().unwrap_or(rendered);
         let place = match &self.replaced {
@@ -100,8 +100,8 @@ fn environment() -> Environment<'static> {
     environment
 }
 
-/// Writes a value as markup. It does not ask for the state of `autoescape`, so that no template can switch it off; what
-/// is marked `safe` is a template's own business.
+/// Escapes a value as markup. It ignores `autoescape`, so that no template can switch escaping off.
+/// The template is responsible for a value that it marks `safe`.
 fn escaped(out: &mut Output, _: &mut State, value: &Value) -> Result<(), Error> {
     let text = value.to_string();
     if value.is_safe() {
@@ -203,7 +203,7 @@ fn refuse(place: &str, error: &Error, findings: &mut Findings) {
     let line = error.line().map(|line| format!(" line {line}")).unwrap_or_default();
     let detail = error.detail().map(|detail| format!(": {detail}")).unwrap_or_default();
     let reason = format!("template `{place}`{line}: {}{detail}", error.kind());
-    // One mistake in the layout shows in every page.
+    // A mistake in the layout appears in every page.
     if findings.iter().any(|known| known.reason == reason) {
         return;
     }

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::{Language, Notice};
 
-/// What a notice says.
+/// The words of a notice.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Words {
     pub(super) heading: &'static str,
@@ -16,34 +16,34 @@ pub(super) struct Words {
     pub(super) retry: &'static str,
 }
 
-/// What the sign-in page says.
+/// The words of the sign-in page.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(super) struct SignInWords {
     pub(super) heading: &'static str,
-    /// Beside the QR code.
+    /// Next to the QR code.
     pub(super) scan: &'static str,
-    /// The button where there is one choice.
+    /// The button if there is one choice.
     pub(super) go_on: &'static str,
-    /// The link beside a QR code that may not have appeared.
+    /// The link next to the QR code, for a user who does not see the code.
     pub(super) no_qr_code: &'static str,
     /// Above the other choices.
     pub(super) others: &'static str,
-    /// Names the frame with the QR code for those who do not see it.
+    /// The name of the frame with the QR code, for screen readers.
     pub(super) qr_code: &'static str,
 }
 
-/// Where a person is, and what they can do there.
+/// The browser of a user, and what the user can do in it.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Situation {
-    /// In WeChat, with this many accounts to sign in to.
+    /// In WeChat, with this number of official accounts.
     WeChat(usize),
-    /// In WeChat, with websites alone, whose QR code no phone reads from its own screen.
+    /// In WeChat, with websites only. A phone cannot scan a QR code on its own screen.
     WeChatNeedsComputer,
-    /// In another browser, with this many websites.
+    /// In another browser, with this number of websites.
     Browser(usize),
-    /// The same on a phone, which can show the QR code to another and read none of its own.
+    /// The same on a phone, which can show the QR code to another phone and cannot scan it itself.
     Phone(usize),
-    /// In another browser, with official accounts alone.
+    /// In another browser, with official accounts only.
     BrowserNeedsWeChat,
 }
 
@@ -119,7 +119,7 @@ impl Language {
         }
     }
 
-    /// What is said of the choices that work elsewhere, beside those that work here.
+    /// The words for choices that work in another browser, next to those that work in this one.
     pub(super) const fn elsewhere(self, is_in_wechat: bool) -> &'static str {
         match (self, is_in_wechat) {
             (Self::Chinese, true) => "正在使用电脑版微信？",
@@ -129,7 +129,7 @@ impl Language {
         }
     }
 
-    /// How long to wait, behind the sentence that says why.
+    /// How long the user must wait, after the sentence that says why.
     pub(super) fn wait(self, seconds: u64) -> Cow<'static, str> {
         match (self, seconds.div_ceil(60)) {
             (Self::Chinese, 0 | 1) => "请等一分钟再试。".into(),
@@ -149,7 +149,7 @@ impl Language {
         }
     }
 
-    /// Beside the id of a request.
+    /// Next to the id of a request.
     pub(super) const fn request_id(self) -> &'static str {
         match self {
             Self::Chinese => "请求编号",
@@ -166,7 +166,7 @@ impl Language {
 }
 
 impl Notice {
-    /// Every notice, for trying templates out. The test beside the texts counts them.
+    /// Every notice, for the test of templates. A test counts them.
     pub(super) const ALL: [Self; 16] = [
         Self::SignedOut,
         Self::StillSignedIn,
@@ -208,7 +208,8 @@ impl Notice {
         }
     }
 
-    /// How it looks: `good` is done, `info` asks for something, `trouble` failed.
+    /// How the page looks: `good` if something is done, `info` if the user must do something,
+    /// `trouble` if something failed.
     pub(super) const fn tone(self) -> &'static str {
         match self {
             Self::SignedOut => "good",

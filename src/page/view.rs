@@ -1,4 +1,4 @@
-//! What a template is given.
+//! The values that templates get.
 
 use std::borrow::Cow;
 
@@ -10,7 +10,7 @@ use super::text::{SignInWords, Situation};
 use super::{Action, Choice, Language, Message, Notice, SignInPage, SignInWidget, SignOut};
 use crate::config::AppKind;
 
-/// What every page is given.
+/// The values that every page gets.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Site {
     pub(super) title: Option<String>,
@@ -78,12 +78,12 @@ struct MessageText {
     request_id: &'static str,
 }
 
-/// The widget that a page shows: in WeChat none, as a phone cannot scan its own screen.
+/// The widget that a page shows: none in WeChat, because a phone cannot scan its own screen.
 pub(super) fn shown_widget<'a>(page: &SignInPage<'a>) -> Option<SignInWidget<'a>> {
     page.widget.filter(|_| works_here(page).next().is_some() && !page.is_in_wechat)
 }
 
-/// The choices that lead on from where the person is.
+/// The choices that work in the user's browser.
 pub(super) fn works_here<'a>(page: &SignInPage<'a>) -> impl Iterator<Item = &'a Choice<'a>> {
     let here = if page.is_in_wechat { AppKind::OfficialAccount } else { AppKind::Website };
     page.choices.iter().filter(move |choice| choice.kind == here)
@@ -94,7 +94,7 @@ fn works_elsewhere<'a>(page: &SignInPage<'a>) -> impl Iterator<Item = &'a Choice
     page.choices.iter().filter(move |choice| choice.kind == elsewhere)
 }
 
-/// What `sign_in.html` is given.
+/// The values of `sign_in.html`.
 pub(super) fn sign_in(
     site: &Site,
     page: &SignInPage<'_>,
@@ -129,7 +129,7 @@ pub(super) fn sign_in(
     }))
 }
 
-/// What `message.html` is given.
+/// The values of `message.html`.
 pub(super) fn message(site: &Site, message: &Message<'_>, language: Language) -> Value {
     let words = language.notice(message.notice);
     let sentence = match message.wait_seconds.filter(|_| message.notice == Notice::Throttled) {

@@ -69,7 +69,8 @@ fn readings(canonical: &str) -> Vec<String> {
     readings
 }
 
-/// As a backend reads it that takes backslashes for slashes, and cuts parameters, dots and empty segments out.
+/// As a backend reads it that treats backslashes as slashes, and removes parameters, dots and empty
+/// segments.
 fn tidied(text: &str) -> String {
     let text = text.replace('\\', "/");
     let text = text.split(['?', '#', '\0']).next().unwrap_or_default();

@@ -1,9 +1,10 @@
 //! Which route a request takes: host, path and method to access and upstream.
 //!
-//! The host decides first: a host that some route names is served by the routes that name it alone. Then the
-//! longest path decides, and only then the method: a method no route of that path serves is refused, never
-//! handed to a shorter and perhaps public path. Whom of those who are signed in a route admits is in its [`Rules`].
-//! Leaves admission to `proxy` and identity to `authn`.
+//! The host decides first: only the routes that name a host serve it. Then the longest path
+//! decides, and after it the method: if no route of that path serves the method, the request is
+//! refused, and not given to a shorter and perhaps public path. The [`Rules`] of a route decide
+//! which of the signed-in users may call. `proxy` checks the form of a request, and `authn` the
+//! identity.
 
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzz;
@@ -21,7 +22,7 @@ use crate::path;
 
 pub use self::people::{Denied, Lists, Rules};
 
-/// Methods the gateway admits at all; RFC 9110 §9.3 without CONNECT and TRACE, and PATCH.
+/// Methods that the gateway admits: those of RFC 9110 §9.3 without CONNECT and TRACE, and PATCH.
 pub const METHODS: [Method; 7] =
     [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::OPTIONS];
 
@@ -61,7 +62,7 @@ pub struct Route {
     pub sign_in: Vec<Arc<str>>,
     /// Whether a request that a page of another site made may use a cookie, other than to read.
     pub allow_cross_site: bool,
-    /// Whom it admits of those who are signed in, besides [`Route::permits_app`].
+    /// Which signed-in users may call, in addition to [`Route::permits_app`].
     pub rules: Rules,
     methods: Vec<Method>,
     apps: Vec<Arc<str>>,
@@ -88,7 +89,7 @@ struct References<'c> {
 type PathTable = HashMap<String, Vec<Arc<Route>>>;
 
 impl RouteTable {
-    /// Builds the table; a finding for every rule that makes no sense.
+    /// Builds the table; a finding for every rule that is not valid.
     pub fn build(
         routes: &[config::Route],
         apps: &BTreeMap<String, config::App>,
@@ -126,7 +127,7 @@ impl RouteTable {
     /// matched as a backend decodes it: a path that is protected is so in every spelling.
     ///
     /// # Errors
-    /// [`NoRoute`] says whether another method would have been served.
+    /// [`NoRoute`] says whether the path serves other methods.
     pub fn find(&self, host: &str, path: &str, method: &Method) -> Result<&Arc<Route>, NoRoute> {
         let routes = longest_match(self.table_of(host), &path::decode(path)).ok_or(NoRoute::NotFound)?;
         routes.iter().find(|route| route.serves(method)).ok_or(NoRoute::MethodNotAllowed)
@@ -137,7 +138,7 @@ impl RouteTable {
         &self.routes
     }
 
-    /// Whether any rule depends on the method, so that a backend must not be told another one in a header.
+    /// Whether any rule depends on the method. Then no header may name another method to a backend.
     pub const fn distinguishes_methods(&self) -> bool {
         self.distinguishes_methods
     }
@@ -354,11 +355,11 @@ fn add_path(table: &mut PathTable, path: &str, route: &Arc<Route>, at: &str, fin
         );
     }
     routes.push(Arc::clone(route));
-    // A route that names its methods goes before one that serves the rest.
+    // A route that names its methods comes before one that serves all methods.
     routes.sort_by_key(|route| route.methods.is_empty());
 }
 
-/// Walks from the whole path up, one segment at a time, so that `/api` never serves `/apix`.
+/// Removes one segment at a time from the end of the path, so that `/api` never serves `/apix`.
 fn longest_match<'t>(table: &'t PathTable, path: &str) -> Option<&'t Vec<Arc<Route>>> {
     let mut prefix = path.strip_suffix('/').unwrap_or(path);
     loop {

@@ -1,8 +1,8 @@
-//! Whom a route admits of those who are signed in: lists of people, by unionid or by their id in one app, and what the
-//! business says of the user whom they were bound to.
+//! Which signed-in people a route permits: by lists of unionids and of openids in one app, and by
+//! the claims of the user that a person is bound to.
 //!
-//! Lists are read when a configuration is built, so that a reload reads their files again, and one that cannot be
-//! understood keeps the old configuration. Who somebody is was decided before, by `authn`.
+//! Lists are read when a configuration is built. A reload reads their files again, and a list that
+//! cannot be parsed keeps the old configuration. `authn` has decided before who the caller is.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
@@ -15,7 +15,7 @@ use crate::identity::{AppId, ClaimName, ClaimValue, Identity, OpenId, Subject, U
 
 /// Largest file of members: half a million of them.
 const MAX_FILE_BYTES: u64 = 16 * 1024 * 1024;
-/// Most lines of one file that are complained of.
+/// Most lines of one file that are reported.
 const MOST_COMPLAINTS: usize = 10;
 
 /// Every list of people, by its name.
@@ -29,14 +29,15 @@ struct People {
     subjects: HashSet<Subject>,
 }
 
-/// Whom a route admits of those who are signed in.
+/// Which signed-in people a route permits.
 #[derive(Debug)]
 pub struct Rules {
     deny: Vec<Arc<People>>,
     require_unionid: bool,
     require_user: bool,
     require_claims: Vec<RequiredClaim>,
-    /// `None`: everybody. With lists it is those on them, so nobody where all are empty.
+    /// `None` permits every person. Otherwise a person must be on one of the lists, which may all
+    /// be empty.
     allow: Option<Vec<Arc<People>>>,
 }
 
@@ -47,18 +48,18 @@ struct RequiredClaim {
     values: Vec<ClaimValue>,
 }
 
-/// Why somebody who is signed in may not call.
+/// Why a signed-in person may not call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Denied {
-    /// They are on a deny list.
+    /// The person is on a deny list.
     ByList,
-    /// The route asks for a unionid, and theirs is not known.
+    /// The route requires a unionid, and the person's is not known.
     UnionIdUnknown,
-    /// The route asks for a user of the business's own, and they are bound to none.
+    /// The route requires a user of the business, and the person is bound to none.
     UserUnbound,
-    /// The route asks for a claim that their user does not have, or not with this value.
+    /// The route requires a claim that the user does not have, or has with another value.
     ClaimMissing,
-    /// They are on none of the allow lists.
+    /// The person is on none of the allow lists.
     NotOnList,
 }
 
@@ -76,10 +77,11 @@ impl Denied {
 }
 
 impl Rules {
-    /// Whether a person may call who is bound to this user, or to none.
+    /// Decides whether a person may call who is bound to this user, or to none.
     ///
     /// # Errors
-    /// [`Denied`]. A deny list wins over every allow list. It can tell somebody by unionid only where the unionid is known.
+    /// [`Denied`]. A deny list takes precedence over allow lists. A list can match a person by
+    /// unionid only if the unionid is known.
     pub fn permits(&self, person: &Identity, user: Option<&User>) -> Result<(), Denied> {
         if self.deny.iter().any(|people| people.include(person)) {
             return Err(Denied::ByList);
@@ -99,7 +101,8 @@ impl Rules {
         }
     }
 
-    /// The rules of one route; findings for names that no list has, and for rules that nobody would look at.
+    /// Builds the rules of one route; findings for names without a list, and for rules that have no
+    /// effect.
     pub(super) fn build(config: &config::Route, at: &str, lists: &Lists, findings: &mut Findings) -> Self {
         let keys =
             [("allow_lists", !config.allow_lists.is_empty()), ("deny_lists", !config.deny_lists.is_empty())];
@@ -142,14 +145,15 @@ impl RequiredClaim {
         user.and_then(|user| user.claim(&self.name)).is_some_and(|value| self.values.contains(value))
     }
 
-    /// The claims of one route; findings for what no user can have, with which what is built is never used.
+    /// Builds the claims of one route; findings for claims that no user can have. After an error
+    /// the result is never used.
     fn build(config: &BTreeMap<String, Vec<String>>, at: &str, findings: &mut Findings) -> Vec<Self> {
         let mut claims = Vec::with_capacity(config.len());
         for (name, values) in config {
             let at = format!("{at}.require_claims.{name}");
             if values.is_empty() {
                 findings
-                    .error(&at, "no value is listed, so nobody would be let in")
+                    .error(&at, "no value is listed, so the route would permit nobody")
                     .hint("list the values of which the claim must have one");
             }
             let mut parsed = Vec::with_capacity(values.len());
@@ -169,7 +173,7 @@ impl RequiredClaim {
 }
 
 impl Lists {
-    /// Reads every list; a finding for each member that is none, and for each file that cannot be read.
+    /// Reads every list; a finding for each invalid member, and for each file that cannot be read.
     pub fn build(lists: &BTreeMap<String, config::List>, findings: &mut Findings) -> Self {
         let read = |(name, config): (&String, &config::List)| {
             (name.clone(), Arc::new(People::build(config, &format!("lists.{name}"), findings)))
@@ -177,7 +181,8 @@ impl Lists {
         Self(lists.iter().map(read).collect())
     }
 
-    /// The lists of these names. One that is missing is an error, so that what is built without it is never used.
+    /// The lists with these names. A missing list is an error, after which the result is never
+    /// used.
     fn find(&self, names: &[String], at: &str, findings: &mut Findings) -> Vec<Arc<People>> {
         let mut found = Vec::with_capacity(names.len());
         for (position, name) in names.iter().enumerate() {
@@ -208,7 +213,7 @@ impl People {
         let mut people = Self::default();
         for (position, member) in config.members.iter().enumerate() {
             if people.add(member).is_none() {
-                // The member itself is not shown: a person's id stands in no log.
+                // The member itself is not shown: logs must not contain a person's id.
                 findings
                     .error(
                         format!("{at}.members[{position}]"),
@@ -261,14 +266,14 @@ impl People {
         }
     }
 
-    /// Adds the member of a line, if there is one; `None` where nobody knows who is meant.
+    /// Adds the member of a line, if there is one; `None` if the line is not valid.
     fn add_line(&mut self, line: &[u8]) -> Option<()> {
         let line = str::from_utf8(line).ok()?;
         let member = line.split_once('#').map_or(line, |(member, _)| member).trim();
         if member.is_empty() { Some(()) } else { self.add(member) }
     }
 
-    /// Adds a member; `:` is in neither alphabet, so it says which of the two is written.
+    /// Adds a member. `:` is in neither alphabet, so it shows which of the two is written.
     fn add(&mut self, member: &str) -> Option<()> {
         match member.split_once(':') {
             Some((appid, openid)) => {
@@ -283,7 +288,7 @@ impl People {
     }
 }
 
-/// Says how many, never who.
+/// Shows the number of members, not the members.
 impl std::fmt::Debug for People {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "People({} unionids, {} subjects)", self.unionids.len(), self.subjects.len())

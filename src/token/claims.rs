@@ -1,4 +1,4 @@
-//! What a token says: [`UnverifiedClaims`] as read, [`Claims`] once every rule held.
+//! The claims of a token: [`UnverifiedClaims`] as parsed, [`Claims`] when every rule is met.
 
 use std::time::Duration;
 
@@ -10,10 +10,10 @@ use super::encoding::parse_object;
 use crate::clock::Timestamp;
 use crate::identity::{AppId, Identity, OpenId, SessionId, Subject, UnionId};
 
-/// Longest an access token may live, whatever it says.
+/// Longest lifetime of an access token, whatever its claims say.
 pub(super) const MAX_LIFETIME: Duration = Duration::from_secs(24 * 3600);
 
-/// What a verified token says. Comes out of [`super::Tokens::verify`] and nowhere else.
+/// The claims of a verified token. Only [`super::Tokens::verify`] makes them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claims {
     identity: Identity,
@@ -38,7 +38,7 @@ impl Claims {
     }
 }
 
-/// What a token must say to be one of ours.
+/// What the claims of our tokens must be.
 #[derive(Clone, Debug)]
 pub(super) struct Expectations {
     pub(super) issuer: String,
@@ -63,9 +63,10 @@ pub(super) struct NewClaims<'a> {
     pub(super) unionid: Option<&'a UnionId>,
 }
 
-/// The claims as somebody wrote them: of the right JSON types, each at most once, and that is all.
+/// The claims as parsed: only their JSON types are checked, and that each stands at most once.
 ///
-/// An unknown claim is passed over (RFC 7519 §4), so that a newer gateway may add one while older ones still run.
+/// An unknown claim is ignored (RFC 7519 §4), so that a newer gateway can add one while older ones
+/// run.
 #[derive(Deserialize)]
 pub(super) struct UnverifiedClaims {
     iss: String,
@@ -83,12 +84,12 @@ pub(super) struct UnverifiedClaims {
 }
 
 impl UnverifiedClaims {
-    /// Reads a payload whose signature was found good.
+    /// Parses a payload whose signature is verified.
     pub(super) fn parse(payload: &[u8]) -> Result<Self, VerifyError> {
         parse_object(payload).ok_or(VerifyError::InvalidClaims)
     }
 
-    /// Holds the claims against every rule.
+    /// Checks the claims against every rule.
     pub(super) fn check(self, expected: &Expectations, now: Timestamp) -> Result<Claims, VerifyError> {
         if self.iss != expected.issuer {
             return Err(VerifyError::WrongIssuer);
@@ -109,7 +110,7 @@ impl UnverifiedClaims {
         })
     }
 
-    /// Bounding `exp` by `iat`, and `iat` by now, leaves no far future that some later arithmetic could wrap.
+    /// `iat` is bounded by now, and `exp` by `iat`, so that no later arithmetic can overflow.
     fn check_times(&self, clock_skew: Duration, now: Timestamp) -> Result<(), VerifyError> {
         let latest_start = now.plus(clock_skew).seconds();
         if self.iat > latest_start || self.nbf > latest_start {
@@ -119,12 +120,12 @@ impl UnverifiedClaims {
         if lifetime > MAX_LIFETIME.as_secs() {
             return Err(VerifyError::InvalidClaims);
         }
-        // No leeway here: the cache, the logs and the client all take `exp` at its word.
+        // No leeway: the cache, the logs and the client all use `exp` as it is.
         if now < Timestamp::from_seconds(self.exp) { Ok(()) } else { Err(VerifyError::Expired) }
     }
 }
 
-/// A claim that may be left out, but where it stands is a string and not `null`.
+/// Parses an optional claim: it may be absent, but not `null`.
 fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<UnionId>, D::Error> {
     let text = String::deserialize(deserializer)?;
     UnionId::parse(&text).map(Some).map_err(D::Error::custom)

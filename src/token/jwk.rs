@@ -1,11 +1,11 @@
-//! Public keys as the world reads them (RFC 7517), and the name a key has by itself (RFC 7638).
+//! Public keys as JSON Web Keys (RFC 7517), and their thumbprints (RFC 7638).
 
 use base64::Engine as _;
 use serde::Serialize;
 
 use super::encoding::{BASE64URL, sha256_base64url};
 
-/// The public half of a key: exactly the members a thumbprint is made of, in the order it wants them.
+/// The public half of a key: exactly the members that a thumbprint is made of, in its order.
 #[derive(Clone, Debug, Serialize)]
 #[serde(untagged)]
 pub(super) enum PublicKey {
@@ -32,7 +32,7 @@ impl PublicKey {
 
     /// The SHA-256 thumbprint. See RFC 7638 §3.
     pub(super) fn thumbprint(&self) -> String {
-        // Strings alone cannot fail to serialise.
+        // Serialising strings cannot fail.
         sha256_base64url(&serde_json::to_vec(self).unwrap_or_default())
     }
 }

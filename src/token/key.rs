@@ -1,4 +1,4 @@
-//! One key: its id, its one algorithm, and what signs and verifies with it. Parsed once.
+//! One key: its id, its only algorithm, and what signs and verifies with it. Parsed once.
 
 use std::fmt;
 
@@ -31,8 +31,8 @@ pub(super) struct SigningKey {
     verifier: DecodingKey,
 }
 
-/// What signs. Not the JWT library's: that parses and checks the key anew for each signature, which costs more than the
-/// signature itself.
+/// What signs. The JWT library is not used for it, because it parses and checks the key for each
+/// signature, which costs more than the signature.
 enum Signer {
     ES256(EcdsaKeyPair),
     EdDSA(Ed25519KeyPair),
@@ -40,7 +40,7 @@ enum Signer {
     HS256(Box<hmac::Key>),
 }
 
-/// A key that cannot be used.
+/// Why a key cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum KeyError {
     #[error("holds no unencrypted PKCS#8 private key (`-----BEGIN PRIVATE KEY-----`)")]
@@ -56,7 +56,7 @@ pub(super) enum KeyError {
 }
 
 impl SigningKey {
-    /// Reads a private key; without a `kid` it is named by its thumbprint (RFC 7638).
+    /// Parses a private key. Without a `kid` its id is its thumbprint (RFC 7638).
     pub(super) fn from_pem(kid: Option<&str>, algorithm: KeyAlgorithm, pem: &[u8]) -> Result<Self, KeyError> {
         let der = PrivatePkcs8KeyDer::from_pem_slice(pem).map_err(|_| KeyError::NotPkcs8)?;
         let (signer, public) = read_pair(algorithm, der.secret_pkcs8_der())?;
@@ -69,7 +69,7 @@ impl SigningKey {
         Ok(Self::new(kid, algorithm, Some(public), signer, verifier))
     }
 
-    /// Takes a shared secret.
+    /// Makes a key of a shared secret.
     pub(super) fn from_secret(kid: &str, secret: &[u8]) -> Result<Self, KeyError> {
         if secret.len() < MIN_SECRET_BYTES {
             return Err(KeyError::ShortSecret(secret.len()));
@@ -99,12 +99,12 @@ impl SigningKey {
         algorithm_name(self.algorithm)
     }
 
-    /// The public half, as the world may see it; a shared secret has none.
+    /// The public half; a shared secret has none.
     pub(super) fn jwk(&self) -> Option<Jwk<'_>> {
         self.public.as_ref().map(|public| Jwk::new(public, &self.kid, self.algorithm_name()))
     }
 
-    /// Signs a payload: the whole token.
+    /// Signs a payload; returns the whole token.
     pub(super) fn sign(&self, payload: &[u8]) -> Result<String, Unspecified> {
         let mut token = self.header.clone();
         token.push('.');
@@ -115,7 +115,7 @@ impl SigningKey {
         Ok(token)
     }
 
-    /// Whether this key made `signature`, in base64url, over `message`. Whatever goes wrong, it did not.
+    /// Whether this key made `signature`, in base64url, over `message`; `false` on any error.
     pub(super) fn has_signed(&self, message: &[u8], signature: &str) -> bool {
         crypto::verify(signature, message, &self.verifier, jwa(self.algorithm)).unwrap_or(false)
     }
@@ -179,7 +179,7 @@ fn read_pair(algorithm: KeyAlgorithm, der: &[u8]) -> Result<(Signer, PublicKey),
             Ok((Signer::EdDSA(pair), public))
         }
         KeyAlgorithm::RS256 => {
-            // Takes 2048 to 8192 bits; RFC 7518 §3.3 asks for 2048.
+            // The library accepts 2048 to 8192 bits; RFC 7518 §3.3 requires 2048.
             let pair = RsaKeyPair::from_pkcs8(der).map_err(rejected)?;
             let key = pair.public_key();
             let public = PublicKey::rsa(

@@ -13,7 +13,7 @@ use crate::config::{self, Findings, KeyAlgorithm};
 use crate::entropy::Entropy;
 use crate::key_file::{self, GROUP_MAY_READ, KeyFileError, OnMissingKey};
 
-/// Where the key made on first start lies, below the data directory.
+/// File of the key that is made on first start, in the data directory.
 const DEFAULT_KEY_FILE: &str = "signing-key.pem";
 /// Longest `kid`; it is in every token.
 const MAX_KID_BYTES: usize = 64;
@@ -58,7 +58,7 @@ impl KeyRing {
     /// The public keys, as `/.well-known/jwks.json` answers them.
     pub(super) fn jwks(&self) -> Bytes {
         let set = JwkSet { keys: self.iter().filter_map(SigningKey::jwk).collect() };
-        // Strings alone cannot fail to serialise.
+        // Serialising strings cannot fail.
         serde_json::to_vec(&set).unwrap_or_default().into()
     }
 

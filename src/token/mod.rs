@@ -1,7 +1,8 @@
 //! Access tokens: minted, verified, and the keys that do it.
 //!
-//! A token is a JWT (RFC 7519, RFC 9068) that names a subject and a session. This module decides whether a text is
-//! a token of ours that is valid now; which app may call which route, and what is remembered, others decide.
+//! A token is a JWT (RFC 7519, RFC 9068) that names a subject and a session. This module decides
+//! whether a text is a token of ours that is valid now. `route` decides which app may call which
+//! route, and `authn` remembers verdicts.
 
 mod claims;
 mod encoding;
@@ -76,7 +77,7 @@ pub enum MintError {
     Signature(#[from] aws_lc_rs::error::Unspecified),
 }
 
-/// Why a text is no valid access token of ours.
+/// Why a text is not a valid access token of ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum VerifyError {
     /// Not a compact JWS with a header like ours: too long, not three parts, not strict base64url, not our `typ`.
@@ -95,10 +96,10 @@ pub enum VerifyError {
     #[error("the claims are wrong")]
     InvalidClaims,
     /// `iss` is another gateway.
-    #[error("issued by somebody else")]
+    #[error("issued by another gateway")]
     WrongIssuer,
-    /// `aud` is somebody else.
-    #[error("meant for somebody else")]
+    /// `aud` is another audience.
+    #[error("meant for another audience")]
     WrongAudience,
     /// `nbf` or `iat` lies in the future.
     #[error("not valid yet")]
@@ -109,7 +110,7 @@ pub enum VerifyError {
 }
 
 impl Tokens {
-    /// Reads or makes the keys, and checks what the section says.
+    /// Reads or makes the keys, and checks the section.
     pub fn build(
         config: &config::Tokens,
         data_dir: &Path,
@@ -129,8 +130,9 @@ impl Tokens {
         Some(Self { jwks: keys.jwks(), keys, expected, lifetime: *config.lifetime })
     }
 
-    /// Mints a token for a session that ends at `session_end`: it lives as long as configured, and never longer than
-    /// its session. In the session's last second it is one that has expired already.
+    /// Mints a token for a session that ends at `session_end`. It is valid for the configured
+    /// lifetime, and never longer than its session. In the last second of a session the token is
+    /// already expired.
     ///
     /// # Errors
     /// [`MintError`], by variant.
@@ -167,10 +169,10 @@ impl Tokens {
         })
     }
 
-    /// Finds out what a token says, if it is one of ours and valid now.
+    /// Verifies a token, and returns its claims if it is one of ours and valid now.
     ///
     /// # Errors
-    /// [`VerifyError`], by variant. The claims are looked at only once the signature is found good.
+    /// [`VerifyError`], by variant. The claims are checked only after the signature.
     pub fn verify(&self, token: &str, now: Timestamp) -> Result<Claims, VerifyError> {
         let jws = UnverifiedJws::parse(token)?;
         let key = self.keys.find(jws.kid()).ok_or(VerifyError::UnknownKey)?;

@@ -256,7 +256,7 @@ fn every_rule_that_makes_no_sense_is_found() {
                 "routes[0].require_claims.Role: not a claim's name of 1 to 32 characters out of a-z 0-9 _ that begins \
                  with a letter"
                     .to_owned(),
-                "routes[0].require_claims.level: no value is listed, so nobody would be let in; list the values of \
+                "routes[0].require_claims.level: no value is listed, so the route would permit nobody; list the values of \
                  which the claim must have one"
                     .to_owned(),
                 "routes[0].require_claims.team[1]: not a claim's value of 1 to 128 visible ASCII characters".to_owned(),
