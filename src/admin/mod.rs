@@ -101,7 +101,7 @@ impl Admin {
 
     fn metrics(&self) -> AdminAnswer {
         // The caches do not keep these gauges up to date themselves.
-        (self.current)().authenticator.count_remembered();
+        (self.current)().authenticator.update_cache_metric();
         match self.shared.metrics.encode() {
             Ok(body) => AdminAnswer::ok(METRICS_TYPE, body),
             Err(error) => {

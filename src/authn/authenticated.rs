@@ -130,7 +130,7 @@ impl Authenticated {
     }
 
     /// Whether the session need not be looked up again.
-    pub(super) fn is_believed(&self, now: Timestamp) -> bool {
+    pub(super) fn is_current(&self, now: Timestamp) -> bool {
         now < self.0.recheck_at && self.0.lease.is_current()
     }
 

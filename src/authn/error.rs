@@ -99,7 +99,7 @@ impl AuthnError {
     ///
     /// Other errors are not remembered: to check again costs no more than to look up the memory,
     /// and a flood of junk must not evict the forgeries. A session that has ended never comes back.
-    pub(super) const fn is_worth_remembering(self) -> bool {
+    pub(super) const fn is_cacheable(self) -> bool {
         match self {
             Self::Token(
                 VerifyError::BadSignature

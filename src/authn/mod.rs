@@ -1,6 +1,6 @@
 //! Authentication: turns a credential of a request into proof of who signed in, or into an error.
 //!
-//! [`Authenticator::credential`] finds the token. [`Authenticator::remembered`] returns the verdict
+//! [`Authenticator::credential`] finds the token. [`Authenticator::cached`] returns the verdict
 //! of an earlier check. [`Authenticator::verify`] checks the token: its signature, its claims, and
 //! its session. A session cookie is checked the same way, except for the signature.
 //!
@@ -44,7 +44,7 @@ use crate::single_flight::SingleFlight;
 use crate::telemetry::metrics::Metrics;
 use crate::token::{Tokens, VerifyError};
 
-/// Longest a refusal may be remembered.
+/// Longest time that an error may be cached.
 const MAX_REFUSED_FOR: Duration = Duration::from_secs(3600);
 
 /// Finds tokens and session cookies in requests and judges them.
@@ -89,7 +89,7 @@ impl Authenticator {
     pub fn build(
         config: &config::Tokens,
         apps: &BTreeMap<String, config::App>,
-        parts: Dependencies,
+        deps: Dependencies,
         metrics: &Metrics,
         subject_hasher: SubjectHasher,
         entropy: &dyn Entropy,
@@ -109,12 +109,12 @@ impl Authenticator {
         let (sources, apps, hashers) = (sources?, apps?, hashers?);
         is_brief.then(|| Self {
             sources,
-            tokens: parts.tokens,
-            sessions: parts.sessions,
+            tokens: deps.tokens,
+            sessions: deps.sessions,
             apps,
             hashers,
             subject_hasher,
-            tells_profile: parts.tells_profile,
+            tells_profile: deps.tells_profile,
             verified: verified_cache(cache.capacity),
             refused: refused_cache(cache.refused_capacity, *cache.refused_for),
             refused_cookies: refused_cache(cache.refused_capacity, *cache.refused_for),
@@ -154,7 +154,7 @@ impl Authenticator {
             Ok(Some(credential)) if is_forged(&credential) => Err(AuthnError::CrossSite),
             found => found,
         };
-        found.inspect_err(|refusal| self.counters.refused(*refusal))
+        found.inspect_err(|error| self.counters.count_error(*error))
     }
 
     /// Returns the verdict of an earlier check; `None` if [`Authenticator::verify`] must check the
@@ -163,13 +163,13 @@ impl Authenticator {
     /// # Errors
     /// [`AuthnError`] for an expired token, and for a limited time for forgeries and ended
     /// sessions.
-    pub fn remembered(
+    pub fn cached(
         &self,
         credential: &Credential<'_>,
         now: Timestamp,
     ) -> Option<Result<Authenticated, AuthnError>> {
-        let verdict = self.recall(credential, self.hash(credential), now)?;
-        self.counters.judged(verdict.as_ref());
+        let verdict = self.find_cached(credential, self.hash(credential), now)?;
+        self.counters.count(verdict.as_ref());
         Some(verdict)
     }
 
@@ -183,17 +183,17 @@ impl Authenticator {
         now: Timestamp,
     ) -> Result<Authenticated, AuthnError> {
         let hash = self.hash(credential);
-        let verdict = match self.recall(credential, hash, now) {
+        let verdict = match self.find_cached(credential, hash, now) {
             Some(verdict) => verdict,
-            None => self.judge(credential, hash, now).await,
+            None => self.check(credential, hash, now).await,
         };
-        self.counters.judged(verdict.as_ref());
+        self.counters.count(verdict.as_ref());
         verdict
     }
 
     /// Updates the metric of cached tokens. Call it before the metric is read, because the cache
     /// counts with a delay.
-    pub fn count_remembered(&self) {
+    pub fn update_cache_metric(&self) {
         self.verified.run_pending_tasks();
         self.counters.entries.set(i64::try_from(self.verified.entry_count()).unwrap_or(i64::MAX));
     }
@@ -204,14 +204,14 @@ impl Authenticator {
         hasher.hash(credential.token().as_bytes()).as_u128()
     }
 
-    fn recall(
+    fn find_cached(
         &self,
         credential: &Credential<'_>,
         hash: u128,
         now: Timestamp,
     ) -> Option<Result<Authenticated, AuthnError>> {
         if let Some(authenticated) = self.verified.get(&hash) {
-            let verdict = if authenticated.is_believed(now) {
+            let verdict = if authenticated.is_current(now) {
                 Ok(authenticated)
             } else if now >= authenticated.expires_at() && !credential.is_session_cookie() {
                 Err(AuthnError::Token(VerifyError::Expired))
@@ -221,19 +221,19 @@ impl Authenticator {
             self.counters.hits.inc();
             return Some(verdict);
         }
-        let refusal = self.refusals(credential).get(&hash)?;
+        let error = self.error_cache(credential).get(&hash)?;
         self.counters.misses.inc();
-        Some(Err(refusal))
+        Some(Err(error))
     }
 
-    fn refusals(
+    fn error_cache(
         &self,
         credential: &Credential<'_>,
     ) -> &Cache<u128, AuthnError, BuildHasherDefault<Prehashed>> {
         if credential.is_session_cookie() { &self.refused_cookies } else { &self.refused }
     }
 
-    async fn judge(
+    async fn check(
         &self,
         credential: &Credential<'_>,
         hash: u128,
@@ -249,9 +249,9 @@ impl Authenticator {
             Ok(authenticated) => {
                 self.verified.insert(hash, authenticated.clone());
             }
-            Err(refusal) if refusal.is_worth_remembering() => {
+            Err(error) if error.is_cacheable() => {
                 self.verified.invalidate(&hash);
-                self.refusals(credential).insert(hash, *refusal);
+                self.error_cache(credential).insert(hash, *error);
             }
             Err(_) => {}
         }
@@ -305,12 +305,12 @@ impl Authenticator {
     async fn look_up<F: Future<Output = Result<CheckedSession, SessionError>>>(
         &self,
         hash: u128,
-        look: impl Fn() -> F,
+        read: impl Fn() -> F,
     ) -> Result<CheckedSession, SessionError> {
-        match self.look_ups.join(hash, &look).await {
+        match self.look_ups.join(hash, &read).await {
             // The lease ended during the lookup, and this request may have come after that: the row
             // may have changed.
-            Ok(checked) if !checked.lease.is_current() => look().await,
+            Ok(checked) if !checked.lease.is_current() => read().await,
             answer => answer,
         }
     }
@@ -382,23 +382,23 @@ impl Counters {
         let outcome = |word| metrics.token_verifications.with_label_values(&[word]);
         Self {
             valid: outcome("valid"),
-            refused: AuthnError::ALL.map(|refusal| outcome(refusal.reason())),
+            refused: AuthnError::ALL.map(|error| outcome(error.reason())),
             hits: metrics.token_cache_hits.clone(),
             misses: metrics.token_cache_misses.clone(),
             entries: metrics.token_cache_entries.clone(),
         }
     }
 
-    fn judged(&self, verdict: Result<&Authenticated, &AuthnError>) {
+    fn count(&self, verdict: Result<&Authenticated, &AuthnError>) {
         match verdict {
             Ok(_) => self.valid.inc(),
-            Err(refusal) => self.refused(*refusal),
+            Err(error) => self.count_error(*error),
         }
     }
 
-    fn refused(&self, refusal: AuthnError) {
+    fn count_error(&self, error: AuthnError) {
         let counters = AuthnError::ALL.iter().zip(&self.refused);
-        for (_, counter) in counters.filter(|(known, _)| **known == refusal) {
+        for (_, counter) in counters.filter(|(known, _)| **known == error) {
             counter.inc();
         }
     }

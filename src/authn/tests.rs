@@ -445,7 +445,7 @@ fn every_refusal_has_a_word_of_its_own_and_one_oauth_error() {
 
     for refusal in AuthnError::ALL {
         assert_eq!(fixture.outcome(refusal.reason()), 0, "{refusal:?}");
-        fixture.authenticator.counters.refused(refusal);
+        fixture.authenticator.counters.count_error(refusal);
         assert_eq!(fixture.outcome(refusal.reason()), 1, "{refusal:?}");
         let is_silent = matches!(
             refusal,

@@ -57,12 +57,12 @@ use crate::entropy::{self, Entropy, NoEntropy};
 pub struct Pages {
     site: Site,
     /// The operator's templates, then the built-in ones, which replace a page that fails to render.
-    sets: Vec<Tried>,
+    sets: Vec<TemplateSet>,
 }
 
 /// Templates that rendered every page with samples.
 #[derive(Debug)]
-struct Tried {
+struct TemplateSet {
     templates: Templates,
     styles: Styles,
 }
@@ -184,7 +184,7 @@ pub enum Notice {
     /// WeChat or an operator blocks the user.
     UserBlocked,
     /// The user is signed in, and the route does not permit them.
-    NotAdmitted,
+    NotPermitted,
     /// The user tried too often.
     Throttled,
     /// WeChat or the store does not answer at the moment.
@@ -212,7 +212,7 @@ impl Pages {
         let own = config.templates.as_deref().map(|folder| Templates::in_folder(folder, findings));
         let mut sets = Vec::new();
         for templates in own.into_iter().chain([Templates::delivered(findings)]) {
-            match templates.and_then(|templates| Tried::build(templates, &site, findings)) {
+            match templates.and_then(|templates| TemplateSet::build(templates, &site, findings)) {
                 Some(tried) => sets.push(tried),
                 None => is_sound = false,
             }
@@ -244,7 +244,7 @@ impl Pages {
     }
 
     fn page(&self, template: &str, view: &Value, scripted: Option<Scripted<'_>>) -> Page {
-        for Tried { templates, styles } in &self.sets {
+        for TemplateSet { templates, styles } in &self.sets {
             match templates.render(template, view) {
                 Ok(html) => {
                     return Page { body: html.into(), content_security_policy: styles.policy(scripted) };
@@ -261,7 +261,7 @@ impl Pages {
     }
 }
 
-impl Tried {
+impl TemplateSet {
     /// Renders every page with samples; a finding for the first mistake in each kind of page.
     fn build(templates: Templates, site: &Site, findings: &mut Findings) -> Option<Self> {
         let mut styles = Styles::default();

@@ -177,7 +177,7 @@ impl Notice {
         Self::SnapshotVisitor,
         Self::OpenInWeChat,
         Self::UserBlocked,
-        Self::NotAdmitted,
+        Self::NotPermitted,
         Self::Throttled,
         Self::Unavailable,
         Self::Misconfigured,
@@ -198,7 +198,7 @@ impl Notice {
             Self::SnapshotVisitor => "snapshot_visitor",
             Self::OpenInWeChat => "open_in_wechat",
             Self::UserBlocked => "user_blocked",
-            Self::NotAdmitted => "not_admitted",
+            Self::NotPermitted => "not_admitted",
             Self::Throttled => "throttled",
             Self::Unavailable => "unavailable",
             Self::Misconfigured => "misconfigured",
@@ -222,7 +222,7 @@ impl Notice {
             Self::StillSignedIn
             | Self::CodeInvalid
             | Self::UserBlocked
-            | Self::NotAdmitted
+            | Self::NotPermitted
             | Self::Unavailable
             | Self::Misconfigured
             | Self::NothingToSignInTo
@@ -257,7 +257,7 @@ const fn chinese(notice: Notice) -> Words {
             "暂时无法登录",
             "这个账号被微信或本站限制了登录。如果在微信中看不到限制，请把下面的编号告诉网站管理员。",
         ),
-        Notice::NotAdmitted => {
+        Notice::NotPermitted => {
             ("无法查看此页", "这个账号没有查看此页的权限。如果有误，请把下面的编号告诉网站管理员。")
         }
         Notice::Throttled => ("请稍等片刻", "短时间内尝试的次数有些多。"),
@@ -314,7 +314,7 @@ const fn english(notice: Notice) -> Words {
             "You cannot sign in right now",
             "This account is blocked, by WeChat or by this site. If WeChat shows nothing of it, tell the site’s administrator the ID below.",
         ),
-        Notice::NotAdmitted => (
+        Notice::NotPermitted => (
             "You cannot open this page",
             "It is not open to this account. If that is a mistake, tell the site’s administrator the ID below.",
         ),

@@ -87,7 +87,7 @@ pub(super) async fn judge(
         is_in_authorization: credential.is_in(authn::Source::Authorization),
         is_in_cookies_alone: credential.is_in_cookies_alone(),
     };
-    let verdict = match authenticator.remembered(&credential, now) {
+    let verdict = match authenticator.cached(&credential, now) {
         Some(verdict) => verdict,
         // Boxed, so that the memory of a look-up is not moved with every other request.
         None => Box::pin(authenticator.verify(&credential, now)).await,

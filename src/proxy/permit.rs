@@ -123,7 +123,7 @@ fn apply_rules(
     let Err(denied) = routed.route.rules.permits(caller.identity(), caller.user()) else {
         return Ok(Permit::new(routed, Caller::Authenticated(caller), place));
     };
-    let page = pages.refused(TurnedAway::NotAdmitted, &routed.route);
+    let page = pages.refused(TurnedAway::NotPermitted, &routed.route);
     let refused = Refusal::on(routed, Reason::Denied(denied)).of(&caller);
     Err(match page {
         Some(page) => refused.with_page(page),
@@ -136,7 +136,7 @@ const fn page_reason(refusal: authn::AuthnError) -> Option<TurnedAway> {
     match refusal {
         authn::AuthnError::StoreUnavailable => Some(TurnedAway::StoreUnavailable),
         authn::AuthnError::Blocked => Some(TurnedAway::Blocked),
-        authn::AuthnError::AppNotPermitted => Some(TurnedAway::NotAdmitted),
+        authn::AuthnError::AppNotPermitted => Some(TurnedAway::NotPermitted),
         _ => None,
     }
 }

@@ -8,7 +8,7 @@ fn token_seen_before_is_known_without_asking_anybody() {
     let token = fixture.mint(SHOP);
     let request = request(&token);
     let credential = fixture.authenticator.credential(&request, false, CrossSite::Refuse).unwrap().unwrap();
-    let remembered = |now| fixture.authenticator.remembered(&credential, now);
+    let remembered = |now| fixture.authenticator.cached(&credential, now);
     assert!(remembered(NOW).is_none(), "it was never judged");
 
     let judged = fixture.verify(&token, NOW).unwrap();
@@ -28,7 +28,7 @@ fn metric_says_how_many_tokens_are_remembered() {
         fixture.verify(&fixture.mint(appid), NOW).unwrap();
     }
 
-    fixture.authenticator.count_remembered();
+    fixture.authenticator.update_cache_metric();
 
     // No two tokens are the same, also of one session.
     assert_eq!(fixture.metrics.token_cache_entries.get(), 3);

@@ -64,7 +64,7 @@ fn write_pages() {
                 let form = SignOut { path: "/auth/logout", return_to: None, everywhere: false };
                 let action = match notice {
                     Notice::NothingToSignInTo => Action::Nothing,
-                    Notice::StillSignedIn | Notice::NotAdmitted => Action::SignOut(form),
+                    Notice::StillSignedIn | Notice::NotPermitted => Action::SignOut(form),
                     _ => Action::Link("/auth/login"),
                 };
                 let message = Message::new(notice, action, "01K9M3V8Z0Q4W6X1");

@@ -52,7 +52,7 @@ fn list_of_notices_has_every_notice() {
         Notice::SnapshotVisitor => 6,
         Notice::OpenInWeChat => 7,
         Notice::UserBlocked => 8,
-        Notice::NotAdmitted => 9,
+        Notice::NotPermitted => 9,
         Notice::Throttled => 10,
         Notice::Unavailable => 11,
         Notice::Misconfigured => 12,
@@ -140,7 +140,7 @@ fn wait_is_told_in_minutes() {
 fn form_that_signs_out_says_all_that_was_asked_and_cannot_be_broken_out_of() {
     let pages = build(&LoginPage::default());
     let page = |form| {
-        let message = Message::new(Notice::NotAdmitted, Action::SignOut(form), "1");
+        let message = Message::new(Notice::NotPermitted, Action::SignOut(form), "1");
         html(&pages.message(&message, Language::English)).to_owned()
     };
     let plain = page(SignOut { path: "/auth/logout", return_to: None, everywhere: false });

@@ -31,7 +31,7 @@ pub enum TurnedAway {
     /// An operator blocks them.
     Blocked,
     /// The page is not for them.
-    NotAdmitted,
+    NotPermitted,
 }
 
 impl SignInService {
@@ -70,8 +70,8 @@ impl SignInService {
                 self.tell_refusal(&SignInError::StoreUnavailable, retry, request, request_id)
             }
             TurnedAway::Blocked => self.tell_refusal(&SignInError::UserBlocked, way_out, request, request_id),
-            TurnedAway::NotAdmitted => {
-                let message = Message::new(Notice::NotAdmitted, way_out, request_id);
+            TurnedAway::NotPermitted => {
+                let message = Message::new(Notice::NotPermitted, way_out, request_id);
                 self.tell_person(StatusCode::FORBIDDEN, "not_admitted", &message, request)
             }
         })

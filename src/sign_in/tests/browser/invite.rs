@@ -84,9 +84,9 @@ async fn who_is_turned_away_may_sign_out_and_come_back_as_somebody_else() {
     let harness = harness([]).await;
     let cookie = format!("{SESSION}={}", "A".repeat(64));
     let form = |return_to| Action::SignOut(SignOut { path: "/auth/logout", return_to, everywhere: false });
-    let (blocked, not_admitted) = (TurnedAway::Blocked, TurnedAway::NotAdmitted);
+    let (blocked, not_admitted) = (TurnedAway::Blocked, TurnedAway::NotPermitted);
     for (why, notice, outcome) in
-        [(blocked, Notice::UserBlocked, "user_blocked"), (not_admitted, Notice::NotAdmitted, "not_admitted")]
+        [(blocked, Notice::UserBlocked, "user_blocked"), (not_admitted, Notice::NotPermitted, "not_admitted")]
     {
         for (cookie, agent, target, action) in [
             (Some(&*cookie), "Firefox", "/orders/7?a=b", form(Some("/orders/7?a=b"))),
