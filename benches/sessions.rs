@@ -195,7 +195,8 @@ async fn fill(data: &Path, count: usize) {
     let mut findings = Findings::default();
     let config = config::Store::default();
     let store = store::open(&config, data, Arc::clone(&clock), &metrics, &mut findings).unwrap();
-    let core = Arc::new(session::Core::new(store, Arc::clone(&clock), entropy, metrics));
+    let health = Arc::new(store::StoreHealth::new(store.as_ref(), &metrics));
+    let core = Arc::new(session::Core::new(store, health, Arc::clone(&clock), entropy, metrics));
     let config = config::Sessions::default();
     let sessions = Sessions::build(&config, data, OnMissingKey::Create, core, &mut findings).unwrap();
     let next = AtomicUsize::new(0);

@@ -19,9 +19,9 @@ use crate::page::Pages;
 use crate::route::{METHODS, Route, RouteTable};
 use crate::session::{self, Sessions};
 use crate::sign_in::{SignInDependencies, SignInService, SignInSettings};
-use crate::store::Store;
 #[cfg(test)]
 use crate::store::testing::SwitchedStore;
+use crate::store::{Store, StoreHealth};
 use crate::telemetry::audit_log::AuditLog;
 use crate::telemetry::metrics::Metrics;
 use crate::throttle::{RequestLimits, Throttle};
@@ -38,7 +38,11 @@ pub struct Shared {
     pub entropy: Arc<dyn Entropy>,
     /// Every metric.
     pub metrics: Arc<Metrics>,
-    /// The store, and what this node follows in it.
+    /// The store.
+    pub store: Arc<dyn Store>,
+    /// Whether the store answers.
+    pub store_health: Arc<StoreHealth>,
+    /// What this node follows in the store.
     pub session_core: Arc<session::Core>,
     /// Logins, logouts, refusals and actions of operators. Off unless [`Shared::with_audit_log`] sets it.
     pub audit_log: Arc<AuditLog>,
@@ -57,13 +61,24 @@ impl Shared {
         store: Arc<dyn Store>,
     ) -> Result<Self, NoEntropy> {
         let subject_hasher = SubjectHasher::new(entropy.as_ref())?;
+        let store_health = Arc::new(StoreHealth::new(store.as_ref(), &metrics));
         let session_core = Arc::new(session::Core::new(
-            store,
+            Arc::clone(&store),
+            Arc::clone(&store_health),
             Arc::clone(&clock),
             Arc::clone(&entropy),
             Arc::clone(&metrics),
         ));
-        Ok(Self { clock, entropy, metrics, session_core, audit_log: Arc::default(), subject_hasher })
+        Ok(Self {
+            clock,
+            entropy,
+            metrics,
+            store,
+            store_health,
+            session_core,
+            audit_log: Arc::default(),
+            subject_hasher,
+        })
     }
 
     /// Sets the audit log.
@@ -151,6 +166,8 @@ impl Runtime {
             wechat: Arc::clone(&wechat),
             tokens,
             sessions: Arc::clone(&sessions),
+            store: Arc::clone(&shared.store),
+            store_health: Arc::clone(&shared.store_health),
             authenticator: Arc::clone(&authenticator),
             pages: sections.pages?,
             throttle: Arc::clone(&throttle),
@@ -333,7 +350,7 @@ fn build_throttle(
     }
     let clock = Arc::clone(&shared.clock);
     let throttle = Throttle::build(config, &shared.metrics, clock, shared.entropy.as_ref(), findings)?;
-    Some(Arc::new(throttle.shared_in(Arc::clone(shared.session_core.store()), config)))
+    Some(Arc::new(throttle.shared_in(Arc::clone(&shared.store), config)))
 }
 
 impl RouteMetrics {

@@ -113,7 +113,7 @@ impl Admin {
 
     fn ready(&self) -> AdminAnswer {
         let (code, detail) = match self.health.state() {
-            HealthState::Ready if self.shared.session_core.is_available() => {
+            HealthState::Ready if self.shared.store_health.is_available() => {
                 return AdminAnswer::text("ready\n");
             }
             HealthState::Ready => (

@@ -24,6 +24,7 @@ use crate::entropy::{NoEntropy, SystemEntropy};
 use crate::identity::{Identity, OpenId, Profile, SessionId, UnionId};
 use crate::key_file::OnMissingKey;
 use crate::session::{self, NewSession, SessionScope};
+use crate::store::StoreHealth;
 use crate::store::testing::SwitchedStore;
 use crate::token::generate_key;
 
@@ -162,7 +163,8 @@ fn request(token: &str) -> Parts {
 
 fn sessions(store: &Arc<SwitchedStore>, clock: Arc<dyn Clock>, folder: &Path) -> Arc<Sessions> {
     let (store, metrics) = (Arc::<SwitchedStore>::clone(store), Arc::new(Metrics::new().unwrap()));
-    let core = Arc::new(session::Core::new(store, clock, Arc::new(SystemEntropy), metrics));
+    let health = Arc::new(StoreHealth::new(store.as_ref(), &metrics));
+    let core = Arc::new(session::Core::new(store, health, clock, Arc::new(SystemEntropy), metrics));
     let (config, mut findings) = (config::Sessions::default(), Findings::default());
     let sessions = Sessions::build(&config, folder, OnMissingKey::Create, core, &mut findings);
     Arc::new(sessions.unwrap_or_else(|| panic!("{findings:?}")))

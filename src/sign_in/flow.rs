@@ -140,17 +140,16 @@ async fn open_session<F: SignInFlow>(
     codes: &CodeMemory<F>,
     attempt: &SignInAttempt,
 ) -> SignInResult<F> {
-    let core = deps.sessions.core();
     // Before WeChat is asked: a code is worth one exchange, which would be lost.
-    if !core.is_available() {
+    if !deps.store_health.is_available() {
         return Err(SignInError::StoreUnavailable);
     }
     let exchange = || exchange::<F>(deps, attempt);
-    let signed_in = if core.store().is_shared() {
+    let signed_in = if deps.store.is_shared() {
         let claim = CodeClaim::new(&attempt.appid, &attempt.code, &attempt.client_fields);
         let claims = StoreClaims {
             claim: &claim.map_err(|_| SignInError::Internal)?,
-            store: &**core.store(),
+            store: &*deps.store,
             entropy: &*deps.entropy,
             exchange_timeout: deps.wechat.timeout(),
             window: codes.window(),

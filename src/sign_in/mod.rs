@@ -41,6 +41,7 @@ use crate::config::AppKind;
 use crate::entropy::Entropy;
 use crate::page::Pages;
 use crate::session::Sessions;
+use crate::store::{Store, StoreHealth};
 use crate::telemetry::metrics::Metrics;
 use crate::throttle::Throttle;
 use crate::token::Tokens;
@@ -77,6 +78,10 @@ pub struct SignInDependencies {
     pub tokens: Arc<Tokens>,
     /// Opens sessions.
     pub sessions: Arc<Sessions>,
+    /// Keeps sign-ins and claims of codes.
+    pub store: Arc<dyn Store>,
+    /// Says whether a sign-in can succeed.
+    pub store_health: Arc<StoreHealth>,
     /// Says who asks to sign out.
     pub authenticator: Arc<Authenticator>,
     /// What people see.

@@ -16,6 +16,7 @@ use crate::config::{self, AppKind, Findings, Rate, SecretSource};
 use crate::entropy::SystemEntropy;
 use crate::key_file::OnMissingKey;
 use crate::session::{Core, RefreshToken};
+use crate::store::StoreHealth;
 use crate::store::testing::SwitchedStore;
 use crate::wechat::Code;
 use crate::wechat::fake::{Fake, Reply};
@@ -159,7 +160,8 @@ fn dependencies(
     let tokens = Tokens::build(&tokens_config, folder.path(), missing, &*entropy, findings).unwrap();
     let wechat = WeChat::build(&setup.wechat, &apps, metrics, clock.clone(), entropy.clone(), findings);
     let throttle = Throttle::build(&setup.throttle, metrics, clock.clone(), &*entropy, findings);
-    let core = Core::new(store.clone(), clock.clone(), entropy.clone(), metrics.clone());
+    let health = Arc::new(StoreHealth::new(store.as_ref(), metrics));
+    let core = Core::new(store.clone(), health.clone(), clock.clone(), entropy.clone(), metrics.clone());
     let sessions = Sessions::build(&setup.sessions, folder.path(), missing, Arc::new(core), findings);
     let (tokens, sessions) = (Arc::new(tokens), Arc::new(sessions.unwrap()));
     let authenticator = Authenticator::build(
@@ -175,6 +177,8 @@ fn dependencies(
         wechat: Arc::new(wechat.unwrap()),
         tokens,
         sessions,
+        store: store.clone(),
+        store_health: health,
         authenticator: Arc::new(authenticator.unwrap()),
         pages: Arc::new(Pages::build(&setup.login.page, findings).unwrap()),
         throttle: Arc::new(throttle.unwrap()),

@@ -6,6 +6,7 @@
 //! `session`, `login` and `throttle`. A store that does not answer is an error, never an empty answer.
 
 mod embedded;
+mod health;
 mod operation;
 mod redis;
 #[cfg(test)]
@@ -21,6 +22,7 @@ use bytes::Bytes;
 
 pub use self::embedded::{Compacted, Embedded, ExportError, FileError, Verified};
 pub use self::embedded::{compact, export, verify};
+pub use self::health::StoreHealth;
 pub use self::redis::Redis;
 use crate::clock::{Clock, Timestamp};
 use crate::config::{self, Findings};

@@ -8,14 +8,13 @@ use super::lease::Leases;
 use super::log_follower::LogFollower;
 use super::metrics::SessionMetrics;
 use super::revocation_cache::RevocationCache;
-use super::store_health::StoreHealth;
 use super::subject_rows::{StoredSubject, SubjectRows};
 use super::unionid_rows::UnionIdRows;
 use crate::clock::Clock;
 use crate::entropy::Entropy;
 use crate::session::row::name::Locator;
 use crate::session::row::revocations::Revocations;
-use crate::store::{Store, StoreError};
+use crate::store::{Store, StoreError, StoreHealth};
 use crate::telemetry::metrics::Metrics;
 
 /// What all configurations of a gateway share: the store, and what this node follows in it.
@@ -33,14 +32,14 @@ pub struct Core {
 }
 
 impl Core {
-    /// Follows sessions in this store.
+    /// Follows sessions in this store, and keeps its health.
     pub fn new(
         store: Arc<dyn Store>,
+        health: Arc<StoreHealth>,
         clock: Arc<dyn Clock>,
         entropy: Arc<dyn Entropy>,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let health = Arc::new(StoreHealth::new(store.is_shared(), &metrics));
         let leases = Arc::new(Leases::default());
         let revocations =
             Arc::new(RevocationCache::new(Arc::clone(&store), Arc::clone(&entropy), Arc::clone(&leases)));
@@ -64,18 +63,7 @@ impl Core {
         }
     }
 
-    /// The store itself.
-    pub fn store(&self) -> &Arc<dyn Store> {
-        &self.store
-    }
-
-    /// Whether the store answered lately: whether sign-ins can succeed.
-    pub fn is_available(&self) -> bool {
-        self.health.is_available()
-    }
-
-    /// Follows what other nodes change, for as long as it is polled, and keeps
-    /// [`Core::is_available`].
+    /// Follows what other nodes change, for as long as it is polled, and records the store's health.
     pub async fn follow(&self) {
         self.log.follow().await;
     }

@@ -7,6 +7,5 @@ pub(super) mod lease;
 mod log_follower;
 pub(super) mod metrics;
 mod revocation_cache;
-pub(super) mod store_health;
 pub(super) mod subject_rows;
 mod unionid_rows;

@@ -12,7 +12,7 @@ async fn a_node_that_has_not_read_the_log_believes_no_session() {
 
     let refused = node.sessions.check(&alice.subject, &opened.id, node.now()).await.unwrap_err();
     assert!(matches!(refused, SessionError::Store(_)), "{refused}");
-    assert!(!node.core.is_available());
+    assert!(!node.core.health.is_available());
 
     let following = follow(&node).await;
     assert!(node.is_active(&alice, &opened).await);
@@ -33,7 +33,7 @@ async fn a_node_that_stops_reading_the_log_stops_believing_sessions() {
     let refused = node.sessions.check(&alice.subject, &opened.id, node.now()).await.unwrap_err();
 
     assert!(matches!(refused, SessionError::Store(_)), "{refused}");
-    assert!(!node.core.is_available());
+    assert!(!node.core.health.is_available());
 }
 
 #[tokio::test(start_paused = true)]
@@ -209,18 +209,18 @@ async fn an_entry_of_a_later_version_invalidates_everything() {
 #[tokio::test(start_paused = true)]
 async fn a_store_of_one_node_that_fails_is_not_available() {
     let node = Node::new();
-    assert!(node.core.is_available());
+    assert!(node.core.health.is_available());
     let following = follow(&node).await;
     assert_eq!(node.metrics.store_available.get(), 1);
 
     node.store.set_failing(true);
     tokio::time::sleep(Duration::from_millis(1100)).await;
-    assert!(!node.core.is_available());
+    assert!(!node.core.health.is_available());
     assert_eq!(node.metrics.store_available.get(), 0);
 
     node.store.set_failing(false);
     tokio::time::sleep(Duration::from_millis(1100)).await;
-    assert!(node.core.is_available());
+    assert!(node.core.health.is_available());
     following.abort();
 }
 
@@ -229,7 +229,7 @@ pub(super) async fn follow(node: &Node) -> tokio::task::JoinHandle<()> {
     let core = Arc::clone(&node.core);
     let task = tokio::spawn(async move { core.follow().await });
     for _ in 0..1000 {
-        if node.core.is_available() && node.metrics.store_available.get() == 1 {
+        if node.core.health.is_available() && node.metrics.store_available.get() == 1 {
             return task;
         }
         tokio::task::yield_now().await;

@@ -225,12 +225,12 @@ async fn a_store_that_accepts_no_writes_is_not_available_and_its_reads_are_belie
     node.store.ping_fails.store(true, Ordering::SeqCst);
     tokio::time::sleep(Duration::from_millis(1100)).await;
 
-    assert!(!node.core.is_available());
+    assert!(!node.core.health.is_available());
     assert_eq!(node.metrics.store_available.get(), 0);
     assert!(node.is_active(&alice, &opened).await);
     node.store.ping_fails.store(false, Ordering::SeqCst);
     tokio::time::sleep(Duration::from_millis(1100)).await;
-    assert!(node.core.is_available());
+    assert!(node.core.health.is_available());
     assert_eq!(node.metrics.store_available.get(), 1);
     following.abort();
 }

@@ -33,7 +33,7 @@ use crate::config::{self, Findings};
 use crate::entropy::SystemEntropy;
 use crate::identity::{AppId, Identity, OpenId, Profile, SessionId, Subject, UnionId};
 use crate::key_file::OnMissingKey;
-use crate::store::Store;
+use crate::store::{Store, StoreHealth};
 use crate::telemetry::metrics::Metrics;
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -116,8 +116,10 @@ impl Node {
         config: &config::Sessions,
     ) -> Self {
         let metrics = Arc::new(Metrics::new().unwrap());
+        let health = Arc::new(StoreHealth::new(engine.as_ref(), &metrics));
         let core = Arc::new(Core::new(
             engine,
+            health,
             Arc::new(clock.clone()),
             Arc::new(SystemEntropy),
             Arc::clone(&metrics),

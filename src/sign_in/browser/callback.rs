@@ -93,12 +93,11 @@ impl SignInService {
             Parameter::One(text) => Some(Code::parse(text).map_err(|_| SignInError::CodeMalformed)?),
             Parameter::Several => return Err(SignInError::CodeMalformed),
         };
-        let core = self.deps.sessions.core();
-        if !core.is_available() {
+        if !self.deps.store_health.is_available() {
             return Err(SignInError::StoreUnavailable);
         }
 
-        let found = Found::look_up(&**core.store(), &state, now).await?;
+        let found = Found::look_up(&*self.deps.store, &state, now).await?;
         let sign_in = &found.sign_in;
         if *sign_in.app != *app.name || sign_in.appid != app.appid.as_str() {
             return Err(SignInError::StateOfOtherApp);
@@ -179,7 +178,7 @@ impl SignInService {
         let Arrival { state, found, client: client_hash, proof, code } = arrival;
         let code = code.ok_or(SignInError::PersonRefused)?;
         let before = self.session_before(&request.headers, now).await?;
-        let store = self.deps.sessions.core().store();
+        let store = &self.deps.store;
         let is_led = is_led(proof, &found.sign_in);
         let is_repeated = found.sign_in.has_code();
         let bearer = Bearer { client: client_hash, is_browser: proof == Proof::Cookie };

@@ -81,9 +81,9 @@ impl SignInService {
         client: IpAddr,
         now: Timestamp,
     ) -> Result<Begun, SignInError> {
-        let SignInDependencies { sessions, entropy, .. } = &*self.deps;
+        let SignInDependencies { store, store_health, entropy, .. } = &*self.deps;
         // Nobody is sent to WeChat for nothing.
-        if !sessions.core().is_available() {
+        if !store_health.is_available() {
             return Err(SignInError::StoreUnavailable);
         }
         let browser = Browser::of(&request.headers, &**entropy)?;
@@ -91,7 +91,7 @@ impl SignInService {
         let app_names = (&*app.name, app.appid.as_str());
         let sign_in = SignIn::new(app_names, own.as_str(), return_to.location(), browser.hash(), now);
         let sign_in = sign_in.begun_by(state.client(client, &request.headers), is_led(&request.headers));
-        sign_in.keep(&**sessions.core().store(), &state).await?;
+        sign_in.keep(&**store, &state).await?;
         Ok(Begun {
             state,
             redirect_uri: self.callback_url(app, own),

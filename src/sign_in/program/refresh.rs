@@ -68,7 +68,7 @@ impl SignInService {
     ) -> Result<RefreshedSession, SignInError> {
         let token = RefreshToken::parse(refresh_token).map_err(|_| SignInError::RefreshTokenInvalid)?;
         // As before a login: a store that keeps nothing is not asked to keep this.
-        if !self.deps.sessions.core().is_available() {
+        if !self.deps.store_health.is_available() {
             return Err(SignInError::StoreUnavailable);
         }
         let refreshed = self.deps.sessions.refresh_if(&token, admits, now).await;

@@ -3,7 +3,7 @@
 use super::*;
 use crate::session::OpenedSession;
 use crate::sign_in::once::{CodeClaim, SignedIn};
-use crate::store::{Key, Store as _};
+use crate::store::Key;
 
 /// Two gateways that share a store, and the WeChat of each.
 pub(super) struct Cluster {
@@ -40,7 +40,7 @@ impl Cluster {
                 let core = core.clone();
                 async move { core.follow().await }
             }));
-            while !core.is_available() {
+            while !node.login.deps.store_health.is_available() {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
             nodes.push(Arc::new(node));

@@ -492,7 +492,7 @@ async fn a_store_known_to_be_away_spares_the_code() {
         let core = core.clone();
         async move { core.follow().await }
     });
-    while core.is_available() {
+    while harness.login.deps.store_health.is_available() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 
@@ -502,7 +502,7 @@ async fn a_store_known_to_be_away_spares_the_code() {
     assert_eq!(header(&answer, "retry-after"), Some("2"));
     assert_eq!(harness.fake.requests().len(), 0);
     harness.store.set_away(false);
-    while !core.is_available() {
+    while !harness.login.deps.store_health.is_available() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     assert_eq!(harness.login(CODE).await.outcome, "ok");
@@ -519,7 +519,7 @@ async fn a_store_known_to_be_away_is_not_asked_to_keep_a_refresh() {
         let core = core.clone();
         async move { core.follow().await }
     });
-    while core.is_available() {
+    while harness.login.deps.store_health.is_available() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     // Whether it is there again nobody has asked yet.

@@ -428,9 +428,7 @@ async fn what_the_store_holds_that_no_node_wrote_is_an_error() {
     let state = browser.start("account", "/").await;
     for row in [&b""[..], b"\x00", b"\x01", b"\x01\x80", b"\x02\xff"] {
         let key = crate::sign_in::browser::test_key(&state);
-        crate::store::Store::put(&*harness.store, &key, Bytes::from_static(row), Duration::from_secs(60))
-            .await
-            .unwrap();
+        Store::put(&*harness.store, &key, Bytes::from_static(row), Duration::from_secs(60)).await.unwrap();
 
         let answer = browser.come_back("account", &state, "code").await;
 

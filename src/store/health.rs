@@ -1,5 +1,6 @@
-//! Whether the store answers: whether sign-ins can succeed, and whether this node learns what other
-//! nodes revoke.
+//! Whether the store answers: whether sign-ins can succeed, and whether this node reads the log.
+//!
+//! The node that follows the log records its results here.
 
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use prometheus::IntGauge;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use crate::store::StoreError;
+use super::{Store, StoreError};
 use crate::telemetry::metrics::Metrics;
 
 /// How old the last read of the log may be for verdicts to be believed.
@@ -16,7 +17,7 @@ const LOG_READ_LASTS: Duration = Duration::from_secs(2);
 
 /// What the store's last answers were.
 #[derive(Debug)]
-pub(in crate::session) struct StoreHealth {
+pub struct StoreHealth {
     is_shared: bool,
     available: IntGauge,
     state: Mutex<StoreHealthState>,
@@ -31,13 +32,17 @@ struct StoreHealthState {
 }
 
 impl StoreHealth {
-    /// The health of a store that has not answered yet. `is_shared`: other nodes write to it.
-    pub(in crate::session) fn new(is_shared: bool, metrics: &Metrics) -> Self {
-        Self { is_shared, available: metrics.store_available.clone(), state: Mutex::default() }
+    /// The health of a store that has not answered yet.
+    pub fn new(store: &dyn Store, metrics: &Metrics) -> Self {
+        Self {
+            is_shared: store.is_shared(),
+            available: metrics.store_available.clone(),
+            state: Mutex::default(),
+        }
     }
 
     /// Whether the store answered lately: whether sign-ins can succeed.
-    pub(in crate::session) fn is_available(&self) -> bool {
+    pub fn is_available(&self) -> bool {
         let ping_failed = self.state.lock().ping_failed;
         !ping_failed && (!self.is_shared || self.has_read_log_lately())
     }
@@ -46,14 +51,14 @@ impl StoreHealth {
         let read_at = self.state.lock().log_read_at;
         // Real time, whatever clock decides about sessions: a test that advances the clock by a
         // week has not been cut off from its store for a week.
-        read_at.is_some_and(|read_at| instant().saturating_duration_since(read_at) < LOG_READ_LASTS)
+        read_at.is_some_and(|read_at| read_at.elapsed() < LOG_READ_LASTS)
     }
 
     /// Requires that this node learns what other nodes revoke.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`]: the log was not read lately.
-    pub(in crate::session) fn require_log(&self) -> Result<(), StoreError> {
+    pub fn require_log(&self) -> Result<(), StoreError> {
         if !self.is_shared || self.has_read_log_lately() {
             return Ok(());
         }
@@ -61,7 +66,7 @@ impl StoreHealth {
     }
 
     /// Records the result of a read of the log, and when the read began.
-    pub(in crate::session) fn record_log_read(&self, result: &Result<(), StoreError>, began: Instant) {
+    pub fn record_log_read(&self, result: &Result<(), StoreError>, began: Instant) {
         self.record(result, |state| {
             state.log_read_failed = result.is_err();
             if result.is_ok() {
@@ -71,7 +76,7 @@ impl StoreHealth {
     }
 
     /// Records the result of a ping.
-    pub(in crate::session) fn record_ping(&self, result: &Result<(), StoreError>) {
+    pub fn record_ping(&self, result: &Result<(), StoreError>) {
         self.record(result, |state| state.ping_failed = result.is_err());
     }
 
@@ -97,13 +102,4 @@ impl StoreHealthState {
     const fn has_failed(&self) -> bool {
         self.log_read_failed || self.ping_failed
     }
-}
-
-/// The instant that reads of the log are timed by.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "it is compared with tokio's timers, and decides nothing about a session"
-)]
-pub(in crate::session) fn instant() -> Instant {
-    Instant::now()
 }
