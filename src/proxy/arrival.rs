@@ -13,16 +13,16 @@ use crate::clock::{Clock, Timestamp};
 
 /// What is known of a request before it is looked at.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Arrival {
+pub(super) struct RequestArrival {
     pub(super) started: Instant,
     pub(super) now: Timestamp,
     pub(super) request_id: RequestId,
-    /// The unspecified address until [`Arrival::identify_client`].
+    /// The unspecified address until [`RequestArrival::identify_client`].
     pub(super) client: ClientAddress,
     pub(super) is_https: bool,
 }
 
-impl Arrival {
+impl RequestArrival {
     pub(super) fn new(clock: &dyn Clock, request_id: RequestId) -> Self {
         let unknown = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
         Self {

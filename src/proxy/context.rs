@@ -4,29 +4,32 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use http::Method;
 use pingora::Error;
+use pingora::proxy::Session;
 
 use super::admit::Admitted;
-use super::arrival::Arrival;
+use super::arrival::RequestArrival;
 use super::break_off::BreakOff;
 use super::current::Current;
+use super::log::LoggedRequest;
 use super::permit::Permit;
 use super::reason::Reason;
 use super::refusal::LoggedPerson;
 use super::request_id::RequestId;
-use super::routing::Routed;
+use super::routed::Routed;
 use super::tunnel::Tunnel;
 use super::watch::TunnelWatch;
 use crate::authn::Authenticated;
 use crate::clock::Clock;
-use crate::route::Route;
+use crate::route::{METHODS, Route};
 use crate::sign_in::Endpoint;
 use crate::upstream::{InFlight, Upstream};
 
 /// A request on its way, as Pingora carries it from phase to phase.
 pub struct Context {
     pub(super) current: Arc<Current>,
-    pub(super) arrival: Arrival,
+    pub(super) arrival: RequestArrival,
     /// `None` until the request is admitted.
     pub(super) admitted: Option<Admitted>,
     pub(super) decision: Decision,
@@ -68,7 +71,7 @@ impl Context {
     pub(super) fn new(current: Arc<Current>, clock: &dyn Clock, request_id: RequestId) -> Self {
         Self {
             current,
-            arrival: Arrival::new(clock, request_id),
+            arrival: RequestArrival::new(clock, request_id),
             admitted: None,
             decision: Decision::Undecided,
             reason: Reason::Undecided,
@@ -82,6 +85,24 @@ impl Context {
     /// The host that the request asks for; empty until it is admitted.
     pub(super) fn host(&self) -> &str {
         self.admitted.as_ref().map_or("", |admitted| &admitted.host)
+    }
+
+    /// What the access log says of the request.
+    pub(super) fn logged<'a>(&'a self, session: &'a Session) -> LoggedRequest<'a> {
+        let request = session.req_header();
+        LoggedRequest {
+            arrival: &self.arrival,
+            method: logged_method(&request.method),
+            version: request.version,
+            host: self.host(),
+            path: request.uri.path(),
+            route: self.decision.route().map(|route| &*route.name),
+            app: self.decision.app(),
+            subject_hash: self.decision.subject_hash(),
+            upstream: self.decision.upstream().map(|upstream| &*upstream.name),
+            upstream_address: self.tries.servers.last().copied(),
+            upstream_duration: self.tries.duration,
+        }
     }
 }
 
@@ -137,6 +158,12 @@ impl Decision {
             Self::Undecided => None,
         }
     }
+}
+
+/// The method if the gateway knows it, otherwise `_OTHER`, OpenTelemetry's word: the client may have
+/// written anything.
+fn logged_method(method: &Method) -> &'static str {
+    METHODS.iter().find(|known| *known == method).map_or("_OTHER", Method::as_str)
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use pingora::http::RequestHeader;
 
 use super::current::Current;
-use super::routing::Routed;
+use super::routed::Routed;
 use crate::authn::{self, Authenticated};
 use crate::clock::Timestamp;
 use crate::token::VerifyError;

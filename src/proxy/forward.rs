@@ -6,7 +6,7 @@ use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::{Error, ErrorType};
 
 use super::admission::with_path_and_query;
-use super::arrival::Arrival;
+use super::arrival::RequestArrival;
 use super::current::Current;
 use super::permit::Permit;
 use crate::authn::query_without;
@@ -19,7 +19,7 @@ pub(super) fn edit_request(
     received: &RequestHeader,
     request: &mut RequestHeader,
     permit: &Permit,
-    arrival: &Arrival,
+    arrival: &RequestArrival,
     current: &Current,
 ) -> pingora::Result<()> {
     let runtime = current.runtime();
@@ -92,7 +92,7 @@ fn drop_own_cookies(response: &mut ResponseHeader) -> pingora::Result<()> {
 }
 
 /// `https` if the client used it, with the gateway or with a trusted proxy before it.
-fn scheme(received: &RequestHeader, arrival: &Arrival) -> &'static str {
+fn scheme(received: &RequestHeader, arrival: &RequestArrival) -> &'static str {
     let forwarded =
         if arrival.client.peer_is_trusted { received.headers.get("x-forwarded-proto") } else { None };
     match forwarded.map(HeaderValue::as_bytes) {
@@ -103,7 +103,7 @@ fn scheme(received: &RequestHeader, arrival: &Arrival) -> &'static str {
 }
 
 /// The host that the client asked for, with its port: the request's own, or what a trusted proxy says it was.
-fn forwarded_host<'r>(received: &'r RequestHeader, arrival: &Arrival) -> &'r str {
+fn forwarded_host<'r>(received: &'r RequestHeader, arrival: &RequestArrival) -> &'r str {
     let forwarded =
         if arrival.client.peer_is_trusted { received.headers.get("x-forwarded-host") } else { None };
     let forwarded = forwarded.and_then(|host| host.to_str().ok()).filter(|host| is_authority(host));

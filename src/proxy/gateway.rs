@@ -15,11 +15,11 @@ use pingora::prelude::HttpPeer;
 use pingora::proxy::{FailToProxy, ProxyHttp, Session};
 use pingora::{Error, ErrorSource, ErrorType};
 
-use super::arrival::Arrival;
+use super::arrival::RequestArrival;
 use super::context::{Context, Decision, Tries};
 use super::current::Current;
 use super::decide::{Decided, decide};
-use super::log::{LoggedRequest, RequestEnd};
+use super::log::RequestEnd;
 use super::permit::{Caller, Permit};
 use super::reason::Reason;
 use super::refusal::Refusal;
@@ -268,7 +268,7 @@ impl ProxyHttp for Gateway {
             request_bytes: session.body_bytes_read() as u64,
             response_bytes: session.body_bytes_sent() as u64,
         };
-        self.access_log.write(&LoggedRequest::new(session, ctx).entry(&end));
+        self.access_log.write(&ctx.logged(session).entry(&end));
     }
 
     fn on_connection_reuse(
@@ -346,7 +346,7 @@ impl Gateway {
 /// Chooses a server for the next try of a permitted request.
 fn choose_peer(
     permit: &Permit,
-    arrival: &Arrival,
+    arrival: &RequestArrival,
     tunnel: Option<&Tunnel>,
     tries: &mut Tries,
     now: Instant,

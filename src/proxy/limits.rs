@@ -4,12 +4,12 @@
 use http::{HeaderValue, StatusCode};
 use pingora::http::ResponseHeader;
 
-use super::arrival::Arrival;
+use super::arrival::RequestArrival;
 use super::current::Current;
 use super::permit::{Caller, Permit};
 use super::reason::Reason;
 use super::refusal::{Refusal, RefusalAnswer};
-use super::routing::Routed;
+use super::routed::Routed;
 use crate::throttle::{Allowance, Exceeded, RateLimitCaller};
 
 /// The fields of draft-ietf-httpapi-ratelimit-headers.
@@ -17,7 +17,7 @@ const POLICY: &str = "ratelimit-policy";
 const STATE: &str = "ratelimit";
 
 /// Refuses all requests of a client that is locked out for its errors.
-pub(super) fn check_lock_out(current: &Current, arrival: &Arrival) -> Result<(), Refusal> {
+pub(super) fn check_lock_out(current: &Current, arrival: &RequestArrival) -> Result<(), Refusal> {
     current.runtime().throttle.check_request(arrival.client.client).map_err(|throttled| Refusal {
         answer: RefusalAnswer::LockedOut(throttled.retry_after_seconds()),
         ..Refusal::without_route(Reason::TooManyErrors)
@@ -28,7 +28,7 @@ pub(super) fn check_lock_out(current: &Current, arrival: &Arrival) -> Result<(),
 pub(super) fn check_address(
     mut routed: Routed,
     current: &Current,
-    arrival: &Arrival,
+    arrival: &RequestArrival,
 ) -> Result<Routed, Refusal> {
     match current.runtime().request_limits.check_address(routed.route.index, arrival.client.client) {
         Ok(allowance) => {
@@ -43,7 +43,7 @@ pub(super) fn check_address(
 pub(super) fn check_caller(
     mut permit: Permit,
     current: &Current,
-    arrival: &Arrival,
+    arrival: &RequestArrival,
 ) -> Result<Permit, Refusal> {
     let caller = match &permit.caller {
         Caller::Authenticated(authenticated) => {
@@ -107,7 +107,7 @@ pub(super) fn count_answer(
     status: u16,
     reason: Reason,
     was_forwarded: bool,
-    arrival: &Arrival,
+    arrival: &RequestArrival,
     current: &Current,
 ) {
     let status = meant_status(status, reason, was_forwarded);

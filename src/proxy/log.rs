@@ -1,20 +1,17 @@
-//! What the access log says of a request.
+//! The line of the access log: what it says of a request, and how the request ended.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use http::{Method, Version};
-use pingora::proxy::Session;
+use http::Version;
 
-use super::arrival::Arrival;
-use super::context::Context;
+use super::arrival::RequestArrival;
 use super::reason::Reason;
-use crate::route::METHODS;
 use crate::telemetry::access_log::Entry;
 
 /// What the access log says of a request besides how it ended.
 pub(super) struct LoggedRequest<'a> {
-    pub(super) arrival: &'a Arrival,
+    pub(super) arrival: &'a RequestArrival,
     pub(super) method: &'static str,
     pub(super) version: Version,
     /// Empty if the request was not admitted.
@@ -39,23 +36,6 @@ pub(super) struct RequestEnd {
 }
 
 impl<'a> LoggedRequest<'a> {
-    pub(super) fn new(session: &'a Session, ctx: &'a Context) -> Self {
-        let request = session.req_header();
-        Self {
-            arrival: &ctx.arrival,
-            method: logged_method(&request.method),
-            version: request.version,
-            host: ctx.host(),
-            path: request.uri.path(),
-            route: ctx.decision.route().map(|route| &*route.name),
-            app: ctx.decision.app(),
-            subject_hash: ctx.decision.subject_hash(),
-            upstream: ctx.decision.upstream().map(|upstream| &*upstream.name),
-            upstream_address: ctx.tries.servers.last().copied(),
-            upstream_duration: ctx.tries.duration,
-        }
-    }
-
     /// The line of the access log.
     pub(super) fn entry(&self, end: &RequestEnd) -> Entry<'a> {
         Entry {
@@ -81,10 +61,4 @@ impl<'a> LoggedRequest<'a> {
             response_bytes: end.response_bytes,
         }
     }
-}
-
-/// The method if the gateway knows it, otherwise `_OTHER`, OpenTelemetry's word: the client may have
-/// written anything.
-fn logged_method(method: &Method) -> &'static str {
-    METHODS.iter().find(|known| *known == method).map_or("_OTHER", Method::as_str)
 }

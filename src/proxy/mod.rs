@@ -30,6 +30,7 @@ mod reason;
 mod refusal;
 pub mod request_id;
 mod respond;
+mod routed;
 mod routing;
 mod sign_in;
 #[cfg(test)]

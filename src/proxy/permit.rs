@@ -7,12 +7,12 @@ use bytes::Bytes;
 use http::Response;
 use pingora::http::RequestHeader;
 
-use super::arrival::Arrival;
+use super::arrival::RequestArrival;
 use super::credential::{CredentialPlace, Judged, judge};
 use super::current::Current;
 use super::reason::Reason;
 use super::refusal::Refusal;
-use super::routing::Routed;
+use super::routed::Routed;
 use crate::authn::{self, Authenticated};
 use crate::config::Access;
 use crate::route::Route;
@@ -79,14 +79,14 @@ impl Permit {
 pub(super) async fn permit(
     request: &RequestHeader,
     routed: Routed,
-    arrival: &Arrival,
+    arrival: &RequestArrival,
     current: &Current,
 ) -> Result<Permit, Refusal> {
     if routed.route.access == Access::Public {
         return Ok(Permit::new(routed, Caller::Anonymous, CredentialPlace::default()));
     }
     let Judged { verdict, shown, place } = judge(request, &routed, current, arrival.now).await;
-    let pages = Pages { request, current, arrival };
+    let pages = RefusalPages { request, current, arrival };
     let (refusal, authenticated) = match verdict {
         Ok(Some(authenticated)) if routed.route.permits_app(authenticated.app()) => {
             return apply_rules(routed, authenticated, place, &pages);
@@ -118,7 +118,7 @@ fn apply_rules(
     routed: Routed,
     caller: Authenticated,
     place: CredentialPlace,
-    pages: &Pages<'_>,
+    pages: &RefusalPages<'_>,
 ) -> Result<Permit, Refusal> {
     let Err(denied) = routed.route.rules.permits(caller.identity(), caller.user()) else {
         return Ok(Permit::new(routed, Caller::Authenticated(caller), place));
@@ -142,13 +142,13 @@ const fn page_reason(refusal: authn::AuthnError) -> Option<TurnedAway> {
 }
 
 /// What a person who opens a page is shown instead of it. Other clients get a document.
-struct Pages<'r> {
+struct RefusalPages<'r> {
     request: &'r RequestHeader,
     current: &'r Current,
-    arrival: &'r Arrival,
+    arrival: &'r RequestArrival,
 }
 
-impl Pages<'_> {
+impl RefusalPages<'_> {
     /// Redirects to the sign-in page, and back afterwards.
     fn sign_in(&self, route: &Route) -> Option<Response<Bytes>> {
         if route.sign_in.is_empty() {

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::Response;
 
 use super::reason::Reason;
-use super::routing::Routed;
+use super::routed::Routed;
 use crate::authn::Authenticated;
 
 /// A refused request.

@@ -11,7 +11,7 @@ use super::limits;
 use super::reason::Reason;
 use super::refusal::RefusalAnswer;
 use super::request_id::RequestId;
-use super::routing::Routed;
+use super::routed::Routed;
 use crate::authn;
 use crate::config::RejectShape;
 use crate::problem::{self, Problem};

@@ -9,20 +9,8 @@ use super::admit::Admitted;
 use super::current::Current;
 use super::reason::Reason;
 use super::refusal::Refusal;
-use crate::route::{NoRoute, Route};
-use crate::throttle::Allowance;
-use crate::upstream::Upstream;
-
-/// A request that has a route.
-#[derive(Clone, Debug)]
-pub(super) struct Routed {
-    pub(super) route: Arc<Route>,
-    pub(super) upstream: Arc<Upstream>,
-    /// A WebSocket opening on a route that lets it through.
-    pub(super) is_websocket: bool,
-    /// What the tightest limit of the route still allows; `None` if it has none.
-    pub(super) allowance: Option<Allowance>,
-}
+use super::routed::Routed;
+use crate::route::NoRoute;
 
 /// Finds the route of an admitted request.
 ///

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http::Response;
 use pingora::proxy::Session;
 
-use super::arrival::Arrival;
+use super::arrival::RequestArrival;
 use super::body;
 use super::current::Current;
 use super::reason::Reason;
@@ -32,7 +32,7 @@ impl GatewayAnswer {
 pub(super) async fn answer(
     session: &mut Session,
     current: &Current,
-    arrival: &Arrival,
+    arrival: &RequestArrival,
     endpoint: Endpoint,
 ) -> GatewayAnswer {
     let sign_in = &current.runtime().sign_in;

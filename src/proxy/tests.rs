@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
 
-use super::arrival::Arrival;
+use super::arrival::RequestArrival;
 use super::context::{Context, Decision};
 use super::credential::CredentialPlace;
 use super::current::Current;
@@ -21,7 +21,7 @@ use super::permit::{Caller, Permit};
 use super::refusal::Refusal;
 use super::request_id::RequestIds;
 use super::respond;
-use super::routing::Routed;
+use super::routed::Routed;
 use crate::clock::{Clock as _, ManualClock};
 use crate::entropy::SystemEntropy;
 use crate::identity::{AppId, Identity, OpenId, Subject};
@@ -77,8 +77,8 @@ impl Bench {
     }
 
     /// A request that has just arrived.
-    pub(super) fn arrival(&self) -> Arrival {
-        Arrival::new(&self.clock, RequestIds::new(&SystemEntropy).unwrap().next())
+    pub(super) fn arrival(&self) -> RequestArrival {
+        RequestArrival::new(&self.clock, RequestIds::new(&SystemEntropy).unwrap().next())
     }
 
     /// The context of a request that has just arrived.

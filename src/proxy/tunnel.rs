@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use http::{Method, StatusCode, Version};
 
-use super::arrival::Arrival;
+use super::arrival::RequestArrival;
 use super::current::Current;
 use super::log::{LoggedRequest, RequestEnd};
 use super::permit::Permit;
@@ -46,7 +46,7 @@ pub(super) struct TunnelRecord {
     pub(super) shared: Shared,
     pub(super) access_log: Arc<AccessLog>,
     pub(super) current: Arc<Current>,
-    pub(super) arrival: Arrival,
+    pub(super) arrival: RequestArrival,
     pub(super) permit: Permit,
     pub(super) authenticated: Authenticated,
     pub(super) host: String,

@@ -1,6 +1,6 @@
 use http::Method;
 
-use super::super::arrival::Arrival;
+use super::super::arrival::RequestArrival;
 use super::super::permit::Permit;
 use super::*;
 use crate::proxy::tests::Bench;
@@ -15,7 +15,12 @@ fn request(target: &str, lines: &[(&str, &str)]) -> RequestHeader {
 }
 
 /// What the backend gets of a request that was received.
-fn forwarded(received: &RequestHeader, bench: &Bench, permit: &Permit, arrival: &Arrival) -> RequestHeader {
+fn forwarded(
+    received: &RequestHeader,
+    bench: &Bench,
+    permit: &Permit,
+    arrival: &RequestArrival,
+) -> RequestHeader {
     let mut request = received.clone();
     edit_request(received, &mut request, permit, arrival, &bench.current).unwrap();
     request
