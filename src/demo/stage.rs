@@ -34,7 +34,7 @@ pub(super) struct Stage {
     pub(super) emulator: Arc<Emulator>,
     wechat: emulator::Running,
     backend: Backend,
-    gateway: server::Running,
+    gateway: server::RunningGateway,
     gateway_address: SocketAddr,
     folder: Folder,
     threads: Runtime,
@@ -146,7 +146,11 @@ impl Drop for Folder {
 }
 
 /// Starts the gateway. Its configuration must name its own address, because browsers return to it.
-fn start_gateway(folder: &Folder, wechat: &str, backend: SocketAddr) -> Result<server::Running, DemoError> {
+fn start_gateway(
+    folder: &Folder,
+    wechat: &str,
+    backend: SocketAddr,
+) -> Result<server::RunningGateway, DemoError> {
     let mut tries = 1..=MAX_TRIES;
     loop {
         let own = free_address().map_err(start_error("the gateway"))?;

@@ -1,4 +1,4 @@
-//! Which clients a listener lets in at all: those with a certificate of an authority, where it asks for one.
+//! Which clients may connect to a listener: those with a certificate of a configured authority.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use rustls::server::danger::ClientCertVerifier;
 
 use crate::config::Findings;
 
-/// Reads the authorities whose clients are let in; a finding where there are none.
+/// Reads the authorities whose clients may connect; a finding if there are none.
 pub(super) fn verifier(
     file: &Path,
     at: &str,

@@ -16,26 +16,26 @@ use pingora::services::Service as _;
 use pingora::services::listening::Service;
 use socket2::SockRef;
 
-use super::StartError;
+use super::error::StartError;
 
-/// Bytes read ahead from a client; few, because each open connection holds as many. Requests and TLS read past them into
-/// buffers of their own, so they serve no more than what is read byte by byte, such as the PROXY protocol's header.
+/// Bytes read ahead from a client; few, because each open connection holds this buffer. Requests and TLS read into
+/// buffers of their own, so it serves only what is read byte by byte, such as the PROXY protocol's header.
 const READ_BUFFER: usize = 256;
-/// Connections that may wait to be accepted; the system's own bound is often 4,096. The standard library's 128 are used up
-/// by a burst of clients that come back all at once, and each of the others waits a second or more.
+/// Connections that may wait to be accepted; the system's own limit is often 4,096. The standard library's 128 are too
+/// few when many clients reconnect at once: each of the others waits a second or more.
 const BACKLOG: i32 = 4096;
 /// One packet's worth, so that a short header and body leave together.
 const WRITE_BUFFER: usize = 1460;
 
-/// A socket that is bound, not yet served.
+/// A socket that is bound, but not served yet.
 #[derive(Debug)]
-pub(super) struct Bound {
-    /// The address, with the port that was chosen where 0 was asked for.
+pub(super) struct BoundSocket {
+    /// The address, with the port that the system chose if 0 was configured.
     pub(super) address: SocketAddr,
     socket: TcpListener,
 }
 
-impl Bound {
+impl BoundSocket {
     /// Binds an address.
     pub(super) fn bind(address: SocketAddr) -> Result<Self, StartError> {
         let failed = |source| StartError::Bind { address, source };

@@ -1,17 +1,17 @@
 //! How many files the process may have open, and so how many connections it can take.
 //!
-//! A gateway whose clients have left it no files reaches neither its backends nor its store, for anybody. So connections
-//! that the system leaves no room for are not taken in the first place.
+//! If client connections use up the files of the process, the gateway reaches neither its backends nor its store. So
+//! it accepts no more connections than there are files for.
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use crate::config::Findings;
 
-/// Files for what is no client: connections to backends and to the store, listeners, logs. Of few files, a quarter.
+/// Files reserved for connections to backends and to the store, listeners and logs; a quarter if there are few files.
 const RESERVED: usize = 1024;
 
-/// Raises the limit of open files as far as the process itself may, and says how many connections it leaves room for: at
-/// most as many as are `wanted`. A warning where it is fewer.
+/// Raises the limit of open files as far as the process may, and returns how many connections it leaves room for: at
+/// most `wanted`. A warning if it is fewer.
 pub(super) fn most_connections(wanted: usize, findings: &mut Findings) -> usize {
     let Some(files) = raise_limit() else { return wanted };
     let most = wanted.min(room(files));
@@ -25,7 +25,7 @@ pub(super) fn most_connections(wanted: usize, findings: &mut Findings) -> usize 
     most
 }
 
-/// Many systems start programs with a limit of 1,024, for the sake of old ones, and leave it to all others to raise it.
+/// Many systems start programs with a limit of 1,024, for old programs, and let a program raise it.
 fn raise_limit() -> Option<usize> {
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).ok()?;
     let limit = if setrlimit(Resource::RLIMIT_NOFILE, hard, hard).is_ok() { hard } else { soft };
@@ -41,14 +41,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn some_files_are_left_for_what_is_no_client() {
+    fn some_files_are_reserved_for_other_uses() {
         assert_eq!(room(1024), 768);
         assert_eq!(room(20_000), 18_976);
         assert_eq!(room(usize::MAX), usize::MAX - 1024);
     }
 
     #[test]
-    fn the_limit_is_raised_and_what_exceeds_it_is_not_taken() {
+    fn the_limit_is_raised_and_no_more_connections_are_accepted() {
         let mut findings = Findings::default();
         assert_eq!(most_connections(10, &mut findings), 10);
         assert_eq!(findings.iter().count(), 0);

@@ -1,4 +1,4 @@
-//! TLS of a listener: who the gateway is there, and which clients it lets in.
+//! TLS of a listener: its certificates, and which client certificates it requires.
 
 use std::sync::Arc;
 
@@ -7,25 +7,26 @@ use pingora::protocols::ALPN;
 use rustls::server::danger::ClientCertVerifier;
 
 use super::certificates::Certificates;
-use super::{StartError, clients};
+use super::clients;
+use super::error::StartError;
 use crate::config::{Config, Findings};
 
-/// What a listener with TLS shows and asks for.
-pub(super) struct Identity {
-    /// What it shows.
+/// The certificates of a listener with TLS, and of its clients.
+pub(super) struct ListenerTls {
+    /// The certificates that it shows.
     pub(super) certificates: Arc<Certificates>,
-    /// Whose certificates it asks for; nothing where anybody may connect.
+    /// Verifies the certificates of clients; `None` if every client may connect.
     clients: Option<Arc<dyn ClientCertVerifier>>,
 }
 
 /// Reads the files of every listener with TLS, in the order of the configuration.
-pub(super) fn load(config: &Config, findings: &mut Findings) -> Option<Vec<Identity>> {
+pub(super) fn load(config: &Config, findings: &mut Findings) -> Option<Vec<ListenerTls>> {
     let with_tls = config
         .listeners
         .iter()
         .enumerate()
         .filter_map(|(index, listener)| Some((index, listener.tls.as_ref()?)));
-    let loaded: Vec<Option<Identity>> = with_tls
+    let loaded: Vec<Option<ListenerTls>> = with_tls
         .map(|(index, tls)| {
             let at = format!("listeners[{index}].tls");
             let certificates = Certificates::load(&tls.certificates, &format!("{at}.certificates"), findings);
@@ -33,13 +34,13 @@ pub(super) fn load(config: &Config, findings: &mut Findings) -> Option<Vec<Ident
                 None => None,
                 Some(file) => Some(clients::verifier(file, &format!("{at}.client_ca_file"), findings)?),
             };
-            Some(Identity { certificates: Arc::new(certificates?), clients })
+            Some(ListenerTls { certificates: Arc::new(certificates?), clients })
         })
         .collect();
     loaded.into_iter().collect()
 }
 
-impl Identity {
+impl ListenerTls {
     /// TLS 1.2 and 1.3 without early data, with certificates that may change while it runs.
     ///
     /// # Errors

@@ -20,7 +20,7 @@ use menshen::clock::{Clock, ManualClock, SystemClock};
 use menshen::config::Document;
 use menshen::emulator::{self, Emulator};
 use menshen::entropy::SystemEntropy;
-use menshen::server::{self, Running, Sources};
+use menshen::server::{self, RunningGateway, Sources};
 use tempfile::TempDir;
 
 pub use self::backend::{Backend, Recorded, Reply, fold};
@@ -39,7 +39,7 @@ pub struct World {
     pub emulator: Arc<Emulator>,
     pub backend: Backend,
     pub clock: ManualClock,
-    gateway: Option<Running>,
+    gateway: Option<RunningGateway>,
     // Dropped after the gateway, in this order.
     emulating: emulator::Running,
     threads: Option<tokio::runtime::Runtime>,
@@ -122,7 +122,7 @@ impl World {
         self.gateway().addresses()[0]
     }
 
-    pub fn gateway(&self) -> &Running {
+    pub fn gateway(&self) -> &RunningGateway {
         self.gateway.as_ref().unwrap()
     }
 
@@ -232,7 +232,7 @@ impl Drop for World {
 }
 
 /// Starts a gateway from YAML; the text is also written to `path`, so that it can be reloaded.
-pub fn start(yaml: &str, path: PathBuf, clock: Arc<dyn Clock>) -> Running {
+pub fn start(yaml: &str, path: PathBuf, clock: Arc<dyn Clock>) -> RunningGateway {
     std::fs::write(&path, yaml).unwrap();
     let document = Document::parse("test.yaml", yaml).unwrap_or_else(|report| panic!("{report}"));
     let sources = Sources { clock, entropy: Arc::new(SystemEntropy) };

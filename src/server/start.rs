@@ -1,0 +1,204 @@
+//! The start of a gateway: everything is built, every address bound, then served.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use pingora::proxy::http_proxy;
+use pingora::server::ShutdownWatch;
+use pingora::server::configuration::ServerConf;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use super::error::StartError;
+use super::first_end::report_first_end;
+use super::listen::BoundSocket;
+use super::refresh::refresh;
+use super::running::RunningGateway;
+use super::tls::{self, ListenerTls};
+use super::{Sources, open_files, shared};
+use crate::admin::{Admin, Health};
+use crate::config::{Config, Document, Findings, Report};
+use crate::key_file::OnMissingKey;
+use crate::proxy::connections::Connections;
+use crate::proxy::guard::{Guard, GuardServices};
+use crate::proxy::{Current, Gateway};
+use crate::reload::Reload;
+use crate::runtime::{Runtime, Shared};
+use crate::store;
+use crate::telemetry::access_log::AccessLog;
+use crate::telemetry::audit_log::AuditLog;
+use crate::telemetry::metrics::Metrics;
+
+/// Starts a gateway: builds everything, binds every address, then serves.
+///
+/// # Errors
+/// [`StartError`]; nothing is left running.
+pub fn start(document: &Document, path: PathBuf, sources: Sources) -> Result<RunningGateway, StartError> {
+    let config = &document.config;
+    let Prepared { shared, runtime, access_log, audit_log, listeners_tls, max_connections, warnings } =
+        Prepared::build(document, &sources)?;
+    let Sockets { admin, listeners } = Sockets::bind(config)?;
+    let addresses = listeners.iter().map(|socket| socket.address).collect();
+    let admin_address = admin.address;
+
+    let worker_threads = worker_threads(config);
+    let threads = start_threads(worker_threads)?;
+    let current = Arc::new(ArcSwap::from_pointee(Current::new(runtime)));
+    let gateway = Gateway::new(Arc::clone(&current), shared.clone(), Arc::clone(&access_log))?;
+    let guard_services = GuardServices {
+        proxy: Arc::new(http_proxy(&Arc::new(server_conf(worker_threads)), gateway)),
+        current: Arc::clone(&current),
+        connections: Arc::new(Connections::new(&config.limits, max_connections, &shared.metrics)),
+    };
+    let health = Arc::new(Health::starting());
+
+    let (shutdown, shutdown_watch) = watch::channel(false);
+    let guards = build_guards(listeners, config, &listeners_tls, &guard_services)?;
+    let (admin_shutdown, admin_watch) = watch::channel(false);
+    let admin_service = build_admin(&shared, &health, &current);
+
+    let mut services = JoinSet::new();
+    services
+        .spawn_on(async move { admin.serve("admin", admin_service, admin_watch).await }, threads.handle());
+    for (socket, guard) in guards {
+        let watch: ShutdownWatch = shutdown_watch.clone();
+        services.spawn_on(async move { socket.serve("gateway", guard, watch).await }, threads.handle());
+    }
+    let certificates = Arc::new(listeners_tls.into_iter().map(|tls| tls.certificates).collect::<Vec<_>>());
+    threads.spawn(refresh(Arc::clone(&certificates), Arc::clone(&current)));
+    let sessions = Arc::clone(&shared.session_core);
+    threads.spawn(async move { sessions.follow().await });
+    let (ended_sender, ended) = watch::channel(false);
+    threads.spawn(report_first_end(services, ended_sender));
+
+    let reload = Arc::new(Reload::new(path, config.clone(), current, shared));
+    reload.record_start();
+    health.set_ready();
+    Ok(RunningGateway {
+        addresses,
+        admin_address,
+        warnings,
+        reload,
+        access_log,
+        audit_log,
+        certificates,
+        connections: guard_services.connections,
+        health,
+        drain_timeout: config.drain_timeout.0,
+        shutdown,
+        _admin_shutdown: admin_shutdown,
+        ended,
+        threads,
+    })
+}
+
+/// What is built before an address is bound.
+struct Prepared {
+    shared: Shared,
+    runtime: Runtime,
+    access_log: Arc<AccessLog>,
+    audit_log: Arc<AuditLog>,
+    /// Of the listeners with TLS, in the order of the configuration.
+    listeners_tls: Vec<ListenerTls>,
+    max_connections: usize,
+    warnings: Report,
+}
+
+impl Prepared {
+    /// Opens the store and the logs, reads the files and builds the runtime; reports everything that is wrong.
+    fn build(document: &Document, sources: &Sources) -> Result<Self, StartError> {
+        let config = &document.config;
+        let metrics = Arc::new(Metrics::new()?);
+        let mut findings = Findings::default();
+        let clock = Arc::clone(&sources.clock);
+        let Some(store) = store::open(&config.store, &config.data_dir, clock, &metrics, &mut findings) else {
+            return Err(StartError::Config(document.report(findings)));
+        };
+        let shared = shared(sources, metrics, store)?;
+        let listeners_tls = tls::load(config, &mut findings);
+        let dropped_lines = shared.metrics.access_log_dropped_lines.clone();
+        let access_log = AccessLog::open(&config.telemetry.access_log, dropped_lines, &mut findings);
+        let dropped_lines = shared.metrics.audit_log_dropped_lines.clone();
+        let audit_log = AuditLog::open(&config.telemetry.audit_log, dropped_lines, &mut findings);
+        let runtime = Runtime::build(config, OnMissingKey::Create, &shared, None, &mut findings);
+        let max_connections = open_files::most_connections(config.limits.max_connections, &mut findings);
+        let warnings = document.report(findings);
+        let (Some(runtime), Some(access_log), Some(audit_log), Some(listeners_tls), false) =
+            (runtime, access_log, audit_log, listeners_tls, warnings.has_errors())
+        else {
+            return Err(StartError::Config(warnings));
+        };
+        let (access_log, audit_log) = (Arc::new(access_log), Arc::new(audit_log));
+        let shared = shared.with_audit_log(Arc::clone(&audit_log));
+        Ok(Self { shared, runtime, access_log, audit_log, listeners_tls, max_connections, warnings })
+    }
+}
+
+/// The bound sockets.
+struct Sockets {
+    admin: BoundSocket,
+    /// In the order of the configuration.
+    listeners: Vec<BoundSocket>,
+}
+
+impl Sockets {
+    fn bind(config: &Config) -> Result<Self, StartError> {
+        let admin = BoundSocket::bind(config.admin.address)?;
+        let listeners = config.listeners.iter().map(|listener| BoundSocket::bind(listener.address));
+        Ok(Self { admin, listeners: listeners.collect::<Result<_, _>>()? })
+    }
+}
+
+/// Builds the guard of each listener.
+fn build_guards(
+    sockets: Vec<BoundSocket>,
+    config: &Config,
+    listeners_tls: &[ListenerTls],
+    services: &GuardServices,
+) -> Result<Vec<(BoundSocket, Guard)>, StartError> {
+    let mut listeners_tls = listeners_tls.iter();
+    let guards = sockets.into_iter().zip(&config.listeners).map(|(socket, listener)| {
+        let tls = match &listener.tls {
+            None => None,
+            Some(tls) => {
+                let loaded = listeners_tls.next();
+                let loaded = loaded.ok_or_else(|| StartError::Tls("no certificates".into()))?;
+                Some(loaded.acceptor(tls.http2)?)
+            }
+        };
+        Ok((socket, Guard::new(listener, &config.limits, tls, services)))
+    });
+    guards.collect()
+}
+
+fn build_admin(shared: &Shared, health: &Arc<Health>, current: &Arc<ArcSwap<Current>>) -> Admin {
+    let current = Arc::clone(current);
+    Admin::new(shared.clone(), Arc::clone(health), move || Arc::clone(current.load().runtime()))
+}
+
+fn start_threads(worker_threads: usize) -> Result<tokio::runtime::Runtime, StartError> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(worker_threads)
+        .thread_name("menshen")
+        .enable_all()
+        .build()
+        .map_err(StartError::Threads)
+}
+
+fn worker_threads(config: &Config) -> usize {
+    match config.worker_threads {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        threads => threads,
+    }
+}
+
+fn server_conf(worker_threads: usize) -> ServerConf {
+    ServerConf {
+        threads: worker_threads,
+        // As many tries as `upstream` allows, and one to spare. With 0, Pingora would forward nothing.
+        max_retries: 4,
+        upstream_keepalive_pool_size: 1024,
+        ..ServerConf::default()
+    }
+}
