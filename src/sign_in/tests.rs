@@ -19,7 +19,7 @@ use crate::session::{Core, RefreshToken};
 use crate::store::StoreHealth;
 use crate::store::testing::SwitchedStore;
 use crate::wechat::Code;
-use crate::wechat::fake::{Fake, Reply};
+use crate::wechat::testing::{Fake, Reply};
 
 const CODE: &str = "051v0m000ObAyK19vV1005SDWf0v0m0s";
 const OPENID: &str = "oGZUI0egBJY1zhBYw2KhdUfwVJJE";

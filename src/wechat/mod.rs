@@ -160,6 +160,6 @@ fn in_time(wait: Duration) -> Deadline {
 }
 
 #[cfg(test)]
-pub(crate) mod fake;
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::fake::{Fake, Reply};
+use super::testing::{Fake, Reply};
 use super::*;
 use crate::clock::ManualClock;
 use crate::config::{self, ByteSize, Findings, SecretSource};

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use super::*;
-use crate::wechat::fake::Fake;
+use crate::wechat::testing::Fake;
 
 const REFRESH: &str = "/auth/refresh";
 const LOGOUT: &str = "/auth/logout";
