@@ -6,12 +6,12 @@ use tracing::info;
 
 use super::Admin;
 use crate::session::{PersonId, SessionError, SessionScope};
-use crate::telemetry::audit_log::{Entry, Event};
+use crate::telemetry::audit_log::{AuditEvent, AuditLogEntry};
 
 /// An operator's action, for the audit log.
 #[derive(Clone, Copy)]
 pub(super) struct AuditedAction<'a> {
-    pub(super) event: Event,
+    pub(super) event: AuditEvent,
     pub(super) scope: Option<&'a SessionScope>,
     pub(super) client: Option<SocketAddr>,
 }
@@ -40,7 +40,7 @@ impl Admin {
             Some(SessionScope::App(appid)) => Some(appid),
             _ => None,
         };
-        log.write(&Entry {
+        log.write(&AuditLogEntry {
             client_address: client.map(|client| client.ip()),
             app: appid.map(|appid| runtime.app_name(appid).unwrap_or(appid.as_str())),
             subject: scope.and_then(|scope| self.hash(scope)).as_deref(),
@@ -49,7 +49,7 @@ impl Admin {
                 if let SessionScope::Session(session) = scope { Some(session.as_str()) } else { None }
             }),
             count,
-            ..Entry::new(self.shared.clock.now(), event, outcome)
+            ..AuditLogEntry::new(self.shared.clock.now(), event, outcome)
         });
     }
 

@@ -12,7 +12,7 @@ use super::audit::AuditedAction;
 use super::people::ChangeAnswer;
 use super::scope_request::{BindingRequest, ScopeRequest};
 use crate::session::{PersonId, SessionError, UserBinding};
-use crate::telemetry::audit_log::Event;
+use crate::telemetry::audit_log::AuditEvent;
 
 /// The answer to a look at a binding.
 #[derive(Serialize)]
@@ -41,7 +41,7 @@ impl Admin {
         let bound = runtime.sessions.binding(&person).await;
         let scope = person.scope();
         let outcome = bound.as_ref().map(|_| None);
-        self.audit(AuditedAction { event: Event::Listing, scope: Some(&scope), client }, outcome);
+        self.audit(AuditedAction { event: AuditEvent::Listing, scope: Some(&scope), client }, outcome);
         let bound = bound.map_err(|error| AdminAnswer::session_error("look up a binding", &error))?;
         self.log_person("looked up the binding of", &person, client);
         let binding = bound.as_ref().map(document);
@@ -59,7 +59,7 @@ impl Admin {
         let user = request.user().map_err(|error| error.answer())?;
         let person = self.person(Ok(request.scope_request()), &runtime)?;
         let changed = runtime.sessions.bind(&person, &user, self.shared.clock.now()).await;
-        self.answer_change(Event::Bind, &person, client, changed)
+        self.answer_change(AuditEvent::Bind, &person, client, changed)
     }
 
     /// Ends the binding of a person.
@@ -71,12 +71,12 @@ impl Admin {
         let runtime = (self.current)();
         let person = self.person(ScopeRequest::parse_json(body), &runtime)?;
         let changed = runtime.sessions.unbind(&person).await;
-        self.answer_change(Event::Unbind, &person, client, changed)
+        self.answer_change(AuditEvent::Unbind, &person, client, changed)
     }
 
     fn answer_change(
         &self,
-        event: Event,
+        event: AuditEvent,
         person: &PersonId,
         client: Option<SocketAddr>,
         changed: Result<bool, SessionError>,
@@ -84,7 +84,7 @@ impl Admin {
         let scope = person.scope();
         self.audit(AuditedAction { event, scope: Some(&scope), client }, changed.as_ref().map(|_| None));
         let changed = changed.map_err(|error| AdminAnswer::session_error("change a binding", &error))?;
-        let verb = if event == Event::Bind { "bound" } else { "unbound" };
+        let verb = if event == AuditEvent::Bind { "bound" } else { "unbound" };
         self.log_person(verb, person, client);
         Ok(AdminAnswer::json(&ChangeAnswer { scope: scope.as_str(), changed }))
     }

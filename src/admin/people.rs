@@ -12,7 +12,7 @@ use super::audit::AuditedAction;
 use super::scope_request::{ScopeError, ScopeRequest};
 use crate::runtime::Runtime;
 use crate::session::{BlockError, BlockedPerson, MOST_BLOCKED, PersonId, SessionScope};
-use crate::telemetry::audit_log::Event;
+use crate::telemetry::audit_log::AuditEvent;
 
 /// The answer to a change of a block or a binding.
 #[derive(Serialize)]
@@ -55,7 +55,7 @@ impl Admin {
         let runtime = (self.current)();
         let blocked = runtime.sessions.list_blocked().await;
         let count = blocked.as_ref().map(|blocked| Some(blocked.len() as u64));
-        self.audit(AuditedAction { event: Event::Listing, scope: None, client }, count);
+        self.audit(AuditedAction { event: AuditEvent::Listing, scope: None, client }, count);
         let blocked = blocked.map_err(|error| AdminAnswer::session_error("list blocked people", &error))?;
         info!(
             client.address = client.map(|client| tracing::field::display(client.ip())),
@@ -77,10 +77,10 @@ impl Admin {
         let person = self.person(ScopeRequest::parse_json(body), &runtime)?;
         let scope = person.scope();
         let (event, done, verb) = if is_block {
-            (Event::Block, runtime.sessions.block(&person, now).await, "blocked")
+            (AuditEvent::Block, runtime.sessions.block(&person, now).await, "blocked")
         } else {
             let lifted = runtime.sessions.unblock(&person, now).await;
-            (Event::Unblock, lifted.map_err(BlockError::Session), "unblocked")
+            (AuditEvent::Unblock, lifted.map_err(BlockError::Session), "unblocked")
         };
         let action = AuditedAction { event, scope: Some(&scope), client };
         let changed = match done {

@@ -11,7 +11,7 @@ use super::audit::AuditedAction;
 use super::scope_request::ScopeRequest;
 use crate::runtime::Runtime;
 use crate::session::{PersonId, SessionInfo};
-use crate::telemetry::audit_log::Event;
+use crate::telemetry::audit_log::AuditEvent;
 
 /// The answer to a listing.
 #[derive(Serialize)]
@@ -60,7 +60,7 @@ impl Admin {
         };
         let scope = person.scope();
         let count = sessions.as_ref().map(|sessions| Some(sessions.len() as u64));
-        self.audit(AuditedAction { event: Event::Listing, scope: Some(&scope), client }, count);
+        self.audit(AuditedAction { event: AuditEvent::Listing, scope: Some(&scope), client }, count);
         let sessions = sessions.map_err(|error| AdminAnswer::session_error("list sessions", &error))?;
         self.log_sessions("listed", &scope, Some(sessions.len() as u64), client);
         let sessions = sessions.iter().map(|session| session_item(session, &runtime)).collect();
@@ -77,7 +77,7 @@ impl Admin {
         let scope = self.scope(ScopeRequest::parse_json(body), &runtime)?;
         let ended = runtime.sessions.revoke(&scope, self.shared.clock.now()).await;
         let count = ended.as_ref().copied();
-        self.audit(AuditedAction { event: Event::Revocation, scope: Some(&scope), client }, count);
+        self.audit(AuditedAction { event: AuditEvent::Revocation, scope: Some(&scope), client }, count);
         let ended = ended.map_err(|error| AdminAnswer::session_error("revoke sessions", &error))?;
         self.log_sessions("revoked", &scope, ended, client);
         Ok(AdminAnswer::json(&RevocationAnswer { scope: scope.as_str(), ended }))

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::clock::Timestamp;
 use crate::entropy::Entropy;
 
-use super::errcode::{self, Refusal};
+use super::errcode::{self, WeChatRefusal};
 use super::identifier;
 
 /// How long a token lives.
@@ -23,7 +23,7 @@ const DAY_SECONDS: u64 = 86_400;
 pub(super) struct AccessTokens {
     by_text: HashMap<String, AccessToken>,
     in_order: VecDeque<String>,
-    by_app: HashMap<String, Current>,
+    by_app: HashMap<String, CurrentTokens>,
 }
 
 #[derive(Debug)]
@@ -34,7 +34,7 @@ struct AccessToken {
 }
 
 #[derive(Debug, Default)]
-struct Current {
+struct CurrentTokens {
     classic: Option<String>,
     stable: Option<String>,
     last_forced: Option<Timestamp>,
@@ -49,7 +49,7 @@ impl AccessTokens {
         appid: &str,
         now: Timestamp,
         entropy: &dyn Entropy,
-    ) -> Result<String, Refusal> {
+    ) -> Result<String, WeChatRefusal> {
         let text = self.issue(appid, now, entropy)?;
         let previous = self.current(appid).classic.replace(text.clone());
         self.void(previous, now.plus(OVERLAP));
@@ -63,7 +63,7 @@ impl AccessTokens {
         force_refresh: bool,
         now: Timestamp,
         entropy: &dyn Entropy,
-    ) -> Result<(String, Duration), Refusal> {
+    ) -> Result<(String, Duration), WeChatRefusal> {
         let forced = force_refresh && self.may_force(appid, now)?;
         let kept = self.current(appid).stable.clone().filter(|_| !forced);
         if let Some(text) = kept {
@@ -81,7 +81,7 @@ impl AccessTokens {
     }
 
     /// Whose token this is, if it is good.
-    pub(super) fn app_of(&self, text: &str, now: Timestamp) -> Result<String, Refusal> {
+    pub(super) fn app_of(&self, text: &str, now: Timestamp) -> Result<String, WeChatRefusal> {
         let token = self.by_text.get(text).ok_or_else(|| unknown(text))?;
         if token.void_from.is_some_and(|from| from <= now) {
             return Err(errcode::NOT_LATEST);
@@ -103,7 +103,7 @@ impl AccessTokens {
     }
 
     /// Whether a forced refresh takes place now; one that comes too soon is answered with the current token.
-    fn may_force(&mut self, appid: &str, now: Timestamp) -> Result<bool, Refusal> {
+    fn may_force(&mut self, appid: &str, now: Timestamp) -> Result<bool, WeChatRefusal> {
         let current = self.current(appid);
         if current.last_forced.is_some_and(|last| now.since(last) < FORCED_INTERVAL) {
             return Ok(false);
@@ -121,7 +121,7 @@ impl AccessTokens {
         Ok(true)
     }
 
-    fn issue(&mut self, appid: &str, now: Timestamp, entropy: &dyn Entropy) -> Result<String, Refusal> {
+    fn issue(&mut self, appid: &str, now: Timestamp, entropy: &dyn Entropy) -> Result<String, WeChatRefusal> {
         self.forget(now);
         let text = identifier::access_token(entropy).map_err(|_| errcode::SYSTEM_ERROR)?;
         let token = AccessToken { appid: appid.into(), expires: now.plus(LIFE), void_from: None };
@@ -148,13 +148,13 @@ impl AccessTokens {
         }
     }
 
-    fn current(&mut self, appid: &str) -> &mut Current {
+    fn current(&mut self, appid: &str) -> &mut CurrentTokens {
         self.by_app.entry(appid.into()).or_default()
     }
 }
 
 /// What WeChat says to a token it does not know.
-pub(super) fn unknown(text: &str) -> Refusal {
+pub(super) fn unknown(text: &str) -> WeChatRefusal {
     let well_formed = text.split_once('_').is_some_and(|(number, rest)| {
         matches!(number.len(), 2 | 3) && number.bytes().all(|b| b.is_ascii_digit()) && rest.len() >= 100
     });

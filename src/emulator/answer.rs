@@ -5,7 +5,7 @@ use http::{HeaderName, HeaderValue, StatusCode, header};
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 
-use super::errcode::Refusal;
+use super::errcode::WeChatRefusal;
 use super::transfer::Transfer;
 
 /// Members of a JSON object, in order.
@@ -34,15 +34,15 @@ impl Surface {
 
 /// One answer, before any fault changes it.
 #[derive(Clone, Debug)]
-pub(super) struct Answer {
+pub(super) struct WeChatAnswer {
     pub(super) surface: Surface,
     pub(super) members: Members,
 }
 
-impl Answer {
+impl WeChatAnswer {
     /// Puts a decision into WeChat's words; `rid` is the request id that ends every error.
-    pub(super) fn new(surface: Surface, decision: Result<Members, Refusal>, rid: &str) -> Self {
-        let members = decision.unwrap_or_else(|Refusal { errcode, errmsg }| {
+    pub(super) fn new(surface: Surface, decision: Result<Members, WeChatRefusal>, rid: &str) -> Self {
+        let members = decision.unwrap_or_else(|WeChatRefusal { errcode, errmsg }| {
             let comma = if surface == Surface::Sns { "," } else { "" };
             let errmsg = format!("{errmsg}{comma} rid: {rid}");
             members([("errcode", errcode.into()), ("errmsg", errmsg.into())])
@@ -77,7 +77,7 @@ impl Answer {
     }
 }
 
-impl Serialize for Answer {
+impl Serialize for WeChatAnswer {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_map(self.members.iter().map(|(name, value)| (name, value)))
     }

@@ -4,7 +4,7 @@ use http::Uri;
 use serde::{Deserialize, Serialize};
 
 use super::config::{App, AppKind};
-use super::state::State;
+use super::state::EmulatorState;
 
 /// Longest `state`, in bytes. Per the guides of both kinds of sign-in.
 const LONGEST_STATE: usize = 128;
@@ -102,7 +102,7 @@ impl Authorization {
     }
 }
 
-impl State {
+impl EmulatorState {
     /// Checks what a sign-in page of one kind of app is asked for.
     pub(super) fn authorization<'a>(
         &self,

@@ -9,7 +9,7 @@ use crate::clock::Timestamp;
 use crate::digest::sha256;
 
 use super::answer::Reply;
-use super::exchange::Outcome;
+use super::exchange::CallOutcome;
 use super::fault::Effect;
 use super::identifier::hex;
 use super::request::Request;
@@ -19,7 +19,7 @@ const LOGGED_ANSWER: usize = 2048;
 
 /// One call of a WeChat endpoint. The control endpoints are not logged.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Call {
+pub struct LoggedCall {
     /// Counts the calls, from 1.
     pub number: u64,
     /// When it arrived, on the virtual clock.
@@ -42,7 +42,7 @@ pub struct Call {
     /// A call that was decided with 0 used its code up, whatever reached the client.
     pub errcode: Option<i64>,
     /// How the call ended.
-    pub ending: Ending,
+    pub ending: CallEnding,
     /// The HTTP status that was sent.
     pub status: Option<u16>,
     /// The start of the body that was sent, before compression.
@@ -52,7 +52,7 @@ pub struct Call {
 /// How a call ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Ending {
+pub enum CallEnding {
     /// It has not ended yet.
     UnderWay,
     /// An HTTP reply was sent, or part of one.
@@ -75,7 +75,7 @@ pub fn fingerprint(secret: &str) -> String {
 /// The newest calls.
 #[derive(Debug)]
 pub(super) struct Calls {
-    list: VecDeque<Call>,
+    list: VecDeque<LoggedCall>,
     capacity: usize,
     count: u64,
 }
@@ -94,7 +94,7 @@ impl Calls {
         if self.list.len() >= self.capacity {
             self.list.pop_front();
         }
-        self.list.push_back(Call {
+        self.list.push_back(LoggedCall {
             number: self.count,
             at: now,
             host: request.host.clone(),
@@ -104,7 +104,7 @@ impl Calls {
             body: request.json().map(redacted_body),
             faults,
             errcode: None,
-            ending: Ending::UnderWay,
+            ending: CallEnding::UnderWay,
             status: None,
             answer: None,
         });
@@ -119,13 +119,13 @@ impl Calls {
     }
 
     /// Notes what was sent.
-    pub(super) fn depart(&mut self, number: u64, outcome: &Outcome) {
+    pub(super) fn depart(&mut self, number: u64, outcome: &CallOutcome) {
         let Some(call) = self.find(number) else { return };
         match outcome {
-            Outcome::Closed => call.ending = Ending::Closed,
-            Outcome::Reset => call.ending = Ending::Reset,
-            Outcome::Reply(Reply { status, body, .. }) => {
-                call.ending = Ending::Answered;
+            CallOutcome::Closed => call.ending = CallEnding::Closed,
+            CallOutcome::Reset => call.ending = CallEnding::Reset,
+            CallOutcome::Reply(Reply { status, body, .. }) => {
+                call.ending = CallEnding::Answered;
                 call.status = Some(status.as_u16());
                 let start = body.get(..LOGGED_ANSWER).unwrap_or(body);
                 call.answer = Some(String::from_utf8_lossy(start).into_owned());
@@ -133,7 +133,7 @@ impl Calls {
         }
     }
 
-    pub(super) fn to_vec(&self) -> Vec<Call> {
+    pub(super) fn to_vec(&self) -> Vec<LoggedCall> {
         self.list.iter().cloned().collect()
     }
 
@@ -144,7 +144,7 @@ impl Calls {
         cleared
     }
 
-    fn find(&mut self, number: u64) -> Option<&mut Call> {
+    fn find(&mut self, number: u64) -> Option<&mut LoggedCall> {
         let at = self.list.binary_search_by_key(&number, |call| call.number).ok()?;
         self.list.get_mut(at)
     }

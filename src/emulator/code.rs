@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::clock::Timestamp;
 
 use super::authorization::Scope;
-use super::errcode::{self, Refusal};
+use super::errcode::{self, WeChatRefusal};
 
 /// How long a code may be exchanged, and how long WeChat remembers that it was. Five minutes, per its login guide.
 const LIFE: Duration = Duration::from_secs(300);
@@ -18,7 +18,7 @@ const WEBSITE_LIFE: Duration = Duration::from_secs(600);
 ///
 /// An endpoint names the kinds it takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum CodeKind {
     /// `wx.login`, exchanged for an openid.
     Login,
     /// The `getPhoneNumber` event, exchanged for a phone number.
@@ -27,7 +27,7 @@ pub(super) enum Kind {
     Page(Scope),
 }
 
-impl Kind {
+impl CodeKind {
     /// The kinds `/sns/oauth2/access_token` takes.
     pub(super) const PAGE: &[Self] =
         &[Self::Page(Scope::Login), Self::Page(Scope::Base), Self::Page(Scope::UserInfo)];
@@ -46,7 +46,7 @@ impl Kind {
 pub(super) struct Code {
     pub(super) appid: String,
     pub(super) wxid: String,
-    pub(super) kind: Kind,
+    pub(super) kind: CodeKind,
     pub(super) issued: Timestamp,
     pub(super) used: Option<Timestamp>,
 }
@@ -67,7 +67,7 @@ impl Codes {
     }
 
     /// Whose code this is, without using it; the quota of a user is counted by it.
-    pub(super) fn owner(&self, text: &str, appid: &str, kinds: &[Kind]) -> Option<&str> {
+    pub(super) fn owner(&self, text: &str, appid: &str, kinds: &[CodeKind]) -> Option<&str> {
         self.by_text.get(text).filter(|code| code.belongs_to(appid, kinds)).map(|code| code.wxid.as_str())
     }
 
@@ -78,9 +78,9 @@ impl Codes {
         &mut self,
         text: &str,
         appid: &str,
-        kinds: &[Kind],
+        kinds: &[CodeKind],
         now: Timestamp,
-    ) -> Result<Code, Refusal> {
+    ) -> Result<Code, WeChatRefusal> {
         let code = self.by_text.get_mut(text).filter(|code| code.belongs_to(appid, kinds));
         let code = code.ok_or(errcode::INVALID_CODE)?;
         match code.used {
@@ -108,7 +108,7 @@ impl Codes {
 }
 
 impl Code {
-    fn belongs_to(&self, appid: &str, kinds: &[Kind]) -> bool {
+    fn belongs_to(&self, appid: &str, kinds: &[CodeKind]) -> bool {
         self.appid == appid && kinds.contains(&self.kind)
     }
 }

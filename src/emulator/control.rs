@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use crate::config::Duration;
 
 use super::answer::Reply;
-use super::fault::{Effect, Fault};
+use super::fault::{Effect, InjectedFault};
 use super::request::Request;
 use super::{CodeState, ControlError, Emulator, endpoint, page};
 
@@ -194,14 +194,14 @@ impl Emulator {
     }
 
     fn order_fault(&self, body: Value) -> Result<Value, Refused> {
-        let fault: Fault = serde_json::from_value(body)?;
+        let fault: InjectedFault = serde_json::from_value(body)?;
         self.check_fault(&fault)?;
         self.inject(fault);
         Ok(json!({ "faults": self.faults() }))
     }
 
     /// A fault that can never strike is a typing error, and a test that relies on it passes for nothing.
-    fn check_fault(&self, fault: &Fault) -> Result<(), Refused> {
+    fn check_fault(&self, fault: &InjectedFault) -> Result<(), Refused> {
         if let Some(appid) = &fault.appid {
             self.state.lock().app_mut(appid)?;
         }

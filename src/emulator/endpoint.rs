@@ -12,17 +12,17 @@ use crate::entropy::Entropy;
 
 use super::access_token;
 use super::answer::{Members, members};
-use super::code::{Code, Kind};
+use super::code::{Code, CodeKind};
 use super::config::App;
-use super::errcode::{self, Refusal};
+use super::errcode::{self, WeChatRefusal};
 use super::identifier::hex;
 use super::request::Request;
-use super::state::State;
+use super::state::EmulatorState;
 
 /// What a call comes to: the members of a success, or an error.
-pub(super) type Decision = Result<Members, Refusal>;
+pub(super) type Decision = Result<Members, WeChatRefusal>;
 
-/// Every path [`State::decide`] knows.
+/// Every path [`EmulatorState::decide`] knows.
 pub(super) const PATHS: [&str; 9] = [
     "/sns/jscode2session",
     "/sns/oauth2/access_token",
@@ -35,7 +35,7 @@ pub(super) const PATHS: [&str; 9] = [
     "/wxa/business/getuserphonenumber",
 ];
 
-impl State {
+impl EmulatorState {
     /// Decides a call; a path WeChat does not have is `None`.
     pub(super) fn decide(
         &mut self,
@@ -59,7 +59,7 @@ impl State {
 
     /// `GET /sns/jscode2session`.
     fn code_to_session(&mut self, request: &Request, now: Timestamp, entropy: &dyn Entropy) -> Decision {
-        let Code { appid, wxid, .. } = self.redeem(request, "js_code", &[Kind::Login], now)?;
+        let Code { appid, wxid, .. } = self.redeem(request, "js_code", &[CodeKind::Login], now)?;
         let openid = self.identifiers.openid(&wxid, &appid);
         let session_key = self.session_keys.current_or_new(&appid, &openid, now, entropy);
         let session_key = session_key.map_err(|_| errcode::SYSTEM_ERROR)?;
@@ -75,9 +75,9 @@ impl State {
         &mut self,
         request: &Request,
         parameter: &str,
-        kinds: &[Kind],
+        kinds: &[CodeKind],
         now: Timestamp,
-    ) -> Result<Code, Refusal> {
+    ) -> Result<Code, WeChatRefusal> {
         // Parameters count in the query only: a POST with them in its body is "appid missing".
         let appid = request.required("appid", errcode::APPID_MISSING)?;
         let secret = request.required("secret", errcode::APPSECRET_MISSING)?;
@@ -159,13 +159,13 @@ impl State {
         }
         let appid = self.token_app(request, now)?;
         let body: Body = posted_json(request)?;
-        let owner = self.codes.owner(&body.code, &appid, &[Kind::Phone]).ok_or(errcode::INVALID_CODE)?;
+        let owner = self.codes.owner(&body.code, &appid, &[CodeKind::Phone]).ok_or(errcode::INVALID_CODE)?;
         let openid = self.identifiers.openid(owner, &appid);
         if body.openid.is_some_and(|claimed| claimed != openid) {
             return Err(errcode::INVALID_CODE);
         }
         // A phone code that was used is "invalid", never "been used".
-        let code = self.codes.redeem(&body.code, &appid, &[Kind::Phone], now);
+        let code = self.codes.redeem(&body.code, &appid, &[CodeKind::Phone], now);
         let phone = self.phone(&code.map_err(|_| errcode::INVALID_CODE)?.wxid);
         let phone_info = json!({
             "phoneNumber": phone,
@@ -176,14 +176,14 @@ impl State {
         Ok(members([("errcode", 0.into()), ("errmsg", "ok".into()), ("phone_info", phone_info)]))
     }
 
-    pub(super) fn check_grant_type(&self, given: Option<&str>, wanted: &str) -> Result<(), Refusal> {
+    pub(super) fn check_grant_type(&self, given: Option<&str>, wanted: &str) -> Result<(), WeChatRefusal> {
         if self.grant_type_required && given != Some(wanted) {
             return Err(errcode::INVALID_GRANT_TYPE);
         }
         Ok(())
     }
 
-    fn authenticate(&self, appid: &str, secret: &str) -> Result<&App, Refusal> {
+    fn authenticate(&self, appid: &str, secret: &str) -> Result<&App, WeChatRefusal> {
         let app = self.apps.get(appid).ok_or(errcode::INVALID_APPID)?;
         if app.frozen {
             return Err(errcode::APPSECRET_FROZEN);
@@ -194,21 +194,21 @@ impl State {
         Ok(app)
     }
 
-    fn token_app(&self, request: &Request, now: Timestamp) -> Result<String, Refusal> {
+    fn token_app(&self, request: &Request, now: Timestamp) -> Result<String, WeChatRefusal> {
         let token = request.required("access_token", errcode::ACCESS_TOKEN_MISSING)?;
         self.tokens.app_of(token, now)
     }
 }
 
-fn check_address(app: &App, request: &Request) -> Result<(), Refusal> {
+fn check_address(app: &App, request: &Request) -> Result<(), WeChatRefusal> {
     let address = request.peer.ip().to_canonical();
     if app.ip_whitelist.is_empty() || app.ip_whitelist.contains(&address) {
         return Ok(());
     }
-    Err(Refusal::invalid_ip(address))
+    Err(WeChatRefusal::invalid_ip(address))
 }
 
-fn posted_json<T: for<'de> Deserialize<'de>>(request: &Request) -> Result<T, Refusal> {
+fn posted_json<T: for<'de> Deserialize<'de>>(request: &Request) -> Result<T, WeChatRefusal> {
     if request.method != Method::POST {
         return Err(errcode::REQUIRE_POST);
     }

@@ -4,12 +4,12 @@ use std::borrow::Cow;
 
 /// An error as WeChat answers it, without the request id that ends its text.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Refusal {
+pub(super) struct WeChatRefusal {
     pub(super) errcode: i64,
     pub(super) errmsg: Cow<'static, str>,
 }
 
-impl Refusal {
+impl WeChatRefusal {
     const fn new(errcode: i64, errmsg: &'static str) -> Self {
         Self { errcode, errmsg: Cow::Borrowed(errmsg) }
     }
@@ -33,8 +33,8 @@ impl Refusal {
 
 macro_rules! errors {
     ($($name:ident = $errcode:literal $errmsg:literal;)*) => {
-        $(pub(super) const $name: Refusal = Refusal::new($errcode, $errmsg);)*
-        const ALL: &[Refusal] = &[$($name),*];
+        $(pub(super) const $name: WeChatRefusal = WeChatRefusal::new($errcode, $errmsg);)*
+        const ALL: &[WeChatRefusal] = &[$($name),*];
     };
 }
 

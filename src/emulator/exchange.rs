@@ -9,15 +9,15 @@ use http::StatusCode;
 use serde_json::{Value, json};
 
 use super::Emulator;
-use super::answer::{Answer, Reply, Surface};
-use super::errcode::Refusal;
+use super::answer::{Reply, Surface, WeChatAnswer};
+use super::errcode::WeChatRefusal;
 use super::fault::{Effect, Errcode};
 use super::request::Request;
 use super::transfer;
 
 /// What becomes of a call.
 #[derive(Debug)]
-pub(super) enum Outcome {
+pub(super) enum CallOutcome {
     /// An HTTP reply.
     Reply(Reply),
     /// The connection is closed without one.
@@ -28,7 +28,7 @@ pub(super) enum Outcome {
 
 impl Emulator {
     /// Carries a call through, and logs it.
-    pub(super) async fn exchange(&self, request: &Request) -> Outcome {
+    pub(super) async fn exchange(&self, request: &Request) -> CallOutcome {
         let (call, effects) = self.arrive(request);
         let outcome = self.play(request, call, &effects).await;
         self.state.lock().calls.depart(call, &outcome);
@@ -48,7 +48,7 @@ impl Emulator {
     }
 
     /// Which app calls, by its name in the query or the body, or by its token.
-    fn app_of(&self, state: &super::State, request: &Request) -> Option<String> {
+    fn app_of(&self, state: &super::EmulatorState, request: &Request) -> Option<String> {
         let named = request.parameter("appid").map(str::to_owned);
         let posted = || Some(request.json()?.get("appid")?.as_str()?.to_owned());
         let token = || request.parameter("access_token");
@@ -57,7 +57,7 @@ impl Emulator {
         named.or_else(posted).or_else(by_token).or_else(by_grant)
     }
 
-    async fn play(&self, request: &Request, call: u64, effects: &[Effect]) -> Outcome {
+    async fn play(&self, request: &Request, call: u64, effects: &[Effect]) -> CallOutcome {
         pause(effects.iter().filter_map(Effect::wait_before)).await;
         if let Some(outcome) = effects.iter().find_map(Effect::loss_before) {
             return outcome;
@@ -70,7 +70,7 @@ impl Emulator {
         if let Some(outcome) = effects.iter().find_map(Effect::loss_after) {
             return outcome;
         }
-        Outcome::Reply(transport(reply, effects))
+        CallOutcome::Reply(transport(reply, effects))
     }
 
     fn answer(&self, request: &Request, call: u64, effects: &[Effect]) -> Reply {
@@ -84,7 +84,7 @@ impl Emulator {
                     self.decide(request, call);
                 }
                 let rid = self.state.lock().identifiers.rid(self.now(), call);
-                Answer::new(Surface::of(&request.path), Err(Refusal::of(errcode)), &rid)
+                WeChatAnswer::new(Surface::of(&request.path), Err(WeChatRefusal::of(errcode)), &rid)
             }
             None => match self.decide(request, call) {
                 Some(answer) => answer,
@@ -99,12 +99,12 @@ impl Emulator {
     }
 
     /// WeChat's own decision, which uses codes up; a path it does not have is `None`.
-    fn decide(&self, request: &Request, call: u64) -> Option<Answer> {
+    fn decide(&self, request: &Request, call: u64) -> Option<WeChatAnswer> {
         let now = self.now();
         let mut state = self.state.lock();
         let decision = state.decide(request, now, &*self.entropy)?;
         let rid = state.identifiers.rid(now, call);
-        let answer = Answer::new(Surface::of(&request.path), decision, &rid);
+        let answer = WeChatAnswer::new(Surface::of(&request.path), decision, &rid);
         state.calls.decide(call, answer.errcode());
         Some(answer)
     }
@@ -152,18 +152,18 @@ impl Effect {
         if let Self::DelayAfter(wait) = self { Some(**wait) } else { None }
     }
 
-    const fn loss_before(&self) -> Option<Outcome> {
+    const fn loss_before(&self) -> Option<CallOutcome> {
         match self {
-            Self::DropBefore => Some(Outcome::Closed),
-            Self::ResetBefore => Some(Outcome::Reset),
+            Self::DropBefore => Some(CallOutcome::Closed),
+            Self::ResetBefore => Some(CallOutcome::Reset),
             _ => None,
         }
     }
 
-    const fn loss_after(&self) -> Option<Outcome> {
+    const fn loss_after(&self) -> Option<CallOutcome> {
         match self {
-            Self::DropAfter => Some(Outcome::Closed),
-            Self::ResetAfter => Some(Outcome::Reset),
+            Self::DropAfter => Some(CallOutcome::Closed),
+            Self::ResetAfter => Some(CallOutcome::Reset),
             _ => None,
         }
     }
@@ -181,7 +181,7 @@ impl Effect {
     }
 
     /// Changes the members of an answer; most effects change a successful one only.
-    fn edit(&self, answer: &mut Answer, succeeded: bool) {
+    fn edit(&self, answer: &mut WeChatAnswer, succeeded: bool) {
         match self {
             Self::Set(members) if succeeded => {
                 members.iter().for_each(|(name, value)| answer.set(name, value.clone()));

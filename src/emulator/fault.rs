@@ -9,7 +9,7 @@ use crate::entropy::{self, Entropy};
 /// Something that goes wrong for the calls that match, until it is used up or cleared.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Fault {
+pub struct InjectedFault {
     /// What goes wrong.
     pub effect: Effect,
     /// Only calls of this app; any where absent.
@@ -33,7 +33,7 @@ const fn always() -> u8 {
     100
 }
 
-impl Fault {
+impl InjectedFault {
     /// A fault of every call.
     pub const fn new(effect: Effect) -> Self {
         Self { effect, appid: None, path: None, skip: 0, times: None, percent: always() }
@@ -169,11 +169,11 @@ impl Effect {
 /// The faults in force.
 #[derive(Debug, Default)]
 pub(super) struct Faults {
-    list: Vec<Fault>,
+    list: Vec<InjectedFault>,
 }
 
 impl Faults {
-    pub(super) fn inject(&mut self, fault: Fault) {
+    pub(super) fn inject(&mut self, fault: InjectedFault) {
         self.list.push(fault);
     }
 
@@ -183,7 +183,7 @@ impl Faults {
         cleared
     }
 
-    pub(super) fn to_vec(&self) -> Vec<Fault> {
+    pub(super) fn to_vec(&self) -> Vec<InjectedFault> {
         self.list.clone()
     }
 

@@ -8,7 +8,7 @@ use crate::entropy::Entropy;
 
 use super::access_token;
 use super::authorization::Scope;
-use super::errcode::{self, Refusal};
+use super::errcode::{self, WeChatRefusal};
 use super::identifier;
 
 /// How long an access token lives after it was issued or refreshed.
@@ -39,13 +39,13 @@ pub(super) struct Tokens {
 /// Every grant that still matters.
 #[derive(Debug, Default)]
 pub(super) struct Grants {
-    by_refresh: HashMap<String, Held>,
-    by_access: HashMap<String, Access>,
+    by_refresh: HashMap<String, HeldGrant>,
+    by_access: HashMap<String, GrantedAccess>,
     in_order: VecDeque<String>,
 }
 
 #[derive(Debug)]
-struct Held {
+struct HeldGrant {
     grant: Grant,
     issued: Timestamp,
     /// All that were issued, the current one last.
@@ -53,7 +53,7 @@ struct Held {
 }
 
 #[derive(Debug)]
-struct Access {
+struct GrantedAccess {
     refresh: String,
     expires: Timestamp,
     is_void: bool,
@@ -66,11 +66,11 @@ impl Grants {
         grant: Grant,
         now: Timestamp,
         entropy: &dyn Entropy,
-    ) -> Result<Tokens, Refusal> {
+    ) -> Result<Tokens, WeChatRefusal> {
         self.forget(now);
         let refresh = identifier::access_token(entropy).map_err(|_| errcode::SYSTEM_ERROR)?;
         let access = self.issue_access(&refresh, now, entropy)?;
-        let held = Held { grant, issued: now, access: vec![access.clone()] };
+        let held = HeldGrant { grant, issued: now, access: vec![access.clone()] };
         self.by_refresh.insert(refresh.clone(), held);
         self.in_order.push_back(refresh.clone());
         Ok(Tokens { access, refresh })
@@ -83,7 +83,7 @@ impl Grants {
         refresh: &str,
         now: Timestamp,
         entropy: &dyn Entropy,
-    ) -> Result<(Tokens, Grant), Refusal> {
+    ) -> Result<(Tokens, Grant), WeChatRefusal> {
         let held = self.by_refresh.get(refresh).filter(|held| held.grant.appid == appid);
         let held = held.ok_or(errcode::INVALID_REFRESH_TOKEN)?;
         if now.since(held.issued) >= REFRESH_LIFE {
@@ -112,7 +112,7 @@ impl Grants {
     }
 
     /// What an access token stands for, if it is good.
-    pub(super) fn of(&self, access: &str, now: Timestamp) -> Result<&Grant, Refusal> {
+    pub(super) fn of(&self, access: &str, now: Timestamp) -> Result<&Grant, WeChatRefusal> {
         let token = self.by_access.get(access).ok_or_else(|| access_token::unknown(access))?;
         if token.is_void {
             return Err(errcode::NOT_LATEST);
@@ -139,16 +139,17 @@ impl Grants {
         refresh: &str,
         now: Timestamp,
         entropy: &dyn Entropy,
-    ) -> Result<String, Refusal> {
+    ) -> Result<String, WeChatRefusal> {
         let text = identifier::access_token(entropy).map_err(|_| errcode::SYSTEM_ERROR)?;
-        let access = Access { refresh: refresh.into(), expires: now.plus(ACCESS_LIFE), is_void: false };
+        let access =
+            GrantedAccess { refresh: refresh.into(), expires: now.plus(ACCESS_LIFE), is_void: false };
         self.by_access.insert(text.clone(), access);
         Ok(text)
     }
 
     fn forget(&mut self, now: Timestamp) {
         while let Some(refresh) = self.in_order.front() {
-            let matters = |held: &Held| now.since(held.issued) < REFRESH_LIFE + REMEMBERED;
+            let matters = |held: &HeldGrant| now.since(held.issued) < REFRESH_LIFE + REMEMBERED;
             if self.by_refresh.get(refresh).is_some_and(matters) {
                 return;
             }

@@ -45,16 +45,16 @@ use crate::clock::{Clock, Timestamp};
 use crate::entropy::{Entropy, NoEntropy};
 
 pub use authorization::{AuthorizationError, Scope};
-pub use call::{Call, Ending, fingerprint};
+pub use call::{CallEnding, LoggedCall, fingerprint};
 pub use config::{App, AppKind, Config, QrCodes, Quotas, RefusedSignIn, Rotate, SessionKeys, User};
-pub use fault::{Effect, Errcode, Fault};
-pub use qr_code::{QrCode, QrCodeError, Step};
+pub use fault::{Effect, Errcode, InjectedFault};
+pub use qr_code::{QrCode, QrCodeError, QrCodeStep};
 pub use server::Running;
-pub use sign_in::{SignIn, SignedIn};
+pub use sign_in::{EmulatedSignIn, SignedIn};
 pub use user_data::SealedUserData;
 
-use code::{Code, Kind};
-use state::State;
+use code::{Code, CodeKind};
+use state::EmulatorState;
 
 /// An emulated WeChat. It may listen on several addresses at once, as WeChat does.
 #[derive(Debug)]
@@ -66,7 +66,7 @@ pub struct Emulator {
     qr_code_poll: Duration,
     /// Wakes the polls of pages, which look for themselves what changed.
     qr_code_changed: Notify,
-    state: Mutex<State>,
+    state: Mutex<EmulatorState>,
 }
 
 /// How a code comes into the world.
@@ -123,7 +123,7 @@ impl Emulator {
             max_connections: config.max_connections,
             qr_code_poll: *config.qr_codes.poll,
             qr_code_changed: Notify::new(),
-            state: Mutex::new(State::new(config)),
+            state: Mutex::new(EmulatorState::new(config)),
         })
     }
 
@@ -154,7 +154,7 @@ impl Emulator {
         state.check_user(appid, wxid)?;
         let openid = state.identifiers.openid(wxid, appid);
         state.session_keys.log_in(appid, &openid, now, &*self.entropy)?;
-        state.codes.insert(text.clone(), issued(appid, wxid, Kind::Login, code, now), now);
+        state.codes.insert(text.clone(), issued(appid, wxid, CodeKind::Login, code, now), now);
         Ok(text)
     }
 
@@ -167,7 +167,7 @@ impl Emulator {
         let now = self.now();
         let mut state = self.state.lock();
         state.check_user(appid, wxid)?;
-        state.codes.insert(text.clone(), issued(appid, wxid, Kind::Phone, CodeState::Fresh, now), now);
+        state.codes.insert(text.clone(), issued(appid, wxid, CodeKind::Phone, CodeState::Fresh, now), now);
         Ok(text)
     }
 
@@ -218,7 +218,7 @@ impl Emulator {
     }
 
     /// Makes something go wrong. Faults add up; of two that contradict each other the first wins.
-    pub fn inject(&self, fault: Fault) {
+    pub fn inject(&self, fault: InjectedFault) {
         self.state.lock().faults.inject(fault);
     }
 
@@ -228,12 +228,12 @@ impl Emulator {
     }
 
     /// The faults in force, with what is left of them.
-    pub fn faults(&self) -> Vec<Fault> {
+    pub fn faults(&self) -> Vec<InjectedFault> {
         self.state.lock().faults.to_vec()
     }
 
     /// The newest calls, oldest first.
-    pub fn calls(&self) -> Vec<Call> {
+    pub fn calls(&self) -> Vec<LoggedCall> {
         self.state.lock().calls.to_vec()
     }
 
@@ -255,7 +255,7 @@ impl Emulator {
     }
 }
 
-impl State {
+impl EmulatorState {
     fn check_person(&self, appid: &str, wxid: &str) -> Result<(), ControlError> {
         if wxid.is_empty() {
             return Err(ControlError::EmptyWxid);
@@ -284,7 +284,7 @@ impl State {
     }
 }
 
-fn issued(appid: &str, wxid: &str, kind: Kind, code: CodeState, now: Timestamp) -> Code {
+fn issued(appid: &str, wxid: &str, kind: CodeKind, code: CodeState, now: Timestamp) -> Code {
     let life = u64::try_from(kind.life().as_millis()).unwrap_or(u64::MAX);
     let issued = match code {
         CodeState::Expired => Timestamp::from_millis(now.millis().saturating_sub(life)),

@@ -20,13 +20,13 @@ pub struct QrCode {
     pub state: String,
     /// What the phone did with it.
     #[serde(flatten)]
-    pub step: Step,
+    pub step: QrCodeStep,
 }
 
 /// What the phone did with a QR code.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case", tag = "step")]
-pub enum Step {
+pub enum QrCodeStep {
     /// Nothing yet.
     Waiting,
     /// A person scanned it, and is asked.
@@ -61,7 +61,7 @@ pub enum QrCodeError {
     AlreadyScanned,
 }
 
-impl Step {
+impl QrCodeStep {
     /// The number that the page's poll answers.
     pub(super) const fn errcode(&self) -> u16 {
         match self {
@@ -78,15 +78,15 @@ impl Step {
 #[derive(Debug)]
 pub(super) struct QrCodes {
     lifetime: Duration,
-    by_uuid: HashMap<String, Shown>,
+    by_uuid: HashMap<String, ShownQrCode>,
     in_order: VecDeque<String>,
 }
 
 #[derive(Debug)]
-struct Shown {
+struct ShownQrCode {
     authorization: Authorization,
     issued: Timestamp,
-    step: Step,
+    step: QrCodeStep,
 }
 
 impl QrCodes {
@@ -97,15 +97,17 @@ impl QrCodes {
     pub(super) fn insert(&mut self, uuid: String, authorization: Authorization, now: Timestamp) {
         self.forget(now);
         self.in_order.push_back(uuid.clone());
-        self.by_uuid.insert(uuid, Shown { authorization, issued: now, step: Step::Waiting });
+        self.by_uuid.insert(uuid, ShownQrCode { authorization, issued: now, step: QrCodeStep::Waiting });
     }
 
     /// What the phone did with it; one that never was has expired.
-    pub(super) fn step(&self, uuid: &str, now: Timestamp) -> Step {
+    pub(super) fn step(&self, uuid: &str, now: Timestamp) -> QrCodeStep {
         match self.by_uuid.get(uuid) {
-            None => Step::Expired,
-            Some(Shown { step: step @ (Step::Confirmed { .. } | Step::Expired), .. }) => step.clone(),
-            Some(shown) if now.since(shown.issued) >= *self.lifetime => Step::Expired,
+            None => QrCodeStep::Expired,
+            Some(ShownQrCode {
+                step: step @ (QrCodeStep::Confirmed { .. } | QrCodeStep::Expired), ..
+            }) => step.clone(),
+            Some(shown) if now.since(shown.issued) >= *self.lifetime => QrCodeStep::Expired,
             Some(shown) => shown.step.clone(),
         }
     }
@@ -116,7 +118,7 @@ impl QrCodes {
     }
 
     /// Notes what the phone did.
-    pub(super) fn set(&mut self, uuid: &str, step: Step) {
+    pub(super) fn set(&mut self, uuid: &str, step: QrCodeStep) {
         if let Some(shown) = self.by_uuid.get_mut(uuid) {
             shown.step = step;
         }

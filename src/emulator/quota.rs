@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use crate::clock::Timestamp;
 
 use super::config;
-use super::errcode::{self, Refusal};
+use super::errcode::{self, WeChatRefusal};
 
 /// Counters of the present minute and the present day; older ones are gone.
 #[derive(Debug)]
@@ -33,7 +33,7 @@ impl Quotas {
         appid: &str,
         wxid: Option<&str>,
         now: Timestamp,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), WeChatRefusal> {
         let app = self.limits.app_per_minute.map(|limit| (limit, None));
         let user = self.limits.user_per_minute.zip(wxid).map(|(limit, wxid)| (limit, Some(wxid.to_owned())));
         for (limit, wxid) in app.into_iter().chain(user) {
@@ -45,7 +45,7 @@ impl Quotas {
     }
 
     /// Counts a call of `/cgi-bin/token`.
-    pub(super) fn token(&mut self, appid: &str, now: Timestamp) -> Result<(), Refusal> {
+    pub(super) fn token(&mut self, appid: &str, now: Timestamp) -> Result<(), WeChatRefusal> {
         let count = self.day.count(appid.into(), now);
         if count > self.limits.tokens_per_day { Err(errcode::DAILY_QUOTA) } else { Ok(()) }
     }

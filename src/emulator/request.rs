@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::{HeaderValue, Method, header};
 use serde_json::Value;
 
-use super::errcode::Refusal;
+use super::errcode::WeChatRefusal;
 
 /// A request, its body read to the end.
 #[derive(Debug)]
@@ -46,7 +46,7 @@ impl Request {
     }
 
     /// A query parameter that must be there, or else the error.
-    pub(super) fn required(&self, name: &str, absent: Refusal) -> Result<&str, Refusal> {
+    pub(super) fn required(&self, name: &str, absent: WeChatRefusal) -> Result<&str, WeChatRefusal> {
         self.parameter(name).ok_or(absent)
     }
 

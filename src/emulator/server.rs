@@ -20,7 +20,7 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use super::Emulator;
 use super::answer::Reply;
-use super::exchange::Outcome;
+use super::exchange::CallOutcome;
 use super::request::Request;
 use super::transfer::{Cut, Outgoing, gzip};
 
@@ -138,12 +138,14 @@ async fn handle(
     let closing = parts.headers.get(header::CONNECTION).is_some_and(|value| value == "close");
     let outcome = match read(body).await {
         Some(body) => decide(emulator, Request::new(peer, &parts, body)).await,
-        None => Outcome::Reply(Reply::page(StatusCode::PAYLOAD_TOO_LARGE, "413 Request Entity Too Large")),
+        None => {
+            CallOutcome::Reply(Reply::page(StatusCode::PAYLOAD_TOO_LARGE, "413 Request Entity Too Large"))
+        }
     };
     match outcome {
-        Outcome::Reply(reply) => Ok(response(reply, closing, &cut)),
-        Outcome::Closed => gone(&cut, Cut::Close).await,
-        Outcome::Reset => gone(&cut, Cut::Reset).await,
+        CallOutcome::Reply(reply) => Ok(response(reply, closing, &cut)),
+        CallOutcome::Closed => gone(&cut, Cut::Close).await,
+        CallOutcome::Reset => gone(&cut, Cut::Reset).await,
     }
 }
 
@@ -152,19 +154,19 @@ async fn read(body: Incoming) -> Option<Bytes> {
     Some(tokio::time::timeout(BODY_TIMEOUT, body).await.ok()?.ok()?.to_bytes())
 }
 
-async fn decide(emulator: Arc<Emulator>, request: Request) -> Outcome {
+async fn decide(emulator: Arc<Emulator>, request: Request) -> CallOutcome {
     if request.path.starts_with("/__emu/") {
-        return Outcome::Reply(emulator.control(&request));
+        return CallOutcome::Reply(emulator.control(&request));
     }
     if request.path == super::page::POLL {
-        return Outcome::Reply(emulator.poll(&request).await);
+        return CallOutcome::Reply(emulator.poll(&request).await);
     }
     if let Some(reply) = emulator.beside_page(&request) {
-        return Outcome::Reply(reply);
+        return CallOutcome::Reply(reply);
     }
     // WeChat goes on with a call whose client has hung up, and uses the code up; so must this one.
     let call = tokio::spawn(async move { emulator.exchange(&request).await });
-    call.await.unwrap_or(Outcome::Closed)
+    call.await.unwrap_or(CallOutcome::Closed)
 }
 
 /// Has the connection ended from outside, and waits for it.

@@ -12,11 +12,11 @@ use super::identifier;
 #[derive(Debug)]
 pub(super) struct SessionKeys {
     settings: config::SessionKeys,
-    by_openid: HashMap<String, SessionKey>,
+    by_openid: HashMap<String, EmulatedSessionKey>,
 }
 
 #[derive(Debug)]
-struct SessionKey {
+struct EmulatedSessionKey {
     appid: String,
     text: String,
     issued: Timestamp,
@@ -45,7 +45,7 @@ impl SessionKeys {
         };
         if replaced {
             let key = identifier::session_key(entropy)?;
-            let key = SessionKey { appid: appid.into(), text: key, issued: now };
+            let key = EmulatedSessionKey { appid: appid.into(), text: key, issued: now };
             self.by_openid.insert(openid.into(), key);
         }
         Ok(())
@@ -80,7 +80,7 @@ impl SessionKeys {
         self.by_openid.get(openid).is_some_and(|key| key.appid == appid)
     }
 
-    fn live(&self, openid: &str, now: Timestamp) -> Option<&SessionKey> {
+    fn live(&self, openid: &str, now: Timestamp) -> Option<&EmulatedSessionKey> {
         self.by_openid.get(openid).filter(|key| now.since(key.issued) < *self.settings.lifetime)
     }
 }

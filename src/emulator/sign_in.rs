@@ -10,17 +10,17 @@ use crate::entropy::{Entropy, NoEntropy};
 
 use super::answer::Reply;
 use super::authorization::Authorization;
-use super::code::{Code, Kind};
+use super::code::{Code, CodeKind};
 use super::config::{App, AppKind};
-use super::qr_code::{QrCode, QrCodeError, Step};
+use super::qr_code::{QrCode, QrCodeError, QrCodeStep};
 use super::request::Request;
-use super::state::State;
+use super::state::EmulatorState;
 use super::{ControlError, Emulator, identifier};
 
 /// A sign-in without pages: what the browser would have asked for, and the person who agrees to it.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct SignIn {
+pub struct EmulatedSignIn {
     /// A website or an official account.
     pub appid: String,
     /// The person.
@@ -48,7 +48,7 @@ impl Emulator {
     ///
     /// # Errors
     /// [`ControlError`], where a page would show an error.
-    pub fn sign_in(&self, order: &SignIn) -> Result<SignedIn, ControlError> {
+    pub fn sign_in(&self, order: &EmulatedSignIn) -> Result<SignedIn, ControlError> {
         let now = self.now();
         let mut state = self.state.lock();
         state.check_person(&order.appid, &order.wxid)?;
@@ -81,9 +81,11 @@ impl Emulator {
             return Err(ControlError::EmptyWxid);
         }
         self.change(uuid, |_, step| match step {
-            Step::Waiting | Step::Cancelled => Ok(Step::Scanned { wxid: wxid.into() }),
-            Step::Scanned { .. } | Step::Confirmed { .. } => Err(QrCodeError::AlreadyScanned.into()),
-            Step::Expired => Err(QrCodeError::Expired.into()),
+            QrCodeStep::Waiting | QrCodeStep::Cancelled => Ok(QrCodeStep::Scanned { wxid: wxid.into() }),
+            QrCodeStep::Scanned { .. } | QrCodeStep::Confirmed { .. } => {
+                Err(QrCodeError::AlreadyScanned.into())
+            }
+            QrCodeStep::Expired => Err(QrCodeError::Expired.into()),
         })
     }
 
@@ -97,7 +99,7 @@ impl Emulator {
             let wxid = scanned(step)?;
             let authorization = state.qr_codes.authorization(uuid).cloned().ok_or(QrCodeError::Expired)?;
             let code = state.issue_page_code(&authorization, &wxid, now, &*self.entropy)?;
-            Ok(Step::Confirmed { wxid, code })
+            Ok(QrCodeStep::Confirmed { wxid, code })
         })
     }
 
@@ -106,7 +108,7 @@ impl Emulator {
     /// # Errors
     /// As [`Self::confirm`].
     pub fn cancel(&self, uuid: &str) -> Result<(), ControlError> {
-        self.change(uuid, |_, step| scanned(step).map(|_| Step::Cancelled))
+        self.change(uuid, |_, step| scanned(step).map(|_| QrCodeStep::Cancelled))
     }
 
     /// Lets the time of a QR code run out.
@@ -115,9 +117,11 @@ impl Emulator {
     /// [`ControlError`]: it has expired already, or was confirmed.
     pub fn expire(&self, uuid: &str) -> Result<(), ControlError> {
         self.change(uuid, |_, step| match step {
-            Step::Waiting | Step::Scanned { .. } | Step::Cancelled => Ok(Step::Expired),
-            Step::Confirmed { .. } => Err(QrCodeError::AlreadyScanned.into()),
-            Step::Expired => Err(QrCodeError::Expired.into()),
+            QrCodeStep::Waiting | QrCodeStep::Scanned { .. } | QrCodeStep::Cancelled => {
+                Ok(QrCodeStep::Expired)
+            }
+            QrCodeStep::Confirmed { .. } => Err(QrCodeError::AlreadyScanned.into()),
+            QrCodeStep::Expired => Err(QrCodeError::Expired.into()),
         })
     }
 
@@ -131,14 +135,14 @@ impl Emulator {
                 // From here on a change wakes this, so none is lost between the look and the wait.
                 changed.as_mut().enable();
                 let step = self.state.lock().qr_codes.step(uuid, self.now());
-                if step != Step::Waiting && step.errcode().to_string() != last {
+                if step != QrCodeStep::Waiting && step.errcode().to_string() != last {
                     return step;
                 }
                 changed.await;
             }
         };
-        let step = tokio::time::timeout(self.qr_code_poll, news).await.unwrap_or(Step::Waiting);
-        let code = if let Step::Confirmed { code, .. } = &step { code } else { "" };
+        let step = tokio::time::timeout(self.qr_code_poll, news).await.unwrap_or(QrCodeStep::Waiting);
+        let code = if let QrCodeStep::Confirmed { code, .. } = &step { code } else { "" };
         let script = format!("window.wx_errcode={};window.wx_code='{code}';", step.errcode());
         Reply::new(StatusCode::OK, "text/javascript", script).uncached()
     }
@@ -146,7 +150,7 @@ impl Emulator {
     fn change(
         &self,
         uuid: &str,
-        next: impl FnOnce(&mut State, Step) -> Result<Step, ControlError>,
+        next: impl FnOnce(&mut EmulatorState, QrCodeStep) -> Result<QrCodeStep, ControlError>,
     ) -> Result<(), ControlError> {
         let mut state = self.state.lock();
         let step = state.qr_codes.step(uuid, self.now());
@@ -158,16 +162,16 @@ impl Emulator {
     }
 }
 
-fn scanned(step: Step) -> Result<String, ControlError> {
+fn scanned(step: QrCodeStep) -> Result<String, ControlError> {
     match step {
-        Step::Scanned { wxid } => Ok(wxid),
-        Step::Waiting | Step::Cancelled => Err(QrCodeError::NotScanned.into()),
-        Step::Confirmed { .. } => Err(QrCodeError::AlreadyScanned.into()),
-        Step::Expired => Err(QrCodeError::Expired.into()),
+        QrCodeStep::Scanned { wxid } => Ok(wxid),
+        QrCodeStep::Waiting | QrCodeStep::Cancelled => Err(QrCodeError::NotScanned.into()),
+        QrCodeStep::Confirmed { .. } => Err(QrCodeError::AlreadyScanned.into()),
+        QrCodeStep::Expired => Err(QrCodeError::Expired.into()),
     }
 }
 
-impl State {
+impl EmulatorState {
     /// Makes the code that a page sends to an app.
     pub(super) fn issue_page_code(
         &mut self,
@@ -177,7 +181,7 @@ impl State {
         entropy: &dyn Entropy,
     ) -> Result<String, NoEntropy> {
         let text = identifier::login_code(entropy)?;
-        let kind = Kind::Page(authorization.scope);
+        let kind = CodeKind::Page(authorization.scope);
         let appid = authorization.appid.clone();
         let code = Code { appid, wxid: wxid.into(), kind, issued: now, used: None };
         self.codes.insert(text.clone(), code, now);

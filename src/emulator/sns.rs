@@ -7,15 +7,15 @@ use crate::entropy::Entropy;
 
 use super::answer::{Members, members};
 use super::authorization::Scope;
-use super::code::{Code, Kind};
+use super::code::{Code, CodeKind};
 use super::config::User;
 use super::endpoint::Decision;
-use super::errcode::{self, Refusal};
+use super::errcode::{self, WeChatRefusal};
 use super::grant::{self, Grant, Tokens};
 use super::request::Request;
-use super::state::State;
+use super::state::EmulatorState;
 
-impl State {
+impl EmulatorState {
     /// `GET /sns/oauth2/access_token`.
     pub(super) fn code_to_token(
         &mut self,
@@ -23,7 +23,7 @@ impl State {
         now: Timestamp,
         entropy: &dyn Entropy,
     ) -> Decision {
-        let code = self.redeem(request, "code", Kind::PAGE, now)?;
+        let code = self.redeem(request, "code", CodeKind::PAGE, now)?;
         let grant = self.grant(code);
         let tokens = self.grants.issue(grant.clone(), now, entropy)?;
         let mut answer = token_members(tokens, &grant);
@@ -83,7 +83,7 @@ impl State {
     }
 
     /// What the access token of a call stands for, if the openid beside it is its own.
-    fn granted(&self, request: &Request, now: Timestamp) -> Result<&Grant, Refusal> {
+    fn granted(&self, request: &Request, now: Timestamp) -> Result<&Grant, WeChatRefusal> {
         let token = request.required("access_token", errcode::ACCESS_TOKEN_MISSING)?;
         let grant = self.grants.of(token, now)?;
         let openid = request.required("openid", errcode::INVALID_OPENID)?;
@@ -93,7 +93,7 @@ impl State {
     fn grant(&self, code: Code) -> Grant {
         let Code { appid, wxid, kind, .. } = code;
         // Only codes of pages come here; any other would learn the least there is.
-        let scope = if let Kind::Page(scope) = kind { scope } else { Scope::Base };
+        let scope = if let CodeKind::Page(scope) = kind { scope } else { Scope::Base };
         let is_snapshot = scope == Scope::UserInfo && self.users.get(&wxid).is_some_and(|user| user.snapshot);
         let openid = if is_snapshot {
             self.identifiers.snapshot_openid(&wxid, &appid)

@@ -15,7 +15,7 @@ use super::session_key::SessionKeys;
 
 /// Everything that a call may read or change.
 #[derive(Debug)]
-pub(super) struct State {
+pub(super) struct EmulatorState {
     pub(super) identifiers: Identifiers,
     pub(super) grant_type_required: bool,
     pub(super) refused_sign_in: RefusedSignIn,
@@ -34,7 +34,7 @@ pub(super) struct State {
     pub(super) calls: Calls,
 }
 
-impl State {
+impl EmulatorState {
     pub(super) fn new(config: Config) -> Self {
         Self {
             identifiers: Identifiers::new(&config.seed),

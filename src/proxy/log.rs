@@ -7,7 +7,7 @@ use http::Version;
 
 use super::arrival::RequestArrival;
 use super::reason::Reason;
-use crate::telemetry::access_log::Entry;
+use crate::telemetry::access_log::AccessLogEntry;
 
 /// What the access log says of a request besides how it ended.
 pub(super) struct LoggedRequest<'a> {
@@ -37,8 +37,8 @@ pub(super) struct RequestEnd {
 
 impl<'a> LoggedRequest<'a> {
     /// The line of the access log.
-    pub(super) fn entry(&self, end: &RequestEnd) -> Entry<'a> {
-        Entry {
+    pub(super) fn entry(&self, end: &RequestEnd) -> AccessLogEntry<'a> {
+        AccessLogEntry {
             timestamp: self.arrival.now,
             request_id: self.arrival.request_id.as_str(),
             client_address: self.arrival.client.client,

@@ -13,7 +13,7 @@ use super::reason::Reason;
 use crate::authn::Authenticated;
 use crate::runtime::Shared;
 use crate::telemetry::access_log::AccessLog;
-use crate::telemetry::audit_log::{self, Event};
+use crate::telemetry::audit_log::{self, AuditEvent};
 use crate::upstream::TunnelSwitch;
 
 /// A tunnel that a request may open, and why the gateway cut it.
@@ -61,13 +61,17 @@ impl TunnelRecord {
         if !self.shared.audit_log.is_on() {
             return;
         }
-        self.shared.audit_log.write(&audit_log::Entry {
+        self.shared.audit_log.write(&audit_log::AuditLogEntry {
             request_id: Some(self.arrival.request_id.as_str()),
             client_address: Some(self.arrival.client.client),
             route: Some(&self.permit.route.name),
             app: Some(self.authenticated.app()),
             subject: Some(self.authenticated.subject_hash()),
-            ..audit_log::Entry::new(self.shared.clock.now(), Event::TunnelClosed, reason.as_str())
+            ..audit_log::AuditLogEntry::new(
+                self.shared.clock.now(),
+                AuditEvent::TunnelClosed,
+                reason.as_str(),
+            )
         });
     }
 

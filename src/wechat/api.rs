@@ -15,7 +15,7 @@ use serde_json::Value;
 use zeroize::Zeroizing;
 
 use super::App;
-use super::error::{self, Error, Fault};
+use super::error::{self, ReplyFault, WeChatError};
 use crate::identity::{OpenId, UnionId};
 
 /// Longest code accepted, in bytes; WeChat's have 32.
@@ -106,14 +106,14 @@ pub struct CodeExchange {
 
 /// One call, before a host is chosen for it. Parameters hold the app's secret, a code or a token: what is made of
 /// them must not reach a log.
-pub(super) struct Call<'a, T> {
-    pub(super) endpoint: Endpoint,
+pub(super) struct ApiCall<'a, T> {
+    pub(super) endpoint: ApiEndpoint,
     pub(super) parameters: Vec<(&'static str, &'a str)>,
     /// Believes a reply without an errcode, when it is whole.
-    pub(super) read: fn(&str) -> Result<T, Error>,
+    pub(super) read: fn(&str) -> Result<T, WeChatError>,
 }
 
-impl<T> Call<'_, T> {
+impl<T> ApiCall<'_, T> {
     /// Where the call goes at a host.
     pub(super) fn url(&self, host: &Url) -> Url {
         let mut url = host.clone();
@@ -123,21 +123,21 @@ impl<T> Call<'_, T> {
     }
 
     /// Reads the JSON of a reply, whatever its `Content-Type` says of it.
-    pub(super) fn reply(&self, body: &[u8]) -> Reply<T> {
-        let not_json = || Error::UnexpectedReply(Fault::NotJson);
+    pub(super) fn reply(&self, body: &[u8]) -> ApiReply<T> {
+        let not_json = || WeChatError::UnexpectedReply(ReplyFault::NotJson);
         let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
         let text = std::str::from_utf8(body).map_err(|_| not_json());
         let status = text.and_then(|text| {
-            serde_json::from_str::<Status>(text).map(|status| (text, status)).map_err(|_| not_json())
+            serde_json::from_str::<ReplyStatus>(text).map(|status| (text, status)).map_err(|_| not_json())
         });
         match status {
-            Ok((text, Status { errcode: 0, .. })) => {
-                Reply { errcode: 0, rid: None, result: (self.read)(text) }
+            Ok((text, ReplyStatus { errcode: 0, .. })) => {
+                ApiReply { errcode: 0, rid: None, result: (self.read)(text) }
             }
-            Ok((_, Status { errcode, errmsg })) => Reply {
+            Ok((_, ReplyStatus { errcode, errmsg })) => ApiReply {
                 errcode,
                 rid: errmsg.as_str().and_then(find_rid).map(str::to_owned),
-                result: Err(error::of_errcode(errcode)),
+                result: Err(error::from_errcode(errcode)),
             },
             Err(error) => error.into(),
         }
@@ -146,14 +146,14 @@ impl<T> Call<'_, T> {
 
 /// What of WeChat's API is called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Endpoint {
+pub(super) enum ApiEndpoint {
     CodeExchange,
     PageCodeExchange,
     TokenRefresh,
     UserInfo,
 }
 
-impl Endpoint {
+impl ApiEndpoint {
     const fn path(self) -> &'static str {
         match self {
             Self::CodeExchange => "/sns/jscode2session",
@@ -175,21 +175,21 @@ impl Endpoint {
 }
 
 /// What WeChat says to a call, and the id it gave the call where it refuses.
-pub(super) struct Reply<T> {
+pub(super) struct ApiReply<T> {
     pub(super) errcode: i64,
     pub(super) rid: Option<String>,
-    pub(super) result: Result<T, Error>,
+    pub(super) result: Result<T, WeChatError>,
 }
 
-impl<T> From<Error> for Reply<T> {
-    fn from(error: Error) -> Self {
+impl<T> From<WeChatError> for ApiReply<T> {
+    fn from(error: WeChatError) -> Self {
         Self { errcode: 0, rid: None, result: Err(error) }
     }
 }
 
 /// The part that all replies share.
 #[derive(Deserialize)]
-struct Status {
+struct ReplyStatus {
     #[serde(default, deserialize_with = "number_or_text")]
     errcode: i64,
     #[serde(default)]
@@ -198,30 +198,30 @@ struct Status {
 
 /// A string left where it stands: an owned one would leave a copy of a key or a token in freed memory.
 #[derive(Deserialize)]
-pub(super) struct Text<'a>(#[serde(borrow)] pub(super) Cow<'a, str>);
+pub(super) struct ReplyText<'a>(#[serde(borrow)] pub(super) Cow<'a, str>);
 
 /// Reads a reply's members.
-pub(super) fn members<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, Error> {
-    serde_json::from_str(text).map_err(|_| Error::UnexpectedReply(Fault::NotJson))
+pub(super) fn members<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, WeChatError> {
+    serde_json::from_str(text).map_err(|_| WeChatError::UnexpectedReply(ReplyFault::NotJson))
 }
 
 /// The openid of a reply, which has one.
-pub(super) fn openid(text: Option<&Text<'_>>) -> Result<OpenId, Error> {
-    text.and_then(|text| OpenId::parse(&text.0).ok()).ok_or(Error::UnexpectedReply(Fault::OpenId))
+pub(super) fn openid(text: Option<&ReplyText<'_>>) -> Result<OpenId, WeChatError> {
+    text.and_then(|text| OpenId::parse(&text.0).ok()).ok_or(WeChatError::UnexpectedReply(ReplyFault::OpenId))
 }
 
 /// The unionid of a reply. Documented as absent where unknown; an empty one names nobody either.
-pub(super) fn unionid(text: Option<&Text<'_>>) -> Result<Option<UnionId>, Error> {
+pub(super) fn unionid(text: Option<&ReplyText<'_>>) -> Result<Option<UnionId>, WeChatError> {
     let text = text.filter(|unionid| !unionid.0.is_empty());
     text.map(|unionid| UnionId::parse(&unionid.0))
         .transpose()
-        .map_err(|_| Error::UnexpectedReply(Fault::UnionId))
+        .map_err(|_| WeChatError::UnexpectedReply(ReplyFault::UnionId))
 }
 
 /// The exchange of a mini program's code.
-pub(super) fn code_exchange<'a>(app: &'a App, code: &'a Code) -> Call<'a, CodeExchange> {
-    Call {
-        endpoint: Endpoint::CodeExchange,
+pub(super) fn code_exchange<'a>(app: &'a App, code: &'a Code) -> ApiCall<'a, CodeExchange> {
+    ApiCall {
+        endpoint: ApiEndpoint::CodeExchange,
         parameters: vec![
             ("appid", app.appid.as_str()),
             ("secret", app.secret.expose_secret()),
@@ -234,29 +234,29 @@ pub(super) fn code_exchange<'a>(app: &'a App, code: &'a Code) -> Call<'a, CodeEx
 
 /// The exchange of a mini program's code, to read replies by.
 #[cfg(any(test, feature = "fuzzing"))]
-pub(super) const fn unsent_code_exchange() -> Call<'static, CodeExchange> {
-    Call { endpoint: Endpoint::CodeExchange, parameters: Vec::new(), read: read_code_exchange }
+pub(super) const fn unsent_code_exchange() -> ApiCall<'static, CodeExchange> {
+    ApiCall { endpoint: ApiEndpoint::CodeExchange, parameters: Vec::new(), read: read_code_exchange }
 }
 
-fn read_code_exchange(text: &str) -> Result<CodeExchange, Error> {
+fn read_code_exchange(text: &str) -> Result<CodeExchange, WeChatError> {
     #[derive(Deserialize)]
     struct Members<'a> {
         #[serde(borrow)]
-        openid: Option<Text<'a>>,
+        openid: Option<ReplyText<'a>>,
         #[serde(borrow)]
-        unionid: Option<Text<'a>>,
+        unionid: Option<ReplyText<'a>>,
         #[serde(borrow)]
-        session_key: Option<Text<'a>>,
+        session_key: Option<ReplyText<'a>>,
     }
 
     let members: Members<'_> = members(text)?;
     let openid = openid(members.openid.as_ref())?;
-    let session_key = members.session_key.ok_or(Error::UnexpectedReply(Fault::SessionKey))?;
+    let session_key = members.session_key.ok_or(WeChatError::UnexpectedReply(ReplyFault::SessionKey))?;
     Ok(CodeExchange {
         openid,
         unionid: unionid(members.unionid.as_ref())?,
         session_key: SessionKey::parse(&session_key.0)
-            .map_err(|_| Error::UnexpectedReply(Fault::SessionKey))?,
+            .map_err(|_| WeChatError::UnexpectedReply(ReplyFault::SessionKey))?,
     })
 }
 

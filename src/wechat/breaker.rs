@@ -12,20 +12,20 @@ use prometheus::IntGauge;
 pub(super) struct Breaker {
     failures: u32,
     open_for: Duration,
-    state: Mutex<State>,
+    state: Mutex<BreakerState>,
     gauge: IntGauge,
 }
 
 #[derive(Clone, Copy, Debug)]
-enum State {
+enum BreakerState {
     Closed { failures: u32 },
-    Open { until: Instant, cause: Cause },
-    HalfOpen { cause: Cause },
+    Open { until: Instant, cause: BreakerCause },
+    HalfOpen { cause: BreakerCause },
 }
 
 /// Why a breaker opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Cause {
+pub(super) enum BreakerCause {
     /// Calls failed in a row.
     Failures,
     /// WeChat does not know the app or its secret.
@@ -34,7 +34,7 @@ pub(super) enum Cause {
 
 /// What a call says of WeChat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum CallVerdict {
     Succeeded,
     Failed,
     Misconfigured { errcode: i64 },
@@ -42,8 +42,8 @@ pub(super) enum Verdict {
 
 /// A call not let through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Refusal {
-    pub(super) cause: Cause,
+pub(super) struct BreakerRefusal {
+    pub(super) cause: BreakerCause,
     /// How long until a call is let through.
     pub(super) retry_after: Duration,
 }
@@ -51,39 +51,40 @@ pub(super) struct Refusal {
 impl Breaker {
     /// Makes a closed breaker.
     pub(super) fn new(failures: u32, open_for: Duration, gauge: IntGauge) -> Self {
-        let breaker = Self { failures, open_for, state: Mutex::new(State::Closed { failures: 0 }), gauge };
-        breaker.set(&mut breaker.state.lock(), State::Closed { failures: 0 });
+        let breaker =
+            Self { failures, open_for, state: Mutex::new(BreakerState::Closed { failures: 0 }), gauge };
+        breaker.set(&mut breaker.state.lock(), BreakerState::Closed { failures: 0 });
         breaker
     }
 
     /// Lets a call through, or says why not.
-    pub(super) fn admit(&self, now: Instant) -> Result<Permit<'_>, Refusal> {
+    pub(super) fn acquire(&self, now: Instant) -> Result<BreakerPermit<'_>, BreakerRefusal> {
         let mut state = self.state.lock();
         match *state {
-            State::Closed { .. } => Ok(Permit { breaker: self, trial: None }),
-            State::Open { until, cause } if now < until => {
-                Err(Refusal { cause, retry_after: until.saturating_duration_since(now) })
+            BreakerState::Closed { .. } => Ok(BreakerPermit { breaker: self, trial: None }),
+            BreakerState::Open { until, cause } if now < until => {
+                Err(BreakerRefusal { cause, retry_after: until.saturating_duration_since(now) })
             }
-            State::Open { until, cause } => {
-                self.set(&mut state, State::HalfOpen { cause });
-                Ok(Permit { breaker: self, trial: Some(Trial { until, cause }) })
+            BreakerState::Open { until, cause } => {
+                self.set(&mut state, BreakerState::HalfOpen { cause });
+                Ok(BreakerPermit { breaker: self, trial: Some(Trial { until, cause }) })
             }
-            State::HalfOpen { cause } => Err(Refusal { cause, retry_after: self.open_for }),
+            BreakerState::HalfOpen { cause } => Err(BreakerRefusal { cause, retry_after: self.open_for }),
         }
     }
 
-    fn set(&self, state: &mut State, new: State) {
+    fn set(&self, state: &mut BreakerState, new: BreakerState) {
         *state = new;
         self.gauge.set(match new {
-            State::Closed { .. } => 0,
-            State::HalfOpen { .. } => 1,
-            State::Open { .. } => 2,
+            BreakerState::Closed { .. } => 0,
+            BreakerState::HalfOpen { .. } => 1,
+            BreakerState::Open { .. } => 2,
         });
     }
 }
 
-/// Leave to make one call; its result must be recorded, or a trial counts as not made.
-pub(super) struct Permit<'a> {
+/// ExchangePermit to make one call; its result must be recorded, or a trial counts as not made.
+pub(super) struct BreakerPermit<'a> {
     breaker: &'a Breaker,
     trial: Option<Trial>,
 }
@@ -92,17 +93,17 @@ pub(super) struct Permit<'a> {
 #[derive(Clone, Copy)]
 struct Trial {
     until: Instant,
-    cause: Cause,
+    cause: BreakerCause,
 }
 
-impl Permit<'_> {
+impl BreakerPermit<'_> {
     /// Takes the call's result in.
-    pub(super) fn record(mut self, verdict: Verdict, now: Instant) {
+    pub(super) fn record(mut self, verdict: CallVerdict, now: Instant) {
         let breaker = self.breaker;
         let is_trial = self.trial.take().is_some();
         let mut state = breaker.state.lock();
         let failures = match *state {
-            State::Closed { failures } => failures,
+            BreakerState::Closed { failures } => failures,
             // A call from before the breaker opened says nothing of now; the trial's result decides.
             _ if !is_trial => return,
             _ => breaker.failures,
@@ -110,24 +111,24 @@ impl Permit<'_> {
 
         let until = now + breaker.open_for;
         let new = match verdict {
-            Verdict::Succeeded => State::Closed { failures: 0 },
-            Verdict::Misconfigured { errcode } => {
-                State::Open { until, cause: Cause::Misconfigured { errcode } }
+            CallVerdict::Succeeded => BreakerState::Closed { failures: 0 },
+            CallVerdict::Misconfigured { errcode } => {
+                BreakerState::Open { until, cause: BreakerCause::Misconfigured { errcode } }
             }
-            Verdict::Failed if failures.saturating_add(1) >= breaker.failures => {
-                State::Open { until, cause: Cause::Failures }
+            CallVerdict::Failed if failures.saturating_add(1) >= breaker.failures => {
+                BreakerState::Open { until, cause: BreakerCause::Failures }
             }
-            Verdict::Failed => State::Closed { failures: failures.saturating_add(1) },
+            CallVerdict::Failed => BreakerState::Closed { failures: failures.saturating_add(1) },
         };
         breaker.set(&mut state, new);
     }
 }
 
-impl Drop for Permit<'_> {
+impl Drop for BreakerPermit<'_> {
     fn drop(&mut self) {
         if let Some(Trial { until, cause }) = self.trial.take() {
             let mut state = self.breaker.state.lock();
-            self.breaker.set(&mut state, State::Open { until, cause });
+            self.breaker.set(&mut state, BreakerState::Open { until, cause });
         }
     }
 }
@@ -144,33 +145,37 @@ mod tests {
         (Breaker::new(failures, OPEN_FOR, gauge), ManualClock::start_now())
     }
 
-    fn call(breaker: &Breaker, clock: &ManualClock, verdict: Verdict) {
+    fn call(breaker: &Breaker, clock: &ManualClock, verdict: CallVerdict) {
         breaker
-            .admit(clock.instant())
+            .acquire(clock.instant())
             .unwrap_or_else(|refusal| panic!("{refusal:?}"))
             .record(verdict, clock.instant());
     }
 
-    fn refusal(breaker: &Breaker, clock: &ManualClock) -> Option<Refusal> {
-        breaker.admit(clock.instant()).err()
+    fn refusal(breaker: &Breaker, clock: &ManualClock) -> Option<BreakerRefusal> {
+        breaker.acquire(clock.instant()).err()
     }
 
     #[test]
     fn failures_in_a_row_open_it_and_a_success_between_starts_again() {
         let (breaker, clock) = breaker(3);
 
-        for verdict in
-            [Verdict::Failed, Verdict::Failed, Verdict::Succeeded, Verdict::Failed, Verdict::Failed]
-        {
+        for verdict in [
+            CallVerdict::Failed,
+            CallVerdict::Failed,
+            CallVerdict::Succeeded,
+            CallVerdict::Failed,
+            CallVerdict::Failed,
+        ] {
             call(&breaker, &clock, verdict);
         }
         assert_eq!(breaker.gauge.get(), 0);
-        call(&breaker, &clock, Verdict::Failed);
+        call(&breaker, &clock, CallVerdict::Failed);
 
         assert_eq!(breaker.gauge.get(), 2);
         assert_eq!(
             refusal(&breaker, &clock),
-            Some(Refusal { cause: Cause::Failures, retry_after: OPEN_FOR })
+            Some(BreakerRefusal { cause: BreakerCause::Failures, retry_after: OPEN_FOR })
         );
     }
 
@@ -178,23 +183,26 @@ mod tests {
     fn misconfiguration_opens_it_at_once_and_keeps_its_cause() {
         let (breaker, clock) = breaker(10);
 
-        call(&breaker, &clock, Verdict::Misconfigured { errcode: 40125 });
+        call(&breaker, &clock, CallVerdict::Misconfigured { errcode: 40125 });
         clock.advance(Duration::from_secs(2));
 
-        let cause = Cause::Misconfigured { errcode: 40125 };
-        assert_eq!(refusal(&breaker, &clock), Some(Refusal { cause, retry_after: Duration::from_secs(3) }));
+        let cause = BreakerCause::Misconfigured { errcode: 40125 };
+        assert_eq!(
+            refusal(&breaker, &clock),
+            Some(BreakerRefusal { cause, retry_after: Duration::from_secs(3) })
+        );
     }
 
     #[test]
     fn one_call_tries_when_the_time_is_up_and_its_success_closes_it() {
         let (breaker, clock) = breaker(1);
-        call(&breaker, &clock, Verdict::Failed);
+        call(&breaker, &clock, CallVerdict::Failed);
         clock.advance(OPEN_FOR);
 
-        let trial = breaker.admit(clock.instant()).ok().unwrap();
+        let trial = breaker.acquire(clock.instant()).ok().unwrap();
         assert_eq!(breaker.gauge.get(), 1);
         assert!(refusal(&breaker, &clock).is_some(), "a second call while one tries");
-        trial.record(Verdict::Succeeded, clock.instant());
+        trial.record(CallVerdict::Succeeded, clock.instant());
 
         assert_eq!(breaker.gauge.get(), 0);
         assert_eq!(refusal(&breaker, &clock), None);
@@ -203,36 +211,38 @@ mod tests {
     #[test]
     fn a_trial_that_fails_opens_it_for_the_whole_time_again() {
         let (breaker, clock) = breaker(7);
-        call(&breaker, &clock, Verdict::Misconfigured { errcode: 40013 });
+        call(&breaker, &clock, CallVerdict::Misconfigured { errcode: 40013 });
         clock.advance(OPEN_FOR);
 
-        call(&breaker, &clock, Verdict::Failed);
+        call(&breaker, &clock, CallVerdict::Failed);
 
         assert_eq!(
             refusal(&breaker, &clock),
-            Some(Refusal { cause: Cause::Failures, retry_after: OPEN_FOR })
+            Some(BreakerRefusal { cause: BreakerCause::Failures, retry_after: OPEN_FOR })
         );
     }
 
     #[test]
     fn a_trial_given_up_lets_the_next_call_try() {
         let (breaker, clock) = breaker(1);
-        call(&breaker, &clock, Verdict::Failed);
+        call(&breaker, &clock, CallVerdict::Failed);
         clock.advance(OPEN_FOR);
 
-        drop(breaker.admit(clock.instant()).ok().unwrap());
+        drop(breaker.acquire(clock.instant()).ok().unwrap());
 
         assert_eq!(breaker.gauge.get(), 2);
-        call(&breaker, &clock, Verdict::Succeeded);
+        call(&breaker, &clock, CallVerdict::Succeeded);
         assert_eq!(breaker.gauge.get(), 0);
     }
 
     #[test]
     fn a_late_result_from_before_it_opened_changes_nothing() {
-        for late in [Verdict::Succeeded, Verdict::Failed, Verdict::Misconfigured { errcode: 40013 }] {
+        for late in
+            [CallVerdict::Succeeded, CallVerdict::Failed, CallVerdict::Misconfigured { errcode: 40013 }]
+        {
             let (breaker, clock) = breaker(1);
-            let early = breaker.admit(clock.instant()).ok().unwrap();
-            call(&breaker, &clock, Verdict::Failed);
+            let early = breaker.acquire(clock.instant()).ok().unwrap();
+            call(&breaker, &clock, CallVerdict::Failed);
             clock.advance(Duration::from_secs(1));
 
             early.record(late, clock.instant());
@@ -240,7 +250,7 @@ mod tests {
             let retry_after = Duration::from_secs(4);
             assert_eq!(
                 refusal(&breaker, &clock),
-                Some(Refusal { cause: Cause::Failures, retry_after }),
+                Some(BreakerRefusal { cause: BreakerCause::Failures, retry_after }),
                 "{late:?}"
             );
         }

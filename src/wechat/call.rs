@@ -8,9 +8,9 @@ use tokio::time::{Instant as Deadline, sleep, timeout_at};
 use tracing::{error, info, warn};
 use zeroize::Zeroizing;
 
-use super::api::{Call, Endpoint, Reply};
-use super::error::{self, Error, Fault};
-use super::{App, WeChat, in_time};
+use super::api::{ApiCall, ApiEndpoint, ApiReply};
+use super::error::{self, ReplyFault, WeChatError};
+use super::{App, WeChat, deadline_after};
 use crate::entropy;
 
 /// First wait before WeChat is asked again after "system busy"; it doubles, and a random part of it is left out.
@@ -21,17 +21,17 @@ impl WeChat {
     pub(super) async fn ask_until_not_busy<T>(
         &self,
         app: &App,
-        call: &Call<'_, T>,
+        call: &ApiCall<'_, T>,
         deadline: Deadline,
-    ) -> Result<T, Error> {
+    ) -> Result<T, WeChatError> {
         let mut retries = 0;
         loop {
             let result = self.ask(app, call, deadline).await;
-            if retries >= self.busy_retries || !matches!(result, Err(Error::Busy)) {
+            if retries >= self.busy_retries || !matches!(result, Err(WeChatError::Busy)) {
                 return result;
             }
             let wait = self.retry_wait(retries);
-            if in_time(wait) >= deadline {
+            if deadline_after(wait) >= deadline {
                 return result;
             }
             sleep(wait).await;
@@ -41,11 +41,16 @@ impl WeChat {
 
     /// Asks the first host that accepts a connection and is one of WeChat's still. A retired address looks at no code, and
     /// connections to it are kept alive by the very calls it refuses: it would never be left.
-    pub(super) async fn ask<T>(&self, app: &App, call: &Call<'_, T>, deadline: Deadline) -> Result<T, Error> {
-        let mut last = Error::Unreachable;
+    pub(super) async fn ask<T>(
+        &self,
+        app: &App,
+        call: &ApiCall<'_, T>,
+        deadline: Deadline,
+    ) -> Result<T, WeChatError> {
+        let mut last = WeChatError::Unreachable;
         for host in &self.hosts {
             match self.ask_host(host, app, call, deadline).await {
-                Err(error @ (Error::Unreachable | Error::HostRetired)) => last = error,
+                Err(error @ (WeChatError::Unreachable | WeChatError::HostRetired)) => last = error,
                 settled => return settled,
             }
         }
@@ -57,17 +62,18 @@ impl WeChat {
         &self,
         host: &Url,
         app: &App,
-        call: &Call<'_, T>,
+        call: &ApiCall<'_, T>,
         deadline: Deadline,
-    ) -> Result<T, Error> {
+    ) -> Result<T, WeChatError> {
         let started = self.clock.instant();
-        let outcome = timeout_at(deadline, self.send(call.url(host))).await.unwrap_or(Err(Error::TimedOut));
+        let outcome =
+            timeout_at(deadline, self.send(call.url(host))).await.unwrap_or(Err(WeChatError::TimedOut));
         let elapsed = self.clock.instant().saturating_duration_since(started);
         self.request_duration
             .with_label_values(&[&*app.name, call.endpoint.name()])
             .observe(elapsed.as_secs_f64());
 
-        let reply = outcome.map_or_else(Reply::from, |body| call.reply(&body));
+        let reply = outcome.map_or_else(ApiReply::from, |body| call.reply(&body));
         if let Err(error) = &reply.result {
             self.errors.with_label_values(&[&*app.name, &error::label(reply.errcode, error)]).inc();
             let host = host.host_str().unwrap_or_default();
@@ -77,16 +83,17 @@ impl WeChat {
     }
 
     /// Sends one request and reads the whole answer.
-    async fn send(&self, url: Url) -> Result<Zeroizing<Vec<u8>>, Error> {
-        let mut response = self.client.get(url).send().await.map_err(|error| error::of_transport(&error))?;
+    async fn send(&self, url: Url) -> Result<Zeroizing<Vec<u8>>, WeChatError> {
+        let mut response =
+            self.client.get(url).send().await.map_err(|error| error::from_transport(&error))?;
         if response.status() != http::StatusCode::OK {
-            return Err(Error::UnexpectedReply(Fault::Status(response.status().as_u16())));
+            return Err(WeChatError::UnexpectedReply(ReplyFault::Status(response.status().as_u16())));
         }
         // Room for any real reply at once: a buffer that grows leaves copies of a key or a token behind.
         let mut body = Zeroizing::new(Vec::with_capacity(2048));
-        while let Some(chunk) = response.chunk().await.map_err(|error| error::of_transport(&error))? {
+        while let Some(chunk) = response.chunk().await.map_err(|error| error::from_transport(&error))? {
             if body.len() + chunk.len() > self.max_reply_bytes {
-                return Err(Error::UnexpectedReply(Fault::TooLarge));
+                return Err(WeChatError::UnexpectedReply(ReplyFault::TooLarge));
             }
             body.extend_from_slice(&chunk);
         }
@@ -103,12 +110,19 @@ impl WeChat {
 }
 
 /// Says why a call failed. `rid` is WeChat's own id of the call, which its console explains.
-fn log_failure(host: &str, app: &App, endpoint: Endpoint, error: &Error, errcode: i64, rid: Option<&str>) {
+fn log_failure(
+    host: &str,
+    app: &App,
+    endpoint: ApiEndpoint,
+    error: &WeChatError,
+    errcode: i64,
+    rid: Option<&str>,
+) {
     let app = &*app.name;
     let api = endpoint.name();
     match error {
         // Whoever signs in does so without a profile.
-        _ if matches!(endpoint, Endpoint::TokenRefresh | Endpoint::UserInfo) => {
+        _ if matches!(endpoint, ApiEndpoint::TokenRefresh | ApiEndpoint::UserInfo) => {
             warn!(
                 app.name = app,
                 server.address = host,
@@ -118,11 +132,11 @@ fn log_failure(host: &str, app: &App, endpoint: Endpoint, error: &Error, errcode
                 "wechat gave no profile to app {app}: {api}: {error}"
             );
         }
-        Error::CodeInvalid
-        | Error::CodeAlreadyUsed
-        | Error::UserBlocked
-        | Error::SnapshotVisitor
-        | Error::RateLimited => {
+        WeChatError::CodeInvalid
+        | WeChatError::CodeAlreadyUsed
+        | WeChatError::UserBlocked
+        | WeChatError::SnapshotVisitor
+        | WeChatError::RateLimited => {
             info!(
                 app.name = app,
                 wechat.api = api,
@@ -131,7 +145,7 @@ fn log_failure(host: &str, app: &App, endpoint: Endpoint, error: &Error, errcode
                 "wechat refused a code of app {app}: {error}"
             );
         }
-        Error::AppMisconfigured { .. } | Error::QuotaExhausted => {
+        WeChatError::AppMisconfigured { .. } | WeChatError::QuotaExhausted => {
             let document = error::document(errcode);
             error!(
                 app.name = app,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 /// Why an exchange gave no identity. None of it holds a code, a secret or a word of WeChat's own text.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Error {
+pub enum WeChatError {
     /// The code is unknown, expired, of another app, or was used long ago.
     #[error("the code is not valid")]
     CodeInvalid,
@@ -50,7 +50,7 @@ pub enum Error {
     },
     /// The reply is not one that WeChat's documents know.
     #[error("unexpected reply: {0}")]
-    UnexpectedReply(Fault),
+    UnexpectedReply(ReplyFault),
     /// No host took a connection; nothing was sent.
     #[error("no connection")]
     Unreachable,
@@ -73,7 +73,7 @@ pub enum Error {
 
 /// What is wrong with a reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Fault {
+pub enum ReplyFault {
     /// An HTTP status other than 200.
     #[error("http status {0}")]
     Status(u16),
@@ -101,8 +101,8 @@ pub enum Fault {
 }
 
 /// What an errcode other than 0 means.
-pub(super) fn of_errcode(errcode: i64) -> Error {
-    find(errcode).map_or(Error::Unknown { errcode }, |row| row.error.clone())
+pub(super) fn from_errcode(errcode: i64) -> WeChatError {
+    find(errcode).map_or(WeChatError::Unknown { errcode }, |row| row.error.clone())
 }
 
 /// The document that an errcode is explained in.
@@ -111,46 +111,46 @@ pub(super) fn document(errcode: i64) -> &'static str {
 }
 
 /// A failed call as metrics label it: the errcode where the table knows it, else how the call failed.
-pub(super) fn label(errcode: i64, error: &Error) -> Cow<'static, str> {
+pub(super) fn label(errcode: i64, error: &WeChatError) -> Cow<'static, str> {
     match error {
         _ if find(errcode).is_some() => errcode.to_string().into(),
-        Error::UnexpectedReply(_) => "garbage".into(),
-        Error::SnapshotVisitor => "snapshot".into(),
-        Error::TimedOut => "timeout".into(),
-        Error::Unreachable | Error::ConnectionLost => "unreachable".into(),
+        WeChatError::UnexpectedReply(_) => "garbage".into(),
+        WeChatError::SnapshotVisitor => "snapshot".into(),
+        WeChatError::TimedOut => "timeout".into(),
+        WeChatError::Unreachable | WeChatError::ConnectionLost => "unreachable".into(),
         _ => "other".into(),
     }
 }
 
 /// Whether a call was refused because its access token has expired, or another took its place: a refreshed one may do.
-pub(super) const fn is_stale_token(error: &Error) -> bool {
-    matches!(error, Error::RequestRejected { errcode: 40001 | 40014 | 42001 })
+pub(super) const fn is_stale_token(error: &WeChatError) -> bool {
+    matches!(error, WeChatError::RequestRejected { errcode: 40001 | 40014 | 42001 })
 }
 
 /// What a failure to send or to receive means. The cause is left behind: its text holds the URL, and that the secret.
-pub(super) fn of_transport(error: &reqwest::Error) -> Error {
+pub(super) fn from_transport(error: &reqwest::Error) -> WeChatError {
     // A connection that was not made in time counts as none: nothing was sent, so the next host may be tried.
     if error.is_connect() {
-        Error::Unreachable
+        WeChatError::Unreachable
     } else if error.is_timeout() {
-        Error::TimedOut
+        WeChatError::TimedOut
     } else {
-        Error::ConnectionLost
+        WeChatError::ConnectionLost
     }
 }
 
 /// One errcode: what it means, and the document that says so.
-struct Row {
+struct ErrcodeRow {
     errcode: i64,
-    error: Error,
+    error: WeChatError,
     document: &'static str,
 }
 
-const fn row(errcode: i64, error: Error, document: &'static str) -> Row {
-    Row { errcode, error, document }
+const fn row(errcode: i64, error: WeChatError, document: &'static str) -> ErrcodeRow {
+    ErrcodeRow { errcode, error, document }
 }
 
-fn find(errcode: i64) -> Option<&'static Row> {
+fn find(errcode: i64) -> Option<&'static ErrcodeRow> {
     TABLE.iter().find(|row| row.errcode == errcode)
 }
 
@@ -165,33 +165,33 @@ const PAGES: &str =
     "https://developers.weixin.qq.com/doc/offiaccount/OA_Web_Apps/Wechat_webpage_authorization.html";
 
 /// Every errcode that the code exchanges, and the calls for a profile, are known to answer.
-static TABLE: &[Row] = &[
-    row(-1, Error::Busy, ENDPOINT),
-    row(40029, Error::CodeInvalid, ENDPOINT),
-    row(42003, Error::CodeInvalid, GLOBAL),
+static TABLE: &[ErrcodeRow] = &[
+    row(-1, WeChatError::Busy, ENDPOINT),
+    row(40029, WeChatError::CodeInvalid, ENDPOINT),
+    row(42003, WeChatError::CodeInvalid, GLOBAL),
     // Missing from the endpoint's own table, yet its everyday answer to a code sent twice.
-    row(40163, Error::CodeAlreadyUsed, GLOBAL),
-    row(40226, Error::UserBlocked, ENDPOINT),
+    row(40163, WeChatError::CodeAlreadyUsed, GLOBAL),
+    row(40226, WeChatError::UserBlocked, ENDPOINT),
     // Not documented for this endpoint.
-    row(50002, Error::UserBlocked, GLOBAL),
-    row(45011, Error::RateLimited, ENDPOINT),
-    row(45009, Error::QuotaExhausted, GLOBAL),
-    row(40013, Error::AppMisconfigured { errcode: 40013 }, GLOBAL),
-    row(40125, Error::AppMisconfigured { errcode: 40125 }, GLOBAL),
-    row(40243, Error::AppMisconfigured { errcode: 40243 }, TOKEN),
-    row(48001, Error::AppMisconfigured { errcode: 48001 }, GLOBAL),
-    row(40001, Error::RequestRejected { errcode: 40001 }, GLOBAL),
-    row(40002, Error::RequestRejected { errcode: 40002 }, GLOBAL),
-    row(40003, Error::RequestRejected { errcode: 40003 }, PAGES),
-    row(40014, Error::RequestRejected { errcode: 40014 }, GLOBAL),
-    row(40030, Error::RequestRejected { errcode: 40030 }, GLOBAL),
-    row(41001, Error::RequestRejected { errcode: 41001 }, GLOBAL),
-    row(41002, Error::RequestRejected { errcode: 41002 }, GLOBAL),
-    row(41003, Error::RequestRejected { errcode: 41003 }, GLOBAL),
-    row(41004, Error::RequestRejected { errcode: 41004 }, GLOBAL),
-    row(41008, Error::RequestRejected { errcode: 41008 }, GLOBAL),
-    row(41009, Error::RequestRejected { errcode: 41009 }, GLOBAL),
-    row(42001, Error::RequestRejected { errcode: 42001 }, GLOBAL),
-    row(42002, Error::RequestRejected { errcode: 42002 }, GLOBAL),
-    row(48017, Error::HostRetired, GLOBAL),
+    row(50002, WeChatError::UserBlocked, GLOBAL),
+    row(45011, WeChatError::RateLimited, ENDPOINT),
+    row(45009, WeChatError::QuotaExhausted, GLOBAL),
+    row(40013, WeChatError::AppMisconfigured { errcode: 40013 }, GLOBAL),
+    row(40125, WeChatError::AppMisconfigured { errcode: 40125 }, GLOBAL),
+    row(40243, WeChatError::AppMisconfigured { errcode: 40243 }, TOKEN),
+    row(48001, WeChatError::AppMisconfigured { errcode: 48001 }, GLOBAL),
+    row(40001, WeChatError::RequestRejected { errcode: 40001 }, GLOBAL),
+    row(40002, WeChatError::RequestRejected { errcode: 40002 }, GLOBAL),
+    row(40003, WeChatError::RequestRejected { errcode: 40003 }, PAGES),
+    row(40014, WeChatError::RequestRejected { errcode: 40014 }, GLOBAL),
+    row(40030, WeChatError::RequestRejected { errcode: 40030 }, GLOBAL),
+    row(41001, WeChatError::RequestRejected { errcode: 41001 }, GLOBAL),
+    row(41002, WeChatError::RequestRejected { errcode: 41002 }, GLOBAL),
+    row(41003, WeChatError::RequestRejected { errcode: 41003 }, GLOBAL),
+    row(41004, WeChatError::RequestRejected { errcode: 41004 }, GLOBAL),
+    row(41008, WeChatError::RequestRejected { errcode: 41008 }, GLOBAL),
+    row(41009, WeChatError::RequestRejected { errcode: 41009 }, GLOBAL),
+    row(42001, WeChatError::RequestRejected { errcode: 42001 }, GLOBAL),
+    row(42002, WeChatError::RequestRejected { errcode: 42002 }, GLOBAL),
+    row(48017, WeChatError::HostRetired, GLOBAL),
 ];

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::api::{self, Reply};
+use super::api::{self, ApiReply};
 pub(crate) use super::page::fuzz::page_reply;
 
 pub(crate) fn reply(data: &[u8]) {
@@ -15,7 +15,7 @@ pub(crate) fn reply(data: &[u8]) {
 }
 
 /// What a reply is believed to say; nothing where it refuses, which it does by an errcode other than 0.
-pub(super) fn read<T>(data: &[u8], reply: Reply<T>) -> Option<T> {
+pub(super) fn read<T>(data: &[u8], reply: ApiReply<T>) -> Option<T> {
     if let Some(rid) = &reply.rid {
         let is_rid = |byte: u8| byte.is_ascii_hexdigit() || byte == b'-';
         assert!(rid.len() == 26 && rid.bytes().all(is_rid), "{rid:?} would be logged");

@@ -25,15 +25,15 @@ use secrecy::SecretString;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant as Deadline;
 
-use self::breaker::{Breaker, Cause, Permit, Verdict};
+use self::breaker::{Breaker, BreakerCause, BreakerPermit, CallVerdict};
 use crate::clock::Clock;
 use crate::config::{AppKind, BrowserCheck, OAuthScope};
 use crate::entropy::Entropy;
 use crate::identity::AppId;
 
 pub use self::api::{Code, CodeExchange, InvalidCode, InvalidSessionKey, SessionKey};
-pub use self::error::{Error, Fault};
-pub use self::page::{PageExchange, Visit, Widget};
+pub use self::error::{ReplyFault, WeChatError};
+pub use self::page::{PageExchange, QrCodeWidget, Visit};
 
 /// The client of WeChat's API, for all configured apps.
 #[derive(Debug)]
@@ -99,13 +99,13 @@ impl WeChat {
 
     /// Exchanges a mini program's login code for the person who signed in.
     ///
-    /// WeChat gives one answer for a code; after [`Error::TimedOut`] and [`Error::ConnectionLost`] nobody can know
+    /// WeChat gives one answer for a code; after [`WeChatError::TimedOut`] and [`WeChatError::ConnectionLost`] nobody can know
     /// whether it was spent. Dropping the future leaves the client fit for the next call.
     ///
     /// # Errors
-    /// Any [`Error`]; the breaker and the limit on calls under way answer without asking WeChat.
-    pub async fn exchange_code(&self, app: &App, code: &Code) -> Result<CodeExchange, Error> {
-        let leave = self.admit(app)?;
+    /// Any [`WeChatError`]; the breaker and the limit on calls under way answer without asking WeChat.
+    pub async fn exchange_code(&self, app: &App, code: &Code) -> Result<CodeExchange, WeChatError> {
+        let leave = self.acquire(app)?;
         let call = api::code_exchange(app, code);
         let result = self.ask_until_not_busy(app, &call, leave.deadline).await;
         leave.record(result.as_ref().err(), self.clock.instant());
@@ -113,49 +113,49 @@ impl WeChat {
     }
 
     /// Lets an exchange begin, or says why not.
-    fn admit<'a>(&'a self, app: &'a App) -> Result<Leave<'a>, Error> {
-        let slot = self.in_flight.try_acquire().map_err(|_| Error::TooManyInFlight)?;
-        let permit = app.breaker.admit(self.clock.instant()).map_err(|refusal| match refusal.cause {
-            Cause::Failures => Error::BreakerOpen { retry_after: refusal.retry_after },
-            Cause::Misconfigured { errcode } => Error::AppMisconfigured { errcode },
+    fn acquire<'a>(&'a self, app: &'a App) -> Result<ExchangePermit<'a>, WeChatError> {
+        let slot = self.in_flight.try_acquire().map_err(|_| WeChatError::TooManyInFlight)?;
+        let permit = app.breaker.acquire(self.clock.instant()).map_err(|refusal| match refusal.cause {
+            BreakerCause::Failures => WeChatError::BreakerOpen { retry_after: refusal.retry_after },
+            BreakerCause::Misconfigured { errcode } => WeChatError::AppMisconfigured { errcode },
         })?;
-        Ok(Leave { permit, deadline: in_time(self.timeout), _slot: slot })
+        Ok(ExchangePermit { permit, deadline: deadline_after(self.timeout), _slot: slot })
     }
 }
 
-/// Leave to make one exchange, with however many calls it takes until its deadline.
-struct Leave<'a> {
-    permit: Permit<'a>,
+/// ExchangePermit to make one exchange, with however many calls it takes until its deadline.
+struct ExchangePermit<'a> {
+    permit: BreakerPermit<'a>,
     deadline: Deadline,
     _slot: SemaphorePermit<'a>,
 }
 
-impl Leave<'_> {
+impl ExchangePermit<'_> {
     /// Tells the breaker how the exchange went.
-    fn record(self, error: Option<&Error>, now: Instant) {
+    fn record(self, error: Option<&WeChatError>, now: Instant) {
         self.permit.record(verdict(error), now);
     }
 }
 
 /// What an exchange's result says of WeChat, for the breaker: a person's mistake says it works.
-fn verdict(error: Option<&Error>) -> Verdict {
+fn verdict(error: Option<&WeChatError>) -> CallVerdict {
     match error {
-        Some(&Error::AppMisconfigured { errcode }) => Verdict::Misconfigured { errcode },
+        Some(&WeChatError::AppMisconfigured { errcode }) => CallVerdict::Misconfigured { errcode },
         Some(
-            Error::Unreachable
-            | Error::TimedOut
-            | Error::ConnectionLost
-            | Error::UnexpectedReply(_)
-            | Error::HostRetired
-            | Error::RequestRejected { .. },
-        ) => Verdict::Failed,
-        _ => Verdict::Succeeded,
+            WeChatError::Unreachable
+            | WeChatError::TimedOut
+            | WeChatError::ConnectionLost
+            | WeChatError::UnexpectedReply(_)
+            | WeChatError::HostRetired
+            | WeChatError::RequestRejected { .. },
+        ) => CallVerdict::Failed,
+        _ => CallVerdict::Succeeded,
     }
 }
 
 /// When a wait from now on is over, by the clock that tokio's timers go by: sockets know no other.
 #[expect(clippy::disallowed_methods, reason = "a deadline for I/O, not a decision")]
-fn in_time(wait: Duration) -> Deadline {
+fn deadline_after(wait: Duration) -> Deadline {
     Deadline::now() + wait
 }
 

@@ -9,8 +9,8 @@ use std::fmt::Write as _;
 use tokio::time::Instant as Deadline;
 use tracing::warn;
 
-use self::reply::{Grant, UserInfo};
-use super::error::{self, Error, Fault};
+use self::reply::{PageGrant, UserInfo};
+use super::error::{self, ReplyFault, WeChatError};
 use super::{App, Code, WeChat};
 use crate::config::{AppKind, OAuthScope};
 use crate::identity::{OpenId, Profile, UnionId};
@@ -39,7 +39,7 @@ pub struct Visit<'a> {
 
 /// WeChat's own script that shows a QR code inside a page.
 #[derive(Clone, Copy, Debug)]
-pub struct Widget<'a> {
+pub struct QrCodeWidget<'a> {
     /// URL of the script.
     pub script: &'a str,
     /// Origin of WeChat's pages, which the script puts into a frame.
@@ -51,9 +51,9 @@ impl WeChat {
     /// where the scope that WeChat grants allows it. A profile that cannot be had is none; the person has signed in.
     ///
     /// # Errors
-    /// As [`WeChat::exchange_code`], and [`Error::SnapshotVisitor`].
-    pub async fn exchange_page_code(&self, app: &App, code: &Code) -> Result<PageExchange, Error> {
-        let leave = self.admit(app)?;
+    /// As [`WeChat::exchange_code`], and [`WeChatError::SnapshotVisitor`].
+    pub async fn exchange_page_code(&self, app: &App, code: &Code) -> Result<PageExchange, WeChatError> {
+        let leave = self.acquire(app)?;
         let result = self.exchange_page_code_until(leave.deadline, app, code).await;
         leave.record(result.as_ref().err(), self.clock.instant());
         result
@@ -95,8 +95,8 @@ impl WeChat {
     }
 
     /// What shows WeChat's QR code inside a page, where that is configured.
-    pub fn widget(&self) -> Option<Widget<'_>> {
-        self.widget.as_deref().map(|script| Widget { script, frame_origin: &self.pages })
+    pub fn widget(&self) -> Option<QrCodeWidget<'_>> {
+        self.widget.as_deref().map(|script| QrCodeWidget { script, frame_origin: &self.pages })
     }
 
     async fn exchange_page_code_until(
@@ -104,7 +104,7 @@ impl WeChat {
         deadline: Deadline,
         app: &App,
         code: &Code,
-    ) -> Result<PageExchange, Error> {
+    ) -> Result<PageExchange, WeChatError> {
         let grant = self.ask_until_not_busy(app, &reply::code_exchange(app, code), deadline).await?;
         if !grant.has_profile {
             // WeChat documents a unionid for the other scopes alone.
@@ -112,7 +112,10 @@ impl WeChat {
         }
         let info = match self.ask_for_profile(app, &grant, deadline).await {
             Ok(info) => info,
-            Err(error @ (Error::SnapshotVisitor | Error::UnexpectedReply(Fault::OtherPerson))) => {
+            Err(
+                error
+                @ (WeChatError::SnapshotVisitor | WeChatError::UnexpectedReply(ReplyFault::OtherPerson)),
+            ) => {
                 return Err(error);
             }
             // Said in the log where it happened.
@@ -128,7 +131,12 @@ impl WeChat {
     }
 
     /// Asks who the person is, once more with a refreshed token where WeChat no longer takes the one it gave.
-    async fn ask_for_profile(&self, app: &App, grant: &Grant, deadline: Deadline) -> Result<UserInfo, Error> {
+    async fn ask_for_profile(
+        &self,
+        app: &App,
+        grant: &PageGrant,
+        deadline: Deadline,
+    ) -> Result<UserInfo, WeChatError> {
         let first = self.ask(app, &reply::user_info(&grant.access_token, &grant.openid), deadline).await;
         let info = match (first, &grant.refresh_token) {
             (Err(error), Some(refresh_token)) if error::is_stale_token(&error) => {
@@ -147,15 +155,15 @@ impl WeChat {
     fn expect_same_person(
         &self,
         app: &App,
-        grant: &Grant,
+        grant: &PageGrant,
         openid: &OpenId,
         unionid: Option<&UnionId>,
-    ) -> Result<(), Error> {
+    ) -> Result<(), WeChatError> {
         let has_other_unionid = grant.unionid.as_ref().zip(unionid).is_some_and(|(one, other)| one != other);
         if *openid == grant.openid && !has_other_unionid {
             return Ok(());
         }
-        let error = Error::UnexpectedReply(Fault::OtherPerson);
+        let error = WeChatError::UnexpectedReply(ReplyFault::OtherPerson);
         self.errors.with_label_values(&[&*app.name, &error::label(0, &error)]).inc();
         let app = &*app.name;
         warn!(app.name = app, "wechat named two persons in one sign-in to app {app}");

@@ -53,7 +53,7 @@ impl Harness {
         Self::new(&[&fake.url()], |_| {})
     }
 
-    async fn exchange(&self) -> Result<CodeExchange, Error> {
+    async fn exchange(&self) -> Result<CodeExchange, WeChatError> {
         let app = self.wechat.app("shop").unwrap();
         self.wechat.exchange_code(app, &Code::parse(CODE).unwrap()).await
     }
@@ -149,7 +149,7 @@ async fn a_chunked_reply_is_read_whole() {
 
 #[tokio::test]
 async fn every_documented_errcode_has_its_meaning_as_number_and_as_text() {
-    use Error::{
+    use WeChatError::{
         AppMisconfigured, Busy, CodeAlreadyUsed, CodeInvalid, HostRetired, QuotaExhausted, RateLimited,
         RequestRejected, Unknown, UserBlocked,
     };
@@ -204,21 +204,22 @@ async fn every_documented_errcode_has_its_meaning_as_number_and_as_text() {
 async fn a_reply_that_is_not_whole_is_no_success() {
     let key = r#""session_key":"tiihtNczf5v6AKRyjwEUhQ==""#;
     let openid = format!(r#""openid":"{OPENID}""#);
-    let with_openid = |value: &str| (format!(r#"{{{key},"openid":{value}}}"#), Fault::OpenId);
-    let with_key = |value: &str| (format!(r#"{{{openid},"session_key":{value}}}"#), Fault::SessionKey);
-    let with_unionid = |value: &str| (format!(r#"{{{openid},{key},"unionid":{value}}}"#), Fault::UnionId);
-    let not_json = |body: &str| (body.to_owned(), Fault::NotJson);
+    let with_openid = |value: &str| (format!(r#"{{{key},"openid":{value}}}"#), ReplyFault::OpenId);
+    let with_key = |value: &str| (format!(r#"{{{openid},"session_key":{value}}}"#), ReplyFault::SessionKey);
+    let with_unionid =
+        |value: &str| (format!(r#"{{{openid},{key},"unionid":{value}}}"#), ReplyFault::UnionId);
+    let not_json = |body: &str| (body.to_owned(), ReplyFault::NotJson);
     let table = [
-        (format!("{{{key}}}"), Fault::OpenId),
-        (r#"{"errcode":0,"errmsg":"ok"}"#.to_owned(), Fault::OpenId),
-        ("{}".to_owned(), Fault::OpenId),
+        (format!("{{{key}}}"), ReplyFault::OpenId),
+        (r#"{"errcode":0,"errmsg":"ok"}"#.to_owned(), ReplyFault::OpenId),
+        ("{}".to_owned(), ReplyFault::OpenId),
         with_openid("null"),
         with_openid(r#""""#),
         with_openid(r#""o\r\nX-Role: admin""#),
         with_openid(r#""o\u0000""#),
         with_openid(r#""用户""#),
         with_openid(&format!("\"{}\"", "o".repeat(129))),
-        (format!("{{{openid}}}"), Fault::SessionKey),
+        (format!("{{{openid}}}"), ReplyFault::SessionKey),
         with_key("null"),
         with_key(r#""""#),
         with_key(r#""tiihtNczf5v6AKRyjwEUhQ""#),
@@ -242,14 +243,14 @@ async fn a_reply_that_is_not_whole_is_no_success() {
         not_json(&format!(r#"{{{key},{openid},"errcode":null}}"#)),
         not_json(&format!(r#"{{{key},"openid":{{}}}}"#)),
         not_json(&format!(r#"{{"a":{}"#, "[".repeat(10_000))),
-        (format!("{{{key},{openid},\"pad\":\"{}\"}}", "x".repeat(70_000)), Fault::TooLarge),
+        (format!("{{{key},{openid},\"pad\":\"{}\"}}", "x".repeat(70_000)), ReplyFault::TooLarge),
     ];
     for (body, fault) in table {
         let fake = Fake::start([Reply::json(&body)]).await;
         let harness = Harness::with(&fake);
 
         let shown: String = body.chars().take(200).collect();
-        assert_eq!(harness.exchange().await.unwrap_err(), Error::UnexpectedReply(fault), "{shown}");
+        assert_eq!(harness.exchange().await.unwrap_err(), WeChatError::UnexpectedReply(fault), "{shown}");
         assert_eq!(harness.errors("garbage"), 1, "{shown}");
     }
 }
@@ -263,7 +264,7 @@ async fn invalid_utf_8_is_no_success() {
 
     let error = Harness::with(&fake).exchange().await.unwrap_err();
 
-    assert!(matches!(error, Error::UnexpectedReply(Fault::NotJson)), "{error}");
+    assert!(matches!(error, WeChatError::UnexpectedReply(ReplyFault::NotJson)), "{error}");
 }
 
 #[tokio::test]
@@ -275,7 +276,7 @@ async fn a_status_other_than_200_is_an_error_whatever_the_body() {
 
         let error = Harness::with(&fake).exchange().await.unwrap_err();
 
-        assert!(matches!(error, Error::UnexpectedReply(Fault::Status(_))), "{status}: {error}");
+        assert!(matches!(error, WeChatError::UnexpectedReply(ReplyFault::Status(_))), "{status}: {error}");
         assert_eq!(fake.requests().len(), 1, "{status}: a redirect must not be followed");
     }
 }
@@ -286,7 +287,7 @@ async fn busy_is_asked_again_at_most_as_often_as_configured() {
         let fake = Fake::start([Reply::json(r#"{"errcode":-1,"errmsg":"system error"}"#)]).await;
         let harness = Harness::new(&[&fake.url()], |config| config.busy_retries = busy_retries);
 
-        assert_eq!(harness.exchange().await.unwrap_err(), Error::Busy);
+        assert_eq!(harness.exchange().await.unwrap_err(), WeChatError::Busy);
         assert_eq!(fake.requests().len(), usize::from(busy_retries) + 1);
     }
 }
@@ -310,7 +311,7 @@ async fn a_busy_answer_is_not_waited_for_past_the_deadline() {
 
     // A slow machine may not answer in so short a time, but not again and again.
     for _ in 0..100 {
-        if harness.exchange().await.unwrap_err() == Error::Busy {
+        if harness.exchange().await.unwrap_err() == WeChatError::Busy {
             return;
         }
     }
@@ -342,7 +343,7 @@ async fn a_refused_connection_moves_on_to_the_next_host() {
 async fn no_host_that_connects_is_unreachable() {
     let harness = Harness::new(&[&closed_port().await, &closed_port().await], |_| {});
 
-    assert_eq!(harness.exchange().await.unwrap_err(), Error::Unreachable);
+    assert_eq!(harness.exchange().await.unwrap_err(), WeChatError::Unreachable);
     assert_eq!(harness.errors("unreachable"), 2);
 }
 
@@ -350,10 +351,10 @@ async fn no_host_that_connects_is_unreachable() {
 async fn nothing_is_sent_twice_once_it_was_sent() {
     let truncated = Reply::raw("HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n{\"openid\"");
     let table = [
-        ("dropped after the request", Reply::Drop, Error::ConnectionLost),
-        ("broken off within the body", truncated, Error::ConnectionLost),
-        ("not HTTP", Reply::raw("SSH-2.0-OpenSSH_9.9\r\n\r\n"), Error::ConnectionLost),
-        ("never answered", Reply::Hang, Error::TimedOut),
+        ("dropped after the request", Reply::Drop, WeChatError::ConnectionLost),
+        ("broken off within the body", truncated, WeChatError::ConnectionLost),
+        ("not HTTP", Reply::raw("SSH-2.0-OpenSSH_9.9\r\n\r\n"), WeChatError::ConnectionLost),
+        ("never answered", Reply::Hang, WeChatError::TimedOut),
     ];
     for (case, reply, expected) in table {
         let fake = Fake::start([reply]).await;
@@ -376,7 +377,7 @@ async fn nothing_is_sent_twice_over_a_connection_kept_alive_either() {
     harness.exchange().await.unwrap();
     let error = harness.exchange().await.unwrap_err();
 
-    assert_eq!(error, Error::ConnectionLost);
+    assert_eq!(error, WeChatError::ConnectionLost);
     assert_eq!(fake.requests().len(), 2);
     assert_eq!(fake.connections(), 1, "the second request must have met the first one's connection");
 }
@@ -386,7 +387,7 @@ async fn an_answer_that_drips_is_cut_off_in_time() {
     let fake = Fake::start([Reply::Drip]).await;
     let harness = Harness::new(&[&fake.url()], |config| config.timeout = config::Duration::from_millis(300));
 
-    assert_eq!(harness.exchange().await.unwrap_err(), Error::TimedOut);
+    assert_eq!(harness.exchange().await.unwrap_err(), WeChatError::TimedOut);
     assert_eq!(harness.errors("timeout"), 1);
 }
 
@@ -400,8 +401,8 @@ async fn more_exchanges_than_allowed_are_refused_without_asking() {
 
     let (first, second) = tokio::join!(harness.exchange(), harness.exchange());
 
-    assert_eq!(first.unwrap_err(), Error::TimedOut);
-    assert_eq!(second.unwrap_err(), Error::TooManyInFlight);
+    assert_eq!(first.unwrap_err(), WeChatError::TimedOut);
+    assert_eq!(second.unwrap_err(), WeChatError::TooManyInFlight);
     assert_eq!(fake.requests().len(), 1);
 }
 
@@ -415,7 +416,7 @@ async fn the_breaker_opens_after_failures_and_one_call_finds_out_that_all_is_wel
     }
 
     let refused = harness.exchange().await.unwrap_err();
-    assert_eq!(refused, Error::BreakerOpen { retry_after: Duration::from_secs(5) });
+    assert_eq!(refused, WeChatError::BreakerOpen { retry_after: Duration::from_secs(5) });
     assert_eq!(fake.requests().len(), 3);
 
     harness.clock.advance(Duration::from_secs(5));
@@ -430,7 +431,7 @@ async fn a_wrong_secret_is_asked_about_once_until_the_breaker_tries_again() {
         let harness = Harness::with(&fake);
 
         for _ in 0..5 {
-            assert_eq!(harness.exchange().await.unwrap_err(), Error::AppMisconfigured { errcode });
+            assert_eq!(harness.exchange().await.unwrap_err(), WeChatError::AppMisconfigured { errcode });
         }
 
         assert_eq!(fake.requests().len(), 1);
@@ -548,7 +549,7 @@ async fn a_host_is_believed_only_with_a_certificate_for_its_name() {
         assert_eq!(with_root.exchange().await.is_ok(), is_reached, "{name}");
 
         let without_root = Harness::new(&[&host], |_| {});
-        assert_eq!(without_root.exchange().await.unwrap_err(), Error::Unreachable, "{name}");
+        assert_eq!(without_root.exchange().await.unwrap_err(), WeChatError::Unreachable, "{name}");
         assert_eq!(
             fake.requests().len(),
             usize::from(is_reached),

@@ -9,7 +9,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::Arc;
 
-use menshen::emulator::{Effect, Fault};
+use menshen::emulator::{Effect, InjectedFault};
 use serde_json::json;
 
 use self::spelling::{CLOUD_RUN, OTHERS, VICTIM, aliases, plain};
@@ -631,7 +631,7 @@ fn an_identifier_that_could_forge_a_header_is_refused_at_login() {
         for member in ["openid", "unionid"] {
             world.emulator.clear_faults();
             let members = json!({ member: hostile }).as_object().cloned().unwrap();
-            world.emulator.inject(Fault::new(Effect::Set(members)).times(1));
+            world.emulator.inject(InjectedFault::new(Effect::Set(members)).times(1));
 
             let before = world.backend.count();
             let response = world.login_with(&format!(r#"{{"code":"{}"}}"#, world.code("alice")));
@@ -653,7 +653,7 @@ fn an_identifier_that_could_forge_a_header_is_refused_at_login() {
     tally.report("identity: hostile openids and unionids");
     world.emulator.clear_faults();
     let members = json!({ "openid": "o".repeat(64) }).as_object().cloned().unwrap();
-    world.emulator.inject(Fault::new(Effect::Set(members)).times(1));
+    world.emulator.inject(InjectedFault::new(Effect::Set(members)).times(1));
     assert_eq!(world.login_with(&format!(r#"{{"code":"{}"}}"#, world.code("bob"))).status, 200);
 }
 

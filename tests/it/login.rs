@@ -6,7 +6,7 @@ mod replay;
 mod session;
 mod wire;
 
-use menshen::emulator::{Effect, Fault};
+use menshen::emulator::{Effect, InjectedFault};
 
 use crate::common::{APPID, Response, World};
 
@@ -165,9 +165,9 @@ fn every_errcode_is_told_the_client_in_its_own_way() {
     ] {
         for as_text in [false, true] {
             let world = World::with(PATIENT_BREAKER);
-            world.emulator.inject(Fault::new(Effect::errcode(errcode)));
+            world.emulator.inject(InjectedFault::new(Effect::errcode(errcode)));
             if as_text {
-                world.emulator.inject(Fault::new(Effect::ErrcodeAsText));
+                world.emulator.inject(InjectedFault::new(Effect::ErrcodeAsText));
             }
 
             let response = login(&world, &world.code("alice"));
@@ -204,12 +204,12 @@ fn codes_that_wechat_itself_refuses_are_refused_in_its_sense() {
 #[test]
 fn a_busy_wechat_is_asked_again_at_most_twice_and_the_code_is_not_lost() {
     let world = World::new();
-    world.emulator.inject(Fault::new(Effect::errcode(-1)).times(2));
+    world.emulator.inject(InjectedFault::new(Effect::errcode(-1)).times(2));
 
     assert_eq!(login(&world, &world.code("alice")).status, 200);
     assert_eq!(world.exchanges(), 3);
 
-    world.emulator.inject(Fault::new(Effect::errcode(-1)).times(3));
+    world.emulator.inject(InjectedFault::new(Effect::errcode(-1)).times(3));
     let code = world.code("bob");
     assert_refused(&login(&world, &code), 503, "temporarily_unavailable", "wechat_busy");
     assert_eq!(world.exchanges(), 6);

@@ -200,10 +200,10 @@ fn a_request_under_way_keeps_what_it_began_with() {
 
 #[test]
 fn a_login_under_way_is_answered_and_remembered_over_a_reload() {
-    use menshen::emulator::{Effect, Fault};
+    use menshen::emulator::{Effect, InjectedFault};
 
     let world = World::new();
-    world.emulator.inject(Fault::new(Effect::DelayBefore("500ms".parse().unwrap())).times(1));
+    world.emulator.inject(InjectedFault::new(Effect::DelayBefore("500ms".parse().unwrap())).times(1));
     let body = format!(r#"{{"code":"{}"}}"#, world.code("alice"));
     let mut first = world.connect();
     first.write(

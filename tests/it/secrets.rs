@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use menshen::emulator::{CodeState, Effect, Fault};
+use menshen::emulator::{CodeState, Effect, InjectedFault};
 use serde_json::json;
 
 use crate::common::{APPID, Backend, Connection, NO_THROTTLE, Reply, Response, World, eventually};
@@ -55,7 +55,7 @@ routes:
         self.secrets.push(("code", code.to_owned()));
         self.world.emulator.clear_faults();
         if let Some(effect) = fault {
-            self.world.emulator.inject(Fault::new(effect));
+            self.world.emulator.inject(InjectedFault::new(effect));
         }
         let body = format!(r#"{{"code":"{code}"}}"#);
         self.send(&format!(

@@ -316,7 +316,7 @@ trusted_proxies: [127.0.0.1]
 
 #[test]
 fn wechats_own_failures_lock_nobody_out() {
-    use menshen::emulator::{Effect, Fault};
+    use menshen::emulator::{Effect, InjectedFault};
 
     let world = World::with(&format!(
         "{ROUTES}
@@ -335,7 +335,7 @@ throttle:
         Effect::HtmlPage,
         Effect::TruncatedJson,
     ] {
-        world.emulator.inject(Fault::new(effect));
+        world.emulator.inject(InjectedFault::new(effect));
         for _ in 0..3 {
             assert!(login(&world, "").status > 401);
         }

@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use menshen::clock::SystemClock;
 use menshen::config::{self, AppKind, BrowserCheck, Findings, OAuthScope, SecretSource};
-use menshen::emulator::{self, Emulator, SignIn, User};
+use menshen::emulator::{self, EmulatedSignIn, Emulator, User};
 use menshen::entropy::SystemEntropy;
 use menshen::identity::{OpenId, Profile, UnionId};
 use menshen::telemetry::metrics::Metrics;
-use menshen::wechat::{Code, Error, PageExchange, WeChat};
+use menshen::wechat::{Code, PageExchange, WeChat, WeChatError};
 
 const SITE: &str = "wxe000000000000004";
 const ACCOUNT: &str = "wxe000000000000005";
@@ -42,7 +42,7 @@ impl Harness {
     }
 
     fn code(&self, appid: &str, scope: &str) -> Code {
-        let order = SignIn {
+        let order = EmulatedSignIn {
             appid: appid.into(),
             wxid: "alice".into(),
             redirect_uri: "http://127.0.0.1:8080/auth/web/site/callback".into(),
@@ -52,7 +52,7 @@ impl Harness {
         Code::parse(&self.emulator.sign_in(&order).unwrap().code).unwrap()
     }
 
-    async fn exchange(&self, app: &str, code: &Code) -> Result<PageExchange, Error> {
+    async fn exchange(&self, app: &str, code: &Code) -> Result<PageExchange, WeChatError> {
         self.wechat.exchange_page_code(self.wechat.app(app).unwrap(), code).await
     }
 }
@@ -100,11 +100,11 @@ async fn a_code_is_worth_nothing_for_another_app_or_at_another_endpoint_or_twice
     let site = harness.wechat.app("site").unwrap();
 
     let of_account = harness.code(ACCOUNT, "snsapi_base");
-    assert_eq!(harness.exchange("site", &of_account).await.unwrap_err(), Error::CodeInvalid);
+    assert_eq!(harness.exchange("site", &of_account).await.unwrap_err(), WeChatError::CodeInvalid);
     let of_page = harness.code(SITE, "snsapi_login");
-    assert_eq!(harness.wechat.exchange_code(site, &of_page).await.unwrap_err(), Error::CodeInvalid);
+    assert_eq!(harness.wechat.exchange_code(site, &of_page).await.unwrap_err(), WeChatError::CodeInvalid);
     harness.exchange("site", &of_page).await.unwrap();
-    assert_eq!(harness.exchange("site", &of_page).await.unwrap_err(), Error::CodeAlreadyUsed);
+    assert_eq!(harness.exchange("site", &of_page).await.unwrap_err(), WeChatError::CodeAlreadyUsed);
 }
 
 #[tokio::test]
@@ -113,5 +113,5 @@ async fn a_visitor_of_a_snapshot_page_does_not_sign_in() {
 
     let code = harness.code(ACCOUNT, "snsapi_userinfo");
 
-    assert_eq!(harness.exchange("account", &code).await.unwrap_err(), Error::SnapshotVisitor);
+    assert_eq!(harness.exchange("account", &code).await.unwrap_err(), WeChatError::SnapshotVisitor);
 }

@@ -3,7 +3,7 @@
 use super::{Emulator, OFFICIAL_ACCOUNT, Page, Reply, Request, escape, link, portrait, redirect};
 use crate::emulator::authorization::{Authorization, AuthorizationError, Scope};
 use crate::emulator::config::{AppKind, RefusedSignIn};
-use crate::emulator::state::State;
+use crate::emulator::state::EmulatorState;
 
 const TITLE: &str = "微信授权 WeChat authorization";
 /// WeChat matches the link against a pattern, so these come first, and in this order.
@@ -38,7 +38,7 @@ impl Emulator {
     }
 }
 
-fn authorization(state: &State, request: &Request) -> Result<Authorization, AuthorizationError> {
+fn authorization(state: &EmulatorState, request: &Request) -> Result<Authorization, AuthorizationError> {
     let authorization = state.authorization(AppKind::OfficialAccount, |name| request.parameter(name))?;
     let ordered = request.names.iter().map(String::as_str).take(ORDER.len()).eq(ORDER);
     if !ordered || request.parameter("response_type") != Some("code") {
@@ -48,13 +48,13 @@ fn authorization(state: &State, request: &Request) -> Result<Authorization, Auth
 }
 
 /// Whose phone it is: as chosen on the page, as `wxid/bob` in the User-Agent says, or the first of the configuration.
-fn owner_of_phone(state: &State, request: &Request) -> String {
+fn owner_of_phone(state: &EmulatorState, request: &Request) -> String {
     let of_browser = || request.user_agent.split(' ').find_map(|product| product.strip_prefix("wxid/"));
     let first = || state.people.first().map(String::as_str);
     request.parameter("wxid").or_else(of_browser).or_else(first).unwrap_or("alice").to_owned()
 }
 
-fn consent(state: &State, request: &Request, authorization: &Authorization, wxid: &str) -> Page {
+fn consent(state: &EmulatorState, request: &Request, authorization: &Authorization, wxid: &str) -> Page {
     let go = |wxid: &str, answer: &str| {
         let asked = ORDER.into_iter().map(|name| (name, request.parameter(name).unwrap_or_default()));
         link(OFFICIAL_ACCOUNT, asked.chain([("wxid", wxid), ("answer", answer)]))

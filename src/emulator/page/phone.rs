@@ -3,8 +3,8 @@
 use http::{HeaderValue, Method, StatusCode, header};
 
 use super::{Emulator, PHONE, Page, Reply, Request, escape, portrait};
-use crate::emulator::qr_code::Step;
-use crate::emulator::state::State;
+use crate::emulator::qr_code::QrCodeStep;
+use crate::emulator::state::EmulatorState;
 
 const TITLE: &str = "手机 Phone";
 
@@ -18,7 +18,7 @@ impl Emulator {
         let step = state.qr_codes.step(uuid, self.now());
         let app = state.qr_codes.authorization(uuid).map(|asked| state.app_name(&asked.appid));
         let body = match &step {
-            Step::Waiting | Step::Cancelled => {
+            QrCodeStep::Waiting | QrCodeStep::Cancelled => {
                 let people = people(&state);
                 format!(
                     r#"<h1>扫一扫 <small>Scan</small></h1>
@@ -27,7 +27,7 @@ impl Emulator {
 <button class="button quiet" name="action" value="expire">等到过期 <small>Wait until it expires</small></button></p>"#
                 )
             }
-            Step::Scanned { wxid } => format!(
+            QrCodeStep::Scanned { wxid } => format!(
                 r#"<h1>{app} <small>网站登录 website sign-in</small></h1>
 <p class="text">将获得你的昵称、头像<br><small>will learn your nickname and picture</small></p>
 <p class="person">{portrait}<bdi>{name}</bdi></p>
@@ -38,12 +38,12 @@ impl Emulator {
                 portrait = portrait(&state.nickname(wxid)),
                 name = escape(&state.nickname(wxid)),
             ),
-            Step::Confirmed { .. } => {
+            QrCodeStep::Confirmed { .. } => {
                 r#"<p class="mark good" aria-hidden="true">✓</p><h1>已确认 <small>Confirmed</small></h1>
 <p class="text">浏览器正在登录<br><small>The browser goes on; close this page</small></p>"#
                     .to_owned()
             }
-            Step::Expired => {
+            QrCodeStep::Expired => {
                 r#"<p class="mark" aria-hidden="true">!</p><h1>二维码已过期 <small>Expired</small></h1>
 <p class="text">请重新扫描<br><small>Scan the new code in the browser</small></p>"#
                     .to_owned()
@@ -80,7 +80,7 @@ impl Emulator {
     }
 }
 
-fn people(state: &State) -> String {
+fn people(state: &EmulatorState) -> String {
     let person = |(at, wxid): (usize, &String)| {
         let nickname = state.nickname(wxid);
         format!(

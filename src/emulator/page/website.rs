@@ -4,7 +4,7 @@ use super::{Emulator, PHONE, Page, Reply, Request, SCRIPT, WEBSITE, escape, link
 use crate::emulator::authorization::Authorization;
 use crate::emulator::config::{AppKind, RefusedSignIn};
 use crate::emulator::identifier;
-use crate::emulator::qr_code::Step;
+use crate::emulator::qr_code::QrCodeStep;
 
 const TITLE: &str = "微信登录 WeChat sign-in";
 
@@ -22,7 +22,7 @@ impl Emulator {
         // A browser without scripts comes again by itself, with the code it was shown.
         let shown = request.parameter("uuid").filter(|uuid| {
             state.qr_codes.authorization(uuid) == Some(&authorization)
-                && state.qr_codes.step(uuid, now) != Step::Expired
+                && state.qr_codes.step(uuid, now) != QrCodeStep::Expired
         });
         let uuid = match shown {
             Some(uuid) => uuid.to_owned(),
@@ -37,8 +37,8 @@ impl Emulator {
         let step = state.qr_codes.step(&uuid, now);
         let refused = (state.refused_sign_in == RefusedSignIn::Redirect).then(|| authorization.refused());
         match (&step, &refused) {
-            (Step::Confirmed { code, .. }, _) => redirect(&authorization.granted(code)),
-            (Step::Cancelled, Some(location)) => redirect(location),
+            (QrCodeStep::Confirmed { code, .. }, _) => redirect(&authorization.granted(code)),
+            (QrCodeStep::Cancelled, Some(location)) => redirect(location),
             _ => {
                 let name = state.app_name(&authorization.appid);
                 page(request, &uuid, &step, &authorization, &name, refused.as_deref()).into_reply()
@@ -50,7 +50,7 @@ impl Emulator {
 fn page(
     request: &Request,
     uuid: &str,
-    step: &Step,
+    step: &QrCodeStep,
     authorization: &Authorization,
     app_name: &str,
     refused: Option<&str>,

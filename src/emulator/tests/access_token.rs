@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use aws_lc_rs::hmac;
 
-use super::super::{App, Effect, Fault, Quotas, identifier::hex};
+use super::super::{App, Effect, InjectedFault, Quotas, identifier::hex};
 use super::*;
 
 const MINUTES_5: Duration = Duration::from_secs(300);
@@ -174,7 +174,7 @@ async fn a_forced_refresh_kills_the_old_token_unless_it_comes_too_soon_or_too_of
 async fn a_token_can_be_revoked_early() {
     let wechat = wechat();
     let (classic, (stable, _)) = (wechat.token().await, wechat.stable(false).await);
-    wechat.emulator.inject(Fault::new(Effect::RevokeToken).times(1));
+    wechat.emulator.inject(InjectedFault::new(Effect::RevokeToken).times(1));
 
     assert_eq!(wechat.verdict(&classic).await, 40001);
     assert_eq!(wechat.verdict(&stable).await, 40001);

@@ -3,7 +3,7 @@
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::time::{Duration, Instant};
 
-use super::super::{Effect, Ending, Fault};
+use super::super::{CallEnding, Effect, InjectedFault};
 use super::*;
 use crate::clock::{Clock as _, SystemClock};
 use crate::config::{ByteSize, Duration as Configured};
@@ -22,7 +22,7 @@ fn pause() -> Configured {
 /// A WeChat in which one thing goes wrong every time.
 fn wechat_where(effect: Effect) -> WeChat {
     let wechat = wechat();
-    wechat.emulator.inject(Fault::new(effect));
+    wechat.emulator.inject(InjectedFault::new(effect));
     wechat
 }
 
@@ -35,10 +35,10 @@ async fn errcode_afterwards(wechat: &WeChat, code: &str) -> Option<i64> {
 #[tokio::test]
 async fn a_lost_reply_uses_the_code_up_and_a_lost_request_does_not() {
     let table = [
-        (Effect::DropBefore, ErrorKind::UnexpectedEof, Ending::Closed, None),
-        (Effect::DropAfter, ErrorKind::UnexpectedEof, Ending::Closed, Some(40163)),
-        (Effect::ResetBefore, ErrorKind::ConnectionReset, Ending::Reset, None),
-        (Effect::ResetAfter, ErrorKind::ConnectionReset, Ending::Reset, Some(40163)),
+        (Effect::DropBefore, ErrorKind::UnexpectedEof, CallEnding::Closed, None),
+        (Effect::DropAfter, ErrorKind::UnexpectedEof, CallEnding::Closed, Some(40163)),
+        (Effect::ResetBefore, ErrorKind::ConnectionReset, CallEnding::Reset, None),
+        (Effect::ResetAfter, ErrorKind::ConnectionReset, CallEnding::Reset, Some(40163)),
     ];
     for (effect, kind, ending, afterwards) in table {
         let wechat = wechat_where(effect.clone());
@@ -87,7 +87,7 @@ async fn a_call_goes_on_when_its_client_hangs_up() {
     let impatient = tokio::time::timeout(PAUSE / 2, wechat.exchange(&code)).await;
 
     assert!(impatient.is_err());
-    while wechat.emulator.calls()[0].ending == Ending::UnderWay {
+    while wechat.emulator.calls()[0].ending == CallEnding::UnderWay {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     assert_eq!(errcode_afterwards(&wechat, &code).await, Some(40163));
@@ -183,8 +183,8 @@ async fn errcode_can_be_text() {
 #[tokio::test]
 async fn effects_add_up() {
     let wechat = wechat_where(Effect::errcode(-1));
-    wechat.emulator.inject(Fault::new(Effect::ErrcodeAsText));
-    wechat.emulator.inject(Fault::new(Effect::Newline));
+    wechat.emulator.inject(InjectedFault::new(Effect::ErrcodeAsText));
+    wechat.emulator.inject(InjectedFault::new(Effect::Newline));
 
     let seen = wechat.exchange("none").await;
 
@@ -240,7 +240,7 @@ async fn a_byte_order_mark_and_a_newline_stand_around_the_json() {
 async fn gzip_inflates_to_the_answer() {
     for size in [0, 0xffff, 200_000] {
         let wechat = wechat_where(Effect::Gzip);
-        wechat.emulator.inject(Fault::new(Effect::HugeBody(ByteSize(size))));
+        wechat.emulator.inject(InjectedFault::new(Effect::HugeBody(ByteSize(size))));
 
         let seen = wechat.exchange("none").await;
 
@@ -296,7 +296,7 @@ async fn a_slow_body_drips() {
 #[tokio::test]
 async fn a_fault_strikes_only_the_calls_it_is_for() {
     let wechat = wechat();
-    let fault = Fault::new(Effect::errcode(-1)).app(APP_2).path(PATH).skip(1).times(2);
+    let fault = InjectedFault::new(Effect::errcode(-1)).app(APP_2).path(PATH).skip(1).times(2);
     wechat.emulator.inject(fault);
     let of_app_2 = exchange(APP_2, SECRET_2, "none");
     let token_of_app_2 =
@@ -318,7 +318,7 @@ async fn a_fault_finds_the_app_in_the_body_and_by_its_token() {
     let wechat = wechat();
     let body = json!({"grant_type": "client_credential", "appid": APP_1, "secret": SECRET_1});
     let token = wechat.post("/cgi-bin/stable_token", &body).await.json();
-    wechat.emulator.inject(Fault::new(Effect::errcode(-1)).app(APP_1));
+    wechat.emulator.inject(InjectedFault::new(Effect::errcode(-1)).app(APP_1));
 
     let token = token["access_token"].as_str().unwrap();
     let by_token = wechat.get(&format!("/wxa/checksession?access_token={token}")).await;
@@ -330,7 +330,7 @@ async fn a_fault_finds_the_app_in_the_body_and_by_its_token() {
 #[tokio::test]
 async fn a_fault_may_leave_it_to_the_dice() {
     let wechat = wechat();
-    wechat.emulator.inject(Fault { percent: 50, ..Fault::new(Effect::errcode(-1)) });
+    wechat.emulator.inject(InjectedFault { percent: 50, ..InjectedFault::new(Effect::errcode(-1)) });
     let mut client = Client::connect(wechat.running.address).await;
     let mut struck = 0;
     for _ in 0..200 {

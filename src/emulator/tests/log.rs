@@ -1,6 +1,6 @@
 //! The log of calls.
 
-use super::super::{Effect, Ending, Fault, fingerprint};
+use super::super::{CallEnding, Effect, InjectedFault, fingerprint};
 use super::*;
 
 #[tokio::test]
@@ -22,7 +22,7 @@ async fn every_call_is_logged_with_its_parameters_and_its_answer() {
     );
     assert_eq!(call.query["appid"], APP_1);
     assert_eq!(call.query["js_code"], code);
-    assert_eq!((call.errcode, call.status, call.ending), (Some(0), Some(200), Ending::Answered));
+    assert_eq!((call.errcode, call.status, call.ending), (Some(0), Some(200), CallEnding::Answered));
     assert_eq!(call.answer.as_deref(), Some(answered.text()));
     assert_eq!((calls[1].errcode, calls[1].status), (None, Some(404)));
 }
@@ -59,7 +59,7 @@ fn a_fingerprint_is_the_start_of_the_sha256() {
 #[tokio::test]
 async fn the_log_over_http_says_the_same_and_can_be_cleared() {
     let wechat = wechat();
-    wechat.emulator.inject(Fault::new(Effect::errcode(-1)).times(1));
+    wechat.emulator.inject(InjectedFault::new(Effect::errcode(-1)).times(1));
     wechat.exchange("none").await;
 
     let log = wechat.get("/__emu/log").await.json();

@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use crate::clock::{ManualClock, Timestamp};
 use crate::entropy::SystemEntropy;
 
-use super::{Config, Emulator, Running, SignIn};
+use super::{Config, EmulatedSignIn, Emulator, Running};
 use client::{Client, Seen};
 
 const APP_1: &str = "wxe000000000000001";
@@ -90,7 +90,7 @@ impl WeChat {
 
     /// A code of a sign-in page.
     fn page_code(&self, appid: &str, wxid: &str, scope: &str) -> String {
-        let order = SignIn {
+        let order = EmulatedSignIn {
             appid: appid.into(),
             wxid: wxid.into(),
             redirect_uri: CALLBACK.into(),

@@ -1,6 +1,6 @@
 //! Nothing from outside becomes markup, and nothing is loaded from elsewhere.
 
-use super::super::{Effect, Fault, User};
+use super::super::{Effect, InjectedFault, User};
 use super::authorization::Asked;
 use super::*;
 
@@ -120,10 +120,12 @@ async fn the_picture_leads_to_the_phone_on_the_same_host() {
 async fn pages_are_logged_and_hit_by_faults_but_polls_are_not() {
     let wechat = wechat();
     let target = Asked::WEBSITE.target();
-    wechat.emulator.inject(Fault::new(Effect::BadGateway).app(WEBSITE).path("/connect/qrconnect").times(1));
     wechat
         .emulator
-        .inject(Fault::new(Effect::DropBefore).path("/connect/zh_CN/htmledition/js/wxLogin.js").times(1));
+        .inject(InjectedFault::new(Effect::BadGateway).app(WEBSITE).path("/connect/qrconnect").times(1));
+    wechat.emulator.inject(
+        InjectedFault::new(Effect::DropBefore).path("/connect/zh_CN/htmledition/js/wxLogin.js").times(1),
+    );
 
     assert_eq!(wechat.get(&target).await.status, 502);
     assert!(wechat.try_send("GET", "/connect/zh_CN/htmledition/js/wxLogin.js", "").await.is_err());

@@ -184,7 +184,7 @@ async fn a_person_without_scripts_signs_in_with_buttons_alone() {
     let seen = wechat.get(&again).await;
 
     let shown = wechat.emulator.qr_codes();
-    let super::super::Step::Confirmed { wxid, code } = &shown[0].step else { panic!("{shown:?}") };
+    let super::super::QrCodeStep::Confirmed { wxid, code } = &shown[0].step else { panic!("{shown:?}") };
     assert_eq!(wxid, "zoe");
     assert_eq!(
         (seen.status, &*seen.headers["location"]),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::super::{App, Config, Effect, Fault, Quotas, User};
+use super::super::{App, Config, Effect, InjectedFault, Quotas, User};
 use super::*;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -355,7 +355,9 @@ async fn faults_strike_the_second_half_of_a_sign_in() {
     let elsewhere = wechat.tokens(OFFICIAL, OFFICIAL_SECRET, "alice", "snsapi_userinfo").await;
 
     // Which app calls is told by its token.
-    wechat.emulator.inject(Fault::new(Effect::errcode(-1)).app(WEBSITE).path("/sns/userinfo").times(1));
+    wechat
+        .emulator
+        .inject(InjectedFault::new(Effect::errcode(-1)).app(WEBSITE).path("/sns/userinfo").times(1));
     assert_eq!(wechat.user_info(&elsewhere).await.errcode(), None);
     assert_eq!(wechat.user_info(&tokens).await.errcode(), Some(-1));
     assert_eq!(wechat.user_info(&tokens).await.errcode(), None);
@@ -363,12 +365,12 @@ async fn faults_strike_the_second_half_of_a_sign_in() {
     // The lost reply.
     let code = wechat.page_code(WEBSITE, "alice", "snsapi_login");
     let target = token(WEBSITE, WEBSITE_SECRET, &code);
-    wechat.emulator.inject(Fault::new(Effect::DropAfter).path("/sns/oauth2/access_token").times(1));
+    wechat.emulator.inject(InjectedFault::new(Effect::DropAfter).path("/sns/oauth2/access_token").times(1));
     assert!(wechat.try_send("GET", &target, "").await.is_err());
     assert_eq!(wechat.get(&target).await.errcode(), Some(40163));
 
     // A token that someone voided; the refresh token helps.
-    wechat.emulator.inject(Fault::new(Effect::RevokeToken).app(WEBSITE).times(1));
+    wechat.emulator.inject(InjectedFault::new(Effect::RevokeToken).app(WEBSITE).times(1));
     assert_eq!(wechat.verdict_on(&tokens).await, 40001);
     assert_eq!(wechat.verdict_on(&elsewhere).await, 0);
     let refreshed = wechat.refresh(&tokens).await.json();

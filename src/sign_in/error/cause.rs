@@ -9,31 +9,31 @@ use crate::sign_in::BodyFault;
 use crate::store::StoreError;
 use crate::throttle::{ThrottleError, Throttled};
 use crate::token::MintError;
-use crate::wechat;
+use crate::wechat::WeChatError;
 
-impl From<wechat::Error> for SignInError {
-    fn from(error: wechat::Error) -> Self {
+impl From<WeChatError> for SignInError {
+    fn from(error: WeChatError) -> Self {
         match error {
-            wechat::Error::CodeInvalid => Self::CodeInvalid,
-            wechat::Error::CodeAlreadyUsed => Self::CodeAlreadyUsed,
-            wechat::Error::UserBlocked => Self::UserBlocked,
-            wechat::Error::SnapshotVisitor => Self::SnapshotVisitor,
-            wechat::Error::RateLimited => Self::Throttled { retry_after_seconds: RATE_LIMITED_SECONDS },
-            wechat::Error::QuotaExhausted => Self::QuotaExhausted,
-            wechat::Error::Busy | wechat::Error::TooManyInFlight => Self::WeChatBusy,
-            wechat::Error::AppMisconfigured { .. } => Self::AppMisconfigured,
-            wechat::Error::Unreachable
-            | wechat::Error::ConnectionLost
-            | wechat::Error::TimedOut
-            | wechat::Error::HostRetired => {
+            WeChatError::CodeInvalid => Self::CodeInvalid,
+            WeChatError::CodeAlreadyUsed => Self::CodeAlreadyUsed,
+            WeChatError::UserBlocked => Self::UserBlocked,
+            WeChatError::SnapshotVisitor => Self::SnapshotVisitor,
+            WeChatError::RateLimited => Self::Throttled { retry_after_seconds: RATE_LIMITED_SECONDS },
+            WeChatError::QuotaExhausted => Self::QuotaExhausted,
+            WeChatError::Busy | WeChatError::TooManyInFlight => Self::WeChatBusy,
+            WeChatError::AppMisconfigured { .. } => Self::AppMisconfigured,
+            WeChatError::Unreachable
+            | WeChatError::ConnectionLost
+            | WeChatError::TimedOut
+            | WeChatError::HostRetired => {
                 Self::WeChatUnreachable { retry_after_seconds: UNREACHABLE_SECONDS }
             }
-            wechat::Error::BreakerOpen { retry_after } => {
+            WeChatError::BreakerOpen { retry_after } => {
                 Self::WeChatUnreachable { retry_after_seconds: seconds_rounded_up(retry_after) }
             }
-            wechat::Error::UnexpectedReply(_)
-            | wechat::Error::RequestRejected { .. }
-            | wechat::Error::Unknown { .. } => Self::WeChatUnexpected,
+            WeChatError::UnexpectedReply(_)
+            | WeChatError::RequestRejected { .. }
+            | WeChatError::Unknown { .. } => Self::WeChatUnexpected,
         }
     }
 }

@@ -10,7 +10,7 @@ use crate::telemetry::line_log::{Line, longest};
 ///
 /// Holds no header, no query string, no token and no code, so that none can be logged.
 #[derive(Clone, Copy, Debug)]
-pub struct Entry<'a> {
+pub struct AccessLogEntry<'a> {
     /// When the request arrived.
     pub timestamp: Timestamp,
     /// The id the client, the backend and the problem document know the request by.
@@ -53,7 +53,7 @@ pub struct Entry<'a> {
     pub response_bytes: u64,
 }
 
-impl Entry<'_> {
+impl AccessLogEntry<'_> {
     /// Appends the line, with its line feed.
     pub(super) fn render(&self, buffer: &mut Vec<u8>) {
         let mut line = Line { buffer };
@@ -86,7 +86,7 @@ impl Entry<'_> {
         line.end();
     }
 
-    /// No less than the bytes [`Entry::render`] will append.
+    /// No less than the bytes [`AccessLogEntry::render`] will append.
     pub(super) fn longest(&self) -> usize {
         let required =
             [self.request_id, self.method, self.scheme, self.path, self.decision, self.reason].map(Some);

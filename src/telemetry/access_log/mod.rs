@@ -1,6 +1,6 @@
 //! The access log: one line of JSON for each request, written behind the requests' back.
 //!
-//! How lines are written without slowing a request is `line_log`'s. What a line says is [`Entry`]'s to define and
+//! How lines are written without slowing a request is `line_log`'s. What a line says is [`AccessLogEntry`]'s to define and
 //! the caller's to fill in.
 
 mod line;
@@ -15,10 +15,10 @@ use prometheus::IntCounter;
 
 use super::line_log::{self, LineLog};
 use crate::config::{self, AccessLogTarget, Findings};
-pub use line::Entry;
+pub use line::AccessLogEntry;
 
 /// What the log is called where it is spoken of, and its thread.
-const NAMES: line_log::Names = line_log::Names { log: "access log", thread: "access-log" };
+const NAMES: line_log::LogNames = line_log::LogNames { log: "access log", thread: "access-log" };
 
 /// The access log. Dropping it writes what is left.
 #[derive(Debug)]
@@ -85,7 +85,7 @@ impl AccessLog {
     }
 
     /// Adds a line. Never waits for the target.
-    pub fn write(&self, entry: &Entry<'_>) {
+    pub fn write(&self, entry: &AccessLogEntry<'_>) {
         if let Some(writer) = &self.writer {
             writer.append(entry.longest(), |buffer| entry.render(buffer));
         }

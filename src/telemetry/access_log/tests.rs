@@ -15,7 +15,7 @@ use crate::clock::Timestamp;
 use crate::config::ByteSize;
 use crate::telemetry::line_log::{MAX_TEXT_BYTES, MIN_BUFFER, Sink};
 
-const FULL: Entry<'static> = Entry {
+const FULL: AccessLogEntry<'static> = AccessLogEntry {
     timestamp: Timestamp::from_millis(1_763_710_711_042),
     request_id: "3cee1fc1a4cebd9a143d608990761bc8",
     client_address: std::net::IpAddr::V4(Ipv4Addr::new(203, 0, 113, 7)),
@@ -38,7 +38,7 @@ const FULL: Entry<'static> = Entry {
     response_bytes: 5120,
 };
 
-fn render(entry: &Entry<'_>) -> String {
+fn render(entry: &AccessLogEntry<'_>) -> String {
     let mut buffer = Vec::new();
     entry.render(&mut buffer);
     assert!(buffer.len() <= entry.longest(), "{} bytes, {} foretold", buffer.len(), entry.longest());
@@ -68,7 +68,7 @@ fn line_tells_the_whole_request() {
 
 #[test]
 fn fields_that_do_not_apply_are_left_out() {
-    let bare = Entry {
+    let bare = AccessLogEntry {
         host: None,
         route: None,
         status: 0,
@@ -126,7 +126,7 @@ fn timestamp_is_rfc_3339_in_utc() {
         (4_107_542_399_000, "2100-02-28T23:59:59.000Z"),
         (4_107_542_400_000, "2100-03-01T00:00:00.000Z"),
     ] {
-        let line = render(&Entry { timestamp: Timestamp::from_millis(millis), ..FULL });
+        let line = render(&AccessLogEntry { timestamp: Timestamp::from_millis(millis), ..FULL });
         assert!(line.starts_with(&format!(r#"{{"timestamp":"{expected}","#)), "{millis}: {line}");
     }
 }
@@ -135,7 +135,7 @@ fn timestamp_is_rfc_3339_in_utc() {
 fn every_day_of_four_centuries_has_its_date() {
     let mut expected = (1970, 1, 1);
     for day in 0..146_097 {
-        let line = render(&Entry { timestamp: Timestamp::from_seconds(day * 86_400), ..FULL });
+        let line = render(&AccessLogEntry { timestamp: Timestamp::from_seconds(day * 86_400), ..FULL });
         let (year, month, day) = expected;
         assert_eq!(line.get(14..24).unwrap(), format!("{year:04}-{month:02}-{day:02}"));
         let is_leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
@@ -155,7 +155,7 @@ fn every_day_of_four_centuries_has_its_date() {
 
 #[test]
 fn extreme_numbers_fit() {
-    let line = render(&Entry {
+    let line = render(&AccessLogEntry {
         timestamp: Timestamp::from_millis(u64::MAX),
         client_address: "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff".parse().unwrap(),
         upstream_address: Some("[ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff%4294967295]:65535".parse().unwrap()),
@@ -176,7 +176,7 @@ fn extreme_numbers_fit() {
 #[test]
 fn query_string_never_reaches_the_log() {
     for path in ["/a?code=secret", "/a?", "/a?b?c=secret"] {
-        let line = render(&Entry { path, ..FULL });
+        let line = render(&AccessLogEntry { path, ..FULL });
         assert!(line.contains(r#""url.path":"/a""#) && !line.contains("secret"), "{line}");
     }
 }
@@ -189,7 +189,7 @@ fn long_text_is_cut_at_a_character() {
         ("门".repeat(MAX_TEXT_BYTES), "门".repeat(MAX_TEXT_BYTES / 3) + "…"),
         ("\u{1}".repeat(MAX_TEXT_BYTES * 2), "\u{1}".repeat(MAX_TEXT_BYTES) + "…"),
     ] {
-        let line: Value = serde_json::from_str(&render(&Entry { path: &text, ..FULL })).unwrap();
+        let line: Value = serde_json::from_str(&render(&AccessLogEntry { path: &text, ..FULL })).unwrap();
         assert!(line["url.path"] == kept.as_str(), "{} bytes", text.len());
     }
 }
@@ -203,7 +203,7 @@ fn characters_that_act_on_a_reader_are_escaped() {
         ("\u{2028}\u{2029}\u{202e}\u{2066}", r#""\u2028\u2029\u202e\u2066""#),
         ("门神 é 🛡", r#""门神 é 🛡""#),
     ] {
-        let line = render(&Entry { host: Some(text), ..FULL });
+        let line = render(&AccessLogEntry { host: Some(text), ..FULL });
         assert!(line.contains(&format!("\"server.address\":{written},")), "{line}");
     }
 }
@@ -227,7 +227,7 @@ proptest! {
         millis in any::<u64>(),
         micros in any::<u64>(),
     ) {
-        let line = render(&Entry {
+        let line = render(&AccessLogEntry {
             timestamp: Timestamp::from_millis(millis),
             request_id: &request_id,
             method: &method,
@@ -323,7 +323,7 @@ fn paths(text: &str) -> Vec<String> {
 }
 
 fn write_path(log: &AccessLog, path: &str) {
-    log.write(&Entry { path, ..FULL });
+    log.write(&AccessLogEntry { path, ..FULL });
 }
 
 #[test]
@@ -444,7 +444,7 @@ fn longest_line_fits_an_empty_buffer() {
     let log = log_to(target.clone(), &dropped);
     let worst = "\u{1}".repeat(MAX_TEXT_BYTES * 2);
 
-    log.write(&Entry {
+    log.write(&AccessLogEntry {
         request_id: &worst,
         method: &worst,
         scheme: &worst,
@@ -510,7 +510,7 @@ fn pipe_gets_lines_as_they_are() {
 fn part_of_a_line_left_by_a_failure_spoils_no_other() {
     use Step::{Fail, Take};
     let full = io::ErrorKind::StorageFull;
-    let line = render(&Entry { path: "/1", ..FULL }).len();
+    let line = render(&AccessLogEntry { path: "/1", ..FULL }).len();
     for (script, whole, lost) in [
         (vec![Take(10), Fail(full)], vec!["/3"], 2),
         (vec![Take(line + 10), Fail(full)], vec!["/1", "/3"], 1),
@@ -524,7 +524,7 @@ fn part_of_a_line_left_by_a_failure_spoils_no_other() {
         let (target, dropped) = (Target::default(), counter());
         let mut sink = Sink::new(NAMES.log, Box::new(target.clone()), None, dropped.clone());
         target.script(&script);
-        let [one, two, three] = ["/1", "/2", "/3"].map(|path| render(&Entry { path, ..FULL }));
+        let [one, two, three] = ["/1", "/2", "/3"].map(|path| render(&AccessLogEntry { path, ..FULL }));
 
         sink.write(format!("{one}{two}").as_bytes());
         sink.write(three.as_bytes());
@@ -549,7 +549,7 @@ fn file_is_appended_to_and_opened_again_on_request() {
     let folder = tempfile::tempdir().unwrap();
     let (path, moved) = (folder.path().join("access.log"), folder.path().join("access.log.1"));
     let mut findings = Findings::default();
-    fs::write(&path, render(&Entry { path: "/0", ..FULL })).unwrap();
+    fs::write(&path, render(&AccessLogEntry { path: "/0", ..FULL })).unwrap();
     let log = AccessLog::open(&file_config(&path), counter(), &mut findings).unwrap();
 
     write_path(&log, "/1");

@@ -1,7 +1,7 @@
 //! The audit log: who signed in and out, who was turned away and why, and what operators did.
 //!
 //! One line of JSON for each, in a file of its own. How lines are written is `line_log`'s. What a line says is
-//! [`Entry`]'s to define and the caller's to fill in; `docs/request-log.md` explains it to its reader.
+//! [`AuditLogEntry`]'s to define and the caller's to fill in; `docs/request-log.md` explains it to its reader.
 
 #[cfg(test)]
 mod tests;
@@ -15,7 +15,7 @@ use crate::clock::Timestamp;
 use crate::config::{self, Findings};
 
 /// What the log is called where it is spoken of, and its thread.
-const NAMES: line_log::Names = line_log::Names { log: "audit log", thread: "audit-log" };
+const NAMES: line_log::LogNames = line_log::LogNames { log: "audit log", thread: "audit-log" };
 
 /// The audit log. Dropping it writes what is left.
 #[derive(Debug, Default)]
@@ -26,7 +26,7 @@ pub struct AuditLog {
 
 /// What happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Event {
+pub enum AuditEvent {
     /// Somebody tried to sign in.
     Login,
     /// A refresh token was refused.
@@ -51,7 +51,7 @@ pub enum Event {
     Unbind,
 }
 
-impl Event {
+impl AuditEvent {
     /// Every event, in order.
     pub const ALL: [Self; 11] = [
         Self::Login,
@@ -89,11 +89,11 @@ impl Event {
 ///
 /// Holds no token, no code, no openid and no unionid, so that none can be logged.
 #[derive(Clone, Copy, Debug)]
-pub struct Entry<'a> {
+pub struct AuditLogEntry<'a> {
     /// When it happened; of a request, when it arrived.
     pub timestamp: Timestamp,
     /// What happened.
-    pub event: Event,
+    pub event: AuditEvent,
     /// How it ended: one word, that of the access log where the request has a line there.
     pub outcome: &'a str,
     /// The request's id, as in the access log.
@@ -114,9 +114,9 @@ pub struct Entry<'a> {
     pub count: Option<u64>,
 }
 
-impl<'a> Entry<'a> {
+impl<'a> AuditLogEntry<'a> {
     /// An event of which nothing else is known.
-    pub const fn new(timestamp: Timestamp, event: Event, outcome: &'a str) -> Self {
+    pub const fn new(timestamp: Timestamp, event: AuditEvent, outcome: &'a str) -> Self {
         Self {
             timestamp,
             event,
@@ -153,7 +153,7 @@ impl<'a> Entry<'a> {
         line.end();
     }
 
-    /// No less than the bytes [`Entry::render`] will append.
+    /// No less than the bytes [`AuditLogEntry::render`] will append.
     fn longest(&self) -> usize {
         let optional = [self.request_id, self.route, self.app, self.subject, self.scope, self.session];
         line_log::longest(optional.into_iter().flatten().chain([self.event.as_str(), self.outcome]))
@@ -196,7 +196,7 @@ impl AuditLog {
     }
 
     /// Adds a line. Never waits for the file.
-    pub fn write(&self, entry: &Entry<'_>) {
+    pub fn write(&self, entry: &AuditLogEntry<'_>) {
         if let Some(lines) = &self.lines {
             lines.append(entry.longest(), |buffer| entry.render(buffer));
         }

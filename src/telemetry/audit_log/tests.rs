@@ -5,9 +5,9 @@ use std::path::Path;
 use super::*;
 use crate::config::ByteSize;
 
-const FULL: Entry<'static> = Entry {
+const FULL: AuditLogEntry<'static> = AuditLogEntry {
     timestamp: Timestamp::from_millis(1_763_710_711_042),
-    event: Event::Refusal,
+    event: AuditEvent::Refusal,
     outcome: "denied_by_list",
     request_id: Some("3cee1fc1a4cebd9a143d608990761bc8"),
     client_address: Some(IpAddr::V4(std::net::Ipv4Addr::new(203, 0, 113, 7))),
@@ -19,7 +19,7 @@ const FULL: Entry<'static> = Entry {
     count: Some(2),
 };
 
-fn render(entry: &Entry<'_>) -> String {
+fn render(entry: &AuditLogEntry<'_>) -> String {
     let mut buffer = Vec::new();
     entry.render(&mut buffer);
     assert!(buffer.len() <= entry.longest(), "{} bytes, {} foretold", buffer.len(), entry.longest());
@@ -48,7 +48,7 @@ fn line_tells_what_is_known_and_leaves_out_the_rest() {
         )
     );
     assert_eq!(
-        render(&Entry::new(FULL.timestamp, Event::Listing, "ok")),
+        render(&AuditLogEntry::new(FULL.timestamp, AuditEvent::Listing, "ok")),
         "{\"timestamp\":\"2025-11-21T07:38:31.042Z\",\"event\":\"listing\",\"outcome\":\"ok\"}\n"
     );
 }
@@ -57,7 +57,7 @@ fn line_tells_what_is_known_and_leaves_out_the_rest() {
 fn text_of_any_length_and_kind_stays_one_line() {
     let text = "\u{85}\n\"".repeat(10_000);
 
-    let line = render(&Entry { app: Some(&text), ..FULL });
+    let line = render(&AuditLogEntry { app: Some(&text), ..FULL });
 
     assert_eq!(line.matches('\n').count(), 1);
     assert!(serde_json::from_str::<serde_json::Value>(&line).is_ok());
@@ -79,7 +79,7 @@ fn documentation_explains_every_field_and_event_and_no_other() {
         parts.map(|part| part.trim_start_matches('"').split('"').next().unwrap()).collect();
 
     assert_eq!(named("### Fields of an event"), fields);
-    assert_eq!(named("### Events"), Event::ALL.map(Event::as_str));
+    assert_eq!(named("### Events"), AuditEvent::ALL.map(AuditEvent::as_str));
 }
 
 #[test]
@@ -89,16 +89,16 @@ fn file_is_for_its_owner_and_group_and_is_opened_again_on_request() {
     let log = open(&path, &mut Findings::default()).unwrap();
     assert!(log.is_on());
 
-    log.write(&Entry { outcome: "one", ..FULL });
+    log.write(&AuditLogEntry { outcome: "one", ..FULL });
     log.flush();
     fs::rename(&path, &moved).unwrap();
     log.reopen();
-    log.write(&Entry { outcome: "two", ..FULL });
+    log.write(&AuditLogEntry { outcome: "two", ..FULL });
     drop(log);
 
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o037, 0);
-    assert_eq!(fs::read_to_string(&moved).unwrap(), render(&Entry { outcome: "one", ..FULL }));
-    assert_eq!(fs::read_to_string(&path).unwrap(), render(&Entry { outcome: "two", ..FULL }));
+    assert_eq!(fs::read_to_string(&moved).unwrap(), render(&AuditLogEntry { outcome: "one", ..FULL }));
+    assert_eq!(fs::read_to_string(&path).unwrap(), render(&AuditLogEntry { outcome: "two", ..FULL }));
 }
 
 #[test]

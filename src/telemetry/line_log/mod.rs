@@ -33,7 +33,7 @@ const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What a log is called.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Names {
+pub(super) struct LogNames {
     /// In messages, after an article.
     pub(super) log: &'static str,
     /// Of its thread.
@@ -49,7 +49,7 @@ pub(super) struct LineLog {
 
 impl LineLog {
     pub(super) fn start(
-        names: Names,
+        names: LogNames,
         target: Box<dyn io::Write + Send>,
         path: Option<PathBuf>,
         buffer_bytes: usize,

@@ -29,7 +29,7 @@ pub(super) fn allocate(bytes: usize) -> io::Result<Vec<u8>> {
 /// Lines on their way to the thread that writes.
 #[derive(Debug)]
 pub(in crate::telemetry) struct Queue {
-    state: Mutex<State>,
+    state: Mutex<QueueState>,
     /// Signalled when the thread that writes has something to do.
     work: Condvar,
     /// Signalled when a batch was written.
@@ -38,7 +38,7 @@ pub(in crate::telemetry) struct Queue {
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct QueueState {
     /// Never grows beyond the capacity it was made with.
     lines: Vec<u8>,
     is_urgent: bool,
@@ -49,7 +49,7 @@ struct State {
     batches_written: u64,
 }
 
-impl State {
+impl QueueState {
     fn is_idle(&self) -> bool {
         self.lines.is_empty() && !self.is_hurried()
     }
@@ -61,7 +61,7 @@ impl State {
 
 impl Queue {
     pub(super) fn new(bytes: usize, dropped_lines: IntCounter) -> io::Result<Self> {
-        let state = State { lines: allocate(bytes)?, ..State::default() };
+        let state = QueueState { lines: allocate(bytes)?, ..QueueState::default() };
         Ok(Self { state: Mutex::new(state), work: Condvar::new(), written: Condvar::new(), dropped_lines })
     }
 

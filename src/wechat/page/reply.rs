@@ -5,11 +5,11 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::identity::{OpenId, Profile, UnionId};
-use crate::wechat::api::{self, Call, Endpoint, Text};
-use crate::wechat::{App, Code, Error, Fault};
+use crate::wechat::api::{self, ApiCall, ApiEndpoint, ReplyText};
+use crate::wechat::{App, Code, ReplyFault, WeChatError};
 
 /// What WeChat gives for a page's code, or for a refresh token: a person, and tokens to ask about them.
-pub(super) struct Grant {
+pub(super) struct PageGrant {
     pub(super) openid: OpenId,
     pub(super) unionid: Option<UnionId>,
     pub(super) access_token: SecretString,
@@ -26,9 +26,9 @@ pub(super) struct UserInfo {
 }
 
 /// The exchange of a page's code.
-pub(super) fn code_exchange<'a>(app: &'a App, code: &'a Code) -> Call<'a, Grant> {
-    Call {
-        endpoint: Endpoint::PageCodeExchange,
+pub(super) fn code_exchange<'a>(app: &'a App, code: &'a Code) -> ApiCall<'a, PageGrant> {
+    ApiCall {
+        endpoint: ApiEndpoint::PageCodeExchange,
         parameters: vec![
             ("appid", app.appid.as_str()),
             ("secret", app.secret.expose_secret()),
@@ -40,9 +40,9 @@ pub(super) fn code_exchange<'a>(app: &'a App, code: &'a Code) -> Call<'a, Grant>
 }
 
 /// A fresh access token for one that is stale.
-pub(super) fn token_refresh<'a>(app: &'a App, refresh_token: &'a SecretString) -> Call<'a, Grant> {
-    Call {
-        endpoint: Endpoint::TokenRefresh,
+pub(super) fn token_refresh<'a>(app: &'a App, refresh_token: &'a SecretString) -> ApiCall<'a, PageGrant> {
+    ApiCall {
+        endpoint: ApiEndpoint::TokenRefresh,
         parameters: vec![
             ("appid", app.appid.as_str()),
             ("grant_type", "refresh_token"),
@@ -53,9 +53,9 @@ pub(super) fn token_refresh<'a>(app: &'a App, refresh_token: &'a SecretString) -
 }
 
 /// The person whom an access token stands for.
-pub(super) fn user_info<'a>(access_token: &'a SecretString, openid: &'a OpenId) -> Call<'a, UserInfo> {
-    Call {
-        endpoint: Endpoint::UserInfo,
+pub(super) fn user_info<'a>(access_token: &'a SecretString, openid: &'a OpenId) -> ApiCall<'a, UserInfo> {
+    ApiCall {
+        endpoint: ApiEndpoint::UserInfo,
         parameters: vec![
             ("access_token", access_token.expose_secret()),
             ("openid", openid.as_str()),
@@ -67,62 +67,64 @@ pub(super) fn user_info<'a>(access_token: &'a SecretString, openid: &'a OpenId) 
 
 /// The exchange of a page's code and the question for a profile, to read replies by.
 #[cfg(any(test, feature = "fuzzing"))]
-pub(super) const fn unsent() -> (Call<'static, Grant>, Call<'static, UserInfo>) {
+pub(super) const fn unsent() -> (ApiCall<'static, PageGrant>, ApiCall<'static, UserInfo>) {
     (
-        Call { endpoint: Endpoint::PageCodeExchange, parameters: Vec::new(), read: read_grant },
-        Call { endpoint: Endpoint::UserInfo, parameters: Vec::new(), read: read_user_info },
+        ApiCall { endpoint: ApiEndpoint::PageCodeExchange, parameters: Vec::new(), read: read_grant },
+        ApiCall { endpoint: ApiEndpoint::UserInfo, parameters: Vec::new(), read: read_user_info },
     )
 }
 
-fn read_grant(text: &str) -> Result<Grant, Error> {
+fn read_grant(text: &str) -> Result<PageGrant, WeChatError> {
     #[derive(Deserialize)]
     struct Members<'a> {
         #[serde(borrow)]
-        access_token: Option<Text<'a>>,
+        access_token: Option<ReplyText<'a>>,
         #[serde(borrow)]
-        refresh_token: Option<Text<'a>>,
+        refresh_token: Option<ReplyText<'a>>,
         #[serde(borrow)]
-        openid: Option<Text<'a>>,
+        openid: Option<ReplyText<'a>>,
         #[serde(borrow)]
-        unionid: Option<Text<'a>>,
+        unionid: Option<ReplyText<'a>>,
         #[serde(borrow)]
-        scope: Option<Text<'a>>,
+        scope: Option<ReplyText<'a>>,
         #[serde(default)]
         is_snapshotuser: Value,
     }
 
     let members: Members<'_> = api::members(text)?;
     refuse_snapshot(&members.is_snapshotuser)?;
-    let token = |text: Option<Text<'_>>| {
+    let token = |text: Option<ReplyText<'_>>| {
         text.filter(|text| !text.0.is_empty()).map(|text| SecretString::from(text.0.as_ref()))
     };
-    Ok(Grant {
+    Ok(PageGrant {
         openid: api::openid(members.openid.as_ref())?,
         unionid: api::unionid(members.unionid.as_ref())?,
-        access_token: token(members.access_token).ok_or(Error::UnexpectedReply(Fault::AccessToken))?,
+        access_token: token(members.access_token)
+            .ok_or(WeChatError::UnexpectedReply(ReplyFault::AccessToken))?,
         refresh_token: token(members.refresh_token),
         has_profile: members.scope.is_some_and(|scope| has_profile(&scope.0)),
     })
 }
 
-fn read_user_info(text: &str) -> Result<UserInfo, Error> {
+fn read_user_info(text: &str) -> Result<UserInfo, WeChatError> {
     #[derive(Deserialize)]
     struct Members<'a> {
         #[serde(borrow)]
-        openid: Option<Text<'a>>,
+        openid: Option<ReplyText<'a>>,
         #[serde(borrow)]
-        unionid: Option<Text<'a>>,
+        unionid: Option<ReplyText<'a>>,
         #[serde(borrow)]
-        nickname: Option<Text<'a>>,
+        nickname: Option<ReplyText<'a>>,
         #[serde(borrow)]
-        headimgurl: Option<Text<'a>>,
+        headimgurl: Option<ReplyText<'a>>,
         #[serde(default)]
         is_snapshotuser: Value,
     }
 
     let members: Members<'_> = api::members(text)?;
     refuse_snapshot(&members.is_snapshotuser)?;
-    let text = |text: &'_ Option<Text<'_>>| text.as_ref().map(|text| text.0.to_string()).unwrap_or_default();
+    let text =
+        |text: &'_ Option<ReplyText<'_>>| text.as_ref().map(|text| text.0.to_string()).unwrap_or_default();
     Ok(UserInfo {
         openid: api::openid(members.openid.as_ref())?,
         unionid: api::unionid(members.unionid.as_ref())?,
@@ -132,7 +134,7 @@ fn read_user_info(text: &str) -> Result<UserInfo, Error> {
 
 /// Refuses a visitor of a snapshot page: several people share the ids that WeChat makes up for them. Whatever is not
 /// plainly "no" is taken for a yes.
-fn refuse_snapshot(mark: &Value) -> Result<(), Error> {
+fn refuse_snapshot(mark: &Value) -> Result<(), WeChatError> {
     let is_no = match mark {
         Value::Null => true,
         Value::Bool(is_snapshot) => !is_snapshot,
@@ -140,7 +142,7 @@ fn refuse_snapshot(mark: &Value) -> Result<(), Error> {
         Value::String(text) => matches!(text.as_str(), "0" | "false" | ""),
         Value::Array(_) | Value::Object(_) => false,
     };
-    if is_no { Ok(()) } else { Err(Error::SnapshotVisitor) }
+    if is_no { Ok(()) } else { Err(WeChatError::SnapshotVisitor) }
 }
 
 /// Whether a scope lets one ask for the profile; an unknown one does not. WeChat separates several by commas.

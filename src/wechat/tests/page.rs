@@ -58,7 +58,7 @@ impl Page {
         Self { fake, harness }
     }
 
-    pub(super) async fn exchange(&self) -> Result<PageExchange, Error> {
+    pub(super) async fn exchange(&self) -> Result<PageExchange, WeChatError> {
         let wechat = &self.harness.wechat;
         wechat.exchange_page_code(wechat.app("full").unwrap(), &Code::parse(CODE).unwrap()).await
     }
@@ -152,13 +152,14 @@ async fn every_shape_of_a_grant_is_accepted() {
 async fn a_grant_that_is_not_whole_signs_nobody_in() {
     let token = format!(r#""access_token":"{TOKEN}","refresh_token":"{REFRESH}","scope":"snsapi_userinfo""#);
     let openid = format!(r#""openid":"{OPENID}""#);
-    let with_openid = |value: &str| (format!(r#"{{{token},"openid":{value}}}"#), Fault::OpenId);
-    let with_unionid = |value: &str| (format!(r#"{{{token},{openid},"unionid":{value}}}"#), Fault::UnionId);
-    let not_json = |body: &str| (body.to_owned(), Fault::NotJson);
+    let with_openid = |value: &str| (format!(r#"{{{token},"openid":{value}}}"#), ReplyFault::OpenId);
+    let with_unionid =
+        |value: &str| (format!(r#"{{{token},{openid},"unionid":{value}}}"#), ReplyFault::UnionId);
+    let not_json = |body: &str| (body.to_owned(), ReplyFault::NotJson);
     let table = [
-        ("{}".to_owned(), Fault::OpenId),
-        (r#"{"errcode":0,"errmsg":"ok"}"#.to_owned(), Fault::OpenId),
-        (format!("{{{token}}}"), Fault::OpenId),
+        ("{}".to_owned(), ReplyFault::OpenId),
+        (r#"{"errcode":0,"errmsg":"ok"}"#.to_owned(), ReplyFault::OpenId),
+        (format!("{{{token}}}"), ReplyFault::OpenId),
         with_openid("null"),
         with_openid(r#""""#),
         with_openid(r#""o\r\nX-Role: admin""#),
@@ -166,9 +167,9 @@ async fn a_grant_that_is_not_whole_signs_nobody_in() {
         with_openid(&format!("\"{}\"", "o".repeat(129))),
         with_unionid(r#""u\nX: y""#),
         with_unionid(r#""用户""#),
-        (format!("{{{openid}}}"), Fault::AccessToken),
-        (format!(r#"{{{openid},"access_token":""}}"#), Fault::AccessToken),
-        (format!(r#"{{{openid},"access_token":null}}"#), Fault::AccessToken),
+        (format!("{{{openid}}}"), ReplyFault::AccessToken),
+        (format!(r#"{{{openid},"access_token":""}}"#), ReplyFault::AccessToken),
+        (format!(r#"{{{openid},"access_token":null}}"#), ReplyFault::AccessToken),
         not_json(""),
         not_json("<html><body>login</body></html>"),
         not_json("null"),
@@ -187,14 +188,14 @@ async fn a_grant_that_is_not_whole_signs_nobody_in() {
         not_json(&format!(r#"{{{token},{openid},"errcode":null}}"#)),
         not_json(&format!("{{{token},{openid}}} trailing")),
         not_json(&format!(r#"{{"a":{}"#, "[".repeat(10_000))),
-        (format!("{{{token},{openid},\"pad\":\"{}\"}}", "x".repeat(70_000)), Fault::TooLarge),
+        (format!("{{{token},{openid},\"pad\":\"{}\"}}", "x".repeat(70_000)), ReplyFault::TooLarge),
     ];
     for (body, fault) in table {
         let page = Page::new([Reply::json(&body)]).await;
 
         let error = page.exchange().await.unwrap_err();
 
-        assert_eq!(error, Error::UnexpectedReply(fault), "{}", shown(&body));
+        assert_eq!(error, WeChatError::UnexpectedReply(fault), "{}", shown(&body));
         assert_eq!((page.errors("garbage"), page.calls().len()), (1, 1), "{}", shown(&body));
     }
 }
@@ -202,18 +203,18 @@ async fn a_grant_that_is_not_whole_signs_nobody_in() {
 #[tokio::test]
 async fn an_errcode_signs_nobody_in_whatever_stands_beside_it() {
     for (errcode, expected) in [
-        (40029, Error::CodeInvalid),
-        (42003, Error::CodeInvalid),
-        (40163, Error::CodeAlreadyUsed),
-        (40226, Error::UserBlocked),
-        (45011, Error::RateLimited),
-        (40013, Error::AppMisconfigured { errcode: 40013 }),
-        (40125, Error::AppMisconfigured { errcode: 40125 }),
-        (48001, Error::AppMisconfigured { errcode: 48001 }),
-        (40001, Error::RequestRejected { errcode: 40001 }),
-        (42001, Error::RequestRejected { errcode: 42001 }),
-        (41008, Error::RequestRejected { errcode: 41008 }),
-        (99999, Error::Unknown { errcode: 99999 }),
+        (40029, WeChatError::CodeInvalid),
+        (42003, WeChatError::CodeInvalid),
+        (40163, WeChatError::CodeAlreadyUsed),
+        (40226, WeChatError::UserBlocked),
+        (45011, WeChatError::RateLimited),
+        (40013, WeChatError::AppMisconfigured { errcode: 40013 }),
+        (40125, WeChatError::AppMisconfigured { errcode: 40125 }),
+        (48001, WeChatError::AppMisconfigured { errcode: 48001 }),
+        (40001, WeChatError::RequestRejected { errcode: 40001 }),
+        (42001, WeChatError::RequestRejected { errcode: 42001 }),
+        (41008, WeChatError::RequestRejected { errcode: 41008 }),
+        (99999, WeChatError::Unknown { errcode: 99999 }),
     ] {
         let body = grant("snsapi_userinfo", &format!(r#","errcode":{errcode},"errmsg":"no""#));
         let page = Page::new([Reply::json(&body)]).await;
@@ -234,15 +235,15 @@ async fn a_visitor_of_a_snapshot_page_is_nobody() {
         for body in bodies {
             let page = Page::with([Reply::json(&body)], |config| config.breaker.failures = 1).await;
 
-            assert_eq!(page.exchange().await.unwrap_err(), Error::SnapshotVisitor, "{body}");
+            assert_eq!(page.exchange().await.unwrap_err(), WeChatError::SnapshotVisitor, "{body}");
             assert_eq!(page.calls(), ["oauth2/access_token"], "{body}");
             // It says nothing against WeChat.
-            assert_eq!(page.exchange().await.unwrap_err(), Error::SnapshotVisitor, "{body}");
+            assert_eq!(page.exchange().await.unwrap_err(), WeChatError::SnapshotVisitor, "{body}");
         }
     }
     let mark = user_info(r#","is_snapshotuser":1"#);
     let page = Page::new([with_profile(), Reply::json(&mark)]).await;
-    assert_eq!(page.exchange().await.unwrap_err(), Error::SnapshotVisitor);
+    assert_eq!(page.exchange().await.unwrap_err(), WeChatError::SnapshotVisitor);
 }
 
 #[tokio::test]
@@ -272,9 +273,9 @@ async fn a_code_is_sent_again_only_where_wechat_was_busy_or_nothing_arrived() {
 #[tokio::test]
 async fn the_limit_and_the_breaker_hold_for_pages_too() {
     let page = Page::with([refusal(40125)], |config| config.max_in_flight = 1).await;
-    let wrong = Error::AppMisconfigured { errcode: 40125 };
+    let wrong = WeChatError::AppMisconfigured { errcode: 40125 };
     let (first, second) = tokio::join!(page.exchange(), page.exchange());
-    assert_eq!((first.unwrap_err(), second.unwrap_err()), (wrong.clone(), Error::TooManyInFlight));
+    assert_eq!((first.unwrap_err(), second.unwrap_err()), (wrong.clone(), WeChatError::TooManyInFlight));
 
     assert_eq!(page.exchange().await.unwrap_err(), wrong);
     assert_eq!(page.calls().len(), 1);

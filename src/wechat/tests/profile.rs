@@ -99,7 +99,7 @@ async fn replies_that_name_two_persons_sign_neither_in() {
 
         let error = page.exchange().await.unwrap_err();
 
-        assert_eq!(error, Error::UnexpectedReply(Fault::OtherPerson), "{case}");
+        assert_eq!(error, WeChatError::UnexpectedReply(ReplyFault::OtherPerson), "{case}");
         assert_eq!(page.errors("garbage"), 1, "{case}");
     }
     // One that is known to one reply alone contradicts nothing.

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 
-use menshen::emulator::{self, Step};
+use menshen::emulator::{self, QrCodeStep};
 
 use super::{Backend, NO_THROTTLE, Reply, World, eventually};
 
@@ -98,7 +98,9 @@ impl Site {
         eventually("a page shows a QR code", || {
             let taken = self.taken.borrow();
             let codes = self.world.emulator.qr_codes();
-            next = codes.into_iter().find(|code| code.step == Step::Waiting && !taken.contains(&code.uuid));
+            next = codes
+                .into_iter()
+                .find(|code| code.step == QrCodeStep::Waiting && !taken.contains(&code.uuid));
             next.is_some()
         });
         let uuid = next.unwrap().uuid;

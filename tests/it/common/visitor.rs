@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use menshen::emulator::{Emulator, SignIn};
+use menshen::emulator::{EmulatedSignIn, Emulator};
 
 use super::site::SESSION;
 use super::{Connection, Response, leaks};
@@ -137,7 +137,7 @@ impl Begun {
 
     /// A fresh code of a person.
     pub fn code(&self, emulator: &Emulator, person: &str) -> String {
-        let order = SignIn {
+        let order = EmulatedSignIn {
             appid: self.appid.clone(),
             wxid: person.to_owned(),
             redirect_uri: self.redirect_uri.clone(),

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Barrier;
 use std::time::Duration;
 
-use menshen::emulator::{Effect, Fault};
+use menshen::emulator::{Effect, InjectedFault};
 
 use super::{assert_refused, login, logins};
 use crate::common::{APPID, Connection, World, eventually};
@@ -19,7 +19,7 @@ fn request(code: &str, headers: &str) -> String {
 }
 
 fn delayed(world: &World) {
-    world.emulator.inject(Fault::new(Effect::DelayBefore("300ms".parse().unwrap())));
+    world.emulator.inject(InjectedFault::new(Effect::DelayBefore("300ms".parse().unwrap())));
 }
 
 #[test]
@@ -126,7 +126,7 @@ fn refusals_for_good_are_remembered_and_others_are_not() {
         (40002, 502, false),
     ] {
         let world = World::new();
-        world.emulator.inject(Fault::new(Effect::errcode(errcode)).times(1));
+        world.emulator.inject(InjectedFault::new(Effect::errcode(errcode)).times(1));
         let code = world.code("alice");
         assert_eq!(login(&world, &code).status, status);
 
@@ -166,7 +166,7 @@ fn a_client_that_goes_away_before_anybody_else_asks_costs_one_exchange() {
     eventually("the exchange begins", || world.exchanges() == 1);
     drop(gone);
     eventually("the exchange ends", || {
-        world.emulator.calls().iter().all(|call| call.ending == menshen::emulator::Ending::Answered)
+        world.emulator.calls().iter().all(|call| call.ending == menshen::emulator::CallEnding::Answered)
     });
 
     assert_eq!(login(&world, &code).status, 200);

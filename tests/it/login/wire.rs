@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use menshen::config::{ByteSize, Duration as Span};
-use menshen::emulator::{Effect, Fault};
+use menshen::emulator::{Effect, InjectedFault};
 use serde_json::json;
 
 use super::{PATIENT_BREAKER, assert_refused, login, logins, wechat_errors};
@@ -44,7 +44,7 @@ fn quirks_of_a_good_answer_change_nothing() {
         set("openid", json!("o".repeat(128))),
         Effect::HugeBody(ByteSize::kib(60)),
     ] {
-        world.emulator.inject(Fault::new(effect.clone()));
+        world.emulator.inject(InjectedFault::new(effect.clone()));
 
         let response = login(&world, &world.code("alice"));
 
@@ -87,7 +87,7 @@ fn an_answer_that_is_not_wechats_signs_nobody_in() {
         set("errcode", json!(40029.0)),
     ] {
         let world = World::with(PATIENT_BREAKER);
-        world.emulator.inject(Fault::new(effect.clone()));
+        world.emulator.inject(InjectedFault::new(effect.clone()));
 
         let response = login(&world, &world.code("alice"));
 
@@ -112,7 +112,7 @@ fn a_code_that_may_be_spent_is_not_sent_to_wechat_again() {
             calling(&format!("'{{emulator}}', 'http://{}'", second.address()), "2s", "{ failures: 99 }");
         // A connection that was good before is no different.
         assert_eq!(login(&world, &world.code("alice")).status, 200);
-        world.emulator.inject(Fault::new(effect.clone()));
+        world.emulator.inject(InjectedFault::new(effect.clone()));
 
         let response = login(&world, &world.code("alice"));
 
@@ -127,7 +127,7 @@ fn a_code_that_may_be_spent_is_not_sent_to_wechat_again() {
 #[test]
 fn a_lost_reply_costs_the_code_and_says_so_on_the_next_try() {
     let world = World::new();
-    world.emulator.inject(Fault::new(Effect::DropAfter).times(1));
+    world.emulator.inject(InjectedFault::new(Effect::DropAfter).times(1));
     let code = world.code("alice");
 
     assert_refused(&login(&world, &code), 503, "temporarily_unavailable", "wechat_unreachable");
@@ -168,7 +168,7 @@ fn an_answer_that_does_not_come_in_time_is_given_up() {
         Effect::SlowBody("50ms".parse().unwrap()),
     ] {
         let world = calling("'{emulator}'", "300ms", "{ failures: 99 }");
-        world.emulator.inject(Fault::new(effect.clone()));
+        world.emulator.inject(InjectedFault::new(effect.clone()));
         let started = now();
 
         let response = login(&world, &world.code("alice"));
@@ -183,8 +183,8 @@ fn an_answer_that_does_not_come_in_time_is_given_up() {
 #[test]
 fn retries_of_a_busy_wechat_stay_within_the_one_timeout() {
     let world = calling("'{emulator}'", "1s", "{ failures: 99 }");
-    world.emulator.inject(Fault::new(Effect::errcode(-1)));
-    world.emulator.inject(Fault::new(Effect::DelayBefore("700ms".parse().unwrap())));
+    world.emulator.inject(InjectedFault::new(Effect::errcode(-1)));
+    world.emulator.inject(InjectedFault::new(Effect::DelayBefore("700ms".parse().unwrap())));
     let started = now();
 
     let response = login(&world, &world.code("alice"));
@@ -198,7 +198,7 @@ fn retries_of_a_busy_wechat_stay_within_the_one_timeout() {
 fn failures_in_a_row_open_the_breaker_and_one_success_closes_it() {
     let world = calling("'{emulator}'", "2s", "{ failures: 3, open_for: 5s }");
     let breaker = || world.metric(r#"menshen_wechat_breaker_state{app="shop"}"#);
-    world.emulator.inject(Fault::new(Effect::DropBefore));
+    world.emulator.inject(InjectedFault::new(Effect::DropBefore));
     for _ in 0..3 {
         assert_eq!(breaker(), 0.0);
         assert_eq!(login(&world, &world.code("alice")).status, 503);
@@ -227,7 +227,7 @@ fn failures_in_a_row_open_the_breaker_and_one_success_closes_it() {
 fn what_people_do_wrong_never_opens_the_breaker() {
     let world = calling("'{emulator}'", "2s", "{ failures: 1, open_for: 5s }");
     for errcode in [40029, 40163, 40226, 45011] {
-        world.emulator.inject(Fault::new(Effect::errcode(errcode)).times(2));
+        world.emulator.inject(InjectedFault::new(Effect::errcode(errcode)).times(2));
         for _ in 0..2 {
             assert!(login(&world, &world.code("alice")).status < 500);
         }

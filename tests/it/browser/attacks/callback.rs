@@ -3,7 +3,7 @@
 use std::sync::Barrier;
 use std::thread;
 
-use menshen::emulator::{CodeState, Effect, Fault};
+use menshen::emulator::{CodeState, Effect, InjectedFault};
 
 use super::{assert_nobody, outcomes, set_cookies};
 use crate::common::site::SESSION;
@@ -133,7 +133,7 @@ fn whatever_wechat_answers_but_a_person_signs_nobody_in_and_is_told_on_a_page() 
         (Effect::DropAfter, 503, "wechat_unreachable"),
     ] {
         let site = Site::new();
-        site.world.emulator.inject(Fault::new(effect.clone()).path(EXCHANGE));
+        site.world.emulator.inject(InjectedFault::new(effect.clone()).path(EXCHANGE));
         let mut visitor = Visitor::at(site.world.address());
         let begun = visitor.begin("site", "/page");
 
@@ -156,7 +156,7 @@ fn whatever_wechat_answers_but_a_person_signs_nobody_in_and_is_told_on_a_page() 
 fn profile_that_cannot_be_had_keeps_nobody_out() {
     for effect in [Effect::errcode(-1), Effect::errcode(48001), Effect::DropAfter, Effect::HtmlPage] {
         let site = Site::new();
-        site.world.emulator.inject(Fault::new(effect.clone()).path("/sns/userinfo"));
+        site.world.emulator.inject(InjectedFault::new(effect.clone()).path("/sns/userinfo"));
         let mut visitor = Visitor::at(site.world.address());
 
         visitor.sign_in(&site.world.emulator, "site", "alice");
