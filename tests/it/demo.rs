@@ -19,7 +19,7 @@ const STEPS: [(&str, &[&str]); 24] = [
     ("call without a token", &["HTTP/1.1 401 ", "no_token"]),
     ("call with a wrong token", &["HTTP/1.1 401 ", "invalid_token"]),
     ("send the code again", &[r#"{"access_token":"ey"#]),
-    ("send somebody else's code", &["HTTP/1.1 401 ", "code_already_used"]),
+    ("send another client's code", &["HTTP/1.1 401 ", "code_already_used"]),
     ("make up a code", &["HTTP/1.1 401 ", "code_invalid"]),
     ("open a page in a browser", &["HTTP/1.1 303 ", "location: /auth/login?return_to=%2Forders%2F7"]),
     ("leave for WeChat", &["HTTP/1.1 303 ", "/connect/qrconnect?", "__Host-menshen-browser="]),
@@ -31,7 +31,7 @@ const STEPS: [(&str, &[&str]); 24] = [
     ("stay signed in", &[r#"{"access_token":"ey"#, r#""refresh_token":""#]),
     ("look at the session", &[r#"{"app":"shop","openid":"o"#, r#""session":{"created_at":"20"#]),
     ("sign out", &["HTTP/1.1 204 "]),
-    ("call with the token of before", &["HTTP/1.1 401 ", "invalid_token"]),
+    ("call with the old token", &["HTTP/1.1 401 ", "invalid_token"]),
     ("look at the metrics", &["menshen_logins_total{", "menshen_refused_requests_total{"]),
     ("fetch the public keys", &[r#"{"keys":[{"#, r#""alg":"ES256""#]),
 ];
