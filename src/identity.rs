@@ -23,7 +23,7 @@ pub const MAX_IDENTIFIER_BYTES: usize = 128;
 
 /// A value that is not an identifier as WeChat writes them.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("not an identifier of 1 to 128 characters out of A-Z a-z 0-9 _ -")]
+#[error("not an identifier of 1 to 128 characters of A-Z a-z 0-9 _ -")]
 pub struct InvalidIdentifier;
 
 macro_rules! identifier {

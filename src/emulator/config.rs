@@ -173,7 +173,7 @@ impl Config {
             }
             if app.kind != AppKind::MiniProgram && app.redirect_domains.is_empty() {
                 findings
-                    .error(format!("apps[{at}].redirect_domains"), "no sign-in could ever come back")
+                    .error(format!("apps[{at}].redirect_domains"), "no sign-in can return to the gateway")
                     .hint("write the host of the gateway, such as `127.0.0.1`");
             }
         }
@@ -185,15 +185,13 @@ impl Config {
             }
         }
         if self.session_keys.lifetime.is_zero() {
-            findings.error("session_keys.lifetime", "a key that never lives is no key").hint("write `3d`");
+            findings.error("session_keys.lifetime", "a session key needs a lifetime").hint("write `3d`");
         }
         if self.qr_codes.lifetime.is_zero() {
-            findings.error("qr_codes.lifetime", "nobody could ever scan a code").hint("write `5m`");
+            findings.error("qr_codes.lifetime", "a QR code needs a lifetime").hint("write `5m`");
         }
         if self.max_connections == 0 {
-            findings
-                .error("max_connections", "no connection could ever be accepted")
-                .hint("write a number from 1");
+            findings.error("max_connections", "no connection is accepted").hint("write a number from 1");
         }
     }
 }
@@ -202,6 +200,6 @@ fn check_name<'a>(path: &str, name: &'a str, seen: &mut BTreeSet<&'a str>, findi
     if name.is_empty() {
         findings.error(path, "the name is empty");
     } else if !seen.insert(name) {
-        findings.error(path, format!("`{name}` stands here a second time")).hint("give each its own");
+        findings.error(path, format!("`{name}` is listed twice")).hint("give each its own");
     }
 }

@@ -42,7 +42,7 @@ word! {
     /// The id that the business uses for a person. None of its characters has a meaning in a
     /// header, in a list or between quotes.
     UserId, InvalidUserId,
-    "not a user id of 1 to 128 characters out of A-Z a-z 0-9 . _ ~ : @ + = -",
+    "not a user id of 1 to 128 characters of A-Z a-z 0-9 . _ ~ : @ + = -",
     |text| (1..=MAX_BYTES).contains(&text.len())
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._~:@+=-".contains(&byte))
 }

@@ -313,7 +313,7 @@ fn classify_removed(list: &[String], classes: &mut HashMap<HeaderName, Class>, f
             HeaderName::try_from(text.as_str()).and_then(|name| HeaderName::try_from(plain(name.as_str())));
         match name {
             Ok(name) if NEEDED.contains(&name.as_str()) => {
-                _ = findings.error(path, format!("`{text}` is a header no request can do without"));
+                _ = findings.error(path, format!("`{text}` is a header that every request needs"));
             }
             Ok(name) => _ = classes.insert(name, Class::Identity),
             Err(_) => _ = findings.error(path, format!("`{text}` is not a header name")),

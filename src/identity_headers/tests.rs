@@ -168,7 +168,7 @@ fn names_and_values_that_make_no_sense_are_each_said() {
         ),
         (
             config::IdentityHeaders { remove: vec!["X-Internal".into(), "Host".into()], ..own_names() },
-            "identity_headers.remove[1]: `Host` is a header no request can do without",
+            "identity_headers.remove[1]: `Host` is a header that every request needs",
         ),
         (
             config::IdentityHeaders { openid: "X-Real-IP".into(), ..own_names() },

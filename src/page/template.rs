@@ -73,7 +73,7 @@ impl Templates {
                 KEY,
                 format!("{rendered}, with the templates of `{folder}`, does not link to `choices[0].href`"),
             )
-            .hint("a layout has a `{% block content %}`, and a page of your own the link");
+            .hint("a layout needs `{% block content %}`, and a page of your own needs the link");
         false
     }
 

@@ -261,7 +261,7 @@ fn build_methods(methods: &[String], at: &str, findings: &mut Findings) -> Vec<M
             findings
                 .error(
                     format!("{at}.methods[{position}]"),
-                    format!("`{text}` is not a method that the gateway admits"),
+                    format!("`{text}` is not a method that the gateway accepts"),
                 )
                 .did_you_mean(&text.to_ascii_uppercase(), METHODS.iter().map(Method::as_str));
         }
@@ -331,7 +331,7 @@ fn check_path(path: &str, at: &str, findings: &mut Findings) {
         Ok(canonical) if canonical == path => {}
         Ok(canonical) => {
             findings
-                .error(format!("{at}.path"), format!("`{path}` is not how requests for it are matched"))
+                .error(format!("{at}.path"), format!("`{path}` is not the form that requests are matched in"))
                 .hint(format!("write `{canonical}`"));
         }
         Err(error) => {

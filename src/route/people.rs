@@ -126,7 +126,7 @@ impl Rules {
             findings
                 .warning(
                     format!("{at}.allow_lists[{position}]"),
-                    format!("list `{name}` is empty, so it permits nobody"),
+                    format!("list `{name}` is empty, so it permits no caller"),
                 )
                 .hint(format!("add `members` or a `file` to `lists.{name}`, or remove it here"));
         }
@@ -154,7 +154,7 @@ impl RequiredClaim {
             if values.is_empty() {
                 findings
                     .error(&at, "no value is listed, so the route would permit nobody")
-                    .hint("list the values of which the claim must have one");
+                    .hint("list the permitted values of the claim");
             }
             let mut parsed = Vec::with_capacity(values.len());
             for (position, value) in values.iter().enumerate() {
@@ -235,7 +235,7 @@ impl People {
             Err(error) if error.kind() == io::ErrorKind::FileTooLarge => {
                 findings
                     .error(at, format!("file `{shown}` is larger than 16 MiB"))
-                    .hint("keep so many people in the backend");
+                    .hint("keep such a long list in the backend");
                 return;
             }
             Err(error) => {

@@ -42,7 +42,7 @@ impl Sessions {
                 if config.seal_keys.is_empty() {
                     if core.store.is_shared() {
                         findings
-                    .warning("sessions.seal_keys", "every gateway of the cluster makes a key of its own")
+                    .warning("sessions.seal_keys", "each gateway of the cluster makes a key of its own")
                     .hint("give all of them the same key, such as the output of `openssl rand -base64 32`");
                     }
                     default_key(data_dir, missing, core.entropy.as_ref(), findings)
@@ -69,7 +69,7 @@ fn check(config: &config::Sessions, findings: &mut Findings) {
     range("recheck_after", config.recheck_after, Duration::from_secs(1), 5 * MINUTE, "write `1s` to `5m`");
     if idle_timeout > lifetime {
         findings
-            .error("sessions.idle_timeout", format!("`{idle_timeout}` is longer than a session lives"))
+            .error("sessions.idle_timeout", format!("`{idle_timeout}` is longer than the life of a session"))
             .hint(format!("write at most `{lifetime}`, or a longer `sessions.lifetime`"));
     }
     if !(1..=64).contains(max_per_subject) {
@@ -89,7 +89,7 @@ fn configured_keys(keys: &[config::SealKey], findings: &mut Findings) -> Option<
         if !is_valid {
             findings
                 .error(format!("{path}.kid"), format!("`{kid}` is not a key id"))
-                .hint("write 1 to 64 characters out of A-Z a-z 0-9 . _ -");
+                .hint("write 1 to 64 characters of A-Z a-z 0-9 . _ -");
         } else if !seen.insert(kid) {
             findings
                 .error(format!("{path}.kid"), format!("`{kid}` names two keys"))

@@ -117,7 +117,7 @@ fn check_prefix(prefix: &str, findings: &mut Findings) {
     let is_valid = prefix.strip_prefix('/').is_some_and(|rest| rest.split('/').all(is_segment));
     if !is_valid {
         findings
-            .error("login.path_prefix", format!("`{}` is not a path to put endpoints below", prefix.escape_debug()))
+            .error("login.path_prefix", format!("`{}` cannot be the prefix of endpoints", prefix.escape_debug()))
             .hint("write segments of letters, digits, `-`, `.`, `_`, `~`, without a `/` at the end, such as `/auth`");
     } else if prefix.split('/').nth(1) == Some(".well-known") {
         findings
@@ -135,9 +135,9 @@ fn check_browser_apps(origins: &Origins, apps: &BTreeMap<String, config::App>, f
             findings
                 .error(
                     format!("apps.{name}"),
-                    format!("`{name}` stands in the address that WeChat leads back to"),
+                    format!("`{name}` is part of the URL that WeChat redirects to"),
                 )
-                .hint("name it with letters, digits, `-`, `.`, `_` and `~` alone");
+                .hint("write only letters, digits, `-`, `.`, `_` and `~` in the name");
         }
     }
     if let Some(name) = names.first()
@@ -162,7 +162,10 @@ fn check_limits(config: &config::Login, findings: &mut Findings) {
     }
     if *config.replay_window > MAX_REPLAY_WINDOW {
         findings
-            .error("login.replay_window", format!("`{}` is longer than a code lives", config.replay_window))
+            .error(
+                "login.replay_window",
+                format!("`{}` is longer than the life of a code", config.replay_window),
+            )
             .hint("write at most `5m`");
     }
     if !(1..=MAX_REPLAY_CAPACITY).contains(&config.replay_capacity) {

@@ -866,32 +866,28 @@ async fn a_refusal_repeats_nothing_that_the_client_sent() {
 async fn every_problem_of_a_configuration_is_found() {
     type Change = fn(&mut config::Login);
     let table: &[(&str, Change, &str)] = &[
-        ("login.path_prefix", |c| c.path_prefix = String::new(), "`` is not a path to put endpoints below"),
-        ("login.path_prefix", |c| c.path_prefix = "/".into(), "`/` is not a path to put endpoints below"),
-        (
-            "login.path_prefix",
-            |c| c.path_prefix = "auth".into(),
-            "`auth` is not a path to put endpoints below",
-        ),
+        ("login.path_prefix", |c| c.path_prefix = String::new(), "`` cannot be the prefix of endpoints"),
+        ("login.path_prefix", |c| c.path_prefix = "/".into(), "`/` cannot be the prefix of endpoints"),
+        ("login.path_prefix", |c| c.path_prefix = "auth".into(), "`auth` cannot be the prefix of endpoints"),
         (
             "login.path_prefix",
             |c| c.path_prefix = "/auth/".into(),
-            "`/auth/` is not a path to put endpoints below",
+            "`/auth/` cannot be the prefix of endpoints",
         ),
         (
             "login.path_prefix",
             |c| c.path_prefix = "/a//b".into(),
-            "`/a//b` is not a path to put endpoints below",
+            "`/a//b` cannot be the prefix of endpoints",
         ),
         (
             "login.path_prefix",
             |c| c.path_prefix = "/a/../b".into(),
-            "`/a/../b` is not a path to put endpoints below",
+            "`/a/../b` cannot be the prefix of endpoints",
         ),
         (
             "login.path_prefix",
             |c| c.path_prefix = "/a%2fb".into(),
-            "`/a%2fb` is not a path to put endpoints below",
+            "`/a%2fb` cannot be the prefix of endpoints",
         ),
         (
             "login.path_prefix",
@@ -909,7 +905,7 @@ async fn every_problem_of_a_configuration_is_found() {
         (
             "login.replay_window",
             |c| c.replay_window = config::Duration::from_secs(301),
-            "`301s` is longer than a code lives",
+            "`301s` is longer than the life of a code",
         ),
         ("login.replay_capacity", |c| c.replay_capacity = 0, "`0` is out of range"),
     ];

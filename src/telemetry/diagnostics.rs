@@ -236,11 +236,17 @@ mod tests {
     fn filter_that_means_nothing_is_found() {
         for (level, expected) in [
             ("inof", "telemetry.log.level: `inof` is not a level; did you mean `info`?"),
-            ("", "telemetry.log.level: `` is not a level; known: error, warn, info, debug, trace, off"),
-            ("info,", "telemetry.log.level: `` is not a level; known: error, warn, info, debug, trace, off"),
+            (
+                "",
+                "telemetry.log.level: `` is not a level; write one of: error, warn, info, debug, trace, off",
+            ),
+            (
+                "info,",
+                "telemetry.log.level: `` is not a level; write one of: error, warn, info, debug, trace, off",
+            ),
             (
                 "info,menshen",
-                "telemetry.log.level: `menshen` is not a level; known: error, warn, info, debug, trace, off",
+                "telemetry.log.level: `menshen` is not a level; write one of: error, warn, info, debug, trace, off",
             ),
             (
                 "menshen=loud",

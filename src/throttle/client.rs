@@ -39,7 +39,10 @@ impl ClientKeys {
             .map_err(|error| findings.error("throttle", format!("the tables need a key: {error}")));
         if !(32..=128).contains(&ipv6_prefix) {
             findings
-                .error("throttle.ipv6_prefix", format!("{ipv6_prefix} bits are no prefix of one client"))
+                .error(
+                    "throttle.ipv6_prefix",
+                    format!("{ipv6_prefix} bits are out of range for the prefix of a client"),
+                )
                 .hint("write a number from 32 to 128");
             return None;
         }

@@ -22,13 +22,13 @@ pub(super) fn quota(limit: &LoginLimit, path: &str, findings: &mut Findings) -> 
     let burst = NonZeroU32::new(limit.burst).filter(|burst| burst.get() <= MAX_BURST);
     if burst.is_none() {
         findings
-            .error(format!("{path}.burst"), format!("a burst of {} cannot be kept", limit.burst))
+            .error(format!("{path}.burst"), format!("a burst of {} is out of range", limit.burst))
             .hint(format!("write a number from 1 to {MAX_BURST}"));
     }
     let every = limit.rate.per.checked_div(limit.rate.count).and_then(Quota::with_period);
     if every.is_none() {
         findings
-            .error(format!("{path}.rate"), format!("a rate of {} cannot be kept", limit.rate))
+            .error(format!("{path}.rate"), format!("a rate of {} is out of range", limit.rate))
             .hint("write at least one an hour and at most 1000000000 a second");
     }
     Some(every?.allow_burst(burst?))

@@ -30,7 +30,7 @@ impl Capacity {
         if !CAPACITY.contains(&clients) {
             let (least, most) = (CAPACITY.start(), CAPACITY.end());
             findings
-                .error("throttle.capacity", format!("{clients} clients cannot be held"))
+                .error("throttle.capacity", format!("{clients} clients are out of range"))
                 .hint(format!("write a number from {least} to {most}"));
             return None;
         }

@@ -520,16 +520,16 @@ fn every_problem_is_found_at_once() {
     };
 
     let expected = [
-        "throttle.capacity: 1023 clients cannot be held; write a number from 1024 to 16777216",
+        "throttle.capacity: 1023 clients are out of range; write a number from 1024 to 16777216",
         "throttle: the tables need a key: the operating system gave no random bytes",
-        "throttle.ipv6_prefix: 31 bits are no prefix of one client; write a number from 32 to 128",
-        "throttle.login.burst: a burst of 0 cannot be kept; write a number from 1 to 1000000",
-        "throttle.login.rate: a rate of 0/s cannot be kept; write at least one an hour and at most 1000000000 a second",
+        "throttle.ipv6_prefix: 31 bits are out of range for the prefix of a client; write a number from 32 to 128",
+        "throttle.login.burst: a burst of 0 is out of range; write a number from 1 to 1000000",
+        "throttle.login.rate: a rate of 0/s is out of range; write at least one an hour and at most 1000000000 a second",
         "throttle.failed_login.allowed: the first failure would lock out whoever mistyped; write a number from 1",
         "throttle.failed_login.lockout: a lock-out of 0s locks nobody out; write a duration such as `10s`",
         "throttle.failed_login.forget_after: 59s is shorter than the longest lock-out, `max_lockout: 1m`; write `1m` or longer",
-        "throttle.wechat.burst: a burst of 1000001 cannot be kept; write a number from 1 to 1000000",
-        "throttle.wechat.rate: a rate of 4294967295/s cannot be kept; write at least one an hour and at most 1000000000 a second",
+        "throttle.wechat.burst: a burst of 1000001 is out of range; write a number from 1 to 1000000",
+        "throttle.wechat.rate: a rate of 4294967295/s is out of range; write at least one an hour and at most 1000000000 a second",
     ];
     assert_eq!(findings(&config, &EmptyEntropy), expected);
 }

@@ -76,7 +76,7 @@ fn check_kids(keys: &[config::SigningKey], findings: &mut Findings) {
         if !is_valid {
             findings
                 .error(path, format!("`{kid}` is not a key id"))
-                .hint("write 1 to 64 characters out of A-Z a-z 0-9 . _ -");
+                .hint("write 1 to 64 characters of A-Z a-z 0-9 . _ -");
         } else if !seen.insert(kid) {
             findings
                 .error(path, format!("`{kid}` names two keys"))

@@ -195,7 +195,7 @@ impl fmt::Debug for Tokens {
 fn check(config: &config::Tokens, findings: &mut Findings) {
     for (path, name) in [("tokens.issuer", &config.issuer), ("tokens.audience", &config.audience)] {
         if name.trim().is_empty() || name.len() > MAX_NAME_BYTES {
-            findings.error(path, format!("`{name}` is no name")).hint(format!(
+            findings.error(path, format!("`{name}` is not a valid name")).hint(format!(
                 "write 1 to {MAX_NAME_BYTES} bytes, such as `menshen` or `https://auth.example.com`"
             ));
         }

@@ -28,7 +28,7 @@ pub struct Code(SecretString);
 
 /// A text that no code of WeChat's looks like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("not a code of 1 to 128 characters out of A-Z a-z 0-9 _ -")]
+#[error("not a code of 1 to 128 characters of A-Z a-z 0-9 _ -")]
 pub struct InvalidCode;
 
 impl Code {

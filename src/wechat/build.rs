@@ -97,9 +97,7 @@ fn check_limits(config: &config::WeChat, findings: &mut Findings) {
             .hint("write a size such as `64KiB`");
     }
     if config.breaker.failures == 0 {
-        findings
-            .error("wechat.breaker.failures", "`0` would never let a call through")
-            .hint("write 1 or more");
+        findings.error("wechat.breaker.failures", "`0` allows no call").hint("write 1 or more");
     }
 }
 
@@ -182,7 +180,7 @@ fn parse_host(text: &str, would: &str) -> Result<Url, String> {
 
 fn check_scheme(url: &Url, text: &str, would: &str) -> Result<(), String> {
     if !url.username().is_empty() || url.password().is_some() {
-        return Err("a user or a password has no place here".into());
+        return Err("remove the user and the password".into());
     }
     match url.scheme() {
         "https" => Ok(()),
@@ -258,7 +256,7 @@ fn check_kind(key: &str, app: &config::App, findings: &mut Findings) {
         findings
             .error(
                 format!("{key}.browser_check"),
-                format!("nobody signs in to a `{}` with a browser", app.kind.as_str()),
+                format!("users do not sign in to a `{}` with a browser", app.kind.as_str()),
             )
             .hint("remove it; it is for a `website` or an `official_account`");
     }

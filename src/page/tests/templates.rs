@@ -124,7 +124,7 @@ fn page_that_leads_nowhere_is_refused() {
 
         assert_eq!(complaints.len(), 1, "{name}: {complaints:?}");
         assert!(
-            complaints[0].contains("`, does not link to `choices[0].href`; a layout has"),
+            complaints[0].contains("`, does not link to `choices[0].href`; a layout needs"),
             "{}",
             complaints[0]
         );

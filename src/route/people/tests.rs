@@ -231,14 +231,14 @@ fn every_rule_that_makes_no_sense_is_found() {
         (
             "access: authenticated, allow_lists: [staf], deny_lists: [staff, nobody]",
             vec![
-                "routes[0].deny_lists[1]: list `nobody` is not defined; known: empty, staff".to_owned(),
+                "routes[0].deny_lists[1]: list `nobody` is not defined; write one of: empty, staff".to_owned(),
                 "routes[0].allow_lists[0]: list `staf` is not defined; did you mean `staff`?".to_owned(),
             ],
         ),
         (
             "access: optional, allow_lists: [empty], deny_lists: [empty]",
             vec![
-                "routes[0].allow_lists[0]: list `empty` is empty, so it permits nobody; add `members` or a `file` to \
+                "routes[0].allow_lists[0]: list `empty` is empty, so it permits no caller; add `members` or a `file` to \
                  `lists.empty`, or remove it here"
                     .to_owned(),
             ],
@@ -256,8 +256,8 @@ fn every_rule_that_makes_no_sense_is_found() {
                 "routes[0].require_claims.Role: not a claim's name of 1 to 32 characters out of a-z 0-9 _ that begins \
                  with a letter"
                     .to_owned(),
-                "routes[0].require_claims.level: no value is listed, so the route would permit nobody; list the values of \
-                 which the claim must have one"
+                "routes[0].require_claims.level: no value is listed, so the route would permit nobody; list the permitted values \
+                 of the claim"
                     .to_owned(),
                 "routes[0].require_claims.team[1]: not a claim's value of 1 to 128 visible ASCII characters".to_owned(),
                 "routes[0].require_claims.team[2]: not a claim's value of 1 to 128 visible ASCII characters".to_owned(),

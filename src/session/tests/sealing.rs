@@ -109,7 +109,7 @@ fn a_cluster_without_configured_seal_keys_is_warned() {
     let findings =
         build_findings(&config::Sessions::default(), &node, node.folder.path(), OnMissingKey::Create);
 
-    assert!(findings.starts_with("sessions.seal_keys: every gateway"), "{findings}");
+    assert!(findings.starts_with("sessions.seal_keys: each gateway"), "{findings}");
 }
 
 #[test]

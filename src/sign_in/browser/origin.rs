@@ -120,7 +120,7 @@ fn parse_all(key: &str, list: &[String], findings: &mut Findings) -> Vec<(String
         let key = format!("{key}[{index}]");
         match Origin::parse(text) {
             Ok(origin) if origins.iter().any(|(_, other)| *other == origin) => {
-                findings.error(key, format!("`{text}` stands here a second time")).hint("remove one");
+                findings.error(key, format!("`{text}` is listed twice")).hint("remove one");
             }
             Ok(origin) => origins.push((key, origin)),
             Err(fault) => fault.report(key, text, findings),
@@ -147,10 +147,10 @@ impl Fault {
                 .hint("write a scheme and a host, such as `https://shop.example.com`"),
             // The text is not repeated: it may hold a password.
             Self::HasUser => findings
-                .error(key, "a user or a password has no place here")
+                .error(key, "remove the user and the password")
                 .hint("write a scheme and a host, such as `https://shop.example.com`"),
             Self::InTheClear => findings
-                .error(key, format!("`{shown}` would send sessions in the clear"))
+                .error(key, format!("`{shown}` sends sessions without encryption"))
                 .hint("write `https://`; `http://` is for loopback only"),
             Self::Misspelt { written } => findings
                 .error(key, format!("`{shown}` is not an origin as browsers write it"))

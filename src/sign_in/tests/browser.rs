@@ -185,7 +185,7 @@ fn apps_for_browsers_need_an_origin_and_a_name_fit_for_an_address() {
             AppKind::Website,
             vec!["http://a.example".into()],
             &[
-                ("login.origins[0]", "`http://a.example` would send sessions in the clear"),
+                ("login.origins[0]", "`http://a.example` sends sessions without encryption"),
                 ("login.origins", "no browser can sign in to app `a`"),
             ],
         ),
@@ -193,13 +193,13 @@ fn apps_for_browsers_need_an_origin_and_a_name_fit_for_an_address() {
             "a/b",
             AppKind::Website,
             origins.clone(),
-            &[("apps.a/b", "`a/b` stands in the address that WeChat leads back to")],
+            &[("apps.a/b", "`a/b` is part of the URL that WeChat redirects to")],
         ),
         (
             "商店",
             AppKind::OfficialAccount,
             origins,
-            &[("apps.商店", "`商店` stands in the address that WeChat leads back to")],
+            &[("apps.商店", "`商店` is part of the URL that WeChat redirects to")],
         ),
     ];
     for (name, kind, origins, expected) in table {

@@ -161,7 +161,7 @@ impl Login {
     ) -> Self {
         if username.is_some() && password.is_none() {
             findings
-                .error(format!("store.redis.{kind}username"), "a user without a password is never let in")
+                .error(format!("store.redis.{kind}username"), "a user needs a password")
                 .hint(format!("write `{kind}password` too"));
         }
         let password =
@@ -185,7 +185,7 @@ fn check_limits(config: &RedisStore, findings: &mut Findings) {
                 .hint("write a duration such as `500ms`");
         } else if timeout.as_secs() >= 60 {
             findings
-                .error(format!("store.redis.{key}"), format!("`{timeout}`: requests would hang for as long"))
+                .error(format!("store.redis.{key}"), format!("`{timeout}`: requests can wait that long"))
                 .hint("write less than a minute");
         }
     }
@@ -201,7 +201,7 @@ fn check_prefix(prefix: &str, findings: &mut Findings) {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_.:".contains(c);
     if prefix.is_empty() || prefix.len() > 64 || !prefix.chars().all(is_plain) {
         findings
-            .error("store.redis.prefix", format!("`{prefix}` cannot begin a key"))
+            .error("store.redis.prefix", format!("`{prefix}` cannot be the prefix of keys"))
             .hint("write 1 to 64 letters, digits, or `-_.:`");
     }
 }
@@ -216,7 +216,7 @@ fn topology(config: &RedisStore, findings: &mut Findings) -> Option<Topology> {
         ];
         for (key, _) in keys.into_iter().filter(|(_, is_set)| *is_set) {
             findings
-                .error(format!("store.redis.{key}"), "only sentinels are asked for that")
+                .error(format!("store.redis.{key}"), "only sentinels use this key")
                 .hint("remove it, or write `topology: sentinel`");
         }
     }
@@ -231,7 +231,7 @@ fn topology(config: &RedisStore, findings: &mut Findings) -> Option<Topology> {
         RedisTopology::Sentinel => match config.master_name.as_deref() {
             None | Some("") => {
                 findings
-                    .error("store.redis.master_name", "the sentinels must be asked for a master by name")
+                    .error("store.redis.master_name", "the sentinels need the name of the master")
                     .hint("write the name after `sentinel monitor` in sentinel.conf");
                 None
             }
@@ -249,7 +249,7 @@ fn topology(config: &RedisStore, findings: &mut Findings) -> Option<Topology> {
 
 fn addresses(texts: &[String], findings: &mut Findings) -> Vec<Address> {
     if texts.is_empty() {
-        findings.error("store.redis.addresses", "there is none").hint("write `host:port`");
+        findings.error("store.redis.addresses", "no address is given").hint("write `host:port`");
     }
     let mut addresses = Vec::with_capacity(texts.len());
     for (index, text) in texts.iter().enumerate() {
@@ -307,7 +307,7 @@ fn certificates(config: &RedisTls, findings: &mut Findings) -> TlsCertificates {
             let (given, missing) =
                 if given.is_some() { ("certificate", "key") } else { ("key", "certificate") };
             findings
-                .error(format!("store.redis.tls.{given}"), format!("there is no `{missing}` to go with it"))
+                .error(format!("store.redis.tls.{given}"), format!("`{missing}` is missing"))
                 .hint(format!("write `{missing}` too"));
             None
         }

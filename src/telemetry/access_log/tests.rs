@@ -621,14 +621,14 @@ fn problems_are_found_before_anything_is_opened() {
             config::AccessLog { buffer: ByteSize(u64::MAX), ..stdout.clone() },
             false,
             vec![
-                "telemetry.access_log.buffer: 18446744073709551615B is no buffer for lines; write `1MiB` to `1GiB`",
+                "telemetry.access_log.buffer: 18446744073709551615B is not a size for the buffer; write `1MiB` to `1GiB`",
             ],
         ),
         (
             config::AccessLog { target: AccessLogTarget::File, buffer: ByteSize(1), ..stdout },
             false,
             vec![
-                "telemetry.access_log.buffer: 1B is no buffer for lines; write `1MiB` to `1GiB`",
+                "telemetry.access_log.buffer: 1B is not a size for the buffer; write `1MiB` to `1GiB`",
                 "telemetry.access_log.file: `target` is `file`, but no file is named; write `file: access.log`, or `target: stdout`",
             ],
         ),

@@ -130,7 +130,7 @@ fn problems_are_findings() {
         found,
         [
             format!("telemetry.audit_log.file: `{name}` cannot be written: Is a directory (os error 21)"),
-            "telemetry.audit_log.buffer: 1B is no buffer for lines; write `1MiB` to `1GiB`".to_owned(),
+            "telemetry.audit_log.buffer: 1B is not a size for the buffer; write `1MiB` to `1GiB`".to_owned(),
         ]
     );
 }

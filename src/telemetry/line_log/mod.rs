@@ -99,7 +99,7 @@ pub(super) fn check_buffer(buffer: ByteSize, key: &str, findings: &mut Findings)
     let is_sound = (MIN_BUFFER..=MAX_BUFFER).contains(&buffer);
     if !is_sound {
         findings
-            .error(key, format!("{buffer} is no buffer for lines"))
+            .error(key, format!("{buffer} is not a size for the buffer"))
             .hint(format!("write `{MIN_BUFFER}` to `{MAX_BUFFER}`"));
     }
     is_sound

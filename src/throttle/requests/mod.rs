@@ -314,7 +314,7 @@ fn quotas(route: &Route, at: &str, findings: &mut Findings) -> Option<Vec<Quota>
                 findings
                     .error(
                         format!("{at}.by"),
-                        "a public route looks at no identity, so nobody can be told apart by it",
+                        "a public route checks no identity, so only addresses can be counted",
                     )
                     .hint("write `by: address`, or `access: authenticated` or `access: optional`");
             }
@@ -324,7 +324,10 @@ fn quotas(route: &Route, at: &str, findings: &mut Findings) -> Option<Vec<Quota>
                 .any(|earlier| (earlier.by, earlier.rate) == (limit.by, limit.rate))
             {
                 findings
-                    .error(at.clone(), format!("the same key has the rate {} before", limit.rate))
+                    .error(
+                        at.clone(),
+                        format!("an earlier limit by the same key has the rate {}", limit.rate),
+                    )
                     .hint("keep the one with the smaller `burst`");
             }
             quotas.extend(rate::quota(&LoginLimit { rate: limit.rate, burst: limit.burst }, &at, findings));

@@ -337,14 +337,14 @@ fn limits_that_make_no_sense_are_found_all_at_once() {
         ),
         [
             "routes[0].rate_limits: 5 limits on one route; write 4 at most",
-            "routes[0].rate_limits[0].by: a public route looks at no identity, so nobody can be told apart by it; write `by: address`, or `access: authenticated` or `access: optional`",
-            "routes[0].rate_limits[0].burst: a burst of 0 cannot be kept; write a number from 1 to 1000000",
-            "routes[0].rate_limits[1].by: a public route looks at no identity, so nobody can be told apart by it; write `by: address`, or `access: authenticated` or `access: optional`",
-            "routes[0].rate_limits[2].by: a public route looks at no identity, so nobody can be told apart by it; write `by: address`, or `access: authenticated` or `access: optional`",
-            "routes[0].rate_limits[3].by: a public route looks at no identity, so nobody can be told apart by it; write `by: address`, or `access: authenticated` or `access: optional`",
-            "routes[0].rate_limits[3]: the same key has the rate 1/s before; keep the one with the smaller `burst`",
-            "routes[0].rate_limits[4].burst: a burst of 1000001 cannot be kept; write a number from 1 to 1000000",
-            "routes[0].rate_limits[4].rate: a rate of 4294967295/s cannot be kept; write at least one an hour and at most 1000000000 a second",
+            "routes[0].rate_limits[0].by: a public route checks no identity, so only addresses can be counted; write `by: address`, or `access: authenticated` or `access: optional`",
+            "routes[0].rate_limits[0].burst: a burst of 0 is out of range; write a number from 1 to 1000000",
+            "routes[0].rate_limits[1].by: a public route checks no identity, so only addresses can be counted; write `by: address`, or `access: authenticated` or `access: optional`",
+            "routes[0].rate_limits[2].by: a public route checks no identity, so only addresses can be counted; write `by: address`, or `access: authenticated` or `access: optional`",
+            "routes[0].rate_limits[3].by: a public route checks no identity, so only addresses can be counted; write `by: address`, or `access: authenticated` or `access: optional`",
+            "routes[0].rate_limits[3]: an earlier limit by the same key has the rate 1/s; keep the one with the smaller `burst`",
+            "routes[0].rate_limits[4].burst: a burst of 1000001 is out of range; write a number from 1 to 1000000",
+            "routes[0].rate_limits[4].rate: a rate of 4294967295/s is out of range; write at least one an hour and at most 1000000000 a second",
         ]
     );
     assert_eq!(problems(&[limit; 2].join(", "), "optional").len(), 1);

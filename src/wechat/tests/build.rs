@@ -36,7 +36,7 @@ fn every_problem_of_a_configuration_is_found() {
         (
             "wechat.hosts[0]",
             |c, _| c.hosts = vec!["https://u:p@a".into()],
-            "a user or a password has no place here",
+            "remove the user and the password",
         ),
         (
             "wechat.hosts[0]",
@@ -59,7 +59,7 @@ fn every_problem_of_a_configuration_is_found() {
             |c, _| c.breaker.open_for = config::Duration::from_secs(86_401),
             "`86401s` is out of range",
         ),
-        ("wechat.breaker.failures", |c, _| c.breaker.failures = 0, "`0` would never let a call through"),
+        ("wechat.breaker.failures", |c, _| c.breaker.failures = 0, "`0` allows no call"),
         ("wechat.busy_retries", |c, _| c.busy_retries = 3, "`3` is too many"),
         ("wechat.max_in_flight", |c, _| c.max_in_flight = 0, "`0` is out of range"),
         (
@@ -91,7 +91,7 @@ fn every_problem_of_a_configuration_is_found() {
         (
             "wechat.pages",
             |c, _| c.pages = "https://u@open.weixin.qq.com".into(),
-            "a user or a password has no place here",
+            "remove the user and the password",
         ),
         (
             "wechat.pages",
@@ -117,7 +117,7 @@ fn every_problem_of_a_configuration_is_found() {
         (
             "wechat.widget",
             |c, _| c.widget = Some("https://u:p@res.wx.qq.com/a.js".into()),
-            "a user or a password has no place here",
+            "remove the user and the password",
         ),
         (
             "wechat.widget",
@@ -160,7 +160,7 @@ fn every_problem_of_a_configuration_is_found() {
         (
             "apps.shop.browser_check",
             |_, apps| apps.get_mut("shop").unwrap().browser_check = BrowserCheck::Loose,
-            "nobody signs in to a `mini_program` with a browser",
+            "users do not sign in to a `mini_program` with a browser",
         ),
         (
             "apps.shop.appid",

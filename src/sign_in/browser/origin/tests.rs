@@ -42,9 +42,12 @@ fn whatever_else_is_a_finding_that_says_what_to_write() {
         format!("`{text}` is not an origin as browsers write it; write `{written}`")
     };
     let clear = |text: &str| {
-        format!("`{text}` would send sessions in the clear; write `https://`; `http://` is for loopback only")
+        format!(
+            "`{text}` sends sessions without encryption; write `https://`; `http://` is for loopback only"
+        )
     };
-    let user = "a user or a password has no place here; write a scheme and a host, such as `https://shop.example.com`";
+    let user =
+        "remove the user and the password; write a scheme and a host, such as `https://shop.example.com`";
     for (text, reason) in [
         ("", not("")),
         ("shop.example.com", not("shop.example.com")),
