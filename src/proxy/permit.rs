@@ -16,7 +16,7 @@ use super::routed::Routed;
 use crate::authn::{self, Authenticated};
 use crate::config::Access;
 use crate::route::Route;
-use crate::sign_in::TurnedAway;
+use crate::sign_in::PageDenial;
 use crate::throttle::Allowance;
 use crate::upstream::Upstream;
 
@@ -123,7 +123,7 @@ fn apply_rules(
     let Err(denied) = routed.route.rules.permits(caller.identity(), caller.user()) else {
         return Ok(Permit::new(routed, Caller::Authenticated(caller), place));
     };
-    let page = pages.refused(TurnedAway::NotPermitted, &routed.route);
+    let page = pages.refused(PageDenial::NotPermitted, &routed.route);
     let refused = Refusal::on(routed, Reason::Denied(denied)).of(&caller);
     Err(match page {
         Some(page) => refused.with_page(page),
@@ -132,11 +132,11 @@ fn apply_rules(
 }
 
 /// Which page explains a refusal that a sign-in does not mend.
-const fn page_reason(refusal: authn::AuthnError) -> Option<TurnedAway> {
+const fn page_reason(refusal: authn::AuthnError) -> Option<PageDenial> {
     match refusal {
-        authn::AuthnError::StoreUnavailable => Some(TurnedAway::StoreUnavailable),
-        authn::AuthnError::Blocked => Some(TurnedAway::Blocked),
-        authn::AuthnError::AppNotPermitted => Some(TurnedAway::NotPermitted),
+        authn::AuthnError::StoreUnavailable => Some(PageDenial::StoreUnavailable),
+        authn::AuthnError::Blocked => Some(PageDenial::Blocked),
+        authn::AuthnError::AppNotPermitted => Some(PageDenial::NotPermitted),
         _ => None,
     }
 }
@@ -155,17 +155,17 @@ impl RefusalPages<'_> {
             return None;
         }
         let sign_in = &self.current.runtime().sign_in;
-        Some(sign_in.invite(self.request, &route.sign_in)?.response)
+        Some(sign_in.sign_in_redirect(self.request, &route.sign_in)?.response)
     }
 
     /// Explains why the person may not see the page.
-    fn refused(&self, why: TurnedAway, route: &Route) -> Option<Response<Bytes>> {
+    fn refused(&self, why: PageDenial, route: &Route) -> Option<Response<Bytes>> {
         if route.sign_in.is_empty() {
             return None;
         }
         let sign_in = &self.current.runtime().sign_in;
         let request_id = self.arrival.request_id.as_str();
-        Some(sign_in.turn_away(why, self.request, &route.sign_in, request_id)?.response)
+        Some(sign_in.denial_page(why, self.request, &route.sign_in, request_id)?.response)
     }
 }
 

@@ -33,7 +33,7 @@ pub(super) struct SignInAttempt {
     pub(super) before: Option<SessionId>,
     /// Whether a page of another site may have led the browser to this. It then does not count against the limit that
     /// the other clients at the address share.
-    pub(super) is_led: bool,
+    pub(super) is_cross_site: bool,
     /// Whether a failure is no guess of the client: another person may have made the code up, or it was sent before.
     pub(super) is_blameless: bool,
 }
@@ -84,7 +84,7 @@ impl SignInAttempt {
             client_fields: client_fields.iter().map(|field| field.to_vec()).collect(),
             user_agent: user_agent.map(str::to_owned),
             before: None,
-            is_led: false,
+            is_cross_site: false,
             is_blameless: false,
         }
     }
@@ -96,7 +96,7 @@ pub(super) async fn sign_in<F: SignInFlow>(
     codes: &Arc<CodeMemory<F>>,
     attempt: SignInAttempt,
 ) -> SignInResult<F> {
-    if !attempt.is_led {
+    if !attempt.is_cross_site {
         deps.throttle.check_login_across_nodes(attempt.client).await?;
     }
     // In a task of its own: the code is spent once WeChat saw it, whether or not this client waits for the answer.

@@ -27,8 +27,10 @@ use http::request::Parts;
 use http::{HeaderMap, Method, header};
 use tracing::{debug, info};
 
-pub use self::browser::TurnedAway;
-use self::browser::{AppPath, BrowserGrant, Origin, Origins, is_led, is_navigation, is_unasked};
+pub use self::browser::PageDenial;
+use self::browser::{
+    AppPath, BrowserGrant, Origin, Origins, is_navigation, is_sent_without_preflight, may_be_cross_site,
+};
 use self::client::{client_address, client_fields};
 use self::error::SignInError;
 use self::flow::SignInAttempt;
@@ -259,7 +261,7 @@ impl SignInService {
     /// keep those at its visitor's address from signing in who came by themselves, as everybody does who tries again.
     fn check_sign_in_limit(&self, request: &Parts, client: IpAddr) -> Result<(), SignInError> {
         let throttle = &self.deps.throttle;
-        let checked = if is_led(&request.headers) {
+        let checked = if may_be_cross_site(&request.headers) {
             throttle.check_cross_site_sign_in(client)
         } else {
             throttle.check_sign_in(client)
@@ -381,7 +383,7 @@ impl fmt::Debug for SignInService {
 fn check_asked(request: &Parts) -> Result<(), SignInError> {
     let is_json = BodyFormat::of(&request.headers)? == BodyFormat::Json;
     let is_asked = is_json && request.headers.contains_key(header::CONTENT_TYPE);
-    if is_unasked(&request.headers) || !is_asked && is_cross_site(request, false) {
+    if is_sent_without_preflight(&request.headers) || !is_asked && is_cross_site(request, false) {
         return Err(SignInError::CrossSite);
     }
     Ok(())

@@ -76,7 +76,7 @@ impl SignInService {
     }
 
     /// The sign-in page for a browser that has just been given a session's cookie: with it, it is led on.
-    pub(super) fn way_with_cookie(&self, app: &App, return_to: &ReturnTo) -> String {
+    pub(super) fn sign_in_path_with_cookie(&self, app: &App, return_to: &ReturnTo) -> String {
         let parameters = [("return_to", return_to.location()), ("app", &*app.name), (GIVEN_COOKIE, "1")];
         with_query(self.sign_in_path(), &parameters)
     }

@@ -5,12 +5,12 @@ use std::sync::LazyLock;
 use http::{Request, Uri};
 use url::Url;
 
-use super::browser_binding;
+use super::browser_cookie;
 use super::endpoint::{Parameter, Query};
 use super::origin::{Origin, build_return_to};
 use super::return_to::ReturnTo;
 use super::session_cookie;
-use super::state::{SignIn, State};
+use super::state::{SignInRecord, SignInState};
 use crate::authn;
 use crate::config::{BrowserCheck, Findings};
 use crate::cookie::{self, OwnCookie};
@@ -66,7 +66,7 @@ pub(crate) fn cookies(data: &[u8]) {
 
     let shown = OwnCookie::of(&headers, cookie::BROWSER);
     for how in [BrowserCheck::Strict, BrowserCheck::Loose] {
-        let proof = browser_binding::check(&headers, &[0; 32], how);
+        let proof = browser_cookie::check(&headers, &[0; 32], how);
         let is_absent = shown == OwnCookie::Absent && how == BrowserCheck::Loose;
         assert!(proof.is_ok() == is_absent, "a browser that never was is taken for it: {shown:?}");
     }
@@ -88,7 +88,7 @@ pub(crate) fn callback_query(data: &[u8]) {
             && text.bytes().all(|b| b.is_ascii_alphanumeric() || more.contains(&b))
     };
     if let Parameter::One(text) = query.one("state") {
-        assert!(State::parse(text).is_some() == is_word(text, b""), "{text:?} as a state");
+        assert!(SignInState::parse(text).is_some() == is_word(text, b""), "{text:?} as a state");
     }
     if let Parameter::One(text) = query.one("code") {
         assert!(Code::parse(text).is_ok() == is_word(text, b"-_"), "{text:?} as a code");
@@ -96,8 +96,8 @@ pub(crate) fn callback_query(data: &[u8]) {
 }
 
 pub(crate) fn sign_in_row(data: &[u8]) {
-    let Some((sign_in, written)) = SignIn::recode(data) else { return };
-    let again = SignIn::recode(&written);
+    let Some((sign_in, written)) = SignInRecord::recode(data) else { return };
+    let again = SignInRecord::recode(&written);
     assert!(again.is_some_and(|(again, _)| again == sign_in), "a record is not read as it was written");
 }
 
@@ -105,8 +105,8 @@ pub(crate) fn sign_in_row(data: &[u8]) {
 #[cfg(test)]
 pub(crate) fn written_sign_in() -> Vec<u8> {
     let now = crate::clock::Timestamp::from_seconds(1_800_000_000);
-    let sign_in = SignIn::new(("site", "wx1"), OWN, "/a?b#c", [5; 32], now);
+    let sign_in = SignInRecord::new(("site", "wx1"), OWN, "/a?b#c", [5; 32], now);
     let row = sign_in.written();
-    assert!(SignIn::recode(&row).is_some());
+    assert!(SignInRecord::recode(&row).is_some());
     row.to_vec()
 }

@@ -3,13 +3,13 @@
 //! `start` draws a state, keeps in the store what it belongs to, and sends the browser to WeChat; `callback` takes it back,
 //! once, and gives the browser its session. Whoever comes back must be who left: `browser` tells by a cookie.
 
-mod browser_binding;
+mod browser_cookie;
 mod callback;
 mod endpoint;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(super) mod fuzz;
 mod grant;
-mod invite;
+mod navigation;
 mod notice;
 mod origin;
 mod page;
@@ -21,8 +21,8 @@ mod state;
 
 pub(super) use self::endpoint::AppPath;
 pub(super) use self::grant::BrowserGrant;
-pub use self::invite::TurnedAway;
-pub(super) use self::invite::{is_led, is_navigation, is_unasked};
+pub use self::navigation::PageDenial;
+pub(super) use self::navigation::{is_navigation, is_sent_without_preflight, may_be_cross_site};
 pub(super) use self::origin::{Origin, Origins, build_return_to};
 pub(super) use self::return_to::ReturnTo;
 pub(super) use self::session_cookie::{has_session_cookie, without_session};
@@ -30,5 +30,8 @@ pub(super) use self::session_cookie::{has_session_cookie, without_session};
 /// The row of a state, for tests of what else may stand there.
 #[cfg(test)]
 pub(super) fn test_key(state: &str) -> crate::store::Key {
-    crate::store::Key { space: crate::store::Space::SignIn, name: state::State::parse(state).unwrap().name() }
+    crate::store::Key {
+        space: crate::store::Space::SignIn,
+        name: state::SignInState::parse(state).unwrap().name(),
+    }
 }

@@ -25,27 +25,27 @@ impl Origin {
         &self.text
     }
 
-    fn parse(text: &str) -> Result<Self, Fault> {
-        let url = Url::parse(text).map_err(|_| Fault::NotAnOrigin)?;
+    fn parse(text: &str) -> Result<Self, OriginSyntaxError> {
+        let url = Url::parse(text).map_err(|_| OriginSyntaxError::NotAnOrigin)?;
         if !url.username().is_empty() || url.password().is_some() {
-            return Err(Fault::HasUser);
+            return Err(OriginSyntaxError::HasUser);
         }
         let (Some(host), Some(port)) = (url.host_str(), url.port_or_known_default()) else {
-            return Err(Fault::NotAnOrigin);
+            return Err(OriginSyntaxError::NotAnOrigin);
         };
         let default_port = match url.scheme() {
             "https" => 443,
             "http" if host::is_loopback(host) => 80,
-            "http" => return Err(Fault::InTheClear),
-            _ => return Err(Fault::NotAnOrigin),
+            "http" => return Err(OriginSyntaxError::InTheClear),
+            _ => return Err(OriginSyntaxError::NotAnOrigin),
         };
         // A parser of URLs lets a host have `;` and `'`, which end things in a policy.
         if host.ends_with('.') || !host.bytes().all(host::is_plain_byte) {
-            return Err(Fault::NotAnOrigin);
+            return Err(OriginSyntaxError::NotAnOrigin);
         }
         let written = url.origin().ascii_serialization();
         if written != text {
-            return Err(Fault::Misspelt { written });
+            return Err(OriginSyntaxError::Misspelt { written });
         }
         Ok(Self { text: written.into(), host: host.into(), port, default_port })
     }
@@ -131,14 +131,14 @@ fn parse_all(key: &str, list: &[String], findings: &mut Findings) -> Vec<(String
 
 /// What is wrong with the text of an origin.
 #[derive(Debug, PartialEq, Eq)]
-enum Fault {
+enum OriginSyntaxError {
     NotAnOrigin,
     HasUser,
     InTheClear,
     Misspelt { written: String },
 }
 
-impl Fault {
+impl OriginSyntaxError {
     fn report(self, key: String, text: &str, findings: &mut Findings) {
         let shown = text.escape_debug();
         match self {

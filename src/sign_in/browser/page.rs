@@ -12,17 +12,17 @@ use crate::sign_in::{SignInAnswer, SignInService};
 
 impl SignInService {
     /// The page of a refusal, with what the person can do.
-    pub(in crate::sign_in) fn tell_refusal(
+    pub(in crate::sign_in) fn error_page(
         &self,
         error: &SignInError,
         action: Action<'_>,
         request: &Parts,
         request_id: &str,
     ) -> SignInAnswer {
-        self.tell_refusal_as(notice(error), error, action, request, request_id)
+        self.error_page_as(notice(error), error, action, request, request_id)
     }
 
-    fn tell_refusal_as(
+    fn error_page_as(
         &self,
         notice: Notice,
         error: &SignInError,
@@ -37,19 +37,19 @@ impl SignInService {
             StatusCode::UNAUTHORIZED => StatusCode::FORBIDDEN,
             status => status,
         };
-        self.tell_person(status, error.outcome(), &message, request).with_wait_of(error)
+        self.message_page(status, error.outcome(), &message, request).with_wait_of(error)
     }
 
     /// The page of a session that has ended.
-    pub(in crate::sign_in) fn tell_signed_out(&self, request: &Parts, request_id: &str) -> SignInAnswer {
+    pub(in crate::sign_in) fn signed_out_page(&self, request: &Parts, request_id: &str) -> SignInAnswer {
         let retry = self.has_sign_in_page(request).then(|| self.sign_in_path());
         let action = retry.as_deref().map_or(Action::Nothing, Action::Link);
         let message = Message::new(Notice::SignedOut, action, request_id);
-        self.tell_person(StatusCode::OK, "logged_out", &message, request)
+        self.message_page(StatusCode::OK, "logged_out", &message, request)
     }
 
     /// The page of a session that should have ended, and goes on.
-    pub(in crate::sign_in) fn tell_still_signed_in(
+    pub(in crate::sign_in) fn still_signed_in_page(
         &self,
         error: &SignInError,
         return_to: Option<&ReturnTo>,
@@ -58,18 +58,22 @@ impl SignInService {
         request_id: &str,
     ) -> SignInAnswer {
         let path = self.logout_path();
-        let return_to = return_to.and_then(|place| place_after_form(place, &request.headers));
+        let return_to = return_to.and_then(|place| form_target(place, &request.headers));
         let action = Action::SignOut(SignOut { path: &path, return_to, everywhere });
-        self.tell_refusal_as(Notice::StillSignedIn, error, action, request, request_id)
+        self.error_page_as(Notice::StillSignedIn, error, action, request, request_id)
     }
 
     /// What lets a person sign out who is refused as who they are, and sign in as somebody else; nothing where it is no cookie
     /// that says who they are. `path` is that of the logout.
-    pub(super) fn way_out<'a>(path: &'a str, place: Option<&'a ReturnTo>, headers: &HeaderMap) -> Action<'a> {
+    pub(super) fn sign_out_action<'a>(
+        path: &'a str,
+        place: Option<&'a ReturnTo>,
+        headers: &HeaderMap,
+    ) -> Action<'a> {
         if !session_cookie::has_session_cookie(headers) {
             return Action::Nothing;
         }
-        let return_to = place.and_then(|place| place_after_form(place, headers));
+        let return_to = place.and_then(|place| form_target(place, headers));
         Action::SignOut(SignOut { path, return_to, everywhere: false })
     }
 
@@ -77,7 +81,7 @@ impl SignInService {
         format!("{}/logout", self.path_prefix)
     }
 
-    pub(super) fn tell_person(
+    pub(super) fn message_page(
         &self,
         status: StatusCode,
         outcome: &'static str,
@@ -97,6 +101,6 @@ impl SignInService {
 
 /// Where a form of a page of ours may lead in the end. Browsers hold the page's policy against every step on the way: another
 /// origin is refused, and so is WeChat's page, to which its own browser is sent on from whatever asks for a sign-in.
-fn place_after_form<'a>(place: &'a ReturnTo, headers: &HeaderMap) -> Option<&'a str> {
+fn form_target<'a>(place: &'a ReturnTo, headers: &HeaderMap) -> Option<&'a str> {
     Some(place.location()).filter(|place| place.starts_with('/') && !is_in_wechat(headers))
 }

@@ -30,12 +30,12 @@ impl ReturnTo {
             return None;
         }
         let (origin, place) = if text.starts_with('/') {
-            (own, Place::parse(text)?)
+            (own, CanonicalTarget::parse(text)?)
         } else {
             let (authority, place) = split_url(text)?;
             let named = Url::parse(authority).ok()?;
             let origin = std::iter::once(own).chain(allowed).find(|origin| origin.is_of(&named))?;
-            (origin, Place::parse(place)?)
+            (origin, CanonicalTarget::parse(place)?)
         };
         if origin == own && place.is_below(path_prefix) {
             return None;
@@ -60,9 +60,9 @@ impl ReturnTo {
 }
 
 /// A canonical path with its query and fragment.
-struct Place(String);
+struct CanonicalTarget(String);
 
-impl Place {
+impl CanonicalTarget {
     fn parse(text: &str) -> Option<Self> {
         let end = text.find(['?', '#']).unwrap_or(text.len());
         let (path, rest) = text.split_at_checked(end)?;

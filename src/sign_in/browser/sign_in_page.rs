@@ -7,7 +7,7 @@ use http::{HeaderMap, Method, StatusCode, header};
 use tracing::debug;
 
 use super::endpoint::Query;
-use super::start::Begun;
+use super::start::StartedSignIn;
 use super::{Origin, ReturnTo, session_cookie};
 use crate::clock::Timestamp;
 use crate::config::AppKind;
@@ -53,10 +53,10 @@ impl SignInService {
                 shown.unwrap_or_else(|error| {
                     let names = offer.apps.iter().map(|app| &*app.name);
                     let retry = self.sign_in_path_for(Some(&offer.return_to), names);
-                    self.tell_refusal(&error, Action::Link(&retry), request, request_id)
+                    self.error_page(&error, Action::Link(&retry), request, request_id)
                 })
             }
-            Err(error) => self.tell_refusal(&error, Action::Nothing, request, request_id),
+            Err(error) => self.error_page(&error, Action::Nothing, request, request_id),
         };
         let outcome = answer.outcome;
         debug!(sign_in.outcome = outcome, http.request.id = request_id, "a sign-in page ended: {outcome}");
@@ -100,7 +100,7 @@ impl SignInService {
             // out a session of the person's on another device.
             let retry = offer.apps.first().map(|app| self.start_path(app, &offer.return_to));
             let action = retry.as_deref().map_or(Action::Nothing, Action::Link);
-            return Ok(self.tell_refusal(&SignInError::BrowserCookieMissing, action, request, request_id));
+            return Ok(self.error_page(&SignInError::BrowserCookieMissing, action, request, request_id));
         }
         let is_in_wechat = is_in_wechat(&request.headers);
         let official_account = offer.apps.iter().find(|app| app.kind == AppKind::OfficialAccount);
@@ -111,7 +111,7 @@ impl SignInService {
         let website = offer.apps.iter().find(|app| app.kind == AppKind::Website);
         let Some(website) = website else {
             let message = Message::new(Notice::OpenInWeChat, Action::Nothing, request_id);
-            return Ok(self.tell_person(StatusCode::OK, "open_in_wechat", &message, request));
+            return Ok(self.message_page(StatusCode::OK, "open_in_wechat", &message, request));
         };
         self.render(offer, website, request, client, now).await
     }
@@ -169,7 +169,7 @@ impl SignInService {
         let answer = SignInAnswer::page(StatusCode::OK, "sign_in", page, language);
         let answer = answer.with_referrer_policy(REFERRER_POLICY);
         Ok(match begun {
-            Some(Begun { cookie, .. }) => answer.with_cookie(cookie),
+            Some(StartedSignIn { cookie, .. }) => answer.with_cookie(cookie),
             None => answer,
         })
     }

@@ -6,10 +6,10 @@ use http::HeaderValue;
 use http::request::Parts;
 use tracing::debug;
 
-use super::browser_binding::Browser;
+use super::browser_cookie::Browser;
 use super::endpoint::Query;
-use super::state::{SignIn, State};
-use super::{Origin, ReturnTo, is_led};
+use super::state::{SignInRecord, SignInState};
+use super::{Origin, ReturnTo, may_be_cross_site};
 use crate::clock::Timestamp;
 use crate::page::{Action, Language};
 use crate::sign_in::error::SignInError;
@@ -17,8 +17,8 @@ use crate::sign_in::{SignInAnswer, SignInDependencies, SignInService};
 use crate::wechat::{App, Visit};
 
 /// A sign-in that has begun.
-pub(super) struct Begun {
-    pub(super) state: State,
+pub(super) struct StartedSignIn {
+    pub(super) state: SignInState,
     pub(super) redirect_uri: String,
     /// What the browser is to come back with.
     pub(super) cookie: HeaderValue,
@@ -35,14 +35,14 @@ impl SignInService {
     ) -> SignInAnswer {
         let own = self.origins.of(request);
         let (Some(app), Some(own)) = (self.app_in_path(request), own) else {
-            return self.tell_refusal(&SignInError::NothingToSignInTo, Action::Nothing, request, request_id);
+            return self.error_page(&SignInError::NothingToSignInTo, Action::Nothing, request, request_id);
         };
         let return_to = self.return_to(Query::of(request).return_to(), own);
         let mut answer = match self.send_to_wechat(app, own, &return_to, request, client, now).await {
             Ok(answer) => answer,
             Err(error) => {
                 let retry = self.start_path(app, &return_to);
-                self.tell_refusal(&error, Action::Link(&retry), request, request_id)
+                self.error_page(&error, Action::Link(&retry), request, request_id)
             }
         };
         let outcome = answer.outcome;
@@ -80,19 +80,20 @@ impl SignInService {
         request: &Parts,
         client: IpAddr,
         now: Timestamp,
-    ) -> Result<Begun, SignInError> {
+    ) -> Result<StartedSignIn, SignInError> {
         let SignInDependencies { store, store_health, entropy, .. } = &*self.deps;
         // Nobody is sent to WeChat for nothing.
         if !store_health.is_available() {
             return Err(SignInError::StoreUnavailable);
         }
         let browser = Browser::of(&request.headers, &**entropy)?;
-        let state = State::draw(&**entropy)?;
+        let state = SignInState::draw(&**entropy)?;
         let app_names = (&*app.name, app.appid.as_str());
-        let sign_in = SignIn::new(app_names, own.as_str(), return_to.location(), browser.hash(), now);
-        let sign_in = sign_in.begun_by(state.client(client, &request.headers), is_led(&request.headers));
-        sign_in.keep(&**store, &state).await?;
-        Ok(Begun {
+        let sign_in = SignInRecord::new(app_names, own.as_str(), return_to.location(), browser.hash(), now);
+        let sign_in =
+            sign_in.started_by(state.client(client, &request.headers), may_be_cross_site(&request.headers));
+        sign_in.insert(&**store, &state).await?;
+        Ok(StartedSignIn {
             state,
             redirect_uri: self.callback_url(app, own),
             cookie: browser.set_cookie().ok_or(SignInError::Internal)?,

@@ -39,11 +39,11 @@ const MAX_ROUNDS: usize = 3;
 
 /// A state: 32 letters and digits. `Debug` does not show it.
 #[derive(Clone)]
-pub(super) struct State(SecretString);
+pub(super) struct SignInState(SecretString);
 
 /// What a sign-in was begun with.
 #[derive(Clone, PartialEq, Eq, Encode, Decode)]
-pub(super) struct SignIn {
+pub(super) struct SignInRecord {
     /// Name of the app in the configuration.
     #[n(0)]
     pub(super) app: String,
@@ -66,13 +66,13 @@ pub(super) struct SignIn {
     code: Option<CodeHash>,
     /// Who began.
     #[n(7)]
-    begun_by: Option<ClientHash>,
+    started_by: Option<ClientHash>,
     /// Who brought the code.
     #[n(8)]
     brought_by: Option<ClientHash>,
     /// Whether a page of another site may have led the browser to begin.
     #[n(9)]
-    led: Option<bool>,
+    cross_site: Option<bool>,
 }
 
 /// Who sent a request, as far as address and user agents tell: a hash that takes the state to make, so that the store learns
@@ -94,13 +94,13 @@ pub(super) struct Bearer {
 struct CodeHash(#[cbor(n(0), with = "minicbor::bytes")] [u8; 32]);
 
 /// A record as the store has it.
-pub(super) struct Found {
+pub(super) struct StoredSignIn {
     key: Key,
     row: Bytes,
-    pub(super) sign_in: SignIn,
+    pub(super) sign_in: SignInRecord,
 }
 
-impl State {
+impl SignInState {
     /// Draws a state.
     pub(super) fn draw(entropy: &dyn Entropy) -> Result<Self, NoEntropy> {
         let mut text = String::with_capacity(CHARACTERS);
@@ -153,13 +153,13 @@ impl State {
     }
 }
 
-impl fmt::Debug for State {
+impl fmt::Debug for SignInState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("State([redacted])")
     }
 }
 
-impl SignIn {
+impl SignInRecord {
     /// A sign-in that begins now.
     pub(super) fn new(
         app: (&str, &str),
@@ -177,25 +177,25 @@ impl SignIn {
             browser,
             created_at_millis: now.millis(),
             code: None,
-            begun_by: None,
+            started_by: None,
             brought_by: None,
-            led: None,
+            cross_site: None,
         }
     }
 
     /// The same sign-in, begun by this client, whom a page of another site may have led.
-    pub(super) fn begun_by(self, client: ClientHash, is_led: bool) -> Self {
-        Self { begun_by: Some(client), led: Some(is_led), ..self }
+    pub(super) fn started_by(self, client: ClientHash, is_cross_site: bool) -> Self {
+        Self { started_by: Some(client), cross_site: Some(is_cross_site), ..self }
     }
 
     /// Whether a page of another site may have led the browser to begin. Inside WeChat the rest may go by itself.
-    pub(super) fn is_led(&self) -> bool {
-        self.led == Some(true)
+    pub(super) fn is_cross_site(&self) -> bool {
+        self.cross_site == Some(true)
     }
 
     /// Whether this client began it, as far as address and user agent tell.
-    pub(super) fn is_begun_by(&self, client: ClientHash) -> bool {
-        self.begun_by == Some(client)
+    pub(super) fn is_started_by(&self, client: ClientHash) -> bool {
+        self.started_by == Some(client)
     }
 
     /// Whether a code has come back with it.
@@ -204,7 +204,7 @@ impl SignIn {
     }
 
     /// Keeps it for whoever comes back with this state.
-    pub(super) async fn keep(&self, store: &dyn Store, state: &State) -> Result<(), SignInError> {
+    pub(super) async fn insert(&self, store: &dyn Store, state: &SignInState) -> Result<(), SignInError> {
         let row = self.encode()?;
         if store.put_if_absent(&state.key(), row, LIFETIME.saturating_add(AFTERLIFE)).await? {
             return Ok(());
@@ -215,7 +215,7 @@ impl SignIn {
     }
 
     /// Whether its time is over: nobody is signed in with it any more.
-    pub(super) fn is_over(&self, now: Timestamp) -> bool {
+    pub(super) fn is_expired(&self, now: Timestamp) -> bool {
         now >= self.ends_at()
     }
 
@@ -223,7 +223,7 @@ impl SignIn {
         Timestamp::from_millis(self.created_at_millis).plus(LIFETIME)
     }
 
-    fn forgotten_at(&self) -> Timestamp {
+    fn deleted_at(&self) -> Timestamp {
         self.ends_at().plus(AFTERLIFE)
     }
 
@@ -242,7 +242,7 @@ impl SignIn {
     #[cfg(any(test, feature = "fuzzing"))]
     pub(super) fn recode(row: &[u8]) -> Option<(Self, Bytes)> {
         let sign_in = Self::decode(row)?;
-        let _ = sign_in.forgotten_at();
+        let _ = sign_in.deleted_at();
         let written = sign_in.encode().ok()?;
         Some((sign_in, written))
     }
@@ -255,24 +255,24 @@ impl SignIn {
     }
 }
 
-impl Found {
+impl StoredSignIn {
     /// Looks up what a state belongs to, or did until a while ago.
     ///
     /// # Errors
     /// [`SignInError::StateUnknown`] where it expired long ago or never was; else what kept the store from saying.
     pub(super) async fn look_up(
         store: &dyn Store,
-        state: &State,
+        state: &SignInState,
         now: Timestamp,
     ) -> Result<Self, SignInError> {
         let key = state.key();
         let row = store.get(&key).await?.ok_or(SignInError::StateUnknown)?;
-        let Some(sign_in) = SignIn::decode(&row) else {
+        let Some(sign_in) = SignInRecord::decode(&row) else {
             tracing::error!("the store holds what no node wrote of a sign-in");
             return Err(SignInError::Internal);
         };
         // The store ends rows by a clock of its own.
-        if now >= sign_in.forgotten_at() {
+        if now >= sign_in.deleted_at() {
             return Err(SignInError::StateUnknown);
         }
         Ok(Self { key, row, sign_in })
@@ -288,24 +288,24 @@ impl Found {
     pub(super) async fn bind(
         mut self,
         store: &dyn Store,
-        state: &State,
+        state: &SignInState,
         code: &Code,
         bearer: Bearer,
         now: Timestamp,
-    ) -> Result<SignIn, SignInError> {
+    ) -> Result<SignInRecord, SignInError> {
         let hash = CodeHash(sha256(&[b"menshen sign-in code v1", code.expose().as_bytes()]));
         for _ in 0..MAX_ROUNDS {
             let is_bearer = bearer.is_browser || self.sign_in.brought_by == Some(bearer.client);
             match self.sign_in.code {
-                _ if self.sign_in.is_over(now) => return Err(SignInError::StateUnknown),
+                _ if self.sign_in.is_expired(now) => return Err(SignInError::StateUnknown),
                 Some(bound) if bound == hash && is_bearer => return Ok(self.sign_in),
                 Some(bound) if bound == hash => return Err(SignInError::CodeOfAnother),
                 Some(_) => return Err(SignInError::StateUnknown),
                 None => {}
             }
             let brought_by = Some(bearer.client);
-            let bound = SignIn { code: Some(hash), brought_by, ..self.sign_in.clone() };
-            let ttl = ttl_until(bound.forgotten_at(), now);
+            let bound = SignInRecord { code: Some(hash), brought_by, ..self.sign_in.clone() };
+            let ttl = ttl_until(bound.deleted_at(), now);
             if store.compare_and_set(&self.key, &self.row, bound.encode()?, ttl).await? {
                 return Ok(bound);
             }

@@ -80,14 +80,14 @@ impl SignInService {
             return SignInAnswer::refused_as_problem(error, request_id);
         }
         if !has_session_cookie(&request.headers) {
-            return self.tell_refusal(error, Action::Nothing, request, request_id);
+            return self.error_page(error, Action::Nothing, request, request_id);
         }
         // What another site's page asked for, nobody here did.
         let asked = asked.filter(|_| *error != SignInError::CrossSite);
         let return_to = asked.and_then(|asked| asked.return_to.as_ref());
         let everywhere =
             asked.is_some_and(|asked| matches!(asked.target, LogoutTarget::Caller { everywhere: true }));
-        self.tell_still_signed_in(error, return_to, everywhere, request, request_id)
+        self.still_signed_in_page(error, return_to, everywhere, request, request_id)
     }
 
     async fn log_out(
@@ -110,7 +110,7 @@ impl SignInService {
 
         let answer = match &asked.return_to {
             Some(return_to) => SignInAnswer::see_other("logged_out", return_to.location())?,
-            None if is_navigation(request) => self.tell_signed_out(request, request_id),
+            None if is_navigation(request) => self.signed_out_page(request, request_id),
             None => SignInAnswer::logged_out(),
         };
         let answer = if done.is_cookie_dead { without_session(answer) } else { answer };

@@ -1,7 +1,7 @@
 //! Sign-in with a browser, against a WeChat that writes raw bytes.
 
 mod callback;
-mod invite;
+mod navigation;
 mod page;
 mod session;
 mod start;

@@ -20,7 +20,7 @@ impl Entropy for Stuck {
 struct Fixture {
     store: Arc<SwitchedStore>,
     clock: ManualClock,
-    state: State,
+    state: SignInState,
     _folder: tempfile::TempDir,
 }
 
@@ -29,15 +29,15 @@ impl Fixture {
         let folder = tempfile::tempdir().unwrap();
         let clock = ManualClock::start_now();
         let store = SwitchedStore::open(folder.path(), Arc::new(clock.clone()));
-        let state = State::draw(&SystemEntropy).unwrap();
-        let sign_in = SignIn::new(("shop", "wx1"), "https://shop", "/cart", [7; 32], clock.now());
-        sign_in.keep(&*store, &state).await.unwrap();
+        let state = SignInState::draw(&SystemEntropy).unwrap();
+        let sign_in = SignInRecord::new(("shop", "wx1"), "https://shop", "/cart", [7; 32], clock.now());
+        sign_in.insert(&*store, &state).await.unwrap();
         Self { store, clock, state, _folder: folder }
     }
 
-    async fn bind(&self, code: &str) -> Result<SignIn, SignInError> {
+    async fn bind(&self, code: &str) -> Result<SignInRecord, SignInError> {
         let (store, now) = (&*self.store, self.clock.now());
-        let found = Found::look_up(store, &self.state, now).await?;
+        let found = StoredSignIn::look_up(store, &self.state, now).await?;
         found.bind(store, &self.state, &Code::parse(code).unwrap(), self.bearer(true), now).await
     }
 
@@ -50,12 +50,12 @@ impl Fixture {
 #[test]
 fn a_state_is_32_letters_and_digits_that_nobody_drew_before() {
     let drawn: BTreeSet<String> =
-        (0..1000).map(|_| State::draw(&SystemEntropy).unwrap().expose().to_owned()).collect();
+        (0..1000).map(|_| SignInState::draw(&SystemEntropy).unwrap().expose().to_owned()).collect();
     assert_eq!(drawn.len(), 1000);
     let mut characters = BTreeSet::new();
     for state in &drawn {
         assert_eq!(state.len(), 32);
-        assert!(State::parse(state).is_some());
+        assert!(SignInState::parse(state).is_some());
         characters.extend(state.bytes());
     }
     assert_eq!(Vec::from_iter(characters), ALPHABET, "every letter and digit, and nothing else");
@@ -64,14 +64,14 @@ fn a_state_is_32_letters_and_digits_that_nobody_drew_before() {
 #[test]
 fn bytes_that_would_favour_a_character_are_passed_over() {
     for byte in 248..=255 {
-        assert!(State::draw(&Stuck(byte)).is_err(), "{byte}");
+        assert!(SignInState::draw(&Stuck(byte)).is_err(), "{byte}");
     }
-    assert_eq!(State::draw(&Stuck(247)).unwrap().expose(), "z".repeat(32));
+    assert_eq!(SignInState::draw(&Stuck(247)).unwrap().expose(), "z".repeat(32));
 }
 
 #[test]
 fn a_state_is_not_shown() {
-    let state = State::draw(&SystemEntropy).unwrap();
+    let state = SignInState::draw(&SystemEntropy).unwrap();
 
     assert_eq!(format!("{state:?}"), "State([redacted])");
 }
@@ -125,7 +125,7 @@ async fn a_state_that_outlives_its_time_in_the_store_is_unknown_all_the_same() {
     fixture.store.put(&key, row, Duration::from_secs(6000)).await.unwrap();
     fixture.clock.advance(LIFETIME + AFTERLIFE);
 
-    let found = Found::look_up(&*fixture.store, &fixture.state, now.plus(LIFETIME + AFTERLIFE)).await;
+    let found = StoredSignIn::look_up(&*fixture.store, &fixture.state, now.plus(LIFETIME + AFTERLIFE)).await;
 
     assert_eq!(found.err(), Some(SignInError::StateUnknown));
 }
@@ -133,21 +133,21 @@ async fn a_state_that_outlives_its_time_in_the_store_is_unknown_all_the_same() {
 #[tokio::test]
 async fn a_state_drawn_twice_is_refused() {
     let fixture = Fixture::new().await;
-    let other = SignIn::new(("shop", "wx1"), "https://shop", "/", [8; 32], fixture.clock.now());
+    let other = SignInRecord::new(("shop", "wx1"), "https://shop", "/", [8; 32], fixture.clock.now());
 
-    assert_eq!(other.keep(&*fixture.store, &fixture.state).await, Err(SignInError::Internal));
+    assert_eq!(other.insert(&*fixture.store, &fixture.state).await, Err(SignInError::Internal));
 }
 
 #[tokio::test]
 async fn without_the_store_nothing_is_kept_found_or_bound() {
     let fixture = Fixture::new().await;
     let (store, now, away) = (&*fixture.store, fixture.clock.now(), Some(SignInError::StoreUnavailable));
-    let found = Found::look_up(store, &fixture.state, now).await.ok().unwrap();
+    let found = StoredSignIn::look_up(store, &fixture.state, now).await.ok().unwrap();
     fixture.store.set_away(true);
 
-    let sign_in = SignIn::new(("shop", "wx1"), "https://shop", "/", [8; 32], now);
-    assert_eq!(sign_in.keep(store, &State::draw(&SystemEntropy).unwrap()).await.err(), away);
-    assert_eq!(Found::look_up(store, &fixture.state, now).await.err(), away);
+    let sign_in = SignInRecord::new(("shop", "wx1"), "https://shop", "/", [8; 32], now);
+    assert_eq!(sign_in.insert(store, &SignInState::draw(&SystemEntropy).unwrap()).await.err(), away);
+    assert_eq!(StoredSignIn::look_up(store, &fixture.state, now).await.err(), away);
     let code = Code::parse("code").unwrap();
     assert_eq!(found.bind(store, &fixture.state, &code, fixture.bearer(true), now).await.err(), away);
 }
@@ -164,7 +164,7 @@ async fn a_code_comes_again_from_the_browser_or_from_the_client_that_brought_it(
     let others = [client([203, 0, 113, 8], "one"), client([203, 0, 113, 7], "other")];
     let bind = async |client, is_browser| {
         let (store, now) = (&*fixture.store, fixture.clock.now());
-        let found = Found::look_up(store, &fixture.state, now).await?;
+        let found = StoredSignIn::look_up(store, &fixture.state, now).await?;
         found.bind(store, &fixture.state, &code, Bearer { client, is_browser }, now).await.map(drop)
     };
     for is_browser in [false, true] {
@@ -184,7 +184,8 @@ async fn a_code_comes_again_from_the_browser_or_from_the_client_that_brought_it(
 
 #[test]
 fn a_client_is_known_by_nothing_that_the_store_could_guess() {
-    let [one, other] = [State::draw(&SystemEntropy).unwrap(), State::draw(&SystemEntropy).unwrap()];
+    let [one, other] =
+        [SignInState::draw(&SystemEntropy).unwrap(), SignInState::draw(&SystemEntropy).unwrap()];
     let address = IpAddr::from([203, 0, 113, 7]);
 
     assert!(one.client(address, &HeaderMap::new()) == one.client(address, &HeaderMap::new()));
@@ -195,10 +196,10 @@ fn a_client_is_known_by_nothing_that_the_store_could_guess() {
 #[test]
 fn a_record_of_before_is_read_and_lets_in_nobody_without_a_cookie() {
     let now = Timestamp::from_seconds(1_800_000_000);
-    let sign_in = SignIn::new(("shop", "wx1"), "https://shop", "/cart", [7; 32], now);
+    let sign_in = SignInRecord::new(("shop", "wx1"), "https://shop", "/cart", [7; 32], now);
 
-    let (read, written) = SignIn::recode(&sign_in.written()).unwrap();
+    let (read, written) = SignInRecord::recode(&sign_in.written()).unwrap();
 
     assert_eq!(written, sign_in.written());
-    assert!(read.begun_by.is_none() && read.brought_by.is_none());
+    assert!(read.started_by.is_none() && read.brought_by.is_none());
 }

@@ -25,7 +25,7 @@ const X_REQUESTED_WITH: HeaderName = HeaderName::from_static("x-requested-with")
 
 /// Why a person who opens a page is not shown it, and would not be after they signed in once more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TurnedAway {
+pub enum PageDenial {
     /// Nobody can say at the moment who they are.
     StoreUnavailable,
     /// An operator blocks them.
@@ -39,21 +39,21 @@ impl SignInService {
     /// afterwards. `None` for everything else than a person who opens a page, and where no browser can sign in.
     ///
     /// `apps` are those on offer, the preferred one first.
-    pub fn invite(&self, request: &Parts, apps: &[Arc<str>]) -> Option<SignInAnswer> {
+    pub fn sign_in_redirect(&self, request: &Parts, apps: &[Arc<str>]) -> Option<SignInAnswer> {
         if !opens_page(request, apps) {
             return None;
         }
         let own = self.origins.of(request)?;
         // One that would not be taken back leads to the root all the same, and makes a long address.
-        let place = self.own_place(request, own);
+        let place = self.requested_page(request, own);
         let path = self.sign_in_path_for(place.as_ref(), apps.iter().map(|app| &**app));
         SignInAnswer::see_other("sign_in", &path).ok()
     }
 
-    /// The page for a person who opens one that they are not shown, whatever they do; `None` as with [`SignInService::invite`].
-    pub fn turn_away(
+    /// The page for a person who opens one that they are not shown, whatever they do; `None` as with [`SignInService::sign_in_redirect`].
+    pub fn denial_page(
         &self,
-        why: TurnedAway,
+        why: PageDenial,
         request: &Parts,
         apps: &[Arc<str>],
         request_id: &str,
@@ -61,24 +61,26 @@ impl SignInService {
         if !opens_page(request, apps) {
             return None;
         }
-        let place = self.origins.of(request).and_then(|own| self.own_place(request, own));
+        let place = self.origins.of(request).and_then(|own| self.requested_page(request, own));
         let logout = self.logout_path();
-        let way_out = Self::way_out(&logout, place.as_ref(), &request.headers);
+        let sign_out_action = Self::sign_out_action(&logout, place.as_ref(), &request.headers);
         Some(match why {
-            TurnedAway::StoreUnavailable => {
+            PageDenial::StoreUnavailable => {
                 let retry = place.as_ref().map_or(Action::Nothing, |place| Action::Link(place.location()));
-                self.tell_refusal(&SignInError::StoreUnavailable, retry, request, request_id)
+                self.error_page(&SignInError::StoreUnavailable, retry, request, request_id)
             }
-            TurnedAway::Blocked => self.tell_refusal(&SignInError::UserBlocked, way_out, request, request_id),
-            TurnedAway::NotPermitted => {
-                let message = Message::new(Notice::NotPermitted, way_out, request_id);
-                self.tell_person(StatusCode::FORBIDDEN, "not_admitted", &message, request)
+            PageDenial::Blocked => {
+                self.error_page(&SignInError::UserBlocked, sign_out_action, request, request_id)
+            }
+            PageDenial::NotPermitted => {
+                let message = Message::new(Notice::NotPermitted, sign_out_action, request_id);
+                self.message_page(StatusCode::FORBIDDEN, "not_admitted", &message, request)
             }
         })
     }
 
     /// The page that a request asks for, where a browser may be led to it.
-    fn own_place(&self, request: &Parts, own: &Origin) -> Option<ReturnTo> {
+    fn requested_page(&self, request: &Parts, own: &Origin) -> Option<ReturnTo> {
         request.uri.path_and_query().and_then(|place| self.allowed_return_to(place.as_str(), own))
     }
 }
@@ -93,14 +95,14 @@ fn opens_page(request: &Parts, apps: &[Arc<str>]) -> bool {
 pub(in crate::sign_in) fn is_navigation(request: &Parts) -> bool {
     let headers = &request.headers;
     !is_embedded(headers)
-        && !is_ahead(headers)
+        && !is_prefetch(headers)
         && (headers.contains_key(SEC_FETCH_MODE) || accepts_html(headers) && !is_by_script(headers))
 }
 
 /// Whether a browser asks before its person does, for a page that they may never open. Any page of any site has it do so, and
 /// all else in such a request looks as if the person had typed the address.
 /// See https://wicg.github.io/nav-speculation/prefetch.html.
-fn is_ahead(headers: &HeaderMap) -> bool {
+fn is_prefetch(headers: &HeaderMap) -> bool {
     let values = PURPOSES.into_iter().flat_map(|name| headers.get_all(name));
     values.filter_map(|value| value.to_str().ok()).any(|value| {
         let value = value.to_ascii_lowercase();
@@ -110,25 +112,25 @@ fn is_ahead(headers: &HeaderMap) -> bool {
 
 /// Whether a page of another site may have led a browser here, again and again, whether or not its person looked on: a popup
 /// whose location it sets, a form, a redirect. Nobody was led who typed the address, or followed a link of this origin.
-pub(in crate::sign_in) fn is_led(headers: &HeaderMap) -> bool {
-    let says = |word: &[u8]| said(headers, &SEC_FETCH_SITE, word) == Some(true);
+pub(in crate::sign_in) fn may_be_cross_site(headers: &HeaderMap) -> bool {
+    let says = |word: &[u8]| header_is(headers, &SEC_FETCH_SITE, word) == Some(true);
     !says(b"same-origin") && !says(b"none")
 }
 
 /// Whether a browser says that it asks for something else than a page to show: a picture, a frame, what a script calls.
 fn is_embedded(headers: &HeaderMap) -> bool {
-    let mode = said(headers, &SEC_FETCH_MODE, b"navigate");
-    let is_page = said(headers, &SEC_FETCH_DEST, b"document");
+    let mode = header_is(headers, &SEC_FETCH_MODE, b"navigate");
+    let is_page = header_is(headers, &SEC_FETCH_DEST, b"document");
     // A service worker that passes a page's request on loses its destination, and can make up no such mode.
-    let is_passed_on = mode == Some(true) && said(headers, &SEC_FETCH_DEST, b"empty") == Some(true);
+    let is_passed_on = mode == Some(true) && header_is(headers, &SEC_FETCH_DEST, b"empty") == Some(true);
     mode == Some(false) || is_page == Some(false) && !is_passed_on
 }
 
 /// Whether a browser says that it sends this for a page of another site, which it did not ask whether it may: a form, or
 /// what a script sends without wanting to read the answer. A script that wants to may send a form's type unasked as well.
-pub(in crate::sign_in) fn is_unasked(headers: &HeaderMap) -> bool {
+pub(in crate::sign_in) fn is_sent_without_preflight(headers: &HeaderMap) -> bool {
     let is_asked = |mode: &HeaderValue| !matches!(mode.as_bytes(), b"navigate" | b"no-cors");
-    let is_elsewhere = said(headers, &SEC_FETCH_SITE, b"same-origin") == Some(false);
+    let is_elsewhere = header_is(headers, &SEC_FETCH_SITE, b"same-origin") == Some(false);
     is_elsewhere && !headers.get_all(SEC_FETCH_MODE).iter().all(is_asked)
 }
 
@@ -139,7 +141,7 @@ fn is_by_script(headers: &HeaderMap) -> bool {
 }
 
 /// Whether a header says this and nothing else; `None` where it is not there.
-fn said(headers: &HeaderMap, name: &HeaderName, word: &[u8]) -> Option<bool> {
+fn header_is(headers: &HeaderMap, name: &HeaderName, word: &[u8]) -> Option<bool> {
     let mut values = headers.get_all(name).iter();
     let first = values.next()?;
     Some(first.as_bytes() == word && values.next().is_none())

@@ -25,7 +25,7 @@ pub(super) struct Browser(SecretString);
 
 /// How much a browser that came back has shown of itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Proof {
+pub(super) enum BrowserProof {
     /// It has the cookie of the one that began.
     Cookie,
     /// It has none, and need not.
@@ -57,12 +57,18 @@ impl Browser {
 /// # Errors
 /// [`SignInError::BrowserMismatch`] of one that shows anything else than the cookie of the one that began, however loose the
 /// check; [`SignInError::BrowserCookieMissing`] of one that shows none and had to.
-pub(super) fn check(headers: &HeaderMap, began: &[u8; 32], how: BrowserCheck) -> Result<Proof, SignInError> {
+pub(super) fn check(
+    headers: &HeaderMap,
+    began: &[u8; 32],
+    how: BrowserCheck,
+) -> Result<BrowserProof, SignInError> {
     match (OwnCookie::of(headers, cookie::BROWSER), how) {
-        (OwnCookie::One(value), _) if is_well_formed(value) && hash(value) == *began => Ok(Proof::Cookie),
+        (OwnCookie::One(value), _) if is_well_formed(value) && hash(value) == *began => {
+            Ok(BrowserProof::Cookie)
+        }
         (OwnCookie::One(_) | OwnCookie::Several, _) => Err(SignInError::BrowserMismatch),
         (OwnCookie::Absent, BrowserCheck::Strict) => Err(SignInError::BrowserCookieMissing),
-        (OwnCookie::Absent, BrowserCheck::Loose) => Ok(Proof::Nothing),
+        (OwnCookie::Absent, BrowserCheck::Loose) => Ok(BrowserProof::Nothing),
     }
 }
 

@@ -9,7 +9,7 @@ fn invited(harness: &Harness, headers: &[(&str, &str)], target: &str, apps: &[&s
     }
     let (parts, ()) = request.body(()).unwrap().into_parts();
     let apps: Vec<Arc<str>> = apps.iter().map(|app| (*app).into()).collect();
-    harness.login.invite(&parts, &apps)
+    harness.login.sign_in_redirect(&parts, &apps)
 }
 
 #[tokio::test]
@@ -75,7 +75,7 @@ async fn only_a_person_who_opens_a_page_is_invited() {
         let request =
             Request::builder().method(method).uri("/").header("host", HOST).header("accept", "text/html");
         let (parts, ()) = request.body(()).unwrap().into_parts();
-        assert!(harness.login.invite(&parts, &["site".into()]).is_none(), "{method}");
+        assert!(harness.login.sign_in_redirect(&parts, &["site".into()]).is_none(), "{method}");
     }
 }
 
@@ -84,7 +84,7 @@ async fn who_is_turned_away_may_sign_out_and_come_back_as_somebody_else() {
     let harness = harness([]).await;
     let cookie = format!("{SESSION}={}", "A".repeat(64));
     let form = |return_to| Action::SignOut(SignOut { path: "/auth/logout", return_to, everywhere: false });
-    let (blocked, not_admitted) = (TurnedAway::Blocked, TurnedAway::NotPermitted);
+    let (blocked, not_admitted) = (PageDenial::Blocked, PageDenial::NotPermitted);
     for (why, notice, outcome) in
         [(blocked, Notice::UserBlocked, "user_blocked"), (not_admitted, Notice::NotPermitted, "not_admitted")]
     {
@@ -102,7 +102,7 @@ async fn who_is_turned_away_may_sign_out_and_come_back_as_somebody_else() {
             }
             let (parts, ()) = request.body(()).unwrap().into_parts();
 
-            let answer = harness.login.turn_away(why, &parts, &["site".into()], "req-1").expect("a page");
+            let answer = harness.login.denial_page(why, &parts, &["site".into()], "req-1").expect("a page");
 
             assert_eq!(told_with(&harness, &answer, notice, action), (403, outcome), "{target} {agent}");
         }
