@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 /// The stage of the gateway's life. It only moves forward.
 #[derive(Debug)]
-pub struct Health(AtomicU8);
+pub struct GatewayHealth(AtomicU8);
 
 /// A stage of the gateway's life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -18,7 +18,7 @@ pub enum HealthState {
     Draining,
 }
 
-impl Health {
+impl GatewayHealth {
     /// A gateway that is starting.
     pub const fn starting() -> Self {
         Self(AtomicU8::new(HealthState::Starting as u8))
@@ -50,7 +50,7 @@ impl Health {
     }
 }
 
-impl Default for Health {
+impl Default for GatewayHealth {
     fn default() -> Self {
         Self::starting()
     }

@@ -35,7 +35,7 @@ use self::answer::AdminAnswer;
 use self::origin::OriginError;
 use crate::runtime::{Runtime, Shared};
 pub use body::AdminBodyError;
-pub use health::{Health, HealthState};
+pub use health::{GatewayHealth, HealthState};
 
 /// Prometheus' text format, version 0.0.4.
 const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -43,7 +43,7 @@ const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 /// Answers the admin listener's requests.
 pub struct Admin {
     shared: Shared,
-    health: Arc<Health>,
+    health: Arc<GatewayHealth>,
     current: Box<dyn Fn() -> Arc<Runtime> + Send + Sync>,
 }
 
@@ -51,7 +51,7 @@ impl Admin {
     /// Makes the listener's service; `current` returns the running configuration.
     pub fn new(
         shared: Shared,
-        health: Arc<Health>,
+        health: Arc<GatewayHealth>,
         current: impl Fn() -> Arc<Runtime> + Send + Sync + 'static,
     ) -> Self {
         Self { shared, health, current: Box::new(current) }

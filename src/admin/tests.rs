@@ -10,7 +10,7 @@ use crate::telemetry::metrics::Metrics;
 
 struct AdminBench {
     admin: Admin,
-    health: Arc<Health>,
+    health: Arc<GatewayHealth>,
     metrics: Arc<Metrics>,
     _folder: TempDir,
 }
@@ -18,7 +18,7 @@ struct AdminBench {
 fn bench() -> AdminBench {
     let folder = tempfile::tempdir().unwrap();
     let (shared, runtime) = Runtime::for_test(folder.path(), Arc::new(ManualClock::start_now()));
-    let (metrics, health) = (Arc::clone(&shared.metrics), Arc::new(Health::starting()));
+    let (metrics, health) = (Arc::clone(&shared.metrics), Arc::new(GatewayHealth::starting()));
     let admin = Admin::new(shared, Arc::clone(&health), move || Arc::clone(&runtime));
     AdminBench { admin, health, metrics, _folder: folder }
 }
@@ -82,7 +82,7 @@ fn gateway_is_ready_between_starting_and_draining() {
 
 #[test]
 fn draining_gateway_does_not_become_ready_again() {
-    let health = Health::default();
+    let health = GatewayHealth::default();
     assert_eq!(health.state(), HealthState::Starting);
 
     health.set_draining();

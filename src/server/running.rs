@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::certificates::Certificates;
-use crate::admin::Health;
+use crate::admin::GatewayHealth;
 use crate::config::Report;
 use crate::proxy::connections::Connections;
 use crate::reload::Reload;
@@ -25,7 +25,7 @@ pub struct RunningGateway {
     pub(super) audit_log: Arc<AuditLog>,
     pub(super) certificates: Arc<Vec<Arc<Certificates>>>,
     pub(super) connections: Arc<Connections>,
-    pub(super) health: Arc<Health>,
+    pub(super) health: Arc<GatewayHealth>,
     pub(super) drain_timeout: Duration,
     pub(super) shutdown: watch::Sender<bool>,
     /// Never sent: the admin listener answers as long as the process drains.

@@ -17,7 +17,7 @@ use super::refresh::refresh;
 use super::running::RunningGateway;
 use super::tls::{self, ListenerTls};
 use super::{Sources, open_files, shared};
-use crate::admin::{Admin, Health};
+use crate::admin::{Admin, GatewayHealth};
 use crate::config::{Config, Document, Findings, Report};
 use crate::key_file::OnMissingKey;
 use crate::proxy::connections::Connections;
@@ -51,7 +51,7 @@ pub fn start(document: &Document, path: PathBuf, sources: Sources) -> Result<Run
         current: Arc::clone(&current),
         connections: Arc::new(Connections::new(&config.limits, max_connections, &shared.metrics)),
     };
-    let health = Arc::new(Health::starting());
+    let health = Arc::new(GatewayHealth::starting());
 
     let (shutdown, shutdown_watch) = watch::channel(false);
     let guards = build_guards(listeners, config, &listeners_tls, &guard_services)?;
@@ -172,7 +172,7 @@ fn build_guards(
     guards.collect()
 }
 
-fn build_admin(shared: &Shared, health: &Arc<Health>, current: &Arc<ArcSwap<Current>>) -> Admin {
+fn build_admin(shared: &Shared, health: &Arc<GatewayHealth>, current: &Arc<ArcSwap<Current>>) -> Admin {
     let current = Arc::clone(current);
     Admin::new(shared.clone(), Arc::clone(health), move || Arc::clone(current.load().runtime()))
 }
