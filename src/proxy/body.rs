@@ -1,4 +1,4 @@
-//! Bodies of requests: those that the gateway reads itself are bounded in size and time, all others in how slow they are.
+//! Bodies of requests: a body that the gateway reads itself is limited in size and time; every other in how slow it is.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use pingora::proxy::Session;
 
 use crate::sign_in::BodyFault;
 
-/// How long a body may take before it is asked how fast it is.
+/// How long a body may take before its rate is checked.
 pub(super) const RATE_GRACE: Duration = Duration::from_secs(10);
 
 /// Reads a whole body of at most `max_bytes` in at most `deadline`.
@@ -26,7 +26,7 @@ async fn read_all(session: &mut Session, max_bytes: usize) -> Result<Bytes, Body
         return Err(BodyFault::TooLarge);
     }
     if session.req_header().headers.contains_key(header::EXPECT) {
-        // Pingora answers this for forwarded requests only; the client would wait a second for nothing.
+        // Pingora answers this only for forwarded requests; without it the client waits a second.
         session.write_continue_response().await.map_err(|_| BodyFault::Broken)?;
     }
     let mut body = BytesMut::new();

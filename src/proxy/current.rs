@@ -1,4 +1,4 @@
-//! What every request is decided by: one configuration, and what the proxy derives from it.
+//! The configuration in use, with what the proxy derives from it. Every request is decided by one of them.
 
 use std::sync::Arc;
 
@@ -6,13 +6,13 @@ use super::admission::Admission;
 use super::client_address::TrustedProxies;
 use crate::runtime::Runtime;
 
-/// What one configuration says, with what this module derives from it.
+/// One configuration, with what the proxy derives from it.
 #[derive(Debug)]
 pub struct Current {
     pub(super) runtime: Arc<Runtime>,
     pub(super) admission: Admission,
     pub(super) trusted_proxies: TrustedProxies,
-    /// Becomes true when another takes its place: what goes on for longer than a request is then decided anew.
+    /// Becomes true when another one replaces it: tunnels are then decided again.
     is_replaced: tokio::sync::watch::Sender<bool>,
 }
 
@@ -27,7 +27,7 @@ impl Current {
         }
     }
 
-    /// Tells whoever goes on under it that another has taken its place.
+    /// Wakes what waits for another configuration to replace this one.
     pub fn retire(&self) {
         self.is_replaced.send_replace(true);
     }

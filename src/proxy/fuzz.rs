@@ -1,4 +1,4 @@
-//! Drives what is read before anybody is asked who they are: the request, its address, a balancer's header.
+//! Fuzzes what is read before the caller is known: the request, the client's address, a balancer's header.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::LazyLock;
@@ -76,7 +76,7 @@ pub(crate) fn forwarded_for(data: &[u8]) {
     let headers = headers_of(&lines);
 
     let stranger = PROXIES.client_address(STRANGER, &headers);
-    assert!(!stranger.peer_is_trusted && stranger.client == STRANGER, "a stranger is believed: {stranger:?}");
+    assert!(!stranger.peer_is_trusted && stranger.client == STRANGER, "a stranger is trusted: {stranger:?}");
 
     let found = PROXIES.client_address(TRUSTED_PEER, &headers);
     assert!(found.peer_is_trusted && found.peer == TRUSTED_PEER, "{found:?}");
@@ -149,7 +149,7 @@ fn parts<'l>(method: &[u8], target: &[u8], lines: impl Iterator<Item = &'l [u8]>
             request.headers_mut().append(name, value);
         }
     }
-    // An absolute target would be a second authority beside `Host`, as HTTP/2 has it.
+    // An absolute target would be a second authority besides `Host`, as in HTTP/2.
     let mut parts = request.into_parts().0;
     let mut uri = parts.uri.into_parts();
     (uri.scheme, uri.authority) = (None, None);

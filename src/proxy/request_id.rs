@@ -1,4 +1,4 @@
-//! A request's id: in the answer, in the log, towards the backend.
+//! The id of a request, in the answer, in the log and in the request to the backend.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,7 +16,7 @@ const MAX_LENGTH: usize = 64;
 /// Hexadecimal digits of an id of our own: 128 bits, so that it may serve as a trace id too.
 const OWN_LENGTH: usize = 32;
 
-/// Makes ids that no other process makes: random start, then counted and mixed.
+/// Makes ids that no other process makes: from a random start, counted and mixed.
 #[derive(Debug)]
 pub struct RequestIds {
     prefix: u64,
@@ -49,7 +49,7 @@ impl RequestIds {
 }
 
 impl RequestId {
-    /// Takes over an id that a trusted proxy gave; `None` when it has characters a log line should not.
+    /// Parses an id that a trusted proxy gave; `None` if it has characters that do not belong in a log line.
     pub fn parse(given: &str) -> Option<Self> {
         let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
         if given.is_empty() || !given.bytes().all(is_plain) {
@@ -65,7 +65,8 @@ impl RequestId {
         self.text.get(..self.length).and_then(|text| std::str::from_utf8(text).ok()).unwrap_or_default()
     }
 
-    /// A new trace that begins with this request, in the form of W3C Trace Context §3.2; ids of our own only.
+    /// Returns the `traceparent` of a trace that begins with this request, W3C Trace Context §3.2; `None` for an id that is
+    /// not our own.
     pub fn traceparent(&self) -> Option<String> {
         let id = self.as_str();
         let is_trace_id =
@@ -81,7 +82,7 @@ impl fmt::Display for RequestId {
     }
 }
 
-/// The finaliser of SplitMix64: one to one, so that distinct counts stay distinct.
+/// The finaliser of SplitMix64. It is one to one, so that distinct counts stay distinct.
 const fn mix(count: u64) -> u64 {
     let count = (count ^ (count >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let count = (count ^ (count >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -106,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn an_id_that_could_forge_a_log_line_is_not_taken_over() {
+    fn an_id_that_could_forge_a_log_line_is_not_accepted() {
         for given in ["", "a b", "a\nb", "a\"b", "é", &"a".repeat(65)] {
             assert!(RequestId::parse(given).is_none(), "{given:?}");
         }

@@ -24,7 +24,7 @@ pub(super) struct Tunnel {
 }
 
 impl Tunnel {
-    /// What the connection to the server is told by.
+    /// The switch that the connection to the server follows.
     pub(super) const fn switch(&self) -> &TunnelSwitch {
         &self.switch
     }
@@ -41,7 +41,8 @@ impl Tunnel {
     }
 }
 
-/// What the logs and metrics say of a tunnel that the gateway ends: by then its request may be gone.
+/// What the logs and metrics say of a tunnel that the gateway ends. It is kept apart from the request, which may be
+/// gone when the tunnel ends.
 pub(super) struct TunnelRecord {
     pub(super) shared: Shared,
     pub(super) access_log: Arc<AccessLog>,

@@ -1,4 +1,4 @@
-//! Which certificate a listener answers with: by the name the client asks for, read again when a file changes.
+//! Which certificate a listener answers with: by the name that the client asks for. Changed files are read again.
 
 use std::collections::HashMap;
 use std::fs;
@@ -20,14 +20,14 @@ use crate::config::{Certificate, Findings};
 #[derive(Debug)]
 pub(super) struct Certificates {
     files: Vec<Certificate>,
-    current: ArcSwap<Loaded>,
+    current: ArcSwap<LoadedCertificates>,
 }
 
 /// One reading of all the files.
 #[derive(Debug)]
-struct Loaded {
+struct LoadedCertificates {
     by_name: HashMap<String, Arc<CertifiedKey>>,
-    /// For a client that asks for no name, or one that no certificate carries.
+    /// For a client that asks for no name, or for a name that no certificate carries.
     first: Arc<CertifiedKey>,
     modified: Vec<Option<SystemTime>>,
 }
@@ -35,17 +35,17 @@ struct Loaded {
 impl Certificates {
     /// Reads the files of a listener; a finding for each that cannot be used.
     pub(super) fn load(files: &[Certificate], at: &str, findings: &mut Findings) -> Option<Self> {
-        let loaded = Loaded::read(files, at, findings)?;
+        let loaded = LoadedCertificates::read(files, at, findings)?;
         Some(Self { files: files.to_vec(), current: ArcSwap::from_pointee(loaded) })
     }
 
-    /// Reads the files again when one has changed. Keeps the old certificates when the new ones cannot be used.
+    /// Reads the files again if one has changed. Keeps the old certificates if the new ones cannot be used.
     pub(super) fn refresh(&self) {
         if modified(&self.files) == self.current.load().modified {
             return;
         }
         let mut findings = Findings::default();
-        match Loaded::read(&self.files, "certificates", &mut findings) {
+        match LoadedCertificates::read(&self.files, "certificates", &mut findings) {
             Some(loaded) => {
                 self.current.store(Arc::new(loaded));
                 tracing::info!("read {} certificates again after a change", self.files.len());
@@ -67,7 +67,7 @@ impl ResolvesServerCert for Certificates {
     }
 }
 
-impl Loaded {
+impl LoadedCertificates {
     fn read(files: &[Certificate], at: &str, findings: &mut Findings) -> Option<Self> {
         let modified = modified(files);
         let mut by_name = HashMap::new();

@@ -46,7 +46,7 @@ impl BoundSocket {
         Ok(Self { address, socket })
     }
 
-    /// Accepts connections until told to stop.
+    /// Accepts connections until the shutdown.
     pub(super) async fn serve<A>(self, name: &str, app: A, shutdown: ShutdownWatch)
     where
         A: ServerApp + Send + Sync + 'static,

@@ -1,4 +1,4 @@
-//! How the servers of an upstream are spoken to: protocol, patience, and whom to believe and to be over TLS.
+//! How the servers of an upstream are connected to: protocol, timeouts, and TLS with its certificates.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::net::SocketAddr;
@@ -15,7 +15,7 @@ use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use crate::config::{self, Findings, UpstreamProtocol};
 
-/// Builds what every connection of an upstream begins with.
+/// Builds the peer that every connection of an upstream is made from.
 pub(super) fn build(
     name: &str,
     config: &config::Upstream,
@@ -65,13 +65,13 @@ pub(super) fn build(
             }
         }
     }
-    // Pingora's pool tells neither authorities nor protocols apart, and outlives a reload: a connection that an
-    // authority vouched for must not be used once that authority is no longer trusted.
+    // Pingora's pool distinguishes neither authorities nor protocols, and outlives a reload: a connection to a server
+    // that an authority certified must not be reused after that authority is no longer trusted.
     peer.group_key = pool_group.finish();
     Some(peer)
 }
 
-/// The name that the servers' certificates must carry; none for plain HTTP.
+/// Returns the name that the servers' certificates must carry; empty for plain HTTP.
 fn server_name<'c>(
     tls: Option<&'c config::UpstreamTls>,
     at: &str,
@@ -79,7 +79,7 @@ fn server_name<'c>(
 ) -> Option<&'c str> {
     let Some(tls) = tls else { return Some("") };
     if rustls::pki_types::ServerName::try_from(tls.server_name.as_str()).is_err() {
-        // Without a name Pingora would verify nothing at all.
+        // Without a name Pingora verifies nothing.
         findings
             .error(format!("{at}.tls.server_name"), format!("`{}` is not a DNS name", tls.server_name))
             .hint("write the name the servers' certificate carries");
@@ -88,14 +88,14 @@ fn server_name<'c>(
     Some(&tls.server_name)
 }
 
-/// The certificates of a file, at least one.
+/// Reads the certificates of a file, at least one.
 fn certificates(file: &Path) -> Option<Vec<CertificateDer<'static>>> {
     let list = CertificateDer::pem_file_iter(file).and_then(Iterator::collect::<Result<Vec<_>, _>>);
     list.ok().filter(|list| !list.is_empty())
 }
 
 fn authority(der: &CertificateDer<'_>) -> Option<WrappedX509> {
-    // The constructor below cannot fail, so whether the certificate parses is asked first.
+    // The constructor below cannot fail, so the certificate is parsed here first.
     X509Certificate::from_der(der).ok()?;
     Some(WrappedX509::new(der.to_vec(), |raw| {
         #[expect(clippy::expect_used, reason = "the same bytes were parsed on the lines above")]
@@ -103,8 +103,8 @@ fn authority(der: &CertificateDer<'_>) -> Option<WrappedX509> {
     }))
 }
 
-/// Reads what the gateway shows to servers. Pingora takes the bytes as they are and panics on others than these, so they
-/// are looked at first.
+/// Reads the certificate that the gateway shows to servers. Pingora does not check the bytes and panics if they do not
+/// parse, so they are checked here.
 fn client_certificate(pair: &config::Certificate) -> Result<(Vec<Vec<u8>>, PrivateKeyDer<'static>), String> {
     let chain = certificates(&pair.certificate)
         .filter(|chain| chain.iter().all(|der| X509Certificate::from_der(der).is_ok()))

@@ -69,7 +69,7 @@ fn check_uncut(switch: &TunnelSwitch, waker: &AtomicWaker, cx: &Context<'_>) -> 
 pub(super) struct TunnelConnector {
     pub(super) switch: TunnelSwitch,
     /// Longest silence of the server before the tunnel is open.
-    pub(super) patience: Option<Duration>,
+    pub(super) longest_silence: Option<Duration>,
 }
 
 #[async_trait]
@@ -81,7 +81,7 @@ impl Connect for TunnelConnector {
         let tunnel = TunnelStream {
             socket,
             switch: self.switch.clone(),
-            patience: self.patience,
+            longest_silence: self.longest_silence,
             silence: None,
             has_written: false,
         };
@@ -93,7 +93,7 @@ impl Connect for TunnelConnector {
 struct TunnelStream {
     socket: TcpStream,
     switch: TunnelSwitch,
-    patience: Option<Duration>,
+    longest_silence: Option<Duration>,
     silence: Option<Pin<Box<Sleep>>>,
     has_written: bool,
 }
@@ -113,13 +113,14 @@ impl AsyncRead for TunnelStream {
             tunnel.silence = None;
             return Poll::Ready(read);
         }
-        match tunnel.patience.filter(|_| !tunnel.switch.is_open()) {
+        match tunnel.longest_silence.filter(|_| !tunnel.switch.is_open()) {
             None => {
                 tunnel.silence = None;
                 Poll::Pending
             }
-            Some(patience) => {
-                let silence = tunnel.silence.get_or_insert_with(|| Box::pin(tokio::time::sleep(patience)));
+            Some(longest_silence) => {
+                let silence =
+                    tunnel.silence.get_or_insert_with(|| Box::pin(tokio::time::sleep(longest_silence)));
                 ready!(silence.as_mut().poll(cx));
                 Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
             }

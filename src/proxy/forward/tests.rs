@@ -26,17 +26,17 @@ fn forwarded(
     request
 }
 
-fn said<'r>(request: &'r RequestHeader, name: &str) -> Option<&'r str> {
+fn value_of<'r>(request: &'r RequestHeader, name: &str) -> Option<&'r str> {
     let mut values = request.headers.get_all(name).iter();
     let value = values.next()?.to_str().unwrap();
-    assert!(values.next().is_none(), "{name} is said twice");
+    assert!(values.next().is_none(), "{name} stands twice");
     Some(value)
 }
 
 #[test]
 fn the_backend_gets_the_scheme_that_the_client_used() {
     let bench = Bench::new();
-    for (peer_is_trusted, is_https, told, expected) in [
+    for (peer_is_trusted, is_https, stated, expected) in [
         (false, false, None, "http"),
         (false, true, None, "https"),
         (false, false, Some("https"), "http"),
@@ -50,19 +50,20 @@ fn the_backend_gets_the_scheme_that_the_client_used() {
     ] {
         let (permit, mut arrival) = (bench.permit_on("/"), bench.arrival());
         (arrival.client.peer_is_trusted, arrival.is_https) = (peer_is_trusted, is_https);
-        let lines: Vec<(&str, &str)> = told.map(|told| ("x-forwarded-proto", told)).into_iter().collect();
+        let lines: Vec<(&str, &str)> =
+            stated.map(|stated| ("x-forwarded-proto", stated)).into_iter().collect();
 
         let request = forwarded(&request("/", &lines), &bench, &permit, &arrival);
 
-        let case = format!("{peer_is_trusted} {is_https} {told:?}");
-        assert_eq!(said(&request, "x-forwarded-proto"), Some(expected), "{case}");
+        let case = format!("{peer_is_trusted} {is_https} {stated:?}");
+        assert_eq!(value_of(&request, "x-forwarded-proto"), Some(expected), "{case}");
     }
 }
 
 #[test]
 fn the_backend_gets_the_host_that_the_client_asked_for() {
     let bench = Bench::new();
-    for (peer_is_trusted, told, expected) in [
+    for (peer_is_trusted, stated, expected) in [
         (false, None, "a.test:8080"),
         (false, Some("b.test"), "a.test:8080"),
         (true, None, "a.test:8080"),
@@ -77,11 +78,11 @@ fn the_backend_gets_the_host_that_the_client_asked_for() {
         let (permit, mut arrival) = (bench.permit_on("/"), bench.arrival());
         arrival.client.peer_is_trusted = peer_is_trusted;
         let mut lines = vec![("host", "a.test:8080")];
-        lines.extend(told.map(|told| ("x-forwarded-host", told)));
+        lines.extend(stated.map(|stated| ("x-forwarded-host", stated)));
 
         let request = forwarded(&request("/", &lines), &bench, &permit, &arrival);
 
-        assert_eq!(said(&request, "x-forwarded-host"), Some(expected), "{peer_is_trusted} {told:?}");
+        assert_eq!(value_of(&request, "x-forwarded-host"), Some(expected), "{peer_is_trusted} {stated:?}");
     }
 }
 
@@ -103,8 +104,8 @@ fn a_trace_begins_with_the_request_unless_the_client_began_one() {
     let begun = forwarded(&request("/", &[]), &bench, &permit, &arrival);
     let gone_on = forwarded(&request("/", &[("traceparent", "00-x-y-01")]), &bench, &permit, &arrival);
 
-    assert_eq!(said(&begun, "traceparent").map(str::to_owned), arrival.request_id.traceparent());
-    assert_eq!(said(&gone_on, "traceparent"), Some("00-x-y-01"));
+    assert_eq!(value_of(&begun, "traceparent").map(str::to_owned), arrival.request_id.traceparent());
+    assert_eq!(value_of(&gone_on, "traceparent"), Some("00-x-y-01"));
 }
 
 #[test]
@@ -123,7 +124,7 @@ fn a_token_is_forwarded_only_if_the_route_says_so() {
 
         let request = forwarded(&request(path, &lines), &bench, &permit, &arrival);
 
-        assert_eq!(said(&request, "authorization"), expected, "{path} {lines:?} {was_read_there}");
+        assert_eq!(value_of(&request, "authorization"), expected, "{path} {lines:?} {was_read_there}");
     }
 }
 
@@ -155,7 +156,7 @@ fn cookies_of_the_gateway_are_never_forwarded() {
 
         let request = forwarded(&request(path, &lines), &bench, &permit, &arrival);
 
-        assert_eq!(said(&request, "cookie"), Some("a=1; b=2"), "{path}");
+        assert_eq!(value_of(&request, "cookie"), Some("a=1; b=2"), "{path}");
     }
 }
 
@@ -195,7 +196,7 @@ fn a_backend_with_http_2_gets_te_trailers_and_no_other_te() {
 
         edit_request(&received, &mut request, &permit, &arrival, &bench.current).unwrap();
 
-        assert_eq!(said(&request, "te"), expected, "{path} {te:?}");
+        assert_eq!(value_of(&request, "te"), expected, "{path} {te:?}");
     }
 }
 
@@ -236,7 +237,7 @@ fn an_answer_to_a_cookie_is_private_unless_the_backend_says_how_to_cache_it() {
 
         make_private(&mut response).unwrap();
 
-        let told = response.headers.get("cache-control").map(|value| value.to_str().unwrap());
-        assert_eq!(told, expected, "{line:?}");
+        let stated = response.headers.get("cache-control").map(|value| value.to_str().unwrap());
+        assert_eq!(stated, expected, "{line:?}");
     }
 }
