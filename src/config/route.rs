@@ -20,7 +20,8 @@ pub struct Route {
     pub hosts: Vec<String>,
     /// Path prefix in whole segments: `/api` matches `/api` and `/api/x`, but not `/apix`. Letter
     /// case matters. If the backend reads `/API` as `/api`, make sure that no shorter public path
-    /// matches `/API`.
+    /// matches `/API`. A pattern such as `/api/*` is refused. A path that has `*` as itself is
+    /// written with the escape `%2A`.
     pub path: String,
     /// Methods of this route. Empty: every method that the gateway accepts.
     #[serde(default)]

@@ -8,6 +8,7 @@
 
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzz;
+mod pattern;
 mod people;
 
 use std::collections::{BTreeMap, HashMap};
@@ -20,6 +21,7 @@ use crate::config::{self, Access, Findings, RejectShape};
 use crate::host::is_host_name;
 use crate::path;
 
+use self::pattern::prefix_of_pattern;
 pub use self::people::{Denied, Lists, Rules};
 
 /// Methods that the gateway admits: those of RFC 9110 §9.3 without CONNECT and TRACE, and PATCH.
@@ -327,6 +329,12 @@ fn build_sign_in(
 }
 
 fn check_path(path: &str, at: &str, findings: &mut Findings) {
+    if let Some(prefix) = prefix_of_pattern(path) {
+        findings
+            .error(format!("{at}.path"), format!("`{path}` looks like a pattern"))
+            .hint(format!("paths are prefixes: write `{prefix}`"));
+        return;
+    }
     match path::canonicalise(path) {
         Ok(canonical) if canonical == path => {}
         Ok(canonical) => {

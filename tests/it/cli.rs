@@ -100,6 +100,34 @@ fn a_wrong_configuration_is_refused_by_check_and_serve_with_code_2_and_every_pro
 }
 
 #[test]
+fn a_route_path_that_looks_like_a_pattern_is_refused_with_the_prefix_to_write() {
+    let folder = tempfile::tempdir().unwrap();
+    let yaml = fs::read_to_string(configuration(folder.path(), "127.0.0.1:0")).unwrap();
+    for (pattern, prefix) in [
+        ("/admin/*", "/admin"),
+        ("/vip/**", "/vip"),
+        ("/:user", "/"),
+        ("/x?", "/x"),
+        ("/users/{id}", "/users"),
+        ("^/admin/.*$", "/admin"),
+    ] {
+        let route = format!("  - {{ path: '{pattern}', access: authenticated, upstream: backend }}\n");
+        let path = write(folder.path(), &format!("{yaml}{route}"));
+
+        for command in ["check", "serve"] {
+            let ran = menshen(&[command, "--config", path.to_str().unwrap()]);
+
+            assert_eq!(ran.code, Some(2), "{pattern}: {}", ran.stderr);
+            assert_eq!(ran.stdout, "", "{pattern}");
+            let expected = format!(
+                "error: routes[1].path: `{pattern}` looks like a pattern; paths are prefixes: write `{prefix}`"
+            );
+            assert!(ran.stderr.contains(&expected), "{pattern}: {}", ran.stderr);
+        }
+    }
+}
+
+#[test]
 fn a_configuration_that_is_not_there_is_named_with_code_2() {
     for command in ["check", "serve"] {
         let ran = menshen(&[command, "--config", "no/such/file.yaml"]);
