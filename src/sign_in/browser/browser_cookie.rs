@@ -1,7 +1,8 @@
-//! Which browser began a sign-in: a random word in its cookie, one for all of its tabs.
+//! The cookie that tells which browser began a sign-in: a random word, one for all of its tabs.
 //!
-//! The record of a sign-in has the word's hash. Without this, whoever gets somebody to open a way back that is not theirs
-//! would have them signed in as somebody else. See RFC 9700 §4.7.
+//! The record of a sign-in has the hash of the word. Without it, an attacker could make a user open
+//! a callback URL of the attacker, and the user would be signed in as the attacker. See RFC 9700
+//! §4.7.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -23,17 +24,18 @@ const CHARACTERS: usize = 22;
 #[derive(Clone, Debug)]
 pub(super) struct Browser(SecretString);
 
-/// How much a browser that came back has shown of itself.
+/// What a browser that came back has proved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum BrowserProof {
-    /// It has the cookie of the one that began.
+    /// It has the cookie of the browser that began.
     Cookie,
-    /// It has none, and need not.
+    /// It has no cookie, and the app does not require one.
     Nothing,
 }
 
 impl Browser {
-    /// The browser that a request came from, or a new one: several tabs of one browser must not push each other out.
+    /// The browser that a request came from, or a new one. Tabs of one browser share its word, so
+    /// that they do not replace each other's.
     pub(super) fn of(headers: &HeaderMap, entropy: &dyn Entropy) -> Result<Self, NoEntropy> {
         match OwnCookie::of(headers, cookie::BROWSER) {
             OwnCookie::One(value) if is_well_formed(value) => Ok(Self(value.into())),
@@ -41,12 +43,12 @@ impl Browser {
         }
     }
 
-    /// What a record knows it by.
+    /// The hash that a record has of it.
     pub(super) fn hash(&self) -> [u8; 32] {
         hash(self.0.expose_secret())
     }
 
-    /// The cookie, with its whole time before it.
+    /// The `Set-Cookie` value, valid for the whole lifetime.
     pub(super) fn set_cookie(&self) -> Option<HeaderValue> {
         cookie::set(cookie::BROWSER, self.0.expose_secret(), LIFETIME)
     }
@@ -55,8 +57,9 @@ impl Browser {
 /// Decides whether the browser that comes back may be the one that began.
 ///
 /// # Errors
-/// [`SignInError::BrowserMismatch`] of one that shows anything else than the cookie of the one that began, however loose the
-/// check; [`SignInError::BrowserCookieMissing`] of one that shows none and had to.
+/// [`SignInError::BrowserMismatch`] if the browser shows another cookie than that of the browser
+/// that began, even if the check is loose; [`SignInError::BrowserCookieMissing`] if it shows none
+/// and the check is strict.
 pub(super) fn check(
     headers: &HeaderMap,
     began: &[u8; 32],

@@ -1,4 +1,5 @@
-//! The way back from WeChat: the state that left, the browser that left, and a code that becomes a session.
+//! The callback from WeChat: verifies the state and the browser, and exchanges the code for a
+//! session.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -21,18 +22,20 @@ use crate::sign_in::once::SignInResult;
 use crate::sign_in::{SignInAnswer, SignInService};
 use crate::wechat::{App, Code};
 
-/// What WeChat's app sends in the place of a code when a person refuses; its documents speak of no code at all.
+/// What WeChat's app sends instead of a code if the user refuses; its documents say that it sends
+/// no code.
 const REFUSED: &str = "authdeny";
-/// Longest wait after which the same way back is worth taking again: WeChat's codes are good for five minutes.
+/// Longest wait after which the same callback may still succeed: WeChat's codes are valid for five
+/// minutes.
 const LONGEST_WAIT_SECONDS: u64 = 60;
 
-/// A browser that came back, and is who left.
+/// A callback whose state and browser are verified.
 struct VerifiedCallback {
     state: SignInState,
     found: StoredSignIn,
     client: ClientHash,
     proof: BrowserProof,
-    /// None where the person refused.
+    /// None if the user refused.
     code: Option<Code>,
 }
 
@@ -67,12 +70,14 @@ impl SignInService {
         answer
     }
 
-    /// Makes sure that what comes back left from here. Nothing is spent yet: whoever brings a state that is not theirs
-    /// takes it from nobody. `return_to` becomes where the person was, once it is known that they are who was there.
+    /// Verifies that the sign-in began here. It does not use up the state, so that another client
+    /// cannot spoil it. `return_to` becomes the page that the user came from, when it is known that
+    /// the browser is the one that was there.
     ///
-    /// Nothing is counted either before a browser has shown that it left: any page can lead its visitors here with states
-    /// that it made up, and would lock out everybody at their addresses. Nobody guesses one of 2^190 states, and a look at the
-    /// store is no more than a made-up session's cookie costs.
+    /// It counts nothing before the browser is verified: a page can send its visitors here with
+    /// made-up states, and would lock out every client at their addresses. A state has 190 bits and
+    /// cannot be guessed, and a lookup in the store costs no more than one of a made-up session
+    /// cookie.
     async fn verify_state(
         &self,
         app: &App,
@@ -107,17 +112,18 @@ impl SignInService {
         }
         let client_hash = state.client(client, &request.headers);
         let proof = browser_cookie::check(&request.headers, &sign_in.browser, app.browser_check);
-        // The place may be nobody else's business. Of a browser that has lost its cookie, as WeChat's does, address and user
-        // agent must do; one that shows another cookie is another browser.
+        // Only the user may learn the page. If a browser lost its cookie, as WeChat's does, address
+        // and user agent must match. A browser with another cookie is another browser.
         let is_theirs = match &proof {
             Ok(_) => true,
             Err(error) => *error == SignInError::BrowserCookieMissing && sign_in.is_started_by(client_hash),
         };
         if is_theirs {
-            // Read anew: a reload of the configuration may have taken the place off the list.
+            // Checked again, because a reload of the configuration may have removed the origin.
             *return_to = self.return_to(Some(&sign_in.return_to), own);
         }
-        // First: the cookie has ended with it. Whoever has both may have been let in by it, see below.
+        // Before the browser is checked, because its cookie ends with the state. A browser that
+        // still has both may be signed in already; see `complete_sign_in`.
         let is_used_here = matches!(proof, Ok(BrowserProof::Cookie)) && sign_in.has_code();
         if sign_in.is_expired(now) && !is_used_here {
             return Err(SignInError::StateUnknown);
@@ -131,11 +137,12 @@ impl SignInService {
         Ok(VerifiedCallback { state, found, client: client_hash, proof, code })
     }
 
-    /// Lets the person in and leads them to where they were.
+    /// Exchanges the code and redirects the user back.
     ///
-    /// Who taps twice, or goes back to WeChat's page and agrees once more, comes back with a state that is used, and mostly
-    /// with another code. They are signed in already, and are led on; their session stays as it is. Only in the browser that
-    /// began, so that the place is the person's own.
+    /// A user who taps twice, or goes back to WeChat's page and agrees again, comes back with a
+    /// used state, and usually with another code. The user is signed in already and is redirected;
+    /// the session does not change. This holds only in the browser that began, because only its
+    /// user may learn the page.
     async fn complete_sign_in(
         self: &Arc<Self>,
         app: &App,
@@ -163,7 +170,8 @@ impl SignInService {
         }
     }
 
-    /// Spends the state, and exchanges the code or gives the answer it got before.
+    /// Binds the state to the code, and exchanges the code or returns the result of its first
+    /// exchange.
     async fn exchange_code(
         self: &Arc<Self>,
         app: &App,
@@ -181,17 +189,19 @@ impl SignInService {
         let bearer = Bearer { client: client_hash, is_browser: proof == BrowserProof::Cookie };
         found.bind(&**store, &state, &code, bearer, now).await?;
 
-        // The record has said who may bring the code again. A browser may show its cookie the one time and not the other.
+        // The record decides who may send the code again. A browser may show its cookie in one
+        // request and not in the next.
         let client_fields = [&b"browser"[..], &state.name()];
         let mut attempt = SignInAttempt::new(app, code, &client_fields, request, client);
         attempt.before = before;
         attempt.is_cross_site = is_cross_site;
-        // Without the cookie somebody else may have begun, and made the code up. With it no page can have: it knows no state.
+        // Without the cookie, an attacker may have begun and made up the code. With it that is not
+        // possible, because a page does not know the state.
         attempt.is_blameless = is_repeated || proof == BrowserProof::Nothing;
         flow::sign_in(&self.deps, &self.browser_codes, attempt).await
     }
 
-    /// The session that the browser holds now, which ends when it gets another.
+    /// The session that the browser holds now. It ends when the browser gets another.
     async fn session_before(
         &self,
         headers: &HeaderMap,
@@ -205,7 +215,8 @@ impl SignInService {
         }
     }
 
-    /// Where a browser goes that is let in: to where it was, by way of the sign-in page where it has shown no cookie.
+    /// The page that a browser is redirected to after sign-in: the page that it came from, or first
+    /// the sign-in page if it has shown no cookie.
     fn target_after(&self, app: &App, proof: BrowserProof, return_to: &ReturnTo) -> String {
         match proof {
             BrowserProof::Cookie => return_to.location().to_owned(),
@@ -213,7 +224,7 @@ impl SignInService {
         }
     }
 
-    /// Leads a person who signed in to a place. The cookie is new, whatever the browser had before.
+    /// Redirects a signed-in user to a page. The session cookie is always new.
     fn redirect_back(
         &self,
         app: &App,
@@ -227,20 +238,21 @@ impl SignInService {
     }
 }
 
-/// Whether a page of another site may be why a browser comes back: one that need not show that it began, or was led to begin.
+/// Whether a page of another site may have caused the callback: the browser did not prove that it
+/// began, or such a page may have caused the start.
 fn is_cross_site(proof: BrowserProof, sign_in: &SignInRecord) -> bool {
     proof == BrowserProof::Nothing || sign_in.is_cross_site()
 }
 
-/// A place with a fragment of its own. A browser carries WeChat's `#wechat_redirect` on to one without, RFC 9110 §10.2.2, and
-/// pages that find their way by it would be lost.
+/// The page with a fragment of its own. Otherwise a browser adds WeChat's `#wechat_redirect` to it
+/// (RFC 9110 §10.2.2), and pages that use the fragment for navigation would fail.
 fn with_own_fragment(app: &App, place: &str) -> String {
     let is_carried = app.kind == AppKind::OfficialAccount && !place.contains('#');
     format!("{place}{}", if is_carried { "#" } else { "" })
 }
 
-/// Whether code and state may be as good as before in a while: nothing was asked of WeChat, or it was busy. A page offers its
-/// own address then, which the browser knows; the code stands in no page.
+/// Whether the same code and state may succeed later: WeChat was not called, or it was busy. The
+/// page then offers its own address, which the browser knows; no page contains the code.
 fn is_worth_a_reload(error: &SignInError) -> bool {
     match error {
         SignInError::Throttled { retry_after_seconds } => *retry_after_seconds <= LONGEST_WAIT_SECONDS,
@@ -249,7 +261,7 @@ fn is_worth_a_reload(error: &SignInError) -> bool {
     }
 }
 
-/// Whether a way back that was taken before is refused so.
+/// Whether a callback that was used before is refused with this error.
 const fn is_of_used_state(error: &SignInError) -> bool {
     matches!(
         error,

@@ -1,7 +1,8 @@
 //! Sign-in with a browser: the page, the way to WeChat, and the way back.
 //!
-//! `start` draws a state, keeps in the store what it belongs to, and sends the browser to WeChat; `callback` takes it back,
-//! once, and gives the browser its session. Whoever comes back must be who left: `browser` tells by a cookie.
+//! `start` draws a state, stores a record for it, and redirects the browser to WeChat. `callback`
+//! accepts the state once, and gives the browser its session. The browser that comes back must be
+//! the one that began, which `browser_cookie` checks.
 
 mod browser_cookie;
 mod callback;

@@ -1,4 +1,4 @@
-//! Which requests are a person's who opens a page, and where such a person is sent to sign in.
+//! Decides which requests open a page in a browser, and redirects them to the sign-in page.
 
 use std::sync::Arc;
 
@@ -23,14 +23,14 @@ const PURPOSES: [HeaderName; 4] = [
 ];
 const X_REQUESTED_WITH: HeaderName = HeaderName::from_static("x-requested-with");
 
-/// Why a person who opens a page is not shown it, and would not be after they signed in once more.
+/// Why a user does not get a page, and would not get it after another sign-in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PageDenial {
-    /// Nobody can say at the moment who they are.
+    /// The session cannot be looked up now.
     StoreUnavailable,
-    /// An operator blocks them.
+    /// An operator blocks the user.
     Blocked,
-    /// The page is not for them.
+    /// The route does not permit the user.
     NotPermitted,
 }
 
@@ -44,7 +44,8 @@ impl SignInService {
             return None;
         }
         let own = self.origins.of(request)?;
-        // One that would not be taken back leads to the root all the same, and makes a long address.
+        // A page that is not accepted later leads to the root anyway, and would make the address
+        // long.
         let place = self.requested_page(request, own);
         let path = self.sign_in_path_for(place.as_ref(), apps.iter().map(|app| &**app));
         SignInAnswer::see_other("sign_in", &path).ok()
@@ -134,13 +135,14 @@ pub(in crate::sign_in) fn is_sent_without_preflight(headers: &HeaderMap) -> bool
     is_elsewhere && !headers.get_all(SEC_FETCH_MODE).iter().all(is_asked)
 }
 
-/// Whether a library of scripts says so. Android's apps, WeChat among them, say their own name there when they open a page.
+/// Whether a script library sent it. Android apps such as WeChat put their own name there when they
+/// open a page.
 fn is_by_script(headers: &HeaderMap) -> bool {
     let mut names = headers.get_all(X_REQUESTED_WITH).iter();
     names.any(|name| name.as_bytes().eq_ignore_ascii_case(b"XMLHttpRequest"))
 }
 
-/// Whether a header says this and nothing else; `None` where it is not there.
+/// Whether a header has this value and no other; `None` if it is absent.
 fn header_is(headers: &HeaderMap, name: &HeaderName, word: &[u8]) -> Option<bool> {
     let mut values = headers.get_all(name).iter();
     let first = values.next()?;

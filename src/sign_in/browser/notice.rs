@@ -1,9 +1,9 @@
-//! What a person is told of each failure.
+//! The notice that a user sees for each error.
 
 use crate::page::Notice;
 use crate::sign_in::error::SignInError;
 
-/// The notice of a refusal. Every refusal has one, so that none is ever told in another's words.
+/// The notice of an error. Every error has one, so that no error is shown in the words of another.
 pub(super) const fn notice(error: &SignInError) -> Notice {
     match error {
         SignInError::PersonRefused => Notice::Refused,

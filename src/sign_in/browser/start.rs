@@ -1,4 +1,4 @@
-//! The way to WeChat: a state is drawn, what it belongs to is kept, and the browser is sent off.
+//! The start of a sign-in: draws a state, stores its record, and redirects the browser to WeChat.
 
 use std::net::IpAddr;
 
@@ -20,7 +20,7 @@ use crate::wechat::{App, Visit};
 pub(super) struct StartedSignIn {
     pub(super) state: SignInState,
     pub(super) redirect_uri: String,
-    /// What the browser is to come back with.
+    /// The cookie that the browser must come back with.
     pub(super) cookie: HeaderValue,
 }
 
@@ -71,7 +71,8 @@ impl SignInService {
         Ok(SignInAnswer::see_other("started", &page)?.with_cookie(begun.cookie))
     }
 
-    /// Begins a sign-in: whoever comes back with its state, in the same browser, is led to `return_to`.
+    /// Begins a sign-in: a user who comes back with its state, in the same browser, is redirected
+    /// to `return_to`.
     pub(super) async fn begin(
         &self,
         app: &App,
@@ -82,7 +83,7 @@ impl SignInService {
         now: Timestamp,
     ) -> Result<StartedSignIn, SignInError> {
         let SignInDependencies { store, store_health, entropy, .. } = &*self.deps;
-        // Nobody is sent to WeChat for nothing.
+        // Without the store no user could come back from WeChat.
         if !store_health.is_available() {
             return Err(SignInError::StoreUnavailable);
         }

@@ -1,8 +1,9 @@
-//! What a sign-in is known by on its way through WeChat: a random word, and one record of it in the store.
+//! The state of a sign-in: a random word that goes through WeChat, and its record in the store.
 //!
-//! The word names the record and carries nothing. A record is good for ten minutes and for one code: whoever is first to
-//! bring one back binds it, on all nodes together, and the same code goes on to the answer it got. For ten minutes more it
-//! says where the person was, so that whoever was too slow tries again from there.
+//! The word names the record and contains nothing. A record is valid for ten minutes and for one
+//! code: the first code that comes back is bound to it, for all nodes, and the same code gets the
+//! same answer again. For ten more minutes the record tells which page the user came from, so that
+//! a user who was too slow can try again from there.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -22,10 +23,10 @@ use crate::sign_in::error::SignInError;
 use crate::store::{Key, Space, Store, ttl_until};
 use crate::wechat::Code;
 
-/// How long a person has between the sign-in page and the way back.
+/// Longest time between the start and the callback.
 pub(super) const LIFETIME: Duration = Duration::from_secs(600);
 
-/// How long a record outlives that, for the one thing that it still says: where the person was.
+/// How long a record is kept after that, only to tell which page the user came from.
 const AFTERLIFE: Duration = Duration::from_secs(600);
 /// 190 bits; WeChat takes up to 128 characters.
 const CHARACTERS: usize = 32;
@@ -104,7 +105,8 @@ impl SignInState {
     /// Draws a state.
     pub(super) fn draw(entropy: &dyn Entropy) -> Result<Self, NoEntropy> {
         let mut text = String::with_capacity(CHARACTERS);
-        // A byte in 32 is passed over, so that no character is likelier than another; 32 times 64 bytes are enough.
+        // One byte in 32 is skipped, so that every character is equally likely; 32 times 64 bytes
+        // are enough.
         for _ in 0..32 {
             let bytes = Zeroizing::new(entropy::bytes::<64>(entropy)?);
             let fair = bytes.iter().filter(|byte| usize::from(**byte) < ALPHABET.len() * 4);
@@ -117,19 +119,19 @@ impl SignInState {
         Err(NoEntropy)
     }
 
-    /// Reads what came back; whether it was ever drawn, the store knows.
+    /// Parses a state that came back. The store knows whether it was ever drawn.
     pub(super) fn parse(text: &str) -> Option<Self> {
         let is_valid = (1..=MAX_CHARACTERS).contains(&text.len())
             && text.bytes().all(|byte| byte.is_ascii_alphanumeric());
         is_valid.then(|| Self(text.into()))
     }
 
-    /// The state itself: whoever has it may come back with it.
+    /// The state itself, a secret.
     pub(super) fn expose(&self) -> &str {
         self.0.expose_secret()
     }
 
-    /// Who sent a request that has to do with this sign-in.
+    /// The client that sent a request of this sign-in.
     pub(super) fn client(&self, client: IpAddr, headers: &HeaderMap) -> ClientHash {
         let address = client_address(client);
         let mut text = Vec::new();
@@ -203,7 +205,7 @@ impl SignInRecord {
         self.code.is_some()
     }
 
-    /// Keeps it for whoever comes back with this state.
+    /// Stores the record under its state.
     pub(super) async fn insert(&self, store: &dyn Store, state: &SignInState) -> Result<(), SignInError> {
         let row = self.encode()?;
         if store.put_if_absent(&state.key(), row, LIFETIME.saturating_add(AFTERLIFE)).await? {
@@ -214,7 +216,7 @@ impl SignInRecord {
         Err(SignInError::Internal)
     }
 
-    /// Whether its time is over: nobody is signed in with it any more.
+    /// Whether its time is over, so that it signs no user in.
     pub(super) fn is_expired(&self, now: Timestamp) -> bool {
         now >= self.ends_at()
     }
