@@ -1,4 +1,4 @@
-//! The tables of ATTACKS on tokens, with tokens forged by a second JWT library.
+//! Attacks on tokens (docs/threat-model.md, C1 to C18), with tokens forged by a second JWT library.
 #![expect(clippy::string_slice, reason = "a test may cut texts it made itself")]
 
 mod attack;

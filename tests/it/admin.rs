@@ -76,7 +76,7 @@ fn sessions_of_a_person_are_listed() {
 }
 
 #[test]
-fn listing_names_nobody_without_being_told_whom() {
+fn listing_without_a_person_is_refused() {
     let world = World::new();
     sign_in(&world, "alice");
     for (query, named) in [
@@ -238,7 +238,7 @@ fn name_that_was_made_to_resolve_here_is_refused() {
 }
 
 #[test]
-fn apps_are_known_by_the_names_of_the_last_reload() {
+fn apps_have_the_names_of_the_last_reload() {
     let world = World::new();
     let openid = sign_in(&world, "alice")["openid"].as_str().unwrap().to_owned();
     let path = world.data.path().join("menshen.yaml");
@@ -256,7 +256,7 @@ fn apps_are_known_by_the_names_of_the_last_reload() {
 #[test]
 fn session_commands_ask_the_gateway_that_runs() {
     let world = World::with(&format!("{ROUTES}{NO_THROTTLE}"));
-    let process = Process::beside(&world);
+    let process = Process::like(&world);
     let login = |person: &str| {
         let body = json!({ "code": world.code(person) }).to_string();
         let length = body.len();

@@ -68,13 +68,13 @@ fn ask_admin(world: &World, request_line: &str, body: &str) -> Response {
 }
 
 /// Event, outcome, route, app and scope of a line; `-` for what is not there.
-fn told(line: &Value) -> String {
+fn summary(line: &Value) -> String {
     let word = |key: &str| line[key].as_str().unwrap_or("-").to_owned();
     ["event", "outcome", "http.route", "app", "scope"].map(word).join(" ")
 }
 
 #[test]
-fn each_event_is_told_once_in_the_right_words() {
+fn each_event_is_logged_once_in_the_documented_words() {
     let world = world();
     let alice = sign_in(&world, "alice");
     let code = world.code("bob");
@@ -97,7 +97,7 @@ fn each_event_is_told_once_in_the_right_words() {
     ask_admin(&world, "POST /sessions/revoke", &json!({ "app": "shop", "openid": openid }).to_string());
     ask_admin(&world, "POST /sessions/revoke", r#"{"app":"shop","all":true}"#);
     ask_admin(&world, "POST /sessions/revoke", r#"{"session":"made-up"}"#);
-    // What is nobody's business leaves no line.
+    // A request that concerns no user leaves no line.
     let bob = world.login_with(&json!({ "code": code }).to_string()).json();
     assert_eq!(world.get("/x", &bearer(&bob)).status, 200);
     assert_eq!(world.get("/pub", "").status, 200);
@@ -109,7 +109,7 @@ fn each_event_is_told_once_in_the_right_words() {
 
     let lines = lines(&world, 18);
 
-    let mut found: Vec<String> = lines.iter().map(told).collect();
+    let mut found: Vec<String> = lines.iter().map(summary).collect();
     let mut expected = vec![
         "login ok - shop -",
         "login code_invalid - shop -",
@@ -164,9 +164,9 @@ fn each_event_is_told_once_in_the_right_words() {
 }
 
 #[test]
-fn a_file_moved_away_is_begun_anew_on_sighup() {
+fn a_new_file_is_opened_on_sighup_after_the_old_one_was_moved() {
     let mut world = world();
-    let node = Process::beside(&world);
+    let node = Process::like(&world);
     world.stop();
     let (path, moved) =
         (node.config().with_file_name("audit.log"), node.config().with_file_name("audit.log.1"));

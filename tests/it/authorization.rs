@@ -95,7 +95,7 @@ fn lists_choose_among_those_who_are_signed_in() {
 }
 
 #[test]
-fn a_person_who_is_denied_a_page_is_told_so_and_never_led_to_sign_in() {
+fn a_user_who_is_denied_a_page_gets_a_refusal_page_and_no_redirect_to_sign_in() {
     let apps = "
 apps:
   shop: { kind: mini_program, appid: wxe000000000000001, secret: emulator-secret-1 }
@@ -189,7 +189,7 @@ fn a_list_that_cannot_be_understood_keeps_the_one_before() {
 }
 
 #[test]
-fn a_blocked_person_is_refused_everywhere_until_they_are_let_in_again() {
+fn a_blocked_person_is_refused_everywhere_until_the_block_ends() {
     let telemetry = "
 telemetry:
   access_log: { target: file, file: '{data}/access.log' }
@@ -245,7 +245,7 @@ telemetry:
 }
 
 #[test]
-fn nobody_is_blocked_who_is_not_named_as_a_person() {
+fn a_block_without_a_valid_person_is_refused() {
     let world = world("");
     let address = world.gateway().admin_address();
     for (line, body, status) in [

@@ -1,4 +1,4 @@
-//! A gateway whose Redis is away: what it tells a client with a token, and that it takes nobody for somebody else.
+//! A gateway whose Redis does not answer: what a client with a token gets, and that no user is taken for another.
 
 use std::time::Duration;
 
@@ -40,7 +40,7 @@ fn is_unavailable(response: &Response) -> bool {
 }
 
 #[test]
-fn a_token_that_nobody_can_look_up_is_neither_believed_nor_passed_over() {
+fn a_token_whose_session_cannot_be_looked_up_is_neither_accepted_nor_ignored() {
     let redis = RedisServer::start();
     let world = World::with(&sections(&redis));
     await_store(&world);
@@ -79,7 +79,7 @@ fn a_token_that_nobody_can_look_up_is_neither_believed_nor_passed_over() {
 }
 
 #[test]
-fn a_person_who_opens_a_page_that_nobody_can_look_up_is_told_on_a_page() {
+fn a_browser_whose_session_cannot_be_looked_up_gets_an_error_page() {
     let redis = RedisServer::start();
     let apps = "
 apps:
@@ -133,7 +133,7 @@ fn a_logout_or_refresh_that_the_store_does_not_confirm_is_no_success() {
     }
     assert!(is_unavailable(&world.get("/auth/session", &bearer)));
 
-    // What was asked while nobody answered may have been done or not; asked again, it is.
+    // A request during the outage may have been done or not; the second request succeeds.
     redis.resume();
     await_store(&world);
     eventually("the logout succeeds, or is seen to have succeeded", || {
@@ -144,7 +144,7 @@ fn a_logout_or_refresh_that_the_store_does_not_confirm_is_no_success() {
 }
 
 #[test]
-fn a_tunnel_outlasts_a_store_that_is_away_briefly_and_no_other() {
+fn a_tunnel_outlasts_a_short_outage_of_the_store_but_not_a_long_one() {
     let redis = RedisServer::start();
     let world = World::with_backend(switching(echo), &sections(&redis));
     await_store(&world);

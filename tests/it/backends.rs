@@ -13,27 +13,27 @@ mod server;
 use self::server::{DJANGO, EXPRESS, FLASK, PHP, Program, TOMCAT};
 
 #[test]
-fn php_behind_nginx_is_never_told_of_another_person_or_path() {
+fn php_behind_nginx_never_gets_another_identity_or_path() {
     assert_holds(&PHP);
 }
 
 #[test]
-fn django_under_gunicorn_is_never_told_of_another_person_or_path() {
+fn django_under_gunicorn_never_gets_another_identity_or_path() {
     assert_holds(&DJANGO);
 }
 
 #[test]
-fn flask_is_never_told_of_another_person_or_path() {
+fn flask_never_gets_another_identity_or_path() {
     assert_holds(&FLASK);
 }
 
 #[test]
-fn express_is_never_told_of_another_person_or_path() {
+fn express_never_gets_another_identity_or_path() {
     assert_holds(&EXPRESS);
 }
 
 #[test]
-fn a_servlet_in_tomcat_is_never_told_of_another_person_or_path() {
+fn a_servlet_in_tomcat_never_gets_another_identity_or_path() {
     assert_holds(&TOMCAT);
 }
 
@@ -43,7 +43,7 @@ fn assert_holds(program: &'static Program) {
     identity::exactly_the_one_who_signed_in_is_seen(&server);
     identity::no_spelling_is_seen(&server);
     identity::no_spelling_is_seen_over_http2(&server);
-    identity::nothing_takes_the_identity_away(&server);
+    identity::nothing_removes_the_identity(&server);
     identity::trailers_are_not_seen(&server);
     identity::no_other_method_or_host_is_seen(&server);
     path::no_protected_path_is_seen(&server);

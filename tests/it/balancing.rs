@@ -16,7 +16,7 @@ fn numbered(count: usize) -> Vec<Backend> {
     (0..count).map(|number| Backend::with(move |_| Reply::ok(number.to_string().as_bytes()))).collect()
 }
 
-/// An address where nobody listens; no other test takes a port of this one.
+/// An address where no program listens; no other test uses a port of it.
 pub fn refusing() -> SocketAddr {
     TcpListener::bind("127.0.0.2:0").unwrap().local_addr().unwrap()
 }
@@ -199,7 +199,7 @@ fn a_connection_that_breaks_leaves_its_server_in_service() {
 }
 
 #[test]
-fn when_no_server_answers_the_client_is_told_and_the_reason_is_counted() {
+fn if_no_server_answers_the_client_gets_an_error_and_the_reason_is_counted() {
     let servers = [plain(refusing()), plain(refusing())];
     let world = world(&servers, "");
 

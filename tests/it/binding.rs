@@ -1,4 +1,4 @@
-//! People who are bound to users of the business's own: what backends are told, and what routes ask for.
+//! Bindings to users of the business: what backends receive, and what routes require.
 
 use std::fs;
 
@@ -66,8 +66,8 @@ fn unbind(world: &World, who: &Value) -> bool {
     answer.json()["changed"].as_bool().unwrap()
 }
 
-/// Every value that the backend could take for the user's id.
-fn told(response: &Response) -> Vec<String> {
+/// Every value that the backend could read as the user's id.
+fn forwarded_users(response: &Response) -> Vec<String> {
     assert_eq!(response.status, 200, "{}", response.text());
     Recorded { head: response.text(), body: Vec::new() }.folded("X-WX-USER-ID")
 }
@@ -78,7 +78,7 @@ fn assert_denied(response: &Response, reason: &str) {
 }
 
 #[test]
-fn a_route_that_asks_for_a_user_lets_in_whoever_is_bound() {
+fn a_route_that_requires_a_user_permits_bound_people() {
     let world = world();
     let (alice, bob) = (sign_in(&world, "alice"), sign_in(&world, "bob"));
     let mut kept_alive = world.connect();
@@ -92,23 +92,23 @@ fn a_route_that_asks_for_a_user_lets_in_whoever_is_bound() {
 
     assert!(bind(&world, &subject(&alice), "42", json!({})));
 
-    assert_eq!(told(&kept_alive.send(request.as_bytes())), ["42"]);
-    assert_eq!(told(&visit(&world, "/", &alice)), ["42"]);
-    assert_eq!(told(&visit(&world, "/", &bob)), [""; 0]);
-    assert_eq!(told(&visit(&world, "/pub", &alice)), [""; 0]);
+    assert_eq!(forwarded_users(&kept_alive.send(request.as_bytes())), ["42"]);
+    assert_eq!(forwarded_users(&visit(&world, "/", &alice)), ["42"]);
+    assert_eq!(forwarded_users(&visit(&world, "/", &bob)), [""; 0]);
+    assert_eq!(forwarded_users(&visit(&world, "/pub", &alice)), [""; 0]);
     assert_denied(&visit(&world, "/bound", &bob), "user_unbound");
     for claims in [json!({}), json!({ "role": "editor" }), json!({ "role": "reader", "level": "3" })] {
         bind(&world, &subject(&alice), "42", claims);
         assert_denied(&visit(&world, "/edit", &alice), "claim_missing");
     }
     assert!(bind(&world, &subject(&alice), "43", json!({ "role": "admin", "level": "3", "x": "y" })));
-    assert_eq!(told(&visit(&world, "/edit", &alice)), ["43"]);
-    assert_eq!(told(&world.get("/edit", "")), [""; 0], "nobody is asked for nothing");
+    assert_eq!(forwarded_users(&visit(&world, "/edit", &alice)), ["43"]);
+    assert_eq!(forwarded_users(&world.get("/edit", "")), [""; 0], "nobody is asked for nothing");
 
     assert!(unbind(&world, &subject(&alice)));
     assert_denied(&kept_alive.send(request.as_bytes()), "user_unbound");
     assert_denied(&visit(&world, "/edit", &alice), "claim_missing");
-    assert_eq!(told(&visit(&world, "/", &alice)), [""; 0]);
+    assert_eq!(forwarded_users(&visit(&world, "/", &alice)), [""; 0]);
     assert_eq!(world.metric("menshen_refused_requests_total{reason=\"claim_missing\"}"), 5.0);
     assert_eq!(world.metric("menshen_refused_requests_total{reason=\"user_unbound\"}"), 4.0);
 }
@@ -119,14 +119,14 @@ fn a_subjects_own_binding_counts_before_that_of_the_unionid() {
     let alice = sign_in(&world, "alice");
     let unionid = json!({ "unionid": alice["unionid"] });
     bind(&world, &unionid, "union", json!({ "role": "editor", "level": "3" }));
-    assert_eq!(told(&visit(&world, "/edit", &alice)), ["union"]);
+    assert_eq!(forwarded_users(&visit(&world, "/edit", &alice)), ["union"]);
 
     bind(&world, &subject(&alice), "own", json!({ "role": "editor" }));
 
-    assert_eq!(told(&visit(&world, "/bound", &alice)), ["own"]);
+    assert_eq!(forwarded_users(&visit(&world, "/bound", &alice)), ["own"]);
     assert_denied(&visit(&world, "/edit", &alice), "claim_missing");
     unbind(&world, &subject(&alice));
-    assert_eq!(told(&visit(&world, "/edit", &alice)), ["union"]);
+    assert_eq!(forwarded_users(&visit(&world, "/edit", &alice)), ["union"]);
     unbind(&world, &unionid);
     assert_denied(&visit(&world, "/bound", &alice), "user_unbound");
 }
@@ -147,7 +147,7 @@ fn a_person_sees_which_user_they_are_and_not_what_is_said_of_them() {
 #[test]
 fn a_binding_outlasts_logout_and_restart() {
     let mut world = World::with(&format!("{ROUTES}{NO_THROTTLE}"));
-    let mut node = Process::beside(&world);
+    let mut node = Process::like(&world);
     // WeChat and the backend stay.
     world.stop();
     let sign_in = |node: &Process| {
@@ -168,14 +168,14 @@ fn a_binding_outlasts_logout_and_restart() {
     assert_eq!(client::ask_admin(node.admin_address, "POST /people/bind", &body).status, 200);
     assert_eq!(ask(&node, "POST /auth/logout", &alice).status, 204);
     let again = sign_in(&node);
-    assert_eq!(told(&ask(&node, "GET /bound", &again)), ["42"]);
+    assert_eq!(forwarded_users(&ask(&node, "GET /bound", &again)), ["42"]);
 
     node.signal("KILL");
     node.start_again();
 
-    assert_eq!(told(&ask(&node, "GET /bound", &again)), ["42"]);
+    assert_eq!(forwarded_users(&ask(&node, "GET /bound", &again)), ["42"]);
     let third = sign_in(&node);
-    assert_eq!(told(&ask(&node, "GET /bound", &third)), ["42"]);
+    assert_eq!(forwarded_users(&ask(&node, "GET /bound", &third)), ["42"]);
 }
 
 #[test]
@@ -238,7 +238,7 @@ fn a_tunnel_ends_when_its_person_is_another_user_or_lacks_a_claim() {
 }
 
 #[test]
-fn bindings_are_read_and_told_of_without_the_user() {
+fn bindings_are_logged_without_the_user() {
     let world = world();
     let alice = sign_in(&world, "alice");
     let openid = alice["openid"].as_str().unwrap();
@@ -277,7 +277,7 @@ fn bindings_are_read_and_told_of_without_the_user() {
 }
 
 #[test]
-fn nobody_is_bound_who_is_not_named_nor_to_what_is_no_user() {
+fn a_binding_without_a_valid_person_or_user_is_refused() {
     let world = world();
     let address = world.gateway().admin_address();
     let long = format!(r#"{{"unionid":"u1","user":"{}"}}"#, "x".repeat(129));
@@ -328,7 +328,7 @@ fn nobody_is_bound_who_is_not_named_nor_to_what_is_no_user() {
 #[test]
 fn commands_bind_people_and_say_so() {
     let world = World::with(&format!("{ROUTES}{NO_THROTTLE}"));
-    let process = Process::beside(&world);
+    let process = Process::like(&world);
     let config = process.config().with_file_name("operator.yaml");
     let yaml = fs::read_to_string(process.config()).unwrap();
     let here = format!("admin: {{ address: {} }}", process.admin_address);

@@ -29,7 +29,7 @@ store: { engine: redis, redis: { addresses: ['{redis}'] } }
 /// The longest that a node may believe a session which another one ended.
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Two nodes beside one emulated WeChat, one backend and one Redis.
+/// Two nodes, one emulated WeChat, one backend and one Redis.
 struct Cluster {
     nodes: [Process; 2],
     world: World,
@@ -38,18 +38,18 @@ struct Cluster {
 impl Cluster {
     fn on(redis: &RedisServer, sections: &str) -> Self {
         let common = COMMON.replace("{redis}", &redis.address().to_string());
-        Self::beside(World::with(&format!("{ROUTES}{common}{sections}")))
+        Self::in_place_of(World::with(&format!("{ROUTES}{common}{sections}")))
     }
 
     /// On servers of another topology.
     fn over(redis: &str, sections: &str) -> Self {
         let common = COMMON.replace("addresses: ['{redis}']", redis);
-        Self::beside(World::with(&format!("{ROUTES}{common}{sections}")))
+        Self::in_place_of(World::with(&format!("{ROUTES}{common}{sections}")))
     }
 
-    /// Two nodes in the place of the world's own.
-    fn beside(mut world: World) -> Self {
-        let nodes = [Process::beside(&world), Process::beside(&world)];
+    /// Two nodes instead of the world's own.
+    fn in_place_of(mut world: World) -> Self {
+        let nodes = [Process::like(&world), Process::like(&world)];
         // A third node would count and exchange as well.
         world.stop();
         let cluster = Self { nodes, world };
@@ -249,7 +249,7 @@ routes:
 ";
     let common = COMMON.replace("{redis}", &redis.address().to_string());
     let sections = format!("{routes}{common}{NO_THROTTLE}");
-    let cluster = Cluster::beside(World::with_backend(websocket::switching(websocket::echo), &sections));
+    let cluster = Cluster::in_place_of(World::with_backend(websocket::switching(websocket::echo), &sections));
     let mut times = Vec::new();
     for round in 0..8 {
         let (one, other) = (round % 2, (round + 1) % 2);
@@ -291,7 +291,7 @@ routes:
 
 #[test]
 fn revocation_arrives_though_no_message_does() {
-    // Nobody can subscribe: what is heard is heard by looking.
+    // No node can subscribe: each must read the log to see what changed.
     let redis = RedisServer::with(&[
         "rename-command SUBSCRIBE \"\"",
         "rename-command PSUBSCRIBE \"\"",

@@ -25,11 +25,11 @@ enum Since {
     Nothing,
     /// It was renewed; the tokens are the new ones.
     Refreshed,
-    /// Whoever asked for a refresh got no answer.
+    /// The client that asked for a refresh got no answer.
     RefreshLost,
     /// It was ended.
     LoggedOut,
-    /// Whoever asked for a logout got no answer.
+    /// The client that asked for a logout got no answer.
     LogoutLost,
 }
 
@@ -68,7 +68,7 @@ impl Acknowledged {
     }
 }
 
-/// Signs in new people until the gateway is gone, some of whom refresh or sign out; every login that was acknowledged.
+/// Signs in new users until the gateway is gone; some refresh or sign out. Returns every login that was acknowledged.
 fn live_until_the_end(
     world: &World,
     process: &Process,
@@ -113,7 +113,7 @@ fn assert_holds(process: &Process, login: &Acknowledged) {
 fn everything_acknowledged_survives_a_hundred_violent_deaths() {
     // A refresh whose answer was lost may be asked for again: by the end of this test, on a slow machine.
     let world = World::with(&format!("{ROUTES}{NO_THROTTLE}sessions: {{ refresh_grace: 5m }}\n"));
-    let mut process = Process::beside(&world);
+    let mut process = Process::like(&world);
     let people = AtomicUsize::new(0);
     let mut all: Vec<Acknowledged> = Vec::new();
     let begun = now();

@@ -37,7 +37,7 @@ const STEPS: [(&str, &[&str]); 24] = [
 ];
 
 #[test]
-fn the_self_test_takes_every_step_and_succeeds() {
+fn the_self_test_runs_every_step_and_succeeds() {
     let temporary = tempfile::tempdir().unwrap();
 
     let output = demo(temporary.path()).arg("--self-test").output().unwrap();

@@ -1,6 +1,6 @@
 //! Where a request ends: the gateway and the backend never disagree, whatever bytes come.
 //!
-//! The rows F1 to F14 of the attack suites, as literal bytes. The backend keeps everything it was sent; a second
+//! Attacks F1 to F14 of docs/threat-model.md, as literal bytes. The backend keeps everything it was sent; a second
 //! request, or a body of another length, would be seen there.
 
 use std::io::{Read, Write};
@@ -377,9 +377,9 @@ pub fn chunked_bodies() -> Vec<(&'static str, Option<&'static str>)> {
     ]
 }
 
-/// F12: what is chunked for us is chunked anew for the backend; a chunk that is not one ends the connection.
+/// F12: a chunked body is chunked again for the backend; an invalid chunk ends the connection.
 #[test]
-fn a_chunked_body_is_read_strictly_and_framed_anew() {
+fn a_chunked_body_is_read_strictly_and_framed_again() {
     let world = world();
     let mut tally = Tally::default();
     for (body, data) in chunked_bodies() {
@@ -436,7 +436,7 @@ fn nothing_but_the_data_of_chunks_reaches_the_backend() {
     tally.report("framing: chunk extensions and trailers");
 }
 
-/// The backend is told one length, whatever the client nominates for removal.
+/// The backend gets one length, whatever the client nominates for removal.
 #[test]
 fn a_nominated_length_does_not_unframe_the_body() {
     let world = world();
@@ -464,7 +464,7 @@ fn a_nominated_length_does_not_unframe_the_body() {
     tally.report("framing: nominated lengths");
 }
 
-/// F14: a body that waits for 100 is asked for by the backend, or not waited for.
+/// F14: the backend asks for a body that waits for 100, or the gateway does not wait for it.
 #[test]
 fn an_expectation_is_met_by_the_backend_or_refused() {
     let backend = Backend::with(|request| {
@@ -483,7 +483,7 @@ fn an_expectation_is_met_by_the_backend_or_refused() {
         )
     };
 
-    // Nobody signs in, so the body is never asked for, and what comes all the same is no request.
+    // No client signs in, so the body is never asked for, and bytes that arrive are no request.
     let sent = format!("{}{SMUGGLED}", head("/x", "100-continue"));
     assert_eq!(answers(&world, sent.as_bytes()), [401]);
     for expect in ["y 100-continue", "200-ok", "100-continue, x", ""] {
@@ -499,7 +499,7 @@ fn an_expectation_is_met_by_the_backend_or_refused() {
 }
 
 /// F14: after an answer that comes before the body was sent, neither connection goes on: what the client sends next
-/// is no request, and the next request is nobody's body.
+/// is no request, and the next request is not read as a body.
 #[test]
 fn a_final_answer_to_an_expectation_leaves_no_body_behind() {
     for expect in ["Expect: 100-continue\r\n", ""] {
@@ -528,7 +528,7 @@ fn a_final_answer_to_an_expectation_leaves_no_body_behind() {
     }
 }
 
-/// The request lines a backend reads that keeps to the lengths it is told.
+/// The request lines that a backend reads if it keeps to the lengths in the headers.
 fn framed(mut bytes: &str) -> Vec<String> {
     let mut lines = Vec::new();
     while let Some((head, rest)) = bytes.split_once("\r\n\r\n") {
@@ -768,7 +768,7 @@ fn what_http2_could_smuggle_into_http1_is_refused() {
     assert_not_smuggled(&world, smuggled);
     tally.report("framing: HTTP/2");
 
-    // Where the length says that there is no body, none is read; the backend is told so, too.
+    // If the length says that there is no body, none is read, and the backend gets none.
     Http2::open(world.address()).send_with(&own(&[(b"content-length", b"0")]), smuggled, &vec![]);
     let world = world_with("listeners:\n  - { address: 127.0.0.1:0, h2c: true }\n");
     let mut connection = Http2::open(world.address());

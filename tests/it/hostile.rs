@@ -39,7 +39,7 @@ const CLAIMS: &[&str] = &[
     "X-WebAuth-User",
 ];
 
-/// E1, A11, A12: which gateway a backend stood behind before is nothing a client may profit from.
+/// E1, A11, A12: headers of another gateway have no effect.
 #[test]
 fn a_client_claims_nothing_in_the_name_of_another_gateway() {
     for header_names in ["refuse", "strip", "pass"] {
@@ -135,7 +135,7 @@ fn a_header_no_request_can_do_without_is_not_removed() {
     }
 }
 
-/// C15: what a body or a backend's answer holds is as secret as a token, and most of all when it is broken.
+/// C15: a body and a backend's answer are as secret as a token, also if they are malformed.
 #[test]
 fn a_message_that_does_not_parse_is_not_copied_to_the_log() {
     let backend = Backend::with(|_| {
@@ -149,7 +149,7 @@ fn a_message_that_does_not_parse_is_not_copied_to_the_log() {
             "{ROUTES}{NO_THROTTLE}telemetry: {{ log: {{ level: trace }}, access_log: {{ target: off }} }}\n"
         ),
     );
-    let mut process = Process::beside(&world);
+    let mut process = Process::like(&world);
 
     let broken = process.connect().send(b"GET /pub/x HTTP/1.1\r\nHost: gateway.test\r\n\r\n");
     assert_eq!(broken.status, 502);

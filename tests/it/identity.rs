@@ -1,4 +1,4 @@
-//! What the backend is told of who calls: exactly what the gateway knows, whatever the client says.
+//! What the backend learns about the caller: exactly what the gateway knows, whatever the client sends.
 //!
 //! The rows A1 to A16 of the attack suites. Each forged header is sent in every spelling that a CGI-style backend
 //! would read as a managed name; the backend here reads names as such a backend does.
@@ -480,7 +480,7 @@ fn what_a_client_of_wafer_sends_passes() {
 }
 
 #[test]
-fn names_that_are_nobodys_alias_fare_as_configured() {
+fn names_that_are_no_alias_are_handled_as_configured() {
     for (header_names, status, reaches) in
         [("refuse", 400, false), ("strip", 200, false), ("pass", 200, true)]
     {
@@ -551,7 +551,7 @@ tokens:
     tally.report("identity: several tokens");
 }
 
-/// A11, A12: neither a control header nor an address of one's own network gives anybody anything.
+/// A11, A12: neither a control header nor a private address gives a client any right.
 #[test]
 fn a_private_address_or_a_control_header_gives_no_trust() {
     let world = World::new();
@@ -657,9 +657,9 @@ fn an_identifier_that_could_forge_a_header_is_refused_at_login() {
     assert_eq!(world.login_with(&format!(r#"{{"code":"{}"}}"#, world.code("bob"))).status, 200);
 }
 
-/// A14: bytes above 0x7f are no token, and let nobody in.
+/// A14: bytes above 0x7f are no token and give no access.
 #[test]
-fn bytes_that_are_no_text_let_nobody_in() {
+fn bytes_that_are_no_text_identify_no_caller() {
     let scene = Scene::new("refuse", CLOUD_RUN_NAMES);
     let mut client = Client::new(&scene.world);
     let token = scene.bearer.trim().strip_prefix("Authorization: Bearer ").unwrap();
@@ -694,7 +694,7 @@ fn bytes_that_are_no_text_let_nobody_in() {
     tally.report("identity: bytes that are no text");
 }
 
-/// A15: a token names who issued it, for whom and for which app; another gateway's is nobody's.
+/// A15: a token names its issuer, audience and app; a token of another gateway is refused.
 #[test]
 fn a_token_of_another_gateway_is_refused() {
     use base64::Engine as _;

@@ -1,4 +1,4 @@
-//! Limits on requests: whose count together, what the refused and the others are told, and lock-outs for errors.
+//! Limits on requests: which requests count together, what clients get, and lock-outs for errors.
 
 use std::time::Duration;
 
@@ -121,7 +121,7 @@ fn other_routes_are_neither_limited_nor_slowed() {
 }
 
 #[test]
-fn a_person_has_one_bucket_over_all_sessions_and_addresses_and_nobody_else_s() {
+fn a_user_has_one_bucket_for_all_sessions_and_addresses() {
     let world = World::with(&format!("trusted_proxies: [127.0.0.1]\n{ROUTES}{NO_THROTTLE}"));
     let (phone, desk, bob) = (world.bearer("alice"), world.bearer("alice"), world.bearer("bob"));
     let from = |number: usize| format!("X-Forwarded-For: 203.0.113.{number}\r\n");
@@ -390,7 +390,7 @@ fn all(world: &World, from: &str, targets: &[&str]) -> Vec<u16> {
 }
 
 #[test]
-fn whoever_tries_one_thing_after_another_is_locked_out_of_everything_for_a_while() {
+fn client_with_many_errors_is_locked_out_of_every_route_for_a_while() {
     let world = guessed();
 
     let statuses = all(&world, "203.0.113.1", &["/a", "/me", "/b", "/c", "/found", "/me", "/limited"]);
@@ -421,7 +421,7 @@ fn whoever_tries_one_thing_after_another_is_locked_out_of_everything_for_a_while
 }
 
 #[test]
-fn answers_that_do_not_blame_the_client_lock_nobody_out() {
+fn answers_that_are_not_the_clients_fault_lock_no_client_out() {
     let world = guessed();
 
     assert_eq!(
@@ -440,7 +440,7 @@ fn refusals_count_before_they_find_a_route_and_in_every_shape() {
         let world = guessed();
         let series = format!("menshen_http_request_duration_seconds_count{{route=\"{route}\"}}");
         for number in 1..=3 {
-            // Each over a connection of its own, which a request that cannot be admitted may cost.
+            // Each over a connection of its own, because a malformed request may close it.
             let status = all(&world, "203.0.113.1", &[guess])[0];
             assert!(matches!(status, 200 | 400 | 404), "{guess}: {status}");
             eventually("it was counted", || world.metric(&series) == f64::from(number));
@@ -451,7 +451,7 @@ fn refusals_count_before_they_find_a_route_and_in_every_shape() {
 }
 
 #[test]
-fn nobody_is_locked_out_for_errors_where_that_is_not_configured() {
+fn no_client_is_locked_out_for_errors_unless_configured() {
     let world = world();
     let mut connection = world.connect();
 

@@ -143,7 +143,7 @@ routes:
 }
 
 #[test]
-fn every_errcode_is_told_the_client_in_its_own_way() {
+fn every_errcode_has_its_own_answer() {
     for (errcode, status, error, code, retry_after, asked) in [
         (-1, 503, "temporarily_unavailable", "wechat_busy", Some("1"), 3),
         (40029, 401, "invalid_grant", "code_invalid", None, 1),

@@ -59,7 +59,7 @@ fn world(backend: Backend, header_timeout: Duration, listeners: &str) -> World {
 /// A gateway in a process of its own.
 fn gateway(backend: Backend, header_timeout: Duration, listeners: &str) -> (World, Process) {
     let world = world(backend, header_timeout, listeners);
-    let process = Process::beside(&world);
+    let process = Process::like(&world);
     (world, process)
 }
 
@@ -270,13 +270,13 @@ fn with_tls(count: usize) {
 }
 
 #[test]
-fn whatever_a_connection_waits_for_it_takes_what_is_written_down() {
+fn a_connection_takes_the_documented_memory_whatever_it_waits_for() {
     kinds(200);
 }
 
 #[test]
 #[ignore = "takes a minute"]
-fn thousands_of_connections_of_each_kind_take_what_is_written_down() {
+fn thousands_of_connections_of_each_kind_take_the_documented_memory() {
     let _alone = ALONE.lock();
     kinds(4000);
 }
@@ -322,14 +322,14 @@ fn kinds(count: usize) {
 /// As many as the gateway's default, over as many processes as that takes here.
 #[test]
 #[ignore = "takes a minute and 1.5 GiB of the system's memory"]
-fn fifty_thousand_connections_over_as_many_processes_as_that_takes() {
+fn fifty_thousand_connections_from_several_processes() {
     let _alone = ALONE.lock();
     const WANTED: usize = 50_000;
     let (_, files) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
     let room = usize::try_from(files).unwrap_or(usize::MAX) - RESERVED - 2 * GOOD;
     let processes = WANTED.div_ceil(room);
     let world = world(Backend::echo(), Duration::from_secs(10), "");
-    let gateways: Vec<Process> = (0..processes).map(|_| Process::beside(&world)).collect();
+    let gateways: Vec<Process> = (0..processes).map(|_| Process::like(&world)).collect();
     let before: usize = gateways.iter().map(|gateway| gateway.memory("VmRSS")).sum();
 
     let mut crowds: Vec<Crowd> = Vec::new();

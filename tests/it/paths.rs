@@ -1,6 +1,6 @@
 //! Which path was matched and which path the backend is served: always the same one.
 //!
-//! The rows B1 to B25 of the attack suites. Nobody signs in here: whatever reaches the backend was matched as public
+//! Attacks B1 to B25 of docs/threat-model.md. No client signs in here: what reaches the backend was matched as public
 //! or optional, and must not be a protected path in any reading.
 
 pub mod reading;
@@ -174,7 +174,7 @@ pub fn hidden() -> &'static [(&'static str, &'static str, Verdict)] {
         ("B17", "/%u0061pi", Status(400)),
         ("B17", "/\0", Status(400)),
         ("B17", "/api\0", Status(400)),
-        // Pingora escapes what its parser refuses before anybody sees it; the escaped path is matched and forwarded.
+        // Pingora escapes what its parser refuses, before our code sees it; the escaped path is matched and forwarded.
         ("B17", "/a b", Status(401)),
         ("B17", "/api /x", Reaches("/api%20/x")),
         ("B17", "/x HTTP/1.1", Status(400)),
@@ -233,7 +233,7 @@ pub fn hidden() -> &'static [(&'static str, &'static str, Verdict)] {
 }
 
 #[test]
-fn every_known_way_to_hide_a_path_is_refused_or_read_as_the_backend_reads_it() {
+fn every_known_disguise_of_a_path_is_refused_or_read_as_the_backend_reads_it() {
     let world = world(OPEN);
     let mut tally = Tally::default();
 
@@ -261,7 +261,7 @@ fn a_signed_in_request_is_forwarded_in_the_spelling_that_was_matched() {
     }
 }
 
-/// B12, B13: the host is one name, whoever writes it how; nothing else in `Host` is read.
+/// B12, B13: the host is one name in any spelling; nothing else in `Host` is read.
 #[test]
 fn the_host_decides_in_one_spelling_only() {
     let world = world(OPEN);
@@ -323,7 +323,7 @@ fn the_host_decides_in_one_spelling_only() {
     tally.report("paths: hosts");
 }
 
-/// The backend is told of the host that was matched, in the spelling that was matched.
+/// The backend gets the host that was matched, in the spelling that was matched.
 #[test]
 fn the_host_is_forwarded_as_it_was_matched() {
     let world = world(OPEN);
@@ -589,7 +589,7 @@ fn over_http2_no_generated_path_reaches_the_backend_as_a_protected_path() {
     }
 }
 
-/// B8, B21 over HTTP/2, where the path stands alone and the authority beside it.
+/// B8, B21 over HTTP/2, where path and authority are separate fields.
 #[test]
 fn over_http2_a_request_is_what_its_pseudo_headers_say_or_nothing() {
     let world = world(OPEN);
@@ -608,7 +608,7 @@ fn over_http2_a_request_is_what_its_pseudo_headers_say_or_nothing() {
     {
         assert_eq!(send(get(path)).status(), status, "{path}");
     }
-    // The parser of HTTP/2 drops a fragment before anybody sees it: matched and forwarded is what stands before it.
+    // The HTTP/2 parser drops a fragment before our code sees it: the part before it is matched and forwarded.
     assert_eq!(send(get("/api#/x")).status(), 401);
     if let Some(received) = send(get("/x#/api")).echoed() {
         assert_eq!(received.target(), "/x");

@@ -19,7 +19,7 @@ pub struct Process {
 
 impl Process {
     /// Runs the binary with the configuration of `world`, and with files of its own.
-    pub fn beside(world: &World) -> Self {
+    pub fn like(world: &World) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let yaml = fs::read_to_string(world.data.path().join("menshen.yaml")).unwrap();
         let yaml = yaml.replace(world.data.path().to_str().unwrap(), folder.path().to_str().unwrap());
@@ -31,7 +31,7 @@ impl Process {
     /// Runs the binary again in the same folder, once the one before has ended.
     pub fn start_again(&mut self) {
         _ = self.child.wait();
-        // Its output is begun anew.
+        // Its output goes to a new file.
         leaks::assert_absent_in_files(self.folder.path());
         (self.child, self.address, self.admin_address) = serve(self.folder.path());
     }

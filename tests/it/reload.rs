@@ -27,7 +27,7 @@ fn reload_metrics(world: &World) -> (f64, f64) {
     )
 }
 
-/// A backend that answers when it is told to.
+/// A backend that answers when a test says so.
 fn held_backend() -> (Backend, mpsc::Sender<()>) {
     let (release, released) = mpsc::channel::<()>();
     let released = std::sync::Mutex::new(released);
@@ -228,7 +228,7 @@ fn a_login_under_way_is_answered_and_remembered_over_a_reload() {
 }
 
 #[test]
-fn a_reload_lets_nobody_out_of_a_lock_out() {
+fn a_reload_ends_no_lock_out() {
     let world = World::with(ROUTES);
     let status = || world.login_with(r#"{"code":"guess"}"#).status;
     while status() != 429 {}
@@ -270,7 +270,7 @@ fn reloads_under_load_lose_no_request() {
 #[test]
 fn sighup_loads_the_configuration_again_and_a_bad_one_is_said_on_standard_error() {
     let world = World::new();
-    let mut process = Process::beside(&world);
+    let mut process = Process::like(&world);
     let get = |path: &str| {
         let request = format!("GET {path} HTTP/1.1\r\nHost: gateway.test\r\n\r\n");
         process.connect().send(request.as_bytes()).status
@@ -296,7 +296,7 @@ fn sighup_loads_the_configuration_again_and_a_bad_one_is_said_on_standard_error(
 fn sigterm_lets_a_request_under_way_finish_and_closes_idle_connections() {
     let (backend, release) = held_backend();
     let world = World::with_backend(backend, &format!("{ROUTES}{NO_THROTTLE}"));
-    let mut process = Process::beside(&world);
+    let mut process = Process::like(&world);
     let mut idle = process.connect();
     assert_eq!(idle.send(b"GET /pub HTTP/1.1\r\nHost: gateway.test\r\n\r\n").status, 200);
     let mut untouched = process.connect();
@@ -322,7 +322,7 @@ fn sigterm_lets_a_request_under_way_finish_and_closes_idle_connections() {
 fn a_stop_waits_no_longer_than_it_may() {
     let (backend, _release) = held_backend();
     let world = World::with_backend(backend, &format!("drain_timeout: 300ms\n{ROUTES}{NO_THROTTLE}"));
-    let mut process = Process::beside(&world);
+    let mut process = Process::like(&world);
     let mut slow = process.connect();
     slow.write(b"GET /pub/slow HTTP/1.1\r\nHost: gateway.test\r\n\r\n");
     eventually("the backend is asked", || world.backend.count() == 1);
@@ -337,7 +337,7 @@ fn a_stop_waits_no_longer_than_it_may() {
 fn sigint_does_not_wait() {
     let (backend, _release) = held_backend();
     let world = World::with_backend(backend, &format!("{ROUTES}{NO_THROTTLE}"));
-    let mut process = Process::beside(&world);
+    let mut process = Process::like(&world);
     let mut slow = process.connect();
     slow.write(b"GET /pub/slow HTTP/1.1\r\nHost: gateway.test\r\n\r\n");
     eventually("the backend is asked", || world.backend.count() == 1);
@@ -386,7 +386,7 @@ fn a_bad_configuration_ends_the_start_with_2_and_every_problem() {
 fn a_draining_gateway_is_alive_and_not_ready() {
     let (backend, release) = held_backend();
     let world = World::with_backend(backend, &format!("{ROUTES}{NO_THROTTLE}"));
-    let mut process = Process::beside(&world);
+    let mut process = Process::like(&world);
     let status = |path: &str| {
         let request = format!("GET {path} HTTP/1.1\r\nHost: admin\r\n\r\n");
         Connection::open(process.admin_address).send(request.as_bytes()).status

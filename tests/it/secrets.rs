@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::common::{APPID, Backend, Connection, NO_THROTTLE, Reply, Response, World, eventually};
 use crate::process::Process;
 
-/// A gateway that says all it can, and everything that was said to it that nobody else may hear.
+/// A gateway that logs all it can, and all secrets that it received.
 struct Confessional {
     world: World,
     process: Process,
@@ -32,7 +32,7 @@ routes:
 {NO_THROTTLE}"
             ),
         );
-        let process = Process::beside(&world);
+        let process = Process::like(&world);
         let secrets = vec![("app secret", "emulator-secret-1".to_owned())];
         Self { world, process, secrets, answers: String::new() }
     }
@@ -179,7 +179,7 @@ fn logins_that_fail(heard: &mut Confessional) {
     {
         let code = heard.world.emulator.wx_login_as(APPID, person, state).unwrap();
         heard.login_with(&code, None);
-        // Once more, from memory; and as somebody else.
+        // Once more, from memory; and as another user.
         heard.login_with(&code, None);
     }
     for code in ["made-up-code-1", "made-up-code-2&appid=x", "made-up-code-3\\u0000", "made-up-code-4\" x"] {
@@ -221,7 +221,7 @@ fn requests_with_tokens(heard: &mut Confessional, token: &str) {
     heard.secrets.push(("junk token", "short-junk-token".into()));
 }
 
-/// What Pingora or the admission refuses before anybody knows what it is.
+/// What Pingora or the admission refuses before the route is known.
 fn malformed_requests(heard: &mut Confessional, token: &str) {
     let long = "x".repeat(40_000);
     for request in [

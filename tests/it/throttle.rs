@@ -1,4 +1,4 @@
-//! Limits on logins: who counts as one client, and what a limit costs whoever runs into it.
+//! Limits on logins: what counts as one client, and what a client gets beyond a limit.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ fn request(path: &str, headers: &str, code: &str) -> String {
     )
 }
 
-/// A login that succeeds, if it is admitted.
+/// A login that succeeds, unless a limit refuses it.
 fn login(world: &World, headers: &str) -> Response {
     world.send(&request("/auth/login", headers, &world.code("alice")))
 }
@@ -152,7 +152,7 @@ apps:
 }
 
 #[test]
-fn of_many_logins_at_once_no_more_than_the_burst_are_admitted() {
+fn of_many_logins_at_once_no_more_than_the_burst_succeed() {
     let world = World::with(ROUTES);
     let mut connections: Vec<Connection> = (0..200).map(|_| world.connect()).collect();
     for connection in &mut connections {
@@ -304,7 +304,7 @@ trusted_proxies: [127.0.0.1]
         world.send(&request("/auth/login", &format!("X-Forwarded-For: {from}\r\n"), code)).status
     };
 
-    // The same wrong code is answered from memory, and counted all the same.
+    // The same wrong code is answered from memory, and still counts.
     assert_eq!([(); 5].map(|()| send("203.0.113.1", "guess")), [401, 401, 401, 401, 429]);
     assert_eq!(world.exchanges(), 1);
     let code = world.code("alice");
@@ -315,7 +315,7 @@ trusted_proxies: [127.0.0.1]
 }
 
 #[test]
-fn wechats_own_failures_lock_nobody_out() {
+fn wechats_own_failures_lock_no_client_out() {
     use menshen::emulator::{Effect, InjectedFault};
 
     let world = World::with(&format!(
@@ -347,7 +347,7 @@ throttle:
 }
 
 #[test]
-fn exchanges_of_everybody_together_are_limited_and_answers_from_memory_are_not() {
+fn exchanges_of_all_clients_together_are_limited_and_answers_from_memory_are_not() {
     let world = World::with(&format!(
         "{ROUTES}
 throttle: {{ wechat: {{ rate: 60/min, burst: 3 }} }}

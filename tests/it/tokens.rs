@@ -259,7 +259,7 @@ fn bytes_that_are_no_text_are_no_token() {
 }
 
 #[test]
-fn two_tokens_are_nobodys() {
+fn two_tokens_identify_no_caller() {
     let world = World::with(&format!(
         "tokens: {{ sources: {{ header: X-Token, cookie: sid }} }}\n{ROUTES}{NO_THROTTLE}"
     ));
@@ -363,7 +363,7 @@ fn a_backend_sets_no_cookie_of_the_gateways_own() {
 }
 
 #[test]
-fn a_session_cookie_that_nobody_set_is_no_session_and_not_to_be_shown_beside_a_token() {
+fn a_made_up_session_cookie_is_no_session_and_is_refused_together_with_a_token() {
     let world = World::new();
     let made_up = format!("Cookie: __Host-menshen={}\r\n", "A".repeat(64));
     let beside_a_token = format!("{made_up}{}", world.bearer("alice"));
@@ -459,7 +459,7 @@ fn a_websocket_may_bring_its_token_in_the_query_and_the_backend_does_not_see_it(
 }
 
 #[test]
-fn an_optional_route_takes_no_token_or_a_good_one() {
+fn an_optional_route_accepts_no_token_or_a_good_one() {
     let world = World::new();
     let token = world.sign_in("alice");
 
@@ -475,7 +475,7 @@ fn an_optional_route_takes_no_token_or_a_good_one() {
 }
 
 #[test]
-fn a_route_that_admits_one_app_refuses_another_whatever_is_remembered() {
+fn a_route_that_permits_one_app_refuses_another_whatever_is_remembered() {
     let world = World::with(&format!(
         "
 apps:
@@ -608,7 +608,7 @@ fn the_published_keys_verify_tokens_and_say_nothing_else() {
     assert_eq!(world.backend.count(), 0);
 }
 
-/// Writes a fresh key beside the configuration.
+/// Writes a fresh key into the folder of the configuration.
 fn write_key(folder: &Path, name: &str) -> PathBuf {
     use std::os::unix::fs::OpenOptionsExt as _;
 

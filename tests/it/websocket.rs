@@ -1,4 +1,4 @@
-//! WebSocket: who may open a tunnel, what the backend is told, and what passes through it.
+//! WebSocket: which callers may open a tunnel, what the backend receives, and what passes through it.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
@@ -62,7 +62,7 @@ pub fn open(world: &World, path: &str, headers: &str) -> Connection {
 }
 
 #[test]
-fn a_tunnel_opens_for_somebody_signed_in_and_carries_bytes_both_ways() {
+fn a_tunnel_opens_for_a_signed_in_user_and_carries_bytes_both_ways() {
     let world = world(switching(echo), "");
     let bearer = world.bearer("alice");
 
@@ -371,7 +371,7 @@ fn what_is_on_the_way_arrives_when_the_other_side_has_finished() {
 }
 
 #[test]
-fn a_tunnel_ends_on_both_sides_when_either_goes_away() {
+fn a_tunnel_ends_on_both_sides_when_one_side_closes() {
     let (ended, has_ended) = mpsc::channel();
     let backend = Backend::with(move |request| {
         let ended = ended.clone();
@@ -423,7 +423,7 @@ fn a_tunnel_ends_with_its_session_and_no_other_does() {
     let world = world(switching(echo), "");
     let (alice, bob) = (world.bearer("alice"), world.bearer("bob"));
     let mut ended = open(&world, "/ws/ended", &alice);
-    // Of another session of the same person, whose lease ends as well; of another person; of nobody.
+    // Of another session of the same user, whose lease ends as well; of another user; of no user.
     let mut kept = [
         open(&world, "/ws/kept", &world.bearer("alice")),
         open(&world, "/ws/kept", &bob),
@@ -448,7 +448,7 @@ fn a_tunnel_ends_with_its_session_and_no_other_does() {
     eventually("no tunnel is watched", || world.metric("menshen_watched_tunnels") == 0.0);
 }
 
-/// Switches protocols and sends without end, whether or not anybody reads.
+/// Switches protocols and sends without end, whether or not the other side reads.
 fn flood(mut stream: TcpStream) {
     stream.write_all(SWITCH).unwrap();
     while stream.write_all(&[b'x'; 64 * 1024]).is_ok() {}

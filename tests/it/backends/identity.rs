@@ -1,4 +1,4 @@
-//! Whom a real backend takes a request for: the one who signed in, or nobody.
+//! Which user a real backend reads from a request: the one who signed in, or none.
 
 use super::seen::Seen;
 use super::server::Server;
@@ -146,7 +146,7 @@ pub fn no_spelling_is_seen_over_http2(server: &Server) {
 }
 
 /// A7, A9, A10: neither `Connection` nor repetition, nor the two together.
-pub fn nothing_takes_the_identity_away(server: &Server) {
+pub fn nothing_removes_the_identity(server: &Server) {
     for header_names in ["refuse", "pass"] {
         let scene = scene(server, header_names);
         let mut client = Client::new(&scene.world);

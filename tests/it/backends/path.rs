@@ -24,7 +24,7 @@ const UPS: &[&str] = &[
 ];
 const GENERATED: usize = 700;
 
-/// Ways out of what anybody may see, into what is protected.
+/// Ways out of the public paths into the protected ones.
 fn targets(prefixes: &[&str]) -> Vec<String> {
     let mut targets: Vec<String> = hidden().iter().map(|(_, target, _)| (*target).to_owned()).collect();
     for prefix in prefixes {
@@ -58,7 +58,7 @@ fn protected(seen: &Seen, paths: &[(&'static str, bool)]) -> Option<String> {
     })
 }
 
-/// B1 to B24: nobody signs in; what reaches the program is a path that anybody may see, however the program reads it,
+/// B1 to B24: no client signs in; what reaches the program is a public path, however the program reads it,
 /// and it reads what the gateway forwarded.
 pub fn no_protected_path_is_seen(server: &Server) {
     let name = server.program.name;

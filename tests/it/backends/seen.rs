@@ -12,7 +12,7 @@ pub struct Seen {
 }
 
 impl Seen {
-    /// Nothing, where somebody else than such a program answered.
+    /// Nothing, if another program answered.
     pub fn of(response: &Response) -> Option<Self> {
         Self::parse(&response.body).filter(|_| response.status == 200)
     }

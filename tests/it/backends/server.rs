@@ -139,7 +139,7 @@ impl Program {
     /// Starts the server; fails the test where a program is missing or does not answer.
     pub fn start(&'static self) -> Server {
         let mut log = String::new();
-        // Between finding a free port and using it, somebody else may have taken it.
+        // Another program may have taken the free port in the meantime.
         for _ in 0..3 {
             match self.try_start() {
                 Ok(server) => return server,
@@ -155,7 +155,7 @@ impl Program {
         let processes: Vec<Process> =
             (self.commands)(&place).iter().map(|command| Process::start(command, &place)).collect();
         let deadline = now() + START;
-        // What answers might be somebody else's server, at a port that this one did not get.
+        // Another server may answer, at a port that this one did not get.
         while !answers(place.address) || !folder.path().join("seen").exists() {
             if now() > deadline || !processes.iter().all(Process::is_running) {
                 return Err(logged(folder.path()));

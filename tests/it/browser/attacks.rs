@@ -1,5 +1,5 @@
 //! What attackers try against a sign-in with a browser, on the wire. Letters and numbers are those of the list of attacks
-//! that the gateway is held against: D1 to D16.
+//! that the gateway is held against: D1 to D16 of docs/threat-model.md.
 
 mod cache;
 mod callback;
@@ -15,7 +15,7 @@ use crate::common::{Response, Site};
 
 /// Fails the test where an answer opened a session.
 #[track_caller]
-fn assert_nobody(response: &Response, tried: &str) {
+fn assert_not_signed_in(response: &Response, tried: &str) {
     let session = format!("{SESSION}=");
     let set: Vec<&str> =
         set_cookies(response).into_iter().filter(|line| line.starts_with(&session)).collect();

@@ -47,7 +47,7 @@ fn official_account_that_asks_for_the_profile_shows_the_page_of_wechat_alone() {
 }
 
 #[test]
-fn visitor_of_a_snapshot_page_is_told_to_open_the_full_page_and_is_nobody() {
+fn visitor_of_a_snapshot_page_is_asked_to_open_the_full_page_and_gets_no_session() {
     let site = Site::new();
     let browser = Browser::start();
 

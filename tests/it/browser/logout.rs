@@ -77,9 +77,9 @@ fn form_signs_out_here_or_everywhere_and_leads_to_a_page_of_this_site_alone() {
     }
 }
 
-/// A page that is not for this account: somebody with two has to leave the one first.
+/// A page that this account may not see: a user with two accounts must sign out of this one first.
 #[test]
-fn person_who_is_turned_away_signs_out_there_and_is_asked_who_they_are() {
+fn refused_user_can_sign_out_and_sign_in_as_another_user() {
     let route = "  - { name: members, path: /members, access: authenticated, allow_lists: [members], upstream: backend }\n";
     let lists = format!("\nlists: {{ members: {{}} }}\nroutes:\n{route}");
     let site = Site::with(Config::default(), &[("\nroutes:\n", &lists)]);

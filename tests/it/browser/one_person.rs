@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::common::site::{ACCOUNT_APPID, SITE_APPID};
 use crate::common::{APPID, Connection, Response, Site, Visitor};
 
-/// Everybody that a test needs: alice in three apps, and bob.
+/// The users that a test needs: alice in three apps, and bob.
 struct People {
     site: Site,
     token: String,

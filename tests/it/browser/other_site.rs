@@ -100,7 +100,7 @@ fn script_of_another_origin_changes_nothing_with_the_session() {
 }
 
 #[test]
-fn route_that_allows_other_sites_takes_their_forms() {
+fn route_that_allows_other_sites_accepts_their_forms() {
     let site = Site::new();
     let browser = Browser::start();
     let tab = browser.open(&site.url("/page"));

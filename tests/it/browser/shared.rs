@@ -34,7 +34,7 @@ impl Nodes {
                 ("\nlogin:\n", &format!("{common}login:\n")),
             ],
         );
-        let nodes = [Process::beside(&site.world), Process::beside(&site.world)];
+        let nodes = [Process::like(&site.world), Process::like(&site.world)];
         // A third node would count and exchange as well.
         site.world.stop();
         for node in &nodes {
@@ -43,7 +43,7 @@ impl Nodes {
         Self { nodes, site, _redis: redis }
     }
 
-    /// Somebody who is sent to this node.
+    /// A browser that is directed to this node.
     fn visitor(&self, node: usize) -> Visitor {
         let mut visitor = Visitor::at(self.nodes[node].address);
         visitor.host = HOST.to_owned();
@@ -52,7 +52,7 @@ impl Nodes {
 }
 
 #[test]
-fn browser_that_left_from_one_node_comes_back_to_the_other_and_is_known_to_both() {
+fn sign_in_that_begins_on_one_node_can_end_on_another() {
     let shared = Nodes::start();
     for (from, to) in [(0, 1), (1, 0)] {
         let mut visitor = shared.visitor(from);
@@ -100,7 +100,7 @@ fn same_way_back_at_both_nodes_at_once_is_one_exchange_and_one_session() {
 }
 
 #[test]
-fn browser_that_signed_out_at_one_node_is_nobody_at_the_other_within_a_second() {
+fn browser_that_signed_out_at_one_node_is_signed_out_at_the_other_within_a_second() {
     let shared = Nodes::start();
     let mut visitor = shared.visitor(0);
     visitor.sign_in(&shared.site.world.emulator, "site", "alice");

@@ -120,7 +120,7 @@ fn refusal_on_the_phone_leaves_the_code_to_be_scanned_again() {
 
 /// As older documents of WeChat have it: the browser comes back with the state and no code.
 #[test]
-fn refusal_that_comes_back_is_told_with_a_way_to_try_again() {
+fn refusal_on_wechats_page_gives_a_page_to_try_again() {
     let config = Config { refused_sign_in: RefusedSignIn::Redirect, ..Config::default() };
     let site = Site::with(config, &[]);
     let browser = Browser::start();
@@ -150,7 +150,7 @@ fn expired_qr_code_is_renewed_and_the_next_one_signs_in() {
 }
 
 #[test]
-fn sign_in_that_took_too_long_is_told_with_a_way_to_try_again_from_there() {
+fn sign_in_that_took_too_long_gives_a_page_to_try_again() {
     let site = Site::new();
     let browser = Browser::start();
     let tab = browser.open(&site.url(PAGE));

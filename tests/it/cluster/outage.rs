@@ -25,7 +25,7 @@ enum Deed {
     Valid,
     /// A visit with a token whose session was ended.
     Revoked,
-    /// A visit with a token that nobody issued.
+    /// A visit with a forged token.
     Forged,
     /// A login.
     Login,
@@ -160,7 +160,7 @@ fn judge(seen: &[Seen], away: Duration, returned: Duration) {
     for seen in of(Deed::Valid) {
         let is_refused = !during(&seen) && seen.answered < away;
         assert!(seen.status == 200 || (seen.status == 503 && !is_refused), "{seen:?}");
-        // Nobody is told that the session has ended, only because nobody knows.
+        // No client is told that its session has ended while the store does not answer.
         let is_stale = seen.asked > away + RECHECK_AFTER + ANSWER && seen.answered < returned;
         assert!(!(is_stale && seen.status == 200), "{seen:?}");
     }
@@ -187,21 +187,21 @@ fn judge(seen: &[Seen], away: Duration, returned: Duration) {
 const DURABLE: [&str; 2] = ["appendonly yes", "appendfsync always"];
 
 #[test]
-fn paused_store_lets_nobody_in_who_should_not_be() {
+fn paused_store_gives_no_access() {
     let mut redis = RedisServer::with(&DURABLE);
 
     under_load(&mut redis, |redis| redis.pause(), |redis| redis.resume());
 }
 
 #[test]
-fn killed_store_lets_nobody_in_who_should_not_be() {
+fn killed_store_gives_no_access() {
     let mut redis = RedisServer::with(&DURABLE);
 
     under_load(&mut redis, RedisServer::kill, RedisServer::restart);
 }
 
 #[test]
-fn store_that_lost_everything_lets_nobody_in() {
+fn store_that_lost_all_rows_gives_no_access() {
     let mut redis = RedisServer::start();
     let cluster = Cluster::on(&redis, NO_THROTTLE);
     let alice = cluster.sign_in(0, "alice");

@@ -13,7 +13,7 @@ fn start_without_a_redis_is_explained_and_ends_by_itself() {
         redis.address()
     );
     let mut world = World::with(&format!("{ROUTES}{NO_THROTTLE}{store}\n"));
-    let node = Process::beside(&world);
+    let node = Process::like(&world);
     world.stop();
 
     eventually("it says that nobody is there", || node.stderr().contains("Connection refused"));

@@ -28,7 +28,7 @@ fn section(topology: &str, addresses: &[SocketAddr], more: &str) -> String {
 fn await_status(node: &Process, login: &Value, expected: u16) -> Duration {
     let is_so = || {
         let status = visit(node, token(login)).status;
-        // Nobody is told that a session has ended, only because nobody knows.
+        // No client is told that its session has ended while the store does not answer.
         assert!([GOOD, expected, 503].contains(&status), "{status}, not {expected}");
         status == expected
     };
@@ -53,7 +53,7 @@ fn nodes_on_a_redis_cluster_are_one() {
 }
 
 #[test]
-fn refresh_while_the_replica_is_away_ends_no_session_however_long() {
+fn refresh_while_the_replica_is_down_ends_no_session() {
     const GRACE: Duration = Duration::from_secs(1);
     let master = RedisServer::start();
     let replica = RedisServer::with(&[&format!("replicaof 127.0.0.1 {}", master.address().port())]);
@@ -61,7 +61,7 @@ fn refresh_while_the_replica_is_away_ends_no_session_however_long() {
     let redis = format!("addresses: ['{}'], durability: {{ replicas: 1 }}", master.address());
     let common = COMMON.replace("addresses: ['{redis}']", &redis);
     let common = common.replace("recheck_after", "refresh_grace: 1s\n  recheck_after");
-    let cluster = Cluster::beside(World::with(&format!("{ROUTES}{common}{NO_THROTTLE}")));
+    let cluster = Cluster::in_place_of(World::with(&format!("{ROUTES}{common}{NO_THROTTLE}")));
     let logins: Vec<Value> = (0..4).map(|number| cluster.sign_in(number % 2, "alice")).collect();
 
     replica.pause();
@@ -141,9 +141,9 @@ fn what_was_acknowledged_holds_after_a_failover() {
     let stolen = refresh(one, &refreshed);
     assert_eq!((stolen.status, &stolen.json()["code"]), (401, &json!("refresh_token_reused")));
 
-    // A server that took over without the latest of it: whoever remembers puts it back, over what others wrote since.
+    // The new master lacks the latest row: a node that remembers it writes it back, over later writes.
     assert_eq!(redis.servers[master].command(&["copy", "before", &marks, "replace"]), "1");
-    let newcomer = Process::beside(&cluster.world);
+    let newcomer = Process::like(&cluster.world);
     let carol = json!({ "app": "shop", "openid": revoked["openid"] });
     assert_eq!(change_block(&newcomer, "block", &carol).status, 200);
     for node in [one, other, &newcomer] {

@@ -1,4 +1,4 @@
-//! A backend that keeps the raw bytes of every request, and answers as it is told.
+//! A backend that keeps the raw bytes of every request, and answers as a test asks.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};

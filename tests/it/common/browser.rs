@@ -85,7 +85,7 @@ impl Browser {
         Self { process, orders, messages, last_id: Cell::new(0), profile }
     }
 
-    /// A new tab, in a window of its own: a tab that nobody sees is slow.
+    /// A new tab, in a window of its own: a hidden tab is slow.
     pub fn open(&self, url: &str) -> Tab<'_> {
         let tab = Tab::new(self);
         tab.go(url);

@@ -27,7 +27,7 @@ impl Connection {
         Self::try_open(address).expect("nobody listens")
     }
 
-    /// As [`Connection::open`]; `None` where nobody listens.
+    /// As [`Connection::open`]; `None` if no program listens.
     pub fn try_open(address: SocketAddr) -> Option<Self> {
         let stream = TcpStream::connect(address).ok()?;
         stream.set_read_timeout(Some(PATIENCE)).unwrap();

@@ -1,4 +1,4 @@
-//! An HTTP/2 client that sends frames as they are told, however wrong.
+//! An HTTP/2 client that sends the frames that a test asks for, however wrong.
 //!
 //! It asks for no header compression table, so that an answer's status can be read without one.
 

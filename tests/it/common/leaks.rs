@@ -18,7 +18,7 @@ use menshen::emulator::Emulator;
 use tracing_subscriber::fmt::MakeWriter;
 
 static EMULATORS: Mutex<Vec<Weak<Emulator>>> = Mutex::new(Vec::new());
-/// What nobody may be sent.
+/// What no answer may contain.
 static OF_WECHAT: LazyLock<Mutex<Secrets>> = LazyLock::new(Mutex::default);
 /// What only a browser, or WeChat, may be sent.
 static OF_BROWSERS: LazyLock<Mutex<Secrets>> = LazyLock::new(Mutex::default);
@@ -40,7 +40,7 @@ struct Secrets {
 }
 
 impl Secrets {
-    fn learn(&mut self, secret: &str) {
+    fn add(&mut self, secret: &str) {
         let key = secret.trim_end_matches('=').to_owned();
         if key.len() < SHORTEST || !self.known.insert(key.clone()) {
             return;
@@ -82,7 +82,7 @@ pub fn watch(emulator: &Arc<Emulator>) {
 
 /// Watches over something that a browser was given, such as a session cookie.
 pub fn watch_for(secret: &str) {
-    lock(&OF_BROWSERS).learn(secret);
+    lock(&OF_BROWSERS).add(secret);
 }
 
 /// Watches over the codes and states of all sign-ins so far.
@@ -91,7 +91,7 @@ pub fn watch_for_sign_ins() {
     for call in emulators().iter().flat_map(|emulator| emulator.calls()) {
         let is_sign_in = call.path.starts_with("/connect/") || call.path == "/sns/oauth2/access_token";
         let parameters = ["code", "state"].into_iter().filter(|_| is_sign_in);
-        parameters.filter_map(|name| call.query.get(name)).for_each(|secret| secrets.learn(secret));
+        parameters.filter_map(|name| call.query.get(name)).for_each(|secret| secrets.add(secret));
     }
 }
 
@@ -112,7 +112,7 @@ fn key_in(bytes: &[u8]) -> Option<String> {
     let mut seen = lock(&OF_WECHAT);
     for emulator in emulators {
         let secrets = emulator.session_keys().into_iter().chain(emulator.people_tokens());
-        secrets.for_each(|secret| seen.learn(&secret));
+        secrets.for_each(|secret| seen.add(&secret));
     }
     seen.found_in(bytes)
 }

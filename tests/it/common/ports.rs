@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 const FIRST: u16 = 20_000;
 const COUNT: u16 = 10_000;
 
-/// A port of loopback that nobody uses, and that no other test of this process is given.
+/// A free port of loopback that no other test of this process gets.
 pub fn reserve() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     // Another run of the tests begins elsewhere.

@@ -42,7 +42,7 @@ pub struct RedisFiles {
 }
 
 impl RedisServer {
-    /// A server that anybody may use, and that keeps nothing on disk.
+    /// A server without a password that keeps nothing on disk.
     pub fn start() -> Self {
         Self::with(&[])
     }
@@ -74,7 +74,7 @@ impl RedisServer {
         let settings = settings.iter().map(|line| (*line).to_owned()).collect();
         let folder = tempfile::tempdir().unwrap();
         let mut server = Self { process: None, program, folder, address: loopback(), settings, tls };
-        // Between finding a free port and using it, somebody else may have taken it.
+        // Another program may have taken the free port in the meantime.
         for _ in 0..10 {
             server.address = free_address();
             if server.run() {
@@ -104,7 +104,7 @@ impl RedisServer {
         self.signal("CONT");
     }
 
-    /// Kills it if it runs, and starts it at the same address: as soon as nobody else has the port, which a client that looks
+    /// Kills it if it runs, and starts it at the same address: as soon as no other program has the port, which a client that looks
     /// for the server is given at times for its own end of the connection.
     pub fn restart(&mut self) {
         self.kill();
@@ -251,7 +251,7 @@ fn program() -> String {
     env::var(SERVER).unwrap_or_else(|_| "redis-server".to_owned())
 }
 
-/// A loopback address that nobody listens on now, and that no other test is given.
+/// A loopback address on which no program listens now, and that no other test gets.
 ///
 /// Below the ports that a system gives to connections: any of the thousands that the tests open could take one of those
 /// between here and its use.

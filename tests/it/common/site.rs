@@ -1,4 +1,4 @@
-//! A world that people sign in to with a browser: a website and an official account beside the mini program.
+//! A world that users sign in to with a browser: a website, an official account and the mini program.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;

@@ -8,7 +8,7 @@ use menshen::emulator::{EmulatedSignIn, Emulator};
 use super::site::SESSION;
 use super::{Connection, Response, leaks};
 
-/// Somebody with a cookie jar.
+/// A user's browser, with a cookie jar.
 #[derive(Clone, Debug)]
 pub struct Visitor {
     address: SocketAddr,
@@ -29,7 +29,7 @@ pub struct Begun {
 }
 
 impl Visitor {
-    /// Somebody at `http://{address}`.
+    /// A browser at `http://{address}`.
     pub fn at(address: SocketAddr) -> Self {
         Self { address, host: address.to_string(), cookies: BTreeMap::new() }
     }

@@ -36,7 +36,7 @@ impl Scene {
         let world = World::with(&format!(
             "{ROUTES}{NO_THROTTLE}listeners:\n  - {{ address: 127.0.0.1:0, h2c: true }}\n"
         ));
-        let gateway = Process::beside(&world);
+        let gateway = Process::like(&world);
         let bearer = sign_in(&world, &gateway);
         Self { world, gateway, bearer }
     }
@@ -112,7 +112,7 @@ fn opened(flags: u8, others: &[(&[u8], &[u8])], stream: u32) -> Vec<u8> {
 
 /// E12, CVE-2023-44487.
 #[test]
-fn streams_taken_back_at_once_end_the_connection() {
+fn streams_that_the_client_resets_at_once_end_the_connection() {
     let scene = Scene::new();
     let cancel = 8_u32.to_be_bytes();
 
@@ -121,9 +121,9 @@ fn streams_taken_back_at_once_end_the_connection() {
     });
 }
 
-/// E12, CVE-2025-8671: a client makes the gateway take its streams back, which leaves the client its share of them.
+/// E12, CVE-2025-8671: a client makes the gateway reset its streams; they still count as the client's.
 #[test]
-fn streams_that_the_gateway_must_take_back_end_the_connection() {
+fn streams_that_the_gateway_must_reset_end_the_connection() {
     let scene = Scene::new();
     let over = 0x7fff_ffff_u32.to_be_bytes();
 
@@ -188,9 +188,9 @@ fn fields_named_by_one_byte_are_counted_as_long_as_they_are() {
     assert_eq!(tally.reached, tally.answered(200), "{tally:?}");
 }
 
-/// What an idle connection may send without end costs the gateway no memory, and nobody their turn.
+/// Frames that an idle connection may send without end cost the gateway no memory, and delay no other client.
 #[test]
-fn frames_that_ask_for_little_hold_nobody_up() {
+fn frames_that_ask_for_little_delay_no_other_client() {
     let scene = Scene::new();
     let window = |size: u32| [&[0, 4][..], &size.to_be_bytes()].concat();
     let body = opened(0, &[], 1);

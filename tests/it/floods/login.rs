@@ -10,13 +10,13 @@ use crate::process::Process;
 
 const ADDRESSES: usize = 4000;
 
-/// E8, E9: WeChat is asked no more often than its quota allows, and who is signed in is served.
+/// E8, E9: calls to WeChat stay within its quota, and signed-in users are served.
 #[test]
-fn logins_from_many_addresses_cost_wechat_its_quota_and_nobody_else_anything() {
+fn logins_from_many_addresses_stay_within_wechats_quota_and_delay_no_other_client() {
     let world = World::with(&format!(
         "{ROUTES}trusted_proxies: [127.0.0.1]\nthrottle: {{ wechat: {{ rate: 600/min, burst: 100 }}, capacity: 1024 }}\n"
     ));
-    let gateway = Process::beside(&world);
+    let gateway = Process::like(&world);
     let bearer = sign_in(&world, &gateway);
     let (next, begun) = (AtomicUsize::new(0), now());
     let flooded = Flooded::begin(&gateway, &bearer);

@@ -1,4 +1,4 @@
-//! A flood of tokens that nobody minted, no two of them alike, and of one over and over.
+//! A flood of forged tokens, all different, and a flood of one forged token.
 
 use std::thread;
 
@@ -9,11 +9,11 @@ use crate::process::Process;
 /// Of each flooder.
 const TOKENS: usize = 2000;
 
-/// C11: however many forgeries there are, none is let in, and who has a token is served.
+/// C11: forged tokens are refused, however many there are, and clients with a good token are served.
 #[test]
-fn forged_tokens_hold_nobody_up() {
+fn forged_tokens_delay_no_other_client() {
     let world = World::with(&format!("{ROUTES}{NO_THROTTLE}"));
-    let gateway = Process::beside(&world);
+    let gateway = Process::like(&world);
     let bearer = sign_in(&world, &gateway);
     let genuine = bearer.trim_end().to_owned();
     let (message, signature) = genuine.rsplit_once('.').unwrap();

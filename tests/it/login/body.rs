@@ -1,4 +1,4 @@
-//! What a client may get wrong in a login's body: each is told, and none costs WeChat anything.
+//! Mistakes in a login's body: each has its error, and none causes a call to WeChat.
 
 use std::net::Shutdown;
 

@@ -29,7 +29,7 @@ fn listed(world: &World) -> Vec<Value> {
 }
 
 #[test]
-fn session_that_nobody_uses_ends_though_its_token_goes_on() {
+fn unused_session_ends_before_its_token() {
     let world = world("idle_timeout: 1h");
     let (token, refresh_token) = sign_in(&world, "alice");
 

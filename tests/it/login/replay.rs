@@ -96,7 +96,7 @@ fn another_client_with_the_same_code_is_refused_without_a_call() {
 }
 
 #[test]
-fn the_same_client_gets_the_same_answer_for_a_minute_and_then_asks_anew() {
+fn the_same_client_gets_the_same_answer_for_a_minute_and_a_new_exchange_after_it() {
     let world = World::new();
     let code = world.code("alice");
     let first = login(&world, &code).json();
@@ -138,7 +138,7 @@ fn refusals_for_good_are_remembered_and_others_are_not() {
 }
 
 #[test]
-fn a_client_that_goes_away_finds_its_answer_when_it_comes_back() {
+fn a_client_that_hangs_up_gets_its_answer_when_it_asks_again() {
     let world = World::new();
     delayed(&world);
     let code = world.code("alice");
@@ -157,7 +157,7 @@ fn a_client_that_goes_away_finds_its_answer_when_it_comes_back() {
 }
 
 #[test]
-fn a_client_that_goes_away_before_anybody_else_asks_costs_one_exchange() {
+fn a_client_that_hangs_up_before_a_second_request_costs_one_exchange() {
     let world = World::new();
     delayed(&world);
     let code = world.code("alice");

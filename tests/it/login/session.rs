@@ -129,7 +129,7 @@ fn a_logout_without_a_body_or_by_a_refresh_token_is_one_too() {
 }
 
 #[test]
-fn a_session_is_shown_to_whoever_it_is_of() {
+fn a_session_is_shown_to_its_user() {
     let world = World::new();
     let (token, refresh_token) = sign_in(&world, "alice");
 

@@ -54,7 +54,7 @@ fn quirks_of_a_good_answer_change_nothing() {
 }
 
 #[test]
-fn an_answer_that_is_not_wechats_signs_nobody_in() {
+fn an_answer_that_is_not_wechats_opens_no_session() {
     for effect in [
         Effect::HtmlPage,
         Effect::BadGateway,
@@ -136,7 +136,7 @@ fn a_lost_reply_costs_the_code_and_says_so_on_the_next_try() {
 }
 
 #[test]
-fn a_host_that_takes_no_connection_is_passed_over() {
+fn a_host_that_accepts_no_connection_is_skipped() {
     let world = calling("'http://127.0.0.1:1', '{emulator}'", "2s", "{ failures: 1 }");
 
     assert_eq!(login(&world, &world.code("alice")).status, 200);

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 /// Every path that a backend might take this one for: decoded, cut, resolved and merged in any order, four times over.
 pub fn readings(path: &str) -> BTreeSet<String> {
     let steps: [fn(&str) -> String; 6] =
-        [decode, cut_parameters, turn_backslashes, resolve_dots, merge_slashes, cut_tail];
+        [decode, cut_parameters, replace_backslashes, resolve_dots, merge_slashes, cut_tail];
     let mut all = BTreeSet::from([path.to_owned()]);
     let mut last = all.clone();
     for _ in 0..4 {
@@ -49,7 +49,7 @@ fn cut_parameters(path: &str) -> String {
     segments.join("/")
 }
 
-fn turn_backslashes(path: &str) -> String {
+fn replace_backslashes(path: &str) -> String {
     path.replace('\\', "/")
 }
 

@@ -56,7 +56,7 @@ fn a_header_in_pieces_is_one_header() {
 }
 
 #[test]
-fn whoever_is_no_balancer_is_not_served_where_balancers_are() {
+fn a_client_that_is_no_balancer_is_not_served_on_a_listener_for_balancers() {
     let world = behind_balancer("[192.0.2.1]", "");
     for sent in [[V1, GET].concat(), [V2, GET].concat(), GET.to_vec()] {
         let mut connection = world.connect();
@@ -69,7 +69,7 @@ fn whoever_is_no_balancer_is_not_served_where_balancers_are() {
 }
 
 #[test]
-fn a_balancer_that_names_nobody_is_not_served() {
+fn a_balancer_that_names_no_client_is_not_served() {
     let world = behind_balancer("[127.0.0.1]", "");
     for sent in [GET.to_vec(), [b"PROXY TCP4 1.2.3.4\r\n".as_slice(), GET].concat(), vec![b'P'; 200]] {
         let mut connection = world.connect();

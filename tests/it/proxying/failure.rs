@@ -219,7 +219,7 @@ routes:
 }
 
 #[test]
-fn a_backend_that_takes_no_body_is_a_gateway_timeout() {
+fn a_backend_that_reads_no_body_is_a_gateway_timeout() {
     let world = raw::world(
         |mut stream| {
             read_head(&mut stream);
@@ -255,7 +255,7 @@ fn a_client_that_falls_silent_within_its_body_is_timed_out() {
 }
 
 #[test]
-fn a_client_that_goes_away_mid_upload_never_makes_a_whole_request() {
+fn a_client_that_hangs_up_during_an_upload_never_makes_a_whole_request() {
     let world = World::new();
     for framing in ["Content-Length: 10\r\n\r\nabc", "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n"] {
         let mut client = world.connect();
@@ -269,7 +269,7 @@ fn a_client_that_goes_away_mid_upload_never_makes_a_whole_request() {
 }
 
 #[test]
-fn a_client_that_goes_away_mid_download_frees_the_backend() {
+fn a_client_that_hangs_up_during_a_download_frees_the_backend() {
     let (ended, was_freed) = mpsc::channel();
     let world = raw::world(
         move |mut stream| {
@@ -298,7 +298,7 @@ fn a_client_that_goes_away_mid_download_frees_the_backend() {
 }
 
 #[test]
-fn a_client_that_goes_away_while_it_waits_frees_the_backend() {
+fn a_client_that_hangs_up_while_it_waits_frees_the_backend() {
     let (ended, was_freed) = mpsc::channel();
     let asked = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&asked);

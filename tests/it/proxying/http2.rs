@@ -277,7 +277,7 @@ fn large_bodies_pass_whole_both_ways() {
 }
 
 /// Pingora wrote the last chunk twice where the stream ended with an empty frame; the second one was then the
-/// beginning of somebody else's request.
+/// beginning of another client's request.
 #[test]
 fn a_body_that_ends_with_an_empty_frame_ends_once_for_the_backend() {
     let world = h2c_world(Backend::echo());
@@ -327,7 +327,7 @@ fn many_requests_of_one_connection_are_under_way_at_once() {
     let arrived = Arc::new(AtomicUsize::new(0));
     let backend = Backend::with(move |request| {
         arrived.fetch_add(1, Ordering::SeqCst);
-        // Nobody is answered before all have come.
+        // No request is answered before all have arrived.
         eventually("all have come", || arrived.load(Ordering::SeqCst) == STREAMS);
         Reply::ok(request.target().as_bytes())
     });
@@ -527,7 +527,7 @@ fn requests_at_once_are_answered_by_a_backend_of_http_2_and_their_connections_ar
 }
 
 #[test]
-fn failures_of_a_backend_of_http_2_are_told_apart() {
+fn failures_of_a_backend_of_http_2_have_reasons_of_their_own() {
     let server = Server::with(|parts, _, mut respond| async move {
         match parts.uri.path() {
             "/pub/reset" => respond.send_reset(h2::Reason::INTERNAL_ERROR),

@@ -67,7 +67,7 @@ fn download(connection: &mut Connection, length: usize, kind: &str) {
 #[test]
 fn bodies_of_100_mb_pass_whole_both_ways_in_constant_memory() {
     let world = counting_world("");
-    let gateway = Process::beside(&world);
+    let gateway = Process::like(&world);
     let mut connection = gateway.connect();
     for chunked in [false, true] {
         upload(&mut connection, MIB, chunked);
@@ -106,7 +106,7 @@ fn a_client_that_does_not_read_holds_the_backend_back() {
         "",
         "",
     );
-    let gateway = Process::beside(&world);
+    let gateway = Process::like(&world);
     let mut connection = gateway.connect();
     let before = gateway.memory("VmHWM");
 
@@ -136,7 +136,7 @@ fn a_backend_that_does_not_read_holds_the_client_back() {
         "",
         "",
     );
-    let gateway = Process::beside(&world);
+    let gateway = Process::like(&world);
     let mut connection = gateway.connect();
     let before = gateway.memory("VmHWM");
     connection.write(
@@ -179,7 +179,7 @@ fn stands_still(count: &AtomicUsize) -> usize {
 fn an_idle_connection_costs_little_memory() {
     const CONNECTIONS: usize = 300;
     let world = World::new();
-    let gateway = Process::beside(&world);
+    let gateway = Process::like(&world);
     let request = b"GET /pub/x HTTP/1.1\r\nHost: gateway.test\r\n\r\n";
     let open = |count: usize| -> Vec<Connection> {
         let mut connections: Vec<Connection> = (0..count).map(|_| gateway.connect()).collect();

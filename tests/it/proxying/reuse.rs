@@ -176,7 +176,7 @@ fn a_stop_ends_connections_that_wait_whatever_for() {
 }
 
 #[test]
-fn http_2_is_told_from_http_1_however_its_first_bytes_come() {
+fn http_2_is_recognized_however_its_first_bytes_arrive() {
     let world = World::with(&format!(
         "{ROUTES}{NO_THROTTLE}listeners:\n  - {{ address: '127.0.0.1:0', h2c: true }}\n"
     ));

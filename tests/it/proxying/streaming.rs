@@ -217,7 +217,7 @@ fn a_large_answer_header_passes_with_every_line_in_its_order() {
 }
 
 #[test]
-fn an_upload_that_waits_for_100_continue_is_told_by_the_backend() {
+fn an_upload_that_waits_for_100_continue_gets_it_from_the_backend() {
     let world = raw::world(
         |mut stream| {
             while !read_head(&mut stream).is_empty() {
@@ -287,7 +287,7 @@ fn answers_are_whole_for_a_client_of_http_1_0() {
 }
 
 #[test]
-fn one_thread_serves_slow_requests_beside_quick_ones() {
+fn one_thread_serves_slow_and_quick_requests_together() {
     let (backend, pieces) = piecemeal();
     let quick = Backend::echo();
     let address = backend.address();

@@ -42,7 +42,7 @@ impl Subject {
 pub async fn hold(subject: &Subject) {
     row_is_read_as_it_was_written(subject).await;
     row_ends_with_its_time(subject).await;
-    write_that_replaces_sets_the_time_anew(subject).await;
+    write_that_replaces_sets_a_new_lifetime(subject).await;
     ended_row_counts_as_absent_for_every_step(subject).await;
     put_if_absent_has_one_winner(subject).await;
     compare_and_set_has_one_winner(subject).await;
@@ -88,7 +88,7 @@ pub async fn row_ends_with_its_time(subject: &Subject) {
     assert_eq!(store.get(&long).await, Ok(Some(Bytes::from_static(b"b"))));
 }
 
-pub async fn write_that_replaces_sets_the_time_anew(subject: &Subject) {
+pub async fn write_that_replaces_sets_a_new_lifetime(subject: &Subject) {
     let store = subject.store();
     let (put, set) = (subject.key(Space::Subject, 3, 1), subject.key(Space::Subject, 3, 2));
     let shortened = subject.key(Space::Subject, 3, 3);

@@ -64,7 +64,7 @@ fn acknowledged_row_is_there_when_the_file_is_opened_again_at_once() {
 }
 
 #[test]
-fn second_user_of_the_file_is_told_to_go_elsewhere() {
+fn second_process_on_the_file_gets_an_error_with_advice() {
     let folder = tempfile::tempdir().unwrap();
     let clock = ManualClock::start_now();
     let path = file(&folder);
@@ -95,7 +95,7 @@ fn file_and_its_directory_are_the_owners_alone() {
 }
 
 #[test]
-fn empty_file_is_refused_and_not_taken_for_a_new_one() {
+fn empty_file_is_refused_and_not_initialized() {
     let folder = tempfile::tempdir().unwrap();
     let path = file(&folder);
     drop(open(&path, &ManualClock::start_now()).unwrap());
@@ -134,7 +134,7 @@ fn file_that_two_make_at_once_is_made_once() {
 }
 
 #[test]
-fn file_of_somebody_else_is_refused() {
+fn file_of_another_program_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("sessions.redb");
     std::fs::write(&path, "SQLite format 3\0 and so on").unwrap();

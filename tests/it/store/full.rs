@@ -1,4 +1,4 @@
-//! A disk without room: an error for whoever asks, and nothing that was acknowledged is lost.
+//! A full disk: each operation gets an error, and no acknowledged write is lost.
 
 use std::process::Command;
 use std::time::Duration;

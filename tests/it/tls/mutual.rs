@@ -36,7 +36,7 @@ fn status(world: &World, config: &Arc<ClientConfig>) -> Option<u16> {
 }
 
 #[test]
-fn a_listener_lets_in_clients_of_its_authority_alone() {
+fn a_listener_accepts_only_clients_of_its_authority() {
     let (gateway, clients, stranger) = (Authority::new(), Authority::new(), Authority::new());
     gateway.issue("first", &["gateway.test"], 1);
     clients.issue("alice", &["alice.test"], 2);
@@ -138,7 +138,7 @@ fn the_gateway_shows_its_certificate_to_servers_that_ask_for_one() {
 }
 
 #[test]
-fn no_request_is_taken_before_the_handshake_is_over() {
+fn no_request_is_read_before_the_handshake_is_over() {
     let gateway = Authority::new();
     gateway.issue("first", &["gateway.test"], 1);
     let world = World::with(&format!("{ROUTES}{NO_THROTTLE}{}", gateway.listeners(&["first"])));

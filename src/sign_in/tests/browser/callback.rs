@@ -1,4 +1,4 @@
-//! The way back, and all that is no way back: rows D6 to D16 of the list of attacks.
+//! The way back, and all that is no way back: attacks D6 to D16 of docs/threat-model.md.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! What caches may keep of a page that was shown to somebody who is signed in.
+//! What caches may store of a page that was shown to a signed-in user.
 
 use crate::common::{Backend, Reply, Response, Site, Visitor};
 
@@ -21,7 +21,7 @@ fn rules(response: &Response) -> Vec<&str> {
 }
 
 #[test]
-fn page_that_says_nothing_is_kept_for_nobody_else_where_a_cookie_opened_it() {
+fn page_without_cache_headers_is_private_if_a_cookie_opened_it() {
     let site = site();
     let mut visitor = Visitor::at(site.world.address());
     visitor.sign_in(&site.world.emulator, "site", "alice");

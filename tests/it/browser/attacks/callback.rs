@@ -5,7 +5,7 @@ use std::thread;
 
 use menshen::emulator::{CodeState, Effect, InjectedFault};
 
-use super::{assert_nobody, outcomes, set_cookies};
+use super::{assert_not_signed_in, outcomes, set_cookies};
 use crate::common::site::SESSION;
 use crate::common::{APPID, Site, Tally, Visitor};
 
@@ -83,7 +83,7 @@ fn code_that_is_not_one_is_refused_before_wechat_is_asked() {
     ] {
         let path = begun.callback_with(code);
         let answer = visitor.open(&path);
-        assert_nobody(&answer, &path);
+        assert_not_signed_in(&answer, &path);
         tally.add(answer.status, 0);
     }
     assert_eq!(site.exchanges(), 0);
@@ -91,7 +91,7 @@ fn code_that_is_not_one_is_refused_before_wechat_is_asked() {
 }
 
 #[test]
-fn code_of_another_app_or_used_or_of_a_blocked_person_signs_nobody_in() {
+fn code_of_another_app_or_used_or_of_a_blocked_person_opens_no_session() {
     let site = Site::new();
     let emulator = &site.world.emulator;
     let account = Visitor::at(site.world.address()).begin("account", "/page");
@@ -105,7 +105,7 @@ fn code_of_another_app_or_used_or_of_a_blocked_person_signs_nobody_in() {
         let begun = visitor.begin("site", "/page");
         let before = outcomes(&site, "website", outcome);
 
-        assert_nobody(&visitor.open(&begun.callback_with(&code)), outcome);
+        assert_not_signed_in(&visitor.open(&begun.callback_with(&code)), outcome);
 
         assert_eq!(outcomes(&site, "website", outcome), before + 1.0, "{outcome}");
         assert_eq!(visitor.open("/page").status, 303, "back to the sign-in page");
@@ -113,13 +113,13 @@ fn code_of_another_app_or_used_or_of_a_blocked_person_signs_nobody_in() {
     let mut visitor = Visitor::at(site.world.address());
     let begun = visitor.begin("site", "/page");
     let answer = visitor.come_back(emulator, &begun, "mallory");
-    assert_nobody(&answer, "mallory");
+    assert_not_signed_in(&answer, "mallory");
     assert_eq!((answer.status, outcomes(&site, "website", "user_blocked")), (403, 1.0));
 }
 
 /// D12: HTTP 200 is no success.
 #[test]
-fn whatever_wechat_answers_but_a_person_signs_nobody_in_and_is_told_on_a_page() {
+fn answer_of_wechat_without_a_person_opens_no_session_and_gives_an_error_page() {
     for (effect, status, outcome) in [
         (Effect::errcode(40029), 403, "code_invalid"),
         (Effect::errcode(40163), 403, "code_already_used"),
@@ -139,7 +139,7 @@ fn whatever_wechat_answers_but_a_person_signs_nobody_in_and_is_told_on_a_page() 
 
         let answer = visitor.come_back(&site.world.emulator, &begun, "alice");
 
-        assert_nobody(&answer, outcome);
+        assert_not_signed_in(&answer, outcome);
         let counted = outcomes(&site, "website", outcome);
         assert_eq!(counted, 1.0, "{effect:?}: {}", site.world.metrics());
         assert_eq!(answer.status, status, "{effect:?}");
@@ -153,7 +153,7 @@ fn whatever_wechat_answers_but_a_person_signs_nobody_in_and_is_told_on_a_page() 
 }
 
 #[test]
-fn profile_that_cannot_be_had_keeps_nobody_out() {
+fn sign_in_succeeds_without_a_profile() {
     for effect in [Effect::errcode(-1), Effect::errcode(48001), Effect::DropAfter, Effect::HtmlPage] {
         let site = Site::new();
         site.world.emulator.inject(InjectedFault::new(effect.clone()).path("/sns/userinfo"));
@@ -167,7 +167,7 @@ fn profile_that_cannot_be_had_keeps_nobody_out() {
 }
 
 #[test]
-fn endpoints_take_get_alone_and_no_page_of_theirs_is_kept_or_framed() {
+fn endpoints_accept_only_get_and_their_pages_are_neither_cached_nor_framed() {
     let site = Site::new();
     let mut visitor = Visitor::at(site.world.address());
     for path in ["/auth/web/site/start", "/auth/web/site/callback?code=a&state=b"] {

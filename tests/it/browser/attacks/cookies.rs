@@ -15,7 +15,7 @@ fn parts<'a>(line: &'a str, name: &str) -> (&'a str, &'a str) {
 }
 
 #[test]
-fn cookies_are_set_and_taken_back_with_the_same_attributes() {
+fn cookies_are_set_and_removed_with_the_same_attributes() {
     let site = Site::new();
     let mut visitor = Visitor::at(site.world.address());
     let start = visitor.open("/auth/web/site/start?return_to=%2Fpage");
@@ -44,7 +44,7 @@ fn cookies_are_set_and_taken_back_with_the_same_attributes() {
     assert!(!visitor.cookies.contains_key(SESSION));
 }
 
-/// D9: whoever put a cookie there before has nothing of the person who then signs in.
+/// D9: an attacker who planted a cookie gets nothing of the user who then signs in.
 #[test]
 fn cookie_that_was_there_before_a_sign_in_never_becomes_the_persons() {
     let site = Site::new();
@@ -81,7 +81,7 @@ fn each_sign_in_has_a_cookie_of_its_own() {
 
 /// D16: a picture or a link of any page makes a browser send a GET.
 #[test]
-fn get_signs_nobody_out() {
+fn get_does_not_sign_out() {
     let site = Site::new();
     let mut visitor = Visitor::at(site.world.address());
     visitor.sign_in(&site.world.emulator, "site", "alice");
@@ -161,7 +161,7 @@ fn tunnel_that_another_site_opens_with_the_session_never_reaches_the_backend() {
     assert_eq!(site.world.backend.last().header("cookie"), Vec::<String>::new());
 }
 
-/// A backend that logs its cookies must have none that lets anybody in.
+/// A backend that logs its cookies must not receive a credential.
 #[test]
 fn no_backend_ever_receives_a_cookie_of_the_gateway() {
     let site = Site::new();

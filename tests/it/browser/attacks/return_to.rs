@@ -239,7 +239,7 @@ fn other_sites_are_led_back_to_only_where_their_exact_origin_is_listed() {
     }
 }
 
-/// D5: what lets somebody in is never a part of an address.
+/// D5: a credential is never part of an address.
 #[test]
 fn no_address_that_a_browser_is_sent_to_holds_a_credential() {
     let site = Site::new();

@@ -5,19 +5,19 @@ use std::time::Duration;
 
 use menshen::emulator::Config;
 
-use super::assert_nobody;
+use super::assert_not_signed_in;
 use crate::common::site::{BROWSER, SESSION};
 use crate::common::{Site, Tally, Visitor};
 
 #[test]
-fn way_back_without_the_very_state_of_this_browser_signs_nobody_in() {
+fn callback_without_the_state_of_this_browser_opens_no_session() {
     let site = Site::new();
     let emulator = &site.world.emulator;
     let at = "/auth/web/site/callback";
     let mut tally = Tally::default();
     let mut refuse = |visitor: &mut Visitor, path: &str| {
         let answer = visitor.open(path);
-        assert_nobody(&answer, path);
+        assert_not_signed_in(&answer, path);
         assert!(matches!(answer.status, 400 | 403), "{path}: {}", answer.status);
         tally.add(answer.status, 0);
     };
@@ -60,7 +60,7 @@ fn way_back_without_the_very_state_of_this_browser_signs_nobody_in() {
 }
 
 #[test]
-fn way_back_in_a_browser_that_did_not_leave_signs_nobody_in() {
+fn callback_in_another_browser_opens_no_session() {
     let site = Site::new();
     let emulator = &site.world.emulator;
     let mut attacker = Visitor::at(site.world.address());
@@ -68,14 +68,14 @@ fn way_back_in_a_browser_that_did_not_leave_signs_nobody_in() {
     let path = begun.callback(emulator, "mallory's account");
 
     let mut without_cookies = Visitor::at(site.world.address());
-    assert_nobody(&without_cookies.open(&path), "no cookie");
+    assert_not_signed_in(&without_cookies.open(&path), "no cookie");
     let mut with_another = Visitor::at(site.world.address());
     with_another.begin("site", "/page");
-    assert_nobody(&with_another.open(&path), "the cookie of another browser");
+    assert_not_signed_in(&with_another.open(&path), "the cookie of another browser");
     for value in ["", "x", &"A".repeat(43), &"A".repeat(64)] {
         let mut with_made_up = Visitor::at(site.world.address());
         with_made_up.cookies.insert(BROWSER.to_owned(), value.to_owned());
-        assert_nobody(&with_made_up.open(&path), value);
+        assert_not_signed_in(&with_made_up.open(&path), value);
     }
 
     assert_eq!(site.exchanges(), 0);
@@ -83,7 +83,7 @@ fn way_back_in_a_browser_that_did_not_leave_signs_nobody_in() {
 }
 
 #[test]
-fn loose_app_takes_a_browser_without_cookies_and_none_with_another_cookie() {
+fn loose_app_accepts_a_browser_without_cookies_but_not_with_another_cookie() {
     let site = Site::with(Config::default(), &[("title: 小店", "title: 小店, browser_check: loose")]);
     let emulator = &site.world.emulator;
     let begun = Visitor::at(site.world.address()).begin("site", "/page");
@@ -91,14 +91,14 @@ fn loose_app_takes_a_browser_without_cookies_and_none_with_another_cookie() {
 
     let mut with_another = Visitor::at(site.world.address());
     with_another.begin("site", "/page");
-    assert_nobody(&with_another.open(&path), "the cookie of another browser");
+    assert_not_signed_in(&with_another.open(&path), "the cookie of another browser");
     let mut without = Visitor::at(site.world.address());
     assert_eq!(without.open(&path).status, 303);
 
     assert!(without.cookies.contains_key(SESSION));
     let mut third = Visitor::at(site.world.address());
     let elsewhere = third.send("GET", &path, "User-Agent: another\r\nAccept: text/html\r\n", "");
-    assert_nobody(&elsewhere, "the same once more, in another browser");
+    assert_not_signed_in(&elsewhere, "the same once more, in another browser");
 }
 
 #[test]
@@ -119,7 +119,7 @@ fn state_is_good_for_ten_minutes() {
     }
 }
 
-/// D8: random, and nothing that would let anybody in.
+/// D8: `state` is random and gives no access.
 #[test]
 fn state_is_random_letters_and_digits_and_no_credential() {
     let site = Site::new();

@@ -11,7 +11,7 @@ const HTML: &str = "Accept: text/html,application/xhtml+xml\r\n";
 const PICTURE: &str = "Accept: image/avif,image/webp,*/*;q=0.8\r\n";
 const FORM: &str = "Content-Type: application/x-www-form-urlencoded\r\n";
 
-/// Everybody at an address may do once what [`assert_nobody_suffers`] has them do.
+/// Each user at an address may do once what [`assert_no_visitor_suffers`] has them do.
 fn site() -> Site {
     Site::with(
         Config::default(),
@@ -24,7 +24,7 @@ fn site() -> Site {
 }
 
 #[track_caller]
-fn assert_nobody_suffers(site: &Site, tried: &str) {
+fn assert_no_visitor_suffers(site: &Site, tried: &str) {
     let mut person = Visitor::at(site.world.address());
     person.sign_in(&site.world.emulator, "site", "alice");
     assert_eq!(person.open("/page").status, 200, "{tried}");
@@ -68,7 +68,7 @@ fn no_get_that_another_site_has_a_browser_send_locks_out_its_address() {
         let unknown = outcomes(&site, "website", "state_unknown");
         assert_eq!(unknown > 0.0, *is_page, "{tried}: {unknown}");
 
-        assert_nobody_suffers(&site, tried);
+        assert_no_visitor_suffers(&site, tried);
     }
 }
 
@@ -95,7 +95,7 @@ fn no_post_that_another_site_has_a_browser_send_locks_out_its_address() {
             }
         }
 
-        assert_nobody_suffers(&site, tried);
+        assert_no_visitor_suffers(&site, tried);
         assert_eq!(site.world.exchanges(), 1, "{tried}: bob's alone");
     }
 }

@@ -97,7 +97,7 @@ impl Sentinels {
         self.sentinels.iter().filter(|sentinel| sentinel.process.is_some())
     }
 
-    /// Waits until they could fail over: everybody knows everybody.
+    /// Waits until they could fail over: each sentinel knows all the others.
     fn await_agreement(&self) {
         let replicas = self.servers.len() - 1;
         eventually("the sentinels know each other", || {

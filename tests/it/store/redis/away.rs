@@ -80,7 +80,7 @@ fn first_write_after_a_quiet_restart_succeeds() {
 
         server.restart();
 
-        // Nobody asked in between; the break was noticed all the same, within moments. A connection that the server knows of
+        // No operation ran in between; the break was noticed within moments. A connection that the server knows of
         // may not have said all that comes first, so it must have lasted a little.
         eventually("connected again, for a second", async || {
             let clients = server.command(&["client", "list"]);
@@ -95,7 +95,7 @@ fn first_write_after_a_quiet_restart_succeeds() {
 }
 
 #[test]
-fn silent_server_holds_nobody_longer_than_the_timeout_and_is_not_asked_more_than_allowed() {
+fn silent_server_delays_an_operation_by_the_timeout_at_most_and_gets_no_more_than_allowed() {
     let server = RedisServer::start();
     run(async {
         let section = RedisStore { max_in_flight: 8, ..hasty(standalone(&server)) };
@@ -121,7 +121,7 @@ fn silent_server_holds_nobody_longer_than_the_timeout_and_is_not_asked_more_than
             assert!(answer == Err(StoreError::Busy) || is_away(&answer), "{answer:?}");
         }
         assert_eq!(busy, 32);
-        // Once it is known, nobody waits at all.
+        // Once it is known, no operation waits.
         let begun = now();
         assert!(is_away(&store.get(&key(1)).await));
         assert!(begun.elapsed() < TIMEOUT / 2, "{:?}", begun.elapsed());
@@ -165,7 +165,7 @@ fn late_answer_is_never_another_ones() {
 }
 
 #[test]
-fn callers_who_leave_do_not_break_the_connection() {
+fn cancelled_operations_do_not_break_the_connection() {
     let server = RedisServer::start();
     run(async {
         let store = open(&standalone(&server));

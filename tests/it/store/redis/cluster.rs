@@ -79,7 +79,7 @@ fn cluster_without_one_of_its_servers_goes_on_with_the_others() {
 }
 
 #[test]
-fn silent_server_of_a_cluster_holds_nobody_longer_than_the_timeout() {
+fn silent_server_of_a_cluster_delays_an_operation_by_the_timeout_at_most() {
     let cluster = Cluster::with(&["cluster-node-timeout 15000"]);
     run(async {
         let store = open(&hasty(section(RedisTopology::Cluster, &cluster.addresses())));

@@ -125,7 +125,7 @@ fn minority_of_the_sentinels_is_not_believed() {
         sentinels.kill_sentinel(0);
         sentinels.kill_sentinel(1);
 
-        // The master is well, but nobody can know that it still is the master.
+        // The master is well, but the gateway cannot know that it is still the master.
         assert!(late.get(&key(1)).await.is_err());
         eventually("the store leaves a master that no majority names", async || {
             early.get(&key(1)).await.is_err()

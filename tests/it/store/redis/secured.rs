@@ -22,7 +22,7 @@ async fn refusal(section: &RedisStore) -> String {
 }
 
 #[test]
-fn wrong_password_is_an_error_that_does_not_tell_it() {
+fn wrong_password_is_an_error_that_does_not_show_it() {
     let server = RedisServer::with(&["requirepass right", &documented_user()]);
     run(async {
         let wrong = Some(SecretSource::Inline("wrong-one".into()));
