@@ -5,18 +5,15 @@ use std::path::Path;
 use std::process::Command;
 
 /// The circles of more than two files that are still there. Each is to be untied; no new one is allowed.
-const KNOWN: &[&[&str]] = &[
-    &[
-        "src/emulator/authorization.rs",
-        "src/emulator/call.rs",
-        "src/emulator/code.rs",
-        "src/emulator/exchange.rs",
-        "src/emulator/grant.rs",
-        "src/emulator/qr_code.rs",
-        "src/emulator/state.rs",
-    ],
-    &["src/token/jwk.rs", "src/token/jws.rs", "src/token/key.rs"],
-];
+const KNOWN: &[&[&str]] = &[&[
+    "src/emulator/authorization.rs",
+    "src/emulator/call.rs",
+    "src/emulator/code.rs",
+    "src/emulator/exchange.rs",
+    "src/emulator/grant.rs",
+    "src/emulator/qr_code.rs",
+    "src/emulator/state.rs",
+]];
 
 #[test]
 fn no_circle_holds_more_than_two_files() {
