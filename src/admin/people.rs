@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 
-use http::StatusCode;
 use serde::Serialize;
 use tracing::info;
 
@@ -11,7 +10,7 @@ use super::answer::AdminAnswer;
 use super::audit::AuditedAction;
 use super::scope_request::{ScopeError, ScopeRequest};
 use crate::runtime::Runtime;
-use crate::session::{BlockError, BlockedPerson, MOST_BLOCKED, PersonId, SessionScope};
+use crate::session::{BlockedPerson, PersonId, SessionScope};
 use crate::telemetry::audit_log::AuditEvent;
 
 /// The answer to a change of a block or a binding.
@@ -79,25 +78,12 @@ impl Admin {
         let (event, done, verb) = if is_block {
             (AuditEvent::Block, runtime.sessions.block(&person, now).await, "blocked")
         } else {
-            let lifted = runtime.sessions.unblock(&person, now).await;
-            (AuditEvent::Unblock, lifted.map_err(BlockError::Session), "unblocked")
+            (AuditEvent::Unblock, runtime.sessions.unblock(&person, now).await, "unblocked")
         };
         let action = AuditedAction { event, scope: Some(&scope), client };
-        let changed = match done {
-            Ok(changed) => changed,
-            Err(BlockError::Full) => {
-                self.audit_outcome(action, "too_many_blocked", None);
-                let detail = format!(
-                    "at most {MOST_BLOCKED} people can be blocked: unblock a person, or use `deny_lists`"
-                );
-                return Err(AdminAnswer::problem(StatusCode::CONFLICT, "too_many_blocked", Some(&detail)));
-            }
-            Err(BlockError::Session(error)) => {
-                self.audit(action, Err(&error));
-                return Err(AdminAnswer::session_error("block or unblock a person", &error));
-            }
-        };
-        self.audit(action, Ok(None));
+        self.audit(action, done.as_ref().map(|_| None));
+        let changed =
+            done.map_err(|error| AdminAnswer::session_error("block or unblock a person", &error))?;
         self.log_person(verb, &person, client);
         Ok(AdminAnswer::json(&ChangeAnswer { scope: scope.as_str(), changed }))
     }

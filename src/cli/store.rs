@@ -95,7 +95,7 @@ const fn plural_name(space: Space) -> &'static str {
         Space::Revocation => "revocations",
         Space::Code => "codes",
         Space::SignIn => "sign-ins",
-        Space::Binding => "bindings",
+        Space::Person => "people",
     }
 }
 

@@ -1,27 +1,22 @@
 //! Blocking people: their sessions are not believed, and they cannot open others.
 //!
-//! Blocked people stand in the row of revocations. Every node reads it four times a second, and a
-//! change of it ends every lease.
+//! A block belongs to a person in one app, or to a unionid. It stands in the person's row beside the
+//! binding, is read with the session, and a change of it ends the leases of the person's sessions.
+
+use std::cmp::Reverse;
 
 use super::error::SessionError;
 use super::person::PersonId;
-use super::row::block::BlockedPerson;
-use super::row::invalidation::Invalidation;
-use super::row::person::PersonField;
-use super::row::revocations::Revocations;
 use super::sessions::Sessions;
 use crate::clock::Timestamp;
-use crate::store::StoreError;
 
-/// Why a person was not blocked.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum BlockError {
-    /// There is no room for one more.
-    #[error("as many people are blocked as possible")]
-    Full,
-    /// As [`SessionError::Store`].
-    #[error(transparent)]
-    Session(#[from] SessionError),
+/// A person who is blocked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BlockedPerson {
+    /// The person.
+    pub person: PersonId,
+    /// Since when, as exactly as the clocks of the nodes agree.
+    pub since: Timestamp,
 }
 
 impl Sessions {
@@ -29,43 +24,33 @@ impl Sessions {
     /// was not blocked before.
     ///
     /// # Errors
-    /// [`BlockError`]; with [`BlockError::Session`] the person may be blocked nevertheless.
-    pub async fn block(&self, person: &PersonId, now: Timestamp) -> Result<bool, BlockError> {
-        let person = PersonField::from(person);
-        let changed = self.change_blocks(|revocations| revocations.block(&person, now)).await;
-        changed.map_err(SessionError::from)?.ok_or(BlockError::Full)
+    /// [`SessionError::Store`]: the person may be blocked nevertheless.
+    pub async fn block(&self, person: &PersonId, now: Timestamp) -> Result<bool, SessionError> {
+        let written = self.core.people.block(person, now).await;
+        Ok(self.core.publish_person(person, written).await?)
     }
 
     /// Lifts a block: the person's sessions are good again. Whether the person was blocked.
     ///
     /// # Errors
-    /// [`SessionError::Store`]: the block may be lifted nevertheless.
+    /// [`SessionError::Store`]: the block may be lifted nevertheless. A row that cannot be read must be
+    /// bound again or unbound first.
     pub async fn unblock(&self, person: &PersonId, now: Timestamp) -> Result<bool, SessionError> {
-        let person = PersonField::from(person);
-        Ok(self.change_blocks(|revocations| revocations.unblock(&person, now)).await?)
+        let written = self.core.people.unblock(person, now).await;
+        Ok(self.core.publish_person(person, written).await?)
     }
 
-    /// The people who are blocked, the latest first.
+    /// The people who are blocked, the latest first. Reads the row of every person.
     ///
     /// # Errors
     /// [`SessionError::Store`]
     pub async fn list_blocked(&self) -> Result<Vec<BlockedPerson>, SessionError> {
-        Ok(self.core.revocations.current().await?.blocked_people())
-    }
-
-    async fn change_blocks<T: Send>(
-        &self,
-        change: impl Fn(&mut Revocations) -> T + Send + Sync,
-    ) -> Result<T, StoreError> {
-        let core = &self.core;
-        let changed = core.revocations.change(change).await;
-        if changed.is_err() {
-            // The change may have been made.
-            core.revocations.clear();
-        }
-        // Also if nothing changed: an earlier try may have changed it without telling the other
-        // nodes.
-        core.leases.end_all();
-        core.log.publish_result(changed, &Invalidation::Everything).await
+        let blocked = self.core.people.blocked().await?;
+        let mut blocked: Vec<BlockedPerson> = blocked
+            .into_iter()
+            .map(|(person, number)| BlockedPerson { person, since: Timestamp::from_millis(number) })
+            .collect();
+        blocked.sort_by_key(|blocked| Reverse(blocked.since));
+        Ok(blocked)
     }
 }

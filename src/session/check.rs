@@ -81,21 +81,21 @@ impl Sessions {
         let (core, limits) = (&self.core, &self.limits);
         core.health.require_log()?;
         let lease = core.leases.lease(&locator);
-        // After the lease and before the rows are read: a binding that is written from here on ends
-        // the lease.
-        let kinds = core.revocations.cached().await?.bindings;
-        let (stored, binding) =
-            tokio::join!(core.subjects.read(locator), core.bindings.read_of_subject(locator, kinds));
+        // After the lease and before the rows are read: a block or a binding that is written from
+        // here on ends the lease.
+        let kinds = core.revocations.cached().await?.people;
+        let (stored, of_subject) =
+            tokio::join!(core.subjects.read(locator), core.people.read_of_subject(locator, kinds));
         let stored = stored?.ok_or(SessionError::Ended)?;
         let row = &stored.row;
         let id = find(row).ok_or(SessionError::Ended)?;
         let revocations = core.revocations.at_least(row.revocation_number(&id)).await?;
         let entry = row.live_entry(&id, limits, &revocations, now).ok_or(SessionError::Ended)?;
-        if revocations.blocks_identity(&row.identity()) {
+        let people = core.people.of_session(row, of_subject?, kinds).await?;
+        if people.are_blocked(row, &revocations) {
             return Err(SessionError::Blocked);
         }
-        // A binding that cannot be read denies: its user is unknown.
-        let user = core.bindings.user_of(row, binding?, kinds).await?;
+        let user = people.user()?;
 
         let is_written = now.since(entry.last_seen_at) < limits.use_interval;
         let last_seen_at = if is_written { entry.last_seen_at } else { now };

@@ -5,12 +5,13 @@ use minicbor::{Decode, Encode};
 use zeroize::Zeroizing;
 
 use super::list::session_infos;
-use super::row::binding::{BindingRow, UserBinding};
 use super::row::cookie::SessionCookie;
 use super::row::envelope;
 use super::row::invalidation::Invalidation;
 use super::row::limits::SessionLimits;
 use super::row::name::{self, EntryId, Locator};
+use super::row::person::PersonField;
+use super::row::person_row::{PersonRow, UserBinding};
 use super::row::refresh_token::{DecodedRefreshToken, RefreshToken, TokenUse};
 use super::row::revocations::Revocations;
 use super::row::session_key::{SealKey, SealKeys};
@@ -62,8 +63,8 @@ pub(crate) fn row(data: &[u8]) {
         // Entries of the log have no checksum: at worst a session is looked up again.
         3 => _ = Invalidation::decode(bytes),
         _ => {
-            let read = read::<BindingRow>(&name::subject_binding_key(LOCATOR), bytes);
-            read.into_iter().for_each(use_binding);
+            let read = read::<PersonRow>(&name::subject_person_key(LOCATOR), bytes);
+            read.into_iter().for_each(use_person);
         }
     }
 }
@@ -145,9 +146,12 @@ fn use_revocations(mut revocations: Revocations) {
     assert!(revocations.has_revoked(&app, before.saturating_sub(1), NOW), "revoking revokes nothing");
 }
 
-/// Uses a binding: a header must be able to carry its user, and a route to ask for the claims.
-fn use_binding(binding: BindingRow) {
-    let Ok(UserBinding { user, .. }) = UserBinding::try_from(binding) else { return };
+/// Uses a person's row: a header must be able to carry its user, and a route to ask for the claims.
+fn use_person(row: PersonRow) {
+    let field = PersonField::from(&row.person());
+    let Ok(row) = row.require_person(&field) else { return };
+    assert!(!row.is_empty(), "a row says nothing");
+    let Ok(Some(UserBinding { user, .. })) = row.binding() else { return };
     assert!(HeaderValue::from_str(user.id().as_str()).is_ok(), "a user is no header's value");
     assert!(user.claims().count() <= MOST_CLAIMS, "a user has too many claims");
     assert!(user.claims().all(|(name, value)| user.claim(name) == Some(value)), "a claim is not found");
@@ -161,7 +165,6 @@ fn seal_keys() -> SealKeys {
 /// Rows as this version writes them, as seeds: `data` of [`row`].
 #[cfg(test)]
 pub(crate) fn written_rows() -> Vec<(&'static str, Vec<u8>)> {
-    use super::row::person::PersonField;
     use super::row::subject::SessionEntry;
     use crate::identity::{ClaimName, ClaimValue, OpenId, Profile, Subject, User, UserId};
 
@@ -194,8 +197,9 @@ pub(crate) fn written_rows() -> Vec<(&'static str, Vec<u8>)> {
     let claims = [("role", "editor"), ("level", "3")]
         .map(|(name, value)| (ClaimName::parse(name).unwrap(), ClaimValue::parse(value).unwrap()));
     let user = User::new(UserId::parse("42").unwrap(), claims).unwrap();
-    let binding_key = name::subject_binding_key(LOCATOR);
-    let binding = BindingRow::new(PersonField::from(&subject), &user, NOW);
+    let binding_key = name::subject_person_key(LOCATOR);
+    let person = PersonRow::new(PersonField::from(&subject));
+    let binding = person.with_user(&user, NOW);
     let binding = envelope::encode(&binding_key, &binding).unwrap();
 
     let record_key = name::subject_key(LOCATOR);

@@ -32,7 +32,7 @@ mod sessions;
 #[cfg(test)]
 mod tests;
 
-pub use self::block::BlockError;
+pub use self::block::BlockedPerson;
 pub use self::check::CheckedSession;
 pub use self::error::{RefreshError, SessionError};
 pub use self::list::SessionInfo;
@@ -42,9 +42,8 @@ pub use self::open::{NewSession, OpenedBrowserSession, OpenedSession};
 pub use self::person::PersonId;
 pub use self::refresh::RefreshedSession;
 pub use self::revocable::RevocableSession;
-pub use self::row::binding::UserBinding;
-pub use self::row::block::{BlockedPerson, MOST_BLOCKED};
 pub use self::row::cookie::{InvalidSessionCookie, SessionCookie};
+pub use self::row::person_row::UserBinding;
 pub use self::row::refresh_token::{InvalidRefreshToken, RefreshToken};
 pub use self::scope::SessionScope;
 pub use self::sessions::Sessions;

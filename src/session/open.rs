@@ -177,7 +177,7 @@ impl Sessions {
         if row.set_unionid(new.identity.unionid.as_ref()) {
             warn!("WeChat gave a person of {} another unionid: the new one counts", subject.appid);
         }
-        if revocations.blocks_identity(&row.identity()) {
+        if core.people.is_blocked(&row, revocations).await? {
             return Err(SessionError::Blocked);
         }
         row.set_profile(new.profile);

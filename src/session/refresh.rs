@@ -71,7 +71,7 @@ impl Sessions {
         };
         let mut live = stored.row.live_entries(&self.limits, &revocations, now);
         let Some(entry) = live.find(|entry| entry.family.contains(&token)) else { return Ok(false) };
-        if revocations.blocks_identity(&stored.row.identity()) {
+        if self.core.people.is_blocked(&stored.row, &revocations).await? {
             return Err(SessionError::Blocked);
         }
         let token_use = entry.family.classify(&token, &entry.id, self.limits.refresh_grace, now)?;
@@ -95,7 +95,7 @@ impl Sessions {
             let mut live = stored.row.live_entries(limits, &revocations, now);
             // A client that does not know the family must not be able to end the session.
             let entry = live.find(|entry| entry.family.contains(token)).ok_or(RefreshError::Invalid)?;
-            if revocations.blocks_identity(&stored.row.identity()) {
+            if core.people.is_blocked(&stored.row, &revocations).await? {
                 // The token stays as it is: it is good again when the block is lifted.
                 return Err(RefreshError::Session(SessionError::Blocked));
             }

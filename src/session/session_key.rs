@@ -24,7 +24,7 @@ impl Sessions {
         let (locator, id) = name::locate(subject, session)?;
         let (stored, revocations) = core.read_subject(locator).await?.ok_or(SessionError::Ended)?;
         stored.row.live_entry(&id, limits, &revocations, now).ok_or(SessionError::Ended)?;
-        if revocations.blocks_identity(&stored.row.identity()) {
+        if core.people.is_blocked(&stored.row, &revocations).await? {
             return Err(SessionError::Blocked);
         }
         let Some(sealed) = stored.row.session_key.as_ref().filter(|sealed| sealed.session == id) else {

@@ -44,14 +44,14 @@ pub enum Space {
     Code,
     /// A sign-in that a browser began.
     SignIn,
-    /// The business's own user, whom a person was bound to.
-    Binding,
+    /// A person, with the block and the binding.
+    Person,
 }
 
 impl Space {
     /// Every space.
     pub const ALL: [Self; 6] =
-        [Self::Subject, Self::UnionId, Self::Revocation, Self::Code, Self::SignIn, Self::Binding];
+        [Self::Subject, Self::UnionId, Self::Revocation, Self::Code, Self::SignIn, Self::Person];
 
     /// The letter that keys of the space begin with.
     pub const fn letter(self) -> char {
@@ -61,8 +61,7 @@ impl Space {
             Self::Revocation => 'r',
             Self::Code => 'c',
             Self::SignIn => 'i',
-            // As in "person": `b` is taken by the buckets of rates in Redis.
-            Self::Binding => 'p',
+            Self::Person => 'p',
         }
     }
 }

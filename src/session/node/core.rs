@@ -3,16 +3,18 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::bindings::Bindings;
 use super::lease::Leases;
 use super::log_follower::LogFollower;
 use super::metrics::SessionMetrics;
+use super::people::People;
 use super::revocation_cache::RevocationCache;
 use super::subject_rows::{StoredSubject, SubjectRows};
 use super::unionid_rows::UnionIdRows;
 use crate::clock::Clock;
 use crate::entropy::Entropy;
-use crate::session::row::name::Locator;
+use crate::session::person::PersonId;
+use crate::session::row::invalidation::Invalidation;
+use crate::session::row::name::{self, Locator};
 use crate::session::row::revocations::Revocations;
 use crate::store::{Store, StoreError, StoreHealth};
 use crate::telemetry::metrics::Metrics;
@@ -27,7 +29,7 @@ pub struct Core {
     pub(in crate::session) revocations: Arc<RevocationCache>,
     pub(in crate::session) subjects: SubjectRows,
     pub(in crate::session) unionids: UnionIdRows,
-    pub(in crate::session) bindings: Bindings,
+    pub(in crate::session) people: People,
     pub(in crate::session) log: LogFollower,
 }
 
@@ -47,7 +49,7 @@ impl Core {
             metrics: SessionMetrics::new(&metrics),
             subjects: SubjectRows::new(Arc::clone(&store)),
             unionids: UnionIdRows::new(Arc::clone(&store)),
-            bindings: Bindings::new(Arc::clone(&store)),
+            people: People::new(Arc::clone(&store), Arc::clone(&entropy), Arc::clone(&revocations)),
             log: LogFollower::new(
                 Arc::clone(&store),
                 clock,
@@ -65,7 +67,35 @@ impl Core {
 
     /// Follows what other nodes change, for as long as it is polled, and records the store's health.
     pub async fn follow(&self) {
-        self.log.follow().await;
+        tokio::join!(self.log.follow(), self.people.follow());
+    }
+
+    /// Ends the leases of a person's sessions, here and on the other nodes.
+    pub(in crate::session) async fn publish_person(
+        &self,
+        person: &PersonId,
+        written: Result<bool, StoreError>,
+    ) -> Result<bool, StoreError> {
+        let of_subject = |subject| Invalidation::Subject(name::locator(subject));
+        let invalidations = match person {
+            PersonId::Subject(subject) => vec![of_subject(subject)],
+            // Read after the person's row was written: a subject that is not listed yet signs in
+            // later, and reads what was written.
+            PersonId::UnionId(unionid) => match self.unionids.subjects(unionid).await {
+                Ok(subjects) => subjects.iter().map(of_subject).collect(),
+                Err(_) => vec![Invalidation::Everything],
+            },
+        };
+        let mut outcome = written.clone();
+        for invalidation in invalidations {
+            match &invalidation {
+                Invalidation::Subject(locator) => self.leases.end(locator),
+                Invalidation::Everything => self.leases.end_all(),
+            }
+            let published = self.log.publish_result(written.clone(), &invalidation).await;
+            outcome = outcome.and(published);
+        }
+        outcome
     }
 
     /// Moves when every verdict on this node must be made again.

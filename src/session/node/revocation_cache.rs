@@ -3,16 +3,23 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
+use parking_lot::Mutex;
 use tracing::warn;
 
 use super::attempts::Attempts;
 use super::lease::Leases;
+use super::unionid_rows::UnionIdRows;
 use crate::clock::Timestamp;
 use crate::entropy::Entropy;
+use crate::identity::UnionId;
+use crate::session::person::PersonId;
 use crate::session::row::envelope;
-use crate::session::row::name::REVOCATIONS_KEY;
+use crate::session::row::name::{self, REVOCATIONS_KEY};
 use crate::session::row::revocations::{FOREVER, Revocations};
 use crate::store::{Store, StoreError};
+
+/// Most people whose leases end one by one after a change; with more, every lease ends.
+const MOST_CHANGED: usize = 64;
 
 /// Reads, changes and caches the row.
 pub(in crate::session) struct RevocationCache {
@@ -23,11 +30,36 @@ pub(in crate::session) struct RevocationCache {
     cached: ArcSwapOption<Revocations>,
     /// Everything that this node ever read or wrote, in case the store loses some of it.
     newest: ArcSwapOption<Revocations>,
+    unionids: UnionIdRows,
+    /// Unionids that were blocked, or whose block was lifted, and whose leases have not ended yet.
+    changed_unionids: Mutex<Vec<UnionId>>,
+}
+
+/// Ends every lease when it is dropped, as long as that is needed.
+struct EndsAllLeases<'a> {
+    leases: &'a Leases,
+    is_needed: bool,
+}
+
+impl Drop for EndsAllLeases<'_> {
+    fn drop(&mut self) {
+        if self.is_needed {
+            self.leases.end_all();
+        }
+    }
 }
 
 impl RevocationCache {
     pub(super) fn new(store: Arc<dyn Store>, entropy: Arc<dyn Entropy>, leases: Arc<Leases>) -> Self {
-        Self { store, entropy, leases, cached: ArcSwapOption::empty(), newest: ArcSwapOption::empty() }
+        Self {
+            unionids: UnionIdRows::new(Arc::clone(&store)),
+            store,
+            entropy,
+            leases,
+            cached: ArcSwapOption::empty(),
+            newest: ArcSwapOption::empty(),
+            changed_unionids: Mutex::default(),
+        }
     }
 
     /// The revocations from memory; reads them if they are not there.
@@ -62,6 +94,12 @@ impl RevocationCache {
         self.current().await
     }
 
+    /// Forgets what is in memory and ends every lease: a change that failed may have been made.
+    pub(in crate::session) fn forget(&self) {
+        self.clear();
+        self.leases.end_all();
+    }
+
     /// Forgets what is in memory: the row may have changed.
     pub(in crate::session) fn clear(&self) {
         self.cached.store(None);
@@ -75,7 +113,9 @@ impl RevocationCache {
             let read = Revocations::decode(bytes.as_deref())?;
             let newest = self.newest.load_full();
             let Some(whole) = newest.and_then(|newest| read.extended_by(&newest)) else {
-                return Ok(self.update(read));
+                let read = self.update(read);
+                self.end_leases_of_unionids().await;
+                return Ok(read);
             };
             // If another node changed the row since it was read, nothing was lost, and nothing is
             // written.
@@ -83,7 +123,9 @@ impl RevocationCache {
                 warn!(
                     "the store had lost revocations of whole apps, blocks of people, or that people are bound: they were put back"
                 );
-                return Ok(self.update(whole));
+                let whole = self.update(whole);
+                self.end_leases_of_unionids().await;
+                return Ok(whole);
             }
             attempts.wait(self.entropy.as_ref()).await?;
         }
@@ -104,6 +146,7 @@ impl RevocationCache {
             let changed = change(&mut revocations);
             if self.write(before.as_deref(), &revocations).await? {
                 self.update(revocations);
+                self.end_leases_of_unionids().await;
                 return Ok(changed);
             }
             attempts.wait(self.entropy.as_ref()).await?;
@@ -120,10 +163,40 @@ impl RevocationCache {
         }
     }
 
+    /// Ends the leases that a change concerns: those of the people who were blocked or whose block was
+    /// lifted, if nothing else has changed. Those of unionids wait for [`Self::end_leases_of_unionids`].
+    fn end_leases(&self, before: &Revocations, current: &Revocations) {
+        let people = current.changed_people(before);
+        if current.differs_beyond_blocks(before) || people.len() > MOST_CHANGED {
+            return self.leases.end_all();
+        }
+        for person in people {
+            match PersonId::from(&person) {
+                PersonId::Subject(subject) => self.leases.end(&name::locator(&subject)),
+                PersonId::UnionId(unionid) => self.changed_unionids.lock().push(unionid),
+            }
+        }
+    }
+
+    /// Ends the leases of every subject of a unionid that was blocked, or whose block was lifted.
+    async fn end_leases_of_unionids(&self) {
+        let unionids = std::mem::take(&mut *self.changed_unionids.lock());
+        if unionids.is_empty() {
+            return;
+        }
+        // If this is cut short, it is unknown whose leases are left.
+        let mut rest = EndsAllLeases { leases: &self.leases, is_needed: true };
+        for unionid in unionids {
+            let Ok(subjects) = self.unionids.subjects(&unionid).await else { return };
+            subjects.iter().for_each(|subject| self.leases.end(&name::locator(subject)));
+        }
+        rest.is_needed = false;
+    }
+
     /// Keeps what was read together with all that was known: two readers may finish in another
     /// order than they began, and both of two histories count.
     ///
-    /// The first reader of a change ends the leases, be it a sign-in or a read of the log.
+    /// The first reader of a change ends the leases that it concerns, be it a sign-in or a read of the log.
     /// Otherwise verdicts by the revocations of before would be believed until their re-check.
     fn update(&self, read: Revocations) -> Arc<Revocations> {
         let read = Arc::new(read);
@@ -136,9 +209,12 @@ impl RevocationCache {
             current = self.newest.load_full();
             current.clone()
         });
-        if before.is_some() && before != current {
-            self.leases.end_all();
+        let current = current.unwrap_or(read);
+        if let Some(before) = before
+            && before != current
+        {
+            self.end_leases(&before, &current);
         }
-        current.unwrap_or(read)
+        current
     }
 }

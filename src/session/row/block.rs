@@ -1,4 +1,4 @@
-//! The blocked people in the row of revocations.
+//! The copy of the blocks in the row of revocations, for gateways of the version before.
 //!
 //! Each change has the row's number at which it was made, and a lifted block is remembered for a
 //! while. If the store falls back to an earlier row, or two histories meet, the later change
@@ -9,28 +9,16 @@ use std::cmp::Reverse;
 use minicbor::{Decode, Encode};
 
 use super::person::PersonField;
-use crate::clock::Timestamp;
-use crate::identity::Identity;
-use crate::session::person::PersonId;
 
-/// Most people who can be blocked at the same time.
-pub const MOST_BLOCKED: usize = 1000;
+/// Most people in the copy, as in the version before.
+pub(in crate::session) const MOST_COPIED: usize = 1000;
 /// Most bytes for them, because the row must stay below the longest value of a store. Enough for
-/// [`MOST_BLOCKED`] unionids, or for about eight hundred people by appid and openid.
+/// [`MOST_COPIED`] unionids, or for about eight hundred people by appid and openid.
 const MOST_BYTES: usize = 52 * 1024;
 /// Most bytes of a change besides its identifiers.
 const BYTES_OF_CHANGE: usize = 24;
 /// How many of the latest lifted blocks are remembered.
 const MOST_LIFTED: usize = 64;
-
-/// A person who is blocked.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BlockedPerson {
-    /// The person.
-    pub person: PersonId,
-    /// Since when, as exactly as the clocks of the nodes agree.
-    pub since: Timestamp,
-}
 
 /// The latest change of each person, in the order of the people.
 #[derive(Clone, Debug, Default, PartialEq, Encode, Decode)]
@@ -50,18 +38,24 @@ pub(in crate::session) struct BlockChange {
 }
 
 impl Blocks {
-    /// Whether an identity is blocked, by its unionid or in its app.
-    pub(in crate::session) fn contains_identity(&self, identity: &Identity) -> bool {
-        if self.0.is_empty() {
-            return false;
-        }
-        self.contains(&PersonField::from(&identity.subject))
-            || identity.unionid.as_ref().is_some_and(|unionid| self.contains(&PersonField::from(unionid)))
+    /// The latest change of a person.
+    pub(in crate::session) fn change_of(&self, person: &PersonField) -> Option<&BlockChange> {
+        self.find(person).ok().and_then(|at| self.0.get(at))
     }
 
-    /// Whether exactly this person is blocked.
+    /// Whether a person is blocked here.
     pub(in crate::session) fn contains(&self, person: &PersonField) -> bool {
-        self.find(person).is_ok_and(|at| self.0.get(at).is_some_and(|change| !change.is_lifted))
+        self.change_of(person).is_some_and(|change| !change.is_lifted)
+    }
+
+    /// Whether there is no change of any person.
+    pub(in crate::session) const fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Every change.
+    pub(in crate::session) fn iter(&self) -> impl Iterator<Item = &BlockChange> {
+        self.0.iter()
     }
 
     fn find(&self, person: &PersonField) -> Result<usize, usize> {
@@ -81,7 +75,7 @@ impl Blocks {
     pub(in crate::session) fn has_room_for(&self, person: &PersonField) -> bool {
         let size = |person: &PersonField| BYTES_OF_CHANGE + person.byte_len();
         let bytes: usize = self.changes(false).map(|change| size(&change.person)).sum();
-        self.changes(false).count() < MOST_BLOCKED && bytes + size(person) <= MOST_BYTES
+        self.changes(false).count() < MOST_COPIED && bytes + size(person) <= MOST_BYTES
     }
 
     /// Adds a change made here.
@@ -119,18 +113,5 @@ impl Blocks {
             let last = *last;
             self.0.retain(|change| !change.is_lifted || change.number > last);
         }
-    }
-
-    /// The people who are blocked, the latest first.
-    pub(in crate::session) fn list(&self) -> Vec<BlockedPerson> {
-        let mut blocked: Vec<BlockedPerson> = self
-            .changes(false)
-            .map(|change| BlockedPerson {
-                person: PersonId::from(&change.person),
-                since: Timestamp::from_millis(change.number),
-            })
-            .collect();
-        blocked.sort_by_key(|blocked| Reverse(blocked.since));
-        blocked
     }
 }

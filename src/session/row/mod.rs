@@ -1,6 +1,5 @@
 //! The rows of the store: what they say, and how they are written. Data and codecs, no I/O.
 
-pub(super) mod binding;
 pub(super) mod block;
 pub(super) mod cookie;
 pub(super) mod envelope;
@@ -9,6 +8,7 @@ pub(super) mod invalidation;
 pub(super) mod limits;
 pub(super) mod name;
 pub(super) mod person;
+pub(super) mod person_row;
 pub(super) mod refresh_token;
 pub(super) mod revocations;
 pub(super) mod seal;

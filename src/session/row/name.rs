@@ -36,16 +36,16 @@ pub(in crate::session) fn unionid_key(unionid: &UnionId) -> Key {
     Key { space: Space::UnionId, name: hash_unionid(unionid) }
 }
 
-/// The key of a subject's binding.
-pub(in crate::session) fn subject_binding_key(locator: Locator) -> Key {
-    Key { space: Space::Binding, name: locator }
+/// The key of a subject's row as a person.
+pub(in crate::session) fn subject_person_key(locator: Locator) -> Key {
+    Key { space: Space::Person, name: locator }
 }
 
-/// The key of a person's binding.
-pub(in crate::session) fn binding_key(person: &PersonId) -> Key {
+/// The key of a person's row.
+pub(in crate::session) fn person_key(person: &PersonId) -> Key {
     match person {
-        PersonId::Subject(subject) => subject_binding_key(locator(subject)),
-        PersonId::UnionId(unionid) => Key { space: Space::Binding, name: hash_unionid(unionid) },
+        PersonId::Subject(subject) => subject_person_key(locator(subject)),
+        PersonId::UnionId(unionid) => Key { space: Space::Person, name: hash_unionid(unionid) },
     }
 }
 

@@ -1,4 +1,4 @@
-//! The row of revocations: the not-before marks of whole apps, and the blocked people.
+//! The row of revocations: the not-before marks of whole apps, and a copy of the blocks.
 //!
 //! The row counts its changes. A session holds the number that the row had when the session was
 //! opened; a mark holds the number at which its app was revoked. So a session is judged by what
@@ -13,14 +13,14 @@ use std::time::Duration;
 
 use minicbor::{Decode, Encode};
 
-use super::binding::BindingKinds;
-use super::block::{BlockChange, BlockedPerson, Blocks};
+use super::block::{BlockChange, Blocks};
 use super::envelope;
 use super::field::{TextField, millis};
 use super::name::REVOCATIONS_KEY;
 use super::person::PersonField;
+use super::person_row::PersonKinds;
 use crate::clock::Timestamp;
-use crate::identity::{AppId, Identity};
+use crate::identity::AppId;
 use crate::store::StoreError;
 
 /// The lifetime of the row. If the row ended and counted from 0 again, a mark would not end the
@@ -40,12 +40,15 @@ pub(in crate::session) struct Revocations {
     everything: u64,
     #[cbor(n(3), with = "millis")]
     opened_before: Timestamp,
-    /// `None` if no person was ever blocked, or if a gateway without blocks wrote the row.
+    /// A copy of the blocks in the rows of people, and what gateways of the version before changed.
     #[n(4)]
-    pub(in crate::session) blocks: Option<Blocks>,
-    /// `None` if no person was ever bound. No node reads bindings until then.
+    blocks: Option<Blocks>,
+    /// `None` if no person was ever blocked or bound. No node reads rows of people until then.
     #[n(5)]
-    pub(in crate::session) bindings: Option<BindingKinds>,
+    pub(in crate::session) people: Option<PersonKinds>,
+    /// Whether a person was blocked for whom the copy had no room.
+    #[n(6)]
+    is_copy_incomplete: Option<bool>,
 }
 
 #[derive(Clone, PartialEq, Encode, Decode)]
@@ -121,9 +124,10 @@ impl Revocations {
         if let Some(blocks) = &other.blocks {
             self.blocks.get_or_insert_default().merge(blocks);
         }
-        if let Some(bindings) = other.bindings {
-            self.bindings.get_or_insert_default().merge(bindings);
+        if let Some(people) = other.people {
+            self.people.get_or_insert_default().merge(people);
         }
+        self.is_copy_incomplete = self.is_copy_incomplete.max(other.is_copy_incomplete);
         for theirs in &other.apps {
             match self.apps.iter_mut().find(|ours| ours.appid == theirs.appid) {
                 Some(ours) => ours.number = ours.number.max(theirs.number),
@@ -154,50 +158,106 @@ impl Revocations {
         }
     }
 
-    /// Whether an identity is blocked.
-    pub(in crate::session) fn blocks_identity(&self, identity: &Identity) -> bool {
-        self.blocks.as_ref().is_some_and(|blocks| blocks.contains_identity(identity))
+    /// Whether people are blocked who do not stand in the copy.
+    pub(in crate::session) fn is_copy_incomplete(&self) -> bool {
+        self.is_copy_incomplete == Some(true)
     }
 
-    /// Blocks a person; whether that is new, and `None` if there is no room.
-    pub(in crate::session) fn block(&mut self, person: &PersonField, now: Timestamp) -> Option<bool> {
-        let blocks = self.blocks.get_or_insert_default();
-        if blocks.contains(person) {
-            return Some(false);
-        }
-        if !blocks.has_room_for(person) {
-            return None;
-        }
-        self.change_block(person, false, now);
-        Some(true)
+    /// Every person with a change in the copy, and whether the block is lifted.
+    pub(in crate::session) fn block_changes(&self) -> impl Iterator<Item = &BlockChange> {
+        self.blocks.iter().flat_map(Blocks::iter)
     }
 
-    /// Lifts a block; whether the person was blocked.
-    pub(in crate::session) fn unblock(&mut self, person: &PersonField, now: Timestamp) -> bool {
-        let was_blocked = self.blocks.as_ref().is_some_and(|blocks| blocks.contains(person));
-        if was_blocked {
-            self.change_block(person, true, now);
-        }
-        was_blocked
+    /// Whether this row says anything about blocks.
+    pub(in crate::session) fn has_blocks(&self) -> bool {
+        self.blocks.as_ref().is_some_and(|blocks| !blocks.is_empty())
     }
 
-    fn change_block(&mut self, person: &PersonField, is_lifted: bool, now: Timestamp) {
+    /// The number of a person's block, of what the person's row says and what this row says. The later
+    /// statement counts, and a block if both are as late.
+    pub(in crate::session) fn block_of(&self, person: &PersonField, in_own_row: Option<u64>) -> Option<u64> {
+        match self.blocks.as_ref().and_then(|blocks| blocks.change_of(person)) {
+            None => in_own_row,
+            Some(change) if change.is_lifted => in_own_row.filter(|number| *number >= change.number),
+            Some(change) => in_own_row.max(Some(change.number)),
+        }
+    }
+
+    /// The blocks in this row, with their numbers.
+    pub(in crate::session) fn blocks(&self) -> impl Iterator<Item = (PersonField, u64)> {
+        let changes = self.blocks.iter().flat_map(Blocks::iter);
+        changes.filter(|change| !change.is_lifted).map(|change| (change.person.clone(), change.number))
+    }
+
+    /// The people about whose blocks this row and another say different things.
+    pub(in crate::session) fn changed_people(&self, other: &Self) -> Vec<PersonField> {
+        let has = |row: &Self, change: &BlockChange| {
+            row.blocks.as_ref().and_then(|blocks| blocks.change_of(&change.person)) == Some(change)
+        };
+        let only_in = |one: &Self, other: &Self| -> Vec<PersonField> {
+            let changes = one.blocks.iter().flat_map(Blocks::iter);
+            changes.filter(|change| !has(other, change)).map(|change| change.person.clone()).collect()
+        };
+        let mut people = only_in(self, other);
+        people.extend(only_in(other, self));
+        people.sort();
+        people.dedup();
+        people
+    }
+
+    /// Whether this row and another differ in more than blocks and the number.
+    pub(in crate::session) fn differs_beyond_blocks(&self, other: &Self) -> bool {
+        self.apps != other.apps
+            || self.everything != other.everything
+            || self.opened_before != other.opened_before
+            || self.people != other.people
+    }
+
+    /// Records that a person is blocked, in the copy if there is room: whether that is new, and the
+    /// number of the block. `in_own_row` is what the person's row says.
+    pub(in crate::session) fn block(
+        &mut self,
+        person: &PersonField,
+        in_own_row: Option<u64>,
+        now: Timestamp,
+    ) -> (bool, u64) {
         self.initialize(now);
+        let before = self.block_of(person, in_own_row);
+        let number = before.unwrap_or_else(|| {
+            self.advance(now);
+            self.number
+        });
+        self.people.get_or_insert_default().merge(PersonKinds::of(person));
+        let blocks = self.blocks.get_or_insert_default();
+        if blocks.contains(person) || blocks.has_room_for(person) {
+            blocks.add(BlockChange { person: person.clone(), number, is_lifted: false });
+        } else {
+            self.is_copy_incomplete = Some(true);
+        }
+        (before.is_none(), number)
+    }
+
+    /// Records that a block is lifted; whether the person was blocked.
+    pub(in crate::session) fn unblock(
+        &mut self,
+        person: &PersonField,
+        in_own_row: Option<u64>,
+        now: Timestamp,
+    ) -> bool {
+        let Some(number) = self.block_of(person, in_own_row) else { return false };
+        self.initialize(now);
+        self.number = self.number.max(number);
         self.advance(now);
-        let change = BlockChange { person: person.clone(), number: self.number, is_lifted };
+        let change = BlockChange { person: person.clone(), number: self.number, is_lifted: true };
         self.blocks.get_or_insert_default().add(change);
+        true
     }
 
-    /// The people who are blocked, the latest first.
-    pub(in crate::session) fn blocked_people(&self) -> Vec<BlockedPerson> {
-        self.blocks.as_ref().map(Blocks::list).unwrap_or_default()
-    }
-
-    /// Says that people of this kind are bound.
-    pub(in crate::session) fn add_binding_kinds(&mut self, kinds: BindingKinds, now: Timestamp) {
+    /// Says that there are rows of people of these kinds.
+    pub(in crate::session) fn add_person_kinds(&mut self, kinds: PersonKinds, now: Timestamp) {
         self.initialize(now);
         // Of two rows the one with the higher number is kept.
         self.advance(now);
-        self.bindings.get_or_insert_default().merge(kinds);
+        self.people.get_or_insert_default().merge(kinds);
     }
 }

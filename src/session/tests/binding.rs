@@ -42,7 +42,7 @@ impl Node {
     }
 
     fn bindings(&self) -> Vec<Key> {
-        self.store.rows.lock().keys().filter(|key| key.space == Space::Binding).cloned().collect()
+        self.store.rows.lock().keys().filter(|key| key.space == Space::Person).cloned().collect()
     }
 }
 
@@ -285,8 +285,8 @@ fn well_formed_nonsense(written: &[u8], alice: &Identity) -> Vec<Vec<u8>> {
     let subject: (u8, &[&str]) = (1, &["wx1", "alice"]);
     // The form must be the one that is written; otherwise this tests nothing.
     let as_written = row(subject, "42", &[("role", "editor")]);
-    let key = name::subject_binding_key(name::locator(&alice.subject));
-    let read = envelope::decode::<crate::session::row::binding::BindingRow>(
+    let key = name::subject_person_key(name::locator(&alice.subject));
+    let read = envelope::decode::<crate::session::row::person_row::PersonRow>(
         &key,
         &envelope::with_checksum(&key, &as_written),
     );

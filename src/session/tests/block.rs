@@ -1,9 +1,9 @@
 //! Blocking people.
 
 use super::*;
+use crate::session::PersonId;
 use crate::session::row::envelope;
 use crate::session::row::name::REVOCATIONS_KEY;
-use crate::session::{BlockError, MOST_BLOCKED, PersonId};
 
 fn here(person: &Identity) -> PersonId {
     PersonId::Subject(person.subject.clone())
@@ -14,7 +14,7 @@ fn everywhere(unionid: &str) -> PersonId {
 }
 
 impl Node {
-    async fn block(&self, person: &PersonId) -> Result<bool, BlockError> {
+    async fn block(&self, person: &PersonId) -> Result<bool, SessionError> {
         self.sessions.block(person, self.now()).await
     }
 
@@ -222,30 +222,38 @@ async fn an_older_gateway_without_blocks_does_not_lift_them() {
 }
 
 #[tokio::test]
-async fn no_more_people_are_blocked_than_there_is_room_for() {
+async fn five_thousand_people_are_blocked_and_each_of_them_alone() {
     let node = Node::new();
-    // As long as WeChat's unionids are.
-    let unionid = |number: usize| everywhere(&format!("o6_bmasdasdsad6_2sgVtMmhS{number:04}"));
-    for number in 0..MOST_BLOCKED {
-        assert_eq!(node.block(&unionid(number)).await, Ok(true), "{number}");
+    // As long as WeChat's are.
+    let unionid = |number: usize| format!("o6_bmasdasdsad6_2sgVtMmhS{number:04}");
+    let person = |number: usize| everywhere(&unionid(number));
+    let (free, last) = (
+        with_unionid(&super::person("free"), "u-free"),
+        with_unionid(&super::person("last"), &unionid(4999)),
+    );
+    let (opened, shut_out) = (node.open(&free).await, node.open(&last).await);
+    for number in 0..5000 {
+        assert_eq!(node.block(&person(number)).await, Ok(true), "{number}");
     }
 
-    assert_eq!(node.block(&unionid(9999)).await, Err(BlockError::Full));
-    assert_eq!(node.block(&unionid(7)).await, Ok(false));
-    assert_eq!(node.blocked().await.len(), MOST_BLOCKED);
-    for number in 0..100 {
-        assert!(node.unblock(&unionid(number)).await);
+    assert_eq!(node.block(&person(7)).await, Ok(false));
+    assert_eq!(node.block(&person(4999)).await, Ok(false));
+    assert!(node.is_blocked(&last, &shut_out).await);
+    assert!(!node.is_blocked(&free, &opened).await);
+    let restarted = node.another();
+    assert_eq!(restarted.blocked().await.len(), 5000);
+    assert!(restarted.is_blocked(&last, &shut_out).await);
+    assert!(node.revocations().0.len() < crate::store::MAX_VALUE_BYTES);
+    for number in (0..5000).step_by(50) {
+        assert!(node.unblock(&person(number)).await, "{number}");
+        assert!(!node.unblock(&person(number)).await, "{number}");
+    }
+    assert!(node.unblock(&person(4999)).await);
+    assert!(!restarted.is_blocked(&last, &shut_out).await);
+    assert_eq!(node.another().blocked().await.len(), 4899);
+    // Long identifiers fill the copy earlier, and never beyond what a store takes.
+    for number in 0..600 {
+        assert_eq!(node.block(&everywhere(&format!("{number:0128}"))).await, Ok(true));
     }
     assert!(node.revocations().0.len() < crate::store::MAX_VALUE_BYTES);
-    assert_eq!(node.another().blocked().await.len(), MOST_BLOCKED - 100);
-    assert_eq!(node.block(&unionid(9999)).await, Ok(true));
-    // Long identifiers fill the row earlier, and never beyond what a store accepts.
-    let long = |number: usize| everywhere(&format!("{number:0128}"));
-    let mut added = 0;
-    while node.block(&long(added)).await == Ok(true) {
-        added += 1;
-    }
-    assert_eq!(node.block(&long(added)).await, Err(BlockError::Full));
-    assert!(node.revocations().0.len() < crate::store::MAX_VALUE_BYTES, "{}", node.revocations().0.len());
-    assert!(node.unblock(&unionid(500)).await);
 }

@@ -113,7 +113,7 @@ impl TestStore {
 #[async_trait]
 impl Store for TestStore {
     async fn get(&self, key: &Key) -> Result<Option<Bytes>, StoreError> {
-        self.bindings_read.fetch_add(u64::from(key.space == Space::Binding), Ordering::SeqCst);
+        self.bindings_read.fetch_add(u64::from(key.space == Space::Person), Ordering::SeqCst);
         self.work().await?;
         Ok(self.read(key))
     }

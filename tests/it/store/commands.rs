@@ -67,7 +67,7 @@ fn verify_counts_what_is_in_a_whole_file() {
     let (code, stdout, stderr) = files.run("verify");
 
     let expected = format!(
-        "{}\nsubjects     7\nunionids     0\nrevocations  0\ncodes        1\nsign-ins     0\nbindings     0\nlog          1\nended        0\n",
+        "{}\nsubjects     7\nunionids     0\nrevocations  0\ncodes        1\nsign-ins     0\npeople       0\nlog          1\nended        0\n",
         files.store().display()
     );
     assert_eq!((code, stdout, stderr), (Some(0), expected, String::new()));
