@@ -1,10 +1,11 @@
 //! What a sign-in page is asked for: which app, how much of the person, and where to go afterwards.
 
+use std::collections::BTreeMap;
+
 use http::Uri;
 use serde::{Deserialize, Serialize};
 
 use super::config::{App, AppKind};
-use super::state::EmulatorState;
 
 /// Longest `state`, in bytes. Per the guides of both kinds of sign-in.
 const LONGEST_STATE: usize = 128;
@@ -91,6 +92,28 @@ pub(super) struct Authorization {
 }
 
 impl Authorization {
+    /// Checks what the sign-in page of one kind of app is asked for.
+    pub(super) fn check<'a>(
+        apps: &BTreeMap<String, App>,
+        kind: AppKind,
+        parameter: impl Fn(&str) -> Option<&'a str>,
+    ) -> Result<Self, AuthorizationError> {
+        let appid = parameter("appid").ok_or(AuthorizationError::AppidMissing)?;
+        let redirect_uri = parameter("redirect_uri").ok_or(AuthorizationError::RedirectUriMissing)?;
+        let scope = parameter("scope").ok_or(AuthorizationError::ScopeMissing)?;
+        let state = checked_state(kind, parameter("state"))?;
+        let app = apps.get(appid).ok_or(AuthorizationError::UnknownApp)?;
+        if app.kind != kind || kind == AppKind::MiniProgram {
+            return Err(AuthorizationError::WrongKind);
+        }
+        Ok(Self {
+            appid: appid.into(),
+            redirect_uri: RedirectUri::of(app, redirect_uri).ok_or(AuthorizationError::RedirectDomain)?,
+            scope: Scope::of(kind, scope).ok_or(AuthorizationError::Scope)?,
+            state: state.into(),
+        })
+    }
+
     /// Where the browser goes with a code.
     pub(super) fn granted(&self, code: &str) -> String {
         self.redirect_uri.with(&format!("code={code}&state={}", self.state))
@@ -99,30 +122,6 @@ impl Authorization {
     /// Where the browser goes without one, if anywhere.
     pub(super) fn refused(&self) -> String {
         self.redirect_uri.with(&format!("state={}", self.state))
-    }
-}
-
-impl EmulatorState {
-    /// Checks what a sign-in page of one kind of app is asked for.
-    pub(super) fn authorization<'a>(
-        &self,
-        kind: AppKind,
-        parameter: impl Fn(&str) -> Option<&'a str>,
-    ) -> Result<Authorization, AuthorizationError> {
-        let appid = parameter("appid").ok_or(AuthorizationError::AppidMissing)?;
-        let redirect_uri = parameter("redirect_uri").ok_or(AuthorizationError::RedirectUriMissing)?;
-        let scope = parameter("scope").ok_or(AuthorizationError::ScopeMissing)?;
-        let state = checked_state(kind, parameter("state"))?;
-        let app = self.apps.get(appid).ok_or(AuthorizationError::UnknownApp)?;
-        if app.kind != kind || kind == AppKind::MiniProgram {
-            return Err(AuthorizationError::WrongKind);
-        }
-        Ok(Authorization {
-            appid: appid.into(),
-            redirect_uri: RedirectUri::of(app, redirect_uri).ok_or(AuthorizationError::RedirectDomain)?,
-            scope: Scope::of(kind, scope).ok_or(AuthorizationError::Scope)?,
-            state: state.into(),
-        })
     }
 }
 

@@ -62,7 +62,7 @@ impl Emulator {
             };
             Some(value.as_str()).filter(|value| !value.is_empty())
         };
-        let authorization = state.authorization(kind, parameter)?;
+        let authorization = Authorization::check(&state.apps, kind, parameter)?;
         let code = state.issue_page_code(&authorization, &order.wxid, now, &*self.entropy)?;
         Ok(SignedIn { location: authorization.granted(&code), code })
     }

@@ -39,7 +39,8 @@ impl Emulator {
 }
 
 fn authorization(state: &EmulatorState, request: &Request) -> Result<Authorization, AuthorizationError> {
-    let authorization = state.authorization(AppKind::OfficialAccount, |name| request.parameter(name))?;
+    let authorization =
+        Authorization::check(&state.apps, AppKind::OfficialAccount, |name| request.parameter(name))?;
     let ordered = request.names.iter().map(String::as_str).take(ORDER.len()).eq(ORDER);
     if !ordered || request.parameter("response_type") != Some("code") {
         return Err(AuthorizationError::ParameterOrder);

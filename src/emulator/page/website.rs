@@ -12,13 +12,14 @@ impl Emulator {
     pub(super) fn website_page(&self, request: &Request) -> Reply {
         let now = self.now();
         let mut state = self.state.lock();
-        let authorization = match state.authorization(AppKind::Website, |name| request.parameter(name)) {
-            Ok(authorization) => authorization,
-            Err(error) => {
-                let page = Page::message(TITLE, &error.to_string());
-                return Page { is_embeddable: true, ..page }.into_reply();
-            }
-        };
+        let authorization =
+            match Authorization::check(&state.apps, AppKind::Website, |name| request.parameter(name)) {
+                Ok(authorization) => authorization,
+                Err(error) => {
+                    let page = Page::message(TITLE, &error.to_string());
+                    return Page { is_embeddable: true, ..page }.into_reply();
+                }
+            };
         // A browser without scripts comes again by itself, with the code it was shown.
         let shown = request.parameter("uuid").filter(|uuid| {
             state.qr_codes.authorization(uuid) == Some(&authorization)
