@@ -34,8 +34,8 @@ impl Request {
             method: parts.method.clone(),
             path: parts.uri.path().to_owned(),
             user_agent: header(header::USER_AGENT).unwrap_or_default().to_owned(),
-            names: pairs(query).map(|(name, _)| decode(name)).collect(),
-            query: parse_query(query),
+            names: form_urlencoded::parse(query.as_bytes()).map(|(name, _)| name.into_owned()).collect(),
+            query: parse_form(query.as_bytes()),
             body,
         }
     }
@@ -52,7 +52,7 @@ impl Request {
 
     /// The body as a form.
     pub(super) fn form(&self) -> BTreeMap<String, String> {
-        parse_query(&String::from_utf8_lossy(&self.body))
+        parse_form(&self.body)
     }
 
     /// The body as JSON.
@@ -61,38 +61,11 @@ impl Request {
     }
 }
 
-fn parse_query(query: &str) -> BTreeMap<String, String> {
+/// Returns the parameters of a query or a form, decoded; of a name that stands twice, the first.
+fn parse_form(text: &[u8]) -> BTreeMap<String, String> {
     let mut parameters = BTreeMap::new();
-    for (name, value) in pairs(query) {
-        parameters.entry(decode(name)).or_insert_with(|| decode(value));
+    for (name, value) in form_urlencoded::parse(text) {
+        parameters.entry(name.into_owned()).or_insert_with(|| value.into_owned());
     }
     parameters
-}
-
-fn pairs(query: &str) -> impl Iterator<Item = (&str, &str)> {
-    let pairs = query.split('&').filter(|pair| !pair.is_empty());
-    pairs.map(|pair| pair.split_once('=').unwrap_or((pair, "")))
-}
-
-/// Undoes percent-encoding and `+`; what does not decode stays as it is.
-fn decode(text: &str) -> String {
-    let mut decoded = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((&byte, after)) = rest.split_first() {
-        rest = after;
-        match (byte, after.split_first_chunk::<2>().and_then(|(digits, _)| hex_byte(*digits))) {
-            (b'%', Some(value)) => {
-                decoded.push(value);
-                rest = after.get(2..).unwrap_or_default();
-            }
-            (b'+', _) => decoded.push(b' '),
-            _ => decoded.push(byte),
-        }
-    }
-    String::from_utf8_lossy(&decoded).into_owned()
-}
-
-fn hex_byte(digits: [u8; 2]) -> Option<u8> {
-    let [high, low] = digits.map(|digit| char::from(digit).to_digit(16));
-    u8::try_from(high? * 16 + low?).ok()
 }
