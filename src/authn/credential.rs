@@ -7,6 +7,7 @@ use std::fmt;
 use http::header::{AUTHORIZATION, COOKIE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue};
+use percent_encoding::percent_decode_str;
 
 use super::AuthnError;
 use crate::config::{self, Findings};
@@ -293,23 +294,14 @@ fn parameter_named<'a>(pair: &'a str, name: &str) -> Option<&'a str> {
     (percent_decode(found)? == name).then_some(value)
 }
 
-/// Decodes `%xx`; `None` on a broken escape, and on bytes that are not UTF-8.
+/// Decodes `%xx`; returns `None` on a broken escape, and on bytes that are not UTF-8.
 fn percent_decode(text: &str) -> Option<Cow<'_, str>> {
-    let Some((plain, _)) = text.split_once('%') else { return Some(text.into()) };
-    let mut decoded = Vec::with_capacity(text.len());
-    decoded.extend_from_slice(plain.as_bytes());
-    let mut bytes = text.bytes().skip(plain.len());
-    while let Some(byte) = bytes.next() {
-        decoded.push(match byte {
-            b'%' => hex_digit(bytes.next()?)? << 4 | hex_digit(bytes.next()?)?,
-            byte => byte,
-        });
+    let is_escape = |rest: &str| rest.bytes().take(2).filter(u8::is_ascii_hexdigit).count() == 2;
+    // The crate leaves a broken escape as it is; a backend may read it in another way.
+    if !text.split('%').skip(1).all(is_escape) {
+        return None;
     }
-    String::from_utf8(decoded).ok().map(Cow::Owned)
-}
-
-fn hex_digit(byte: u8) -> Option<u8> {
-    char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok())
+    percent_decode_str(text).decode_utf8().ok()
 }
 
 fn header_name(name: &str, findings: &mut Findings) -> Option<HeaderName> {

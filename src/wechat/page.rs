@@ -4,8 +4,7 @@
 pub(super) mod fuzz;
 mod reply;
 
-use std::fmt::Write as _;
-
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use tokio::time::Instant as Deadline;
 use tracing::warn;
 
@@ -14,6 +13,9 @@ use super::error::{self, ReplyFault, WeChatError};
 use super::{App, Code, WeChat};
 use crate::config::{AppKind, OAuthScope};
 use crate::identity::{OpenId, Profile, UnionId};
+
+/// What is encoded in a parameter: all but the unreserved characters of RFC 3986 §2.3.
+const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// Who came back from a page of WeChat's. A visitor of a snapshot page, whose ids are nobody's, never becomes one.
 #[derive(Clone, Debug)]
@@ -87,7 +89,7 @@ impl WeChat {
             url.push(if index == 0 { '?' } else { '&' });
             url.push_str(name);
             url.push('=');
-            push_encoded(&mut url, value);
+            url.extend(utf8_percent_encode(value, RESERVED));
         }
         // The official account's page does not open without it.
         url.push_str("#wechat_redirect");
@@ -168,17 +170,5 @@ impl WeChat {
         let app = &*app.name;
         warn!(app.name = app, "wechat named two persons in one sign-in to app {app}");
         Err(error)
-    }
-}
-
-/// Appends a text percent-encoded, all but the unreserved characters: RFC 3986 §2.3.
-fn push_encoded(url: &mut String, text: &str) {
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
-            url.push(char::from(byte));
-        } else {
-            // Writing to a string does not fail.
-            let _ = write!(url, "%{byte:02X}");
-        }
     }
 }
