@@ -95,134 +95,137 @@ impl Metrics {
         Ok(Self {
             http_requests: new.counter_vec(
                 "http_requests_total",
-                "Moves once for each request that was answered, forwarded or not.",
+                "Total number of requests that were answered, forwarded or not.",
                 &["route", "method", "code"],
             )?,
             http_request_duration: new.histogram_vec(
                 "http_request_duration_seconds",
-                "From the request's header to the answer's end.",
+                "Time from the request's header to the end of the response.",
                 &["route"],
                 REQUEST_BUCKETS,
             )?,
             refused_requests: new.counter_vec(
                 "refused_requests_total",
-                "Moves when the gateway refuses a request itself, with the reason the access log gives.",
+                "Total number of requests that the gateway refused, by the reason in the access log.",
                 &["reason"],
             )?,
             upstream_request_duration: new.histogram_vec(
                 "upstream_request_duration_seconds",
-                "From the request's sending to the answer's header.",
+                "Time from sending the request to the header of the response.",
                 &["upstream"],
                 REQUEST_BUCKETS,
             )?,
             upstream_failures: new.counter_vec(
                 "upstream_failures_total",
-                "Moves when a server did not connect, did not answer in time, or broke off.",
+                "Total number of requests that a server did not accept, answer in time, or complete.",
                 &["upstream", "reason"],
             )?,
             open_connections: new.gauge("open_connections", "Client connections open now.")?,
             rejected_connections: new.counter_vec(
                 "rejected_connections_total",
-                "Moves when a client connection is closed before it sent a whole request.",
+                "Total number of client connections closed before a complete request arrived.",
                 &["reason"],
             )?,
             logins: new.counter_vec(
                 "logins_total",
-                "Moves once for each login that was answered.",
+                "Total number of logins that were answered.",
                 &["provider", "flow", "outcome"],
             )?,
             login_duration: new.histogram_vec(
                 "login_duration_seconds",
-                "From a login's body to its answer.",
+                "Time from the body of a login to its response.",
                 &["app"],
                 LOGIN_BUCKETS,
             )?,
             wechat_request_duration: new.histogram_vec(
                 "wechat_request_duration_seconds",
-                "One call to WeChat, retries counted singly.",
+                "Time of one call to WeChat; each retry is a call.",
                 &["app", "api"],
                 LOGIN_BUCKETS,
             )?,
             wechat_errors: new.counter_vec(
                 "wechat_errors_total",
-                "Moves when WeChat answers an errcode; codes it does not document count as other.",
+                "Total number of calls that WeChat answered with an errcode; other: not documented.",
                 &["app", "errcode"],
             )?,
             wechat_breaker_state: new.gauge_vec(
                 "wechat_breaker_state",
-                "0 closed, 1 half open, 2 open: calls are refused without trying.",
+                "State of the breaker: 0 closed, 1 half open, 2 open (no call is made).",
                 &["app"],
             )?,
             token_verifications: new.counter_vec(
                 "token_verifications_total",
-                "Moves once for each token looked at, remembered or not.",
+                "Total number of tokens verified, in the cache or not.",
                 &["outcome"],
             )?,
             token_cache_hits: new
-                .counter("token_cache_hits_total", "Moves when a token was found verified.")?,
+                .counter("token_cache_hits_total", "Total number of tokens found in the cache.")?,
             token_cache_misses: new
-                .counter("token_cache_misses_total", "Moves when a token had to be verified.")?,
+                .counter("token_cache_misses_total", "Total number of tokens not found in the cache.")?,
             token_cache_entries: new
-                .gauge("token_cache_entries", "Verified tokens remembered now, expired ones among them.")?,
+                .gauge("token_cache_entries", "Verified tokens in the cache now, expired ones included.")?,
             watched_tunnels: new
-                .gauge("watched_tunnels", "WebSocket connections now that end with their session.")?,
+                .gauge("watched_tunnels", "WebSocket connections open now that end with their session.")?,
             session_checks: new.counter_vec(
                 "session_checks_total",
-                "Moves when a session is looked up in the store for a token.",
+                "Total number of sessions looked up in the store for a token.",
                 &["outcome"],
             )?,
             refreshes: new.counter_vec(
                 "refreshes_total",
-                "Moves once for each refresh token that was answered.",
+                "Total number of refresh tokens that were answered.",
                 &["outcome"],
             )?,
             session_revocations: new.counter_vec(
                 "session_revocations_total",
-                "Moves when sessions are ended by a logout, an operator, or a refresh token used twice.",
+                "Total number of revocations: logout, operator, or a refresh token used twice.",
                 &["scope", "outcome"],
             )?,
             sessions_evicted: new.counter(
                 "sessions_evicted_total",
-                "Moves when a session is given its end since its person opened too many.",
+                "Total number of sessions ended because the person opened too many.",
             )?,
             store_operation_duration: new.histogram_vec(
                 "store_operation_duration_seconds",
-                "One operation of the store, until it is as durable as configured.",
+                "Time of one operation of the store, until it is as durable as configured.",
                 &["operation"],
                 STORE_BUCKETS,
             )?,
             store_commit_duration: new.histogram(
                 "store_commit_duration_seconds",
-                "One commit of the embedded store, with all that was asked for while the last one was made.",
+                "Time of one commit of the embedded store; a commit holds all operations that waited.",
                 STORE_BUCKETS,
             )?,
             store_errors: new.counter_vec(
                 "store_errors_total",
-                "Moves when the store did not do an operation, or did not say so in time.",
+                "Total number of operations of the store that failed or timed out.",
                 &["operation", "reason"],
             )?,
-            store_available: new
-                .gauge("store_available", "1 while the store answers; logins need it, and tokens soon do.")?,
+            store_available: new.gauge("store_available", "1 if the store answers, 0 if not.")?,
             identity_headers_stripped: new.counter(
                 "identity_headers_stripped_total",
-                "Moves for each identity header of a client's, in any spelling, removed before forwarding.",
+                "Total number of identity headers removed from clients' requests, in any spelling.",
             )?,
-            throttled: new.counter_vec("throttled_total", "Moves when a limit refuses.", &["limit"])?,
+            throttled: new.counter_vec(
+                "throttled_total",
+                "Total number of requests that a limit refused.",
+                &["limit"],
+            )?,
             access_log_dropped_lines: new.counter(
                 "access_log_dropped_lines_total",
-                "Moves for each access log line not written, its reader being too slow or gone.",
+                "Total number of access log lines dropped: the target was too slow or failed.",
             )?,
             audit_log_dropped_lines: new.counter(
                 "audit_log_dropped_lines_total",
-                "Moves for each audit log line not written, its file being too slow or full.",
+                "Total number of audit log lines dropped: the file was too slow or failed.",
             )?,
             config_last_reload_successful: new.gauge(
                 "config_last_reload_successful",
-                "1 when the last load of the configuration succeeded.",
+                "1 if the last load of the configuration succeeded, 0 if not.",
             )?,
             config_last_reload_success_timestamp: new.float_gauge(
                 "config_last_reload_success_timestamp_seconds",
-                "When a configuration was last loaded, Unix time.",
+                "Unix time at which a configuration was last loaded.",
             )?,
             registry: new.registry,
         })
