@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn removing_a_cookie_leaves_the_others() {
+    fn removing_a_cookie_keeps_the_others() {
         let table = [
             ("session=t", None),
             ("a=1; session=t; b=2", Some("a=1; b=2")),
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cookie_counts_if_it_stands_once() {
+    fn cookie_is_read_only_if_it_occurs_once() {
         let table: [(&[&[u8]], OwnCookie<'_>); 13] = [
             (&[], OwnCookie::Absent),
             (&[b""], OwnCookie::Absent),

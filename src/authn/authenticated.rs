@@ -221,7 +221,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_is_told_in_characters_that_mean_nothing_to_any_server() {
+    fn name_header_value_uses_only_harmless_characters() {
         assert_eq!(percent_encode("Az09-._~"), "Az09-._~");
         assert_eq!(percent_encode("小 a\n%+/"), "%E5%B0%8F%20a%0A%25%2B%2F");
     }

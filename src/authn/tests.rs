@@ -1,11 +1,11 @@
 //! Finding tokens, and judging them from memory.
 
 mod browser;
+mod cache;
 mod credential;
 mod cross_site;
 mod hostile;
 mod session_end;
-mod told;
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -213,7 +213,7 @@ fn identity(appid: &str) -> Identity {
 }
 
 #[test]
-fn valid_token_says_who_signed_in_first_and_again() {
+fn valid_token_authenticates_on_first_and_second_use() {
     let fixture = Fixture::new();
     let token = fixture.mint(SHOP);
 
@@ -234,7 +234,7 @@ fn valid_token_says_who_signed_in_first_and_again() {
 }
 
 #[test]
-fn unknown_unionid_is_no_header_value() {
+fn unknown_unionid_has_no_header_value() {
     let fixture = Fixture::new();
     let (token, _) = fixture.mint_for(&Identity { unionid: None, ..identity(SHOP) });
 
@@ -245,7 +245,7 @@ fn unknown_unionid_is_no_header_value() {
 
 /// C10: a remembered token expires when it says, to the millisecond.
 #[test]
-fn remembered_token_expires_all_the_same() {
+fn cached_token_expires() {
     let fixture = Fixture::new();
     let token = fixture.mint(SHOP);
     let last = Timestamp::from_millis(NOW.plus(LIFETIME).millis() - 1);
@@ -263,7 +263,7 @@ fn remembered_token_expires_all_the_same() {
 
 /// C9: what one app's token primed, another app's token does not find.
 #[test]
-fn remembered_token_is_of_its_own_app() {
+fn cached_token_belongs_to_one_app() {
     let fixture = Fixture::new();
     let (shop, bank) = (fixture.mint(SHOP), fixture.mint(BANK));
 
@@ -275,7 +275,7 @@ fn remembered_token_is_of_its_own_app() {
 }
 
 #[test]
-fn changed_token_does_not_find_the_original_in_memory() {
+fn changed_token_does_not_match_the_cached_original() {
     let fixture = Fixture::new();
     let token = fixture.mint(SHOP);
     fixture.verify(&token, NOW).unwrap();
@@ -300,7 +300,7 @@ fn token_of_an_app_that_is_not_configured_is_refused() {
 
 /// C10: a reload that drops an app or a key makes a new authenticator, which remembers nothing.
 #[test]
-fn token_dies_with_its_app_and_with_its_key() {
+fn token_is_refused_after_its_app_or_key_is_removed() {
     let mut fixture = Fixture::new();
     let token = fixture.mint(SHOP);
     fixture.verify(&token, NOW).unwrap();
@@ -337,7 +337,7 @@ fn forge(token: &str) -> String {
 }
 
 #[test]
-fn forged_signature_is_remembered() {
+fn refusal_of_a_forged_signature_is_cached() {
     let fixture = Fixture::new();
     let forged = forge(&fixture.mint(SHOP));
 
@@ -350,7 +350,7 @@ fn forged_signature_is_remembered() {
 }
 
 #[test]
-fn refusal_that_time_may_change_is_not_remembered() {
+fn refusal_that_depends_on_time_is_not_cached() {
     let fixture = Fixture::new();
     let token = fixture.mint(SHOP);
 
@@ -366,7 +366,7 @@ fn refusal_that_time_may_change_is_not_remembered() {
 }
 
 #[test]
-fn junk_is_refused_without_being_remembered() {
+fn malformed_token_is_refused_and_not_cached() {
     let fixture = Fixture::new();
 
     for number in 0..100 {
@@ -378,7 +378,7 @@ fn junk_is_refused_without_being_remembered() {
 }
 
 #[test]
-fn memory_is_bounded() {
+fn cache_size_is_bounded() {
     let cache = config::TokenCache { capacity: 10, refused_capacity: 10, ..config::TokenCache::default() };
     let fixture = Fixture::with(
         config::Tokens { cache, algorithm: KeyAlgorithm::EdDSA, ..config::Tokens::default() },
@@ -397,7 +397,7 @@ fn memory_is_bounded() {
 }
 
 #[test]
-fn caches_of_no_capacity_still_judge() {
+fn caches_with_zero_capacity_still_verify_tokens() {
     let cache =
         config::TokenCache { capacity: 0, refused_capacity: 0, refused_for: config::Duration::from_secs(0) };
     let fixture = Fixture::with(config::Tokens { cache, ..config::Tokens::default() }, &[("shop", SHOP)]);
@@ -413,7 +413,7 @@ fn caches_of_no_capacity_still_judge() {
 }
 
 #[test]
-fn logs_see_a_hash_of_the_subject_and_nothing_else() {
+fn logs_contain_only_a_hash_of_the_subject() {
     let fixture = Fixture::new();
 
     let shop = fixture.verify(&fixture.mint(SHOP), NOW).unwrap();
@@ -431,14 +431,14 @@ fn logs_see_a_hash_of_the_subject_and_nothing_else() {
 }
 
 #[test]
-fn proof_for_tests_keeps_the_subject_out_of_debug_as_well() {
+fn authenticated_for_tests_hides_the_subject_in_debug() {
     let proof = Authenticated::for_test(identity(SHOP), None, None, "shop");
 
     assert_eq!(format!("{proof:?}"), "Authenticated(0123456789abcdef of shop)");
 }
 
 #[test]
-fn every_refusal_has_a_word_of_its_own_and_one_oauth_error() {
+fn every_refusal_has_a_distinct_code_and_one_oauth_error() {
     let fixture = Fixture::new();
     let mut words: Vec<&str> = AuthnError::ALL.iter().map(|refusal| refusal.reason()).collect();
     words.sort_unstable();
@@ -515,8 +515,8 @@ fn gateway_does_not_start_without_randomness() {
 
 /// What `tokens.cache.capacity` is documented with: run by hand, with `--ignored --nocapture`.
 #[test]
-#[ignore = "a measurement, which other tests beside it would spoil"]
-fn size_of_an_entry() {
+#[ignore = "a measurement that parallel tests would distort"]
+fn measure_cache_entry_size() {
     const ENTRIES: usize = 50_000;
     let resident = || {
         let status = fs::read_to_string("/proc/self/status").unwrap();

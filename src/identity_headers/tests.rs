@@ -63,7 +63,7 @@ fn applied(edits: &HeaderEdits, names: &[&str], peer_is_trusted: bool) -> Header
 }
 
 #[test]
-fn each_class_of_names_is_removed_from_whom_it_must_be() {
+fn each_class_of_header_names_is_removed_from_its_requests() {
     let edits = edits(&own_names(), HeaderNames::Pass).unwrap();
     let identity = [
         "x-user-id",
@@ -95,7 +95,7 @@ fn each_class_of_names_is_removed_from_whom_it_must_be() {
 }
 
 #[test]
-fn what_the_gateway_says_of_the_origin_has_one_value() {
+fn forwarded_origin_headers_have_one_value() {
     let edits = edits(&own_names(), HeaderNames::Pass).unwrap();
     for (peer_is_trusted, forwarded_for) in [(false, "192.0.2.1"), (true, "victim, victim, 192.0.2.1")] {
         let headers = applied(&edits, &[OWN, OWN].concat(), peer_is_trusted);
@@ -121,7 +121,7 @@ fn removed_identities_are_counted_and_others_are_not() {
 }
 
 #[test]
-fn unusual_names_that_are_nobodys_alias_pass_only_where_configured() {
+fn unusual_names_that_alias_no_managed_header_pass_only_if_configured() {
     for (header_names, passes) in
         [(HeaderNames::Pass, true), (HeaderNames::Strip, false), (HeaderNames::Refuse, false)]
     {
@@ -156,7 +156,7 @@ fn names_that_cannot_carry_an_identity_are_refused() {
 }
 
 #[test]
-fn names_and_values_that_make_no_sense_are_each_said() {
+fn every_invalid_name_and_value_is_reported() {
     for (config, expected) in [
         (
             config::IdentityHeaders { environment: Some("a\nb".into()), ..own_names() },
@@ -189,7 +189,7 @@ fn names_of_other_gateways_and_of_cloud_run_may_carry_an_identity() {
 }
 
 #[test]
-fn the_gateway_writes_identities_and_origins_and_nothing_else() {
+fn gateway_writes_only_identity_and_origin_headers() {
     let edits = edits(&own_names(), HeaderNames::Pass).unwrap();
     for (name, expected) in [
         ("x-user-id", true),
@@ -207,7 +207,7 @@ fn the_gateway_writes_identities_and_origins_and_nothing_else() {
 }
 
 #[test]
-fn a_trace_is_begun_where_none_goes_on() {
+fn trace_is_started_if_the_request_has_none() {
     let edits = edits(&own_names(), HeaderNames::Pass).unwrap();
     let mut request = Request::default();
 
@@ -218,7 +218,7 @@ fn a_trace_is_begun_where_none_goes_on() {
 }
 
 #[test]
-fn a_method_in_a_header_is_the_backends_business_where_no_route_names_one() {
+fn method_override_header_passes_if_no_route_names_a_method() {
     let mut findings = Findings::default();
     let metrics = Metrics::new().unwrap();
     let edits = HeaderEdits::build(&own_names(), HeaderNames::Pass, false, &metrics, &mut findings).unwrap();
@@ -229,7 +229,7 @@ fn a_method_in_a_header_is_the_backends_business_where_no_route_names_one() {
 }
 
 #[test]
-fn a_backend_is_told_who_calls() {
+fn backend_receives_the_identity_of_the_caller() {
     let config = config::IdentityHeaders { environment: Some("prod".into()), ..own_names() };
     let edits = edits(&config, HeaderNames::Refuse).unwrap();
     let subject = Subject { appid: AppId::parse("wx1").unwrap(), openid: OpenId::parse("o-alice").unwrap() };
@@ -276,7 +276,7 @@ fn applied_for_user(
 }
 
 #[test]
-fn a_backend_is_told_the_profile_where_configured_and_known() {
+fn backend_receives_the_profile_if_configured_and_known() {
     let profile = Profile::new("爱 丽\"é", "https://thirdwx.qlogo.cn/a/132");
     let nickname = "%E7%88%B1%20%E4%B8%BD%22%C3%A9";
     let avatar = "https://thirdwx.qlogo.cn/a/132";
@@ -295,7 +295,7 @@ fn a_backend_is_told_the_profile_where_configured_and_known() {
 }
 
 #[test]
-fn client_cannot_say_a_profile_in_any_spelling() {
+fn client_cannot_set_profile_headers_in_any_spelling() {
     let edits = edits(&telling_profiles(), HeaderNames::Pass).unwrap();
     let forged = ["x-wx-nickname", "x_wx_nickname", "x-wx.nickname", "x-avatar", "x_avatar"];
 
@@ -305,7 +305,7 @@ fn client_cannot_say_a_profile_in_any_spelling() {
 }
 
 #[test]
-fn a_backend_is_told_the_user_of_whoever_is_bound_and_no_client_can_say_one() {
+fn backend_receives_the_bound_user_and_no_client_can_set_one() {
     let renamed = config::IdentityHeaders { user: "X-Account".into(), ..own_names() };
     let forged = ["x-wx-user-id", "x_wx_user_id", "x-wx_user.id", "X-WX-User-Id", "x-account", "x_account"];
     for (config, name, others) in [(own_names(), "x-wx-user-id", 4), (renamed, "x-account", 6)] {
@@ -335,7 +335,7 @@ fn cookies_after_strip(lines: &[&[u8]]) -> Vec<Vec<u8>> {
 }
 
 #[test]
-fn own_cookies_reach_no_backend_and_others_do() {
+fn own_cookies_reach_no_backend_and_other_cookies_do() {
     for (lines, left) in [
         (&[&b"__Host-menshen=s"[..]][..], &[][..]),
         (&[b"__Host-menshen"], &[]),
@@ -377,7 +377,7 @@ fn stripped(
 }
 
 #[test]
-fn what_looks_like_a_token_of_ours_is_taken_out_of_authorization() {
+fn token_of_the_gateway_is_removed_from_authorization() {
     let off = || config::TokenSources { bearer: false, header: Some("x-token".into()), ..Default::default() };
     for (value, looks_like_ours) in [
         ("Bearer eyJ.x.y", true),
@@ -402,7 +402,7 @@ fn what_looks_like_a_token_of_ours_is_taken_out_of_authorization() {
 }
 
 #[test]
-fn a_token_is_taken_out_of_the_header_and_the_cookie_it_is_read_from() {
+fn token_is_removed_from_the_header_and_cookie_it_is_read_from() {
     let sources = || config::TokenSources {
         header: Some("x-token".into()),
         cookie: Some("token".into()),
@@ -417,7 +417,7 @@ fn a_token_is_taken_out_of_the_header_and_the_cookie_it_is_read_from() {
 }
 
 #[test]
-fn cookies_that_came_apart_are_one_line_and_others_stay_as_they_came() {
+fn split_cookie_lines_are_joined_and_other_cookies_are_unchanged() {
     let joined = |lines: &[&[u8]]| -> Vec<Vec<u8>> {
         let mut request = Request::default();
         for line in lines {
@@ -481,7 +481,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
 
     #[test]
-    fn no_cookie_of_ours_survives_in_any_spelling(
+    fn own_cookies_are_removed_in_every_spelling(
         lines in prop::collection::vec(prop::collection::vec(piece(), 0..12), 0..4),
     ) {
         let lines: Vec<Vec<u8>> = lines.into_iter().map(|pieces| pieces.concat()).collect();
@@ -497,7 +497,7 @@ proptest! {
     }
 
     #[test]
-    fn no_name_that_a_backend_folds_onto_a_managed_one_survives(
+    fn name_that_a_backend_folds_onto_a_managed_one_is_removed(
         forged in prop::collection::vec(spelled(), 1..12),
         header_names in prop_oneof![Just(HeaderNames::Pass), Just(HeaderNames::Strip)],
         peer_is_trusted in any::<bool>(),

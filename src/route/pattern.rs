@@ -32,7 +32,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pattern_yields_the_prefix_that_it_means() {
+    fn path_that_looks_like_a_pattern_yields_the_intended_prefix() {
         for (path, prefix) in [
             ("/admin/*", "/admin"),
             ("/vip/**", "/vip"),

@@ -84,7 +84,7 @@ fn two_spellings_of_one_path_are_one_path() {
 }
 
 #[test]
-fn a_host_that_is_named_is_served_by_its_own_routes_alone() {
+fn named_host_is_served_by_its_own_routes_only() {
     let table = table(
         "
         - { name: any, path: /, access: public, upstream: api }
@@ -109,7 +109,7 @@ fn a_host_that_is_named_is_served_by_its_own_routes_alone() {
 }
 
 #[test]
-fn a_method_not_served_is_refused_and_never_falls_to_a_shorter_path() {
+fn unserved_method_is_refused_and_never_matches_a_shorter_path() {
     let table = table(
         "
         - { name: all, path: /, access: public, upstream: api }
@@ -127,14 +127,14 @@ fn a_method_not_served_is_refused_and_never_falls_to_a_shorter_path() {
 }
 
 #[test]
-fn methods_matter_only_where_a_route_names_one() {
+fn methods_matter_only_if_a_route_names_one() {
     let table = table("- { path: /, access: public, upstream: api }").unwrap();
 
     assert!(!table.distinguishes_methods());
 }
 
 #[test]
-fn a_route_admits_the_apps_it_names_or_every_app() {
+fn route_permits_the_apps_it_names_or_every_app() {
     let table = table(
         "
         - { path: /, access: authenticated, upstream: api }
@@ -186,7 +186,7 @@ fn a_host_is_a_lower_case_name_or_an_address() {
 }
 
 #[test]
-fn every_rule_that_makes_no_sense_is_found_in_one_pass() {
+fn every_invalid_route_is_reported_in_one_pass() {
     let found = table(
         "
         - { path: api, access: public, upstream: api }
@@ -251,7 +251,7 @@ fn a_browser_signs_in_to_the_apps_of_its_route() {
 }
 
 #[test]
-fn apps_that_no_browser_can_sign_in_to_are_found() {
+fn apps_without_browser_sign_in_are_reported() {
     let found = table(
         "
         - { path: /a, access: public, upstream: api, sign_in: [site] }

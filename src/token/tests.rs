@@ -176,7 +176,7 @@ fn unknown_unionid_is_left_out_of_the_token() {
 }
 
 #[test]
-fn minted_token_says_how_long_it_lives_and_hides_itself_from_debug() {
+fn minted_token_reports_its_lifetime_and_is_hidden_in_debug() {
     let gateway = Gateway::with(KeyAlgorithm::EdDSA);
 
     let minted = gateway.tokens.mint(&identity(), &session(), FOREVER, NOW, &SystemEntropy).unwrap();
@@ -187,7 +187,7 @@ fn minted_token_says_how_long_it_lives_and_hides_itself_from_debug() {
 }
 
 #[test]
-fn no_token_outlives_its_session() {
+fn token_expires_no_later_than_its_session() {
     let gateway = Gateway::with(KeyAlgorithm::HS256);
     for (session_millis, seconds) in [(7_200_000, 7200), (7_199_999, 7199), (1_500, 1), (999, 0), (0, 0)] {
         let end = NOW.plus(Duration::from_millis(session_millis));
@@ -203,7 +203,7 @@ fn no_token_outlives_its_session() {
 }
 
 #[test]
-fn nothing_is_minted_without_randomness() {
+fn minting_fails_without_randomness() {
     #[derive(Debug)]
     struct Dry;
     impl Entropy for Dry {

@@ -11,7 +11,7 @@ fn made_up(byte: u8) -> String {
 }
 
 #[test]
-fn session_cookie_says_who_signed_in_first_and_again() {
+fn session_cookie_authenticates_on_first_and_second_use() {
     let fixture = Fixture::new();
     let (cookie, session) = fixture.open_in_browser(&identity(SHOP), None);
 
@@ -54,7 +54,7 @@ fn session_cookie_is_refused_once_its_session_ended_by_itself() {
 }
 
 #[test]
-fn made_up_session_cookies_cost_one_look_each_and_push_out_no_forged_token() {
+fn made_up_session_cookies_cost_one_lookup_each_and_evict_no_forged_token() {
     let config = config::Tokens {
         cache: config::TokenCache { refused_capacity: 4, ..config::TokenCache::default() },
         ..config::Tokens::default()
@@ -77,7 +77,7 @@ fn made_up_session_cookies_cost_one_look_each_and_push_out_no_forged_token() {
 }
 
 #[test]
-fn what_no_gateway_set_asks_the_store_nothing() {
+fn malformed_session_cookie_causes_no_store_lookup() {
     let fixture = Fixture::new();
     let (cookie, _) = fixture.open_in_browser(&identity(SHOP), None);
     let token = fixture.mint(SHOP);
@@ -92,7 +92,7 @@ fn what_no_gateway_set_asks_the_store_nothing() {
 
 /// Whatever was remembered of one kind says nothing of the other.
 #[test]
-fn same_text_is_judged_by_where_it_stands() {
+fn credential_is_judged_by_where_it_was_sent() {
     let fixture = Fixture::new();
     let (cookie, _) = fixture.open_in_browser(&identity(SHOP), None);
     let token = fixture.mint(SHOP);
@@ -122,7 +122,7 @@ fn session_cookie_of_an_app_that_is_not_configured_is_refused() {
 }
 
 #[test]
-fn session_cookie_is_nobodys_while_the_store_is_away() {
+fn session_cookie_is_not_accepted_while_the_store_is_unavailable() {
     let fixture = Fixture::new();
     let (cookie, _) = fixture.open_in_browser(&identity(SHOP), None);
     fixture.store.set_away(true);
@@ -134,7 +134,7 @@ fn session_cookie_is_nobodys_while_the_store_is_away() {
 }
 
 #[test]
-fn profile_is_told_where_a_backend_wants_it() {
+fn authenticated_has_the_header_values_of_the_profile() {
     let fixture = Fixture::new();
     let profile = Profile::new("爱", "https://thirdwx.qlogo.cn/a/132");
     let (cookie, _) = fixture.open_in_browser(&identity(SHOP), Some(&profile));

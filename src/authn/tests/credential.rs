@@ -305,7 +305,7 @@ fn debug_does_not_show_the_token() {
 }
 
 #[test]
-fn refusal_to_choose_is_counted() {
+fn ambiguous_credentials_are_counted() {
     let fixture = Fixture::new();
     let request = request("/", &[("authorization", b"Bearer t"), ("authorization", b"Bearer u")]);
 
@@ -331,7 +331,7 @@ fn removing_a_parameter_leaves_the_others_as_they_were() {
 }
 
 #[test]
-fn sources_that_make_no_sense_are_refused() {
+fn invalid_sources_are_refused() {
     let none = Config { bearer: false, ..Config::default() };
     let header = |name: &str| Config { header: Some(name.into()), ..Config::default() };
     let cookie = |name: &str| Config { cookie: Some(name.into()), ..Config::default() };

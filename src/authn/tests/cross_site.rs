@@ -98,7 +98,7 @@ fn request_without_a_host_of_its_own_has_no_own_origin() {
 }
 
 #[test]
-fn cookie_is_refused_to_other_sites_and_a_token_that_a_page_must_know_is_not() {
+fn cross_site_request_with_a_cookie_is_refused_and_with_a_bearer_token_is_not() {
     let sources = config::TokenSources {
         header: Some("X-Token".into()),
         cookie: Some("token".into()),

@@ -124,7 +124,7 @@ fn fixture() -> (Fixture, String, String) {
 }
 
 #[test]
-fn only_a_request_that_shows_a_good_credential_and_nothing_else_is_let_in() {
+fn only_a_request_with_exactly_one_valid_credential_is_authenticated() {
     let (fixture, token, cookie) = fixture();
     let (let_in, refused) = (Cell::new(0), Cell::new(0));
 
@@ -153,7 +153,7 @@ fn only_a_request_that_shows_a_good_credential_and_nothing_else_is_let_in() {
 }
 
 #[test]
-fn nothing_is_let_in_by_a_store_that_cannot_be_asked() {
+fn no_request_is_authenticated_while_the_store_is_unavailable() {
     let (fixture, token, cookie) = fixture();
     fixture.store.set_away(true);
 

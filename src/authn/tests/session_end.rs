@@ -40,7 +40,7 @@ fn verdict_from_before_a_revocation_is_not_used_after_it() {
 
 /// The race: what was read before a revocation is answered after it.
 #[test]
-fn look_that_began_before_a_revocation_is_not_believed_after_it() {
+fn lookup_that_began_before_a_revocation_is_not_used_after_it() {
     let fixture = Fixture::new();
     let token = fixture.mint(SHOP);
     fixture.store.is_gated.store(true, Ordering::SeqCst);
@@ -67,7 +67,7 @@ fn look_that_began_before_a_revocation_is_not_believed_after_it() {
 }
 
 #[test]
-fn requests_that_show_one_token_at_once_cost_one_look() {
+fn concurrent_requests_with_one_token_cost_one_lookup() {
     let fixture = Fixture::new();
     let token = fixture.mint(SHOP);
     let request = request(&token);
@@ -83,7 +83,7 @@ fn requests_that_show_one_token_at_once_cost_one_look() {
 }
 
 #[test]
-fn verdict_is_believed_until_it_must_be_looked_up_again() {
+fn verdict_is_used_until_its_lookup_is_due() {
     let fixture = Fixture::new();
     let token = fixture.mint(SHOP);
     fixture.verify(&token, NOW).unwrap();
@@ -100,7 +100,7 @@ fn verdict_is_believed_until_it_must_be_looked_up_again() {
 }
 
 #[test]
-fn verdict_that_lost_its_lease_is_not_believed_while_the_store_is_away() {
+fn verdict_without_a_lease_is_not_used_while_the_store_is_unavailable() {
     let fixture = Fixture::new();
     let token = fixture.mint(SHOP);
     fixture.verify(&token, NOW).unwrap();
@@ -112,7 +112,7 @@ fn verdict_that_lost_its_lease_is_not_believed_while_the_store_is_away() {
 }
 
 #[test]
-fn forgery_asks_the_store_nothing() {
+fn forged_token_causes_no_store_lookup() {
     let fixture = Fixture::new();
     let forged = forge(&fixture.mint(SHOP));
     let reads = fixture.reads();
@@ -123,7 +123,7 @@ fn forgery_asks_the_store_nothing() {
 }
 
 #[test]
-fn unionid_is_the_one_the_store_knows() {
+fn unionid_comes_from_the_store() {
     let fixture = Fixture::new();
     let old = Identity { unionid: None, ..identity(SHOP) };
     let (token, _) = fixture.mint_for(&old);

@@ -11,7 +11,7 @@ fn of(lines: &[&[u8]]) -> Language {
 }
 
 #[test]
-fn accept_language_says_which_language_a_page_speaks() {
+fn accept_language_selects_the_language_of_a_page() {
     let table: [(&str, Language); 37] = [
         ("zh-CN,zh;q=0.9,en;q=0.8", Chinese),
         ("en-US,en;q=0.9,zh-CN;q=0.8,zh;q=0.7", English),
@@ -57,14 +57,14 @@ fn accept_language_says_which_language_a_page_speaks() {
 }
 
 #[test]
-fn several_headers_are_one_list() {
+fn several_accept_language_headers_are_one_list() {
     assert_eq!(of(&[b"en;q=0.4", b"zh;q=0.3"]), English);
     assert_eq!(of(&[b"en;q=0.4", b"zh;q=0.5"]), Chinese);
     assert_eq!(of(&[]), Chinese);
 }
 
 #[test]
-fn absurd_header_is_not_read() {
+fn oversized_accept_language_header_is_ignored() {
     let many = "fr,".repeat(40) + "en";
     let long = "en,".repeat(400);
 

@@ -10,7 +10,7 @@ fn with_logo(content: &[u8]) -> (tempfile::TempDir, LoginPage) {
 }
 
 #[test]
-fn logo_travels_inside_the_page() {
+fn logo_is_embedded_in_the_page() {
     let table: [(&[u8], &str); 8] = [
         (PNG, "image/png"),
         (b"\xff\xd8\xff\xe0\0\x10JFIF", "image/jpeg"),
@@ -33,7 +33,7 @@ fn logo_travels_inside_the_page() {
 }
 
 #[test]
-fn file_that_is_no_picture_is_refused() {
+fn logo_file_that_is_not_an_image_is_refused() {
     let table: [&[u8]; 8] = [
         b"",
         b"GIF89a",

@@ -69,7 +69,7 @@ fn page_without_a_way_to_try_again_has_no_link() {
 }
 
 #[test]
-fn message_cannot_be_broken_out_of() {
+fn message_is_escaped() {
     for hostile in super::sign_in::HOSTILE {
         let pages = build(&LoginPage { title: Some((*hostile).into()), ..LoginPage::default() });
         let message = Message::new(Notice::Expired, Action::Link(hostile), hostile);
@@ -107,7 +107,7 @@ fn message_runs_no_script_and_loads_nothing() {
 }
 
 #[test]
-fn page_that_is_worth_a_reload_leads_to_itself_and_says_no_address() {
+fn retry_link_of_a_page_reloads_it_without_naming_its_address() {
     let pages = build(&LoginPage::default());
     let message = Message::new(Notice::Throttled, Action::Reload("/auth/start"), "1");
 
@@ -118,7 +118,7 @@ fn page_that_is_worth_a_reload_leads_to_itself_and_says_no_address() {
 }
 
 #[test]
-fn wait_is_told_in_minutes() {
+fn wait_is_shown_in_minutes() {
     let pages = build(&LoginPage::default());
     for (seconds, chinese, english) in [
         (Some(1), "请等一分钟再试", "Wait a minute"),
@@ -137,7 +137,7 @@ fn wait_is_told_in_minutes() {
 }
 
 #[test]
-fn form_that_signs_out_says_all_that_was_asked_and_cannot_be_broken_out_of() {
+fn sign_out_form_repeats_the_request_and_escapes_it() {
     let pages = build(&LoginPage::default());
     let page = |form| {
         let message = Message::new(Notice::NotPermitted, Action::SignOut(form), "1");

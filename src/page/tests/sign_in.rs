@@ -38,7 +38,7 @@ fn nonce(page: &Page) -> String {
 }
 
 #[test]
-fn sign_in_page_leads_to_wechat_without_a_script() {
+fn sign_in_page_links_to_wechat_without_a_script() {
     for page in [in_browser(&[SHOP]), with_widget(&[SHOP])] {
         let page = sign_in(&default_pages(), &page, Language::English);
 
@@ -53,7 +53,7 @@ fn sign_in_page_leads_to_wechat_without_a_script() {
 }
 
 #[test]
-fn every_choice_that_works_here_is_a_link() {
+fn every_usable_choice_is_a_link() {
     let all = [SHOP, ACCOUNT, OFFICE];
     let table: [(&str, SignInPage<'_>, &[&str]); 6] = [
         ("browser", in_browser(&all), &["/auth/web/shop/start", "/auth/web/office/start"]),
@@ -80,7 +80,7 @@ fn every_choice_that_works_here_is_a_link() {
 }
 
 #[test]
-fn page_says_what_to_do_where_nothing_works() {
+fn page_says_what_to_do_if_no_choice_is_usable() {
     let pages = default_pages();
 
     let computer = sign_in(&pages, &in_wechat(&[SHOP]), Language::English);
@@ -101,7 +101,7 @@ fn page_in_wechat_has_neither_qr_code_nor_script() {
 }
 
 #[test]
-fn sign_in_page_cannot_be_broken_out_of() {
+fn sign_in_page_is_escaped() {
     let shape = |page: &Page| -> Vec<_> {
         let tags = tags(html(page)).into_iter();
         tags.map(|(name, attributes)| {
@@ -150,7 +150,7 @@ fn script(page: &Page) -> &str {
 }
 
 #[test]
-fn widget_is_given_its_data_as_attributes() {
+fn widget_data_is_passed_in_attributes() {
     let page = sign_in(&default_pages(), &with_widget(&[SHOP]), Language::Chinese);
 
     for value in [WIDGET.script, WIDGET.appid, WIDGET.redirect_uri, WIDGET.state] {
@@ -184,7 +184,7 @@ fn every_page_has_a_nonce_of_its_own() {
 }
 
 #[test]
-fn origin_that_would_add_to_the_policy_is_left_out() {
+fn origin_that_would_extend_the_policy_is_omitted() {
     let table = [
         "https://open.weixin.qq.com; script-src *",
         "https://open.weixin.qq.com https://evil.example",
@@ -220,14 +220,14 @@ fn every_style_is_allowed_by_its_hash() {
 }
 
 #[test]
-fn page_with_a_qr_code_is_loaded_again_before_its_state_ends() {
+fn page_with_a_qr_code_reloads_before_its_state_expires() {
     let page = sign_in(&default_pages(), &with_widget(&[SHOP]), Language::Chinese);
 
     assert!(html(&page).contains(r#"<meta http-equiv="refresh" content="540">"#));
 }
 
 #[test]
-fn page_speaks_one_language() {
+fn page_uses_one_language() {
     for language in Language::ALL {
         let page = sign_in(&default_pages(), &with_widget(&[SHOP]), language);
 

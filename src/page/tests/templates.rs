@@ -6,7 +6,7 @@ use crate::page::{Action, Language, Message, Notice};
 const GONE: Message<'static> = Message::new(Notice::Expired, Action::Link("/auth/login"), "<req>");
 
 #[test]
-fn template_of_the_folder_takes_the_place_of_the_delivered_one() {
+fn template_in_the_folder_replaces_the_built_in_one() {
     let (_guard, path) = folder(&[("message.html", b"<p>{{ notice }} {{ request_id }}</p>")]);
 
     let pages = build(&with_templates(&path));
@@ -16,7 +16,7 @@ fn template_of_the_folder_takes_the_place_of_the_delivered_one() {
 }
 
 #[test]
-fn layout_of_the_folder_surrounds_the_delivered_pages() {
+fn layout_in_the_folder_surrounds_the_built_in_pages() {
     let layout =
         b"<html><style>b{}</style>{% block style %}{% endblock %}{% block content %}{% endblock %}</html>";
     let (_guard, path) = folder(&[("layout.html", layout)]);
@@ -29,7 +29,7 @@ fn layout_of_the_folder_surrounds_the_delivered_pages() {
 }
 
 #[test]
-fn style_of_a_template_is_allowed_and_one_that_data_brings_is_not() {
+fn style_in_a_template_is_allowed_and_style_in_data_is_not() {
     let source = b"<STYLE media=all>\r\nb { color: red }</STYLE>{{ request_id|safe }}";
     let (_guard, path) = folder(&[("message.html", source)]);
     let pages = build(&with_templates(&path));
@@ -114,7 +114,7 @@ fn template_that_cannot_be_used_is_refused_by_file_and_line() {
 }
 
 #[test]
-fn page_that_leads_nowhere_is_refused() {
+fn template_without_its_required_links_is_refused() {
     let table: [(&str, &[u8]); 2] =
         [("layout.html", b"<main></main>"), ("sign_in.html", b"<p>{{ heading }}</p>")];
     for (name, source) in table {
@@ -132,7 +132,7 @@ fn page_that_leads_nowhere_is_refused() {
 }
 
 #[test]
-fn mistakes_of_all_templates_are_told_at_once() {
+fn errors_in_all_templates_are_reported_at_once() {
     let files: [(&str, &[u8]); 4] = [
         ("layout.html", b"{{"),
         ("sign_in.html", b"{% x %}"),
@@ -176,7 +176,7 @@ fn folder_that_cannot_be_read_is_refused() {
 }
 
 #[test]
-fn folder_in_the_place_of_a_template_is_refused() {
+fn folder_named_like_a_template_is_refused() {
     let (_guard, path) = folder(&[]);
     std::fs::create_dir(path.join("message.html")).unwrap();
 
@@ -184,7 +184,7 @@ fn folder_in_the_place_of_a_template_is_refused() {
 }
 
 #[test]
-fn hidden_files_are_passed_over() {
+fn hidden_files_are_ignored() {
     let (_guard, path) = folder(&[(".message.html.swp", b"\xff")]);
     std::fs::create_dir(path.join("..data")).unwrap();
 
@@ -192,7 +192,7 @@ fn hidden_files_are_passed_over() {
 }
 
 #[test]
-fn page_that_an_operators_template_fails_at_after_all_is_the_delivered_one() {
+fn built_in_page_is_sent_if_the_operators_template_fails() {
     let (_guard, path) = folder(&[("message.html", b"{% if request_id == '<req>' %}{{ x }}{% endif %}")]);
     let pages = build(&with_templates(&path));
 

@@ -64,7 +64,7 @@ fn user(claims: &[(&str, &str)]) -> User {
 }
 
 #[test]
-fn a_user_and_their_claims_are_asked_for_between_the_lists() {
+fn user_and_claims_are_checked_between_the_deny_and_allow_lists() {
     let lists = "{ staff: { members: [u1] }, out: { members: [u2] } }";
     let all = "access: authenticated, allow_lists: [staff], deny_lists: [out], require_unionid: true, require_user: true, \
                require_claims: { role: [editor, admin], level: ['3'] }";
@@ -101,7 +101,7 @@ fn a_user_and_their_claims_are_asked_for_between_the_lists() {
 }
 
 #[test]
-fn no_rules_that_ask_for_a_user_or_a_claim_let_anybody_in_who_is_bound_to_none() {
+fn rules_that_require_a_user_or_claim_deny_an_unbound_subject() {
     let lists = "{ staff: { members: [u1, 'wx1:o1'] }, out: { members: [u2] } }";
     let mut asked = 0;
     for asks in ["require_user: true", "require_claims: { role: [editor] }"] {
@@ -131,7 +131,7 @@ fn no_rules_that_ask_for_a_user_or_a_claim_let_anybody_in_who_is_bound_to_none()
 
 /// Built with a finding, so it is never used; and would let nobody in.
 #[test]
-fn rules_with_a_claim_that_has_no_value_let_nobody_in() {
+fn rules_with_a_claim_without_values_deny_everyone() {
     let (rules, _) = rules("{}", "access: authenticated, require_claims: { role: [], other: [''] }");
 
     for user in [None, Some(user(&[])), Some(user(&[("role", "editor"), ("other", "x")]))] {
@@ -140,7 +140,7 @@ fn rules_with_a_claim_that_has_no_value_let_nobody_in() {
 }
 
 #[test]
-fn each_denial_has_a_word_of_its_own() {
+fn each_denial_has_a_distinct_reason() {
     let words = [Denied::ByList, Denied::UnionIdUnknown, Denied::NotOnList].map(Denied::reason);
 
     assert_eq!(words, ["denied_by_list", "unionid_unknown", "not_on_list"]);
@@ -175,7 +175,7 @@ fn a_file_adds_one_member_a_line() {
 }
 
 #[test]
-fn a_line_that_names_nobody_is_found_by_its_number_and_not_repeated() {
+fn invalid_line_is_reported_by_number_and_not_repeated() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("staff.txt");
     let file = format!("staff: {{ file: '{}' }}", path.display());
@@ -203,7 +203,7 @@ fn a_line_that_names_nobody_is_found_by_its_number_and_not_repeated() {
 }
 
 #[test]
-fn a_file_that_cannot_be_read_or_is_too_large_is_found() {
+fn unreadable_or_oversized_file_is_reported() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("staff.txt");
     let file = format!("staff: {{ file: '{}' }}", path.display());
@@ -221,7 +221,7 @@ fn a_file_that_cannot_be_read_or_is_too_large_is_found() {
 }
 
 #[test]
-fn every_rule_that_makes_no_sense_is_found() {
+fn every_invalid_people_rule_is_reported() {
     let lists = "{ staff: { members: [u1, 'x y'] }, empty: {} }";
     let hint = "write `access: authenticated` or `access: optional`, or remove";
     let member =
@@ -271,14 +271,14 @@ fn every_rule_that_makes_no_sense_is_found() {
 }
 
 #[test]
-fn rules_with_an_allow_list_of_nobody_let_nobody_in() {
+fn rules_with_an_empty_allow_list_deny_everyone() {
     let (rules, _) = rules("empty: {}", "access: authenticated, allow_lists: [empty]");
 
     assert_eq!(rules.permits(&person("o1", Some("u1")), None), Err(Denied::NotOnList));
 }
 
 #[test]
-fn nobody_is_named_in_debug_output() {
+fn debug_output_names_no_person() {
     let (rules, _) = rules("staff: { members: [u1secret] }", "access: authenticated, deny_lists: [staff]");
 
     assert!(!format!("{rules:?}").contains("u1secret"));

@@ -42,7 +42,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_attribute_stands_on_a_cookie_and_on_its_deletion() {
+    fn cookie_and_its_deletion_have_the_same_attributes() {
         let now = Timestamp::from_seconds(1000);
         let cookie = SessionCookie::parse(&"A".repeat(64)).unwrap();
         let flags = "Secure; HttpOnly; SameSite=Lax";

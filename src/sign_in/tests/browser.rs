@@ -172,7 +172,7 @@ fn told_with(
 }
 
 #[test]
-fn apps_for_browsers_need_an_origin_and_a_name_fit_for_an_address() {
+fn browser_apps_need_an_origin_and_a_url_safe_name() {
     let origins = vec![ORIGIN.to_owned()];
     type Row<'a> = (&'a str, AppKind, Vec<String>, &'a [(&'a str, &'a str)]);
     let table: &[Row<'_>] = &[

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::*;
 
 #[test]
-fn forged_claims_pass_when_nothing_is_wrong_with_them() {
+fn forged_token_with_correct_claims_verifies() {
     // Else the tables below would prove nothing.
     for algorithm in ALGORITHMS {
         let gateway = Gateway::with(algorithm);
@@ -18,7 +18,7 @@ fn forged_claims_pass_when_nothing_is_wrong_with_them() {
 
 /// C1: the public key, in any shape an attacker can get it, is no HMAC secret.
 #[test]
-fn public_key_bytes_are_no_hmac_secret() {
+fn public_key_bytes_are_not_accepted_as_an_hmac_secret() {
     for algorithm in [KeyAlgorithm::ES256, KeyAlgorithm::EdDSA, KeyAlgorithm::RS256] {
         let gateway = Gateway::with(algorithm);
         let set: Value = serde_json::from_slice(&gateway.tokens.jwks()).unwrap();
@@ -87,7 +87,7 @@ fn only_the_algorithm_of_the_key_is_accepted() {
 
 /// C3, C7: a header is `typ`, `alg`, `kid`, each once, and nothing else.
 #[test]
-fn unusual_header_is_refused_although_well_signed() {
+fn unusual_header_is_refused_despite_a_valid_signature() {
     let gateway = Gateway::with(KeyAlgorithm::ES256);
     let usual = gateway.header();
     let mut headers: Vec<String> = vec![
@@ -175,7 +175,7 @@ fn unknown_kid_is_refused() {
 
 /// C4, C5: every claim there, once, of its own JSON type; no number that wraps.
 #[test]
-fn claims_of_a_wrong_type_are_refused_although_well_signed() {
+fn claims_of_a_wrong_type_are_refused_despite_a_valid_signature() {
     let gateway = Gateway::with(KeyAlgorithm::HS256);
     let mut payloads: Vec<String> = Vec::new();
     for member in ["iss", "sub", "aud", "exp", "iat", "nbf", "jti", "sid", "appid", "openid", "unionid"] {
@@ -276,7 +276,7 @@ fn claims_that_are_not_utf8_are_refused() {
 
 /// An unknown claim is passed over, so that a newer gateway's tokens work on an older one.
 #[test]
-fn unknown_claim_is_passed_over() {
+fn unknown_claim_is_ignored() {
     let gateway = Gateway::with(KeyAlgorithm::HS256);
     let payload = with(claims(), "user_id", json!({ "a": [1.5, null] })).to_string();
     let token = gateway.forge(&gateway.header().to_string(), &payload);
@@ -284,7 +284,7 @@ fn unknown_claim_is_passed_over() {
 }
 
 #[test]
-fn times_are_held_against_each_other_and_the_clock() {
+fn times_are_checked_against_each_other_and_the_clock() {
     let gateway = Gateway::with(KeyAlgorithm::HS256);
     let now = NOW.seconds();
     let table = [
@@ -416,7 +416,7 @@ fn spare_bits_at_the_end_of_a_part_are_refused() {
 
 /// C7: size is bounded before anything is parsed.
 #[test]
-fn token_of_more_than_8_kib_is_refused_although_well_signed() {
+fn token_of_more_than_8_kib_is_refused_despite_a_valid_signature() {
     let gateway = Gateway::with(KeyAlgorithm::HS256);
     let token_with = |padding: usize| {
         let payload = with(claims(), "padding", json!("x".repeat(padding))).to_string();
@@ -443,7 +443,7 @@ static TARGETS: LazyLock<Vec<(Gateway, String)>> = LazyLock::new(|| {
 
 proptest! {
     #[test]
-    fn no_changed_token_verifies(
+    fn changed_token_never_verifies(
         target in 0..4_usize,
         at in any::<prop::sample::Index>(),
         until in any::<prop::sample::Index>(),
@@ -472,7 +472,7 @@ proptest! {
     }
 
     #[test]
-    fn no_text_makes_verification_panic(text in "\\PC{0,200}", parts in "[A-Za-z0-9_-]{0,40}(\\.[A-Za-z0-9_-]{0,40}){0,4}") {
+    fn verification_never_panics(text in "\\PC{0,200}", parts in "[A-Za-z0-9_-]{0,40}(\\.[A-Za-z0-9_-]{0,40}){0,4}") {
         let gateway = &TARGETS[0].0;
         prop_assert!(gateway.verify(&text).is_err());
         prop_assert!(gateway.verify(&parts).is_err());

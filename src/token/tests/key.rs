@@ -25,7 +25,7 @@ fn kid(tokens: &Tokens) -> String {
 }
 
 #[test]
-fn first_start_makes_a_key_and_the_second_finds_it() {
+fn first_start_creates_a_key_and_the_second_loads_it() {
     for algorithm in [KeyAlgorithm::ES256, KeyAlgorithm::EdDSA] {
         let folder = tempfile::tempdir().unwrap();
         let data_dir = folder.path().join("a/data");
@@ -45,7 +45,7 @@ fn first_start_makes_a_key_and_the_second_finds_it() {
 }
 
 #[test]
-fn gateways_that_start_at_once_end_with_one_key() {
+fn gateways_that_start_concurrently_share_one_key() {
     let folder = tempfile::tempdir().unwrap();
     let data_dir = folder.path().join("data");
 
@@ -71,7 +71,7 @@ fn checking_a_configuration_writes_nothing() {
 }
 
 #[test]
-fn checking_a_configuration_reads_the_key_that_is_there() {
+fn checking_a_configuration_reads_the_existing_key() {
     let folder = tempfile::tempdir().unwrap();
     let made = build(&config::Tokens::default(), folder.path());
 
@@ -81,7 +81,7 @@ fn checking_a_configuration_reads_the_key_that_is_there() {
 }
 
 #[test]
-fn made_key_is_refused_when_others_may_touch_it() {
+fn created_key_file_is_refused_if_group_or_others_have_access() {
     let folder = tempfile::tempdir().unwrap();
     build(&config::Tokens::default(), folder.path());
     let file = folder.path().join("signing-key.pem");
@@ -96,7 +96,7 @@ fn made_key_is_refused_when_others_may_touch_it() {
 }
 
 #[test]
-fn configured_key_may_be_read_by_its_group_but_by_nobody_else() {
+fn configured_key_file_may_be_readable_by_its_group_only() {
     let folder = tempfile::tempdir().unwrap();
     let (key, ..) = make_key(KeyAlgorithm::ES256, "k1", folder.path());
     let file = key.file.clone().unwrap();
@@ -118,7 +118,7 @@ fn configured_key_may_be_read_by_its_group_but_by_nobody_else() {
 }
 
 #[test]
-fn damaged_or_exchanged_default_key_is_never_replaced() {
+fn damaged_or_changed_default_key_is_never_replaced() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("signing-key.pem");
     let ed25519 = generate_key(KeyAlgorithm::EdDSA).unwrap().pem;
@@ -135,7 +135,7 @@ fn damaged_or_exchanged_default_key_is_never_replaced() {
 }
 
 #[test]
-fn data_directory_that_cannot_be_made_is_reported() {
+fn data_directory_that_cannot_be_created_is_reported() {
     let folder = tempfile::tempdir().unwrap();
     let in_the_way = folder.path().join("data");
     fs::write(&in_the_way, "").unwrap();
@@ -211,7 +211,7 @@ fn every_problem_of_the_section_is_reported_at_once() {
 }
 
 #[test]
-fn only_es256_and_eddsa_keys_are_made_on_first_start() {
+fn only_es256_and_eddsa_keys_are_created_on_first_start() {
     let folder = tempfile::tempdir().unwrap();
     for algorithm in [KeyAlgorithm::RS256, KeyAlgorithm::HS256] {
         let config = config::Tokens { algorithm, ..config::Tokens::default() };
@@ -237,7 +237,7 @@ fn rsa_key_below_2048_bits_is_refused() {
 }
 
 #[test]
-fn secret_of_32_bytes_is_long_enough() {
+fn secret_of_32_bytes_is_accepted() {
     let folder = tempfile::tempdir().unwrap();
     for (length, is_accepted) in [(1, false), (31, false), (32, true), (64, true)] {
         let secret = Some(SecretSource::Inline("x".repeat(length)));
@@ -274,7 +274,7 @@ fn first_key_signs_and_all_verify() {
 }
 
 #[test]
-fn key_set_shows_public_halves_only() {
+fn jwks_contains_public_keys_only() {
     let folder = tempfile::tempdir().unwrap();
     let keys: Vec<SigningKey> = ALGORITHMS
         .iter()
@@ -318,7 +318,7 @@ fn thumbprint_is_that_of_rfc_7638() {
 }
 
 #[test]
-fn kid_of_a_made_key_is_its_thumbprint_and_fits_a_key_id() {
+fn kid_of_a_created_key_is_its_thumbprint_and_a_valid_key_id() {
     for algorithm in [KeyAlgorithm::ES256, KeyAlgorithm::EdDSA, KeyAlgorithm::RS256] {
         let made = generate_key(algorithm).unwrap();
         assert_eq!(made.kid.len(), 43, "{algorithm:?}");
@@ -341,7 +341,7 @@ const RSA_1024: &str = "\
     cYcAap8U3oMZ/wJTa6mYfcs+icZf0EsDqWxWtmga3JszLTs=";
 
 #[test]
-fn bounds_of_the_section_are_themselves_allowed() {
+fn limits_of_the_token_section_are_inclusive() {
     let folder = tempfile::tempdir().unwrap();
     let problems = |config: config::Tokens| {
         let (_, problems) = build_with(&config, folder.path(), OnMissingKey::Ephemeral);

@@ -14,7 +14,7 @@ fn texts(findings: &Findings) -> Vec<String> {
 }
 
 #[test]
-fn an_origin_is_scheme_and_host_and_port_as_browsers_write_them() {
+fn origin_is_scheme_host_and_port_as_browsers_write_them() {
     for text in [
         "https://shop.example.com",
         "https://shop.example.com:8443",
@@ -35,7 +35,7 @@ fn an_origin_is_scheme_and_host_and_port_as_browsers_write_them() {
 }
 
 #[test]
-fn whatever_else_is_a_finding_that_says_what_to_write() {
+fn invalid_origin_is_a_finding_that_says_what_to_write() {
     const NOT: &str = "is not an origin; write a scheme and a host, such as `https://shop.example.com`";
     let not = |text: &str| format!("`{text}` {NOT}");
     let write = |text: &str, written: &str| {
@@ -92,7 +92,7 @@ fn whatever_else_is_a_finding_that_says_what_to_write() {
 }
 
 #[test]
-fn origins_that_one_request_could_mean_are_a_finding() {
+fn ambiguous_origins_are_a_finding() {
     for (first, second, is_found) in [
         ("https://a.example", "https://a.example", true),
         ("https://localhost", "http://localhost", true),
@@ -116,7 +116,7 @@ fn selected(origins: &Origins, host: &str) -> Option<String> {
 }
 
 #[test]
-fn the_requests_own_authority_selects_an_origin_and_nothing_else_does() {
+fn only_the_requests_authority_selects_an_origin() {
     let (origins, findings) = build(&[
         "https://shop.example.com",
         "https://shop.example.com:8443",
@@ -162,7 +162,7 @@ fn the_requests_own_authority_selects_an_origin_and_nothing_else_does() {
 }
 
 #[test]
-fn the_authority_of_http2_selects_and_must_not_contradict_the_host() {
+fn http2_authority_selects_the_origin_and_must_match_the_host_header() {
     let (origins, _) = build(&["https://a.example", "https://b.example"]);
     let of = |uri: &str, hosts: &[&str]| {
         let mut request = Request::get(uri);
@@ -183,7 +183,7 @@ fn the_authority_of_http2_selects_and_must_not_contradict_the_host() {
 }
 
 #[test]
-fn what_a_proxy_says_of_the_host_is_not_heard() {
+fn forwarded_host_headers_are_ignored() {
     let (origins, _) = build(&["https://a.example", "https://b.example"]);
     let request = Request::get("/")
         .header("host", "a.example")

@@ -11,7 +11,7 @@ fn parse(text: &str) -> Option<ReturnTo> {
 }
 
 #[test]
-fn places_of_the_own_origin_and_of_allowed_ones_are_accepted() {
+fn return_to_of_the_own_or_an_allowed_origin_is_accepted() {
     for (text, location) in [
         ("/", "/"),
         ("/a", "/a"),
@@ -310,7 +310,7 @@ fn no_known_spelling_of_an_open_redirect_is_accepted() {
 }
 
 #[test]
-fn a_place_is_as_long_as_it_may_be_and_no_longer() {
+fn return_to_length_is_limited() {
     let path = |length: usize| format!("/{}", "a".repeat(length - 1));
 
     assert!(parse(&path(2048)).is_some());
@@ -321,7 +321,7 @@ fn a_place_is_as_long_as_it_may_be_and_no_longer() {
 }
 
 #[test]
-fn loopback_in_the_clear_may_lead_back_to_itself() {
+fn plain_http_loopback_may_return_to_itself() {
     let own = origin("http://127.0.0.1:8080");
 
     for (text, expected) in [
@@ -403,7 +403,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(4096))]
 
     #[test]
-    fn an_accepted_place_leads_a_browser_to_an_allowed_origin(text in hostile()) {
+    fn accepted_return_to_resolves_to_an_allowed_origin(text in hostile()) {
         let Some(place) = parse(&text) else { return Ok(()) };
         let location = place.location();
 

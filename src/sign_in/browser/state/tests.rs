@@ -48,7 +48,7 @@ impl Fixture {
 }
 
 #[test]
-fn a_state_is_32_letters_and_digits_that_nobody_drew_before() {
+fn state_is_32_random_letters_and_digits() {
     let drawn: BTreeSet<String> =
         (0..1000).map(|_| SignInState::draw(&SystemEntropy).unwrap().expose().to_owned()).collect();
     assert_eq!(drawn.len(), 1000);
@@ -62,7 +62,7 @@ fn a_state_is_32_letters_and_digits_that_nobody_drew_before() {
 }
 
 #[test]
-fn bytes_that_would_favour_a_character_are_passed_over() {
+fn random_bytes_that_would_favour_a_character_are_rejected() {
     for byte in 248..=255 {
         assert!(SignInState::draw(&Stuck(byte)).is_err(), "{byte}");
     }
@@ -70,14 +70,14 @@ fn bytes_that_would_favour_a_character_are_passed_over() {
 }
 
 #[test]
-fn a_state_is_not_shown() {
+fn state_is_hidden_in_debug() {
     let state = SignInState::draw(&SystemEntropy).unwrap();
 
     assert_eq!(format!("{state:?}"), "State([redacted])");
 }
 
 #[tokio::test]
-async fn the_store_learns_neither_state_nor_code() {
+async fn store_holds_neither_state_nor_code() {
     let fixture = Fixture::new().await;
     fixture.bind("the-code-of-wechat").await.unwrap();
 
@@ -90,7 +90,7 @@ async fn the_store_learns_neither_state_nor_code() {
 }
 
 #[tokio::test]
-async fn of_many_codes_at_once_one_is_bound() {
+async fn one_of_several_concurrent_codes_is_bound() {
     let fixture = Fixture::new().await;
     let codes: Vec<String> = (0..10).map(|index| format!("code{index}")).collect();
 
@@ -106,7 +106,7 @@ async fn of_many_codes_at_once_one_is_bound() {
 }
 
 #[tokio::test]
-async fn a_bound_state_lives_no_longer_for_it() {
+async fn binding_a_code_does_not_extend_the_lifetime_of_a_state() {
     let fixture = Fixture::new().await;
     fixture.clock.advance(Duration::from_secs(599));
     fixture.bind("code").await.unwrap();
@@ -118,7 +118,7 @@ async fn a_bound_state_lives_no_longer_for_it() {
 }
 
 #[tokio::test]
-async fn a_state_that_outlives_its_time_in_the_store_is_unknown_all_the_same() {
+async fn expired_state_is_unknown_even_if_the_store_still_holds_it() {
     let fixture = Fixture::new().await;
     let (key, now) = (fixture.state.key(), fixture.clock.now());
     let row = fixture.store.get(&key).await.unwrap().unwrap();
@@ -131,7 +131,7 @@ async fn a_state_that_outlives_its_time_in_the_store_is_unknown_all_the_same() {
 }
 
 #[tokio::test]
-async fn a_state_drawn_twice_is_refused() {
+async fn state_generated_twice_is_refused() {
     let fixture = Fixture::new().await;
     let other = SignInRecord::new(("shop", "wx1"), "https://shop", "/", [8; 32], fixture.clock.now());
 
@@ -139,7 +139,7 @@ async fn a_state_drawn_twice_is_refused() {
 }
 
 #[tokio::test]
-async fn without_the_store_nothing_is_kept_found_or_bound() {
+async fn state_calls_fail_while_the_store_is_unavailable() {
     let fixture = Fixture::new().await;
     let (store, now, away) = (&*fixture.store, fixture.clock.now(), Some(SignInError::StoreUnavailable));
     let found = StoredSignIn::look_up(store, &fixture.state, now).await.ok().unwrap();
@@ -153,7 +153,7 @@ async fn without_the_store_nothing_is_kept_found_or_bound() {
 }
 
 #[tokio::test]
-async fn a_code_comes_again_from_the_browser_or_from_the_client_that_brought_it() {
+async fn code_may_be_repeated_only_by_its_browser_or_its_client() {
     let fixture = Fixture::new().await;
     let code = Code::parse("code").unwrap();
     let client = |address: [u8; 4], agent: &str| {
@@ -183,7 +183,7 @@ async fn a_code_comes_again_from_the_browser_or_from_the_client_that_brought_it(
 }
 
 #[test]
-fn a_client_is_known_by_nothing_that_the_store_could_guess() {
+fn client_hash_depends_on_the_state() {
     let [one, other] =
         [SignInState::draw(&SystemEntropy).unwrap(), SignInState::draw(&SystemEntropy).unwrap()];
     let address = IpAddr::from([203, 0, 113, 7]);
@@ -194,7 +194,7 @@ fn a_client_is_known_by_nothing_that_the_store_could_guess() {
 
 /// As a gateway of before wrote it, which knew of no clients.
 #[test]
-fn a_record_of_before_is_read_and_lets_in_nobody_without_a_cookie() {
+fn older_record_is_read_and_still_requires_the_cookie() {
     let now = Timestamp::from_seconds(1_800_000_000);
     let sign_in = SignInRecord::new(("shop", "wx1"), "https://shop", "/cart", [7; 32], now);
 

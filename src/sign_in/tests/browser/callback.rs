@@ -6,7 +6,7 @@ const RETRY: &str = "/auth/web/account/start?return_to=%2Fcart%3Fa%3Db%26c";
 const RETRY_ROOT: &str = "/auth/web/account/start?return_to=%2F";
 
 #[tokio::test]
-async fn a_person_who_comes_back_holds_a_session_and_is_led_to_where_they_were() {
+async fn callback_opens_a_session_and_redirects_to_return_to() {
     let harness = harness([Reply::json(GRANT)]).await;
     let mut browser = Browser::new(&harness);
     let state = browser.start("account", "/cart?a=b&c").await;
@@ -34,7 +34,7 @@ async fn a_person_who_comes_back_holds_a_session_and_is_led_to_where_they_were()
 }
 
 #[tokio::test]
-async fn the_fragment_of_wechats_address_follows_nobody() {
+async fn redirects_drop_the_fragment_of_wechats_address() {
     for (app, return_to, expected) in [
         ("account", "/cart", "/cart#"),
         ("account", "/cart#/items", "/cart#/items"),
@@ -51,7 +51,7 @@ async fn the_fragment_of_wechats_address_follows_nobody() {
 }
 
 #[tokio::test]
-async fn what_is_no_way_back_is_told_so_and_spends_nothing() {
+async fn malformed_callback_is_refused_and_spends_no_code() {
     let harness = harness([Reply::json(GRANT)]).await;
     let mut browser = Browser::new(&harness);
     let state = browser.start("account", "/cart?a=b&c").await;
@@ -110,7 +110,7 @@ async fn what_is_no_way_back_is_told_so_and_spends_nothing() {
 }
 
 #[tokio::test]
-async fn a_browser_without_its_cookie_is_refused_unless_the_app_is_loose() {
+async fn browser_without_its_cookie_is_refused_unless_the_app_allows_it() {
     for (app, outcome) in [("account", "browser_cookie_missing"), ("loose", "ok")] {
         let harness = harness([Reply::json(GRANT)]).await;
         let mut browser = Browser::new(&harness);
@@ -122,7 +122,7 @@ async fn a_browser_without_its_cookie_is_refused_unless_the_app_is_loose() {
 }
 
 #[tokio::test]
-async fn a_browser_that_keeps_no_cookie_is_told_so_and_not_signed_in_again_and_again() {
+async fn browser_that_stores_no_cookies_gets_a_page_instead_of_a_redirect_loop() {
     let harness = harness([Reply::json(GRANT)]).await;
     let mut browser = Browser::new(&harness).with("user-agent", Some("MicroMessenger/8.0.49"));
     let state = browser.start("loose", "/cart?a=b&c").await;
@@ -142,7 +142,7 @@ async fn a_browser_that_keeps_no_cookie_is_told_so_and_not_signed_in_again_and_a
 }
 
 #[tokio::test]
-async fn a_wrong_cookie_is_refused_however_loose_the_app_is() {
+async fn wrong_browser_cookie_is_always_refused() {
     for app in ["account", "loose"] {
         let harness = harness([Reply::json(GRANT)]).await;
         let mut browser = Browser::new(&harness);
@@ -165,7 +165,7 @@ async fn a_wrong_cookie_is_refused_however_loose_the_app_is() {
 }
 
 #[tokio::test]
-async fn a_state_is_good_for_ten_minutes_and_says_for_ten_more_where_the_person_was() {
+async fn state_is_valid_for_ten_minutes_and_keeps_return_to_for_ten_more() {
     for (seconds, outcome, retry) in [
         (599, "ok", None),
         (600, "state_unknown", Some(RETRY)),
@@ -195,7 +195,7 @@ async fn a_state_is_good_for_ten_minutes_and_says_for_ten_more_where_the_person_
 }
 
 #[tokio::test]
-async fn a_state_is_good_for_one_code() {
+async fn state_accepts_one_code() {
     let harness = harness([Reply::json(GRANT)]).await;
     let mut browser = Browser::new(&harness);
     let state = browser.start("account", "/cart?a=b&c").await;
@@ -210,7 +210,7 @@ async fn a_state_is_good_for_one_code() {
 }
 
 #[tokio::test]
-async fn who_has_lost_the_cookie_keeps_their_place_and_nobody_else_learns_it() {
+async fn return_to_survives_a_lost_cookie_and_is_shown_to_no_other_client() {
     let harness = harness([Reply::json(GRANT)]).await;
     let mut browser = Browser::new(&harness);
     let state = browser.start("account", "/cart?a=b&c").await;
@@ -240,7 +240,7 @@ async fn who_has_lost_the_cookie_keeps_their_place_and_nobody_else_learns_it() {
 }
 
 #[tokio::test]
-async fn who_comes_back_too_often_waits_and_reloads() {
+async fn client_with_too_many_callbacks_is_limited_and_may_reload() {
     let harness = Harness::with([Reply::json(GRANT)], |setup| {
         with_browsers(setup);
         setup.throttle.login = config::LoginLimit { rate: Rate::per_minute(60), burst: 1 };
@@ -264,7 +264,7 @@ async fn who_comes_back_too_often_waits_and_reloads() {
 }
 
 #[tokio::test]
-async fn who_is_locked_out_for_longer_than_a_code_lasts_begins_again_from_where_they_were() {
+async fn client_locked_out_longer_than_a_code_lives_starts_again_from_return_to() {
     let harness = Harness::with([Reply::json(r#"{"errcode":40029}"#)], |setup| {
         with_browsers(setup);
         setup.throttle.failed_login.allowed = 1;
@@ -284,7 +284,7 @@ async fn who_is_locked_out_for_longer_than_a_code_lasts_begins_again_from_where_
 }
 
 #[tokio::test]
-async fn a_way_back_is_taken_again_once_the_store_is_back() {
+async fn callback_succeeds_on_retry_after_the_store_recovers() {
     let harness = harness([Reply::json(GRANT)]).await;
     let mut browser = Browser::new(&harness);
     let state = browser.start("account", "/cart?a=b&c").await;
@@ -300,7 +300,7 @@ async fn a_way_back_is_taken_again_once_the_store_is_back() {
 }
 
 #[tokio::test]
-async fn every_refusal_of_wechat_is_told_in_a_page_of_its_own() {
+async fn every_wechat_refusal_has_its_own_page() {
     let table: &[(i64, u16, &str, Notice, Option<&str>)] = &[
         (40029, 403, "code_invalid", Notice::CodeInvalid, None),
         (40163, 403, "code_already_used", Notice::CodeInvalid, None),
@@ -328,7 +328,7 @@ async fn every_refusal_of_wechat_is_told_in_a_page_of_its_own() {
 }
 
 #[tokio::test]
-async fn a_visitor_of_a_snapshot_page_is_nobody_however_often_they_come() {
+async fn snapshot_page_visitor_is_never_signed_in() {
     let snapshot = GRANT.replace('}', r#","is_snapshotuser":1}"#);
     let harness = harness([Reply::json(&snapshot), Reply::json(r#"{"errcode":40163}"#)]).await;
     let mut browser = Browser::new(&harness);
@@ -344,7 +344,7 @@ async fn a_visitor_of_a_snapshot_page_is_nobody_however_often_they_come() {
 }
 
 #[tokio::test]
-async fn whoever_planted_a_cookie_does_not_know_the_session() {
+async fn planted_cookie_does_not_reveal_the_session() {
     let harness = harness([Reply::json(GRANT)]).await;
     let mut browser = Browser::new(&harness);
     let planted = "A".repeat(64);
@@ -359,7 +359,7 @@ async fn whoever_planted_a_cookie_does_not_know_the_session() {
 }
 
 #[tokio::test]
-async fn a_browser_that_signs_in_as_somebody_else_ends_the_session_before() {
+async fn sign_in_as_another_user_ends_the_previous_session() {
     let other = GRANT.replace("oWebPerson", "oAnother");
     let harness = harness([Reply::json(GRANT), Reply::json(&other)]).await;
     let mut browser = Browser::new(&harness);
@@ -375,7 +375,7 @@ async fn a_browser_that_signs_in_as_somebody_else_ends_the_session_before() {
 }
 
 #[tokio::test]
-async fn two_tabs_sign_in_both() {
+async fn two_tabs_can_both_sign_in() {
     let harness = harness([Reply::json(GRANT)]).await;
     let mut browser = Browser::new(&harness);
     let first = browser.start("account", "/first").await;
@@ -400,7 +400,7 @@ async fn one_openid_in_two_apps_is_two_people() {
 }
 
 #[tokio::test]
-async fn a_store_that_goes_away_spends_no_code_and_lets_nobody_in() {
+async fn store_failure_spends_no_code_and_opens_no_session() {
     let mut outcomes = std::collections::BTreeSet::new();
     for steps in 0..8 {
         let harness = harness([Reply::json(GRANT), Reply::json(r#"{"errcode":40163}"#)]).await;
@@ -422,7 +422,7 @@ async fn a_store_that_goes_away_spends_no_code_and_lets_nobody_in() {
 }
 
 #[tokio::test]
-async fn what_the_store_holds_that_no_node_wrote_is_an_error() {
+async fn malformed_store_row_is_an_error() {
     let harness = harness([Reply::json(GRANT)]).await;
     let mut browser = Browser::new(&harness);
     let state = browser.start("account", "/").await;

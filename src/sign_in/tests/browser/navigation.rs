@@ -13,7 +13,7 @@ fn invited(harness: &Harness, headers: &[(&str, &str)], target: &str, apps: &[&s
 }
 
 #[tokio::test]
-async fn a_person_who_opens_a_page_is_led_to_the_sign_in_page_and_back() {
+async fn page_navigation_is_redirected_to_the_sign_in_page_and_back() {
     let harness = harness([]).await;
     for (target, location) in [
         ("/", "/auth/login?return_to=%2F&app=site&app=account"),
@@ -33,7 +33,7 @@ async fn a_person_who_opens_a_page_is_led_to_the_sign_in_page_and_back() {
 }
 
 #[tokio::test]
-async fn only_a_person_who_opens_a_page_is_invited() {
+async fn only_page_navigation_is_redirected_to_sign_in() {
     let harness = harness([]).await;
     let host = ("host", HOST);
     let (navigate, document) = (("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "document"));
@@ -80,7 +80,7 @@ async fn only_a_person_who_opens_a_page_is_invited() {
 }
 
 #[tokio::test]
-async fn who_is_turned_away_may_sign_out_and_come_back_as_somebody_else() {
+async fn denied_user_may_sign_out_and_sign_in_as_another_user() {
     let harness = harness([]).await;
     let cookie = format!("{SESSION}={}", "A".repeat(64));
     let form = |return_to| Action::SignOut(SignOut { path: "/auth/logout", return_to, everywhere: false });

@@ -14,7 +14,7 @@ fn body(answer: &SignInAnswer) -> &str {
 }
 
 #[tokio::test]
-async fn the_page_leads_to_every_app_that_was_named() {
+async fn page_links_to_every_app_of_the_request() {
     let harness = harness([]).await;
     let start = |app: &str| format!("/auth/web/{app}/start?return_to=%2Fcart");
     for (query, offered, missing) in [
@@ -50,7 +50,7 @@ async fn the_page_leads_to_every_app_that_was_named() {
 }
 
 #[tokio::test]
-async fn the_page_shows_a_code_that_signs_in() {
+async fn page_shows_a_qr_code_that_signs_in() {
     let harness = Harness::with([Reply::json(GRANT)], |setup| {
         with_browsers(setup);
         setup.wechat.widget = Some("https://res.wx.qq.com/connect/wxLogin.js".into());
@@ -79,7 +79,7 @@ async fn the_page_shows_a_code_that_signs_in() {
 }
 
 #[tokio::test]
-async fn who_is_signed_in_to_an_app_on_offer_goes_straight_back() {
+async fn user_signed_in_to_an_offered_app_is_redirected_back() {
     let harness = harness([Reply::json(GRANT)]).await;
     let mut browser = on_desktop(&harness);
     browser.sign_in("account", "code").await;
@@ -102,7 +102,7 @@ async fn who_is_signed_in_to_an_app_on_offer_goes_straight_back() {
 }
 
 #[tokio::test]
-async fn wechats_own_browser_is_led_on_at_once_and_others_are_told_to_open_it() {
+async fn wechat_browser_is_redirected_at_once_and_other_browsers_are_asked_to_open_wechat() {
     let harness = harness([]).await;
     let in_wechat = Browser::new(&harness).with("user-agent", Some(IN_WECHAT));
 
@@ -120,7 +120,7 @@ async fn wechats_own_browser_is_led_on_at_once_and_others_are_told_to_open_it() 
 }
 
 #[tokio::test]
-async fn where_nothing_is_on_offer_a_page_says_so() {
+async fn page_says_if_no_app_is_offered() {
     let harness = harness([]).await;
     let browser = on_desktop(&harness);
     let answers = [
@@ -136,7 +136,7 @@ async fn where_nothing_is_on_offer_a_page_says_so() {
 }
 
 #[tokio::test]
-async fn the_methods_of_the_login_are_those_that_are_there() {
+async fn allowed_methods_are_those_of_the_endpoints_present() {
     let harness = harness([Reply::json(SUCCESS)]).await;
     for (host, allow) in [(HOST, "GET, POST"), ("evil.example", "POST")] {
         let mut browser = on_desktop(&harness).with("host", Some(host));
@@ -156,7 +156,7 @@ async fn the_methods_of_the_login_are_those_that_are_there() {
 }
 
 #[tokio::test]
-async fn a_phone_is_not_told_to_scan_its_own_screen() {
+async fn phone_is_not_asked_to_scan_its_own_screen() {
     let harness = harness([]).await;
     let words = "手机无法扫描自己的屏幕";
     for (agent, is_phone) in [

@@ -24,7 +24,7 @@ fn script<'a>(browser: &Browser<'a>) -> Browser<'a> {
 }
 
 #[tokio::test]
-async fn a_session_shows_who_a_person_is_and_until_when() {
+async fn session_endpoint_shows_the_subject_and_the_expiry() {
     let grant = GRANT.replace("snsapi_base", "snsapi_login").replace('}', r#","unionid":"uPerson"}"#);
     let info = r#"{"openid":"oWebPerson","nickname":"长\n安 👩","headimgurl":"https://thirdwx.qlogo.cn/x","unionid":"uPerson"}"#;
     let harness = harness([Reply::json(&grant), Reply::json(info)]).await;
@@ -45,7 +45,7 @@ async fn a_session_shows_who_a_person_is_and_until_when() {
 }
 
 #[tokio::test]
-async fn a_cookie_of_no_session_is_taken_back_and_one_that_nobody_could_judge_is_not() {
+async fn cookie_of_no_session_is_deleted_and_an_undecided_one_is_kept() {
     let harness = harness([Reply::json(GRANT)]).await;
     let mut browser = signed_in(&harness).await;
     let good = browser.jar[SESSION].clone();
@@ -71,7 +71,7 @@ async fn a_cookie_of_no_session_is_taken_back_and_one_that_nobody_could_judge_is
 }
 
 #[tokio::test]
-async fn a_logout_ends_the_session_and_takes_the_cookie_back() {
+async fn logout_ends_the_session_and_deletes_the_cookie() {
     type Row<'a> = (bool, Option<&'a str>, &'a str, u16, Option<&'a str>);
     let table: &[Row<'_>] = &[
         (false, FORM, "", 200, None),
@@ -114,7 +114,7 @@ async fn a_logout_ends_the_session_and_takes_the_cookie_back() {
 }
 
 #[tokio::test]
-async fn a_page_of_another_site_signs_nobody_out() {
+async fn cross_site_request_cannot_log_out() {
     let harness = harness([Reply::json(GRANT)]).await;
     let mut browser = signed_in(&harness).await;
     let forged = [
@@ -139,7 +139,7 @@ async fn a_page_of_another_site_signs_nobody_out() {
 }
 
 #[tokio::test]
-async fn who_has_nothing_to_end_is_signed_out_all_the_same() {
+async fn logout_without_a_session_succeeds() {
     let harness = harness([Reply::json(GRANT)]).await;
     let mut browser = signed_in(&harness).await;
     let ended = browser.clone();
@@ -161,7 +161,7 @@ async fn who_has_nothing_to_end_is_signed_out_all_the_same() {
 
 /// Else the person believes that they are out, and leaves the device to the next.
 #[tokio::test]
-async fn a_logout_that_failed_keeps_the_cookie_and_offers_the_same_again() {
+async fn failed_logout_keeps_the_cookie_and_offers_a_retry() {
     let harness = harness([Reply::json(GRANT)]).await;
     let mut browser = signed_in(&harness).await.with("user-agent", Some("Firefox"));
     let in_wechat = browser.with("user-agent", Some("MicroMessenger/8.0.49"));
@@ -251,7 +251,7 @@ async fn a_blocked_person_can_sign_out_of_a_mini_program() {
 }
 
 #[tokio::test]
-async fn a_form_of_another_site_neither_signs_in_nor_locks_anybody_out() {
+async fn cross_site_form_neither_signs_in_nor_locks_out() {
     let harness = Harness::with([Reply::json(SUCCESS)], |setup| {
         with_browsers(setup);
         setup.throttle.failed_login.allowed = 1;

@@ -3,7 +3,7 @@
 use super::*;
 
 #[tokio::test]
-async fn a_sign_in_begins_with_a_state_and_a_cookie_and_leads_to_wechat() {
+async fn sign_in_sets_a_state_and_a_cookie_and_redirects_to_wechat() {
     let harness = harness([]).await;
     for (app, path, appid) in
         [("account", "/connect/oauth2/authorize", "wx1"), ("site", "/connect/qrconnect", "wx2")]
@@ -35,7 +35,7 @@ async fn a_sign_in_begins_with_a_state_and_a_cookie_and_leads_to_wechat() {
 }
 
 #[tokio::test]
-async fn a_browser_keeps_its_word_and_one_that_makes_no_sense_is_replaced() {
+async fn valid_browser_cookie_is_reused_and_an_invalid_one_is_replaced() {
     let harness = harness([]).await;
     let mut browser = Browser::new(&harness);
     let first = browser.start("account", "/").await;
@@ -58,7 +58,7 @@ async fn a_browser_keeps_its_word_and_one_that_makes_no_sense_is_replaced() {
 }
 
 #[tokio::test]
-async fn nothing_that_a_client_says_of_the_host_becomes_an_address() {
+async fn host_sent_by_a_client_never_becomes_an_address() {
     let harness = harness([]).await;
     let browser = Browser::new(&harness);
     for name in
@@ -79,7 +79,7 @@ async fn nothing_that_a_client_says_of_the_host_becomes_an_address() {
 }
 
 #[tokio::test]
-async fn only_a_get_of_an_app_for_browsers_begins() {
+async fn only_get_of_a_browser_app_starts_a_sign_in() {
     let harness = harness([]).await;
     for app in ["shop", "nobody", "", "%61ccount", "account/x"] {
         let answer = Browser::new(&harness).get(&format!("/auth/web/{app}/start")).await;
@@ -101,7 +101,7 @@ async fn only_a_get_of_an_app_for_browsers_begins() {
 }
 
 #[tokio::test]
-async fn what_a_page_of_another_site_embeds_costs_the_person_nothing() {
+async fn request_embedded_by_another_site_does_not_count_against_the_user() {
     let harness = Harness::with([], |setup| {
         with_browsers(setup);
         let once = config::LoginLimit { rate: Rate::per_minute(60), burst: 1 };
@@ -134,7 +134,7 @@ async fn what_a_page_of_another_site_embeds_costs_the_person_nothing() {
 }
 
 #[tokio::test]
-async fn a_place_elsewhere_is_forgotten_and_never_repeated() {
+async fn foreign_return_to_is_dropped_and_never_repeated() {
     let harness = harness([Reply::json(GRANT)]).await;
     let places = [
         "https%3A%2F%2Fevil.example",
@@ -158,7 +158,7 @@ async fn a_place_elsewhere_is_forgotten_and_never_repeated() {
 }
 
 #[tokio::test]
-async fn who_begins_too_often_waits() {
+async fn client_that_starts_too_many_sign_ins_is_limited() {
     let harness = Harness::with([], |setup| {
         with_browsers(setup);
         setup.throttle.sign_in = config::LoginLimit { rate: Rate::per_minute(60), burst: 1 };
@@ -177,7 +177,7 @@ async fn who_begins_too_often_waits() {
 }
 
 #[tokio::test]
-async fn nobody_is_sent_to_wechat_while_the_store_is_away() {
+async fn sign_in_does_not_redirect_to_wechat_while_the_store_is_unavailable() {
     let harness = harness([]).await;
     harness.store.set_away(true);
 

@@ -12,7 +12,7 @@ fn spent() -> Reply {
 }
 
 #[tokio::test]
-async fn a_way_back_taken_again_gets_the_same_session() {
+async fn repeated_callback_gets_the_same_session() {
     let harness = harness([Reply::json(GRANT), spent()]).await;
     let mut browser = Browser::new(&harness);
     let state = browser.start("account", "/cart").await;
@@ -29,7 +29,7 @@ async fn a_way_back_taken_again_gets_the_same_session() {
 }
 
 #[tokio::test]
-async fn a_way_back_taken_twice_at_once_is_exchanged_once() {
+async fn concurrent_callbacks_exchange_the_code_once() {
     let harness = harness([held(), spent()]).await;
     let mut browser = Browser::new(&harness);
     let state = browser.start("account", "/").await;
@@ -50,7 +50,7 @@ async fn a_way_back_taken_twice_at_once_is_exchanged_once() {
 }
 
 #[tokio::test]
-async fn a_way_back_taken_to_two_nodes_is_exchanged_once() {
+async fn concurrent_callbacks_at_two_nodes_exchange_the_code_once() {
     let cluster = Cluster::with([vec![held(), spent()], vec![held(), spent()]], with_browsers).await;
     let [here, there] = [&*cluster.nodes[0], &*cluster.nodes[1]];
     let mut browser = Browser::new(here);
@@ -81,7 +81,7 @@ async fn a_way_back_taken_to_two_nodes_is_exchanged_once() {
 }
 
 #[tokio::test]
-async fn a_session_that_was_ended_is_not_handed_out_again() {
+async fn ended_session_is_not_issued_again_by_a_repeated_callback() {
     let harness = harness([Reply::json(GRANT), spent()]).await;
     let mut browser = Browser::new(&harness);
     let state = browser.start("account", "/").await;
@@ -96,7 +96,7 @@ async fn a_session_that_was_ended_is_not_handed_out_again() {
 }
 
 #[tokio::test]
-async fn a_browser_that_is_not_known_gets_an_answer_again_at_its_own_address_alone() {
+async fn browser_without_its_cookie_repeats_a_callback_from_its_own_address_only() {
     let harness = harness([Reply::json(GRANT), spent()]).await;
     let mut browser = Browser::new(&harness);
     let state = browser.start("loose", "/").await;
@@ -112,7 +112,7 @@ async fn a_browser_that_is_not_known_gets_an_answer_again_at_its_own_address_alo
 }
 
 #[tokio::test]
-async fn a_browser_that_hangs_up_finds_its_session_when_it_asks_again() {
+async fn browser_that_disconnects_gets_its_session_on_retry() {
     let harness = harness([held(), spent()]).await;
     let mut browser = Browser::new(&harness);
     let state = browser.start("account", "/").await;
@@ -131,7 +131,7 @@ async fn a_browser_that_hangs_up_finds_its_session_when_it_asks_again() {
 
 /// Proxies and web views send the one with the cookie and the other without.
 #[tokio::test]
-async fn a_way_back_taken_twice_gives_both_the_same_page_whichever_has_the_cookie() {
+async fn repeated_callbacks_get_the_same_page_with_or_without_the_cookie() {
     for is_first_known in [true, false] {
         let harness = Harness::with([Reply::json(GRANT), spent()], |setup| {
             with_browsers(setup);
@@ -169,7 +169,7 @@ fn unknown_elsewhere<'a>(browser: &Browser<'a>) -> Browser<'a> {
 
 /// Who goes back to WeChat's page and agrees once more comes back with another code and the same state.
 #[tokio::test]
-async fn who_agrees_twice_is_led_on_and_nothing_is_counted() {
+async fn second_consent_is_redirected_and_not_counted() {
     let harness = Harness::with([Reply::json(GRANT)], |setup| {
         with_browsers(setup);
         setup.throttle.failed_login.allowed = 1;
@@ -195,7 +195,7 @@ async fn who_agrees_twice_is_led_on_and_nothing_is_counted() {
 }
 
 #[tokio::test]
-async fn a_way_back_taken_again_after_its_answer_was_forgotten_leads_on() {
+async fn repeated_callback_after_its_answer_expired_is_redirected() {
     let harness = Harness::with([Reply::json(GRANT), spent(), spent(), spent()], |setup| {
         with_browsers(setup);
         setup.throttle.failed_login.allowed = 1;
@@ -216,7 +216,7 @@ async fn a_way_back_taken_again_after_its_answer_was_forgotten_leads_on() {
 }
 
 #[tokio::test]
-async fn only_who_is_signed_in_there_in_the_browser_that_began_is_led_on() {
+async fn only_the_signed_in_browser_that_began_is_redirected() {
     let other = GRANT.replace("oWebPerson", "oAnother");
     let harness = harness([Reply::json(GRANT), Reply::json(&other), Reply::json(GRANT)]).await;
     let mut browser = Browser::new(&harness);

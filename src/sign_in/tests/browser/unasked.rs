@@ -137,7 +137,7 @@ async fn assert_nobody_suffers(harness: &Harness, refresh_token: &str, tried: &s
 }
 
 #[tokio::test]
-async fn no_page_of_another_site_locks_out_its_visitor_or_spends_what_others_share() {
+async fn cross_site_page_neither_locks_out_its_visitor_nor_spends_shared_limits() {
     let paths = ["/auth/web/site/start", "/auth/web/site/callback", "/auth/login?app=site"];
     for (tried, headers, is_page) in GETS {
         let harness = barely_enough([Reply::json(SUCCESS), Reply::json(GRANT), Reply::json(SUCCESS)]).await;
@@ -164,7 +164,7 @@ async fn no_page_of_another_site_locks_out_its_visitor_or_spends_what_others_sha
 }
 
 #[tokio::test]
-async fn no_form_or_script_of_another_site_locks_out_its_visitor_or_spends_what_others_share() {
+async fn cross_site_form_or_script_neither_locks_out_its_visitor_nor_spends_shared_limits() {
     let made_up = format!("refresh_token={}", "A".repeat(86));
     for (tried, content_type, headers) in POSTS {
         let harness = barely_enough([Reply::json(SUCCESS), Reply::json(GRANT), Reply::json(SUCCESS)]).await;
@@ -192,7 +192,7 @@ async fn no_form_or_script_of_another_site_locks_out_its_visitor_or_spends_what_
 /// The attacker began these sign-ins, so that their states are good, and leads visitors back with codes that are not. A loose
 /// app takes that from browsers without a cookie.
 #[tokio::test]
-async fn what_an_attacker_began_counts_as_a_failure_of_no_visitor() {
+async fn sign_in_started_by_an_attacker_is_no_failure_of_the_visitor() {
     let refusal = || Reply::json(r#"{"errcode":40029}"#);
     let before = [Reply::json(SUCCESS)].into_iter().chain((0..OFTEN).map(|_| refusal()));
     let harness = barely_enough(before.chain([Reply::json(GRANT), Reply::json(SUCCESS)])).await;
@@ -214,7 +214,7 @@ async fn what_an_attacker_began_counts_as_a_failure_of_no_visitor() {
 
 /// Inside WeChat, with `snsapi_base`, nobody is asked: a popup that is led to `start` comes back by itself, with a good code.
 #[tokio::test]
-async fn sign_ins_that_go_by_themselves_use_up_no_logins_of_others() {
+async fn automatic_sign_ins_do_not_use_up_shared_limits() {
     let [success, grant] = [SUCCESS, GRANT].map(|reply| move || Reply::json(reply));
     let harness = barely_enough([success(), grant(), grant(), success()]).await;
     let refresh_token = refresh_token(&harness).await;
@@ -234,7 +234,7 @@ async fn sign_ins_that_go_by_themselves_use_up_no_logins_of_others() {
 }
 
 #[tokio::test]
-async fn a_visitor_who_was_led_too_often_waits_and_may_begin_by_themselves() {
+async fn automatic_sign_ins_are_limited_and_deliberate_ones_still_work() {
     let harness = barely_enough([]).await;
     let led = Browser::new(&harness).with("sec-fetch-site", Some("cross-site"));
     for _ in 0..2 {
@@ -252,7 +252,7 @@ async fn a_visitor_who_was_led_too_often_waits_and_may_begin_by_themselves() {
 
 /// Who shows both the state and the cookie of the browser that began did so on purpose: no page of another site has either.
 #[tokio::test]
-async fn codes_guessed_in_the_browser_that_began_lock_out() {
+async fn guessed_codes_in_the_browser_that_began_lock_it_out() {
     let harness = Harness::with((0..3).map(|_| Reply::json(r#"{"errcode":40029}"#)), |setup| {
         with_browsers(setup);
         setup.throttle.failed_login.allowed = 2;

@@ -1,9 +1,9 @@
-//! What an authenticator tells others: what it remembers, where it reads tokens, how a person is named in logs.
+//! What an authenticator caches, where it reads tokens, and how logs name a subject.
 
 use super::*;
 
 #[test]
-fn token_seen_before_is_known_without_asking_anybody() {
+fn cached_token_is_decided_without_a_lookup() {
     let fixture = Fixture::new();
     let token = fixture.mint(SHOP);
     let request = request(&token);
@@ -22,7 +22,7 @@ fn token_seen_before_is_known_without_asking_anybody() {
 }
 
 #[test]
-fn metric_says_how_many_tokens_are_remembered() {
+fn metric_reports_the_number_of_cached_tokens() {
     let fixture = Fixture::new();
     for appid in [SHOP, BANK, SHOP] {
         fixture.verify(&fixture.mint(appid), NOW).unwrap();
@@ -35,7 +35,7 @@ fn metric_says_how_many_tokens_are_remembered() {
 }
 
 #[test]
-fn sources_tell_where_a_token_may_stand() {
+fn sources_configure_where_a_token_is_read() {
     let build =
         |config: config::TokenSources| TokenSources::build(&config, &mut Findings::default()).unwrap();
 
@@ -56,7 +56,7 @@ fn sources_tell_where_a_token_may_stand() {
 }
 
 #[test]
-fn person_has_one_name_in_logs_and_another_across_apps() {
+fn subject_hash_differs_from_the_hash_across_apps() {
     let hasher = hasher();
     let identity = identity(SHOP);
     let [alice, bob] = ["u-Alice", "u-Bob"].map(|unionid| UnionId::parse(unionid).unwrap());
@@ -72,7 +72,7 @@ fn person_has_one_name_in_logs_and_another_across_apps() {
 }
 
 #[test]
-fn keys_that_are_hashes_are_hashed_no_more() {
+fn hashed_cache_keys_are_not_hashed_again() {
     let finished = |write: &dyn Fn(&mut Prehashed)| {
         let mut hasher = Prehashed::default();
         write(&mut hasher);
