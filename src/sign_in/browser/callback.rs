@@ -42,7 +42,8 @@ struct VerifiedCallback {
 impl SignInService {
     /// Answers `GET /auth/web/{app}/callback`.
     ///
-    /// As with every login, an exchange that was begun goes on when the future is dropped: the browser asks again.
+    /// As with every sign-in, a started exchange continues if the future is dropped, because the
+    /// browser may retry.
     pub(in crate::sign_in) async fn respond_to_callback(
         self: &Arc<Self>,
         request: &Parts,

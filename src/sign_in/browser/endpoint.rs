@@ -7,7 +7,7 @@ use crate::sign_in::{Endpoint, SignInService};
 use crate::wechat::App;
 
 const FOLDER: &str = "/web/";
-/// What the sign-in page is told of a browser that should show a session's cookie.
+/// The parameter that tells the sign-in page that the browser should send a session cookie.
 const GIVEN_COOKIE: &str = "given_cookie";
 
 /// A path below the prefix that names an app: `/web/{app}/start`.
@@ -18,7 +18,7 @@ pub(in crate::sign_in) struct AppPath<'a> {
 }
 
 impl<'a> AppPath<'a> {
-    /// Reads what stands after the prefix.
+    /// Parses the part of a path after the prefix.
     pub(in crate::sign_in) fn parse(rest: &'a str) -> Option<Self> {
         let (app, step) = rest.strip_prefix(FOLDER)?.split_once('/')?;
         let endpoint = match step {
@@ -31,39 +31,40 @@ impl<'a> AppPath<'a> {
 }
 
 impl SignInService {
-    /// The app that the path of a request names, if browsers sign in to it.
+    /// The app that the path of a request names, if browsers can sign in to it.
     pub(super) fn app_in_path(&self, request: &Parts) -> Option<&App> {
         let rest = request.uri.path().strip_prefix(self.path_prefix.as_str())?;
         self.browser_app(AppPath::parse(rest)?.app)
     }
 
-    /// The app of this name, if browsers sign in to it.
+    /// The app of this name, if browsers can sign in to it.
     pub(super) fn browser_app(&self, name: &str) -> Option<&App> {
         self.deps.wechat.app(name).filter(|app| app.kind.is_for_browsers())
     }
 
-    /// Every app that browsers sign in to.
+    /// Every app that browsers can sign in to.
     pub(super) fn browser_apps(&self) -> impl Iterator<Item = &App> {
         self.deps.wechat.apps().filter(|app| app.kind.is_for_browsers())
     }
 
-    /// Where a sign-in to an app begins, as a path.
+    /// The path at which a sign-in to an app starts.
     pub(super) fn start_path(&self, app: &App, return_to: &ReturnTo) -> String {
         let path = format!("{}{FOLDER}{}/start", self.path_prefix, app.name);
         with_query(path, &[("return_to", return_to.location())])
     }
 
-    /// Where WeChat leads back to. Nothing of it comes out of a request: the configuration names every origin.
+    /// The URL that WeChat redirects back to. No part of it comes from a request: the configuration
+    /// names every origin.
     pub(super) fn callback_url(&self, app: &App, own: &Origin) -> String {
         format!("{}{}{FOLDER}{}/callback", own.as_str(), self.path_prefix, app.name)
     }
 
-    /// Where the sign-in page is, as a path.
+    /// The path of the sign-in page.
     pub(super) fn sign_in_path(&self) -> String {
         format!("{}/login", self.path_prefix)
     }
 
-    /// Where the sign-in page with these apps is, as a path.
+    /// The path of the sign-in page that offers these apps.
     pub(super) fn sign_in_path_for<'a>(
         &self,
         return_to: Option<&'a ReturnTo>,
@@ -75,29 +76,30 @@ impl SignInService {
         with_query(self.sign_in_path(), &parameters)
     }
 
-    /// The sign-in page for a browser that has just been given a session's cookie: with it, it is led on.
+    /// The path of the sign-in page for a browser that just received a session cookie. If the
+    /// browser sends the cookie, the page redirects it to `return_to`.
     pub(super) fn sign_in_path_with_cookie(&self, app: &App, return_to: &ReturnTo) -> String {
         let parameters = [("return_to", return_to.location()), ("app", &*app.name), (GIVEN_COOKIE, "1")];
         with_query(self.sign_in_path(), &parameters)
     }
 
-    /// Where a text out of a request may lead back to; the root where it leads anywhere else.
+    /// The place that a text from a request names, or the root if the text is not accepted.
     pub(super) fn return_to(&self, text: Option<&str>, own: &Origin) -> ReturnTo {
         text.and_then(|text| self.allowed_return_to(text, own)).unwrap_or_else(ReturnTo::root)
     }
 
-    /// A text out of a request as a place that it may lead to.
+    /// The place that a text from a request names, if it is accepted.
     pub(in crate::sign_in) fn allowed_return_to(&self, text: &str, own: &Origin) -> Option<ReturnTo> {
         ReturnTo::parse(text, own, &self.return_to, &self.path_prefix)
     }
 }
 
-/// What a query says in the parameters that count; whatever else stands there is read past.
+/// The parameters of a query. Unknown parameters are ignored.
 pub(super) struct Query {
     pairs: Vec<(String, String)>,
 }
 
-/// How often a parameter stands in a query.
+/// How often a parameter occurs in a query.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Parameter<'a> {
     Missing,
@@ -126,12 +128,12 @@ impl Query {
         self.pairs.iter().filter(move |(other, _)| other == name).map(|(_, value)| value.as_str())
     }
 
-    /// Whether the browser was given a session's cookie just now.
+    /// Whether the browser just received a session cookie.
     pub(super) fn is_given_cookie(&self) -> bool {
         self.all(GIVEN_COOKIE).next().is_some()
     }
 
-    /// Where the request asks to be led back to; one that asks twice asks for nothing.
+    /// The place that the browser wants to return to. `None` if the query names none or several.
     pub(super) fn return_to(&self) -> Option<&str> {
         match self.one("return_to") {
             Parameter::One(text) => Some(text),
@@ -140,7 +142,7 @@ impl Query {
     }
 }
 
-/// A path with a query of these parameters.
+/// Adds a query of these parameters to a path.
 fn with_query(path: String, parameters: &[(&str, &str)]) -> String {
     let length = path.len();
     form_urlencoded::Serializer::for_suffix(path + "?", length + 1).extend_pairs(parameters).finish()

@@ -1,4 +1,5 @@
-//! Drives what comes back with a browser: cookies, a query, a place to go, and the record of how it left.
+//! Fuzz targets for what a browser sends: cookies, a query, and a return address; and for the
+//! stored record of its sign-in.
 
 use std::sync::LazyLock;
 
@@ -27,16 +28,16 @@ static ORIGINS: LazyLock<Vec<Origin>> = LazyLock::new(|| {
 
 pub(crate) fn return_to(data: &[u8]) {
     let Some((own, allowed)) = ORIGINS.split_first() else { return };
-    assert!(allowed.len() == ALLOWED.len(), "an origin is not one");
+    assert!(allowed.len() == ALLOWED.len(), "an origin is invalid");
     let Ok(text) = str::from_utf8(data) else { return };
     let Some(place) = ReturnTo::parse(text, own, allowed, PREFIX) else { return };
     let location = place.location();
     assert!(location.bytes().all(|byte| byte.is_ascii_graphic()), "{text:?} leads to {location:?}");
 
-    // As a browser reads a `Location` in an answer to any page of ours.
+    // As a browser reads a `Location` in a response of the gateway.
     let page = Url::parse(&format!("{OWN}/auth/web/site/callback?code=x"));
     let url = page.and_then(|page| page.join(location)).ok();
-    assert!(url.is_some(), "{text:?} leads nowhere: {location:?}");
+    assert!(url.is_some(), "{text:?} becomes an invalid location: {location:?}");
     let Some(url) = url else { return };
     let origin = url.origin().ascii_serialization();
     let is_own = origin == OWN;
@@ -44,8 +45,8 @@ pub(crate) fn return_to(data: &[u8]) {
     assert!(url.username().is_empty() && url.password().is_none(), "{text:?} leads to {url}");
     let is_login =
         url.path().strip_prefix(PREFIX).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-    assert!(!(is_own && is_login), "{text:?} leads in a circle: {url}");
-    // Some browsers read these as a host, whatever a standard says.
+    assert!(!(is_own && is_login), "{text:?} causes a redirect loop: {url}");
+    // Some browsers read these as a host, against the standard.
     let begins_as_host = location.starts_with("//") || location.starts_with("/\\");
     assert!(!begins_as_host, "{text:?} leads to {location:?}");
 
@@ -58,7 +59,7 @@ pub(crate) fn cookies(data: &[u8]) {
     let session = authn::fuzz::cookies(&headers);
     let here = session_cookie::of(&headers);
     let read = session.ok().flatten();
-    // Two readers of one cookie: what one takes for a session, the other must not take for another.
+    // Two functions read this cookie. They must not read two different sessions.
     assert!(
         here.is_none_or(|cookie| read == Some(cookie.expose())),
         "the session cookie is read as {read:?}"
@@ -68,7 +69,7 @@ pub(crate) fn cookies(data: &[u8]) {
     for how in [BrowserCheck::Strict, BrowserCheck::Loose] {
         let proof = browser_cookie::check(&headers, &[0; 32], how);
         let is_absent = shown == OwnCookie::Absent && how == BrowserCheck::Loose;
-        assert!(proof.is_ok() == is_absent, "a browser that never was is taken for it: {shown:?}");
+        assert!(proof.is_ok() == is_absent, "an unknown browser is accepted: {shown:?}");
     }
 }
 
@@ -101,7 +102,7 @@ pub(crate) fn sign_in_row(data: &[u8]) {
     assert!(again.is_some_and(|(again, _)| again == sign_in), "a record is not read as it was written");
 }
 
-/// A record as this version writes it, to begin from.
+/// A record as this version writes it, as a seed of the corpus.
 #[cfg(test)]
 pub(crate) fn written_sign_in() -> Vec<u8> {
     let now = crate::clock::Timestamp::from_seconds(1_800_000_000);

@@ -1,4 +1,4 @@
-//! What a browser's login gives: a session, held by a cookie.
+//! The grant of a browser's sign-in: a session that a cookie identifies.
 
 use crate::clock::Timestamp;
 use crate::identity::{Identity, SessionId, Subject};
@@ -9,7 +9,7 @@ use crate::sign_in::flow::{SignInAttempt, SignInFlow, open_failed};
 use crate::sign_in::once::{Expiring, SessionHandle, SignInResult, SignedIn};
 use crate::wechat::App;
 
-/// What a browser's login gives.
+/// The identity of the user, and the session that was opened.
 #[derive(Clone, Debug)]
 pub(in crate::sign_in) struct BrowserGrant {
     pub(super) identity: Identity,

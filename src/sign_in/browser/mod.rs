@@ -1,8 +1,8 @@
-//! Sign-in with a browser: the page, the way to WeChat, and the way back.
+//! Sign-in with a browser: the sign-in page, the redirect to WeChat, and the callback.
 //!
-//! `start` draws a state, stores a record for it, and redirects the browser to WeChat. `callback`
-//! accepts the state once, and gives the browser its session. The browser that comes back must be
-//! the one that began, which `browser_cookie` checks.
+//! `start` generates a state, stores a record for it, and redirects the browser to WeChat.
+//! `callback` accepts the state once, and gives the browser its session. The browser that comes
+//! back must be the one that began, which `browser_cookie` checks.
 
 mod browser_cookie;
 mod callback;
@@ -28,7 +28,7 @@ pub(super) use self::origin::{Origin, Origins, build_return_to};
 pub(super) use self::return_to::ReturnTo;
 pub(super) use self::session_cookie::{has_session_cookie, without_session};
 
-/// The row of a state, for tests of what else may stand there.
+/// The store key of a state, for tests that write other rows there.
 #[cfg(test)]
 pub(super) fn test_key(state: &str) -> crate::store::Key {
     crate::store::Key {

@@ -14,7 +14,7 @@ use crate::sign_in::{SignInAnswer, SignInService};
 const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 const SEC_FETCH_DEST: HeaderName = HeaderName::from_static("sec-fetch-dest");
-/// Where browsers say that they ask ahead; all but the first are of older ones.
+/// The headers by which browsers mark a prefetch. All but the first are from older browsers.
 const PURPOSES: [HeaderName; 4] = [
     HeaderName::from_static("sec-purpose"),
     HeaderName::from_static("purpose"),
@@ -35,10 +35,11 @@ pub enum PageDenial {
 }
 
 impl SignInService {
-    /// Where a browser without a session goes: the answer that leads a person who opens a page to the sign-in page, and back
-    /// afterwards. `None` for everything else than a person who opens a page, and where no browser can sign in.
+    /// Redirects a user who opens a page without a session to the sign-in page, which redirects
+    /// back after the sign-in. `None` if the request does not open a page, or if no browser can
+    /// sign in.
     ///
-    /// `apps` are those on offer, the preferred one first.
+    /// `apps` are the apps that the user may sign in to, the preferred app first.
     pub fn sign_in_redirect(&self, request: &Parts, apps: &[Arc<str>]) -> Option<SignInAnswer> {
         if !opens_page(request, apps) {
             return None;
@@ -51,7 +52,8 @@ impl SignInService {
         SignInAnswer::see_other("sign_in", &path).ok()
     }
 
-    /// The page for a person who opens one that they are not shown, whatever they do; `None` as with [`SignInService::sign_in_redirect`].
+    /// The page for a user whose request was denied and would be denied after another sign-in.
+    /// `None` as with [`SignInService::sign_in_redirect`].
     pub fn denial_page(
         &self,
         why: PageDenial,
@@ -80,19 +82,19 @@ impl SignInService {
         })
     }
 
-    /// The page that a request asks for, where a browser may be led to it.
+    /// The page that a request asks for, if a browser may be redirected to it.
     fn requested_page(&self, request: &Parts, own: &Origin) -> Option<ReturnTo> {
         request.uri.path_and_query().and_then(|place| self.allowed_return_to(place.as_str(), own))
     }
 }
 
-/// Whether a person opens a page where browsers sign in.
+/// Whether a user opens a page of a route that browsers can sign in to.
 fn opens_page(request: &Parts, apps: &[Arc<str>]) -> bool {
     !apps.is_empty() && request.method == Method::GET && is_navigation(request)
 }
 
-/// Whether a browser asks for a page to show, on behalf of a person. Where it does not say so itself, what it accepts does.
-/// See https://www.w3.org/TR/fetch-metadata/.
+/// Whether a browser requests a page to show to its user. If the browser sends no `Sec-Fetch-Mode`,
+/// `Accept` decides. See https://www.w3.org/TR/fetch-metadata/.
 pub(in crate::sign_in) fn is_navigation(request: &Parts) -> bool {
     let headers = &request.headers;
     !is_embedded(headers)
@@ -100,8 +102,8 @@ pub(in crate::sign_in) fn is_navigation(request: &Parts) -> bool {
         && (headers.contains_key(SEC_FETCH_MODE) || accepts_html(headers) && !is_by_script(headers))
 }
 
-/// Whether a browser asks before its person does, for a page that they may never open. Any page of any site has it do so, and
-/// all else in such a request looks as if the person had typed the address.
+/// Whether a browser prefetches a page that its user may never open. Any page of any site can cause
+/// this, and in all other headers such a request looks as if the user had typed the address.
 /// See https://wicg.github.io/nav-speculation/prefetch.html.
 fn is_prefetch(headers: &HeaderMap) -> bool {
     let values = PURPOSES.into_iter().flat_map(|name| headers.get_all(name));
@@ -111,32 +113,36 @@ fn is_prefetch(headers: &HeaderMap) -> bool {
     })
 }
 
-/// Whether a page of another site may have led a browser here, again and again, whether or not its person looked on: a popup
-/// whose location it sets, a form, a redirect. Nobody was led who typed the address, or followed a link of this origin.
+/// Whether a page of another site may have caused the request: by a popup whose location it sets,
+/// by a form, or by a redirect. Such a page can repeat it often without the user's knowledge. It
+/// did not cause the request if the user typed the address or followed a link of this origin.
 pub(in crate::sign_in) fn may_be_cross_site(headers: &HeaderMap) -> bool {
     let says = |word: &[u8]| header_is(headers, &SEC_FETCH_SITE, word) == Some(true);
     !says(b"same-origin") && !says(b"none")
 }
 
-/// Whether a browser says that it asks for something else than a page to show: a picture, a frame, what a script calls.
+/// Whether a browser says that it does not request a page to show, but an image, a frame, or data
+/// for a script.
 fn is_embedded(headers: &HeaderMap) -> bool {
     let mode = header_is(headers, &SEC_FETCH_MODE, b"navigate");
     let is_page = header_is(headers, &SEC_FETCH_DEST, b"document");
-    // A service worker that passes a page's request on loses its destination, and can make up no such mode.
+    // If a service worker forwards the request of a page, the destination is lost. A service worker
+    // cannot forge the mode.
     let is_passed_on = mode == Some(true) && header_is(headers, &SEC_FETCH_DEST, b"empty") == Some(true);
     mode == Some(false) || is_page == Some(false) && !is_passed_on
 }
 
-/// Whether a browser says that it sends this for a page of another site, which it did not ask whether it may: a form, or
-/// what a script sends without wanting to read the answer. A script that wants to may send a form's type unasked as well.
+/// Whether a browser says that it sends this request for a page of another site without a
+/// preflight: a form, or a `no-cors` request of a script. A script can also send the content types
+/// of forms in `cors` mode without a preflight; this function does not detect that.
 pub(in crate::sign_in) fn is_sent_without_preflight(headers: &HeaderMap) -> bool {
     let is_asked = |mode: &HeaderValue| !matches!(mode.as_bytes(), b"navigate" | b"no-cors");
     let is_elsewhere = header_is(headers, &SEC_FETCH_SITE, b"same-origin") == Some(false);
     is_elsewhere && !headers.get_all(SEC_FETCH_MODE).iter().all(is_asked)
 }
 
-/// Whether a script library sent it. Android apps such as WeChat put their own name there when they
-/// open a page.
+/// Whether a script library sent the request. Android apps such as WeChat send their own name in
+/// `X-Requested-With` when they open a page.
 fn is_by_script(headers: &HeaderMap) -> bool {
     let mut names = headers.get_all(X_REQUESTED_WITH).iter();
     names.any(|name| name.as_bytes().eq_ignore_ascii_case(b"XMLHttpRequest"))
@@ -149,7 +155,7 @@ fn header_is(headers: &HeaderMap, name: &HeaderName, word: &[u8]) -> Option<bool
     Some(first.as_bytes() == word && values.next().is_none())
 }
 
-/// Whether pages are named among what a client accepts; `*/*` is what every program sends.
+/// Whether `Accept` names `text/html`. `*/*` does not count, because programs send it.
 fn accepts_html(headers: &HeaderMap) -> bool {
     let lines = headers.get_all(ACCEPT).iter().filter_map(|line| line.to_str().ok());
     let mut types = lines.flat_map(|line| line.split(',')).map(|range| range.split(';').next());

@@ -1,5 +1,5 @@
-//! Where browsers reach the gateway: exact origins out of the configuration, of which a request's own authority selects
-//! one. Nothing that a client sends becomes a part of an address.
+//! The origins at which browsers reach the gateway. The configuration names them exactly, and the
+//! authority of a request selects one. No text from a client becomes part of an address.
 
 use std::fmt;
 
@@ -10,7 +10,7 @@ use url::Url;
 use crate::config::Findings;
 use crate::host;
 
-/// Scheme, host and port, exactly as a browser's address bar has them: RFC 6454 §6.2.
+/// Scheme, host and port, exactly as browsers serialize them. See RFC 6454 §6.2.
 #[derive(Clone, PartialEq, Eq)]
 pub(in crate::sign_in) struct Origin {
     text: Box<str>,
@@ -20,7 +20,8 @@ pub(in crate::sign_in) struct Origin {
 }
 
 impl Origin {
-    /// The origin as text, without a slash at its end; safe in a header, a URL and a policy.
+    /// The origin as text, without a slash at the end. It is safe in a header, a URL and a content
+    /// security policy.
     pub(in crate::sign_in) fn as_str(&self) -> &str {
         &self.text
     }
@@ -39,7 +40,8 @@ impl Origin {
             "http" => return Err(OriginSyntaxError::InTheClear),
             _ => return Err(OriginSyntaxError::NotAnOrigin),
         };
-        // A parser of URLs lets a host have `;` and `'`, which end things in a policy.
+        // The URL parser accepts `;` and `'` in a host. In a content security policy they end a
+        // directive or a keyword.
         if host.ends_with('.') || !host.bytes().all(host::is_plain_byte) {
             return Err(OriginSyntaxError::NotAnOrigin);
         }
@@ -50,18 +52,19 @@ impl Origin {
         Ok(Self { text: written.into(), host: host.into(), port, default_port })
     }
 
-    /// Whether it is the origin of a URL.
+    /// Whether a URL has this origin.
     pub(super) fn is_of(&self, url: &Url) -> bool {
         url.origin().ascii_serialization() == *self.text
     }
 
-    /// Whether a request with this authority was made to it; without a port it is the scheme's own.
+    /// Whether a request with this authority was made to this origin. An authority without a port
+    /// means the default port of the scheme.
     fn has_authority(&self, authority: &Authority<'_>) -> bool {
         self.host.eq_ignore_ascii_case(authority.host)
             && self.port == authority.port.unwrap_or(self.default_port)
     }
 
-    /// Whether there is an authority that both answer to: a request does not say its scheme.
+    /// Whether one authority could mean both origins. A request does not contain its scheme.
     fn is_confusable_with(&self, other: &Self) -> bool {
         let is_default = |origin: &Self| origin.port == origin.default_port;
         self.host == other.host && (self.port == other.port || is_default(self) && is_default(other))
@@ -74,18 +77,18 @@ impl fmt::Debug for Origin {
     }
 }
 
-/// The origins that the gateway is reached at, `login.origins`.
+/// The origins at which browsers reach the gateway, `login.origins`.
 #[derive(Debug, Default)]
 pub(in crate::sign_in) struct Origins(Vec<Origin>);
 
 impl Origins {
-    /// Checks `login.origins`; what is wrong is a finding, and left out.
+    /// Checks `login.origins`. An invalid origin is a finding and is omitted.
     pub(in crate::sign_in) fn build(list: &[String], findings: &mut Findings) -> Self {
         let mut origins: Vec<Origin> = Vec::with_capacity(list.len());
         for (key, origin) in parse_all("login.origins", list, findings) {
             if let Some(other) = origins.iter().find(|other| other.is_confusable_with(&origin)) {
                 let reason = format!(
-                    "`{}` cannot be told from `{}` by a request's `Host`",
+                    "`{}` cannot be distinguished from `{}` by the `Host` of a request",
                     origin.as_str(),
                     other.as_str()
                 );
@@ -96,24 +99,26 @@ impl Origins {
         Self(origins)
     }
 
-    /// The origin that a request was made to: its own authority decides, never what a proxy in front says it was.
+    /// The origin that a request was made to. Only the request's own authority decides; forwarded
+    /// headers of a proxy in front are ignored.
     pub(in crate::sign_in) fn of(&self, request: &Parts) -> Option<&Origin> {
         let authority = Authority::of(request)?;
         self.0.iter().find(|origin| origin.has_authority(&authority))
     }
 
-    /// Whether nobody can sign in with a browser.
+    /// Whether no origin is configured, so that no browser can sign in.
     pub(in crate::sign_in) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 }
 
-/// Checks `login.return_to`: origins of other sites; what is wrong is a finding, and left out.
+/// Checks `login.return_to`, the allowed origins of other sites. An invalid origin is a finding and
+/// is omitted.
 pub(in crate::sign_in) fn build_return_to(list: &[String], findings: &mut Findings) -> Vec<Origin> {
     parse_all("login.return_to", list, findings).into_iter().map(|(_, origin)| origin).collect()
 }
 
-/// The origins of a list with their keys; one that is wrong or stands there twice is a finding.
+/// The origins of a list with their config keys. An invalid or repeated origin is a finding.
 fn parse_all(key: &str, list: &[String], findings: &mut Findings) -> Vec<(String, Origin)> {
     let mut origins: Vec<(String, Origin)> = Vec::with_capacity(list.len());
     for (index, text) in list.iter().enumerate() {
@@ -145,7 +150,7 @@ impl OriginSyntaxError {
             Self::NotAnOrigin => findings
                 .error(key, format!("`{shown}` is not an origin"))
                 .hint("write a scheme and a host, such as `https://shop.example.com`"),
-            // The text is not repeated: it may hold a password.
+            // The text is not repeated, because it may contain a password.
             Self::HasUser => findings
                 .error(key, "remove the user and the password")
                 .hint("write a scheme and a host, such as `https://shop.example.com`"),
@@ -166,7 +171,7 @@ struct Authority<'a> {
 }
 
 impl<'a> Authority<'a> {
-    /// `None` where there is none, or two that differ.
+    /// `None` if the request has no authority, or two that differ.
     fn of(request: &'a Parts) -> Option<Self> {
         let mut hosts = request.headers.get_all(header::HOST).iter();
         let host = hosts.next().map(HeaderValue::to_str).transpose().ok()?;
@@ -181,7 +186,7 @@ impl<'a> Authority<'a> {
         }
     }
 
-    /// Splits off the port; a dot at the host's end is no part of its name.
+    /// Splits off the port, and removes a dot at the end of the host.
     fn parse(text: &'a str) -> Option<Self> {
         let end_of_literal = if text.starts_with('[') { text.find(']')? + 1 } else { 0 };
         let (host, port) = match text.get(end_of_literal..)?.find(':') {
@@ -196,7 +201,7 @@ impl<'a> Authority<'a> {
 }
 
 fn parse_port(text: &str) -> Option<u16> {
-    // `+80` parses as a number, too.
+    // `u16::from_str` also accepts `+80`.
     text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten()
 }
 

@@ -1,4 +1,4 @@
-//! Pages that say what happened.
+//! Pages that report an error or the end of a session to the user.
 
 use http::request::Parts;
 use http::{HeaderMap, StatusCode};
@@ -11,7 +11,7 @@ use crate::sign_in::error::SignInError;
 use crate::sign_in::{SignInAnswer, SignInService};
 
 impl SignInService {
-    /// The page of a refusal, with what the person can do.
+    /// The page of an error, with the action that is offered to the user.
     pub(in crate::sign_in) fn error_page(
         &self,
         error: &SignInError,
@@ -32,7 +32,8 @@ impl SignInService {
     ) -> SignInAnswer {
         let wait_seconds = error.reply().retry_after_seconds;
         let message = Message { wait_seconds, ..Message::new(notice, action, request_id) };
-        // A 401 asks for credentials that a browser would have to know how to send, RFC 9110 §15.5.2; a person tries again.
+        // A 401 must name an authentication scheme (RFC 9110 §15.5.2), and a browser has none for
+        // this. The user tries again instead.
         let status = match error.reply().status {
             StatusCode::UNAUTHORIZED => StatusCode::FORBIDDEN,
             status => status,
@@ -48,7 +49,7 @@ impl SignInService {
         self.message_page(StatusCode::OK, "logged_out", &message, request)
     }
 
-    /// The page of a session that should have ended, and goes on.
+    /// The page of a failed logout: the session is still valid.
     pub(in crate::sign_in) fn still_signed_in_page(
         &self,
         error: &SignInError,
@@ -63,8 +64,8 @@ impl SignInService {
         self.error_page_as(Notice::StillSignedIn, error, action, request, request_id)
     }
 
-    /// What lets a person sign out who is refused as who they are, and sign in as somebody else; nothing where it is no cookie
-    /// that says who they are. `path` is that of the logout.
+    /// The action by which a denied user signs out, to sign in as another user. No action if the
+    /// request has no session cookie. `path` is the path of the logout endpoint.
     pub(super) fn sign_out_action<'a>(
         path: &'a str,
         place: Option<&'a ReturnTo>,
@@ -92,15 +93,17 @@ impl SignInService {
         let answer =
             SignInAnswer::page(status, outcome, self.deps.pages.message(message, language), language);
         match message.action {
-            // Without a referrer a browser sends `Origin: null` with a form, which older ones say nothing else by.
+            // If the policy sends no referrer, a browser sends `Origin: null` with a form, and
+            // older browsers send no other header that shows the origin.
             Action::SignOut(_) => answer.with_referrer_policy("same-origin"),
             Action::Nothing | Action::Link(_) | Action::Reload(_) => answer,
         }
     }
 }
 
-/// Where a form of a page of ours may lead in the end. Browsers hold the page's policy against every step on the way: another
-/// origin is refused, and so is WeChat's page, to which its own browser is sent on from whatever asks for a sign-in.
+/// The place that the form of a page may redirect to in the end. Browsers check every redirect of a
+/// form against the page's policy: they refuse another origin, and also WeChat's page, to which
+/// WeChat's browser is redirected from every page that requires a sign-in.
 fn form_target<'a>(place: &'a ReturnTo, headers: &HeaderMap) -> Option<&'a str> {
     Some(place.location()).filter(|place| place.starts_with('/') && !is_in_wechat(headers))
 }

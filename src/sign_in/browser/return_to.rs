@@ -1,6 +1,8 @@
-//! Where a sign-in leads back to: the one gate that a text out of a request passes before it becomes a `Location`.
+//! The place that a browser returns to after sign-in. Every text from a request passes this check
+//! before it becomes a `Location`.
 //!
-//! What a browser, a proxy or a backend might read as another place is refused, not repaired; the caller then uses `/`.
+//! A text that a browser, a proxy or a backend could read as another place is refused, not
+//! repaired. `/` is used instead.
 
 use url::Url;
 
@@ -15,15 +17,17 @@ const MAX_BYTES: usize = 2048;
 pub(in crate::sign_in) struct ReturnTo(Box<str>);
 
 impl ReturnTo {
-    /// Reads a path of the origin that the sign-in began at, or a URL there or at another allowed origin. Nothing below
-    /// `path_prefix` of the own origin: the login's endpoints would lead in circles.
+    /// Parses a path of the origin at which the sign-in began, or a URL of that or another allowed
+    /// origin. Paths below `path_prefix` of the own origin are refused, because the sign-in
+    /// endpoints would cause a redirect loop.
     pub(in crate::sign_in) fn parse(
         text: &str,
         own: &Origin,
         allowed: &[Origin],
         path_prefix: &str,
     ) -> Option<Self> {
-        // A parser of URLs drops tabs and line ends and turns `\` into `/`: it must not meet them.
+        // The URL parser removes tabs and line ends and turns `\` into `/`, so they are refused
+        // first.
         let is_plain =
             text.len() <= MAX_BYTES && text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\');
         if !is_plain {
@@ -41,19 +45,20 @@ impl ReturnTo {
             return None;
         }
         let url = Url::parse(&format!("{}{}", origin.as_str(), place.0)).ok()?;
-        // Nothing that stands above lets this fail; should it ever, the browser would go elsewhere.
+        // The checks above exclude this. It is checked again, because a mistake in them would send
+        // the browser to another site.
         if !origin.is_of(&url) {
             return None;
         }
         if text.starts_with('/') { Some(Self(place.0.into())) } else { Some(Self(String::from(url).into())) }
     }
 
-    /// The root of the origin: where a sign-in leads that was told of no other place.
+    /// The root of the origin, used if a sign-in names no other place.
     pub(in crate::sign_in) fn root() -> Self {
         Self("/".into())
     }
 
-    /// The place as a `Location` has it: visible ASCII.
+    /// The place as the value of `Location`: visible ASCII.
     pub(in crate::sign_in) fn location(&self) -> &str {
         &self.0
     }
@@ -76,8 +81,9 @@ impl CanonicalTarget {
     }
 }
 
-/// Splits a URL of the web into scheme and authority, and the rest. `https:evil.example`, `https:///evil.example` and
-/// whatever has a user are spelt to be misread.
+/// Splits an `http` or `https` URL into scheme and authority, and the rest. `https:evil.example`,
+/// `https:///evil.example` and URLs with a user name are refused, because clients read them
+/// differently.
 fn split_url(text: &str) -> Option<(&str, &str)> {
     let (scheme, rest) = text.split_once("://")?;
     if !scheme.eq_ignore_ascii_case("https") && !scheme.eq_ignore_ascii_case("http") {

@@ -1,4 +1,4 @@
-//! The session cookie, as requests show it and as answers set it.
+//! The session cookie: reads it from requests and sets it in responses.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::cookie::{self, OwnCookie};
 use crate::session::SessionCookie;
 use crate::sign_in::SignInAnswer;
 
-/// The session cookie of a request, if it shows one that could be ours.
+/// The session cookie of a request, if it has exactly one that is well-formed.
 pub(super) fn of(headers: &HeaderMap) -> Option<SessionCookie> {
     match OwnCookie::of(headers, cookie::SESSION) {
         OwnCookie::One(value) => SessionCookie::parse(value).ok(),
@@ -17,7 +17,7 @@ pub(super) fn of(headers: &HeaderMap) -> Option<SessionCookie> {
     }
 }
 
-/// Whether a request shows a session cookie that could be ours.
+/// Whether a request has exactly one well-formed session cookie.
 pub(in crate::sign_in) fn has_session_cookie(headers: &HeaderMap) -> bool {
     of(headers).is_some()
 }

@@ -1,4 +1,4 @@
-//! The sign-in page: what is on offer at this address, and who need not see it.
+//! The sign-in page: the apps that are offered, and the browsers that are redirected at once.
 
 use std::net::IpAddr;
 
@@ -17,10 +17,11 @@ use crate::sign_in::error::SignInError;
 use crate::sign_in::{SignInAnswer, SignInService};
 use crate::wechat::App;
 
-/// WeChat's script puts WeChat's page into a frame, which is told the origin that it stands in and no more.
+/// WeChat's script embeds WeChat's page in a frame. The frame learns the origin of this page, but
+/// not its path.
 const REFERRER_POLICY: &str = "strict-origin-when-cross-origin";
 
-/// What a request for the page comes to.
+/// What the sign-in page offers for a request.
 struct Offer<'a> {
     own: &'a Origin,
     apps: Vec<&'a App>,
@@ -29,12 +30,12 @@ struct Offer<'a> {
 }
 
 impl SignInService {
-    /// Whether a request asks for the page; without an app for browsers there is none.
+    /// Whether a request asks for the sign-in page. There is none without an app for browsers.
     pub(in crate::sign_in) fn is_sign_in_page(&self, request: &Parts) -> bool {
         request.method == Method::GET && self.browser_apps().next().is_some()
     }
 
-    /// Whether browsers can sign in where this request was made to.
+    /// Whether browsers can sign in at the origin of this request.
     pub(in crate::sign_in) fn has_sign_in_page(&self, request: &Parts) -> bool {
         self.origins.of(request).is_some() && self.browser_apps().next().is_some()
     }
@@ -59,11 +60,15 @@ impl SignInService {
             Err(error) => self.error_page(&error, Action::Nothing, request, request_id),
         };
         let outcome = answer.outcome;
-        debug!(sign_in.outcome = outcome, http.request.id = request_id, "a sign-in page ended: {outcome}");
+        debug!(
+            sign_in.outcome = outcome,
+            http.request.id = request_id,
+            "answered a request for the sign-in page: {outcome}"
+        );
         answer
     }
 
-    /// The apps that the request names, in its order, or all; and where it asks to be led back to.
+    /// The apps that the request names, in its order, or all apps; and the place to return to.
     fn offer(&self, request: &Parts) -> Result<Offer<'_>, SignInError> {
         let own = self.origins.of(request).ok_or(SignInError::NothingToSignInTo)?;
         let query = Query::of(request);
@@ -96,8 +101,8 @@ impl SignInService {
             return SignInAnswer::see_other("signed_in_already", offer.return_to.location());
         }
         if offer.is_given_cookie {
-            // A browser that keeps no cookies would be signed in again without a question, and again, and each time push
-            // out a session of the person's on another device.
+            // A browser that stores no cookies would be signed in again in a loop, without a
+            // question to the user. Each sign-in could end a session of the user on another device.
             let retry = offer.apps.first().map(|app| self.start_path(app, &offer.return_to));
             let action = retry.as_deref().map_or(Action::Nothing, Action::Link);
             return Ok(self.error_page(&SignInError::BrowserCookieMissing, action, request, request_id));
@@ -116,7 +121,8 @@ impl SignInService {
         self.render(offer, website, request, client, now).await
     }
 
-    /// Whether the browser holds a session of an app on offer. One of another app would lead in circles.
+    /// Whether the browser has a session of an offered app. A session of another app does not
+    /// count, because it would cause a redirect loop.
     pub(super) async fn is_signed_in(
         &self,
         apps: &[&App],
@@ -175,13 +181,15 @@ impl SignInService {
     }
 }
 
-/// Whether WeChat's own browser asks, which can sign in to an official account and cannot scan its own screen. WeCom's says
-/// that it is one and adds its own name, and does not know the accounts of WeChat.
+/// Whether the request is from WeChat's own browser, which can sign in to an official account and
+/// cannot scan its own screen. WeCom's browser also sends `MicroMessenger`, adds its own name, and
+/// cannot use WeChat accounts.
 pub(super) fn is_in_wechat(headers: &HeaderMap) -> bool {
     agents(headers).any(|agent| agent.contains("MicroMessenger") && !agent.contains("wxwork"))
 }
 
-/// Whether a phone asks, which cannot scan its own screen either. It decides what the page says, and nothing else.
+/// Whether the request is from a phone, which cannot scan its own screen either. Only the text of
+/// the page depends on it.
 fn is_on_phone(headers: &HeaderMap) -> bool {
     agents(headers).any(|agent| agent.contains("Mobile"))
 }

@@ -1,4 +1,5 @@
-//! The start of a sign-in: draws a state, stores its record, and redirects the browser to WeChat.
+//! The start of a sign-in: generates a state, stores its record, and redirects the browser to
+//! WeChat.
 
 use std::net::IpAddr;
 
@@ -16,11 +17,11 @@ use crate::sign_in::error::SignInError;
 use crate::sign_in::{SignInAnswer, SignInDependencies, SignInService};
 use crate::wechat::{App, Visit};
 
-/// A sign-in that has begun.
+/// A sign-in that was started.
 pub(super) struct StartedSignIn {
     pub(super) state: SignInState,
     pub(super) redirect_uri: String,
-    /// The cookie that the browser must come back with.
+    /// The cookie that the browser must send with the callback.
     pub(super) cookie: HeaderValue,
 }
 
@@ -46,7 +47,11 @@ impl SignInService {
             }
         };
         let outcome = answer.outcome;
-        debug!(sign_in.outcome = outcome, http.request.id = request_id, "a sign-in began: {outcome}");
+        debug!(
+            sign_in.outcome = outcome,
+            http.request.id = request_id,
+            "answered the start of a sign-in: {outcome}"
+        );
         answer.app = Some(app.name.clone());
         answer
     }

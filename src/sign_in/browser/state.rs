@@ -28,65 +28,66 @@ pub(super) const LIFETIME: Duration = Duration::from_secs(600);
 
 /// How long a record is kept after that, only to tell which page the user came from.
 const AFTERLIFE: Duration = Duration::from_secs(600);
-/// 190 bits; WeChat takes up to 128 characters.
+/// 190 bits. WeChat accepts up to 128 characters.
 const CHARACTERS: usize = 32;
 const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
-/// Longest state that is looked up; ours have [`CHARACTERS`].
+/// Longest state that is looked up. States of this gateway have [`CHARACTERS`].
 const MAX_CHARACTERS: usize = 128;
 /// The first byte of a record.
 const VERSION: u8 = 1;
-/// Rounds of a race for one record; who loses the first finds it bound in the second.
+/// Attempts to update a record concurrently. A caller that loses the first attempt finds the record
+/// bound in the second.
 const MAX_ROUNDS: usize = 3;
 
 /// A state: 32 letters and digits. `Debug` does not show it.
 #[derive(Clone)]
 pub(super) struct SignInState(SecretString);
 
-/// What a sign-in was begun with.
+/// The stored record of a sign-in.
 #[derive(Clone, PartialEq, Eq, Encode, Decode)]
 pub(super) struct SignInRecord {
     /// Name of the app in the configuration.
     #[n(0)]
     pub(super) app: String,
-    /// The app's id, since a reload may give its name to another.
+    /// The `appid` of the app, because a reload may give the name to another app.
     #[n(1)]
     pub(super) appid: String,
-    /// Where the browser was.
+    /// The origin at which the browser started.
     #[n(2)]
     pub(super) origin: String,
-    /// Where it goes when the person has signed in.
+    /// The place that the browser returns to after sign-in.
     #[n(3)]
     pub(super) return_to: String,
-    /// Which browser it was, by the hash of its cookie.
+    /// The hash of the cookie of the browser that started.
     #[cbor(n(4), with = "minicbor::bytes")]
     pub(super) browser: [u8; 32],
     #[n(5)]
     created_at_millis: u64,
-    /// The code that came back with it, as a hash.
+    /// The hash of the code that came back with the state.
     #[n(6)]
     code: Option<CodeHash>,
-    /// Who began.
+    /// The client that started.
     #[n(7)]
     started_by: Option<ClientHash>,
-    /// Who brought the code.
+    /// The client that sent the code.
     #[n(8)]
     brought_by: Option<ClientHash>,
-    /// Whether a page of another site may have led the browser to begin.
+    /// Whether a page of another site may have caused the start.
     #[n(9)]
     cross_site: Option<bool>,
 }
 
-/// Who sent a request, as far as address and user agents tell: a hash that takes the state to make, so that the store learns
-/// nothing of either.
+/// A client, identified by address and user agent. It is a hash that includes the state, so that
+/// the store learns neither of them.
 #[derive(Clone, Copy, PartialEq, Eq, Encode, Decode)]
 #[cbor(transparent)]
 pub(super) struct ClientHash(#[cbor(n(0), with = "minicbor::bytes")] [u8; 32]);
 
-/// Who brings a code.
+/// The client that sends a code.
 #[derive(Clone, Copy)]
 pub(super) struct Bearer {
     pub(super) client: ClientHash,
-    /// Whether it has the cookie of the browser that began.
+    /// Whether it has the cookie of the browser that started.
     pub(super) is_browser: bool,
 }
 
@@ -94,7 +95,7 @@ pub(super) struct Bearer {
 #[cbor(transparent)]
 struct CodeHash(#[cbor(n(0), with = "minicbor::bytes")] [u8; 32]);
 
-/// A record as the store has it.
+/// A record that was read from the store.
 pub(super) struct StoredSignIn {
     key: Key,
     row: Bytes,
@@ -102,7 +103,7 @@ pub(super) struct StoredSignIn {
 }
 
 impl SignInState {
-    /// Draws a state.
+    /// Generates a state.
     pub(super) fn draw(entropy: &dyn Entropy) -> Result<Self, NoEntropy> {
         let mut text = String::with_capacity(CHARACTERS);
         // One byte in 32 is skipped, so that every character is equally likely; 32 times 64 bytes
@@ -119,7 +120,7 @@ impl SignInState {
         Err(NoEntropy)
     }
 
-    /// Parses a state that came back. The store knows whether it was ever drawn.
+    /// Parses a state that came back. Only the store knows whether the gateway generated it.
     pub(super) fn parse(text: &str) -> Option<Self> {
         let is_valid = (1..=MAX_CHARACTERS).contains(&text.len())
             && text.bytes().all(|byte| byte.is_ascii_alphanumeric());
@@ -136,7 +137,8 @@ impl SignInState {
         let address = client_address(client);
         let mut text = Vec::new();
         for field in client_fields(&address, headers) {
-            // Each field with its length before it, so that none can reach into the next.
+            // The length comes before each field, so that two lists of fields never have one
+            // encoding.
             text.extend_from_slice(&field.len().to_le_bytes());
             text.extend_from_slice(field);
         }
@@ -144,7 +146,7 @@ impl SignInState {
         ClientHash(sha256(&[b"menshen sign-in client v1", &text, self.expose().as_bytes()]))
     }
 
-    /// What tells one state from another, and is no secret.
+    /// The name of the state, a hash that is not secret.
     pub(super) fn name(&self) -> [u8; 16] {
         let hash = sha256(&[b"menshen sign-in state v1", self.expose().as_bytes()]);
         hash.first_chunk().copied().unwrap_or_default()
@@ -162,7 +164,7 @@ impl fmt::Debug for SignInState {
 }
 
 impl SignInRecord {
-    /// A sign-in that begins now.
+    /// A sign-in that starts now.
     pub(super) fn new(
         app: (&str, &str),
         origin: &str,
@@ -185,17 +187,18 @@ impl SignInRecord {
         }
     }
 
-    /// The same sign-in, begun by this client, whom a page of another site may have led.
+    /// Adds the client that started, and whether a page of another site may have caused the start.
     pub(super) fn started_by(self, client: ClientHash, is_cross_site: bool) -> Self {
         Self { started_by: Some(client), cross_site: Some(is_cross_site), ..self }
     }
 
-    /// Whether a page of another site may have led the browser to begin. Inside WeChat the rest may go by itself.
+    /// Whether a page of another site may have caused the start. Inside WeChat the rest of the
+    /// sign-in may happen without the user.
     pub(super) fn is_cross_site(&self) -> bool {
         self.cross_site == Some(true)
     }
 
-    /// Whether this client began it, as far as address and user agent tell.
+    /// Whether this client started it, by its address and user agent.
     pub(super) fn is_started_by(&self, client: ClientHash) -> bool {
         self.started_by == Some(client)
     }
@@ -211,12 +214,13 @@ impl SignInRecord {
         if store.put_if_absent(&state.key(), row, LIFETIME.saturating_add(AFTERLIFE)).await? {
             return Ok(());
         }
-        // Not by chance: a source of randomness that repeats itself must not have two browsers share a state.
-        tracing::error!("a state was drawn a second time");
+        // This does not happen by chance. If the source of randomness repeats itself, two browsers
+        // must not share a state.
+        tracing::error!("generated a state that exists already");
         Err(SignInError::Internal)
     }
 
-    /// Whether its time is over, so that it signs no user in.
+    /// Whether its lifetime is over, so that it signs no user in.
     pub(super) fn is_expired(&self, now: Timestamp) -> bool {
         now >= self.ends_at()
     }
@@ -258,10 +262,11 @@ impl SignInRecord {
 }
 
 impl StoredSignIn {
-    /// Looks up what a state belongs to, or did until a while ago.
+    /// Looks up the record of a state, also for a while after the state expired.
     ///
     /// # Errors
-    /// [`SignInError::StateUnknown`] where it expired long ago or never was; else what kept the store from saying.
+    /// [`SignInError::StateUnknown`] if the record is deleted or never existed; otherwise the error
+    /// of the store.
     pub(super) async fn look_up(
         store: &dyn Store,
         state: &SignInState,
@@ -270,23 +275,24 @@ impl StoredSignIn {
         let key = state.key();
         let row = store.get(&key).await?.ok_or(SignInError::StateUnknown)?;
         let Some(sign_in) = SignInRecord::decode(&row) else {
-            tracing::error!("the store holds what no node wrote of a sign-in");
+            tracing::error!("the store holds a malformed record of a sign-in");
             return Err(SignInError::Internal);
         };
-        // The store ends rows by a clock of its own.
+        // The store deletes rows by its own clock.
         if now >= sign_in.deleted_at() {
             return Err(SignInError::StateUnknown);
         }
         Ok(Self { key, row, sign_in })
     }
 
-    /// Binds the state to the first code that comes back with it. The same code may come again, and no other: in the browser
-    /// that began, or, where that was not seen, from the client that brought it first. Nothing else tells a browser that has
-    /// lost its cookie from somebody who saw its address bar.
+    /// Binds the state to the first code that comes back with it. Only the same code may come
+    /// again: from the browser that started, or, without its cookie, from the client that sent the
+    /// code first. Only the client distinguishes a browser that lost its cookie from a person who
+    /// saw the address bar.
     ///
     /// # Errors
-    /// [`SignInError::StateUnknown`] where its time is over, or another code was first; [`SignInError::CodeOfAnother`] where
-    /// another client was.
+    /// [`SignInError::StateUnknown`] if the state is expired or another code was first;
+    /// [`SignInError::CodeOfAnother`] if another client was first.
     pub(super) async fn bind(
         mut self,
         store: &dyn Store,
