@@ -4,7 +4,6 @@ use http::{Method, StatusCode};
 use pingora::proxy::Session;
 
 use super::context::{Context, Decision};
-use crate::sign_in::Endpoint;
 use crate::telemetry::audit_log::{AuditEvent, AuditLog, AuditLogEntry};
 
 /// Writes a line for an answer of the gateway's own, if it is an event of the audit log.
@@ -23,18 +22,10 @@ pub(super) fn write_answer(log: &AuditLog, session: &Session, ctx: &Context, sta
     });
 }
 
-/// Which event an answer is. Each login is one, however it ended; of the rest only what refuses a person.
+/// Which event an answer is. The table of endpoints says it for an endpoint; on a route only a refusal is one.
 fn event(ctx: &Context, method: &Method, status: StatusCode) -> Option<AuditEvent> {
-    let refuses_person = matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
     match ctx.decision {
-        Decision::Answered { endpoint: Some(endpoint), .. } => match endpoint {
-            Endpoint::Login => (method == Method::POST).then_some(AuditEvent::Login),
-            Endpoint::Callback => Some(AuditEvent::Login),
-            Endpoint::Refresh => refuses_person.then_some(AuditEvent::Refresh),
-            Endpoint::Logout => (method == Method::POST).then_some(AuditEvent::Logout),
-            Endpoint::Session => refuses_person.then_some(AuditEvent::Refusal),
-            Endpoint::Start | Endpoint::Jwks | Endpoint::Unknown => None,
-        },
+        Decision::Answered { endpoint: Some(endpoint), .. } => endpoint.audit_event(method, status),
         // Not by its status: some routes refuse with 200. A person redirected to sign in is not refused.
         _ => (ctx.reason.is_denial() && !status.is_redirection()).then_some(AuditEvent::Refusal),
     }

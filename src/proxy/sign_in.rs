@@ -9,7 +9,7 @@ use super::body;
 use super::current::Current;
 use super::reason::Reason;
 use super::refusal::LoggedPerson;
-use crate::sign_in::Endpoint;
+use crate::sign_in::{Endpoint, SignInCall};
 
 /// An answer of the gateway's own.
 pub(super) struct GatewayAnswer {
@@ -36,16 +36,21 @@ pub(super) async fn answer(
     endpoint: Endpoint,
 ) -> GatewayAnswer {
     let sign_in = &current.runtime().sign_in;
-    let (client, request_id) = (arrival.client.client, arrival.request_id);
     let request = http::request::Parts::clone(session.req_header());
-    let answer = match sign_in.precheck(endpoint, &request, client, request_id.as_str()) {
+    let call = SignInCall {
+        request: &request,
+        client: arrival.client.client,
+        now: arrival.now,
+        request_id: arrival.request_id.as_str(),
+    };
+    let answer = match sign_in.precheck(endpoint, call) {
         Err(answer) => answer,
         Ok(body_limit) => {
             let body = match body_limit {
                 None => Ok(Bytes::new()),
                 Some(limit) => body::read(session, limit.max_bytes, limit.timeout).await,
             };
-            sign_in.respond(endpoint, &request, body, client, arrival.now, request_id.as_str()).await
+            sign_in.respond(endpoint, call, body).await
         }
     };
     // A browser that signs in is redirected, which is no refusal.

@@ -7,7 +7,6 @@ use std::time::Duration;
 use super::browser::{BrowserGrant, Origin, Origins, build_return_to};
 use super::once::{CodeMemory, Expiring};
 use super::program::grant::TokenGrant;
-use super::{SignInDependencies, SignInService};
 use crate::config::{self, Findings};
 use crate::entropy::Entropy;
 use crate::path::is_unreserved;
@@ -20,13 +19,13 @@ const MAX_BODY_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// What the configuration says of the login, checked; needs nothing of what else it says.
 pub struct SignInSettings {
-    path_prefix: String,
-    max_body_bytes: usize,
-    body_timeout: Duration,
-    origins: Origins,
-    return_to: Vec<Origin>,
-    program_codes: Arc<CodeMemory<TokenGrant>>,
-    browser_codes: Arc<CodeMemory<BrowserGrant>>,
+    pub(super) path_prefix: String,
+    pub(super) max_body_bytes: usize,
+    pub(super) body_timeout: Duration,
+    pub(super) origins: Origins,
+    pub(super) return_to: Vec<Origin>,
+    pub(super) program_codes: Arc<CodeMemory<TokenGrant>>,
+    pub(super) browser_codes: Arc<CodeMemory<BrowserGrant>>,
 }
 
 impl SignInSettings {
@@ -56,42 +55,6 @@ impl SignInSettings {
                 browser_codes,
             })
         })
-    }
-}
-
-impl SignInService {
-    /// The endpoints, with what they work with.
-    pub fn new(settings: SignInSettings, deps: SignInDependencies) -> Self {
-        let SignInSettings {
-            path_prefix,
-            max_body_bytes,
-            body_timeout,
-            origins,
-            return_to,
-            program_codes,
-            browser_codes,
-        } = settings;
-        Self {
-            path_prefix,
-            max_body_bytes,
-            body_timeout,
-            origins,
-            return_to,
-            program_codes,
-            browser_codes,
-            deps: Arc::new(deps),
-        }
-    }
-
-    /// Goes on with the codes that another configuration's login remembers, so that a reload forgets no answer; one with
-    /// other limits starts afresh.
-    #[must_use]
-    pub fn with_codes_of(mut self, previous: &Self) -> Self {
-        if self.program_codes.has_limits_of(&previous.program_codes) {
-            self.program_codes = Arc::clone(&previous.program_codes);
-            self.browser_codes = Arc::clone(&previous.browser_codes);
-        }
-        self
     }
 }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use http::header;
 use http::request::Parts;
 
-use super::SignInDependencies;
+use super::deps::SignInDependencies;
 use super::error::SignInError;
 use super::once::{
     CodeClaim, CodeMemory, Expiring, Once, SessionHandle, SignInResult, SignedIn, StoreClaims, once,

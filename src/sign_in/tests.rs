@@ -5,21 +5,30 @@ mod claim;
 mod session;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
 
+use bytes::Bytes;
+use http::request::Parts;
 use http::{Request, StatusCode};
 use serde_json::{Value, json};
 
+use super::error::SignInError;
 use super::*;
-use crate::authn::{self, SubjectHasher};
-use crate::clock::ManualClock;
+use crate::authn::{self, Authenticator, SubjectHasher};
+use crate::clock::{Clock, ManualClock};
 use crate::config::{self, AppKind, Findings, Rate, SecretSource};
-use crate::entropy::SystemEntropy;
+use crate::entropy::{Entropy, SystemEntropy};
 use crate::key_file::OnMissingKey;
-use crate::session::{Core, RefreshToken};
-use crate::store::StoreHealth;
+use crate::page::Pages;
+use crate::session::{Core, RefreshToken, Sessions};
 use crate::store::testing::SwitchedStore;
-use crate::wechat::Code;
+use crate::store::{Store, StoreHealth};
+use crate::telemetry::metrics::Metrics;
+use crate::throttle::Throttle;
+use crate::token::Tokens;
 use crate::wechat::testing::{Fake, Reply};
+use crate::wechat::{Code, WeChat};
 
 const CODE: &str = "051v0m000ObAyK19vV1005SDWf0v0m0s";
 const OPENID: &str = "oGZUI0egBJY1zhBYw2KhdUfwVJJE";
@@ -106,15 +115,20 @@ impl Harness {
 
     async fn send_from(&self, client: &str, request: Request<&str>) -> SignInAnswer {
         let (parts, body) = request.into_parts();
-        let (client, now) = (client.parse().unwrap(), self.clock.now());
+        let call = SignInCall { client: client.parse().unwrap(), ..self.call(&parts) };
         let endpoint = self.login.endpoint(parts.uri.path()).expect("a path of the login");
-        match self.login.precheck(endpoint, &parts, client, "req-1") {
+        match self.login.precheck(endpoint, call) {
             Err(answer) => answer,
             Ok(_) => {
                 let body = Ok(Bytes::copy_from_slice(body.as_bytes()));
-                self.login.respond(endpoint, &parts, body, client, now, "req-1").await
+                self.login.respond(endpoint, call, body).await
             }
         }
+    }
+
+    fn call<'a>(&self, request: &'a Parts) -> SignInCall<'a> {
+        let client = CLIENT.parse().unwrap();
+        SignInCall { request, client, now: self.clock.now(), request_id: "req-1" }
     }
 
     async fn login(&self, code: &str) -> SignInAnswer {
@@ -397,7 +411,7 @@ async fn a_login_passes_with_the_limits_of_its_body() {
     let harness = Harness::new([]).await;
     let (parts, ()) = login_request("x").map(|_| ()).into_parts();
 
-    let body_limit = harness.login.precheck(Endpoint::Login, &parts, CLIENT.parse().unwrap(), "r");
+    let body_limit = harness.login.precheck(Endpoint::Login, harness.call(&parts));
 
     let body = Some(BodyLimit { max_bytes: 4096, timeout: Duration::from_secs(10) });
     assert_eq!(body_limit.unwrap(), body);
@@ -413,9 +427,7 @@ async fn a_body_that_could_not_be_read_is_told_so() {
         (Err(BodyFault::Broken), 400, "body_incomplete"),
         (Ok(Bytes::from(vec![b' '; 4097])), 413, "body_too_large"),
     ] {
-        let client = CLIENT.parse().unwrap();
-        let answer =
-            harness.login.respond(Endpoint::Login, &parts, body, client, harness.clock.now(), "req-1").await;
+        let answer = harness.login.respond(Endpoint::Login, harness.call(&parts), body).await;
 
         assert_eq!(told(&answer), (status, outcome, "invalid_request".to_owned()));
     }

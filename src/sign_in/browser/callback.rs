@@ -19,6 +19,7 @@ use crate::session::SessionError;
 use crate::sign_in::error::SignInError;
 use crate::sign_in::flow::{self, SignInAttempt};
 use crate::sign_in::once::SignInResult;
+use crate::sign_in::record::record_sign_in;
 use crate::sign_in::{SignInAnswer, SignInService};
 use crate::wechat::{App, Code};
 
@@ -67,7 +68,7 @@ impl SignInService {
             self.error_page(&error, action, request, request_id)
         });
         answer.app = Some(app.name.clone());
-        self.ended(app.kind, started, &answer, request_id);
+        record_sign_in(&self.deps, app.kind, started, &answer, request_id);
         answer
     }
 

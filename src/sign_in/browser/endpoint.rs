@@ -3,38 +3,24 @@
 use http::request::Parts;
 
 use super::{Origin, ReturnTo};
-use crate::sign_in::{Endpoint, SignInService};
+use crate::sign_in::SignInService;
 use crate::wechat::App;
 
 const FOLDER: &str = "/web/";
 /// The parameter that tells the sign-in page that the browser should send a session cookie.
 const GIVEN_COOKIE: &str = "given_cookie";
 
-/// A path below the prefix that names an app: `/web/{app}/start`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::sign_in) struct AppPath<'a> {
-    pub(in crate::sign_in) endpoint: Endpoint,
-    app: &'a str,
-}
-
-impl<'a> AppPath<'a> {
-    /// Parses the part of a path after the prefix.
-    pub(in crate::sign_in) fn parse(rest: &'a str) -> Option<Self> {
-        let (app, step) = rest.strip_prefix(FOLDER)?.split_once('/')?;
-        let endpoint = match step {
-            "start" => Endpoint::Start,
-            "callback" => Endpoint::Callback,
-            _ => return None,
-        };
-        Some(Self { endpoint, app })
-    }
+/// The app that a path below the prefix names: `/web/{app}/start`.
+fn app_name(below_prefix: &str) -> Option<&str> {
+    let (app, _) = below_prefix.strip_prefix(FOLDER)?.split_once('/')?;
+    Some(app)
 }
 
 impl SignInService {
     /// The app that the path of a request names, if browsers can sign in to it.
     pub(super) fn app_in_path(&self, request: &Parts) -> Option<&App> {
         let rest = request.uri.path().strip_prefix(self.path_prefix.as_str())?;
-        self.browser_app(AppPath::parse(rest)?.app)
+        self.browser_app(app_name(rest)?)
     }
 
     /// The app of this name, if browsers can sign in to it.

@@ -3,7 +3,7 @@
 use crate::clock::Timestamp;
 use crate::identity::{Identity, SessionId, Subject};
 use crate::session::{NewSession, OpenedBrowserSession, SessionCookie, SessionError};
-use crate::sign_in::SignInDependencies;
+use crate::sign_in::deps::SignInDependencies;
 use crate::sign_in::error::SignInError;
 use crate::sign_in::flow::{SignInAttempt, SignInFlow, open_failed};
 use crate::sign_in::once::{Expiring, SessionHandle, SignInResult, SignedIn};

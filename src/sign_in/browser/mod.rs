@@ -10,6 +10,7 @@ mod endpoint;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(super) mod fuzz;
 mod grant;
+mod limit;
 mod navigation;
 mod notice;
 mod origin;
@@ -20,7 +21,6 @@ mod sign_in_page;
 mod start;
 mod state;
 
-pub(super) use self::endpoint::AppPath;
 pub(super) use self::grant::BrowserGrant;
 pub use self::navigation::PageDenial;
 pub(super) use self::navigation::{is_navigation, is_sent_without_preflight, may_be_cross_site};

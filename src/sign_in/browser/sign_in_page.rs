@@ -7,6 +7,7 @@ use http::{HeaderMap, Method, StatusCode, header};
 use tracing::debug;
 
 use super::endpoint::Query;
+use super::limit::check_sign_in_limit;
 use super::start::StartedSignIn;
 use super::{Origin, ReturnTo, session_cookie};
 use crate::clock::Timestamp;
@@ -112,7 +113,7 @@ impl SignInService {
         if let Some(app) = official_account.filter(|_| is_in_wechat) {
             return SignInAnswer::see_other("sign_in", &self.start_path(app, &offer.return_to));
         }
-        self.check_sign_in_limit(request, client)?;
+        check_sign_in_limit(&self.deps.throttle, request, client)?;
         let website = offer.apps.iter().find(|app| app.kind == AppKind::Website);
         let Some(website) = website else {
             let message = Message::new(Notice::OpenInWeChat, Action::Nothing, request_id);

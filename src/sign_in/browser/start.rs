@@ -9,6 +9,7 @@ use tracing::debug;
 
 use super::browser_cookie::Browser;
 use super::endpoint::Query;
+use super::limit::check_sign_in_limit;
 use super::state::{SignInRecord, SignInState};
 use super::{Origin, ReturnTo, may_be_cross_site};
 use crate::clock::Timestamp;
@@ -65,7 +66,7 @@ impl SignInService {
         client: IpAddr,
         now: Timestamp,
     ) -> Result<SignInAnswer, SignInError> {
-        self.check_sign_in_limit(request, client)?;
+        check_sign_in_limit(&self.deps.throttle, request, client)?;
         let begun = self.begin(app, own, return_to, request, client, now).await?;
         let visit = Visit {
             redirect_uri: &begun.redirect_uri,

@@ -5,7 +5,7 @@ use crate::authn::AuthnError;
 use crate::clock::seconds_rounded_up;
 use crate::entropy::NoEntropy;
 use crate::session::{RefreshError, SessionError};
-use crate::sign_in::BodyFault;
+use crate::sign_in::call::BodyFault;
 use crate::store::StoreError;
 use crate::throttle::{ThrottleError, Throttled};
 use crate::token::MintError;

@@ -1,15 +1,14 @@
-//! A mini program's login: a code from `wx.login` becomes a session and its tokens.
+//! What a mini program gets: a session's access token and refresh token.
 
 use std::sync::Arc;
 
 use crate::clock::Timestamp;
-use crate::config::AppKind;
 use crate::identity::{Identity, SessionId, Subject};
 use crate::session::{NewSession, OpenedSession, RefreshToken};
+use crate::sign_in::deps::SignInDependencies;
 use crate::sign_in::error::SignInError;
 use crate::sign_in::flow::{SignInAttempt, SignInFlow, open_failed};
 use crate::sign_in::once::{Expiring, SessionHandle, SignInResult, SignedIn};
-use crate::sign_in::{SignInDependencies, SignInService};
 use crate::token::Minted;
 use crate::wechat::App;
 
@@ -19,22 +18,6 @@ pub(in crate::sign_in) struct TokenGrant {
     pub(in crate::sign_in) token: Arc<Minted>,
     pub(in crate::sign_in) identity: Identity,
     pub(in crate::sign_in) session: OpenedSession,
-}
-
-impl SignInService {
-    /// Finds the mini program of this name; the name may be left out where there is one only.
-    pub(in crate::sign_in) fn choose_app(&self, name: Option<&str>) -> Result<&App, SignInError> {
-        let is_mini_program = |app: &&App| app.kind == AppKind::MiniProgram;
-        if let Some(name) = name {
-            let app = self.deps.wechat.app(name).filter(is_mini_program);
-            return app.ok_or(SignInError::AppUnknown);
-        }
-        let mut apps = self.deps.wechat.apps().filter(is_mini_program);
-        match (apps.next(), apps.next()) {
-            (Some(only), None) => Ok(only),
-            _ => Err(SignInError::AppMissing),
-        }
-    }
 }
 
 impl TokenGrant {

@@ -1,23 +1,27 @@
-//! A person signs out: of this session, or of every one of theirs.
+//! `POST /auth/logout`: a user signs out, of this session or of all of theirs.
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use http::header;
 use http::request::Parts;
 use secrecy::ExposeSecret as _;
 use tracing::info;
 
 use super::body::{BodyFormat, LogoutBody, LogoutTarget};
+use super::refresh::spend;
+use super::request::{read_body, refuse_cross_site};
 use crate::authn::{AuthnError, Credential, Source};
 use crate::clock::Timestamp;
 use crate::identity::Identity;
 use crate::page::Action;
 use crate::session::{RefreshToken, RevocableSession, SessionCookie, SessionScope};
+use crate::sign_in::answer::SignInAnswer;
 use crate::sign_in::browser::{ReturnTo, has_session_cookie, is_navigation, without_session};
+use crate::sign_in::call::{ReadBody, SignInCall};
+use crate::sign_in::deps::SignInDependencies;
 use crate::sign_in::error::SignInError;
-use crate::sign_in::{BodyFault, SignInAnswer, SignInDependencies, SignInService, check_asked};
+use crate::sign_in::service::SignInService;
 
 /// What a logout asks for.
 struct LogoutRequest {
@@ -35,188 +39,178 @@ struct LogoutOutcome {
     is_cookie_dead: bool,
 }
 
-impl SignInService {
-    pub(in crate::sign_in) async fn respond_to_logout(
-        &self,
-        request: &Parts,
-        body: Result<Bytes, BodyFault>,
-        client: IpAddr,
-        now: Timestamp,
-        request_id: &str,
-    ) -> SignInAnswer {
-        let asked = self.read_logout(request, body);
-        let result = match &asked {
-            Ok(asked) => self.log_out(asked, request, client, now, request_id).await,
-            Err(error) => Err(error.clone()),
-        };
-        let answer = result
-            .unwrap_or_else(|error| self.failure_answer(&error, asked.as_ref().ok(), request, request_id));
-        let outcome = answer.outcome;
-        info!(logout.outcome = outcome, http.request.id = request_id, "a logout ended: {outcome}");
-        answer
+/// Answers a logout.
+pub(in crate::sign_in) async fn respond(
+    service: &SignInService,
+    call: SignInCall<'_>,
+    body: ReadBody,
+) -> SignInAnswer {
+    let asked = read_logout(service, call, body);
+    let result = match &asked {
+        Ok(asked) => log_out(service, asked, call).await,
+        Err(error) => Err(error.clone()),
+    };
+    let answer = result.unwrap_or_else(|error| failure_answer(service, &error, asked.as_ref().ok(), call));
+    let outcome = answer.outcome;
+    info!(logout.outcome = outcome, http.request.id = call.request_id, "a logout ended: {outcome}");
+    answer
+}
+
+fn read_logout(
+    service: &SignInService,
+    call: SignInCall<'_>,
+    body: ReadBody,
+) -> Result<LogoutRequest, SignInError> {
+    let (format, body) = read_body(service, call.request, body)?;
+    let LogoutBody { target, return_to } = format.read_logout(&body)?;
+    let own = service.origins.of(call.request);
+    let return_to = return_to.zip(own).and_then(|(text, own)| service.allowed_return_to(&text, own));
+    Ok(LogoutRequest { format, target, return_to })
+}
+
+/// Says that nothing ended. Whoever opens pages, and shows a cookie, must not believe that they are out when they are in.
+fn failure_answer(
+    service: &SignInService,
+    error: &SignInError,
+    asked: Option<&LogoutRequest>,
+    call: SignInCall<'_>,
+) -> SignInAnswer {
+    let SignInCall { request, request_id, .. } = call;
+    if !is_navigation(request) {
+        return SignInAnswer::refused_as_problem(error, request_id);
     }
-
-    fn read_logout(
-        &self,
-        request: &Parts,
-        body: Result<Bytes, BodyFault>,
-    ) -> Result<LogoutRequest, SignInError> {
-        let (format, body) = self.read(request, body)?;
-        let LogoutBody { target, return_to } = format.read_logout(&body)?;
-        let own = self.origins.of(request);
-        let return_to = return_to.zip(own).and_then(|(text, own)| self.allowed_return_to(&text, own));
-        Ok(LogoutRequest { format, target, return_to })
+    if !has_session_cookie(&request.headers) {
+        return service.error_page(error, Action::Nothing, request, request_id);
     }
+    // What another site's page asked for, nobody here did.
+    let asked = asked.filter(|_| *error != SignInError::CrossSite);
+    let return_to = asked.and_then(|asked| asked.return_to.as_ref());
+    let everywhere =
+        asked.is_some_and(|asked| matches!(asked.target, LogoutTarget::Caller { everywhere: true }));
+    service.still_signed_in_page(error, return_to, everywhere, request, request_id)
+}
 
-    /// Says that nothing ended. Whoever opens pages, and shows a cookie, must not believe that they are out when they are in.
-    fn failure_answer(
-        &self,
-        error: &SignInError,
-        asked: Option<&LogoutRequest>,
-        request: &Parts,
-        request_id: &str,
-    ) -> SignInAnswer {
-        if !is_navigation(request) {
-            return SignInAnswer::refused_as_problem(error, request_id);
+async fn log_out(
+    service: &SignInService,
+    asked: &LogoutRequest,
+    call: SignInCall<'_>,
+) -> Result<SignInAnswer, SignInError> {
+    let SignInCall { request, client, now, request_id } = call;
+    let done = match &asked.target {
+        LogoutTarget::RefreshToken(token) => {
+            refuse_cross_site(request)?;
+            log_out_by_refresh_token(service, token.expose_secret(), client, now).await?
         }
-        if !has_session_cookie(&request.headers) {
-            return self.error_page(error, Action::Nothing, request, request_id);
+        LogoutTarget::Caller { everywhere } => {
+            log_out_caller(service, request, asked.format, *everywhere, now).await?
         }
-        // What another site's page asked for, nobody here did.
-        let asked = asked.filter(|_| *error != SignInError::CrossSite);
-        let return_to = asked.and_then(|asked| asked.return_to.as_ref());
-        let everywhere =
-            asked.is_some_and(|asked| matches!(asked.target, LogoutTarget::Caller { everywhere: true }));
-        self.still_signed_in_page(error, return_to, everywhere, request, request_id)
+    };
+
+    let answer = match &asked.return_to {
+        Some(return_to) => SignInAnswer::see_other("logged_out", return_to.location())?,
+        None if is_navigation(request) => service.signed_out_page(request, request_id),
+        None => SignInAnswer::logged_out(),
+    };
+    let answer = if done.is_cookie_dead { without_session(answer) } else { answer };
+    Ok(match &done.who {
+        Some((app, identity)) => answer.of(app, identity),
+        None => answer,
+    })
+}
+
+/// Ends the session that the request's access token or cookie names, or all of its person.
+async fn log_out_caller(
+    service: &SignInService,
+    request: &Parts,
+    format: BodyFormat,
+    everywhere: bool,
+    now: Timestamp,
+) -> Result<LogoutOutcome, SignInError> {
+    let credential = match service.credential(request)? {
+        Some(credential) => credential,
+        // A person who signs out in a second tab wants what is so already.
+        None if is_navigation(request) => return Ok(LogoutOutcome::default()),
+        None => return Err(AuthnError::NoToken.into()),
+    };
+    if is_added_by_browser(&credential) && !is_declared_json(request, format) {
+        return Err(SignInError::MediaTypeUnsupported);
     }
-
-    async fn log_out(
-        &self,
-        asked: &LogoutRequest,
-        request: &Parts,
-        client: IpAddr,
-        now: Timestamp,
-        request_id: &str,
-    ) -> Result<SignInAnswer, SignInError> {
-        let done = match &asked.target {
-            LogoutTarget::RefreshToken(token) => {
-                check_asked(request)?;
-                self.log_out_by_refresh_token(token.expose_secret(), client, now).await?
-            }
-            LogoutTarget::Caller { everywhere } => {
-                self.log_out_caller(request, asked.format, *everywhere, now).await?
-            }
-        };
-
-        let answer = match &asked.return_to {
-            Some(return_to) => SignInAnswer::see_other("logged_out", return_to.location())?,
-            None if is_navigation(request) => self.signed_out_page(request, request_id),
-            None => SignInAnswer::logged_out(),
-        };
-        let answer = if done.is_cookie_dead { without_session(answer) } else { answer };
-        Ok(match &done.who {
-            Some((app, identity)) => answer.of(app, identity),
-            None => answer,
-        })
-    }
-
-    /// Ends the session that the request's access token or cookie names, or all of its person.
-    async fn log_out_caller(
-        &self,
-        request: &Parts,
-        format: BodyFormat,
-        everywhere: bool,
-        now: Timestamp,
-    ) -> Result<LogoutOutcome, SignInError> {
-        let credential = match self.credential(request)? {
-            Some(credential) => credential,
-            // A person who signs out in a second tab wants what is so already.
-            None if is_navigation(request) => return Ok(LogoutOutcome::default()),
-            None => return Err(AuthnError::NoToken.into()),
-        };
-        if is_added_by_browser(&credential) && !is_declared_json(request, format) {
-            return Err(SignInError::MediaTypeUnsupported);
+    let is_cookie_dead = credential.is_session_cookie();
+    match end_session_of(service, &credential, everywhere, now).await {
+        Ok(who) => Ok(LogoutOutcome { who: Some(who), is_cookie_dead }),
+        // Nothing to end; a browser that is told otherwise would keep the cookie.
+        Err(error) if is_cookie_dead && error.is_of_no_session() => {
+            Ok(LogoutOutcome { who: None, is_cookie_dead })
         }
-        let is_cookie_dead = credential.is_session_cookie();
-        match self.end_session_of(&credential, everywhere, now).await {
-            Ok(who) => Ok(LogoutOutcome { who: Some(who), is_cookie_dead }),
-            // Nothing to end; a browser that is told otherwise would keep the cookie.
-            Err(error) if is_cookie_dead && error.is_of_no_session() => {
-                Ok(LogoutOutcome { who: None, is_cookie_dead })
-            }
-            Err(error) => Err(error),
-        }
-    }
-
-    async fn end_session_of(
-        &self,
-        credential: &Credential<'_>,
-        everywhere: bool,
-        now: Timestamp,
-    ) -> Result<(Arc<str>, Identity), SignInError> {
-        let RevocableSession { id, identity } = self.find_session_to_end(credential, now).await?;
-        let app = self.app_of(&identity.subject.appid).ok_or(SignInError::Internal)?;
-
-        if everywhere {
-            self.deps.sessions.revoke_person(&identity, now).await?;
-        } else {
-            self.deps.sessions.revoke(&SessionScope::Session(id), now).await?;
-        }
-        Ok((Arc::clone(&app.name), identity))
-    }
-
-    /// The session to end. Also of a person who is blocked: once they are not, whoever has the device would be them.
-    async fn find_session_to_end(
-        &self,
-        credential: &Credential<'_>,
-        now: Timestamp,
-    ) -> Result<RevocableSession, SignInError> {
-        let SignInDependencies { sessions, tokens, .. } = &*self.deps;
-        // The store may know a unionid that the token is too old to name.
-        match self.authenticate(credential, now).await {
-            Ok(caller) => {
-                Ok(sessions.find_revocable(&caller.identity().subject, caller.session(), now).await?)
-            }
-            Err(SignInError::UserBlocked) if credential.is_session_cookie() => {
-                let cookie = SessionCookie::parse(credential.token());
-                let cookie = cookie.map_err(|_| SignInError::SessionEnded)?;
-                Ok(sessions.find_revocable_by_cookie(&cookie, now).await?)
-            }
-            Err(SignInError::UserBlocked) => {
-                let claims = tokens.verify(credential.token(), now).map_err(AuthnError::from)?;
-                Ok(sessions.find_revocable(&claims.identity().subject, claims.session(), now).await?)
-            }
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Ends the session of a refresh token, for whom the access token has expired. The token is spent for it: one that was
-    /// spent before ends its session as it does in a refresh. Of one that names no session nobody can say what it ended.
-    async fn log_out_by_refresh_token(
-        &self,
-        token: &str,
-        client: IpAddr,
-        now: Timestamp,
-    ) -> Result<LogoutOutcome, SignInError> {
-        self.deps.throttle.check_refresh(client)?;
-        match self.spend(token, |_| true, client, now).await {
-            Ok(refreshed) => {
-                self.deps.sessions.revoke(&SessionScope::Session(refreshed.session.id), now).await?;
-            }
-            Err(SignInError::RefreshTokenReused) => {}
-            // The token is not spent, and ends its session all the same.
-            Err(SignInError::UserBlocked) => {
-                let token = RefreshToken::parse(token).map_err(|_| SignInError::RefreshTokenInvalid)?;
-                let RevocableSession { id, .. } =
-                    self.deps.sessions.find_revocable_by_refresh_token(&token, now).await?;
-                self.deps.sessions.revoke(&SessionScope::Session(id), now).await?;
-            }
-            Err(error) => return Err(error),
-        }
-        Ok(LogoutOutcome::default())
+        Err(error) => Err(error),
     }
 }
 
+async fn end_session_of(
+    service: &SignInService,
+    credential: &Credential<'_>,
+    everywhere: bool,
+    now: Timestamp,
+) -> Result<(Arc<str>, Identity), SignInError> {
+    let RevocableSession { id, identity } = find_session_to_end(service, credential, now).await?;
+    let app = service.app_of(&identity.subject.appid).ok_or(SignInError::Internal)?;
+
+    if everywhere {
+        service.deps.sessions.revoke_person(&identity, now).await?;
+    } else {
+        service.deps.sessions.revoke(&SessionScope::Session(id), now).await?;
+    }
+    Ok((Arc::clone(&app.name), identity))
+}
+
+/// The session to end. Also of a person who is blocked: once they are not, whoever has the device would be them.
+async fn find_session_to_end(
+    service: &SignInService,
+    credential: &Credential<'_>,
+    now: Timestamp,
+) -> Result<RevocableSession, SignInError> {
+    let SignInDependencies { sessions, tokens, .. } = &*service.deps;
+    // The store may know a unionid that the token is too old to name.
+    match service.authenticate(credential, now).await {
+        Ok(caller) => Ok(sessions.find_revocable(&caller.identity().subject, caller.session(), now).await?),
+        Err(SignInError::UserBlocked) if credential.is_session_cookie() => {
+            let cookie = SessionCookie::parse(credential.token());
+            let cookie = cookie.map_err(|_| SignInError::SessionEnded)?;
+            Ok(sessions.find_revocable_by_cookie(&cookie, now).await?)
+        }
+        Err(SignInError::UserBlocked) => {
+            let claims = tokens.verify(credential.token(), now).map_err(AuthnError::from)?;
+            Ok(sessions.find_revocable(&claims.identity().subject, claims.session(), now).await?)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Ends the session of a refresh token, for whom the access token has expired. The token is spent for it: one that was
+/// spent before ends its session as it does in a refresh. Of one that names no session nobody can say what it ended.
+async fn log_out_by_refresh_token(
+    service: &SignInService,
+    token: &str,
+    client: IpAddr,
+    now: Timestamp,
+) -> Result<LogoutOutcome, SignInError> {
+    service.deps.throttle.check_refresh(client)?;
+    match spend(service, token, |_| true, client, now).await {
+        Ok(refreshed) => {
+            service.deps.sessions.revoke(&SessionScope::Session(refreshed.session.id), now).await?;
+        }
+        Err(SignInError::RefreshTokenReused) => {}
+        // The token is not spent, and ends its session all the same.
+        Err(SignInError::UserBlocked) => {
+            let token = RefreshToken::parse(token).map_err(|_| SignInError::RefreshTokenInvalid)?;
+            let RevocableSession { id, .. } =
+                service.deps.sessions.find_revocable_by_refresh_token(&token, now).await?;
+            service.deps.sessions.revoke(&SessionScope::Session(id), now).await?;
+        }
+        Err(error) => return Err(error),
+    }
+    Ok(LogoutOutcome::default())
+}
 /// Whether a browser may have sent the token on behalf of a page of another site.
 fn is_added_by_browser(credential: &Credential<'_>) -> bool {
     credential.is_in(Source::Cookie)

@@ -1,85 +1,72 @@
-//! A refresh token becomes an access token, and the next refresh token. See RFC 6749 §6 and RFC 9700 §4.14.2.
+//! `POST /auth/refresh`: a refresh token becomes an access token, and the next refresh token. See RFC 6749 §6 and RFC 9700 §4.14.2.
 
 use std::net::IpAddr;
 
-use bytes::Bytes;
-use http::request::Parts;
 use secrecy::ExposeSecret as _;
 use tracing::info;
 
 use super::grant::TokenGrant;
+use super::request::read_body;
 use crate::clock::Timestamp;
 use crate::identity::AppId;
 use crate::session::{RefreshError, RefreshToken, RefreshedSession};
+use crate::sign_in::answer::SignInAnswer;
+use crate::sign_in::call::{ReadBody, SignInCall};
 use crate::sign_in::error::SignInError;
 use crate::sign_in::once::SignInResult;
-use crate::sign_in::{BodyFault, SignInAnswer, SignInService};
-use crate::wechat::App;
+use crate::sign_in::service::SignInService;
 
-impl SignInService {
-    pub(in crate::sign_in) async fn respond_to_refresh(
-        &self,
-        request: &Parts,
-        body: Result<Bytes, BodyFault>,
-        client: IpAddr,
-        now: Timestamp,
-        request_id: &str,
-    ) -> SignInAnswer {
-        let answer = match self.refresh(request, body, client, now).await {
-            Ok(grant) => {
-                let answer = SignInAnswer::granted("refreshed", &grant, self.deps.clock.now());
-                match self.app_of(&grant.identity.subject.appid) {
-                    Some(app) => answer.of(&app.name, &grant.identity),
-                    None => answer,
-                }
+/// Answers a refresh.
+pub(in crate::sign_in) async fn respond(
+    service: &SignInService,
+    call: SignInCall<'_>,
+    body: ReadBody,
+) -> SignInAnswer {
+    let request_id = call.request_id;
+    let answer = match refresh(service, call, body).await {
+        Ok(grant) => {
+            let answer = SignInAnswer::granted("refreshed", &grant, service.deps.clock.now());
+            match service.app_of(&grant.identity.subject.appid) {
+                Some(app) => answer.of(&app.name, &grant.identity),
+                None => answer,
             }
-            Err(error) => SignInAnswer::refused(&error, request_id),
-        };
-        let outcome = answer.outcome;
-        info!(refresh.outcome = outcome, http.request.id = request_id, "a refresh ended: {outcome}");
-        answer
-    }
-
-    async fn refresh(
-        &self,
-        request: &Parts,
-        body: Result<Bytes, BodyFault>,
-        client: IpAddr,
-        now: Timestamp,
-    ) -> SignInResult<TokenGrant> {
-        let (format, body) = self.read(request, body)?;
-        let body = format.read_refresh(&body)?;
-
-        // Access tokens of an app that is gone are refused; its sessions wait for it to come back.
-        let is_configured = |appid: &AppId| self.app_of(appid).is_some();
-        let token = body.refresh_token.expose_secret();
-        let RefreshedSession { identity, session } = self.spend(token, is_configured, client, now).await?;
-        TokenGrant::mint(&self.deps, identity, session)
-    }
-
-    /// Takes a refresh token. One that is not good counts as a failed login of the client: whoever sends many of them
-    /// makes them up, and each costs the store a look.
-    pub(in crate::sign_in) async fn spend(
-        &self,
-        refresh_token: &str,
-        admits: impl Fn(&AppId) -> bool + Send + Sync,
-        client: IpAddr,
-        now: Timestamp,
-    ) -> Result<RefreshedSession, SignInError> {
-        let token = RefreshToken::parse(refresh_token).map_err(|_| SignInError::RefreshTokenInvalid)?;
-        // As before a login: a store that keeps nothing is not asked to keep this.
-        if !self.deps.store_health.is_available() {
-            return Err(SignInError::StoreUnavailable);
         }
-        let refreshed = self.deps.sessions.refresh_if(&token, admits, now).await;
-        if matches!(refreshed, Err(RefreshError::Invalid | RefreshError::Reused)) {
-            self.deps.throttle.record_login_failure(client);
-        }
-        Ok(refreshed?)
-    }
+        Err(error) => SignInAnswer::refused(&error, request_id),
+    };
+    let outcome = answer.outcome;
+    info!(refresh.outcome = outcome, http.request.id = request_id, "a refresh ended: {outcome}");
+    answer
+}
 
-    /// The configured app of this id.
-    pub(in crate::sign_in) fn app_of(&self, appid: &AppId) -> Option<&App> {
-        self.deps.wechat.apps().find(|app| app.appid == *appid)
+async fn refresh(service: &SignInService, call: SignInCall<'_>, body: ReadBody) -> SignInResult<TokenGrant> {
+    let (format, body) = read_body(service, call.request, body)?;
+    let body = format.read_refresh(&body)?;
+
+    // Access tokens of an app that is gone are refused; its sessions wait for it to come back.
+    let is_configured = |appid: &AppId| service.app_of(appid).is_some();
+    let token = body.refresh_token.expose_secret();
+    let RefreshedSession { identity, session } =
+        spend(service, token, is_configured, call.client, call.now).await?;
+    TokenGrant::mint(&service.deps, identity, session)
+}
+
+/// Spends a refresh token. One that is not valid counts as a failed login of the client: a client that sends many of them
+/// makes them up, and each costs a look-up in the store.
+pub(super) async fn spend(
+    service: &SignInService,
+    refresh_token: &str,
+    permits: impl Fn(&AppId) -> bool + Send + Sync,
+    client: IpAddr,
+    now: Timestamp,
+) -> Result<RefreshedSession, SignInError> {
+    let token = RefreshToken::parse(refresh_token).map_err(|_| SignInError::RefreshTokenInvalid)?;
+    // As before a login: a store that keeps nothing is not asked to keep this.
+    if !service.deps.store_health.is_available() {
+        return Err(SignInError::StoreUnavailable);
     }
+    let refreshed = service.deps.sessions.refresh_if(&token, permits, now).await;
+    if matches!(refreshed, Err(RefreshError::Invalid | RefreshError::Reused)) {
+        service.deps.throttle.record_login_failure(client);
+    }
+    Ok(refreshed?)
 }

@@ -1,0 +1,72 @@
+//! What the POST endpoints of programs have in common: the check by the header, and the body.
+
+use bytes::Bytes;
+use http::request::Parts;
+use http::{HeaderMap, Method, header};
+
+use super::body::BodyFormat;
+use crate::authn::is_cross_site;
+use crate::sign_in::browser::is_sent_without_preflight;
+use crate::sign_in::call::{BodyLimit, ReadBody};
+use crate::sign_in::error::SignInError;
+use crate::sign_in::service::SignInService;
+use crate::throttle::Throttled;
+
+/// Checks that a request is one of a program, and counts it.
+pub(in crate::sign_in) fn precheck_program(
+    service: &SignInService,
+    request: &Parts,
+    check_limit: impl FnOnce() -> Result<(), Throttled>,
+) -> Result<Option<BodyLimit>, SignInError> {
+    let body_limit = precheck_post(service, request)?;
+    refuse_cross_site(request)?;
+    check_limit()?;
+    Ok(body_limit)
+}
+
+/// Checks that the body of a request is worth reading.
+pub(in crate::sign_in) fn precheck_post(
+    service: &SignInService,
+    request: &Parts,
+) -> Result<Option<BodyLimit>, SignInError> {
+    if request.method != Method::POST {
+        return Err(SignInError::MethodNotAllowed);
+    }
+    if declared_length(&request.headers).is_some_and(|length| length > service.max_body_bytes) {
+        return Err(SignInError::BodyTooLarge);
+    }
+    BodyFormat::of(&request.headers)?;
+    Ok(Some(BodyLimit { max_bytes: service.max_body_bytes, timeout: service.body_timeout }))
+}
+
+/// Refuses what a page of another site makes a visitor's browser send: its codes and tokens are made up, and each of them
+/// would count as a failure of all clients that share the visitor's address. A browser asks first whether it may send
+/// JSON, which the gateway does not allow. It sends anything else without asking.
+pub(super) fn refuse_cross_site(request: &Parts) -> Result<(), SignInError> {
+    let is_json = BodyFormat::of(&request.headers)? == BodyFormat::Json;
+    let is_asked = is_json && request.headers.contains_key(header::CONTENT_TYPE);
+    if is_sent_without_preflight(&request.headers) || !is_asked && is_cross_site(request, false) {
+        return Err(SignInError::CrossSite);
+    }
+    Ok(())
+}
+
+/// The body as it arrived, and its format.
+pub(super) fn read_body(
+    service: &SignInService,
+    request: &Parts,
+    body: ReadBody,
+) -> Result<(BodyFormat, Bytes), SignInError> {
+    let body = body?;
+    if body.len() > service.max_body_bytes {
+        return Err(SignInError::BodyTooLarge);
+    }
+    Ok((BodyFormat::of(&request.headers)?, body))
+}
+
+/// The length that the header declares; a chunked body has none and is measured as it is read.
+fn declared_length(headers: &HeaderMap) -> Option<usize> {
+    let text = headers.get(header::CONTENT_LENGTH)?.to_str().unwrap_or_default();
+    // A length that is no number, or too large for one, is larger than every limit.
+    Some(text.parse().unwrap_or(usize::MAX))
+}
