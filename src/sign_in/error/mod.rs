@@ -4,7 +4,7 @@ mod cause;
 
 use http::StatusCode;
 
-use super::program::body::MalformedBody;
+use super::program::malformed::MalformedBody;
 use crate::authn::AuthnError;
 
 /// Wait that a busy WeChat is given, in seconds.

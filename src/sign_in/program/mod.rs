@@ -4,6 +4,7 @@ pub(super) mod body;
 pub(super) mod grant;
 pub(super) mod login;
 pub(super) mod logout;
+pub(super) mod malformed;
 pub(super) mod refresh;
 pub(super) mod request;
 pub(super) mod session;
