@@ -1,7 +1,7 @@
 //! The login against a WeChat that writes raw bytes, with time that stands still.
 
 mod browser;
-mod claim;
+mod once;
 mod session;
 
 use std::collections::BTreeMap;
@@ -48,7 +48,7 @@ struct Harness {
 #[derive(Clone)]
 struct Setup {
     apps: Vec<&'static str>,
-    /// Apps for browsers, beside those.
+    /// Apps for browsers, besides those.
     browser_apps: Vec<(&'static str, AppKind, config::BrowserCheck)>,
     login: config::Login,
     wechat: config::WeChat,
@@ -98,7 +98,7 @@ impl Harness {
         harness
     }
 
-    /// Another gateway's login, on a store that is there already.
+    /// Another gateway's login, on an existing store.
     fn on(fake: Fake, setup: &Setup, clock: ManualClock, store: Arc<SwitchedStore>) -> Self {
         let metrics = Arc::new(Metrics::new().unwrap());
         let mut findings = Findings::default();
@@ -223,7 +223,7 @@ fn header<'a>(answer: &'a SignInAnswer, name: &str) -> Option<&'a str> {
 }
 
 /// Status, outcome and the document's error.
-fn told(answer: &SignInAnswer) -> (u16, &'static str, String) {
+fn refusal_of(answer: &SignInAnswer) -> (u16, &'static str, String) {
     let document = json_of(answer);
     assert_eq!(document["code"], answer.outcome);
     assert_eq!(document["request_id"], "req-1");
@@ -292,12 +292,12 @@ async fn json_and_forms_are_read_in_every_spelling_of_their_type() {
         let answer = harness.send(request("POST", "/auth/login", Some(content_type), body)).await;
 
         assert_eq!(answer.outcome, "ok", "{content_type} {body}");
-        assert_eq!(json_of(&answer)["openid"], OPENID, "only WeChat says who somebody is");
+        assert_eq!(json_of(&answer)["openid"], OPENID, "only WeChat identifies a user");
     }
 }
 
 #[tokio::test]
-async fn a_body_that_is_no_login_is_told_so_and_costs_wechat_nothing() {
+async fn a_malformed_login_body_is_refused_without_asking_wechat() {
     let json = "application/json";
     let form = "application/x-www-form-urlencoded";
     let code = format!(r#""code":"{CODE}""#);
@@ -344,7 +344,7 @@ async fn a_body_that_is_no_login_is_told_so_and_costs_wechat_nothing() {
         let answer = harness.send(request("POST", "/auth/login", Some(content_type), body)).await;
 
         let expected = (400, "request_malformed", "invalid_request".to_owned());
-        assert_eq!(told(&answer), expected, "{content_type}: {body}");
+        assert_eq!(refusal_of(&answer), expected, "{content_type}: {body}");
     }
     assert_eq!(harness.fake.requests().len(), 0);
     assert_eq!(harness.logins("request_malformed"), table.len() as u64);
@@ -356,7 +356,7 @@ async fn an_empty_post_without_any_type_is_malformed() {
 
     let answer = harness.send(request("POST", "/auth/login", None, "")).await;
 
-    assert_eq!(told(&answer).1, "request_malformed");
+    assert_eq!(refusal_of(&answer).1, "request_malformed");
 }
 
 #[tokio::test]
@@ -400,7 +400,7 @@ async fn the_header_alone_can_refuse() {
 
         let answer = harness.send(request).await;
 
-        assert_eq!(told(&answer), (status, outcome, "invalid_request".to_owned()), "{shown}");
+        assert_eq!(refusal_of(&answer), (status, outcome, "invalid_request".to_owned()), "{shown}");
         assert_eq!(header(&answer, "allow"), (status == 405).then_some("POST"), "{shown}");
     }
     assert_eq!(harness.fake.requests().len(), 0);
@@ -418,7 +418,7 @@ async fn a_login_passes_with_the_limits_of_its_body() {
 }
 
 #[tokio::test]
-async fn a_body_that_could_not_be_read_is_told_so() {
+async fn a_body_that_could_not_be_read_is_refused_with_the_reason() {
     let harness = Harness::new([Reply::json(SUCCESS)]).await;
     let (parts, _) = login_request("").into_parts();
     for (body, status, outcome) in [
@@ -429,12 +429,12 @@ async fn a_body_that_could_not_be_read_is_told_so() {
     ] {
         let answer = harness.login.respond(Endpoint::Login, harness.call(&parts), body).await;
 
-        assert_eq!(told(&answer), (status, outcome, "invalid_request".to_owned()));
+        assert_eq!(refusal_of(&answer), (status, outcome, "invalid_request".to_owned()));
     }
 }
 
 #[tokio::test]
-async fn every_refusal_of_wechat_is_told_in_its_own_word() {
+async fn every_refusal_of_wechat_has_its_own_code() {
     let grant = "invalid_grant";
     let later = "temporarily_unavailable";
     let server = "server_error";
@@ -463,7 +463,7 @@ async fn every_refusal_of_wechat_is_told_in_its_own_word() {
 
         let answer = harness.login(CODE).await;
 
-        assert_eq!(told(&answer), (*status, *outcome, (*error).to_owned()), "{errcode}");
+        assert_eq!(refusal_of(&answer), (*status, *outcome, (*error).to_owned()), "{errcode}");
         assert_eq!(header(&answer, "retry-after"), *retry_after, "{errcode}");
         assert_eq!(header(&answer, "www-authenticate"), (*status == 401).then_some("Bearer"), "{errcode}");
         assert_eq!(harness.logins(outcome), 1, "{errcode}");
@@ -472,7 +472,7 @@ async fn every_refusal_of_wechat_is_told_in_its_own_word() {
 }
 
 #[tokio::test]
-async fn a_wechat_that_fails_is_told_apart_from_one_that_talks_nonsense() {
+async fn a_failing_wechat_and_an_unexpected_reply_have_different_codes() {
     let table = [
         (Reply::Drop, 503, "wechat_unreachable"),
         (Reply::Hang, 503, "wechat_unreachable"),
@@ -584,7 +584,7 @@ async fn a_code_sent_again_within_the_window_gets_the_same_token() {
 }
 
 #[tokio::test]
-async fn a_code_of_somebody_else_is_refused_without_asking_wechat() {
+async fn a_code_of_another_client_is_refused_without_asking_wechat() {
     let table = [
         ("198.51.100.1", AGENT, "code_already_used"),
         (CLIENT, "curl/8", "code_already_used"),
@@ -630,7 +630,7 @@ async fn an_ipv6_client_is_its_whole_network() {
 }
 
 #[tokio::test]
-async fn what_cannot_change_is_remembered_and_what_may_is_not() {
+async fn only_outcomes_that_cannot_change_are_remembered() {
     let errcode = |errcode: i64| Reply::json(&format!(r#"{{"errcode":{errcode}}}"#));
     let table = [
         (errcode(40029), "code_invalid", 1),
@@ -655,7 +655,7 @@ async fn what_cannot_change_is_remembered_and_what_may_is_not() {
 }
 
 #[tokio::test]
-async fn a_login_given_up_midway_is_finished_and_its_answer_kept() {
+async fn a_login_that_its_client_gives_up_is_finished_and_remembered() {
     let harness = Harness::new([Reply::Held(Box::new(Reply::json(SUCCESS)))]).await;
     tokio::select! {
         biased;
@@ -688,7 +688,7 @@ async fn no_more_codes_are_remembered_than_configured() {
 }
 
 #[tokio::test]
-async fn what_is_out_of_date_is_dropped() {
+async fn an_outdated_outcome_is_dropped() {
     let harness = Harness::new([Reply::json(SUCCESS)]).await;
     for code in ["a", "b", "c"] {
         harness.login(code).await;
@@ -720,7 +720,7 @@ async fn a_reload_forgets_no_answer_unless_the_limits_changed() {
 }
 
 #[tokio::test]
-async fn a_client_that_logs_in_too_often_is_told_how_long_to_wait() {
+async fn a_client_that_logs_in_too_often_gets_the_time_to_wait() {
     let harness = Harness::with([Reply::json(SUCCESS)], |setup| {
         setup.throttle.login = config::LoginLimit { rate: Rate::per_minute(6), burst: 2 };
     })
@@ -730,7 +730,7 @@ async fn a_client_that_logs_in_too_often_is_told_how_long_to_wait() {
 
     let answer = harness.login("a").await;
 
-    assert_eq!(told(&answer), (429, "throttled", "temporarily_unavailable".to_owned()));
+    assert_eq!(refusal_of(&answer), (429, "throttled", "temporarily_unavailable".to_owned()));
     assert_eq!(header(&answer, "retry-after"), Some("10"));
     assert_eq!(harness.logins("throttled"), 1);
 }
@@ -753,7 +753,7 @@ async fn only_a_real_exchange_counts_against_the_quota() {
 }
 
 #[tokio::test]
-async fn guessing_codes_locks_out_and_what_is_not_the_clients_doing_does_not() {
+async fn failures_lock_a_client_out_only_if_it_guesses_codes() {
     let errcode = |errcode: i64| Reply::json(&format!(r#"{{"errcode":{errcode}}}"#));
     let table = [
         (errcode(40029), true),
@@ -793,7 +793,7 @@ async fn a_stolen_code_counts_as_a_failure_of_the_thief() {
 }
 
 #[tokio::test]
-async fn all_below_the_prefix_belongs_to_the_login_and_nothing_beside_it() {
+async fn all_below_the_prefix_belongs_to_the_login_and_similar_paths_do_not() {
     let nested = Harness::with([], |setup| setup.login.path_prefix = "/gate/auth".into()).await;
     let harness = Harness::new([]).await;
     for (path, endpoint) in [
@@ -840,7 +840,7 @@ async fn an_unknown_endpoint_is_a_problem_document() {
 }
 
 #[tokio::test]
-async fn the_keys_may_be_read_and_cached_by_anybody() {
+async fn any_client_may_read_and_cache_the_keys() {
     let harness = Harness::new([]).await;
 
     let answer = harness.send(request("GET", "/.well-known/jwks.json", None, "")).await;
@@ -859,7 +859,7 @@ async fn the_keys_may_be_read_and_cached_by_anybody() {
 
 #[tokio::test]
 async fn a_refusal_repeats_nothing_that_the_client_sent() {
-    let harness = Harness::new([Reply::json(r#"{"errcode":40029,"errmsg":"told by wechat"}"#)]).await;
+    let harness = Harness::new([Reply::json(r#"{"errcode":40029,"errmsg":"said by wechat"}"#)]).await;
     for body in [
         json!({ "code": CODE, "x": "canary" }),
         json!({ "code": "canary canary" }),
@@ -868,7 +868,7 @@ async fn a_refusal_repeats_nothing_that_the_client_sent() {
         let answer = harness.send(login_request(&body.to_string())).await;
 
         let text = String::from_utf8(answer.response.body().to_vec()).unwrap();
-        for word in ["canary", CODE, "told by wechat", "127.0.0.1", "wx0"] {
+        for word in ["canary", CODE, "said by wechat", "127.0.0.1", "wx0"] {
             assert!(!text.contains(word), "{text}");
         }
     }

@@ -94,16 +94,16 @@ async fn a_refresh_token_spent_for_long_ends_its_session() {
 
     let answer = harness.refresh(&refresh).await;
 
-    assert_eq!(told(&answer), (401, "refresh_token_reused", "invalid_grant".into()));
+    assert_eq!(refusal_of(&answer), (401, "refresh_token_reused", "invalid_grant".into()));
     assert_eq!(header(&answer, "www-authenticate"), Some("Bearer"));
     for token in [access, next_access] {
         assert!(!harness.is_signed_in(&token).await);
     }
-    assert_eq!(told(&harness.refresh(&next_refresh).await).1, "refresh_token_invalid");
+    assert_eq!(refusal_of(&harness.refresh(&next_refresh).await).1, "refresh_token_invalid");
 }
 
 #[tokio::test]
-async fn a_refresh_body_that_is_none_is_told_so() {
+async fn a_malformed_refresh_body_is_refused_with_its_mistake() {
     let harness = Harness::new([Reply::json(SUCCESS)]).await;
     let (_, token) = pair(&harness.login(CODE).await);
     let (json, form) = ("application/json", "application/x-www-form-urlencoded");
@@ -133,7 +133,7 @@ async fn a_refresh_body_that_is_none_is_told_so() {
         let answer = harness.send(request("POST", REFRESH, Some(content_type), body)).await;
 
         assert_eq!(
-            told(&answer),
+            refusal_of(&answer),
             (400, "request_malformed", "invalid_request".into()),
             "{content_type}: {body}"
         );
@@ -143,7 +143,7 @@ async fn a_refresh_body_that_is_none_is_told_so() {
     {
         let answer = harness.refresh(text).await;
 
-        assert_eq!(told(&answer), (401, "refresh_token_invalid", "invalid_grant".into()), "{text}");
+        assert_eq!(refusal_of(&answer), (401, "refresh_token_invalid", "invalid_grant".into()), "{text}");
     }
     assert_eq!(harness.refresh(&token).await.outcome, "refreshed", "nothing of it spent the token");
 }
@@ -208,7 +208,7 @@ async fn made_up_refresh_tokens_lock_out_and_a_flood_is_throttled() {
 }
 
 #[tokio::test]
-async fn nobody_refreshes_for_an_app_that_is_gone() {
+async fn a_refresh_for_a_removed_app_is_refused() {
     let harness = Harness::with([Reply::json(SUCCESS)], |setup| setup.apps = vec!["news", "shop"]).await;
     let body = json!({ "code": CODE, "app": "shop" }).to_string();
     let (_, refresh) = pair(&harness.send(login_request(&body)).await);
@@ -219,11 +219,11 @@ async fn nobody_refreshes_for_an_app_that_is_gone() {
     };
     let reloaded = Harness::on(Fake::start([]).await, &setup, harness.clock.clone(), harness.store.clone());
 
-    // Longer than the grace time, in which a token that was spent would be taken again.
+    // Longer than the grace time, in which a spent token is accepted again.
     for _ in 0..2 {
         let answer = reloaded.refresh(&refresh).await;
 
-        assert_eq!(told(&answer), (401, "refresh_token_invalid", "invalid_grant".into()));
+        assert_eq!(refusal_of(&answer), (401, "refresh_token_invalid", "invalid_grant".into()));
         harness.clock.advance(Duration::from_secs(60));
     }
     assert_eq!(harness.refresh(&refresh).await.outcome, "refreshed", "it was spent for nothing");
@@ -278,8 +278,8 @@ async fn without_a_good_token_there_is_neither_a_session_nor_a_logout() {
 
             let answer = harness.send(request).await;
 
-            let (status, _, told) = problem(&answer);
-            assert_eq!((status, told.as_str()), (401, code), "{method} {path} {shown:?}");
+            let (status, _, shown_code) = problem(&answer);
+            assert_eq!((status, shown_code.as_str()), (401, code), "{method} {path} {shown:?}");
             assert_eq!(header(&answer, "www-authenticate"), Some(challenge));
         }
     }
@@ -298,7 +298,7 @@ async fn a_logout_ends_its_own_session_and_no_other() {
     assert!(answer.response.body().is_empty());
     assert_eq!(header(&answer, "cache-control"), Some("no-store"));
     assert!(!harness.is_signed_in(&first).await);
-    assert_eq!(told(&harness.refresh(&first_refresh).await).1, "refresh_token_invalid");
+    assert_eq!(refusal_of(&harness.refresh(&first_refresh).await).1, "refresh_token_invalid");
     assert!(harness.is_signed_in(&second).await);
     assert_eq!(problem(&harness.post(LOGOUT, Some(&first), &json!({})).await).0, 401);
 }
@@ -306,7 +306,7 @@ async fn a_logout_ends_its_own_session_and_no_other() {
 #[tokio::test]
 async fn a_logout_everywhere_ends_every_session_of_the_person_in_every_app() {
     let unionid = SUCCESS.replace('}', r#","unionid":"ocMvos6NjeKLIBqg5Mr9QjxrP1FA"}"#);
-    let other = r#"{"session_key":"tiihtNczf5v6AKRyjwEUhQ==","openid":"oSomebodyElse"}"#;
+    let other = r#"{"session_key":"tiihtNczf5v6AKRyjwEUhQ==","openid":"oAnotherUser"}"#;
     let replies = [Reply::json(&unionid), Reply::json(&unionid), Reply::json(&unionid), Reply::json(other)];
     let harness = Harness::with(replies, |setup| setup.apps = vec!["news", "shop"]).await;
     let mut tokens = Vec::new();
@@ -345,7 +345,7 @@ async fn a_unionid_that_came_after_the_token_counts_for_a_logout_everywhere() {
 }
 
 #[tokio::test]
-async fn a_refresh_token_signs_out_whose_access_token_has_expired() {
+async fn a_refresh_token_ends_a_session_whose_access_token_has_expired() {
     let harness = Harness::new([Reply::json(SUCCESS)]).await;
     for is_spent in [false, true] {
         let code = format!("code-{is_spent}");
@@ -363,14 +363,14 @@ async fn a_refresh_token_signs_out_whose_access_token_has_expired() {
         assert_eq!(answer.outcome, "logged_out", "spent: {is_spent}");
         assert!(!harness.is_signed_in(&access).await);
         assert!(harness.is_signed_in(&other).await);
-        // What it ended nobody can say any more.
+        // The token does not say any more which session it ended.
         let again = harness.post(LOGOUT, None, &json!({ "refresh_token": refresh })).await;
         assert_eq!(problem(&again), (401, "refresh_token_invalid", "refresh_token_invalid".into()));
     }
 }
 
 #[tokio::test]
-async fn a_logout_body_that_is_none_ends_nothing() {
+async fn a_malformed_logout_body_ends_no_session() {
     let harness = Harness::new([Reply::json(SUCCESS)]).await;
     let (token, refresh) = pair(&harness.login(CODE).await);
     let (json, form) = ("application/json", "application/x-www-form-urlencoded");
@@ -428,14 +428,14 @@ async fn a_session_that_was_ended_is_not_brought_back_by_its_code() {
 }
 
 #[tokio::test]
-async fn without_a_store_nobody_is_told_that_anything_worked() {
+async fn without_a_store_no_request_reports_success() {
     let harness = Harness::new([Reply::json(SUCCESS)]).await;
     let (access, refresh) = pair(&harness.login(CODE).await);
     let away = (503, "store_unavailable", "store_unavailable".to_owned());
     harness.store.set_away(true);
 
     let refused = harness.refresh(&refresh).await;
-    assert_eq!(told(&refused), (503, "store_unavailable", "temporarily_unavailable".into()));
+    assert_eq!(refusal_of(&refused), (503, "store_unavailable", "temporarily_unavailable".into()));
     for answer in [
         harness.post(LOGOUT, Some(&access), &json!({})).await,
         harness.post(LOGOUT, Some(&access), &json!({ "everywhere": true })).await,
@@ -446,7 +446,7 @@ async fn without_a_store_nobody_is_told_that_anything_worked() {
         assert_eq!(header(&answer, "retry-after"), Some("2"));
     }
     let replayed = harness.login(CODE).await;
-    assert_eq!(told(&replayed), (503, "store_unavailable", "temporarily_unavailable".into()));
+    assert_eq!(refusal_of(&replayed), (503, "store_unavailable", "temporarily_unavailable".into()));
 
     harness.store.set_away(false);
     assert_eq!(harness.login(CODE).await.outcome, "ok", "not remembered");
@@ -456,7 +456,7 @@ async fn without_a_store_nobody_is_told_that_anything_worked() {
 
 #[tokio::test]
 async fn a_logout_that_the_store_breaks_off_is_never_a_success() {
-    // However many steps of it the store still does, and whichever app comes first.
+    // The store fails after each number of steps, with each app first.
     let mut was_refused = 0;
     for (steps, own) in (0..32).flat_map(|steps| [(steps, "news"), (steps, "shop")]) {
         let unionid = SUCCESS.replace('}', r#","unionid":"ocMvos6NjeKLIBqg5Mr9QjxrP1FA"}"#);
@@ -475,7 +475,7 @@ async fn a_logout_that_the_store_breaks_off_is_never_a_success() {
             assert_eq!(problem(&answer).0, 503, "{steps}");
             was_refused += 1;
             let again = harness.post(LOGOUT, Some(&access), &json!({ "everywhere": true })).await;
-            assert_eq!(again.outcome, "logged_out", "{steps} {own}: nobody can ask again");
+            assert_eq!(again.outcome, "logged_out", "{steps} {own}: the client cannot ask again");
         }
         assert!(!harness.is_signed_in(&access).await, "{steps} {own}");
         assert!(!harness.is_signed_in(&other).await, "{steps} {own}");
@@ -484,7 +484,7 @@ async fn a_logout_that_the_store_breaks_off_is_never_a_success() {
 }
 
 #[tokio::test]
-async fn a_store_known_to_be_away_spares_the_code() {
+async fn a_code_is_not_spent_while_the_store_is_unavailable() {
     let harness = Harness::new([Reply::json(SUCCESS)]).await;
     harness.store.set_away(true);
     let core = harness.login.deps.sessions.core().clone();
@@ -498,7 +498,7 @@ async fn a_store_known_to_be_away_spares_the_code() {
 
     let answer = harness.login(CODE).await;
 
-    assert_eq!(told(&answer), (503, "store_unavailable", "temporarily_unavailable".into()));
+    assert_eq!(refusal_of(&answer), (503, "store_unavailable", "temporarily_unavailable".into()));
     assert_eq!(header(&answer, "retry-after"), Some("2"));
     assert_eq!(harness.fake.requests().len(), 0);
     harness.store.set_away(false);
@@ -510,7 +510,7 @@ async fn a_store_known_to_be_away_spares_the_code() {
 }
 
 #[tokio::test]
-async fn a_store_known_to_be_away_is_not_asked_to_keep_a_refresh() {
+async fn a_refresh_token_is_not_spent_while_the_store_is_unavailable() {
     let harness = Harness::new([Reply::json(SUCCESS)]).await;
     let (access, refresh) = pair(&harness.login(CODE).await);
     harness.store.set_away(true);
@@ -522,7 +522,7 @@ async fn a_store_known_to_be_away_is_not_asked_to_keep_a_refresh() {
     while harness.login.deps.store_health.is_available() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    // Whether it is there again nobody has asked yet.
+    // The store has not been asked yet whether it is available again.
     following.abort();
     let _ = following.await;
     harness.store.set_away(false);
@@ -531,7 +531,7 @@ async fn a_store_known_to_be_away_is_not_asked_to_keep_a_refresh() {
     let answer = harness.refresh(&refresh).await;
     let logout = harness.post(LOGOUT, None, &json!({ "refresh_token": refresh })).await;
 
-    assert_eq!(told(&answer), (503, "store_unavailable", "temporarily_unavailable".into()));
+    assert_eq!(refusal_of(&answer), (503, "store_unavailable", "temporarily_unavailable".into()));
     assert_eq!(problem(&logout).0, 503);
     assert_eq!(header(&answer, "retry-after"), Some("2"));
     assert_eq!(harness.store.reads.load(Ordering::SeqCst), reads);
@@ -539,13 +539,13 @@ async fn a_store_known_to_be_away_is_not_asked_to_keep_a_refresh() {
 }
 
 #[tokio::test]
-async fn a_session_that_was_not_kept_says_that_its_code_is_spent() {
+async fn a_session_that_was_not_stored_says_that_its_code_is_spent() {
     let harness = Harness::new([Reply::json(SUCCESS)]).await;
     harness.store.set_away(true);
 
     let answer = harness.login(CODE).await;
 
-    assert_eq!(told(&answer), (503, "store_unavailable", "temporarily_unavailable".into()));
+    assert_eq!(refusal_of(&answer), (503, "store_unavailable", "temporarily_unavailable".into()));
     assert!(json_of(&answer)["error_description"].as_str().unwrap().contains("wx.login"));
     assert_eq!(harness.fake.requests().len(), 1);
     assert!(answer.identity.is_none());
@@ -568,7 +568,7 @@ async fn the_session_key_is_handed_to_the_session_and_nowhere_else() {
 }
 
 #[tokio::test]
-async fn a_session_is_called_what_its_client_calls_itself() {
+async fn a_session_shows_the_user_agent_of_its_client() {
     let harness = Harness::new([Reply::json(SUCCESS)]).await;
     let (token, _) = pair(&harness.login(CODE).await);
 

@@ -1,7 +1,7 @@
 //! A way back that is taken twice, by one browser: proxies and WeChat's own browser do that.
 
 use super::*;
-use crate::sign_in::tests::claim::Cluster;
+use crate::sign_in::tests::once::Cluster;
 
 fn held() -> Reply {
     Reply::Held(Box::new(Reply::json(GRANT)))

@@ -123,7 +123,7 @@ async fn a_code_sent_to_another_node_later_gets_the_same_session_within_the_wind
 }
 
 #[tokio::test]
-async fn another_client_is_refused_by_every_node_and_harms_nobody() {
+async fn another_client_is_refused_by_every_node_and_does_no_harm() {
     let cluster = Cluster::new([held(), vec![Reply::json(SUCCESS)]]).await;
     let body = json!({ "code": CODE }).to_string();
     let first = cluster.send(0, CODE);
@@ -140,7 +140,7 @@ async fn another_client_is_refused_by_every_node_and_harms_nobody() {
 }
 
 #[tokio::test]
-async fn refusals_for_good_are_shared_and_others_leave_the_code_free() {
+async fn final_refusals_are_shared_and_others_leave_the_code_free() {
     for (reply, outcome, then) in [
         (r#"{"errcode":40029}"#, "code_invalid", "code_invalid"),
         (r#"{"errcode":40163}"#, "code_already_used", "code_already_used"),
@@ -159,7 +159,7 @@ async fn refusals_for_good_are_shared_and_others_leave_the_code_free() {
 }
 
 #[tokio::test]
-async fn who_waits_for_a_node_that_gave_up_is_told_to_ask_again() {
+async fn a_client_that_waits_for_a_node_that_gave_up_may_send_the_code_again() {
     let busy = Reply::Held(Box::new(Reply::json(r#"{"errcode":-1}"#)));
     let cluster = Cluster::new([vec![busy], vec![Reply::json(SUCCESS)]]).await;
     let first = cluster.send(0, CODE);
@@ -176,7 +176,7 @@ async fn who_waits_for_a_node_that_gave_up_is_told_to_ask_again() {
 }
 
 #[tokio::test]
-async fn a_node_that_died_over_a_code_does_not_keep_it_for_ever() {
+async fn a_node_that_died_does_not_keep_its_code_for_ever() {
     let cluster = Cluster::with([vec![], vec![Reply::json(SUCCESS)]], |setup| {
         setup.wechat.timeout = config::Duration::from_millis(100);
     })
@@ -200,7 +200,7 @@ async fn without_a_store_no_code_is_spent() {
     // The follower has not noticed yet: the claim itself fails.
     let answer = node.login(CODE).await;
 
-    assert_eq!(told(&answer), (503, "store_unavailable", "temporarily_unavailable".into()));
+    assert_eq!(refusal_of(&answer), (503, "store_unavailable", "temporarily_unavailable".into()));
     assert_eq!(cluster.exchanges(), [0, 0]);
     node.store.set_away(false);
     assert_eq!(node.login(CODE).await.outcome, "ok");
@@ -260,7 +260,7 @@ async fn a_row_that_was_tampered_with_is_an_error() {
     let cluster = Cluster::new([vec![Reply::json(SUCCESS)], vec![Reply::json(SUCCESS)]]).await;
     cluster.nodes[0].login(CODE).await;
     let row = cluster.row(CODE).await.unwrap();
-    // Beyond the caller's hash: a changed one is another caller's.
+    // After the client's hash: a changed hash is another client's.
     for at in [0, 17, 30, row.len() - 1] {
         let mut changed = row.to_vec();
         changed[at] ^= 0x80;
@@ -272,7 +272,7 @@ async fn a_row_that_was_tampered_with_is_an_error() {
 }
 
 #[test]
-fn tickets_differ_by_code_app_and_caller_alone() {
+fn claims_differ_only_by_code_app_and_client() {
     let app = |text| crate::identity::AppId::parse(text).unwrap();
     let code = |text| Code::parse(text).unwrap();
     let one = CodeClaim::new(&app("wx1"), &code("code"), &[b"a", b"b"]).unwrap();
@@ -303,7 +303,7 @@ fn a_refusal_that_may_change_is_not_read_from_the_store() {
 }
 
 #[tokio::test]
-async fn nobody_gets_past_a_shared_limit_that_nobody_counts() {
+async fn a_login_is_refused_if_its_shared_limit_cannot_be_counted() {
     let harness = Harness::new([]).await;
     harness.store.share();
     let (config, mut findings) = (Setup::default().throttle, Findings::default());
