@@ -1,4 +1,4 @@
-//! The login from its configuration.
+//! Builds the sign-in from its configuration.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,13 +11,13 @@ use crate::config::{self, Findings};
 use crate::entropy::Entropy;
 use crate::path::is_unreserved;
 
-/// A code's life at WeChat: nothing can be gained by remembering it longer.
+/// The life of a code at WeChat. It is of no use to remember a code longer.
 const MAX_REPLAY_WINDOW: Duration = Duration::from_secs(300);
 const MAX_REPLAY_CAPACITY: u64 = 10_000_000;
 const MAX_BODY_BYTES: u64 = 1 << 20;
 const MAX_BODY_TIMEOUT: Duration = Duration::from_secs(300);
 
-/// What the configuration says of the login, checked; needs nothing of what else it says.
+/// The checked `login` section, which depends on no other section.
 pub struct SignInSettings {
     pub(super) path_prefix: String,
     pub(super) max_body_bytes: usize,
@@ -29,7 +29,8 @@ pub struct SignInSettings {
 }
 
 impl SignInSettings {
-    /// Checks the section, and that people can sign in to the apps; `None` when a finding is an error.
+    /// Checks the section, and that users can sign in to the apps; `None` when a finding is an
+    /// error.
     pub fn build(
         config: &config::Login,
         apps: &BTreeMap<String, config::App>,
@@ -73,7 +74,7 @@ fn memory<G: Expiring>(
     }
 }
 
-/// Accepts only what a canonical path can begin with, else the endpoints would be where nobody finds them.
+/// Accepts only what a canonical path can begin with. No request could reach an endpoint elsewhere.
 fn check_prefix(prefix: &str, findings: &mut Findings) {
     let is_segment =
         |segment: &str| !matches!(segment, "" | "." | "..") && segment.bytes().all(is_unreserved);
@@ -89,7 +90,7 @@ fn check_prefix(prefix: &str, findings: &mut Findings) {
     }
 }
 
-/// Checks that people can sign in to the apps that are for browsers.
+/// Checks that users can sign in to the apps that are for browsers.
 fn check_browser_apps(origins: &Origins, apps: &BTreeMap<String, config::App>, findings: &mut Findings) {
     let names: Vec<&String> =
         apps.iter().filter(|(_, app)| app.kind.is_for_browsers()).map(|(name, _)| name).collect();

@@ -36,7 +36,7 @@ pub struct BodyLimit {
 /// Why a body was not read whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BodyFault {
-    /// It is larger than admitted.
+    /// It is larger than [`BodyLimit::max_bytes`].
     TooLarge,
     /// It did not arrive in time.
     TimedOut,

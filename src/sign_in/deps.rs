@@ -24,9 +24,9 @@ pub struct SignInDependencies {
     pub sessions: Arc<Sessions>,
     /// Keeps sign-ins and claims of codes.
     pub store: Arc<dyn Store>,
-    /// Says whether a sign-in can succeed.
+    /// Whether the store is available, without which no sign-in succeeds.
     pub store_health: Arc<StoreHealth>,
-    /// Identifies the user that asks about a session or signs out.
+    /// Identifies the caller of the session and logout endpoints.
     pub authenticator: Arc<Authenticator>,
     /// The pages that users see.
     pub pages: Arc<Pages>,

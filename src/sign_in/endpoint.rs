@@ -11,13 +11,13 @@ pub enum Endpoint {
     Login,
     /// Exchanges a refresh token.
     Refresh,
-    /// Ends a session, or every session of its person.
+    /// Ends a session, or every session of its user.
     Logout,
     /// Describes the session of the request.
     Session,
     /// Sends a browser to WeChat.
     Start,
-    /// Takes a browser back from WeChat.
+    /// Completes the sign-in of a browser that WeChat redirects to it.
     Callback,
     /// The keys that verify tokens.
     Jwks,
@@ -36,7 +36,7 @@ enum Audited {
     Refusals(AuditEvent),
 }
 
-/// What is fixed of an endpoint.
+/// The fixed properties of an endpoint.
 struct EndpointSpec {
     endpoint: Endpoint,
     path: EndpointPath,

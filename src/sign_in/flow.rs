@@ -27,14 +27,15 @@ pub(super) struct SignInAttempt {
     pub(super) client: IpAddr,
     /// What tells one client from another.
     client_fields: Vec<Vec<u8>>,
-    /// What the client calls itself.
+    /// The client's `User-Agent`.
     pub(super) user_agent: Option<String>,
     /// The session that the browser holds now.
     pub(super) before: Option<SessionId>,
     /// Whether a page of another site may have led the browser to this. It then does not count against the limit that
     /// the other clients at the address share.
     pub(super) is_cross_site: bool,
-    /// Whether a failure is no guess of the client: another person may have made the code up, or it was sent before.
+    /// Whether a failure does not count as a guess of the client: another person may have made the
+    /// code up, or it was sent before.
     pub(super) is_blameless: bool,
 }
 
@@ -56,7 +57,8 @@ pub(super) trait SignInFlow: Expiring + Send + Sync + 'static {
     /// What the client gets of an earlier grant: the same, if it is still good.
     fn renew(self, deps: &SignInDependencies) -> SignInResult<Self>;
 
-    /// Makes sure that the session of an earlier grant goes on: one that has ended since must not come back to life.
+    /// Checks that the session of an earlier grant has not ended: an ended session must not be
+    /// given again.
     fn check(
         deps: &SignInDependencies,
         session: &Self::Session,
@@ -99,7 +101,7 @@ pub(super) async fn sign_in<F: SignInFlow>(
     if !attempt.is_cross_site {
         deps.throttle.check_login_across_nodes(attempt.client).await?;
     }
-    // In a task of its own: the code is spent once WeChat saw it, whether or not this client waits for the answer.
+    // In its own task: WeChat spends the code, whether or not this client waits for the answer.
     let (deps, codes) = (Arc::clone(deps), Arc::clone(codes));
     let task = tokio::spawn(async move { sign_in_once(&deps, &codes, &attempt).await });
     task.await.unwrap_or(Err(SignInError::Internal))
@@ -140,7 +142,8 @@ async fn open_session<F: SignInFlow>(
     codes: &CodeMemory<F>,
     attempt: &SignInAttempt,
 ) -> SignInResult<F> {
-    // Before WeChat is asked: a code is worth one exchange, which would be lost.
+    // Before WeChat is asked: a code can be exchanged once, and without the store its session is
+    // lost.
     if !deps.store_health.is_available() {
         return Err(SignInError::StoreUnavailable);
     }

@@ -77,7 +77,7 @@ pub(crate) fn claim_row(data: &[u8]) {
     let Some((claim, row)) = settled else { return };
     assert!(
         data == row || claim.open_row::<OpenedSession>(data).is_none(),
-        "a row that nobody sealed is believed"
+        "a row without a valid seal is accepted"
     );
     // The kind and the caller are in the clear, but sealed along.
     let mut changed = row.clone();

@@ -24,7 +24,7 @@ pub struct SignInService {
     pub(super) body_timeout: Duration,
     /// Where browsers reach the gateway.
     pub(super) origins: Origins,
-    /// Origins of other sites that a sign-in may lead back to.
+    /// Origins of other sites that a sign-in may redirect to.
     pub(super) return_to: Vec<Origin>,
     pub(super) program_codes: Arc<CodeMemory<TokenGrant>>,
     pub(super) browser_codes: Arc<CodeMemory<BrowserGrant>>,
@@ -55,8 +55,8 @@ impl SignInService {
         }
     }
 
-    /// Goes on with the codes that another configuration's login remembers, so that a reload forgets no answer; one with
-    /// other limits starts afresh.
+    /// Keeps the codes that the service of the previous configuration remembers, so that a reload
+    /// loses no answer. If the limits changed, the memory starts empty.
     #[must_use]
     pub fn with_codes_of(mut self, previous: &Self) -> Self {
         if self.program_codes.has_limits_of(&previous.program_codes) {
@@ -66,12 +66,13 @@ impl SignInService {
         self
     }
 
-    /// The token or session cookie of a request, wherever a route would take one, and that no page of another site sent.
+    /// The token or session cookie of a request, from every place where a route accepts one.
+    /// Refuses a cookie that a page of another site sent.
     pub(super) fn credential<'a>(&self, request: &'a Parts) -> Result<Option<Credential<'a>>, SignInError> {
         Ok(self.deps.authenticator.credential(request, false, CrossSite::Refuse)?)
     }
 
-    /// Finds out who asks.
+    /// Identifies the caller.
     pub(super) async fn authenticate(
         &self,
         credential: &Credential<'_>,

@@ -1,4 +1,4 @@
-//! Answers as they go to the client: RFC 6749 for whoever asks for tokens, RFC 9457 for the rest.
+//! Answers as they go to the client: RFC 6749 for clients that ask for tokens, RFC 9457 for others.
 
 use std::sync::Arc;
 
@@ -24,9 +24,9 @@ pub struct SignInAnswer {
     pub response: Response<Bytes>,
     /// `ok`, `refreshed`, `logged_out`, `session`, `sign_in`, or the machine word of what was refused.
     pub outcome: &'static str,
-    /// Name of the app that was signed in to, or would have been.
+    /// Name of the app that the sign-in was for.
     pub app: Option<Arc<str>>,
-    /// Who signed in, or is signed in.
+    /// The user who signed in, or is signed in.
     pub identity: Option<Identity>,
 }
 
@@ -42,21 +42,22 @@ struct TokenResponse<'a> {
     unionid: Option<&'a str>,
 }
 
-/// Who is signed in, and since when.
+/// The user of a session, and its times.
 #[derive(Serialize)]
 struct SessionResponse<'a> {
     app: &'a str,
     openid: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     unionid: Option<&'a str>,
-    /// The business's own id of them, where they are bound. Not the claims: those may say what they are not meant to read.
+    /// The id of the business for the user, if they are bound. Not the claims: the user may not be
+    /// meant to read those.
     #[serde(skip_serializing_if = "Option::is_none")]
     user: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     nickname: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     avatar: Option<&'a str>,
-    /// When the token or the cookie expires that was shown.
+    /// When the token or the cookie of the request expires.
     expires_at: String,
     session: SessionDocument<'a>,
 }
@@ -102,10 +103,10 @@ impl SignInAnswer {
         answer
     }
 
-    /// A way on. What the browser was sent here with, a code and a state, goes no further.
+    /// A redirect. The code and the state in the browser's URL are not passed on with it.
     ///
     /// # Errors
-    /// [`SignInError::Internal`] where the place is no text for a header.
+    /// [`SignInError::Internal`] if the location cannot stand in a header.
     pub(super) fn see_other(outcome: &'static str, location: &str) -> Result<Self, SignInError> {
         let location = HeaderValue::try_from(location).map_err(|_| SignInError::Internal)?;
         let mut answer = Self::new(StatusCode::SEE_OTHER, outcome, Bytes::new());
@@ -115,7 +116,7 @@ impl SignInAnswer {
         Ok(answer)
     }
 
-    /// A page for a person.
+    /// A page for a user.
     pub(super) fn page(status: StatusCode, outcome: &'static str, page: Page, language: Language) -> Self {
         let mut answer = Self::new(status, outcome, page.body);
         let language = match language {
@@ -148,7 +149,7 @@ impl SignInAnswer {
         self
     }
 
-    /// The same answer, which says how long to wait where its refusal does.
+    /// The same answer, with `Retry-After` if the error has a time to wait.
     pub(super) fn with_wait_of(mut self, error: &SignInError) -> Self {
         if let Some(seconds) = error.reply().retry_after_seconds {
             self.set(header::RETRY_AFTER, seconds.into());
@@ -184,7 +185,7 @@ impl SignInAnswer {
         Self::json(StatusCode::OK, "session", &document).of(caller.app(), caller.identity())
     }
 
-    /// The same answer, said to be of somebody in an app.
+    /// The same answer, logged with an app and its user.
     pub(super) fn of(self, app: &Arc<str>, identity: &Identity) -> Self {
         Self { app: Some(Arc::clone(app)), identity: Some(identity.clone()), ..self }
     }
@@ -235,7 +236,7 @@ impl SignInAnswer {
         Self::problem(StatusCode::NOT_FOUND, "endpoint_unknown", None, request_id)
     }
 
-    /// A method that nothing is read with.
+    /// A method that the endpoint does not have.
     pub(super) fn method_not_allowed(allow: &'static str, request_id: &str) -> Self {
         Self::problem(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", None, request_id)
             .with_allow(allow)
@@ -271,7 +272,7 @@ impl SignInAnswer {
     }
 }
 
-/// What a 401 asks for. RFC 6750 §3.1: no error code where the request had no credentials at all.
+/// The challenge of a 401. RFC 6750 §3.1: no error code if the request had no credentials.
 fn challenge(code: &str) -> HeaderValue {
     HeaderValue::from_static(match code {
         "no_token" => r#"Bearer realm="menshen""#,

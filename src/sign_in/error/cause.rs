@@ -1,4 +1,4 @@
-//! What other modules call a failure, in the login's words.
+//! The errors of other modules, as errors of a sign-in.
 
 use super::{RATE_LIMITED_SECONDS, SignInError, UNREACHABLE_SECONDS};
 use crate::authn::AuthnError;
@@ -64,7 +64,7 @@ impl From<SessionError> for SignInError {
             SessionError::Blocked => Self::UserBlocked,
             SessionError::Store(error) => error.into(),
             SessionError::Internal(reason) => {
-                tracing::error!("a session could not be worked with: {reason}");
+                tracing::error!("a session operation failed: {reason}");
                 Self::Internal
             }
         }

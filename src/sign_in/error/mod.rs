@@ -1,4 +1,4 @@
-//! Why an endpoint refused, and the one table that says how a client is told.
+//! Why an endpoint refused, and the one table of what its client gets for it.
 
 mod cause;
 
@@ -7,16 +7,17 @@ use http::StatusCode;
 use super::program::malformed::MalformedBody;
 use crate::authn::AuthnError;
 
-/// Wait that a busy WeChat is given, in seconds.
+/// Wait before WeChat is asked again if it was busy, in seconds.
 const BUSY_SECONDS: u64 = 1;
-/// Wait that an unreachable WeChat is given, in seconds.
+/// Wait before WeChat is asked again if it could not be reached, in seconds.
 const UNREACHABLE_SECONDS: u64 = 5;
-/// WeChat counts by the minute what it limits.
+/// Wait after a rate limit of WeChat, which counts by the minute, in seconds.
 const RATE_LIMITED_SECONDS: u64 = 60;
-/// WeChat counts quotas by the day; asking once in a while finds out when one was raised.
+/// Wait after a used-up quota, in seconds. WeChat counts quotas by the day; the operator may raise
+/// one in between.
 const QUOTA_SECONDS: u64 = 600;
 
-/// Wait that a store is given which does not answer, in seconds.
+/// Wait before a store that did not answer is asked again, in seconds.
 const STORE_SECONDS: u64 = 2;
 
 /// Why an endpoint refused.
@@ -38,7 +39,7 @@ pub(super) enum SignInError {
     AppMissing,
     #[error("no such app")]
     AppUnknown,
-    #[error("nothing to sign in to here")]
+    #[error("no app to sign in to at this address")]
     NothingToSignInTo,
     #[error("no page was asked for")]
     NotNavigated,
@@ -52,7 +53,7 @@ pub(super) enum SignInError {
     StateOfOtherApp,
     #[error("the state is of a sign-in at another origin")]
     StateOfOtherOrigin,
-    #[error("the browser is not the one that began")]
+    #[error("another browser began the sign-in")]
     BrowserMismatch,
     #[error("the browser has lost its cookie")]
     BrowserCookieMissing,
@@ -88,7 +89,7 @@ pub(super) enum SignInError {
     QuotaExhausted,
     #[error("wechat cannot be reached")]
     WeChatUnreachable { retry_after_seconds: u64 },
-    #[error("wechat answered what nobody expects")]
+    #[error("wechat sent an unexpected reply")]
     WeChatUnexpected,
     #[error("wechat does not accept the app")]
     AppMisconfigured,
@@ -96,11 +97,11 @@ pub(super) enum SignInError {
     StoreUnavailable,
     #[error("the store did not keep the session, and the code is spent")]
     SessionNotKept,
-    #[error("an error of the gateway's own")]
+    #[error("an internal error of the gateway")]
     Internal,
 }
 
-/// How a client is told.
+/// What a client gets for an error.
 pub(super) struct ErrorReply {
     pub(super) status: StatusCode,
     /// `error` of RFC 6749 §5.2.
@@ -117,7 +118,7 @@ impl SignInError {
         self.reply().code
     }
 
-    /// What the access log says: as the code, but which check a token failed.
+    /// The word of the access log: the code, or the check that a token failed.
     pub(super) fn outcome(&self) -> &'static str {
         match self {
             Self::Unauthenticated(refusal) => refusal.reason(),
@@ -126,18 +127,18 @@ impl SignInError {
         }
     }
 
-    /// Whether the same code would be refused again for good.
+    /// Whether the same code is refused every time.
     pub(super) fn is_settled(&self) -> bool {
         matches!(self, Self::CodeInvalid | Self::CodeAlreadyUsed | Self::UserBlocked | Self::SnapshotVisitor)
     }
 
-    /// Whether the client may be guessing codes. What another client's code is answered with says nothing of the code,
-    /// and is not settled: else a thief could have the owner refused.
+    /// Whether the client may be guessing codes. The answer to another client's code says nothing
+    /// of the code, and is not settled: a thief could have the owner refused otherwise.
     pub(super) fn is_failed_guess(&self) -> bool {
         matches!(self, Self::CodeInvalid | Self::CodeAlreadyUsed | Self::CodeOfAnother)
     }
 
-    /// Whether what the request showed is good for no session, which showing it again cannot change.
+    /// Whether the credential of the request is good for no session, and will not be later.
     pub(super) fn is_of_no_session(&self) -> bool {
         matches!(self, Self::Unauthenticated(_) | Self::SessionEnded)
     }
@@ -264,7 +265,7 @@ impl SignInError {
                 "cross_site",
                 "a page of another site may not send this request",
             ),
-            // One word for all: whoever forges a token must not be told how far it came.
+            // One word for all: a client that forges a token must not learn which check failed.
             Self::Unauthenticated(_) | Self::SessionEnded => {
                 reply(401, "invalid_token", "invalid_token", "sign in and send the access token")
             }
@@ -278,7 +279,7 @@ impl SignInError {
                 403,
                 "access_denied",
                 "snapshot_visitor",
-                "a visitor of a snapshot page is nobody: open the full page",
+                "a snapshot page cannot sign a user in: open the full page",
             ),
             Self::Throttled { retry_after_seconds } => reply(
                 429,

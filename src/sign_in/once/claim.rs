@@ -1,4 +1,4 @@
-//! A code's claim as nodes share it: the name of its row, and the row with its outcome.
+//! The claim of a code in a shared store: the name of its row, and the row with its outcome.
 //!
 //! The outcome is sealed with a key that is derived from the code: every node that gets the code can open the row, and a
 //! reader of the store cannot. A node's own keys play no part.
@@ -201,7 +201,7 @@ impl CodeClaim {
         self.client
     }
 
-    /// The outcome in a row, of whichever client.
+    /// The outcome in a row of any client.
     #[cfg(any(test, feature = "fuzzing"))]
     pub(in crate::sign_in) fn open_row<S: SessionHandle>(
         &self,

@@ -1,7 +1,7 @@
 //! The bodies of the endpoints: what format they are in, and the few fields of them that count.
 //!
-//! Whatever else a client sends, an openid or an access token of its own, is read past: only a code, exchanged by the
-//! gateway itself, or a token of its own, says who somebody is.
+//! Other fields that a client sends, such as an openid or an access token of WeChat, are ignored:
+//! only a code that the gateway exchanges itself, or a token of the gateway, identifies a user.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -26,7 +26,7 @@ pub(in crate::sign_in) struct LoginBody {
 /// What a refresh asks for.
 #[derive(Debug)]
 pub(in crate::sign_in) struct RefreshBody {
-    /// What stands where the refresh token should; whether it is one, others say.
+    /// The value of the field, which may be no refresh token.
     pub(in crate::sign_in) refresh_token: SecretString,
 }
 
@@ -34,16 +34,16 @@ pub(in crate::sign_in) struct RefreshBody {
 #[derive(Debug)]
 pub(in crate::sign_in) struct LogoutBody {
     pub(in crate::sign_in) target: LogoutTarget,
-    /// Where the browser that sent a form wants to go then.
+    /// Where the browser that sent a form wants to go afterwards.
     pub(in crate::sign_in) return_to: Option<String>,
 }
 
 /// What a logout ends.
 #[derive(Debug)]
 pub(in crate::sign_in) enum LogoutTarget {
-    /// The session that the request's access token or cookie names, or every one of its person.
+    /// The session that the request's access token or cookie names, or every session of its user.
     Caller { everywhere: bool },
-    /// The session of a refresh token, for whom the access token has expired.
+    /// The session of a refresh token, for a client whose access token has expired.
     RefreshToken(SecretString),
 }
 
@@ -60,7 +60,8 @@ impl BodyFormat {
         let mut types = headers.get_all(header::CONTENT_TYPE).iter();
         let (first, second) = (types.next(), types.next());
         let Some(media_type) = first else {
-            // A browser leaves the type out for a body that another site made it send; nobody means a JSON by that.
+            // A browser leaves the type out of a body that another site made it send. It is no
+            // JSON.
             return if has_body(headers) { Err(SignInError::MediaTypeUnsupported) } else { Ok(Self::Json) };
         };
         let text = media_type.to_str().unwrap_or_default();
@@ -127,8 +128,8 @@ impl BodyFormat {
         }
     }
 
-    /// A field that is `true`, or `false` as where it is missing. Anything else is a mistake: taken for `false` it would
-    /// leave sessions open that the client believes ended.
+    /// A field that is `true` or `false`; `false` if it is missing. Any other value is a mistake:
+    /// read as `false` it would leave sessions open that the client believes ended.
     fn truth(self, fields: &BodyFields, name: &str) -> Result<bool, MalformedBody> {
         match (self, fields.find(name)) {
             (_, None) => Ok(false),
@@ -166,7 +167,7 @@ impl BodyFields {
         }
     }
 
-    /// Refuses a name that stands twice: others on the way may have read the other one.
+    /// Refuses a name that occurs twice: a proxy before the gateway may have read the other value.
     fn check_unique(&self) -> Result<(), MalformedBody> {
         let mut names = BTreeSet::new();
         if self.0.iter().all(|(name, _)| names.insert(name)) {

@@ -33,9 +33,9 @@ struct LogoutRequest {
 /// A logout that succeeded.
 #[derive(Default)]
 struct LogoutOutcome {
-    /// Whose session ended, where one did.
+    /// The app and the user whose session ended, if one did.
     who: Option<(Arc<str>, Identity)>,
-    /// Whether the browser holds a cookie that is good for nothing now.
+    /// Whether the browser holds a cookie that opens no session now.
     is_cookie_dead: bool,
 }
 
@@ -68,7 +68,8 @@ fn read_logout(
     Ok(LogoutRequest { format, target, return_to })
 }
 
-/// Says that nothing ended. Whoever opens pages, and shows a cookie, must not believe that they are out when they are in.
+/// Says that no session ended. A user of a browser with a session cookie must not believe that they
+/// are signed out while they are signed in.
 fn failure_answer(
     service: &SignInService,
     error: &SignInError,
@@ -82,7 +83,7 @@ fn failure_answer(
     if !has_session_cookie(&request.headers) {
         return service.error_page(error, Action::Nothing, request, request_id);
     }
-    // What another site's page asked for, nobody here did.
+    // The user did not ask for what another site's page asked for.
     let asked = asked.filter(|_| *error != SignInError::CrossSite);
     let return_to = asked.and_then(|asked| asked.return_to.as_ref());
     let everywhere =
@@ -128,7 +129,7 @@ async fn log_out_caller(
 ) -> Result<LogoutOutcome, SignInError> {
     let credential = match service.credential(request)? {
         Some(credential) => credential,
-        // A person who signs out in a second tab wants what is so already.
+        // A user who signs out in a second tab is signed out already.
         None if is_navigation(request) => return Ok(LogoutOutcome::default()),
         None => return Err(AuthnError::NoToken.into()),
     };
@@ -138,7 +139,7 @@ async fn log_out_caller(
     let is_cookie_dead = credential.is_session_cookie();
     match end_session_of(service, &credential, everywhere, now).await {
         Ok(who) => Ok(LogoutOutcome { who: Some(who), is_cookie_dead }),
-        // Nothing to end; a browser that is told otherwise would keep the cookie.
+        // No session to end. A browser that gets an error keeps the cookie.
         Err(error) if is_cookie_dead && error.is_of_no_session() => {
             Ok(LogoutOutcome { who: None, is_cookie_dead })
         }
@@ -163,7 +164,8 @@ async fn end_session_of(
     Ok((Arc::clone(&app.name), identity))
 }
 
-/// The session to end. Also of a person who is blocked: once they are not, whoever has the device would be them.
+/// Finds the session to end, also of a blocked user: once the block is lifted, the session would
+/// sign in any person who has the device.
 async fn find_session_to_end(
     service: &SignInService,
     credential: &Credential<'_>,
@@ -186,8 +188,9 @@ async fn find_session_to_end(
     }
 }
 
-/// Ends the session of a refresh token, for whom the access token has expired. The token is spent for it: one that was
-/// spent before ends its session as it does in a refresh. Of one that names no session nobody can say what it ended.
+/// Ends the session of a refresh token, for a client whose access token has expired. This spends
+/// the token: one that was spent before ends its session as it does in a refresh. A token that
+/// names no session is refused, because it does not say which session ended.
 async fn log_out_by_refresh_token(
     service: &SignInService,
     token: &str,
@@ -200,7 +203,7 @@ async fn log_out_by_refresh_token(
             service.deps.sessions.revoke(&SessionScope::Session(refreshed.session.id), now).await?;
         }
         Err(SignInError::RefreshTokenReused) => {}
-        // The token is not spent, and ends its session all the same.
+        // The token is not spent. It ends its session nevertheless.
         Err(SignInError::UserBlocked) => {
             let token = RefreshToken::parse(token).map_err(|_| SignInError::RefreshTokenInvalid)?;
             let RevocableSession { id, .. } =
@@ -211,6 +214,7 @@ async fn log_out_by_refresh_token(
     }
     Ok(LogoutOutcome::default())
 }
+
 /// Whether a browser may have sent the token on behalf of a page of another site.
 fn is_added_by_browser(credential: &Credential<'_>) -> bool {
     credential.is_in(Source::Cookie)
@@ -218,8 +222,8 @@ fn is_added_by_browser(credential: &Credential<'_>) -> bool {
         && !credential.is_in(Source::Header)
 }
 
-/// Whether the request says of itself that it is JSON, which a browser asks about before it sends it to another site.
-/// A form, or a request without a body, it sends unasked.
+/// Whether the request declares JSON, which a browser sends to another site only after a preflight
+/// request. A browser sends a form, or a request without a body, without one.
 fn is_declared_json(request: &Parts, format: BodyFormat) -> bool {
     format == BodyFormat::Json && request.headers.contains_key(header::CONTENT_TYPE)
 }

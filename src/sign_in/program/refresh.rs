@@ -42,7 +42,8 @@ async fn refresh(service: &SignInService, call: SignInCall<'_>, body: ReadBody) 
     let (format, body) = read_body(service, call.request, body)?;
     let body = format.read_refresh(&body)?;
 
-    // Access tokens of an app that is gone are refused; its sessions wait for it to come back.
+    // Access tokens of a removed app are refused; its sessions stay for the case that it is added
+    // again.
     let is_configured = |appid: &AppId| service.app_of(appid).is_some();
     let token = body.refresh_token.expose_secret();
     let RefreshedSession { identity, session } =
@@ -60,7 +61,7 @@ pub(super) async fn spend(
     now: Timestamp,
 ) -> Result<RefreshedSession, SignInError> {
     let token = RefreshToken::parse(refresh_token).map_err(|_| SignInError::RefreshTokenInvalid)?;
-    // As before a login: a store that keeps nothing is not asked to keep this.
+    // As before a login: a refresh token is not spent while the store is unavailable.
     if !service.deps.store_health.is_available() {
         return Err(SignInError::StoreUnavailable);
     }
