@@ -235,7 +235,7 @@ impl People {
     /// Moves into the rows of people what the row of revocations says of blocks: at the start, and, with a
     /// shared store, whenever a gateway of the version before has changed it. Ends when there is nothing
     /// more to move.
-    pub(super) async fn follow(&self) {
+    pub(in crate::session) async fn follow(&self) {
         let mut settled: Option<Arc<Revocations>> = None;
         loop {
             match self.settle_changes(settled.as_deref()).await {
@@ -258,7 +258,10 @@ impl People {
         }
     }
 
-    async fn settle_changes(&self, settled: Option<&Revocations>) -> Result<Arc<Revocations>, StoreError> {
+    pub(in crate::session) async fn settle_changes(
+        &self,
+        settled: Option<&Revocations>,
+    ) -> Result<Arc<Revocations>, StoreError> {
         let revocations = self.revocations.cached().await?;
         let changed = match settled {
             Some(settled) => revocations.changed_people(settled),

@@ -16,6 +16,7 @@ mod refresh;
 mod revoke;
 mod sealing;
 mod store;
+mod version_before;
 
 use std::sync::Arc;
 use std::time::Duration;
