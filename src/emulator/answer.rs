@@ -83,6 +83,17 @@ impl Serialize for WeChatAnswer {
     }
 }
 
+/// What becomes of a call.
+#[derive(Debug)]
+pub(super) enum CallOutcome {
+    /// An HTTP reply.
+    Reply(Reply),
+    /// The connection is closed without one.
+    Closed,
+    /// The connection is reset.
+    Reset,
+}
+
 /// An HTTP reply and how its body travels.
 #[derive(Clone, Debug)]
 pub(super) struct Reply {

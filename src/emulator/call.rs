@@ -8,8 +8,7 @@ use serde_json::Value;
 use crate::clock::Timestamp;
 use crate::digest::sha256;
 
-use super::answer::Reply;
-use super::exchange::CallOutcome;
+use super::answer::{CallOutcome, Reply};
 use super::fault::Effect;
 use super::identifier::hex;
 use super::request::Request;

@@ -9,22 +9,11 @@ use http::StatusCode;
 use serde_json::{Value, json};
 
 use super::Emulator;
-use super::answer::{Reply, Surface, WeChatAnswer};
+use super::answer::{CallOutcome, Reply, Surface, WeChatAnswer};
 use super::errcode::WeChatRefusal;
 use super::fault::{Effect, Errcode};
 use super::request::Request;
 use super::transfer;
-
-/// What becomes of a call.
-#[derive(Debug)]
-pub(super) enum CallOutcome {
-    /// An HTTP reply.
-    Reply(Reply),
-    /// The connection is closed without one.
-    Closed,
-    /// The connection is reset.
-    Reset,
-}
 
 impl Emulator {
     /// Carries a call through, and logs it.

@@ -19,8 +19,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::Emulator;
-use super::answer::Reply;
-use super::exchange::CallOutcome;
+use super::answer::{CallOutcome, Reply};
 use super::request::Request;
 use super::transfer::{Cut, Outgoing, gzip};
 
