@@ -20,6 +20,7 @@ pub mod problem;
 pub mod single_flight;
 
 pub mod emulator;
+pub mod hazard;
 pub mod key_file;
 pub mod page;
 pub mod route;

@@ -12,6 +12,7 @@ use crate::authn::{self, Authenticator, SubjectHasher};
 use crate::clock::Clock;
 use crate::config::{self, Config, Findings};
 use crate::entropy::{Entropy, NoEntropy};
+use crate::hazard;
 use crate::identity::AppId;
 use crate::identity_headers::HeaderEdits;
 use crate::key_file::OnMissingKey;
@@ -155,6 +156,7 @@ impl Runtime {
     ) -> Option<Self> {
         check_routes_below_login(config, findings);
         check_shared_keys(config, findings);
+        hazard::warn(config, findings);
         let sections = BuiltSections::build(config, missing, shared, previous, findings);
         // All sections were built, so that their findings are known. What follows needs all of them.
         let (tokens, sessions) = (sections.tokens?, sections.sessions?);

@@ -177,3 +177,32 @@ fn the_schema_is_json_and_knows_every_section() {
     assert_eq!(ran.stderr, "");
     assert_eq!(ran.code, Some(0));
 }
+
+#[test]
+fn check_warns_of_what_is_dangerous_by_its_key_and_still_exits_0() {
+    let folder = tempfile::tempdir().unwrap();
+    let minimal = fs::read_to_string("conf/minimal.yaml").unwrap();
+    let sections = "
+  - { path: /shared, access: public, upstream: backend }
+  - { path: /shared/admin, access: authenticated, upstream: backend }
+admin: { address: 0.0.0.0:9901 }
+store: { engine: redis, redis: { addresses: ['redis.example.com:6379'] } }
+";
+    let yaml = minimal.trim_end().replace("path: /", "path: /\n    allow_cross_site: true");
+    let path = write(folder.path(), &format!("data_dir: {}/data\n{yaml}{sections}", folder.path().display()));
+
+    let ran = menshen(&["check", "--config", path.to_str().unwrap()]);
+
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    assert_eq!(ran.stdout, "configuration is valid\n");
+    for key in [
+        "admin.address",
+        "wechat.hosts[0]",
+        "store.redis.tls",
+        "store.redis.password",
+        "routes[0].allow_cross_site",
+        "routes[2].path",
+    ] {
+        assert!(ran.stderr.contains(&format!("warning: {key}: ")), "{key}: {}", ran.stderr);
+    }
+}

@@ -26,6 +26,7 @@ const MAY_IMPORT: &[(&str, &str)] = &[
     ("problem", ""),
     ("single_flight", ""),
     ("emulator", "clock config digest entropy"),
+    ("hazard", "config host"),
     ("key_file", "config entropy"),
     ("page", "config digest entropy"),
     ("route", "config host identity path"),
@@ -44,7 +45,7 @@ const MAY_IMPORT: &[(&str, &str)] = &[
     ),
     (
         "runtime",
-        "clock config entropy identity key_file page route telemetry token upstream store wechat session throttle authn identity_headers sign_in",
+        "clock config entropy hazard identity key_file page route telemetry token upstream store wechat session throttle authn identity_headers sign_in",
     ),
     ("admin", "clock identity problem telemetry session runtime"),
     (

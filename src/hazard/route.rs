@@ -1,0 +1,74 @@
+//! Routes that protect less than they seem to.
+
+use crate::config::{Access, Findings, Route};
+
+/// Warns of a route for everything that lets pages of other sites use the cookie.
+pub(super) fn warn_of_cross_site_root(routes: &[Route], findings: &mut Findings) {
+    for (index, route) in routes.iter().enumerate() {
+        if route.allow_cross_site && prefix(route).is_empty() && route.access != Access::Public {
+            findings
+                .warning(
+                    format!("routes[{index}].allow_cross_site"),
+                    format!(
+                        "pages of every other site can act as the signed-in user on all of `{}`",
+                        route.path
+                    ),
+                )
+                .hint("give the paths that need it a route of their own, and remove it here");
+        }
+    }
+}
+
+/// Warns of a protected route whose path, with a suffix or in capitals, a public route of the same
+/// backend serves.
+///
+/// A backend that reads `/admin.json` or `/ADMIN` as `/admin` gives the protected page to everyone.
+/// Only the backend's author knows whether it does.
+pub(super) fn warn_of_public_neighbours(routes: &[Route], findings: &mut Findings) {
+    for (index, route) in routes.iter().enumerate() {
+        if route.access == Access::Public || prefix(route).is_empty() {
+            continue;
+        }
+        let Some(neighbour) = neighbour(route, routes) else { continue };
+        if neighbour.access == Access::Public && neighbour.upstream == route.upstream {
+            let (path, public) = (prefix(route), &neighbour.path);
+            findings
+                .warning(
+                    format!("routes[{index}].path"),
+                    format!(
+                        "`{path}.json` and `{}` go to the same backend by the public route `{public}`: \
+                         if the backend reads one of them as `{path}`, it is not protected",
+                        path.to_ascii_uppercase()
+                    ),
+                )
+                .hint(format!(
+                    "protect `{public}` and list what is public below it, or let the backend refuse these spellings"
+                ));
+        }
+    }
+}
+
+/// The route with the longest path above `route`, on one of its hosts: what serves a sibling of its
+/// path. Another route of the same path does not serve one.
+fn neighbour<'r>(route: &Route, routes: &'r [Route]) -> Option<&'r Route> {
+    let path = prefix(route);
+    let parent = path.rsplit_once('/')?.0;
+    let is_above = |other: &Route| {
+        let other = prefix(other);
+        parent.strip_prefix(other).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
+    let serves_same_host = |other: &Route| {
+        (route.hosts.is_empty() && other.hosts.is_empty())
+            || route.hosts.iter().any(|host| other.hosts.contains(host))
+    };
+    // Of two routes with one path, by method, a public one is the one to warn of.
+    routes
+        .iter()
+        .filter(|other| is_above(other) && serves_same_host(other))
+        .max_by_key(|other| (prefix(other).len(), other.access == Access::Public))
+}
+
+/// The path as routes are compared: without a slash at the end.
+fn prefix(route: &Route) -> &str {
+    route.path.strip_suffix('/').unwrap_or(&route.path)
+}
