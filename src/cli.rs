@@ -380,7 +380,7 @@ mod tests {
 
             let outcome = check(&path);
 
-            for warning in ["tokens.keys: each gateway", "sessions.seal_keys: every gateway"] {
+            for warning in ["tokens.keys: each gateway", "sessions.seal_keys: each gateway"] {
                 assert_eq!(outcome.messages.contains(warning), is_warned, "{}", outcome.messages);
             }
         }

@@ -1,24 +1,24 @@
-//! Secret keys on disk: checks their permissions, and makes the first one exactly once.
+//! Secret keys on disk: checks who may use them and their folder, and makes the first one exactly
+//! once.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
 use secrecy::{ExposeSecret as _, SecretString};
 use zeroize::Zeroizing;
 
-use crate::config::Findings;
+use crate::config::{FileAccess, Findings};
 use crate::entropy::{self, Entropy, NoEntropy};
 
 /// Largest key file that is read; an RSA key of 8192 bits has 6.5 KiB.
 const MAX_FILE_BYTES: u64 = 64 * 1024;
 
-/// Mode bits that a file made by the gateway must not have: only the owner may read it.
-pub(crate) const OWNER_ONLY: u32 = 0o077;
-/// Mode bits that another key file must not have. The group may read it: container platforms mount
-/// secrets so for a user that is not root.
-pub(crate) const GROUP_MAY_READ: u32 = 0o037;
+/// Mode bits that a file made by the gateway should not have: only the owner may read it.
+const OWNER_ONLY: u32 = 0o077;
+/// The mode bit that lets the group of the data directory write there.
+const GROUP_MAY_WRITE: u32 = 0o020;
 
 /// What to do if no key is configured and none was made before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,8 +36,10 @@ pub enum OnMissingKey {
 pub(crate) enum KeyFileError {
     #[error("cannot be read: {0}")]
     Read(#[source] io::Error),
-    #[error("may be read or written by other users (mode {0:04o})")]
-    Exposed(u32),
+    #[error("may be written by every user of the machine (mode {0:04o})")]
+    WritableByAll(u32),
+    #[error("belongs to user {0}, who is neither root nor the user of this process")]
+    ForeignOwner(u32),
     #[error("is larger than any private key")]
     TooLarge,
     #[error("cannot be made: {0}")]
@@ -52,8 +54,14 @@ pub(crate) enum KeyFileError {
     Gone,
 }
 
-/// Reads a key file; `None` when there is none. `forbidden` are the mode bits it must not have.
-pub(crate) fn read(path: &Path, forbidden: u32) -> Result<Option<Zeroizing<Vec<u8>>>, KeyFileError> {
+/// Reads a key file that an operator made; `None` if there is none. Its owner and its mode are warned
+/// of by [`config::warn_of_exposed_file`](crate::config::warn_of_exposed_file).
+pub(crate) fn read(path: &Path) -> Result<Option<Zeroizing<Vec<u8>>>, KeyFileError> {
+    Ok(read_with_access(path)?.map(|(key, _)| key))
+}
+
+/// Reads a key file, and who may use it.
+fn read_with_access(path: &Path) -> Result<Option<(Zeroizing<Vec<u8>>, FileAccess)>, KeyFileError> {
     let file = match File::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -61,26 +69,28 @@ pub(crate) fn read(path: &Path, forbidden: u32) -> Result<Option<Zeroizing<Vec<u
     };
     // From the open file, not from the path: the path may name another file by now.
     let metadata = file.metadata().map_err(KeyFileError::Read)?;
-    let mode = metadata.mode() & 0o7777;
-    if mode & forbidden != 0 {
-        return Err(KeyFileError::Exposed(mode));
-    }
     if metadata.len() > MAX_FILE_BYTES {
         return Err(KeyFileError::TooLarge);
     }
     let mut pem = Zeroizing::new(Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or(0) + 1));
     file.take(MAX_FILE_BYTES).read_to_end(&mut pem).map_err(KeyFileError::Read)?;
-    Ok(Some(pem))
+    Ok(Some((pem, FileAccess::of(&metadata))))
 }
 
-/// Reads the key that the gateway made itself, or makes it now.
+/// Reads the key that the gateway made itself, or makes it now. Other users who may read it are a
+/// warning.
+///
+/// # Errors
+/// Another user may have put the key there: it is refused, except by a check, which may run as another
+/// user than the gateway.
 pub(crate) fn read_or_make(
     path: &Path,
     missing: OnMissingKey,
     entropy: &dyn Entropy,
+    findings: &mut Findings,
     make: impl FnOnce() -> Result<SecretString, KeyFileError>,
 ) -> Result<Zeroizing<Vec<u8>>, KeyFileError> {
-    if let Some(key) = read(path, OWNER_ONLY)? {
+    if let Some(key) = read_own(path, missing, findings)? {
         return Ok(key);
     }
     if missing == OnMissingKey::Refuse {
@@ -92,7 +102,70 @@ pub(crate) fn read_or_make(
     }
     publish(path, made.expose_secret(), entropy)?;
     // Another process may have been first: what counts is what lies there now.
-    read(path, OWNER_ONLY)?.ok_or(KeyFileError::Vanished)
+    read_own(path, missing, findings)?.ok_or(KeyFileError::Vanished)
+}
+
+fn read_own(
+    path: &Path,
+    missing: OnMissingKey,
+    findings: &mut Findings,
+) -> Result<Option<Zeroizing<Vec<u8>>>, KeyFileError> {
+    let Some((key, access)) = read_with_access(path)? else { return Ok(None) };
+    refuse_others(access, path, missing, findings)?;
+    if access.mode & OWNER_ONLY != 0 {
+        let reason =
+            format!("file `{}` may be read by other users (mode {:04o})", path.display(), access.mode);
+        findings.warning("data_dir", reason).hint(fix_of_mode(path));
+    }
+    Ok(Some(key))
+}
+
+/// Checks the data directory before anything is read from it: another user who may write there can put
+/// a key, or a whole store, in the place of the gateway's. A directory that is not there is made later.
+pub fn check_data_dir(path: &Path, missing: OnMissingKey, findings: &mut Findings) {
+    let Ok(metadata) = fs::metadata(path) else { return };
+    let access = FileAccess::of(&metadata);
+    let name = path.display();
+    match refuse_others(access, path, missing, findings) {
+        Ok(()) if access.mode & GROUP_MAY_WRITE != 0 => {
+            let reason = format!("folder `{name}` may be written by its group (mode {:04o})", access.mode);
+            findings.warning("data_dir", reason).hint(format!("run `chmod g-w {name}`"));
+        }
+        Ok(()) => {}
+        Err(error) => {
+            let finding = findings.error("data_dir", format!("folder `{name}` {error}"));
+            finding.hint(match error {
+                KeyFileError::ForeignOwner(_) => {
+                    format!("run `chown` on `{name}`, or run the gateway as its owner")
+                }
+                _ => format!("run `chmod 700 {name}`; if another user could write there, make new keys"),
+            });
+        }
+    }
+}
+
+/// Refuses a file or folder that another user could have written. A foreign owner is only a warning of a
+/// check: it may run as root, and the gateway as the owner.
+fn refuse_others(
+    access: FileAccess,
+    path: &Path,
+    missing: OnMissingKey,
+    findings: &mut Findings,
+) -> Result<(), KeyFileError> {
+    if access.is_writable_by_all() {
+        return Err(KeyFileError::WritableByAll(access.mode));
+    }
+    if !access.has_foreign_owner() {
+        return Ok(());
+    }
+    let error = KeyFileError::ForeignOwner(access.owner);
+    if missing != OnMissingKey::Ephemeral {
+        return Err(error);
+    }
+    findings
+        .warning("data_dir", format!("`{}` {error}", path.display()))
+        .hint("a gateway that runs as this user does not start; run the check as the gateway's user");
+    Ok(())
 }
 
 /// Reports a key file that cannot be used. `keys` is the configuration key that may name another
@@ -103,15 +176,21 @@ pub(crate) fn refuse(at: &str, path: &Path, error: &KeyFileError, keys: &str, fi
         KeyFileError::Gone => {
             finding.hint("put it back; or restart the gateway, which makes a new one");
         }
-        KeyFileError::Exposed(_) => {
-            finding
-                .hint(format!("run `chmod 600 {}`; if others could read it, make a new key", path.display()));
+        KeyFileError::WritableByAll(_) => {
+            finding.hint(fix_of_mode(path));
+        }
+        KeyFileError::ForeignOwner(_) => {
+            finding.hint(format!("run `chown` on `{}`, or run the gateway as its owner", path.display()));
         }
         KeyFileError::Create(_) => {
             finding.hint(format!("make the folder writable for the gateway, or name a key under `{keys}`"));
         }
         _ => {}
     }
+}
+
+fn fix_of_mode(path: &Path) -> String {
+    format!("run `chmod 600 {}`; if others could read it, make a new key", path.display())
 }
 
 /// Writes a new key. If another process has made one in the meantime, that one stays.

@@ -6,6 +6,7 @@
 mod admin;
 mod app;
 mod document;
+mod exposure;
 mod finding;
 mod format;
 #[cfg(any(test, feature = "fuzzing"))]
@@ -43,6 +44,7 @@ use serde::{Deserialize, Serialize};
 pub use admin::Admin;
 pub use app::{App, AppKind, BrowserCheck, OAuthScope};
 pub use document::Document;
+pub use exposure::{FileAccess, warn_of_exposed_file};
 pub use finding::{Finding, Findings, Severity};
 pub use identity_headers::IdentityHeaders;
 pub use limits::{H2Limits, HeaderNames, Limits};
@@ -67,7 +69,8 @@ pub use wechat::{Breaker, WeChat};
 #[schemars(title = "Menshen configuration")]
 pub struct Config {
     /// Folder of the gateway's keys and sessions. The gateway makes it at the first start, with
-    /// mode 0700.
+    /// mode 0700. It must belong to root or to the gateway's user, and not every user may write
+    /// there.
     #[serde(default = "default_data_dir")]
     #[schemars(extend("x-static" = true))]
     pub data_dir: PathBuf,

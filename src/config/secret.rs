@@ -6,7 +6,7 @@ use secrecy::SecretString;
 use zeroize::Zeroizing;
 
 use super::value::{EnvSecret, FileSecret};
-use super::{Findings, SecretSource};
+use super::{Findings, SecretSource, warn_of_exposed_file};
 
 impl SecretSource {
     /// Reads the secret. A finding at `path` says what is missing, or warns about an inline secret.
@@ -33,6 +33,7 @@ impl SecretSource {
                         findings.error(path, format!("file `{}` is empty", file.display()));
                         return None;
                     }
+                    warn_of_exposed_file(path, file, findings);
                     Some(text.into())
                 }
                 Err(error) => {

@@ -14,7 +14,9 @@ use rustls::sign::CertifiedKey;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
-use crate::config::{Certificate, Findings};
+use super::validity;
+use crate::clock::Timestamp;
+use crate::config::{Certificate, Findings, warn_of_exposed_file};
 
 /// The certificates of one listener.
 #[derive(Debug)]
@@ -27,6 +29,8 @@ pub(super) struct Certificates {
 #[derive(Debug)]
 struct LoadedCertificates {
     by_name: HashMap<String, Arc<CertifiedKey>>,
+    /// In the order of the configuration.
+    pairs: Vec<Arc<CertifiedKey>>,
     /// For a client that asks for no name, or for a name that no certificate carries.
     first: Arc<CertifiedKey>,
     modified: Vec<Option<SystemTime>>,
@@ -37,6 +41,22 @@ impl Certificates {
     pub(super) fn load(files: &[Certificate], at: &str, findings: &mut Findings) -> Option<Self> {
         let loaded = LoadedCertificates::read(files, at, findings)?;
         Some(Self { files: files.to_vec(), current: ArcSwap::from_pointee(loaded) })
+    }
+
+    /// Warns of each certificate that is not valid `now`, or ends soon, and of each key that other users
+    /// can read.
+    pub(super) fn warn_of_doubtful(&self, now: Timestamp, at: &str, findings: &mut Findings) {
+        let loaded = self.current.load();
+        for (position, (file, pair)) in self.files.iter().zip(&loaded.pairs).enumerate() {
+            warn_of_exposed_file(&format!("{at}[{position}].key"), &file.key, findings);
+            let doubt = pair.cert.first().and_then(|leaf| validity::doubt(leaf, now));
+            if let Some(doubt) = doubt {
+                let name = file.certificate.display();
+                findings
+                    .warning(format!("{at}[{position}].certificate"), format!("certificate `{name}` {doubt}"))
+                    .hint("renew it; the gateway reads a file again when it changes");
+            }
+        }
     }
 
     /// Reads the files again if one has changed. Keeps the old certificates if the new ones cannot be used.
@@ -71,15 +91,15 @@ impl LoadedCertificates {
     fn read(files: &[Certificate], at: &str, findings: &mut Findings) -> Option<Self> {
         let modified = modified(files);
         let mut by_name = HashMap::new();
-        let mut first = None;
+        let mut pairs = Vec::with_capacity(files.len());
         let mut is_sound = true;
         for (position, file) in files.iter().enumerate() {
             match read_pair(file) {
                 Ok((names, pair)) => {
-                    first.get_or_insert_with(|| Arc::clone(&pair));
                     for name in names {
                         by_name.entry(name).or_insert_with(|| Arc::clone(&pair));
                     }
+                    pairs.push(pair);
                 }
                 Err(reason) => {
                     findings.error(format!("{at}[{position}]"), reason);
@@ -87,7 +107,8 @@ impl LoadedCertificates {
                 }
             }
         }
-        first.filter(|_| is_sound).map(|first| Self { by_name, first, modified })
+        let first = pairs.first().filter(|_| is_sound).map(Arc::clone)?;
+        Some(Self { by_name, pairs, first, modified })
     }
 
     /// An exact name, or the wildcard one label above it; RFC 6125 §6.4.3.

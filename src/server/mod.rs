@@ -16,13 +16,14 @@ mod run;
 mod running;
 mod start;
 mod tls;
+mod validity;
 
 use std::sync::Arc;
 
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, Findings, StoreEngine};
 use crate::entropy::{Entropy, SystemEntropy};
-use crate::key_file::OnMissingKey;
+use crate::key_file::{self, OnMissingKey};
 use crate::runtime::{Runtime, Shared};
 use crate::store::{self, Store};
 use crate::telemetry::access_log::AccessLog;
@@ -51,10 +52,11 @@ impl Default for Sources {
 
 /// Checks a configuration as a start would, and writes nothing.
 pub fn check(config: &Config, sources: &Sources, findings: &mut Findings) -> Result<(), StartError> {
+    key_file::check_data_dir(&config.data_dir, OnMissingKey::Ephemeral, findings);
     let is_shared = config.store.engine == StoreEngine::Redis;
     let shared = shared(sources, Arc::new(Metrics::new()?), Arc::new(store::Closed { is_shared }))?;
     store::check(&config.store, &shared.metrics, findings);
-    tls::load(config, findings);
+    tls::load(config, sources.clock.now(), findings);
     AccessLog::check(&config.telemetry.access_log, findings);
     AuditLog::check(&config.telemetry.audit_log, findings);
     crate::telemetry::diagnostics::check(&config.telemetry.log, findings);

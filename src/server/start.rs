@@ -19,7 +19,7 @@ use super::tls::{self, ListenerTls};
 use super::{Sources, open_files, shared};
 use crate::admin::{Admin, GatewayHealth};
 use crate::config::{Config, Document, Findings, Report};
-use crate::key_file::OnMissingKey;
+use crate::key_file::{self, OnMissingKey};
 use crate::proxy::connections::Connections;
 use crate::proxy::guard::{Guard, GuardServices};
 use crate::proxy::{Current, Gateway};
@@ -111,12 +111,16 @@ impl Prepared {
         let config = &document.config;
         let metrics = Arc::new(Metrics::new()?);
         let mut findings = Findings::default();
+        key_file::check_data_dir(&config.data_dir, OnMissingKey::Create, &mut findings);
+        if findings.has_errors() {
+            return Err(StartError::Config(document.report(findings)));
+        }
         let clock = Arc::clone(&sources.clock);
         let Some(store) = store::open(&config.store, &config.data_dir, clock, &metrics, &mut findings) else {
             return Err(StartError::Config(document.report(findings)));
         };
         let shared = shared(sources, metrics, store)?;
-        let listeners_tls = tls::load(config, &mut findings);
+        let listeners_tls = tls::load(config, shared.clock.now(), &mut findings);
         let dropped_lines = shared.metrics.access_log_dropped_lines.clone();
         let access_log = AccessLog::open(&config.telemetry.access_log, dropped_lines, &mut findings);
         let dropped_lines = shared.metrics.audit_log_dropped_lines.clone();

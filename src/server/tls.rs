@@ -9,6 +9,7 @@ use rustls::server::danger::ClientCertVerifier;
 use super::certificates::Certificates;
 use super::clients;
 use super::error::StartError;
+use crate::clock::Timestamp;
 use crate::config::{Config, Findings};
 
 /// The certificates of a listener with TLS, and of its clients.
@@ -19,8 +20,9 @@ pub(super) struct ListenerTls {
     clients: Option<Arc<dyn ClientCertVerifier>>,
 }
 
-/// Reads the files of every listener with TLS, in the order of the configuration.
-pub(super) fn load(config: &Config, findings: &mut Findings) -> Option<Vec<ListenerTls>> {
+/// Reads the files of every listener with TLS, in the order of the configuration; warns of certificates
+/// that are not valid `now`, or not for long.
+pub(super) fn load(config: &Config, now: Timestamp, findings: &mut Findings) -> Option<Vec<ListenerTls>> {
     let with_tls = config
         .listeners
         .iter()
@@ -30,6 +32,9 @@ pub(super) fn load(config: &Config, findings: &mut Findings) -> Option<Vec<Liste
         .map(|(index, tls)| {
             let at = format!("listeners[{index}].tls");
             let certificates = Certificates::load(&tls.certificates, &format!("{at}.certificates"), findings);
+            if let Some(certificates) = &certificates {
+                certificates.warn_of_doubtful(now, &format!("{at}.certificates"), findings);
+            }
             let clients = match &tls.client_ca_file {
                 None => None,
                 Some(file) => Some(clients::verifier(file, &format!("{at}.client_ca_file"), findings)?),

@@ -122,7 +122,7 @@ fn default_key(
         let secret = Zeroizing::new(entropy::bytes::<32>(entropy)?);
         Ok(format!("{}\n", *Zeroizing::new(STANDARD.encode(secret.as_slice()))).into())
     };
-    let text = match key_file::read_or_make(&file, missing, entropy, make) {
+    let text = match key_file::read_or_make(&file, missing, entropy, findings, make) {
         Ok(text) => text,
         Err(error) => {
             key_file::refuse("data_dir", &file, &error, "sessions.seal_keys", findings);

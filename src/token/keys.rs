@@ -9,9 +9,9 @@ use secrecy::ExposeSecret as _;
 use super::generate::generate_key;
 use super::jwk::JwkSet;
 use super::key::{KeyError, SigningKey, algorithm_name};
-use crate::config::{self, Findings, KeyAlgorithm};
+use crate::config::{self, Findings, KeyAlgorithm, warn_of_exposed_file};
 use crate::entropy::Entropy;
-use crate::key_file::{self, GROUP_MAY_READ, KeyFileError, OnMissingKey};
+use crate::key_file::{self, KeyFileError, OnMissingKey};
 
 /// File of the key that is made on first start, in the data directory.
 const DEFAULT_KEY_FILE: &str = "signing-key.pem";
@@ -128,8 +128,11 @@ fn read_key(
     findings: &mut Findings,
 ) -> Option<SigningKey> {
     let make_one = format!("make one with `menshen key generate --algorithm {}`", algorithm_name(algorithm));
-    let pem = match key_file::read(file, GROUP_MAY_READ) {
-        Ok(Some(pem)) => pem,
+    let pem = match key_file::read(file) {
+        Ok(Some(pem)) => {
+            warn_of_exposed_file(path, file, findings);
+            pem
+        }
         Ok(None) => {
             findings.error(path, format!("file `{}` does not exist", file.display())).hint(make_one);
             return None;
@@ -171,7 +174,7 @@ fn default_key(
         Ok(key) => Ok(key.pem),
         Err(error) => Err(KeyFileError::Generate(error.into())),
     };
-    let pem = match key_file::read_or_make(&file, missing, entropy, make) {
+    let pem = match key_file::read_or_make(&file, missing, entropy, findings, make) {
         Ok(pem) => pem,
         Err(error) => return refuse_file("data_dir", &file, &error, findings),
     };

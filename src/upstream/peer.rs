@@ -13,7 +13,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
-use crate::config::{self, Findings, UpstreamProtocol};
+use crate::config::{self, Findings, UpstreamProtocol, warn_of_exposed_file};
 
 /// Builds the peer that every connection of an upstream is made from.
 pub(super) fn build(
@@ -56,6 +56,8 @@ pub(super) fn build(
     if let Some(pair) = config.tls.as_ref().and_then(|tls| tls.client_certificate.as_ref()) {
         match client_certificate(pair) {
             Ok((chain, key)) => {
+                let key_at = format!("{at}.tls.client_certificate.key");
+                warn_of_exposed_file(&key_at, &pair.key, findings);
                 chain.iter().for_each(|certificate| certificate.hash(&mut pool_group));
                 peer.client_cert_key = Some(Arc::new(CertKey::new(chain, key.secret_der().to_vec())));
             }

@@ -2,8 +2,12 @@
 
 use std::fs;
 use std::net::TcpListener;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::{Duration, SystemTime};
+
+use rcgen::{CertificateParams, KeyPair};
 
 /// What a run of the program left behind.
 struct Ran {
@@ -204,5 +208,167 @@ store: { engine: redis, redis: { addresses: ['redis.example.com:6379'] } }
         "routes[2].path",
     ] {
         assert!(ran.stderr.contains(&format!("warning: {key}: ")), "{key}: {}", ran.stderr);
+    }
+}
+
+/// A configuration with a secret or key file of each kind, all of them in `folder`, and the warned keys.
+fn configuration_with_files(folder: &Path) -> (PathBuf, Vec<(PathBuf, &'static str)>) {
+    let file = |name: &str, text: &str| {
+        let path = folder.join(name);
+        fs::write(&path, text).unwrap();
+        path
+    };
+    let pair = rcgen::generate_simple_self_signed(["shop.test".to_owned()]).unwrap();
+    let certificate = file("certificate.pem", &pair.cert.pem());
+    let key = pair.signing_key.serialize_pem();
+    let signing = menshen(&["key", "generate"]).stdout;
+    let files = vec![
+        (file("app-secret", "0123456789abcdef"), "apps.shop.secret"),
+        (file("seal", "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=\n"), "sessions.seal_keys[0].secret"),
+        (file("signing.pem", &signing), "tokens.keys[0].file"),
+        (file("listener.pem", &key), "listeners[0].tls.certificates[0].key"),
+        (file("client.pem", &key), "upstreams.backend.tls.client_certificate.key"),
+        (file("redis-password", "secret"), "store.redis.password"),
+        (file("redis.pem", &key), "store.redis.tls.key"),
+    ];
+    let [secret, seal, signing, listener, client, password, redis] =
+        [0, 1, 2, 3, 4, 5, 6].map(|n| files[n].0.display());
+    let certificate = certificate.display();
+    let yaml = format!(
+        "
+data_dir: {folder}/data
+listeners:
+  - {{ address: 127.0.0.1:0, tls: {{ certificates: [{{ certificate: {certificate}, key: {listener} }}] }} }}
+apps: {{ shop: {{ kind: mini_program, appid: wx0123456789abcdef, secret: {{ file: {secret} }} }} }}
+upstreams:
+  backend:
+    servers: ['127.0.0.1:1']
+    tls: {{ server_name: b.test, client_certificate: {{ certificate: {certificate}, key: {client} }} }}
+routes: [{{ path: /, access: authenticated, upstream: backend }}]
+sessions: {{ seal_keys: [{{ kid: k, secret: {{ file: {seal} }} }}] }}
+tokens: {{ keys: [{{ kid: k, algorithm: ES256, file: {signing} }}] }}
+store:
+  engine: redis
+  redis: {{ password: {{ file: {password} }}, tls: {{ certificate: {certificate}, key: {redis} }} }}
+",
+        folder = folder.display()
+    );
+    (write(folder, &yaml), files)
+}
+
+#[test]
+fn check_warns_of_every_secret_file_that_others_can_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, files) = configuration_with_files(folder.path());
+    for mode in [0o600, 0o440, 0o644, 0o602] {
+        for (file, _) in &files {
+            fs::set_permissions(file, fs::Permissions::from_mode(mode)).unwrap();
+        }
+
+        let ran = menshen(&["check", "--config", path.to_str().unwrap()]);
+
+        assert_eq!((ran.stdout.as_str(), ran.code), ("configuration is valid\n", Some(0)), "{}", ran.stderr);
+        for (file, key) in &files {
+            let warning = format!(
+                "warning: {key}: file `{}` may be read or written by other users (mode {mode:04o})",
+                file.display()
+            );
+            assert_eq!(ran.stderr.contains(&warning), mode & 0o037 != 0, "{warning}\n{}", ran.stderr);
+        }
+    }
+}
+
+#[test]
+fn a_data_directory_that_everybody_may_write_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = configuration(folder.path(), "127.0.0.1:0");
+    let data = folder.path().join("data");
+    fs::create_dir(&data).unwrap();
+    for mode in [0o777, 0o1777, 0o703] {
+        fs::set_permissions(&data, fs::Permissions::from_mode(mode)).unwrap();
+
+        for command in ["check", "serve"] {
+            let ran = menshen(&[command, "--config", path.to_str().unwrap()]);
+
+            assert_eq!(ran.code, Some(2), "{command}: {}", ran.stderr);
+            let expected = format!("data_dir: folder `{}` may be written by every user", data.display());
+            assert!(ran.stderr.contains(&expected), "{command}: {}", ran.stderr);
+        }
+        assert_eq!(fs::read_dir(&data).unwrap().count(), 0, "nothing is made there");
+    }
+
+    fs::set_permissions(&data, fs::Permissions::from_mode(0o770)).unwrap();
+    let ran = menshen(&["check", "--config", path.to_str().unwrap()]);
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    assert!(ran.stderr.contains("warning: data_dir: folder `"), "{}", ran.stderr);
+}
+
+#[test]
+fn a_data_directory_or_key_of_another_user_is_refused_at_start_and_warned_of_by_check() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = configuration(folder.path(), "127.0.0.1:0");
+    let data = folder.path().join("data");
+    fs::create_dir(&data).unwrap();
+    fs::set_permissions(&data, fs::Permissions::from_mode(0o700)).unwrap();
+    let key = data.join("signing-key.pem");
+    fs::write(&key, menshen(&["key", "generate"]).stdout).unwrap();
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
+    let other = 4242;
+    for file in [&data, &key] {
+        let owner = fs::metadata(file).unwrap().uid();
+        if chown(file, Some(other), None).is_err() {
+            // Only root may give a file away.
+            return;
+        }
+
+        let checked = menshen(&["check", "--config", path.to_str().unwrap()]);
+        let served = menshen(&["serve", "--config", path.to_str().unwrap()]);
+
+        chown(file, Some(owner), None).unwrap();
+        assert_eq!(checked.code, Some(0), "{}", checked.stderr);
+        assert!(checked.stderr.contains("warning: data_dir: "), "{}", checked.stderr);
+        assert_eq!(served.code, Some(2), "{}", served.stderr);
+        for ran in [checked, served] {
+            assert!(
+                ran.stderr.contains(&format!("`{}` belongs to user {other}", file.display())),
+                "{}",
+                ran.stderr
+            );
+        }
+    }
+}
+
+#[test]
+fn check_warns_of_certificates_that_clients_refuse_or_soon_will() {
+    let folder = tempfile::tempdir().unwrap();
+    let (certificate, key) = (folder.path().join("certificate.pem"), folder.path().join("key.pem"));
+    let yaml = fs::read_to_string(configuration(folder.path(), "127.0.0.1:0")).unwrap();
+    let tls = format!(
+        "  - address: 127.0.0.1:0\n    tls: {{ certificates: [{{ certificate: {}, key: {} }}] }}\n",
+        certificate.display(),
+        key.display()
+    );
+    let path = write(folder.path(), &yaml.replace("listeners:\n", &format!("listeners:\n{tls}")));
+    let day = Duration::from_secs(24 * 3600);
+    let now = SystemTime::now();
+    for (from, until, expected) in [
+        (now - 90 * day, now + 30 * day, None),
+        (now - 90 * day, now + 13 * day, Some("within 14 days")),
+        (now - 90 * day, now - day, Some("expired at ")),
+        (now + day, now + 90 * day, Some("is not valid before ")),
+    ] {
+        let signing_key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(vec!["shop.test".to_owned()]).unwrap();
+        (params.not_before, params.not_after) = (from.into(), until.into());
+        fs::write(&certificate, params.self_signed(&signing_key).unwrap().pem()).unwrap();
+        fs::write(&key, signing_key.serialize_pem()).unwrap();
+
+        let ran = menshen(&["check", "--config", path.to_str().unwrap()]);
+
+        assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+        let warning =
+            ran.stderr.lines().find(|line| line.contains("listeners[0].tls.certificates[0].certificate: "));
+        assert_eq!(warning.is_some(), expected.is_some(), "{}", ran.stderr);
+        assert!(warning.unwrap_or_default().contains(expected.unwrap_or_default()), "{}", ran.stderr);
     }
 }

@@ -12,7 +12,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use secrecy::{ExposeSecret as _, SecretString};
 
-use crate::config::{Findings, RedisStore, RedisTls, RedisTopology, SecretSource};
+use crate::config::{Findings, RedisStore, RedisTls, RedisTopology, SecretSource, warn_of_exposed_file};
 
 /// A server's host and port.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -315,6 +315,9 @@ fn certificates(config: &RedisTls, findings: &mut Findings) -> TlsCertificates {
     let certificates = TlsCertificates { client_tls, root_cert };
     if !findings.has_errors() {
         check_certificates(&certificates, findings);
+        if let Some(key) = &config.key {
+            warn_of_exposed_file("store.redis.tls.key", key, findings);
+        }
     }
     certificates
 }

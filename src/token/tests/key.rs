@@ -81,14 +81,15 @@ fn checking_a_configuration_reads_the_existing_key() {
 }
 
 #[test]
-fn created_key_file_is_refused_if_group_or_others_have_access() {
+fn created_key_that_others_may_write_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     build(&config::Tokens::default(), folder.path());
     let file = folder.path().join("signing-key.pem");
 
-    for mode in [0o640, 0o604, 0o644, 0o620, 0o602, 0o610, 0o777] {
+    for mode in [0o602, 0o606, 0o777] {
         fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
-        let (_, problems) = build_with(&config::Tokens::default(), folder.path(), OnMissingKey::Create);
+        let (tokens, problems) = build_with(&config::Tokens::default(), folder.path(), OnMissingKey::Create);
+        assert!(tokens.is_none(), "{mode:o}");
         assert_eq!(problems.len(), 1, "{mode:o}");
         assert!(problems[0].contains("chmod 600"), "{problems:?}");
         assert!(problems[0].contains(&format!("{mode:04o}")), "{problems:?}");
@@ -96,24 +97,42 @@ fn created_key_file_is_refused_if_group_or_others_have_access() {
 }
 
 #[test]
-fn configured_key_file_may_be_readable_by_its_group_only() {
+fn created_key_that_others_may_read_is_warned_of() {
+    let folder = tempfile::tempdir().unwrap();
+    build(&config::Tokens::default(), folder.path());
+    let file = folder.path().join("signing-key.pem");
+
+    for mode in [0o640, 0o604, 0o644, 0o620, 0o610] {
+        fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
+        let (tokens, problems) = build_with(&config::Tokens::default(), folder.path(), OnMissingKey::Create);
+        assert!(tokens.is_some(), "{mode:o}");
+        assert_eq!(problems.len(), 1, "{mode:o}");
+        assert!(problems[0].starts_with("data_dir: file `"), "{problems:?}");
+        assert!(problems[0].contains(&format!("{mode:04o}")), "{problems:?}");
+    }
+}
+
+#[test]
+fn configured_key_may_be_read_by_its_group_and_others_are_warned_of() {
     let folder = tempfile::tempdir().unwrap();
     let (key, ..) = make_key(KeyAlgorithm::ES256, "k1", folder.path());
     let file = key.file.clone().unwrap();
     let config = config::Tokens { keys: vec![key], ..config::Tokens::default() };
 
-    for (mode, is_accepted) in [
-        (0o400, true),
-        (0o600, true),
-        (0o440, true),
-        (0o640, true),
-        (0o644, false),
-        (0o660, false),
-        (0o604, false),
+    for (mode, is_warned) in [
+        (0o400, false),
+        (0o600, false),
+        (0o440, false),
+        (0o640, false),
+        (0o644, true),
+        (0o660, true),
+        (0o604, true),
     ] {
         fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
         let (tokens, problems) = build_with(&config, folder.path(), OnMissingKey::Create);
-        assert_eq!(tokens.is_some(), is_accepted, "{mode:o}: {problems:?}");
+        assert!(tokens.is_some(), "{mode:o}: {problems:?}");
+        assert_eq!(!problems.is_empty(), is_warned, "{mode:o}: {problems:?}");
+        assert!(problems.iter().all(|problem| problem.starts_with("tokens.keys[0].file: ")), "{problems:?}");
     }
 }
 
