@@ -1,4 +1,5 @@
-//! Which addresses count as one client, and the short name each has in the tables; people and apps have one, too.
+//! Decides which addresses count as one client, and makes the table keys of clients, users and
+//! apps.
 
 use std::hash::Hasher as _;
 use std::net::{IpAddr, Ipv6Addr};
@@ -9,10 +10,10 @@ use siphasher::sip::SipHasher13;
 use crate::config::Findings;
 use crate::entropy::{self, Entropy, NoEntropy};
 
-/// A client's name in the tables: a keyed hash of its address, or of who it is.
+/// A client's key in the tables: a keyed hash of its address or of its name.
 ///
-/// Two clients share a name once in 2^64; the key is drawn at start, so that nobody can look for such a pair or
-/// pick addresses that fall together.
+/// Two clients have the same key once in 2^64. The hash key is random and drawn at start, so that a
+/// client cannot search for addresses that have the same key or fall into the same set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct ClientKey(NonZeroU64);
 
@@ -61,7 +62,7 @@ impl ClientKeys {
         ClientKey::of(hash)
     }
 
-    /// What all addresses of the client at this one have in common.
+    /// The network of the client at this address: the bits that all its addresses have in common.
     ///
     /// An IPv4-mapped address is the IPv4 client. One IPv6 client commonly holds a whole /64 and may send from any
     /// address in it, so only the prefix counts.
@@ -73,7 +74,8 @@ impl ClientKeys {
     }
 }
 
-/// Turns names of people and apps into keys, with a hash key of its own: no name has the key of an address.
+/// Turns names of users and apps into keys. Its hash key is its own, so a name does not get the key
+/// of an address.
 pub(super) struct NameKeys(SipHasher13);
 
 impl NameKeys {
@@ -81,7 +83,8 @@ impl NameKeys {
         Ok(Self(SipHasher13::new_with_key(&entropy::bytes::<16>(entropy)?)))
     }
 
-    /// The key of whoever has this name of several parts; each goes in with its length, so that `ab`, `c` is not `a`, `bc`.
+    /// The key of a name of several parts. Each part is hashed with its length, so that `ab`, `c`
+    /// is not `a`, `bc`.
     pub(super) fn key(&self, parts: &[&str]) -> ClientKey {
         let mut hasher = self.0;
         for part in parts {

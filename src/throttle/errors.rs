@@ -1,14 +1,16 @@
-//! Lock-outs of clients whose requests keep failing: whoever tries paths, tokens or ids one after another.
+//! Lock-outs of clients whose requests keep failing: clients that try paths, tokens or ids one
+//! after another.
 
 use std::net::IpAddr;
 
 use super::{Limit, Throttle, Throttled};
 
-/// Statuses 4xx that are no sign of trying: the client was slow, was told to wait, or went away.
+/// Statuses 4xx that are no sign of guessing: the client was slow, was rate-limited, or
+/// disconnected.
 const NOT_COUNTED: [u16; 3] = [408, 429, 499];
 
 impl Throttle {
-    /// Admits a request of this client, unless it is locked out for its errors.
+    /// Checks that this client is not locked out for its errors.
     ///
     /// # Errors
     /// [`Throttled`] while the client is locked out.
@@ -20,8 +22,8 @@ impl Throttle {
         }
     }
 
-    /// Counts an answer to this client: a 4xx is an error, and one below 400 takes an error back. A failure of the
-    /// server says nothing of the client.
+    /// Counts a response to this client: a 4xx adds an error, and a status below 400 removes one. A
+    /// 5xx counts neither way, since it is the server's failure.
     pub fn record_response(&self, client: IpAddr, status: u16) {
         let Some(errors) = &self.client_errors else { return };
         match status {

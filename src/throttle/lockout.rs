@@ -1,4 +1,4 @@
-//! Lock-outs after failures, such as failed logins, twice as long with each further one.
+//! Lock-outs after failures, such as failed logins. Each further failure doubles the lock-out.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -8,7 +8,7 @@ use super::table::{Capacity, ClientTable};
 use crate::clock::Clock;
 use crate::config::{FailedLoginLimit, Findings};
 
-/// What failures cost.
+/// How many failures are allowed, and how long a client is locked out after more.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct LockoutPolicy {
     allowed: u32,
@@ -31,13 +31,13 @@ impl LockoutPolicy {
         must(
             *allowed >= 1,
             "allowed",
-            "the first failure would lock out whoever mistyped".into(),
+            "the first failure would lock a client out".into(),
             "write a number from 1".into(),
         );
         must(
             !lockout.is_zero(),
             "lockout",
-            format!("a lock-out of {lockout} locks nobody out"),
+            format!("a lock-out of {lockout} has no effect"),
             "write a duration such as `10s`".into(),
         );
         must(
@@ -46,7 +46,7 @@ impl LockoutPolicy {
             format!("{max_lockout} is shorter than the first lock-out, `lockout: {lockout}`"),
             format!("write `{lockout}` or longer"),
         );
-        // A failure forgotten before its lock-out ends would make every lock-out the first.
+        // If a failure were forgotten before its lock-out ends, the lock-outs would never double.
         must(
             forget_after >= max_lockout,
             "forget_after",
@@ -74,8 +74,10 @@ impl LockoutPolicy {
         failures.count == 0 || failures.last.plus(self.forget_after) <= now
     }
 
-    /// Whether a newcomer may have the place of these failures: never that of a client that was locked out, until it
-    /// is forgotten; else that of the fewest and oldest. Newcomers thus push out each other, not whom they came for.
+    /// Whether a new client may replace these failures in the table, and how early. A client that
+    /// was locked out keeps its place until its failures are forgotten. Of the others, the one with
+    /// the fewest and oldest failures is replaced first, so new clients replace each other and not
+    /// an attacker.
     fn worth(&self, failures: &Failures, now: Moment) -> Option<(u32, Moment)> {
         match failures {
             _ if self.is_forgotten(failures, now) => Some((0, Moment(0))),
@@ -131,7 +133,8 @@ impl Lockouts {
         let worth = |failures: &Failures| self.policy.worth(failures, now);
         self.table.update(client, worth, |failures| {
             if now < self.policy.locked_until(failures) {
-                // Admitted before the lock-out began. A volley at once is one offence, not one doubling each.
+                // This login passed before the lock-out began. Failures at the same time double the
+                // lock-out only once.
                 return;
             }
             let count = if self.policy.is_forgotten(failures, now) { 0 } else { failures.count };
@@ -139,7 +142,7 @@ impl Lockouts {
         });
     }
 
-    /// Takes one failure back, except from a client locked out now.
+    /// Removes one failure, unless the client is locked out now.
     pub(super) fn record_success(&self, client: ClientKey) {
         let now = self.now();
         self.table.update_known(client, |failures| {

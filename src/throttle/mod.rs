@@ -1,14 +1,16 @@
 //! Limits on logins, requests and errors, in memory of fixed size.
 //!
-//! Decides whether a login may be tried and whether WeChat may be asked, and how long the refused must wait: logins,
-//! refreshes and begun sign-ins of one client (GCRA, so a burst and then a steady rate; sign-ins that a page of another site
-//! may have led to are counted apart), sign-ins begun by everybody, failed ones of one client (a lock-out that doubles), and
-//! exchanges with WeChat of everybody (GCRA, kept under the quota). Two more are for all requests: those of a route's own
-//! ([`RequestLimits`]), and one of answers 4xx to one client (a lock-out again). Who the client is, what counts as a failed
-//! login and what a refusal looks like are decided elsewhere.
+//! Decides whether a client may try a login, whether the gateway may call WeChat, and how long a
+//! refused client must wait. One client has limits on logins, refreshes and started sign-ins (GCRA:
+//! a burst and then a steady rate). Sign-ins that a page of another site may have started are
+//! counted separately. A client also has a limit on failed logins (a lock-out that doubles). All
+//! clients together have limits on started sign-ins and on exchanges with WeChat (GCRA, below
+//! WeChat's quota). Two limits apply to all requests: those of a route ([`RequestLimits`]), and one
+//! on 4xx responses to one client (a lock-out). Other modules decide who the client is, what counts
+//! as a failed login and what a refusal looks like.
 //!
-//! Where nodes share a store, logins and exchanges that a node admitted by itself are counted by all of them together;
-//! refreshes, failures, errors and requests each node counts for itself.
+//! If nodes share a store, they also count together the logins and exchanges that a single node has
+//! let pass. Each node counts refreshes, failures, errors and requests by itself.
 
 mod client;
 mod errors;
@@ -41,8 +43,8 @@ pub use requests::{Allowance, Exceeded, RateLimitCaller, RequestLimits};
 
 /// The limits on logins, and the one on errors.
 ///
-/// Holds its counts itself: whoever rebuilds it from an equal configuration forgets every lock-out, so a reload
-/// should keep the one it has.
+/// It holds its counts itself. A rebuild forgets every lock-out, so a reload keeps the existing one
+/// if the configuration is the same.
 pub struct Throttle {
     clients: ClientKeys,
     login: ClientRate,
@@ -57,23 +59,23 @@ pub struct Throttle {
     refused: RefusedCounters,
 }
 
-/// A limit refused.
+/// A limit refused the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("limit `{}` refused, for {} s", .limit.as_str(), .retry_after.as_secs_f64())]
 pub struct Throttled {
     /// The limit.
     pub limit: Limit,
-    /// How long until it may admit again.
+    /// How long until the limit may let a client pass again.
     pub retry_after: Duration,
 }
 
-/// Why all nodes together do not admit.
+/// Why a check across all nodes refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ThrottleError {
-    /// A limit refused.
+    /// A limit refused the client.
     #[error(transparent)]
     Throttled(#[from] Throttled),
-    /// The store did not say. Without it nobody can sign in, so that nobody is let past the limit either.
+    /// The store did not answer. No user can sign in without the store, so the check denies.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -105,9 +107,9 @@ pub enum Limit {
     AllSignIns,
     /// Failed logins and refreshes of one client address.
     FailedLogin,
-    /// Answers 4xx to one client address.
+    /// 4xx responses to one client address.
     ClientError,
-    /// Requests to one route; one of its own limits.
+    /// Requests to one route, by one of the route's limits.
     Request,
     /// Exchanges with WeChat of all clients together.
     WeChat,
@@ -180,13 +182,13 @@ impl Throttle {
         })
     }
 
-    /// Counts with the other nodes that write to this store, if there can be any.
+    /// Also counts together with the other nodes that write to this store, if the store is shared.
     #[must_use]
     pub fn shared_in(self, store: Arc<dyn Store>, config: &config::Throttle) -> Self {
         Self { shared: SharedBuckets::new(store, &config.login, &config.wechat), ..self }
     }
 
-    /// Admits one login of this client on this node, or says which limit refused it.
+    /// Checks the limits of this node for one login of this client.
     ///
     /// # Errors
     /// [`Throttled`] while the client is locked out, or when it logs in too often.
@@ -194,11 +196,11 @@ impl Throttle {
         self.check_client(client, &self.login, Limit::Login)
     }
 
-    /// Admits one refresh of this client, or says which limit refused it.
+    /// Checks the limits for one refresh of this client.
     ///
-    /// As many as logins, counted by themselves: the people behind one address refresh at their own pace, and none of
-    /// them is to keep another one from signing in. Failures lock out as those of logins do, so that made-up tokens do
-    /// not load the store.
+    /// The rate is that of logins, but refreshes are counted separately: many users may share an
+    /// address, and refreshes of one must not stop another from signing in. Failures lock out as
+    /// those of logins do, so that made-up tokens do not load the store.
     ///
     /// # Errors
     /// [`Throttled`] while the client is locked out, or when it refreshes too often.
@@ -206,21 +208,22 @@ impl Throttle {
         self.check_client(client, &self.refresh, Limit::Refresh)
     }
 
-    /// Admits one sign-in that this client begins in a browser, or says which limit refused it.
+    /// Checks the limits for one sign-in that this client starts in a browser.
     ///
     /// # Errors
-    /// [`Throttled`] while the client is locked out, when it begins too often, or when all clients together do: each takes room in
-    /// the store until it is finished or forgotten.
+    /// [`Throttled`] while the client is locked out, when it starts too many sign-ins, or when all
+    /// clients together do: each sign-in takes room in the store until it ends or expires.
     pub fn check_sign_in(&self, client: IpAddr) -> Result<(), Throttled> {
         self.check_client(client, &self.sign_in, Limit::SignIn)?;
         self.check_all_sign_ins()
     }
 
-    /// Admits one step of a sign-in to which a page of another site may have led this client's browser, or says which limit
-    /// refused it.
+    /// Checks the limits for one step of a sign-in that a page of another site may have started in
+    /// this client's browser.
     ///
-    /// As many as [`Throttle::check_sign_in`], counted by themselves: whoever has visitors' browsers take such steps must
-    /// not use up what the people at their addresses do of their own accord.
+    /// The rate is that of [`Throttle::check_sign_in`], but these steps are counted separately: a
+    /// hostile site that makes its visitors' browsers take such steps must not use up the sign-ins
+    /// that the users at those addresses start themselves.
     ///
     /// # Errors
     /// As [`Throttle::check_sign_in`].
@@ -228,7 +231,8 @@ impl Throttle {
         self.check_client(client, &self.cross_site, Limit::SignIn)
     }
 
-    /// As [`Throttle::check_cross_site`], of a step that begins a sign-in and takes room in the store.
+    /// As [`Throttle::check_cross_site`], for a step that starts a sign-in and takes room in the
+    /// store.
     ///
     /// # Errors
     /// As [`Throttle::check_sign_in`].
@@ -237,27 +241,29 @@ impl Throttle {
         self.check_all_sign_ins()
     }
 
-    /// Admits on all nodes together a login that [`Throttle::check_login`] admitted.
+    /// Checks the limit of all nodes together for a login that passed [`Throttle::check_login`].
     ///
     /// # Errors
     /// [`ThrottleError`]
     pub async fn check_login_across_nodes(&self, client: IpAddr) -> Result<(), ThrottleError> {
         let Some(shared) = &self.shared else { return Ok(()) };
-        let admitted = shared.check_login(self.clients.network(client)).await?;
-        admitted.map_err(|wait| self.refuse(Limit::Login, wait).into())
+        let result = shared.check_login(self.clients.network(client)).await?;
+        result.map_err(|wait| self.refuse(Limit::Login, wait).into())
     }
 
-    /// Admits one exchange with WeChat, whoever asks for it: on this node, then on all nodes together.
+    /// Checks the limit for one exchange with WeChat by any client: on this node, then on all nodes
+    /// together.
     ///
     /// # Errors
-    /// [`ThrottleError`], when all clients together would exceed the quota or the store does not say.
+    /// [`ThrottleError`], when all clients together would exceed the quota or the store does not
+    /// answer.
     pub async fn check_exchange(&self) -> Result<(), ThrottleError> {
         self.check_exchange_here()?;
         let Some(shared) = &self.shared else { return Ok(()) };
         shared.check_exchange().await?.map_err(|wait| self.refuse(Limit::WeChat, wait).into())
     }
 
-    /// Admits one of this client by its own rate, unless it is locked out.
+    /// Checks one action of this client against its rate, unless the client is locked out.
     fn check_client(&self, client: IpAddr, rate: &ClientRate, limit: Limit) -> Result<(), Throttled> {
         let client = self.clients.key(client);
         if let Some(remaining) = self.failed_login.remaining(client) {
@@ -274,15 +280,16 @@ impl Throttle {
         self.wechat.check().map_err(|wait| self.refuse(Limit::WeChat, wait))
     }
 
-    /// Counts a login or refresh that failed by the client's own doing.
+    /// Counts a login or refresh that failed because of the client.
     pub fn record_login_failure(&self, client: IpAddr) {
         self.failed_login.record_failure(self.clients.key(client));
     }
 
-    /// Takes one counted failure back.
+    /// Removes one counted failure.
     ///
-    /// One, not all: else an attacker with one good account would wipe its failures with every tenth try. An address
-    /// shared by many people still stays far from a lock-out, since few of their logins fail.
+    /// It removes one, not all: otherwise an attacker with one good account clears its failures
+    /// with every tenth try. An address shared by many users still stays far from a lock-out, since
+    /// few of their logins fail.
     pub fn record_login_success(&self, client: IpAddr) {
         self.failed_login.record_success(self.clients.key(client));
     }
@@ -299,7 +306,7 @@ impl fmt::Debug for Throttle {
     }
 }
 
-/// `menshen_throttled_total`, its children resolved.
+/// `menshen_throttled_total`, with one counter resolved for each limit.
 struct RefusedCounters {
     login: IntCounter,
     refresh: IntCounter,

@@ -14,7 +14,8 @@ use super::table::{Capacity, ClientTable};
 use crate::clock::Clock;
 use crate::config::{Findings, LoginLimit};
 
-/// Largest burst: governor multiplies it by the time for one, in nanoseconds of 64 bits, unchecked.
+/// Largest burst. Governor multiplies it by the nanoseconds for one token, in 64 bits and without
+/// an overflow check.
 const MAX_BURST: u32 = 1_000_000;
 
 /// Reads a limit as governor's quota.
@@ -40,12 +41,12 @@ pub(super) struct ClientRate {
     quota: Quota,
 }
 
-/// What is left in a bucket after one was taken.
+/// The state of a bucket after one token was taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct RateState {
-    /// How many may be taken at once, now.
+    /// How many tokens may be taken at once, now.
     pub(super) remaining: u32,
-    /// When it is full again, at the latest; the time for one too late at most.
+    /// When the bucket is full again, at the latest; too late by the time for one token at most.
     pub(super) full_in: Duration,
 }
 
@@ -55,7 +56,8 @@ impl ClientRate {
         Self { limiter, quota }
     }
 
-    /// Takes one from the client's bucket and returns what is left, or how long until there is one.
+    /// Takes one token from the client's bucket. Returns what is left, or the wait until the next
+    /// token.
     pub(super) fn check(&self, client: ClientKey) -> Result<RateState, Duration> {
         let taken = self.limiter.check_key(&client);
         let remaining = taken.map_err(|until| wait(&until, self.limiter.clock()))?.remaining_burst_capacity();
@@ -70,7 +72,7 @@ impl ClientRate {
     }
 }
 
-/// One rate for all.
+/// One rate for all clients.
 pub(super) struct GlobalRate {
     limiter: RateLimiter<NotKeyed, InMemoryState, Monotonic, NoOpMiddleware<Instant>>,
 }
@@ -80,7 +82,7 @@ impl GlobalRate {
         Self { limiter: RateLimiter::new(quota, InMemoryState::default(), Monotonic(clock)) }
     }
 
-    /// Takes one, or says how long until there is one.
+    /// Takes one token, or returns the wait until the next one.
     pub(super) fn check(&self) -> Result<(), Duration> {
         self.limiter.check().map_err(|until| wait(&until, self.limiter.clock()))
     }
@@ -107,7 +109,8 @@ struct Buckets(ClientTable<Nanos>);
 impl StateStore for Buckets {
     type Key = ClientKey;
 
-    /// A bucket may be given up once it answers as an unused one would: then it is full and nothing is forgotten.
+    /// A bucket may be replaced if it answers like an unused one: then it is full, and nothing is
+    /// lost.
     fn measure_and_replace<T, F, E>(&self, client: &ClientKey, decide: F) -> Result<T, E>
     where
         F: Fn(Option<Nanos>) -> Result<(T, Nanos), E>,

@@ -1,7 +1,7 @@
-//! What all nodes count together, once one of them has admitted it by itself.
+//! Rates that all nodes count together, after the limits of one node have passed.
 //!
-//! A node asks the store for what its own buckets let pass and for nothing else, so a flood on one node costs the store
-//! no more than the configured rate.
+//! A node asks the store only after its own buckets have passed, so a flood on one node costs the
+//! store no more than the configured rate.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -21,18 +21,19 @@ pub(super) struct SharedBuckets {
 }
 
 impl SharedBuckets {
-    /// Buckets in this store; `None` where no other node writes to it, or a limit is none.
+    /// Buckets in this store; `None` if no other node writes to the store, or if a rate is not
+    /// valid.
     pub(super) fn new(store: Arc<dyn Store>, login: &LoginLimit, wechat: &LoginLimit) -> Option<Self> {
         let (login, wechat) = (shared_rate(login)?, shared_rate(wechat)?);
         store.is_shared().then_some(Self { store, login, wechat })
     }
 
-    /// Takes one from a client's bucket of logins; the client as its network.
+    /// Takes one token from a client's bucket of logins. `client` is the client's network.
     pub(super) async fn check_login(&self, client: IpAddr) -> Result<Result<(), Duration>, StoreError> {
         self.check(Limit::Login, &client.to_string(), self.login).await
     }
 
-    /// Takes one from the bucket of everybody's exchanges.
+    /// Takes one token from the bucket of all exchanges.
     pub(super) async fn check_exchange(&self) -> Result<Result<(), Duration>, StoreError> {
         self.check(Limit::WeChat, "", self.wechat).await
     }
@@ -63,8 +64,9 @@ fn shared_rate(limit: &LoginLimit) -> Option<SharedRate> {
 
 /// The bucket's name, the same on every node.
 ///
-/// A hash without a key: an address has too few bits to be hidden by one, and a key would have to be the same on all
-/// nodes through every rotation. Whoever can read the store can find out which addresses signed in lately.
+/// The hash has no key: an address has too few bits for a hash to hide it, and a key must be the
+/// same on all nodes through every rotation. An attacker who can read the store can therefore find
+/// out which addresses signed in recently.
 fn bucket(limit: Limit, whose: &str) -> [u8; 16] {
     let text = format!("menshen throttle {} {whose}", limit.as_str());
     let mut name = [0; 16];
@@ -84,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn no_two_limits_or_clients_share_a_bucket() {
+    fn each_limit_and_client_has_its_own_bucket() {
         let login = bucket(Limit::Login, "192.0.2.1");
 
         assert_ne!(login, bucket(Limit::Login, "192.0.2.2"));

@@ -1,9 +1,10 @@
-//! A map from clients to what is counted of each, in memory that never grows and forgets no offender.
+//! A map from clients to their counts, in memory of fixed size that never forgets an offender.
 //!
-//! The map is a row of small sets; a client's key says which set is its own. When all places of a set are taken, a
-//! newcomer gets the place of a client whose count is worth least, if the limit says that any may be given up. If
-//! none may, the newcomer is counted in the set's overflow, together with every other newcomer of that set: too
-//! strict for a moment, while letting it in uncounted, or forgetting an offender for it, would be an opening.
+//! The map is an array of small sets; a client's key selects its set. If all places of a set are
+//! taken, a new client replaces the client whose count is worth least, if the limit allows any to
+//! be replaced. If it allows none, the new client is counted in the set's overflow, together with
+//! all other new clients of that set. This is too strict for a short time. To let the client pass
+//! uncounted, or to forget an offender, would open a way around the limit.
 
 use std::num::NonZeroUsize;
 
@@ -15,7 +16,7 @@ use crate::config::Findings;
 /// Places of one set. With half of all places taken, a set overflows once in about 300.
 const PLACES: usize = 16;
 
-/// Fewest and most clients a table may be told to hold; the most takes about 0.7 GiB.
+/// Fewest and most clients that a table may be configured for; the most takes about 0.7 GiB.
 const CAPACITY: std::ops::RangeInclusive<usize> = 1024..=16_777_216;
 
 /// How many clients a table holds.
@@ -23,7 +24,7 @@ const CAPACITY: std::ops::RangeInclusive<usize> = 1024..=16_777_216;
 pub(super) struct Capacity(NonZeroUsize);
 
 impl Capacity {
-    /// The fewest; for what is fewer by far, such as apps.
+    /// The smallest capacity, for tables with few entries, such as apps.
     pub(super) const LEAST: Self = Self(NonZeroUsize::new(*CAPACITY.start()).unwrap());
 
     pub(super) fn build(clients: usize, findings: &mut Findings) -> Option<Self> {
@@ -38,7 +39,7 @@ impl Capacity {
     }
 }
 
-/// The map. `V::default()` is what is counted of a client never seen.
+/// The map. `V::default()` is the count of an unknown client.
 pub(super) struct ClientTable<V> {
     sets: Box<[Mutex<ClientSet<V>>]>,
 }
@@ -50,9 +51,10 @@ impl<V: Copy + Default> ClientTable<V> {
         Self { sets: (0..sets).map(|_| Mutex::new(ClientSet::default())).collect() }
     }
 
-    /// Runs `change` on the client's count, alone: nobody else reads or writes it meanwhile.
+    /// Runs `change` on the client's count, under the set's lock.
     ///
-    /// `worth` says of a count whether its place may be given to a newcomer: `None` never, else the least first.
+    /// `worth` says whether a new client may replace a count: `None` is never; of the others the
+    /// least is replaced first.
     pub(super) fn update<W: Ord, R>(
         &self,
         client: ClientKey,
@@ -74,14 +76,16 @@ impl<V: Copy + Default> ClientTable<V> {
         }
     }
 
-    /// What [`ClientTable::update`] would find, without taking a place for the client.
+    /// The count that [`ClientTable::update`] passes to `change`, without taking a place for the
+    /// client.
     pub(super) fn read<W: Ord>(&self, client: ClientKey, worth: impl Fn(&V) -> Option<W>) -> V {
         self.set(client).map_or_else(V::default, |set| set.lock().read(client, worth))
     }
 
-    /// The client's set; there always is one, since a table has at least one set.
+    /// The client's set. It always exists, since a table has at least one set.
     fn set(&self, client: ClientKey) -> Option<&Mutex<ClientSet<V>>> {
-        // The hash as a fraction of 2^64, times the number of sets: even for any number, without a division.
+        // The hash as a fraction of 2^64, times the number of sets: evenly spread for any number of
+        // sets, without a division.
         let set = (u128::from(client.hash()) * self.sets.len() as u128) >> 64;
         usize::try_from(set).ok().and_then(|set| self.sets.get(set))
     }
@@ -128,7 +132,8 @@ impl<V: Copy + Default> ClientSet<V> {
         }
     }
 
-    /// Where a newcomer goes: an empty place counts nothing, so it is worth as little as one forgotten.
+    /// The place that a new client takes. An empty place has no count, so it is worth as little as
+    /// a forgotten one.
     fn cheapest<W: Ord>(&self, worth: impl Fn(&V) -> Option<W>) -> Option<usize> {
         let worths = self.places.iter().enumerate();
         let spare = worths.filter_map(|(position, place)| Some((worth(&place.count)?, position)));

@@ -37,7 +37,8 @@ struct Bench {
     metrics: Metrics,
 }
 
-/// Ten logins a minute, burst `burst`; three failures allowed, then 10 s, 20 s … 60 s; forgotten after 120 s.
+/// Ten logins a minute with the burst `burst`. Three failures are allowed, then lock-outs of 10 s,
+/// 20 s … 60 s; failures are forgotten after 120 s.
 fn config(burst: u32) -> config::Throttle {
     config::Throttle {
         login: LoginLimit { rate: Rate::per_minute(10), burst },
@@ -71,9 +72,9 @@ fn ip(text: &str) -> IpAddr {
 }
 
 #[tokio::test]
-async fn store_that_nobody_shares_is_not_asked() {
+async fn store_that_is_not_shared_is_not_asked() {
     let Bench { throttle, .. } = bench(&config(5));
-    // `Closed` answers nothing but errors.
+    // `Closed` answers every call with an error.
     let throttle = throttle.shared_in(Arc::new(crate::store::Closed::default()), &config(5));
 
     for _ in 0..5 {
@@ -94,7 +95,7 @@ fn seconds(seconds: u64) -> Duration {
 }
 
 impl Bench {
-    /// How many logins in a row are passed, of `tries`.
+    /// How many of `tries` logins in a row pass.
     fn passed(&self, client: IpAddr, tries: usize) -> usize {
         (0..tries).filter(|_| self.throttle.check_login(client).is_ok()).count()
     }
@@ -127,7 +128,7 @@ fn client_may_log_in_as_often_as_the_burst_and_then_at_the_rate() {
     bench.clock.advance(Duration::from_millis(1));
     assert_eq!(bench.passed(client, 10), 1);
     bench.clock.advance(seconds(3600));
-    assert_eq!(bench.passed(client, 10), 4, "a long quiet time gives no more than the burst");
+    assert_eq!(bench.passed(client, 10), 4, "a long pause gives no more than the burst");
 }
 
 #[test]
@@ -153,7 +154,7 @@ fn refreshes_have_a_rate_of_their_own_and_share_the_lock_out() {
     let refusal = bench.throttle.check_refresh(client).unwrap_err();
 
     assert_eq!(refusal, Throttled { limit: Limit::Refresh, retry_after: seconds(6) });
-    assert_eq!(bench.passed(client, 3), 2, "refreshes take nothing from logins");
+    assert_eq!(bench.passed(client, 3), 2, "refreshes do not count as logins");
     bench.clock.advance(seconds(60));
     for _ in 0..4 {
         bench.throttle.record_login_failure(client);
@@ -196,7 +197,7 @@ fn spellings_of_one_client_share_its_bucket() {
 }
 
 #[test]
-fn ipv6_prefix_says_how_many_bits_make_a_client() {
+fn ipv6_prefix_sets_how_many_bits_make_a_client() {
     for (prefix, first, second, expected) in [
         (32, "2001:db8::1", "2001:db8:ffff::1", 0),
         (32, "2001:db8::1", "2001:db9::1", 1),
@@ -259,7 +260,7 @@ fn exchanges_of_all_clients_share_one_rate() {
 }
 
 #[test]
-fn sign_ins_of_all_clients_share_a_rate_beside_their_own() {
+fn sign_ins_of_all_clients_share_a_rate_besides_their_own() {
     let bench = bench(&config(5));
     let throttle = &bench.throttle;
     let passed = (0..20_u8)
@@ -293,7 +294,7 @@ fn failures_beyond_the_allowed_lock_out_twice_as_long_each_time() {
 }
 
 #[test]
-fn lock_out_is_of_one_client() {
+fn lock_out_affects_one_client() {
     let bench = bench(&config(1000));
 
     bench.fail(ip("2001:db8:1:2::1"), 4);
@@ -303,7 +304,7 @@ fn lock_out_is_of_one_client() {
 }
 
 #[test]
-fn volley_of_failures_counts_as_one_offence() {
+fn failures_at_the_same_time_count_as_one_offence() {
     let bench = bench(&config(1000));
     let client = ip("192.0.2.1");
 
@@ -325,7 +326,7 @@ fn refused_login_of_a_locked_out_client_spends_nothing() {
 }
 
 #[test]
-fn failures_are_forgotten_after_a_quiet_time() {
+fn failures_are_forgotten_after_a_pause() {
     let bench = bench(&config(1000));
     let client = ip("192.0.2.1");
     bench.fail(client, 4);
@@ -336,29 +337,29 @@ fn failures_are_forgotten_after_a_quiet_time() {
     bench.clock.advance(seconds(120));
     bench.fail(client, 3);
 
-    assert_eq!(bench.lockout(client), None, "the count began anew");
+    assert_eq!(bench.lockout(client), None, "the count started from zero");
 }
 
 #[test]
-fn success_takes_back_one_failure_and_ends_no_lock_out() {
+fn success_removes_one_failure_and_ends_no_lock_out() {
     let bench = bench(&config(1000));
     let client = ip("192.0.2.1");
     bench.fail(client, 3);
     bench.throttle.record_login_success(client);
     bench.fail(client, 1);
-    assert_eq!(bench.lockout(client), None, "three are allowed, one was taken back");
+    assert_eq!(bench.lockout(client), None, "three are allowed, one was removed");
 
     bench.fail(client, 1);
     bench.throttle.record_login_success(client);
 
-    assert_eq!(bench.lockout(client), Some(seconds(10)), "a login under way when the lock-out began");
+    assert_eq!(bench.lockout(client), Some(seconds(10)), "a login that started before the lock-out");
     bench.clock.advance(seconds(10));
     bench.fail(client, 1);
-    assert_eq!(bench.lockout(client), Some(seconds(20)), "it took nothing back either");
+    assert_eq!(bench.lockout(client), Some(seconds(20)), "it removed no failure");
 }
 
 #[test]
-fn success_of_an_unknown_client_is_no_credit() {
+fn success_of_an_unknown_client_gives_no_credit() {
     let bench = bench(&config(1000));
     let client = ip("192.0.2.1");
 
@@ -369,7 +370,7 @@ fn success_of_an_unknown_client_is_no_credit() {
 }
 
 /// The `n`th of many IPv6 networks and IPv4 addresses, all different.
-fn stranger(n: u32) -> IpAddr {
+fn nth_client(n: u32) -> IpAddr {
     if n.is_multiple_of(2) {
         IpAddr::from((0x2001_0db8_0000_0000_0000_0000_0000_0001 + (u128::from(n) << 64)).to_be_bytes())
     } else {
@@ -386,8 +387,8 @@ fn flood_of_addresses_neither_grows_memory_nor_frees_an_offender() {
     let bytes = bench.throttle.failed_login.bytes();
 
     for n in 0..300_000 {
-        let _ = bench.throttle.check_login(stranger(n));
-        bench.throttle.record_login_failure(stranger(n));
+        let _ = bench.throttle.check_login(nth_client(n));
+        bench.throttle.record_login_failure(nth_client(n));
     }
 
     assert_eq!(bench.passed(eager, 1), 0, "its bucket is still empty");
@@ -402,15 +403,15 @@ fn flood_of_addresses_neither_grows_memory_nor_frees_an_offender() {
 fn flood_of_addresses_is_itself_refused() {
     let bench = bench(&config(5));
 
-    let passed = (0..100_000).filter(|n| bench.throttle.check_login(stranger(*n)).is_ok()).count();
+    let passed = (0..100_000).filter(|n| bench.throttle.check_login(nth_client(*n)).is_ok()).count();
 
     assert!(passed <= 1024 + 1024 / 16 * 5, "{passed} passed: each place once, each overflow its burst");
 }
 
 #[test]
-fn places_of_full_buckets_go_to_newcomers() {
+fn new_clients_replace_full_buckets() {
     let bench = bench(&config(5));
-    (0..10_000).for_each(|n| _ = bench.throttle.check_login(stranger(n)));
+    (0..10_000).for_each(|n| _ = bench.throttle.check_login(nth_client(n)));
     assert!(bench.throttle.check_login(ip("192.0.2.1")).is_err(), "shares an overflow already spent");
 
     bench.clock.advance(seconds(6));
@@ -419,21 +420,21 @@ fn places_of_full_buckets_go_to_newcomers() {
 }
 
 #[test]
-fn newcomers_with_a_failure_push_out_each_other_not_one_with_more() {
+fn new_clients_with_one_failure_replace_each_other_not_one_with_more() {
     let bench = bench(&config(5));
     let client = ip("192.0.2.1");
     bench.fail(client, 2);
 
-    (0..50_000).for_each(|n| bench.throttle.record_login_failure(stranger(n)));
+    (0..50_000).for_each(|n| bench.throttle.record_login_failure(nth_client(n)));
     bench.fail(client, 2);
 
     assert!(bench.lockout(client).is_some(), "its two failures were remembered");
 }
 
 #[test]
-fn newcomer_does_not_pay_for_the_failures_of_others() {
+fn new_client_does_not_pay_for_the_failures_of_others() {
     let bench = bench(&config(5));
-    (0..10_000).for_each(|n| bench.fail(stranger(n), 3));
+    (0..10_000).for_each(|n| bench.fail(nth_client(n), 3));
 
     bench.fail(ip("192.0.2.1"), 1);
 
@@ -441,21 +442,21 @@ fn newcomer_does_not_pay_for_the_failures_of_others() {
 }
 
 #[test]
-fn newcomers_among_offenders_only_are_counted_together() {
+fn new_clients_in_a_set_of_offenders_are_counted_together() {
     let bench = bench(&config(5));
     bench.fail(ip("198.51.100.1"), 4);
-    (0..10_000).for_each(|n| bench.fail(stranger(n), 4));
+    (0..10_000).for_each(|n| bench.fail(nth_client(n), 4));
 
     assert!(bench.lockout(ip("198.51.100.1")).is_some(), "no offender frees another");
-    assert!(bench.lockout(ip("192.0.2.1")).is_some(), "its set is full of the locked out");
+    assert!(bench.lockout(ip("192.0.2.1")).is_some(), "its set is full of locked-out clients");
     bench.clock.advance(seconds(120));
     assert_eq!(bench.lockout(ip("192.0.2.1")), None);
 }
 
 proptest! {
-    /// The law of the leaky bucket: no stretch of time passes more than the burst and what the rate gives.
+    /// The law of the leaky bucket: no period passes more than the burst and the rate allow.
     #[test]
-    fn no_stretch_of_time_allows_more_than_burst_and_rate(
+    fn no_period_allows_more_than_burst_and_rate(
         gaps in prop::collection::vec(0_u64..20_000, 1..100),
         burst in 1_u32..8,
     ) {
@@ -478,7 +479,7 @@ proptest! {
     }
 
     #[test]
-    fn client_that_waits_as_long_as_told_is_allowed(burst in 1_u32..8, delay in 0_u64..6_000) {
+    fn client_that_waits_for_retry_after_is_allowed(burst in 1_u32..8, delay in 0_u64..6_000) {
         let bench = bench(&config(burst));
         let client = ip("192.0.2.1");
         bench.passed(client, burst as usize);
@@ -492,7 +493,7 @@ proptest! {
     }
 }
 
-/// What `build` says of a configuration.
+/// What `build` reports about a configuration.
 fn findings(config: &config::Throttle, entropy: &dyn Entropy) -> Vec<String> {
     let clock = ManualClock::start_now();
     let mut findings = Findings::default();
@@ -502,7 +503,7 @@ fn findings(config: &config::Throttle, entropy: &dyn Entropy) -> Vec<String> {
 }
 
 #[test]
-fn every_problem_is_found_at_once() {
+fn every_problem_is_reported_at_once() {
     let config = config::Throttle {
         login: LoginLimit { rate: Rate { count: 0, per: seconds(1) }, burst: 0 },
         failed_login: FailedLoginLimit {
@@ -525,8 +526,8 @@ fn every_problem_is_found_at_once() {
         "throttle.ipv6_prefix: 31 bits are out of range for the prefix of a client; write a number from 32 to 128",
         "throttle.login.burst: a burst of 0 is out of range; write a number from 1 to 1000000",
         "throttle.login.rate: a rate of 0/s is out of range; write at least one an hour and at most 1000000000 a second",
-        "throttle.failed_login.allowed: the first failure would lock out whoever mistyped; write a number from 1",
-        "throttle.failed_login.lockout: a lock-out of 0s locks nobody out; write a duration such as `10s`",
+        "throttle.failed_login.allowed: the first failure would lock a client out; write a number from 1",
+        "throttle.failed_login.lockout: a lock-out of 0s has no effect; write a duration such as `10s`",
         "throttle.failed_login.forget_after: 59s is shorter than the longest lock-out, `max_lockout: 1m`; write `1m` or longer",
         "throttle.wechat.burst: a burst of 1000001 is out of range; write a number from 1 to 1000000",
         "throttle.wechat.rate: a rate of 4294967295/s is out of range; write at least one an hour and at most 1000000000 a second",
@@ -567,7 +568,7 @@ fn limits_of_each_key_are_inclusive() {
 }
 
 #[test]
-fn default_configuration_is_sound() {
+fn default_configuration_is_valid() {
     assert_eq!(findings(&config::Throttle::default(), &FixedEntropy), Vec::<String>::new());
 }
 

@@ -1,13 +1,15 @@
-//! Limits on the requests of a route, by client address, person or app.
+//! Limits on the requests of a route, by client address, user or app.
 //!
-//! Each limit is a rate with room for a burst (GCRA) and has a table of its own, so that no two limits, routes or kinds of
-//! client share a bucket. A request must pass all limits of its route: those by address before it is known who calls, since a
-//! flood of forged tokens must not be judged one by one; the others after. One that is refused is counted by the limits that
-//! it had passed, and by none after.
+//! Each limit is a rate with room for a burst (GCRA) and has a table of its own, so that no two
+//! limits, routes or kinds of client share a bucket. A request must pass all limits of its route.
+//! Limits by address are checked before the caller is identified, so that the gateway need not
+//! verify each token of a flood of forged ones; the others are checked afterwards. A refused
+//! request is counted by the limits that it passed before, and not by later ones.
 //!
-//! Memory is taken at start and never grows: 18 bytes for each of `throttle.capacity` for a limit by address or subject, 18 KiB
-//! for one by app. Where a route takes callers without a token, limits by subject and app count these by address, in a second
-//! table of `throttle.capacity`: a flood of strangers takes no place of those who signed in.
+//! Memory is allocated at start and never grows. A limit by address or subject takes 18 bytes for
+//! each client of `throttle.capacity`; a limit by app takes 18 KiB. If a route accepts anonymous
+//! callers, limits by subject and app count them by address, in a second table of
+//! `throttle.capacity`: a flood of anonymous callers then takes no place of authenticated users.
 
 mod field;
 #[cfg(test)]
@@ -32,7 +34,7 @@ use crate::config::{self, Access, Findings, LoginLimit, RateLimit, RateLimitKey,
 use crate::entropy::Entropy;
 use crate::telemetry::metrics::Metrics;
 
-/// Most limits of one route; each takes memory, and a place in a header.
+/// Most limits of one route. Each takes memory and an item in a header.
 const MAX_LIMITS: usize = 4;
 
 /// The limits of every route.
@@ -43,17 +45,17 @@ pub struct RequestLimits {
     refused: IntCounter,
 }
 
-/// Who calls, as a limit by subject or app tells callers apart.
+/// The caller of a request, as limits by subject or app count it.
 #[derive(Clone, Copy)]
 pub enum RateLimitCaller<'a> {
-    /// Somebody signed in.
+    /// An authenticated user.
     Person {
         /// The app's id.
         appid: &'a str,
-        /// The person's name in it.
+        /// The user's openid in that app.
         openid: &'a str,
     },
-    /// Nobody who is known, from this address.
+    /// An anonymous caller at this address.
     Anonymous(IpAddr),
 }
 
@@ -62,13 +64,13 @@ pub enum RateLimitCaller<'a> {
 pub struct Allowance {
     /// The limit's name on its route, such as `address`.
     pub limit: &'static str,
-    /// How many requests at once, now.
+    /// How many requests the client may send at once, now.
     pub remaining: u32,
-    /// When as many as ever are allowed, at the latest; after a refusal, when one is.
+    /// When the whole burst is allowed again, at the latest; after a refusal, when one request is.
     pub reset: Duration,
 }
 
-/// A limit refused; its `reset` says when it may admit again.
+/// A limit refused a request; its `reset` says when the client may send the next one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("too many requests by {}, for {} s", .0.limit, .0.reset.as_secs_f64())]
 pub struct Exceeded(pub Allowance);
@@ -76,7 +78,7 @@ pub struct Exceeded(pub Allowance);
 impl RequestLimits {
     /// Builds the limits of these routes and allocates all the memory they will ever use; problems go to `findings`.
     ///
-    /// A limit that was there before, on a route of the same name, keeps its counts.
+    /// A limit that `previous` has on a route of the same name keeps its counts.
     pub fn build(
         routes: &[Route],
         throttle: &config::Throttle,
@@ -113,8 +115,8 @@ impl RequestLimits {
         })
     }
 
-    /// Admits one request by its client's address, before anything else is known of it; the tightest of the limits that
-    /// counted it, if any did.
+    /// Checks the limits by address for one request, before its caller is identified. Returns the
+    /// tightest of the limits that counted the request, if any.
     ///
     /// # Errors
     /// [`Exceeded`]
@@ -125,7 +127,8 @@ impl RequestLimits {
         })
     }
 
-    /// Admits one request by who calls, once that is known; the tightest of the limits that counted it, if any did.
+    /// Checks the limits by subject and app for one request, after its caller is identified.
+    /// Returns the tightest of the limits that counted the request, if any.
     ///
     /// # Errors
     /// [`Exceeded`]
@@ -145,7 +148,7 @@ impl RequestLimits {
                 (RateLimitKey::App, RateLimitCaller::Person { appid, .. }) => {
                     (&counts.known, names.key(&[appid]))
                 }
-                // No route without such a table lets anybody in who is nobody.
+                // A route without such a table does not accept anonymous callers.
                 (_, RateLimitCaller::Anonymous(client)) => {
                     (counts.anonymous.as_ref().unwrap_or(&counts.known), clients.key(client))
                 }
@@ -153,12 +156,12 @@ impl RequestLimits {
         })
     }
 
-    /// `RateLimit-Policy` of a route; `None` where it has no limits.
+    /// `RateLimit-Policy` of a route; `None` if the route has no limits.
     pub fn policy(&self, route: usize) -> Option<&HeaderValue> {
         self.routes.get(route)?.policy.as_ref()
     }
 
-    /// Asks every limit of a route for which `bucket` names one.
+    /// Checks every limit of a route for which `bucket` returns a bucket.
     fn check<'s>(
         &'s self,
         route: usize,
@@ -190,7 +193,7 @@ impl fmt::Debug for RequestLimits {
 }
 
 impl Allowance {
-    /// The one that allows less; of two that allow as much, the one for longer.
+    /// The allowance with fewer requests; if both have the same number, the one that resets later.
     pub fn tighter(one: Option<Self>, other: Option<Self>) -> Option<Self> {
         one.into_iter().chain(other).min_by_key(|allowance| (allowance.remaining, Reverse(allowance.reset)))
     }
@@ -237,21 +240,21 @@ impl RouteLimit {
     }
 }
 
-/// What one limit has counted; it outlives a reload that leaves the limit as it is.
+/// The counts of one limit. They survive a reload that does not change the limit.
 struct LimitCounts {
     of: LimitIdentity,
-    /// By what the limit asks for.
+    /// By the key that the limit names.
     known: ClientRate,
-    /// By address, of those who are nobody.
+    /// Anonymous callers, by address.
     anonymous: Option<ClientRate>,
 }
 
-/// Which limit counts are of.
+/// The limit that counts belong to.
 #[derive(PartialEq, Eq)]
 struct LimitIdentity {
     route: String,
     rule: RateLimit,
-    /// Whether callers who are nobody are told apart by something else than the limit asks for.
+    /// Whether anonymous callers are counted by address although the limit names another key.
     has_anonymous: bool,
 }
 
@@ -273,7 +276,7 @@ impl LimitCounts {
     }
 }
 
-/// What all limits have in common: who counts as one client, and how many are remembered.
+/// What all limits have in common: how clients are identified, and how many are counted.
 struct BucketKeys {
     clients: ClientKeys,
     names: NameKeys,
@@ -282,7 +285,8 @@ struct BucketKeys {
 }
 
 impl BucketKeys {
-    /// `None` where `throttle` makes no sense; [`super::Throttle`] is built from the same, and says what is wrong.
+    /// Returns `None` if `throttle` is not valid; [`super::Throttle`] is built from the same
+    /// section and reports the problems.
     fn build(throttle: &config::Throttle, entropy: &dyn Entropy) -> Option<Self> {
         let mut said_elsewhere = Findings::default();
         Some(Self {
@@ -298,7 +302,7 @@ impl BucketKeys {
     }
 }
 
-/// Reads the limits of a route; a finding for each that makes no sense.
+/// Reads the limits of a route, with a finding for each that is not valid.
 fn quotas(route: &Route, at: &str, findings: &mut Findings) -> Option<Vec<Quota>> {
     findings.scope(|findings| {
         let limits = &route.rate_limits;

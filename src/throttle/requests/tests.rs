@@ -7,7 +7,7 @@ use super::*;
 use crate::clock::{ManualClock, Timestamp};
 use crate::entropy::SystemEntropy;
 
-/// One limit by each key, two more by address, and one of each on a route for anybody.
+/// One limit by each key, two more by address, and one of each key on a route with optional access.
 const ROUTES: &str = "
 - { name: all, path: /, access: authenticated, upstream: u, rate_limits: [
     { by: address, rate: 1/s, burst: 4 }, { by: subject, rate: 1/s, burst: 3 }, { by: app, rate: 1/s, burst: 10 } ] }
@@ -98,7 +98,7 @@ impl Bench {
 }
 
 #[test]
-fn a_client_has_the_burst_and_then_the_rate_and_is_told_how_much_is_left() {
+fn client_has_the_burst_and_then_the_rate_and_learns_what_is_left() {
     let bench = bench(ROUTES);
     let check = || bench.limits.check_address(ALL, ip("192.0.2.1"));
     let left = |remaining, reset| Allowance { limit: "address", remaining, reset: seconds(reset) };
@@ -115,7 +115,7 @@ fn a_client_has_the_burst_and_then_the_rate_and_is_told_how_much_is_left() {
 }
 
 #[test]
-fn a_route_without_limits_asks_nothing() {
+fn route_without_limits_checks_nothing() {
     let bench = bench(ROUTES);
 
     for route in [NONE, 99] {
@@ -127,7 +127,7 @@ fn a_route_without_limits_asks_nothing() {
 }
 
 #[test]
-fn limits_of_other_routes_clients_and_kinds_are_not_touched() {
+fn limits_of_other_routes_clients_and_kinds_are_unaffected() {
     let bench = bench(ROUTES);
 
     assert_eq!(bench.by_address(ALL, "192.0.2.1", 9), 4);
@@ -135,15 +135,15 @@ fn limits_of_other_routes_clients_and_kinds_are_not_touched() {
     assert_eq!(bench.by_address(SAME, "192.0.2.1", 9), 4);
     assert_eq!(bench.by_caller(ALL, person("wx1", "alice"), 9), 3);
     assert_eq!(bench.by_caller(SAME, person("wx1", "alice"), 9), 3);
-    assert_eq!(bench.by_caller(SAME, person("wx2", "alice"), 9), 3, "another person, in another app");
+    assert_eq!(bench.by_caller(SAME, person("wx2", "alice"), 9), 3, "another user, in another app");
     assert_eq!(bench.by_caller(SAME, person("wx", "2alice"), 9), 3);
     assert_eq!(bench.by_caller(SAME, person("wx1a", "lice"), 9), 3);
 }
 
 #[test]
-fn all_people_of_an_app_share_what_the_app_has() {
+fn all_users_of_an_app_share_its_limit() {
     let bench = bench(ROUTES);
-    // The limit by subject comes first, and lets 3 of each person pass.
+    // The limit by subject is first and lets 3 requests of each user pass.
     let names = ["a", "b", "c", "d", "e"];
 
     let passed: Vec<_> = names.iter().map(|name| bench.by_caller(ALL, person("wx1", name), 5)).collect();
@@ -153,26 +153,32 @@ fn all_people_of_an_app_share_what_the_app_has() {
 }
 
 #[test]
-fn a_request_must_pass_all_limits_and_is_told_of_the_tightest() {
+fn request_must_pass_all_limits_and_gets_the_tightest() {
     let bench = bench(ROUTES);
-    let told = || match bench.limits.check_address(TWO, ip("192.0.2.1")) {
+    let check = || match bench.limits.check_address(TWO, ip("192.0.2.1")) {
         Ok(Some(allowance)) => (true, allowance.limit, allowance.remaining),
         Ok(None) => panic!("there are limits"),
         Err(Exceeded(allowance)) => (false, allowance.limit, allowance.remaining),
     };
 
-    assert_eq!([told(), told(), told()], [(true, "address", 1), (true, "address", 0), (false, "address", 0)]);
-    bench.clock.advance(seconds(1));
-    assert_eq!([told(), told(), told()], [(true, "address", 1), (true, "address", 0), (false, "address", 0)]);
+    assert_eq!(
+        [check(), check(), check()],
+        [(true, "address", 1), (true, "address", 0), (false, "address", 0)]
+    );
     bench.clock.advance(seconds(1));
     assert_eq!(
-        [told(), told(), told()],
+        [check(), check(), check()],
+        [(true, "address", 1), (true, "address", 0), (false, "address", 0)]
+    );
+    bench.clock.advance(seconds(1));
+    assert_eq!(
+        [check(), check(), check()],
         [(true, "address-2", 0), (false, "address-2", 0), (false, "address", 0)]
     );
 }
 
 #[test]
-fn the_tightest_limit_is_the_one_with_least_left_and_of_two_the_one_for_longer() {
+fn tightest_limit_has_the_least_left_and_then_the_latest_reset() {
     let allowance = |remaining, reset| Some(Allowance { limit: "app", remaining, reset: seconds(reset) });
 
     for (one, other, tighter) in [
@@ -187,28 +193,28 @@ fn the_tightest_limit_is_the_one_with_least_left_and_of_two_the_one_for_longer()
 }
 
 #[test]
-fn who_is_nobody_is_counted_by_address_and_takes_no_place_of_those_signed_in() {
+fn anonymous_caller_is_counted_by_address_and_takes_no_place_of_a_user() {
     let bench = bench(ROUTES);
-    let nobody = |client: &str| bench.by_caller(OPTIONAL, RateLimitCaller::Anonymous(ip(client)), 9);
-    assert_eq!(bench.by_address(OPTIONAL, "192.0.2.1", 9), 9, "nothing is limited by address");
+    let anonymous = |client: &str| bench.by_caller(OPTIONAL, RateLimitCaller::Anonymous(ip(client)), 9);
+    assert_eq!(bench.by_address(OPTIONAL, "192.0.2.1", 9), 9, "the route has no limit by address");
 
-    assert_eq!(nobody("192.0.2.1"), 2);
-    assert_eq!(nobody("192.0.2.1"), 0);
-    assert_eq!(nobody("2001:db8::1"), 2);
-    assert_eq!(nobody("2001:db8::2"), 0, "the same network");
+    assert_eq!(anonymous("192.0.2.1"), 2);
+    assert_eq!(anonymous("192.0.2.1"), 0);
+    assert_eq!(anonymous("2001:db8::1"), 2);
+    assert_eq!(anonymous("2001:db8::2"), 0, "the same network");
     for number in 0..50_000_u32 {
-        let stranger = RateLimitCaller::Anonymous(IpAddr::from(
+        let caller = RateLimitCaller::Anonymous(IpAddr::from(
             (0x2000 << 112 | u128::from(number) << 64).to_be_bytes(),
         ));
-        _ = bench.limits.check_caller(OPTIONAL, stranger);
+        _ = bench.limits.check_caller(OPTIONAL, caller);
     }
 
     assert_eq!(bench.by_caller(OPTIONAL, person("wx1", "alice"), 9), 2);
-    assert_eq!(bench.by_caller(OPTIONAL, person("wx1", "bob"), 9), 1, "of three of the app's");
+    assert_eq!(bench.by_caller(OPTIONAL, person("wx1", "bob"), 9), 1, "one of the app's three is left");
 }
 
 #[test]
-fn flood_of_addresses_neither_grows_memory_nor_frees_anybody() {
+fn flood_of_addresses_neither_grows_memory_nor_resets_a_limit() {
     let bench = bench(ROUTES);
     assert_eq!(bench.by_address(ALL, "192.0.2.1", 9), 4);
     assert_eq!(bench.by_caller(ALL, person("wx1", "alice"), 9), 3);
@@ -236,7 +242,7 @@ fn flood_of_addresses_neither_grows_memory_nor_frees_anybody() {
 }
 
 #[test]
-fn limits_by_app_are_small_whatever_the_capacity() {
+fn limits_by_app_are_small_at_any_capacity() {
     let large = config::Throttle { capacity: 65_536, ..throttle() };
     let limits = built(ROUTES, &large, None, &ManualClock::start_now(), &Metrics::new().unwrap()).unwrap();
 
@@ -288,7 +294,7 @@ fn bench_of_slowest() -> String {
 }
 
 #[test]
-fn a_limit_that_a_reload_leaves_as_it_is_keeps_its_counts() {
+fn limit_that_a_reload_does_not_change_keeps_its_counts() {
     let Bench { limits, clock, metrics } = bench(ROUTES);
     let bench = |limits| Bench { limits, clock: clock.clone(), metrics: metrics.clone() };
     let reload = |yaml: &str, throttle: &config::Throttle| {
@@ -305,7 +311,7 @@ fn a_limit_that_a_reload_leaves_as_it_is_keeps_its_counts() {
     );
     assert_eq!(same.by_address(ALL, "192.0.2.1", 9), 0);
     assert_eq!(same.by_caller(ALL, person("wx1", "alice"), 9), 0);
-    // Routes may move about, and have limits put before others.
+    // Routes may change their order, and new limits may stand before others.
     let moved = reload(
         "
 - { name: new, path: /new, access: public, upstream: u, rate_limits: [{ by: address, rate: 1/s, burst: 4 }] }
@@ -319,13 +325,13 @@ fn a_limit_that_a_reload_leaves_as_it_is_keeps_its_counts() {
     assert_eq!(moved.by_address(1, "192.0.2.1", 9), 0);
     assert_eq!(moved.by_caller(1, person("wx1", "alice"), 9), 0);
     assert_eq!(moved.by_address(2, "192.0.2.1", 9), 5, "another burst is another limit");
-    assert_eq!(moved.by_caller(2, person("wx1", "alice"), 9), 3, "so is another rate");
+    assert_eq!(moved.by_caller(2, person("wx1", "alice"), 9), 3, "another rate is another limit");
     let other_clients = reload(ROUTES, &config::Throttle { ipv6_prefix: 56, ..throttle() });
-    assert_eq!(other_clients.by_address(ALL, "192.0.2.1", 9), 4, "who is one client has changed");
+    assert_eq!(other_clients.by_address(ALL, "192.0.2.1", 9), 4, "the prefix of a client has changed");
 }
 
 #[test]
-fn limits_that_make_no_sense_are_found_all_at_once() {
+fn all_invalid_limits_are_reported_at_once() {
     let limit = "{ by: address, rate: 1/s, burst: 1 }";
 
     assert_eq!(problems(limit, "public"), <[&str; 0]>::default());
@@ -353,9 +359,9 @@ fn limits_that_make_no_sense_are_found_all_at_once() {
 }
 
 proptest! {
-    /// Of whomever a limit counts together, no stretch of time passes more than the burst and what the rate gives.
+    /// In any period, a bucket passes no more requests than the burst and the rate allow.
     #[test]
-    fn no_stretch_of_time_passes_more_than_burst_and_rate(
+    fn no_period_passes_more_than_burst_and_rate(
         steps in prop::collection::vec((0_u64..3_000, 0_u8..3, 0_u8..3), 1..120),
     ) {
         let bench = bench(ROUTES);
@@ -389,7 +395,7 @@ proptest! {
     }
 
     #[test]
-    fn client_that_waits_as_long_as_told_is_allowed(delay in 0_u64..1_000) {
+    fn client_that_waits_until_the_reset_is_allowed(delay in 0_u64..1_000) {
         let bench = bench(ROUTES);
         bench.by_address(ALL, "192.0.2.1", 4);
         bench.clock.advance(Duration::from_millis(delay));
@@ -401,7 +407,7 @@ proptest! {
     }
 
     #[test]
-    fn what_is_left_can_be_had_and_all_of_it_after_the_reset(taken in 1_usize..4, delay in 0_u64..3_000) {
+    fn client_may_use_what_is_left_and_the_burst_after_the_reset(taken in 1_usize..4, delay in 0_u64..3_000) {
         let bench = bench(ROUTES);
         bench.by_address(ALL, "192.0.2.1", taken);
         bench.clock.advance(Duration::from_millis(delay));
