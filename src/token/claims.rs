@@ -1,4 +1,4 @@
-//! The claims of a token: [`UnverifiedClaims`] as parsed, [`Claims`] when every rule is met.
+//! The claims of a token: [`UnverifiedClaims`] as parsed, [`VerifiedClaims`] when every rule is met.
 
 use std::time::Duration;
 
@@ -15,13 +15,13 @@ pub(super) const MAX_LIFETIME: Duration = Duration::from_secs(24 * 3600);
 
 /// The claims of a verified token. Only [`super::Tokens::verify`] makes them.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Claims {
+pub struct VerifiedClaims {
     identity: Identity,
     session: SessionId,
     expires_at: Timestamp,
 }
 
-impl Claims {
+impl VerifiedClaims {
     /// Who signed in.
     pub fn identity(&self) -> &Identity {
         &self.identity
@@ -90,7 +90,11 @@ impl UnverifiedClaims {
     }
 
     /// Checks the claims against every rule.
-    pub(super) fn check(self, expected: &Expectations, now: Timestamp) -> Result<Claims, VerifyError> {
+    pub(super) fn check(
+        self,
+        expected: &Expectations,
+        now: Timestamp,
+    ) -> Result<VerifiedClaims, VerifyError> {
         if self.iss != expected.issuer {
             return Err(VerifyError::WrongIssuer);
         }
@@ -103,7 +107,7 @@ impl UnverifiedClaims {
         if self.sub != subject.to_string() || self.jti.is_empty() {
             return Err(VerifyError::InvalidClaims);
         }
-        Ok(Claims {
+        Ok(VerifiedClaims {
             identity: Identity { subject, unionid: self.unionid },
             session: self.sid,
             expires_at: Timestamp::from_seconds(self.exp),

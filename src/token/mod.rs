@@ -22,7 +22,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use secrecy::{ExposeSecret as _, SecretString};
 
-pub use self::claims::Claims;
+pub use self::claims::VerifiedClaims;
 use self::claims::{Expectations, MAX_LIFETIME, NewClaims, UnverifiedClaims};
 pub use self::generate::{GenerateError, GeneratedKey, generate_key};
 use self::jws::UnverifiedJws;
@@ -173,7 +173,7 @@ impl Tokens {
     ///
     /// # Errors
     /// [`VerifyError`], by variant. The claims are checked only after the signature.
-    pub fn verify(&self, token: &str, now: Timestamp) -> Result<Claims, VerifyError> {
+    pub fn verify(&self, token: &str, now: Timestamp) -> Result<VerifiedClaims, VerifyError> {
         let jws = UnverifiedJws::parse(token)?;
         let key = self.keys.find(jws.kid()).ok_or(VerifyError::UnknownKey)?;
         let payload = jws.payload_signed_by(key)?;

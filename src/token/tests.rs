@@ -51,7 +51,7 @@ impl Gateway {
         json!({ "typ": "at+jwt", "alg": format!("{:?}", self.algorithm), "kid": "k1" })
     }
 
-    fn verify(&self, token: &str) -> Result<Claims, VerifyError> {
+    fn verify(&self, token: &str) -> Result<VerifiedClaims, VerifyError> {
         self.tokens.verify(token, NOW)
     }
 
