@@ -50,7 +50,7 @@ fn origin(peer_is_trusted: bool) -> RequestOrigin<'static> {
     }
 }
 
-/// The headers of a request after the edits, for nobody who is signed in.
+/// The headers of an anonymous request after the edits.
 fn applied(edits: &HeaderEdits, names: &[&str], peer_is_trusted: bool) -> HeaderMap {
     let mut request = Request::default();
     for name in names {

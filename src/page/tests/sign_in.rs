@@ -60,7 +60,7 @@ fn every_usable_choice_is_a_link() {
         (
             "widget",
             with_widget(&all),
-            // Quiet beside the QR code, and as a button without one.
+            // A text link next to the QR code, and a button without one.
             &["/auth/web/shop/start", "/auth/web/shop/start", "/auth/web/office/start"],
         ),
         (

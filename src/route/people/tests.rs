@@ -129,7 +129,7 @@ fn rules_that_require_a_user_or_claim_deny_an_unbound_subject() {
     assert_eq!(asked, 64);
 }
 
-/// Built with a finding, so it is never used; and would let nobody in.
+/// The finding stops the start, so these rules are never used. They would deny every caller.
 #[test]
 fn rules_with_a_claim_without_values_deny_everyone() {
     let (rules, _) = rules("{}", "access: authenticated, require_claims: { role: [], other: [''] }");
@@ -194,7 +194,7 @@ fn invalid_line_is_reported_by_number_and_not_repeated() {
     fs::write(&path, "a b\n".repeat(25)).unwrap();
     let (_, findings) = rules(&file, route);
     assert_eq!(findings[..10], [1, 2, 3, 4, 5, 6, 7, 8, 9, 10].map(line));
-    // With nobody in it the list lets nobody in, which is said as well.
+    // The list is empty as well, which is a finding after this one.
     assert_eq!(findings[10], format!("lists.staff.file: 15 more lines of `{shown}` are neither"));
 
     fs::write(&path, format!("u1\n{}", "a b\n".repeat(10))).unwrap();
