@@ -1,7 +1,8 @@
 //! Requests and replies, exactly as on WeChat's wire.
 //!
-//! WeChat answers HTTP 200 even to what it refuses, calls its JSON `text/plain`, and leaves `errcode` out of a success:
-//! only the body decides. Its `errmsg` changes without notice and is read for nothing but the call's id.
+//! WeChat answers HTTP 200 even to a request that it refuses, labels its JSON `text/plain`, and
+//! leaves `errcode` out of a success. Only the body decides. Its `errmsg` changes without notice;
+//! only the call's id is read from it.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -26,7 +27,7 @@ const MAX_CODE_BYTES: usize = 128;
 #[derive(Clone)]
 pub struct Code(SecretString);
 
-/// A text that no code of WeChat's looks like.
+/// A text that does not have the form of a WeChat code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a code of 1 to 128 characters of A-Z a-z 0-9 _ -")]
 pub struct InvalidCode;
@@ -35,8 +36,8 @@ impl Code {
     /// Parses a code.
     ///
     /// # Errors
-    /// [`InvalidCode`] on anything but 1 to 128 characters out of `[A-Za-z0-9_-]`: the code stands in the query of our
-    /// request, beside our secret.
+    /// [`InvalidCode`] on anything but 1 to 128 characters out of `[A-Za-z0-9_-]`: the code is sent
+    /// in the query of our request, together with our secret.
     pub fn parse(text: &str) -> Result<Self, InvalidCode> {
         let is_valid = (1..=MAX_CODE_BYTES).contains(&text.len())
             && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'));
@@ -55,7 +56,7 @@ impl fmt::Debug for Code {
     }
 }
 
-/// The key that WeChat shares with the gateway for one person's data; zeroed when dropped.
+/// The key that WeChat shares with the gateway for one user's data; zeroed when dropped.
 #[derive(Clone)]
 pub struct SessionKey(Zeroizing<[u8; 16]>);
 
@@ -76,7 +77,7 @@ impl SessionKey {
             .map_err(|_| InvalidSessionKey)
     }
 
-    /// The key itself, for whoever keeps it.
+    /// The bytes of the key, for the session store.
     pub fn into_bytes(self) -> Zeroizing<[u8; 16]> {
         self.0
     }
@@ -93,28 +94,28 @@ impl fmt::Debug for SessionKey {
     }
 }
 
-/// What WeChat gives for a code.
+/// WeChat's reply to a code.
 #[derive(Clone, Debug)]
 pub struct CodeExchange {
-    /// The person, within the app.
+    /// The user's id within the app.
     pub openid: OpenId,
-    /// The person across apps; only where the app is bound to an open platform account.
+    /// The user's id across apps; present only if the app is bound to an open platform account.
     pub unionid: Option<UnionId>,
-    /// Opens what WeChat sealed for this person.
+    /// Decrypts the data that WeChat encrypted for this user.
     pub session_key: SessionKey,
 }
 
-/// One call, before a host is chosen for it. Parameters hold the app's secret, a code or a token: what is made of
-/// them must not reach a log.
+/// One call, before a host is chosen for it. The parameters hold the app's secret, a code or a
+/// token, so a URL made of them must not be logged.
 pub(super) struct ApiCall<'a, T> {
     pub(super) endpoint: ApiEndpoint,
     pub(super) parameters: Vec<(&'static str, &'a str)>,
-    /// Believes a reply without an errcode, when it is whole.
+    /// Reads a reply without an errcode, and checks that it is complete.
     pub(super) read: fn(&str) -> Result<T, WeChatError>,
 }
 
 impl<T> ApiCall<'_, T> {
-    /// Where the call goes at a host.
+    /// The URL of the call at a host.
     pub(super) fn url(&self, host: &Url) -> Url {
         let mut url = host.clone();
         url.set_path(self.endpoint.path());
@@ -122,7 +123,7 @@ impl<T> ApiCall<'_, T> {
         url
     }
 
-    /// Reads the JSON of a reply, whatever its `Content-Type` says of it.
+    /// Reads the JSON of a reply and ignores its `Content-Type`.
     pub(super) fn reply(&self, body: &[u8]) -> ApiReply<T> {
         let not_json = || WeChatError::UnexpectedReply(ReplyFault::NotJson);
         let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
@@ -144,7 +145,7 @@ impl<T> ApiCall<'_, T> {
     }
 }
 
-/// What of WeChat's API is called.
+/// The endpoints of WeChat's API that the gateway calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ApiEndpoint {
     CodeExchange,
@@ -174,7 +175,7 @@ impl ApiEndpoint {
     }
 }
 
-/// What WeChat says to a call, and the id it gave the call where it refuses.
+/// WeChat's reply to a call, and WeChat's id of the call if it refuses.
 pub(super) struct ApiReply<T> {
     pub(super) errcode: i64,
     pub(super) rid: Option<String>,
@@ -196,7 +197,8 @@ struct ReplyStatus {
     errmsg: Value,
 }
 
-/// A string left where it stands: an owned one would leave a copy of a key or a token in freed memory.
+/// A string that borrows from the reply. An owned string leaves a copy of a key or a token in freed
+/// memory.
 #[derive(Deserialize)]
 pub(super) struct ReplyText<'a>(#[serde(borrow)] pub(super) Cow<'a, str>);
 
@@ -210,7 +212,8 @@ pub(super) fn openid(text: Option<&ReplyText<'_>>) -> Result<OpenId, WeChatError
     text.and_then(|text| OpenId::parse(&text.0).ok()).ok_or(WeChatError::UnexpectedReply(ReplyFault::OpenId))
 }
 
-/// The unionid of a reply. Documented as absent where unknown; an empty one names nobody either.
+/// The unionid of a reply. It is documented as absent if unknown; an empty one is treated as
+/// absent.
 pub(super) fn unionid(text: Option<&ReplyText<'_>>) -> Result<Option<UnionId>, WeChatError> {
     let text = text.filter(|unionid| !unionid.0.is_empty());
     text.map(|unionid| UnionId::parse(&unionid.0))
@@ -260,7 +263,7 @@ fn read_code_exchange(text: &str) -> Result<CodeExchange, WeChatError> {
     })
 }
 
-/// Reads an errcode: a number, in some replies in quotes.
+/// Reads an errcode: a number, which some replies write in quotes.
 fn number_or_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i64, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged)]

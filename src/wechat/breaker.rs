@@ -1,7 +1,9 @@
-//! When not to call WeChat for an app: after failures in a row, or at once when the app itself is wrong.
+//! Decides when not to call WeChat for an app: after failures in a row, or at once if the app is
+//! misconfigured.
 //!
-//! Closed: every call is let through. Open: none is, until its time is up. Then half open: one call tries, and its
-//! result closes the breaker or opens it again; a trial that is given up leaves the next call to try.
+//! Closed: every call passes. Open: no call passes until the time is up. Then half open: one call
+//! is the trial, and its result closes the breaker or opens it again. If the trial is cancelled,
+//! the next call is the trial.
 
 use std::time::{Duration, Instant};
 
@@ -32,7 +34,7 @@ pub(super) enum BreakerCause {
     Misconfigured { errcode: i64 },
 }
 
-/// What a call says of WeChat.
+/// What a call's result says about WeChat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum CallVerdict {
     Succeeded,
@@ -40,11 +42,11 @@ pub(super) enum CallVerdict {
     Misconfigured { errcode: i64 },
 }
 
-/// A call not let through.
+/// A call that the breaker refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct BreakerRefusal {
     pub(super) cause: BreakerCause,
-    /// How long until a call is let through.
+    /// How long until a call may pass.
     pub(super) retry_after: Duration,
 }
 
@@ -57,7 +59,7 @@ impl Breaker {
         breaker
     }
 
-    /// Lets a call through, or says why not.
+    /// Permits a call, or returns why it is refused.
     pub(super) fn acquire(&self, now: Instant) -> Result<BreakerPermit<'_>, BreakerRefusal> {
         let mut state = self.state.lock();
         match *state {
@@ -83,13 +85,13 @@ impl Breaker {
     }
 }
 
-/// ExchangePermit to make one call; its result must be recorded, or a trial counts as not made.
+/// A permit for one call. The caller must record its result; otherwise a trial counts as not made.
 pub(super) struct BreakerPermit<'a> {
     breaker: &'a Breaker,
     trial: Option<Trial>,
 }
 
-/// What the breaker goes back to when the one call that tries is given up.
+/// The state that the breaker returns to if the trial is cancelled.
 #[derive(Clone, Copy)]
 struct Trial {
     until: Instant,
@@ -97,14 +99,15 @@ struct Trial {
 }
 
 impl BreakerPermit<'_> {
-    /// Takes the call's result in.
+    /// Records the call's result.
     pub(super) fn record(mut self, verdict: CallVerdict, now: Instant) {
         let breaker = self.breaker;
         let is_trial = self.trial.take().is_some();
         let mut state = breaker.state.lock();
         let failures = match *state {
             BreakerState::Closed { failures } => failures,
-            // A call from before the breaker opened says nothing of now; the trial's result decides.
+            // A call that started before the breaker opened does not count; the trial's result
+            // decides.
             _ if !is_trial => return,
             _ => breaker.failures,
         };
@@ -157,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn failures_in_a_row_open_it_and_a_success_between_starts_again() {
+    fn failures_in_a_row_open_it_and_a_success_resets_the_count() {
         let (breaker, clock) = breaker(3);
 
         for verdict in [
@@ -194,14 +197,14 @@ mod tests {
     }
 
     #[test]
-    fn one_call_tries_when_the_time_is_up_and_its_success_closes_it() {
+    fn one_trial_is_made_after_the_open_time_and_its_success_closes_it() {
         let (breaker, clock) = breaker(1);
         call(&breaker, &clock, CallVerdict::Failed);
         clock.advance(OPEN_FOR);
 
         let trial = breaker.acquire(clock.instant()).ok().unwrap();
         assert_eq!(breaker.gauge.get(), 1);
-        assert!(refusal(&breaker, &clock).is_some(), "a second call while one tries");
+        assert!(refusal(&breaker, &clock).is_some(), "a second call during the trial");
         trial.record(CallVerdict::Succeeded, clock.instant());
 
         assert_eq!(breaker.gauge.get(), 0);
@@ -209,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn a_trial_that_fails_opens_it_for_the_whole_time_again() {
+    fn failed_trial_opens_it_for_the_whole_time_again() {
         let (breaker, clock) = breaker(7);
         call(&breaker, &clock, CallVerdict::Misconfigured { errcode: 40013 });
         clock.advance(OPEN_FOR);
@@ -223,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn a_trial_given_up_lets_the_next_call_try() {
+    fn cancelled_trial_leaves_the_trial_to_the_next_call() {
         let (breaker, clock) = breaker(1);
         call(&breaker, &clock, CallVerdict::Failed);
         clock.advance(OPEN_FOR);
@@ -236,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn a_late_result_from_before_it_opened_changes_nothing() {
+    fn late_result_from_before_it_opened_changes_nothing() {
         for late in
             [CallVerdict::Succeeded, CallVerdict::Failed, CallVerdict::Misconfigured { errcode: 40013 }]
         {

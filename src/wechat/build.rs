@@ -1,4 +1,4 @@
-//! The client from its configuration; every problem is reported, none stops the search for others.
+//! Builds the client from its configuration and reports every problem.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -18,12 +18,12 @@ use crate::host;
 use crate::identity::AppId;
 use crate::telemetry::metrics::Metrics;
 
-/// Most retries after "system busy": more would only make WeChat busier.
+/// Most retries after "system busy"; more only make WeChat busier.
 const MAX_BUSY_RETRIES: u8 = 2;
-/// Most exchanges under way that may be configured; each holds a connection.
+/// Largest configurable number of exchanges at the same time; each holds a connection.
 const MAX_IN_FLIGHT: usize = 65_536;
-/// How long an idle connection is kept: less than any server or firewall on the way does, for a request sent on a
-/// connection that the other side is closing is a code lost.
+/// How long an idle connection is kept. It is shorter than the limit of servers and firewalls on
+/// the way: if the other side closes a connection while a request is sent on it, the code is lost.
 const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(20);
 
 impl WeChat {
@@ -74,7 +74,7 @@ fn check_limits(config: &config::WeChat, findings: &mut Findings) {
         ("wechat.timeout", config.timeout),
         ("wechat.breaker.open_for", config.breaker.open_for),
     ] {
-        // A day is far beyond sense, and keeps every sum of times in range.
+        // A day is far longer than is useful, and keeps every sum of times in range.
         if duration.is_zero() || *duration > Duration::from_secs(86_400) {
             findings
                 .error(key, format!("`{duration}` is out of range"))
@@ -111,7 +111,7 @@ fn build_hosts(hosts: &[String], findings: &mut Findings) -> Vec<Url> {
     for (index, host) in hosts.iter().enumerate() {
         match parse_host(host, "send the app's secret in the clear") {
             Ok(url) => urls.push(url),
-            // The text is not repeated: a wrong one may hold a password.
+            // The message does not repeat the text, since a wrong one may hold a password.
             Err(reason) => {
                 findings
                     .error(format!("wechat.hosts[{index}]"), reason)
@@ -122,11 +122,12 @@ fn build_hosts(hosts: &[String], findings: &mut Findings) -> Vec<Url> {
     urls
 }
 
-/// Checks the base URL of WeChat's pages, and makes an origin of it: it stands in links and in policies.
+/// Checks the base URL of WeChat's pages, and returns it as an origin, for links and content
+/// security policies.
 fn build_pages(text: &str, findings: &mut Findings) -> Option<Box<str>> {
-    let url = parse_host(text, "send people to WeChat in the clear").and_then(|url| {
+    let url = parse_host(text, "send users to WeChat in the clear").and_then(|url| {
         let is_plain = url.host_str().is_some_and(|host| host.bytes().all(host::is_plain_byte));
-        if is_plain { Ok(url) } else { Err("the host has a character that must not stand there".into()) }
+        if is_plain { Ok(url) } else { Err("the host has a character that is not allowed".into()) }
     });
     match url {
         Ok(url) => Some(url.origin().ascii_serialization().into()),
@@ -139,7 +140,8 @@ fn build_pages(text: &str, findings: &mut Findings) -> Option<Box<str>> {
     }
 }
 
-/// Checks the URL of the script that shows a QR code: it runs in the sign-in page, and stands in its policy.
+/// Checks the URL of the script that shows a QR code: the script runs in the sign-in page, and the
+/// page's policy names it.
 fn build_widget(text: &str, findings: &mut Findings) -> Option<Box<str>> {
     match parse_script(text) {
         Ok(script) => Some(script),
@@ -154,21 +156,22 @@ fn build_widget(text: &str, findings: &mut Findings) -> Option<Box<str>> {
 
 fn parse_script(text: &str) -> Result<Box<str>, String> {
     let url = Url::parse(text).map_err(|error| format!("not a URL: {error}"))?;
-    check_scheme(&url, text, "let anybody on the way change the script")?;
+    check_scheme(&url, text, "let an attacker on the network change the script")?;
     if url.fragment().is_some() {
         return Err(format!("`{text}` has a fragment"));
     }
     let script = String::from(url);
-    // What ends an attribute, a source of a policy, or the policy.
+    // Characters that end an attribute, a source of a policy, or the policy.
     let is_plain = |byte: u8| byte.is_ascii_graphic() && !br#""'<>`\;,*{}|^"#.contains(&byte);
     if script.bytes().all(is_plain) {
         Ok(script.into())
     } else {
-        Err("a character stands in it that could end the policy of the page".into())
+        Err("it has a character that could end the policy of the page".into())
     }
 }
 
-/// Checks a base URL; over plain HTTP it may only lead within this machine, for otherwise it `would`.
+/// Checks a base URL. Plain HTTP is allowed only to a loopback address; `would` says what it would
+/// expose otherwise.
 fn parse_host(text: &str, would: &str) -> Result<Url, String> {
     let url = Url::parse(text).map_err(|error| format!("not a URL: {error}"))?;
     check_scheme(&url, text, would)?;
@@ -245,7 +248,8 @@ fn build_apps(
     built
 }
 
-/// Refuses settings that an app of its kind has no use for: whoever wrote them expects something of them.
+/// Refuses settings that have no effect for an app of this kind, since the operator who wrote them
+/// expects one.
 fn check_kind(key: &str, app: &config::App, findings: &mut Findings) {
     if app.scope.is_some() && app.kind != AppKind::OfficialAccount {
         findings
@@ -272,16 +276,17 @@ fn build_client(
         .connect_timeout(*config.connect_timeout)
         .pool_idle_timeout(POOL_IDLE_TIMEOUT)
         .http1_only()
-        // The secret goes to the configured hosts and nowhere else: no proxy from the environment, no redirect.
+        // The secret is sent only to the configured hosts: no proxy from the environment, no
+        // redirect.
         .no_proxy()
         .redirect(redirect::Policy::none())
         .referer(false)
-        // A code must not be sent twice. What remains is the pool's: it sends again what a stale connection did not
-        // take a byte of.
+        // A code must not be sent twice. Only the pool retries: it sends a request again if a stale
+        // connection took no byte of it.
         .retry(retry::never());
 
     let is_plain = hosts.iter().all(|host| host.scheme() == "http");
-    // The emulator needs no authority, so a machine without any can still run it.
+    // The emulator needs no certificate authority, so a machine without any can still run it.
     let builder =
         if is_plain { builder.tls_certs_only(extra_roots) } else { builder.tls_certs_merge(extra_roots) };
     match builder.build() {

@@ -1,5 +1,5 @@
-//! How a call is made: to which host, how often again, measured and logged. Nothing is sent twice once a byte of it may
-//! have arrived.
+//! Makes calls: selects the host, retries, measures and logs. A request is not sent again if a byte
+//! of it may have arrived.
 
 use std::time::Duration;
 
@@ -13,11 +13,12 @@ use super::error::{self, ReplyFault, WeChatError};
 use super::{App, WeChat, deadline_after};
 use crate::entropy;
 
-/// First wait before WeChat is asked again after "system busy"; it doubles, and a random part of it is left out.
+/// First wait before a retry after "system busy". It doubles with each retry, and is shortened by a
+/// random part.
 const FIRST_RETRY_WAIT: Duration = Duration::from_millis(100);
 
 impl WeChat {
-    /// Asks until WeChat is not "busy"; a busy WeChat has not looked at the code.
+    /// Retries while WeChat answers "system busy"; it has not used the code then.
     pub(super) async fn ask_until_not_busy<T>(
         &self,
         app: &App,
@@ -39,8 +40,9 @@ impl WeChat {
         }
     }
 
-    /// Asks the first host that accepts a connection and is one of WeChat's still. A retired address looks at no code, and
-    /// connections to it are kept alive by the very calls it refuses: it would never be left.
+    /// Calls the first host that accepts a connection and is still one of WeChat's. A retired
+    /// address does not use the code. The calls it refuses also keep the connection to it alive, so
+    /// the gateway must leave it for the next host.
     pub(super) async fn ask<T>(
         &self,
         app: &App,
@@ -82,14 +84,15 @@ impl WeChat {
         reply.result
     }
 
-    /// Sends one request and reads the whole answer.
+    /// Sends one request and reads the whole reply.
     async fn send(&self, url: Url) -> Result<Zeroizing<Vec<u8>>, WeChatError> {
         let mut response =
             self.client.get(url).send().await.map_err(|error| error::from_transport(&error))?;
         if response.status() != http::StatusCode::OK {
             return Err(WeChatError::UnexpectedReply(ReplyFault::Status(response.status().as_u16())));
         }
-        // Room for any real reply at once: a buffer that grows leaves copies of a key or a token behind.
+        // The buffer has room for any real reply: a buffer that grows leaves copies of a key or a
+        // token in memory.
         let mut body = Zeroizing::new(Vec::with_capacity(2048));
         while let Some(chunk) = response.chunk().await.map_err(|error| error::from_transport(&error))? {
             if body.len() + chunk.len() > self.max_reply_bytes {
@@ -100,16 +103,18 @@ impl WeChat {
         Ok(body)
     }
 
-    /// Half to all of a wait that doubles: those who were refused together do not come back together.
+    /// Returns half to all of a wait that doubles with each retry, so that calls refused together
+    /// are not retried together.
     pub(super) fn retry_wait(&self, retries: u8) -> Duration {
         let full = FIRST_RETRY_WAIT * 2_u32.saturating_pow(retries.into());
-        // Without randomness the full wait is as good; nothing depends on it being secret.
+        // Without randomness the full wait is used; the wait need not be secret.
         let share = entropy::bytes::<1>(&*self.entropy).map_or(u8::MAX, |[byte]| byte);
         full / 2 + full / 2 * u32::from(share) / u32::from(u8::MAX)
     }
 }
 
-/// Says why a call failed. `rid` is WeChat's own id of the call, which its console explains.
+/// Logs why a call failed. `rid` is WeChat's id of the call; WeChat's console explains the error by
+/// it.
 fn log_failure(
     host: &str,
     app: &App,
@@ -121,7 +126,7 @@ fn log_failure(
     let app = &*app.name;
     let api = endpoint.name();
     match error {
-        // Whoever signs in does so without a profile.
+        // The user signs in without a profile.
         _ if matches!(endpoint, ApiEndpoint::TokenRefresh | ApiEndpoint::UserInfo) => {
             warn!(
                 app.name = app,

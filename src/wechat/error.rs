@@ -1,33 +1,35 @@
-//! What can go wrong when WeChat is asked, and the one table that says which errcode means what.
+//! The errors of calls to WeChat, and the one table of what each errcode means.
 
 use std::borrow::Cow;
 use std::time::Duration;
 
-/// Why an exchange gave no identity. None of it holds a code, a secret or a word of WeChat's own text.
+/// Why an exchange gave no identity. No variant holds a code, a secret or WeChat's own text.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WeChatError {
-    /// The code is unknown, expired, of another app, or was used long ago.
+    /// The code is unknown, has expired, belongs to another app, or was used long ago.
     #[error("the code is not valid")]
     CodeInvalid,
     /// The code was exchanged a short while ago.
     #[error("the code was already used")]
     CodeAlreadyUsed,
-    /// WeChat takes the person for a risk, or banned the account.
-    #[error("the person is blocked by wechat")]
+    /// WeChat blocks the user as high-risk, or banned the account.
+    #[error("the user is blocked by wechat")]
     UserBlocked,
-    /// A visitor of a snapshot page: WeChat made the ids up, and gives the same to others.
-    #[error("a visitor of a snapshot page")]
+    /// The user is on a snapshot page: WeChat invents the ids and gives the same ones to other
+    /// users.
+    #[error("the user is on a snapshot page")]
     SnapshotVisitor,
-    /// Too many calls this minute, for the person or for the app.
+    /// Too many calls this minute, for the user or for the app.
     #[error("too many calls this minute")]
     RateLimited,
     /// The app's calls of this day are used up.
     #[error("the app's daily quota is used up")]
     QuotaExhausted,
-    /// WeChat is busy, after all retries.
+    /// WeChat was still busy after all retries.
     #[error("wechat is busy")]
     Busy,
-    /// The appid or its secret is not what WeChat knows, or the app may not sign people in.
+    /// WeChat does not accept the appid or its secret, or the app has no permission to sign users
+    /// in.
     #[error("the app is misconfigured: errcode {errcode}")]
     AppMisconfigured {
         /// WeChat's errcode.
@@ -39,7 +41,7 @@ pub enum WeChatError {
         /// WeChat's errcode.
         errcode: i64,
     },
-    /// The address called is no longer one of WeChat's.
+    /// The host's address is no longer one of WeChat's.
     #[error("the address called is retired")]
     HostRetired,
     /// An errcode that is not in the table.
@@ -48,10 +50,10 @@ pub enum WeChatError {
         /// WeChat's errcode.
         errcode: i64,
     },
-    /// The reply is not one that WeChat's documents know.
+    /// The reply is not one that WeChat documents.
     #[error("unexpected reply: {0}")]
     UnexpectedReply(ReplyFault),
-    /// No host took a connection; nothing was sent.
+    /// No host accepted a connection; nothing was sent.
     #[error("no connection")]
     Unreachable,
     /// The connection broke before the whole reply arrived; the code may be spent.
@@ -60,13 +62,13 @@ pub enum WeChatError {
     /// The time for the exchange ran out; the code may be spent.
     #[error("no reply in time")]
     TimedOut,
-    /// Calls failed in a row; none is made for a while.
+    /// Calls failed in a row, so the breaker is open.
     #[error("not called: earlier calls failed")]
     BreakerOpen {
-        /// How long until one call is let through.
+        /// How long until one call may pass.
         retry_after: Duration,
     },
-    /// As many exchanges are under way as may be.
+    /// The limit on simultaneous exchanges is reached.
     #[error("not called: too many calls under way")]
     TooManyInFlight,
 }
@@ -77,7 +79,7 @@ pub enum ReplyFault {
     /// An HTTP status other than 200.
     #[error("http status {0}")]
     Status(u16),
-    /// More bytes than are read.
+    /// More bytes than `wechat.max_reply` allows.
     #[error("too large")]
     TooLarge,
     /// Not a JSON object of the documented types.
@@ -95,8 +97,8 @@ pub enum ReplyFault {
     /// A success without an access token.
     #[error("access_token missing")]
     AccessToken,
-    /// Two replies of one sign-in that name two persons.
-    #[error("another person than the code's")]
+    /// Two replies of one sign-in name different users.
+    #[error("the reply names another user than the code's")]
     OtherPerson,
 }
 
@@ -105,12 +107,13 @@ pub(super) fn from_errcode(errcode: i64) -> WeChatError {
     find(errcode).map_or(WeChatError::Unknown { errcode }, |row| row.error.clone())
 }
 
-/// The document that an errcode is explained in.
+/// The document that explains an errcode.
 pub(super) fn document(errcode: i64) -> &'static str {
     find(errcode).map_or(GLOBAL, |row| row.document)
 }
 
-/// A failed call as metrics label it: the errcode where the table knows it, else how the call failed.
+/// A failed call's label in metrics: the errcode if it is in the table, otherwise how the call
+/// failed.
 pub(super) fn label(errcode: i64, error: &WeChatError) -> Cow<'static, str> {
     match error {
         _ if find(errcode).is_some() => errcode.to_string().into(),
@@ -122,14 +125,17 @@ pub(super) fn label(errcode: i64, error: &WeChatError) -> Cow<'static, str> {
     }
 }
 
-/// Whether a call was refused because its access token has expired, or another took its place: a refreshed one may do.
+/// Whether a call was refused because its access token has expired or was replaced; a call with a
+/// refreshed token may succeed.
 pub(super) const fn is_stale_token(error: &WeChatError) -> bool {
     matches!(error, WeChatError::RequestRejected { errcode: 40001 | 40014 | 42001 })
 }
 
-/// What a failure to send or to receive means. The cause is left behind: its text holds the URL, and that the secret.
+/// Converts a failure to send or to receive. The cause is dropped, since its text holds the URL and
+/// thus the secret.
 pub(super) fn from_transport(error: &reqwest::Error) -> WeChatError {
-    // A connection that was not made in time counts as none: nothing was sent, so the next host may be tried.
+    // A connection that was not made in time counts as no connection: nothing was sent, so the next
+    // host may be tried.
     if error.is_connect() {
         WeChatError::Unreachable
     } else if error.is_timeout() {
@@ -139,7 +145,7 @@ pub(super) fn from_transport(error: &reqwest::Error) -> WeChatError {
     }
 }
 
-/// One errcode: what it means, and the document that says so.
+/// One errcode: its meaning, and the document that states it.
 struct ErrcodeRow {
     errcode: i64,
     error: WeChatError,
@@ -169,7 +175,7 @@ static TABLE: &[ErrcodeRow] = &[
     row(-1, WeChatError::Busy, ENDPOINT),
     row(40029, WeChatError::CodeInvalid, ENDPOINT),
     row(42003, WeChatError::CodeInvalid, GLOBAL),
-    // Missing from the endpoint's own table, yet its everyday answer to a code sent twice.
+    // The endpoint's own table does not list it, but it is the usual answer to a code sent twice.
     row(40163, WeChatError::CodeAlreadyUsed, GLOBAL),
     row(40226, WeChatError::UserBlocked, ENDPOINT),
     // Not documented for this endpoint.

@@ -14,7 +14,8 @@ pub(crate) fn reply(data: &[u8]) {
     assert!(key.len() == 24 && key.ends_with("=="), "{said} has no session_key");
 }
 
-/// What a reply is believed to say; nothing where it refuses, which it does by an errcode other than 0.
+/// The content of a successful reply; `None` if the reply is an error, with an errcode other than
+/// 0.
 pub(super) fn read<T>(data: &[u8], reply: ApiReply<T>) -> Option<T> {
     if let Some(rid) = &reply.rid {
         let is_rid = |byte: u8| byte.is_ascii_hexdigit() || byte == b'-';
@@ -32,8 +33,9 @@ pub(super) fn read<T>(data: &[u8], reply: ApiReply<T>) -> Option<T> {
     Some(believed)
 }
 
-/// A reply as another reader has it, who keeps all of it: `None` where it is JSON, and yet has a member with a number or a
-/// half of a character that no reader can keep. Ours passes over such a member where it needs it not.
+/// The reply as another JSON reader parses it. Returns `None` if the text is JSON but has a member
+/// that this reader cannot hold: a number out of range, or half of a surrogate pair. Our reader
+/// skips such a member if it does not need it.
 pub(super) fn said(data: &[u8]) -> Option<Value> {
     let read = serde_json::from_slice(data.strip_prefix(b"\xef\xbb\xbf").unwrap_or(data));
     let is_unkeepable = |error: &serde_json::Error| {

@@ -1,9 +1,11 @@
-//! The only place that knows WeChat's wire: turns a login code into who signed in.
+//! The client of WeChat's API: exchanges a login code for the user's identity.
 //!
-//! It decides which host is called, for how long, how often again, and when not to call at all. A code is worth one
-//! exchange and WeChat offers no way to ask whether one happened, so nothing is sent twice once a byte of it may have
-//! arrived. What a failure means to the person who signs in is left to the login; limits on who may ask are the
-//! throttle's, and asking once for a code sent twice is the login's.
+//! Only this module knows WeChat's wire format. It decides which host is called, how long a call
+//! may take, how often it is retried, and when WeChat is not called at all. A code is good for one
+//! exchange, and WeChat offers no way to ask whether it happened, so a request is not sent again if
+//! a byte of it may have arrived. The login decides what a failure means to the user, and exchanges
+//! a code once if the client sends it twice. The throttle limits how often clients may cause a
+//! call.
 
 mod api;
 mod breaker;
@@ -55,17 +57,17 @@ pub struct WeChat {
 
 /// A configured WeChat app.
 pub struct App {
-    /// The name the configuration gives it.
+    /// The app's name in the configuration.
     pub name: Arc<str>,
-    /// Its id at WeChat.
+    /// The app's id at WeChat.
     pub appid: AppId,
-    /// What it is at WeChat.
+    /// The app's kind at WeChat.
     pub kind: AppKind,
-    /// What people know it as.
+    /// The name that users see.
     pub title: Arc<str>,
-    /// Whether a sign-in is finished only in the browser that began it.
+    /// Whether a sign-in can be finished only in the browser that started it.
     pub browser_check: BrowserCheck,
-    /// How much an official account asks of a person.
+    /// The scope that an official account asks the user for.
     scope: OAuthScope,
     secret: SecretString,
     breaker: Breaker,
@@ -82,7 +84,7 @@ impl fmt::Debug for App {
 }
 
 impl WeChat {
-    /// Finds an app by the name the configuration gives it.
+    /// Finds an app by its name in the configuration.
     pub fn app(&self, name: &str) -> Option<&App> {
         self.apps.get(name)
     }
@@ -92,15 +94,16 @@ impl WeChat {
         self.apps.values()
     }
 
-    /// Longest that an exchange takes, of either kind.
+    /// The longest time that an exchange of either kind takes.
     pub const fn timeout(&self) -> Duration {
         self.timeout
     }
 
-    /// Exchanges a mini program's login code for the person who signed in.
+    /// Exchanges a mini program's login code for the user's identity.
     ///
-    /// WeChat gives one answer for a code; after [`WeChatError::TimedOut`] and [`WeChatError::ConnectionLost`] nobody can know
-    /// whether it was spent. Dropping the future leaves the client fit for the next call.
+    /// WeChat answers a code once. After [`WeChatError::TimedOut`] and
+    /// [`WeChatError::ConnectionLost`] the gateway cannot know whether the code was used. The
+    /// future may be dropped at any time; the client remains usable.
     ///
     /// # Errors
     /// Any [`WeChatError`]; the breaker and the limit on calls under way answer without asking WeChat.
@@ -112,7 +115,7 @@ impl WeChat {
         result
     }
 
-    /// Lets an exchange begin, or says why not.
+    /// Permits an exchange, or returns why it is refused.
     fn acquire<'a>(&'a self, app: &'a App) -> Result<ExchangePermit<'a>, WeChatError> {
         let slot = self.in_flight.try_acquire().map_err(|_| WeChatError::TooManyInFlight)?;
         let permit = app.breaker.acquire(self.clock.instant()).map_err(|refusal| match refusal.cause {
@@ -123,7 +126,7 @@ impl WeChat {
     }
 }
 
-/// ExchangePermit to make one exchange, with however many calls it takes until its deadline.
+/// A permit for one exchange, with all the calls that it makes until its deadline.
 struct ExchangePermit<'a> {
     permit: BreakerPermit<'a>,
     deadline: Deadline,
@@ -131,13 +134,14 @@ struct ExchangePermit<'a> {
 }
 
 impl ExchangePermit<'_> {
-    /// Tells the breaker how the exchange went.
+    /// Records the result of the exchange in the breaker.
     fn record(self, error: Option<&WeChatError>, now: Instant) {
         self.permit.record(verdict(error), now);
     }
 }
 
-/// What an exchange's result says of WeChat, for the breaker: a person's mistake says it works.
+/// What an exchange's result says about WeChat, for the breaker: an error that the user caused
+/// shows that WeChat works.
 fn verdict(error: Option<&WeChatError>) -> CallVerdict {
     match error {
         Some(&WeChatError::AppMisconfigured { errcode }) => CallVerdict::Misconfigured { errcode },
@@ -153,7 +157,8 @@ fn verdict(error: Option<&WeChatError>) -> CallVerdict {
     }
 }
 
-/// When a wait from now on is over, by the clock that tokio's timers go by: sockets know no other.
+/// The end of a wait from now, by the clock of tokio's timers, since timeouts of sockets use no
+/// other.
 #[expect(clippy::disallowed_methods, reason = "a deadline for I/O, not a decision")]
 fn deadline_after(wait: Duration) -> Deadline {
     Deadline::now() + wait

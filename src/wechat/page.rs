@@ -1,4 +1,5 @@
-//! Sign-in with a browser: where a person is sent, and what WeChat says of the code they come back with.
+//! Sign-in with a browser: the page that the user is sent to, and the exchange of the code that the
+//! browser returns with.
 
 #[cfg(any(test, feature = "fuzzing"))]
 pub(super) mod fuzz;
@@ -14,28 +15,30 @@ use super::{App, Code, WeChat};
 use crate::config::{AppKind, OAuthScope};
 use crate::identity::{OpenId, Profile, UnionId};
 
-/// What is encoded in a parameter: all but the unreserved characters of RFC 3986 §2.3.
+/// The characters that are encoded in a parameter: all except the unreserved ones of RFC 3986 §2.3.
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// Who came back from a page of WeChat's. A visitor of a snapshot page, whose ids are nobody's, never becomes one.
+/// The user who returned from a page of WeChat's. It is never a visitor of a snapshot page, whose
+/// ids do not belong to one user.
 #[derive(Clone, Debug)]
 pub struct PageExchange {
-    /// The person, within the app.
+    /// The user's id within the app.
     pub openid: OpenId,
-    /// The person across apps; only where the app is bound to an open platform account and its scope says so.
+    /// The user's id across apps; present only if the app is bound to an open platform account and
+    /// the scope includes it.
     pub unionid: Option<UnionId>,
-    /// What the person calls themselves, where the scope says so and WeChat told.
+    /// The user's name and picture, if the scope includes them and WeChat sent them.
     pub profile: Option<Profile>,
 }
 
-/// A way to WeChat's page and back.
+/// The parameters of a visit to WeChat's page.
 #[derive(Clone, Copy, Debug)]
 pub struct Visit<'a> {
-    /// Where the browser comes back to, with `code` and `state`.
+    /// Where WeChat sends the browser back to, with `code` and `state`.
     pub redirect_uri: &'a str,
-    /// What comes back unchanged: 1 to 128 letters and digits.
+    /// The value that WeChat returns unchanged: 1 to 128 letters and digits.
     pub state: &'a str,
-    /// Whether the page speaks English rather than Chinese, where there is a choice.
+    /// Whether the page is in English rather than Chinese, if WeChat offers both.
     pub is_english: bool,
 }
 
@@ -44,13 +47,14 @@ pub struct Visit<'a> {
 pub struct QrCodeWidget<'a> {
     /// URL of the script.
     pub script: &'a str,
-    /// Origin of WeChat's pages, which the script puts into a frame.
+    /// Origin of WeChat's pages, which the script shows in a frame.
     pub frame_origin: &'a str,
 }
 
 impl WeChat {
-    /// Exchanges the code of a website or an official account for the person who signed in, and asks for their profile
-    /// where the scope that WeChat grants allows it. A profile that cannot be had is none; the person has signed in.
+    /// Exchanges the code of a website or an official account for the user's identity, and asks for
+    /// the user's profile if the scope that WeChat granted allows it. If that fails, the user signs
+    /// in without a profile.
     ///
     /// # Errors
     /// As [`WeChat::exchange_code`], and [`WeChatError::SnapshotVisitor`].
@@ -61,8 +65,8 @@ impl WeChat {
         result
     }
 
-    /// The page of WeChat's that a browser is sent to, parameters in the order that WeChat asks for. A mini program has
-    /// none.
+    /// The URL of WeChat's page that the browser is sent to, with its parameters in the order that
+    /// WeChat requires. A mini program has no such page.
     pub fn page_url(&self, app: &App, visit: &Visit<'_>) -> Option<String> {
         let (path, scope, language) = match (app.kind, app.scope) {
             (AppKind::MiniProgram, _) => return None,
@@ -91,12 +95,12 @@ impl WeChat {
             url.push('=');
             url.extend(utf8_percent_encode(value, RESERVED));
         }
-        // The official account's page does not open without it.
+        // The page of an official account does not open without this fragment.
         url.push_str("#wechat_redirect");
         Some(url)
     }
 
-    /// What shows WeChat's QR code inside a page, where that is configured.
+    /// The script that shows WeChat's QR code inside a page, if it is configured.
     pub fn widget(&self) -> Option<QrCodeWidget<'_>> {
         self.widget.as_deref().map(|script| QrCodeWidget { script, frame_origin: &self.pages })
     }
@@ -109,7 +113,7 @@ impl WeChat {
     ) -> Result<PageExchange, WeChatError> {
         let grant = self.ask_until_not_busy(app, &reply::code_exchange(app, code), deadline).await?;
         if !grant.has_profile {
-            // WeChat documents a unionid for the other scopes alone.
+            // WeChat documents a unionid only for the other scopes.
             return Ok(PageExchange { openid: grant.openid, unionid: None, profile: None });
         }
         let info = match self.ask_for_profile(app, &grant, deadline).await {
@@ -120,7 +124,7 @@ impl WeChat {
             ) => {
                 return Err(error);
             }
-            // Said in the log where it happened.
+            // The call that failed has logged this already.
             Err(_) => {
                 return Ok(PageExchange { openid: grant.openid, unionid: grant.unionid, profile: None });
             }
@@ -132,7 +136,8 @@ impl WeChat {
         })
     }
 
-    /// Asks who the person is, once more with a refreshed token where WeChat no longer takes the one it gave.
+    /// Asks for the user's profile; if WeChat no longer accepts the token, asks once more with a
+    /// refreshed one.
     async fn ask_for_profile(
         &self,
         app: &App,
@@ -153,7 +158,8 @@ impl WeChat {
         Ok(info)
     }
 
-    /// Refuses a later reply that names another person than the code did: one of the two is not WeChat's word.
+    /// Refuses a later reply that names another user than the code did, since one of the two
+    /// replies is wrong.
     fn expect_same_person(
         &self,
         app: &App,
@@ -168,7 +174,7 @@ impl WeChat {
         let error = WeChatError::UnexpectedReply(ReplyFault::OtherPerson);
         self.errors.with_label_values(&[&*app.name, &error::label(0, &error)]).inc();
         let app = &*app.name;
-        warn!(app.name = app, "wechat named two persons in one sign-in to app {app}");
+        warn!(app.name = app, "wechat named two users in one sign-in to app {app}");
         Err(error)
     }
 }

@@ -1,4 +1,5 @@
-//! A server that answers each request with the next of its replies, byte for byte; the last one goes on.
+//! A server that answers each request with the next of its replies, byte for byte, and repeats the
+//! last one.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -11,10 +12,10 @@ use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
 
-/// What the server does with a request it has read.
+/// What the server does after it has read a request.
 #[derive(Clone)]
 pub(crate) enum Reply {
-    /// Writes these bytes; keeps the connection when they are a whole answer.
+    /// Writes these bytes; keeps the connection open if they are a whole response.
     Bytes { bytes: Vec<u8>, keep: bool },
     /// Closes the connection.
     Drop,
@@ -24,7 +25,7 @@ pub(crate) enum Reply {
     Late(Duration, Box<Reply>),
     /// Never answers.
     Hang,
-    /// Answers a byte at a time, without end.
+    /// Answers one byte at a time, without end.
     Drip,
 }
 
@@ -139,7 +140,7 @@ impl Fake {
         self.seen.requests.borrow().clone()
     }
 
-    /// Lets one held reply go, now or when it comes.
+    /// Releases one held reply, now or as soon as there is one.
     pub(crate) fn release(&self) {
         self.seen.held.add_permits(1);
     }

@@ -1,4 +1,4 @@
-//! The client against a server that writes raw bytes, because WeChat's quirks are bytes.
+//! The client against a server that writes raw bytes, because WeChat's quirks are in the bytes.
 
 mod build;
 mod page;
@@ -186,7 +186,7 @@ async fn every_documented_errcode_has_its_meaning_as_number_and_as_text() {
     ];
     for (errcode, expected, label) in table {
         for written in [errcode.to_string(), format!("\"{errcode}\"")] {
-            // An openid beside an error is not believed.
+            // An openid in an error is ignored.
             let body = format!(
                 r#"{{"errcode":{written},"errmsg":"told, rid: 652d44d0-1d0af18b-5b069232","openid":"{OPENID}","session_key":"tiihtNczf5v6AKRyjwEUhQ=="}}"#
             );
@@ -268,7 +268,7 @@ async fn invalid_utf_8_is_no_success() {
 }
 
 #[tokio::test]
-async fn a_status_other_than_200_is_an_error_whatever_the_body() {
+async fn a_status_other_than_200_is_an_error_with_any_body() {
     for status in
         ["500 Internal Server Error", "502 Bad Gateway", "404 Not Found", "201 Created", "302 Found"]
     {
@@ -301,21 +301,21 @@ async fn busy_once_then_success_is_a_success() {
 }
 
 #[tokio::test]
-async fn a_busy_answer_is_not_waited_for_past_the_deadline() {
+async fn a_busy_reply_is_not_retried_past_the_deadline() {
     let fake = Fake::start([Reply::json(r#"{"errcode":-1}"#)]).await;
     let harness = Harness::new(&[&fake.url()], |config| {
-        // Less than the shortest wait before a retry.
+        // The timeout is less than the shortest wait before a retry.
         config.timeout = config::Duration::from_millis(49);
         config.breaker.failures = u32::MAX;
     });
 
-    // A slow machine may not answer in so short a time, but not again and again.
+    // A slow machine may miss so short a deadline, but not every time.
     for _ in 0..100 {
         if harness.exchange().await.unwrap_err() == WeChatError::Busy {
             return;
         }
     }
-    panic!("busy was never told, only the deadline");
+    panic!("the error was never WeChatError::Busy, only the deadline");
 }
 
 #[tokio::test]
@@ -348,7 +348,7 @@ async fn no_host_that_connects_is_unreachable() {
 }
 
 #[tokio::test]
-async fn nothing_is_sent_twice_once_it_was_sent() {
+async fn a_request_is_not_sent_again_after_it_was_sent() {
     let truncated = Reply::raw("HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n{\"openid\"");
     let table = [
         ("dropped after the request", Reply::Drop, WeChatError::ConnectionLost),
@@ -370,7 +370,7 @@ async fn nothing_is_sent_twice_once_it_was_sent() {
 }
 
 #[tokio::test]
-async fn nothing_is_sent_twice_over_a_connection_kept_alive_either() {
+async fn a_request_is_not_sent_again_over_a_kept_connection() {
     let fake = Fake::start([Reply::json(SUCCESS), Reply::Drop, Reply::json(SUCCESS)]).await;
     let harness = Harness::with(&fake);
 
@@ -383,7 +383,7 @@ async fn nothing_is_sent_twice_over_a_connection_kept_alive_either() {
 }
 
 #[tokio::test]
-async fn an_answer_that_drips_is_cut_off_in_time() {
+async fn a_reply_that_arrives_too_slowly_is_cut_off_in_time() {
     let fake = Fake::start([Reply::Drip]).await;
     let harness = Harness::new(&[&fake.url()], |config| config.timeout = config::Duration::from_millis(300));
 
@@ -392,7 +392,7 @@ async fn an_answer_that_drips_is_cut_off_in_time() {
 }
 
 #[tokio::test]
-async fn more_exchanges_than_allowed_are_refused_without_asking() {
+async fn exchanges_beyond_the_limit_are_refused_without_a_call() {
     let fake = Fake::start([Reply::Hang]).await;
     let harness = Harness::new(&[&fake.url()], |config| {
         config.max_in_flight = 1;
@@ -407,7 +407,7 @@ async fn more_exchanges_than_allowed_are_refused_without_asking() {
 }
 
 #[tokio::test]
-async fn the_breaker_opens_after_failures_and_one_call_finds_out_that_all_is_well() {
+async fn the_breaker_opens_after_failures_and_a_successful_trial_closes_it() {
     let bad = || Reply::status("502 Bad Gateway", "", "<html>");
     let fake = Fake::start([bad(), bad(), bad(), Reply::json(SUCCESS)]).await;
     let harness = Harness::new(&[&fake.url()], |config| config.breaker.failures = 3);
@@ -425,7 +425,7 @@ async fn the_breaker_opens_after_failures_and_one_call_finds_out_that_all_is_wel
 }
 
 #[tokio::test]
-async fn a_wrong_secret_is_asked_about_once_until_the_breaker_tries_again() {
+async fn a_wrong_secret_is_sent_once_until_the_next_trial() {
     for errcode in [40013, 40125, 40243] {
         let fake = Fake::start([Reply::json(&format!(r#"{{"errcode":{errcode}}}"#))]).await;
         let harness = Harness::with(&fake);
@@ -440,7 +440,7 @@ async fn a_wrong_secret_is_asked_about_once_until_the_breaker_tries_again() {
 }
 
 #[tokio::test]
-async fn what_people_do_wrong_never_opens_the_breaker() {
+async fn errors_that_users_cause_never_open_the_breaker() {
     for errcode in [40029, 40163, 40226, 45011] {
         let fake = Fake::start([Reply::json(&format!(r#"{{"errcode":{errcode}}}"#))]).await;
         let harness = Harness::new(&[&fake.url()], |config| config.breaker.failures = 2);
@@ -454,7 +454,7 @@ async fn what_people_do_wrong_never_opens_the_breaker() {
 }
 
 #[tokio::test]
-async fn an_exchange_given_up_midway_leaves_the_breaker_and_the_slot_free() {
+async fn a_cancelled_exchange_frees_the_breaker_and_the_slot() {
     let fake = Fake::start([Reply::status("500 Oops", "", ""), Reply::Hang, Reply::json(SUCCESS)]).await;
     let harness = Harness::new(&[&fake.url()], |config| {
         config.breaker.failures = 1;
@@ -473,7 +473,7 @@ async fn an_exchange_given_up_midway_leaves_the_breaker_and_the_slot_free() {
 }
 
 #[tokio::test]
-async fn no_text_of_ours_holds_a_secret() {
+async fn no_debug_text_or_message_holds_a_secret() {
     let fake = Fake::start([Reply::json(SUCCESS), Reply::Drop]).await;
     let harness = Harness::with(&fake);
     let code = Code::parse(CODE).unwrap();
@@ -535,7 +535,7 @@ fn only_a_well_formed_rid_is_logged() {
 }
 
 #[tokio::test]
-async fn a_host_is_believed_only_with_a_certificate_for_its_name() {
+async fn a_host_is_trusted_only_with_a_certificate_for_its_name() {
     let folder = tempfile::tempdir().unwrap();
     let ca_file = folder.path().join("ca.pem");
     for (name, is_reached) in [("localhost", true), ("api.example.com", false)] {

@@ -1,4 +1,4 @@
-//! The calls behind a sign-in with a browser, and what of their replies is believed.
+//! The calls of a sign-in with a browser, and the checks of their replies.
 
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
@@ -8,17 +8,18 @@ use crate::identity::{OpenId, Profile, UnionId};
 use crate::wechat::api::{self, ApiCall, ApiEndpoint, ReplyText};
 use crate::wechat::{App, Code, ReplyFault, WeChatError};
 
-/// What WeChat gives for a page's code, or for a refresh token: a person, and tokens to ask about them.
+/// WeChat's reply to a page's code or a refresh token: the user's ids, and tokens to ask for the
+/// profile.
 pub(super) struct PageGrant {
     pub(super) openid: OpenId,
     pub(super) unionid: Option<UnionId>,
     pub(super) access_token: SecretString,
     pub(super) refresh_token: Option<SecretString>,
-    /// Whether the scope lets one ask for the profile.
+    /// Whether the scope allows the gateway to ask for the profile.
     pub(super) has_profile: bool,
 }
 
-/// What WeChat says of a person.
+/// WeChat's profile of a user.
 pub(super) struct UserInfo {
     pub(super) openid: OpenId,
     pub(super) unionid: Option<UnionId>,
@@ -39,7 +40,7 @@ pub(super) fn code_exchange<'a>(app: &'a App, code: &'a Code) -> ApiCall<'a, Pag
     }
 }
 
-/// A fresh access token for one that is stale.
+/// The call that replaces a stale access token.
 pub(super) fn token_refresh<'a>(app: &'a App, refresh_token: &'a SecretString) -> ApiCall<'a, PageGrant> {
     ApiCall {
         endpoint: ApiEndpoint::TokenRefresh,
@@ -52,7 +53,7 @@ pub(super) fn token_refresh<'a>(app: &'a App, refresh_token: &'a SecretString) -
     }
 }
 
-/// The person whom an access token stands for.
+/// The call for the profile of the user whom an access token names.
 pub(super) fn user_info<'a>(access_token: &'a SecretString, openid: &'a OpenId) -> ApiCall<'a, UserInfo> {
     ApiCall {
         endpoint: ApiEndpoint::UserInfo,
@@ -65,7 +66,7 @@ pub(super) fn user_info<'a>(access_token: &'a SecretString, openid: &'a OpenId) 
     }
 }
 
-/// The exchange of a page's code and the question for a profile, to read replies by.
+/// The exchange of a page's code and the call for a profile, to read replies by.
 #[cfg(any(test, feature = "fuzzing"))]
 pub(super) const fn unsent() -> (ApiCall<'static, PageGrant>, ApiCall<'static, UserInfo>) {
     (
@@ -132,8 +133,8 @@ fn read_user_info(text: &str) -> Result<UserInfo, WeChatError> {
     })
 }
 
-/// Refuses a visitor of a snapshot page: several people share the ids that WeChat makes up for them. Whatever is not
-/// plainly "no" is taken for a yes.
+/// Refuses a visitor of a snapshot page, since several users share the ids that WeChat invents for
+/// them. Any value that is not clearly "no" counts as "yes".
 fn refuse_snapshot(mark: &Value) -> Result<(), WeChatError> {
     let is_no = match mark {
         Value::Null => true,
@@ -145,7 +146,8 @@ fn refuse_snapshot(mark: &Value) -> Result<(), WeChatError> {
     if is_no { Ok(()) } else { Err(WeChatError::SnapshotVisitor) }
 }
 
-/// Whether a scope lets one ask for the profile; an unknown one does not. WeChat separates several by commas.
+/// Whether a scope allows the gateway to ask for the profile; an unknown scope does not. WeChat
+/// separates several scopes by commas.
 fn has_profile(scope: &str) -> bool {
     scope.split(',').any(|scope| matches!(scope, "snsapi_userinfo" | "snsapi_login"))
 }

@@ -4,7 +4,7 @@ use super::page::browser_apps;
 use super::*;
 
 #[test]
-fn every_problem_of_a_configuration_is_found() {
+fn every_problem_of_a_configuration_is_reported() {
     type Change = fn(&mut config::WeChat, &mut BTreeMap<String, config::App>);
     let table: &[(&str, Change, &str)] = &[
         ("wechat.hosts", |c, _| c.hosts.clear(), "no host to call"),
@@ -81,7 +81,7 @@ fn every_problem_of_a_configuration_is_found() {
         (
             "wechat.pages",
             |c, _| c.pages = "http://open.weixin.qq.com".into(),
-            "`http://open.weixin.qq.com` would send people to WeChat in the clear",
+            "`http://open.weixin.qq.com` would send users to WeChat in the clear",
         ),
         (
             "wechat.pages",
@@ -96,7 +96,7 @@ fn every_problem_of_a_configuration_is_found() {
         (
             "wechat.pages",
             |c, _| c.pages = "https://open.example;script-src".into(),
-            "the host has a character that must not stand there",
+            "the host has a character that is not allowed",
         ),
         ("wechat.pages", |c, _| c.pages = "weixin://open".into(), "scheme `weixin` is not supported"),
         (
@@ -107,7 +107,7 @@ fn every_problem_of_a_configuration_is_found() {
         (
             "wechat.widget",
             |c, _| c.widget = Some("http://res.wx.qq.com/wxLogin.js".into()),
-            "`http://res.wx.qq.com/wxLogin.js` would let anybody on the way change the script",
+            "`http://res.wx.qq.com/wxLogin.js` would let an attacker on the network change the script",
         ),
         (
             "wechat.widget",
@@ -127,22 +127,22 @@ fn every_problem_of_a_configuration_is_found() {
         (
             "wechat.widget",
             |c, _| c.widget = Some("https://res.wx.qq.com/a.js;script-src".into()),
-            "a character stands in it that could end the policy of the page",
+            "it has a character that could end the policy of the page",
         ),
         (
             "wechat.widget",
             |c, _| c.widget = Some("https://res.wx.qq.com/a.js,b".into()),
-            "a character stands in it that could end the policy of the page",
+            "it has a character that could end the policy of the page",
         ),
         (
             "wechat.widget",
             |c, _| c.widget = Some("https://res'x/a.js".into()),
-            "a character stands in it that could end the policy of the page",
+            "it has a character that could end the policy of the page",
         ),
         (
             "wechat.widget",
             |c, _| c.widget = Some("https://*.wx.qq.com/a.js".into()),
-            "a character stands in it that could end the policy of the page",
+            "it has a character that could end the policy of the page",
         ),
         (
             "apps.shop.scope",
@@ -199,7 +199,7 @@ fn every_problem_of_a_configuration_is_found() {
 }
 
 #[test]
-fn loopback_may_be_called_in_the_clear_in_every_spelling() {
+fn plain_http_is_allowed_to_every_spelling_of_loopback() {
     for host in [
         "http://127.0.0.1:8081",
         "http://127.9.9.9",
@@ -214,7 +214,7 @@ fn loopback_may_be_called_in_the_clear_in_every_spelling() {
 }
 
 #[test]
-fn a_scope_and_a_loose_check_are_for_those_whom_they_mean_something_to() {
+fn browser_apps_may_have_a_scope_and_a_loose_check() {
     let mut apps = browser_apps();
     for name in ["site", "base", "full"] {
         apps.get_mut(name).unwrap().browser_check = BrowserCheck::Loose;

@@ -8,7 +8,7 @@ pub(super) const OTHER: &str = "oOtherPersonOtherPersonOther";
 const TOKEN: &str = "66_access-token-of-the-first-grant";
 pub(super) const REFRESH: &str = "66_refresh-token-of-the-first-grant";
 
-/// What a reply to the exchange of a code has, changed where a test wants it.
+/// A reply to the exchange of a code, with the changes that a test needs.
 pub(super) fn grant(scope: &str, more: &str) -> String {
     format!(
         r#"{{"access_token":"{TOKEN}","expires_in":7200,"refresh_token":"{REFRESH}","openid":"{OPENID}","scope":"{scope}"{more}}}"#
@@ -82,7 +82,7 @@ pub(super) fn shown(body: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_person_and_their_profile_are_asked_for_with_the_documented_requests() {
+async fn the_user_and_the_profile_are_requested_as_documented() {
     for scope in ["snsapi_userinfo", "snsapi_login", "snsapi_base,snsapi_userinfo"] {
         let body = user_info(&format!(r#","unionid":"{UNIONID}""#));
         let page = Page::new([Reply::json(&grant(scope, "")), Reply::json(&body)]).await;
@@ -110,7 +110,7 @@ async fn a_person_and_their_profile_are_asked_for_with_the_documented_requests()
 }
 
 #[tokio::test]
-async fn a_scope_without_a_profile_gives_the_openid_alone() {
+async fn a_scope_without_a_profile_gives_only_the_openid() {
     let scopes =
         [r#""snsapi_base""#, r#""""#, "null", r#""snsapi_USERINFO""#, r#""snsapi_userinfo2""#, r#""all""#];
     for scope in scopes {
@@ -149,7 +149,7 @@ async fn every_shape_of_a_grant_is_accepted() {
 }
 
 #[tokio::test]
-async fn a_grant_that_is_not_whole_signs_nobody_in() {
+async fn an_incomplete_grant_signs_no_user_in() {
     let token = format!(r#""access_token":"{TOKEN}","refresh_token":"{REFRESH}","scope":"snsapi_userinfo""#);
     let openid = format!(r#""openid":"{OPENID}""#);
     let with_openid = |value: &str| (format!(r#"{{{token},"openid":{value}}}"#), ReplyFault::OpenId);
@@ -201,7 +201,7 @@ async fn a_grant_that_is_not_whole_signs_nobody_in() {
 }
 
 #[tokio::test]
-async fn an_errcode_signs_nobody_in_whatever_stands_beside_it() {
+async fn an_errcode_signs_no_user_in_with_any_other_member() {
     for (errcode, expected) in [
         (40029, WeChatError::CodeInvalid),
         (42003, WeChatError::CodeInvalid),
@@ -225,9 +225,9 @@ async fn an_errcode_signs_nobody_in_whatever_stands_beside_it() {
 }
 
 #[tokio::test]
-async fn a_visitor_of_a_snapshot_page_is_nobody() {
+async fn a_visitor_of_a_snapshot_page_is_refused() {
     for mark in ["1", r#""1""#, "true", r#""true""#, "2", "-1", "0.5", r#""yes""#, "[]", "{}"] {
-        // Even where the ids are malformed, this is what is said.
+        // This is the error even if the ids are malformed.
         let bodies = [
             grant("snsapi_userinfo", &format!(r#","is_snapshotuser":{mark}"#)),
             format!(r#"{{"is_snapshotuser":{mark},"openid":"no id"}}"#),
@@ -237,7 +237,7 @@ async fn a_visitor_of_a_snapshot_page_is_nobody() {
 
             assert_eq!(page.exchange().await.unwrap_err(), WeChatError::SnapshotVisitor, "{body}");
             assert_eq!(page.calls(), ["oauth2/access_token"], "{body}");
-            // It says nothing against WeChat.
+            // It does not count as a failure of WeChat.
             assert_eq!(page.exchange().await.unwrap_err(), WeChatError::SnapshotVisitor, "{body}");
         }
     }
@@ -247,14 +247,14 @@ async fn a_visitor_of_a_snapshot_page_is_nobody() {
 }
 
 #[tokio::test]
-async fn a_code_is_sent_again_only_where_wechat_was_busy_or_nothing_arrived() {
+async fn a_code_is_sent_again_only_if_wechat_was_busy_or_nothing_arrived() {
     let base = || Reply::json(&grant("snsapi_base", ""));
     for (case, reply, calls) in [
         ("busy", refusal(-1), 2),
         ("dropped", Reply::Drop, 1),
         ("html", Reply::json("<html>"), 1),
         ("invalid", refusal(40029), 1),
-        ("stale, which is not its word", refusal(42001), 1),
+        ("stale, which is no answer to a code", refusal(42001), 1),
     ] {
         let page = Page::new([reply, base()]).await;
 
@@ -271,7 +271,7 @@ async fn a_code_is_sent_again_only_where_wechat_was_busy_or_nothing_arrived() {
 }
 
 #[tokio::test]
-async fn the_limit_and_the_breaker_hold_for_pages_too() {
+async fn the_limit_and_the_breaker_apply_to_pages_too() {
     let page = Page::with([refusal(40125)], |config| config.max_in_flight = 1).await;
     let wrong = WeChatError::AppMisconfigured { errcode: 40125 };
     let (first, second) = tokio::join!(page.exchange(), page.exchange());
@@ -282,7 +282,7 @@ async fn the_limit_and_the_breaker_hold_for_pages_too() {
 }
 
 #[tokio::test]
-async fn no_text_of_ours_holds_a_token_of_a_page() {
+async fn no_debug_text_or_message_holds_a_token_of_a_page() {
     let page = Page::new([with_profile(), Reply::json(&user_info("")), Reply::Drop]).await;
 
     let exchange = page.exchange().await.unwrap();

@@ -1,4 +1,4 @@
-//! Where a browser is sent.
+//! The URLs that a browser is sent to.
 
 use super::page::browser_apps;
 use super::*;
@@ -37,7 +37,7 @@ fn a_browser_is_sent_to_the_page_of_the_apps_kind() {
 }
 
 #[test]
-fn nothing_can_be_added_to_the_page_by_what_stands_in_it() {
+fn parameters_cannot_change_the_rest_of_the_page_url() {
     let harness = Harness::with_apps(&browser_apps(), &["http://127.0.0.1:9"], |_| {});
     let visit = Visit { redirect_uri: "x&scope=y#z\r\n\" <+%\\\u{7f}", state: "a&b=c#d", is_english: false };
 
@@ -52,7 +52,7 @@ fn nothing_can_be_added_to_the_page_by_what_stands_in_it() {
 }
 
 #[test]
-fn the_widget_is_what_the_configuration_says() {
+fn the_widget_follows_the_configuration() {
     let of = |change: fn(&mut config::WeChat)| {
         let harness = Harness::new(&["http://127.0.0.1:9"], change);
         harness.wechat.widget().map(|widget| (widget.script.to_owned(), widget.frame_origin.to_owned()))

@@ -1,4 +1,4 @@
-//! What is asked about a person after the exchange of a page's code.
+//! The calls for a user's profile after the exchange of a page's code.
 
 use super::page::{OTHER, Page, REFRESH, UNIONID, grant, refusal, shown, user_info, with_profile};
 use super::*;
@@ -13,7 +13,7 @@ fn refreshed(openid: &str) -> Reply {
 }
 
 #[tokio::test]
-async fn a_profile_that_cannot_be_had_is_none_and_the_person_has_signed_in() {
+async fn the_user_signs_in_without_a_profile_if_wechat_gives_none() {
     let openid = format!(r#""openid":"{OPENID}""#);
     let json = |body: &str| Reply::json(body);
     let table = [
@@ -59,12 +59,12 @@ async fn a_profile_that_cannot_be_had_is_none_and_the_person_has_signed_in() {
         assert_eq!(page.calls(), ["oauth2/access_token", "userinfo"], "{case}");
         assert_eq!(page.errors(label), 1, "{case}");
         let state = page.harness.metrics.wechat_breaker_state.with_label_values(&["full"]).get();
-        assert_eq!(state, 0, "{case}: a profile must not keep people from signing in");
+        assert_eq!(state, 0, "{case}: a missing profile must not stop the sign-in");
     }
 }
 
 #[tokio::test]
-async fn what_a_person_calls_themselves_is_cut_to_size_and_cleaned() {
+async fn a_users_name_is_cut_to_size_and_cleaned() {
     let long = "长".repeat(8 * 1024 / 3);
     for (nickname, avatar, profile) in [
         (r"a\r\nX-Role: admin\u0000", "", Some(Profile::new("aX-Role: admin", ""))),
@@ -84,7 +84,7 @@ async fn what_a_person_calls_themselves_is_cut_to_size_and_cleaned() {
 }
 
 #[tokio::test]
-async fn replies_that_name_two_persons_sign_neither_in() {
+async fn replies_that_name_two_users_sign_neither_in() {
     let other_openid = user_info("").replace(OPENID, OTHER);
     let other_unionid = user_info(&format!(r#","unionid":"{OTHER}""#));
     let same = user_info(&format!(r#","unionid":"{UNIONID}""#));
@@ -102,7 +102,7 @@ async fn replies_that_name_two_persons_sign_neither_in() {
         assert_eq!(error, WeChatError::UnexpectedReply(ReplyFault::OtherPerson), "{case}");
         assert_eq!(page.errors("garbage"), 1, "{case}");
     }
-    // One that is known to one reply alone contradicts nothing.
+    // A unionid that only one reply has is no contradiction.
     for (first, second) in [("", &*same), (&*format!(r#","unionid":"{UNIONID}""#), &*user_info(""))] {
         let grant = grant("snsapi_login", first);
         let page = Page::new([Reply::json(&grant), Reply::json(second)]).await;
@@ -158,7 +158,7 @@ async fn a_token_that_stays_stale_gives_no_profile() {
 #[tokio::test]
 async fn all_calls_of_a_sign_in_share_one_deadline() {
     let slow = |reply| Reply::Late(Duration::from_secs(1), Box::new(reply));
-    // Time enough for each call, not for both.
+    // The deadline is long enough for each call, but not for both.
     let page = Page::with([slow(with_profile()), slow(Reply::json(&user_info("")))], |config| {
         config.timeout = config::Duration::from_millis(1700);
     })
