@@ -1,4 +1,4 @@
-//! Time as a parameter: what a decision calls "now" comes from here, so that tests can set it.
+//! Time as a parameter: decisions get "now" from a clock, so that tests can set it.
 
 mod rfc3339;
 
@@ -43,7 +43,7 @@ impl Timestamp {
         self.0
     }
 
-    /// The later instant, saturating at the end of time.
+    /// The instant that is later by a duration, saturating at the largest one.
     pub fn plus(self, duration: Duration) -> Self {
         Self(self.0.saturating_add(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)))
     }
@@ -69,7 +69,7 @@ impl fmt::Display for Timestamp {
     }
 }
 
-/// Year, month and day of the Gregorian calendar, so many days after 1970-01-01.
+/// Year, month and day of the Gregorian calendar, a number of days after 1970-01-01.
 ///
 /// Counts in years that begin in March, so that a leap day is the last of its year, and in eras of 400 years, which
 /// all have 146097 days.
@@ -109,7 +109,7 @@ impl Clock for SystemClock {
     }
 }
 
-/// A clock that stands still until told to advance; it starts at the machine's time.
+/// A clock that moves only if a test advances it; it starts at the machine's time.
 #[derive(Clone, Debug)]
 pub struct ManualClock {
     start: Timestamp,
@@ -153,7 +153,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_instant_is_written_as_of_rfc_3339() {
+    fn an_instant_is_written_in_rfc_3339() {
         for (millis, text) in [
             (0, "1970-01-01T00:00:00Z"),
             (951_782_399_999, "2000-02-28T23:59:59Z"),

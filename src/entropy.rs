@@ -1,4 +1,5 @@
-//! Randomness as a parameter, so that tests can fix it; in production it is the operating system's.
+//! Randomness as a parameter, so that tests can fix it. In production the operating system provides
+//! it.
 
 use std::fmt;
 
@@ -10,7 +11,7 @@ pub trait Entropy: Send + Sync + fmt::Debug {
     /// Fills the whole buffer.
     ///
     /// # Errors
-    /// [`NoEntropy`] when the source gave none; the caller must refuse to go on.
+    /// [`NoEntropy`] if the source gave no bytes; the caller must then fail.
     fn fill(&self, buffer: &mut [u8]) -> Result<(), NoEntropy>;
 }
 
@@ -30,7 +31,7 @@ impl Entropy for SystemEntropy {
     }
 }
 
-/// No randomness at all: what is made with it is the same in every run.
+/// A fixed source without randomness: keys made with it are the same in every run.
 #[cfg(any(test, feature = "fuzzing"))]
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct NotRandom;

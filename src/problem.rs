@@ -1,4 +1,4 @@
-//! The error document of RFC 9457, as every endpoint outside the login answers it.
+//! The error document of RFC 9457, as every endpoint outside the login sends it.
 
 use serde::Serialize;
 
@@ -7,14 +7,14 @@ use serde::Serialize;
 /// See RFC 9457 §3.1; `code` and `request_id` are our extension members.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Problem<'a> {
-    /// Kind of problem; `about:blank` means the status says it all.
+    /// Kind of problem; `about:blank` means that the status alone describes it.
     #[serde(rename = "type")]
     pub kind: &'a str,
     /// Short text, fixed for each kind.
     pub title: &'a str,
     /// The HTTP status.
     pub status: u16,
-    /// What happened this time; never a host, an address or a stack.
+    /// What happened in this case; never a host, an address or a stack.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub detail: Option<&'a str>,
     /// Stable machine word.
@@ -29,7 +29,8 @@ pub const CONTENT_TYPE: &str = "application/problem+json";
 impl Problem<'_> {
     /// The document as JSON bytes.
     pub fn to_json(&self) -> Vec<u8> {
-        // A struct of strings and a number cannot fail to serialise; an empty body would still carry the status.
+        // A struct of strings and a number always serialises. If it failed, the body would be empty
+        // and the status correct.
         serde_json::to_vec(self).unwrap_or_default()
     }
 }

@@ -1,4 +1,4 @@
-//! Reads instants as people and JSON write them: RFC 3339.
+//! Reads instants in the format of RFC 3339.
 
 use std::str::FromStr;
 
@@ -6,7 +6,7 @@ use super::{Timestamp, civil_date};
 
 const SECONDS_PER_DAY: u64 = 86_400;
 
-/// A text that is no instant since 1970.
+/// A text that is not an RFC 3339 instant since 1970.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not an instant as RFC 3339 writes it, such as 2026-11-21T10:00:00Z")]
 pub struct InvalidTimestamp;
@@ -16,7 +16,7 @@ impl FromStr for Timestamp {
 
     /// Reads a `date-time` of RFC 3339 §5.6, with any offset; digits beyond milliseconds are cut off.
     ///
-    /// A leap second is refused: it is no instant of Unix time.
+    /// A leap second is refused, since Unix time does not have it.
     fn from_str(text: &str) -> Result<Self, InvalidTimestamp> {
         let (date, time) = text.split_once(['T', 't']).ok_or(InvalidTimestamp)?;
         let at = time.find(['Z', 'z', '+', '-']).ok_or(InvalidTimestamp)?;
@@ -36,7 +36,7 @@ fn days(date: &str) -> Result<u64, InvalidTimestamp> {
         return Err(InvalidTimestamp);
     }
     let days = day.checked_sub(1).and_then(|day| days_until(year, month).checked_add(day));
-    // A day that the month does not have is another month's when it is read back.
+    // A day that the month does not have falls into another month when it is converted back.
     days.filter(|days| civil_date(*days) == (year, month, day)).ok_or(InvalidTimestamp)
 }
 
@@ -58,7 +58,7 @@ fn millis(fraction: &str) -> Result<u64, InvalidTimestamp> {
     number(Some(&padded), 3)
 }
 
-/// Whether the offset lies east of UTC, and how far away.
+/// Whether the offset is east of UTC, and how many milliseconds it is.
 fn offset_millis(offset: &str) -> Result<(bool, u64), InvalidTimestamp> {
     if offset.eq_ignore_ascii_case("z") {
         return Ok((true, 0));
@@ -76,7 +76,7 @@ fn offset_millis(offset: &str) -> Result<(bool, u64), InvalidTimestamp> {
     Ok((is_east, (hour * 60 + minute) * 60_000))
 }
 
-/// Exactly so many digits, and nothing else.
+/// Reads exactly `width` digits and nothing else.
 fn number(text: Option<&str>, width: usize) -> Result<u64, InvalidTimestamp> {
     let is_digits = |text: &&str| text.len() == width && text.bytes().all(|byte| byte.is_ascii_digit());
     // At most 18 digits fit for sure.

@@ -1,6 +1,6 @@
-//! What the gateway says of itself on standard error: which events, and how they look.
+//! Diagnostics on standard error: which events are written, and in which format.
 //!
-//! Decides nothing about the access log, which does not go through `tracing`.
+//! The access log is separate and does not use `tracing`.
 
 use std::env;
 use std::io::{self, IsTerminal};
@@ -15,12 +15,13 @@ use tracing_subscriber::{EnvFilter, Layer, fmt};
 
 use crate::config::{self, Findings, LogFormat};
 
-/// Pingora logs each failed connection as an error; the gateway logs and counts failures once, itself. What Pingora
-/// says of taking over listeners and of shutting down, nobody else says. `pingora` is the beginning of all its targets,
-/// so that an operator's `pingora=info` undoes the first.
+/// Pingora logs each failed connection as an error, but the gateway already logs and counts each
+/// failure once. Only Pingora logs the takeover of listeners and the shutdown, so those events
+/// stay. All its targets start with `pingora`, so an operator's `pingora=info` overrides the first
+/// directive.
 const DEFAULT_DIRECTIVES: &str = "pingora=off,pingora_core::server=error";
 
-/// The levels an operator may write, as suggestions.
+/// The levels that an operator may write, for suggestions.
 const LEVELS: [&str; 6] = ["error", "warn", "info", "debug", "trace", "off"];
 
 /// Diagnostics could not be set up.
@@ -29,22 +30,24 @@ pub enum InstallError {
     /// `telemetry.log.level` is not a filter.
     #[error("{0}")]
     InvalidFilter(String),
-    /// Somebody else has set up `tracing` or `log` in this process.
+    /// `tracing` or `log` is already set up in this process.
     #[error("diagnostics are installed already: {0}")]
     AlreadyInstalled(#[from] tracing_subscriber::util::TryInitError),
 }
 
-/// Sends the events of this process, those of `log` too, to standard error. Once in a process.
+/// Sends the events of this process, including those of `log`, to standard error. It works once in
+/// a process.
 ///
 /// # Errors
-/// [`InstallError::InvalidFilter`] when [`check`] would have said so, [`InstallError::AlreadyInstalled`] the second time.
+/// [`InstallError::InvalidFilter`] if [`check`] reports a problem,
+/// [`InstallError::AlreadyInstalled`] the second time.
 pub fn install(config: &config::Log) -> Result<(), InstallError> {
     let has_color = io::stderr().is_terminal() && allows_color(|name| env::var(name).ok());
     subscriber(config, has_color, io::stderr)?.try_init()?;
     Ok(())
 }
 
-/// Looks for what is wrong.
+/// Checks the configuration.
 pub fn check(config: &config::Log, findings: &mut Findings) -> bool {
     let Err(Invalid { reason, word }) = filter(&config.level) else { return true };
     let finding = findings.error("telemetry.log.level", reason);
@@ -64,7 +67,7 @@ where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
     let filter = filter(&config.level).map_err(|invalid| InstallError::InvalidFilter(invalid.reason))?;
-    // Without this a standard error that is closed makes the layer print to standard error, which panics.
+    // Without this, if standard error is closed, the layer prints an error to it, which panics.
     let layer = fmt::layer().with_writer(writer).log_internal_errors(false);
     let layer = match config.format {
         LogFormat::Text => layer.with_ansi(has_color).boxed(),
@@ -73,8 +76,8 @@ where
     Ok(tracing_subscriber::registry().with(filter).with(FilterFn::new(is_discreet)).with(layer))
 }
 
-/// Whether an event is of a kind that names no secrets. Pingora writes whole request headers at `debug`, tokens and
-/// cookies among them, and no operator's filter may bring those into a log.
+/// Whether an event is of a kind that holds no secrets. Pingora writes whole request headers at
+/// `debug`, with tokens and cookies, and no filter of an operator may bring those into a log.
 fn is_discreet(metadata: &Metadata<'_>) -> bool {
     !metadata.target().starts_with("pingora") || *metadata.level() <= Level::INFO
 }
@@ -87,13 +90,14 @@ fn allows_color(variable: impl Fn(&str) -> Option<String>) -> bool {
 
 struct Invalid {
     reason: String,
-    /// The word in place of a level, to suggest one.
+    /// The word that is not a level, to suggest one.
     word: Option<String>,
 }
 
 fn filter(level: &str) -> Result<EnvFilter, Invalid> {
     for directive in level.split(',') {
-        // To `tracing` any other word alone is the name of a module: `inof` would silence everything else.
+        // `tracing` reads any other single word as the name of a module: `inof` would silence all
+        // other modules.
         let directive = directive.trim();
         let is_word = !directive.contains(['=', '[', ']', '{', '}', '"']);
         if is_word && (directive.is_empty() || directive.parse::<LevelFilter>().is_err()) {
@@ -162,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn operator_decides_what_is_said_and_pingora_is_quiet_unless_named() {
+    fn operator_sets_the_filter_and_pingora_is_quiet_unless_named() {
         let quiet = ["own info", "wechat warn", "server error", "hyper error"];
         for (level, expected) in [
             ("info", &quiet[..]),
@@ -184,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_brings_the_headers_that_pingora_writes_into_the_log() {
+    fn no_filter_brings_pingoras_headers_into_the_log() {
         for level in ["trace", "pingora=trace", "trace,pingora=debug,pingora_proxy=trace,pingora_core=debug"]
         {
             let text = captured(&config(level, LogFormat::Text), false, || {
@@ -209,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn text_has_color_only_where_it_may() {
+    fn text_has_color_only_if_allowed() {
         let config = config("info", LogFormat::Text);
 
         assert!(!captured(&config, false, || info!("said")).contains('\u{1b}'));
@@ -217,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn color_can_be_refused_by_the_environment() {
+    fn environment_can_turn_color_off() {
         for (variables, allowed) in [
             (&[][..], true),
             (&[("TERM", "xterm")], true),
@@ -233,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn filter_that_means_nothing_is_found() {
+    fn invalid_filter_is_reported() {
         for (level, expected) in [
             ("inof", "telemetry.log.level: `inof` is not a level; did you mean `info`?"),
             (
@@ -265,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn filter_that_means_something_is_not_found() {
+    fn valid_filter_is_accepted() {
         for level in ["error", "Warn", " info ", "off", "3", "info,a::b=debug", "info,[span{field=1}]=debug"]
         {
             let mut findings = Findings::default();

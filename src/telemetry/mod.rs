@@ -1,4 +1,4 @@
-//! What the gateway says of itself: metrics, the access log, the audit log, diagnostics.
+//! What the gateway reports about itself: metrics, the access log, the audit log and diagnostics.
 
 pub mod access_log;
 pub mod audit_log;

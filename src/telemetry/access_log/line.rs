@@ -1,4 +1,5 @@
-//! What a line says, and how it is written as JSON. `docs/request-log.md` explains every field to its reader.
+//! The fields of a line, and how they are written as JSON. `docs/request-log.md` explains every
+//! field to the operator.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -6,16 +7,16 @@ use std::time::Duration;
 use crate::clock::Timestamp;
 use crate::telemetry::line_log::{Line, longest};
 
-/// One request, as the log tells it. Fields that are `None` are left out.
+/// One request in the log. Fields that are `None` are left out.
 ///
 /// Holds no header, no query string, no token and no code, so that none can be logged.
 #[derive(Clone, Copy, Debug)]
 pub struct AccessLogEntry<'a> {
     /// When the request arrived.
     pub timestamp: Timestamp,
-    /// The id the client, the backend and the problem document know the request by.
+    /// The request's id, as the client, the backend and the problem document have it.
     pub request_id: &'a str,
-    /// Who called, behind trusted proxies.
+    /// The client's address, behind trusted proxies.
     pub client_address: IpAddr,
     /// The method, as sent.
     pub method: &'a str,
@@ -23,33 +24,34 @@ pub struct AccessLogEntry<'a> {
     pub scheme: &'a str,
     /// The protocol the client spoke.
     pub version: http::Version,
-    /// The host asked for, as sent.
+    /// The host of the request, as sent.
     pub host: Option<&'a str>,
-    /// The path: canonical, or as sent when it was refused for not being so. A query string is cut off.
+    /// The path: canonical, or as sent if the gateway refused it because it is not canonical. A
+    /// query string is cut off.
     pub path: &'a str,
     /// Name of the route.
     pub route: Option<&'a str>,
     /// `forwarded`, `answered` or `refused`.
     pub decision: &'a str,
-    /// Why; one word out of a fixed list.
+    /// The reason: one word from a fixed list.
     pub reason: &'a str,
-    /// The status sent; 0, which is left out, when nothing was.
+    /// The status sent; 0 if none was, and then it is left out.
     pub status: u16,
     /// Name of the app the request belongs to.
     pub app: Option<&'a str>,
-    /// Keyed hash of who is signed in; never the openid.
+    /// Keyed hash of the user; never the openid.
     pub subject: Option<&'a str>,
     /// Name of the upstream.
     pub upstream: Option<&'a str>,
-    /// The server that answered, or was tried last.
+    /// The server that responded, or was tried last.
     pub upstream_address: Option<SocketAddr>,
-    /// From the request's header to the answer's end.
+    /// Time from the request's header to the end of the response.
     pub duration: Duration,
-    /// The upstream's part of it.
+    /// The upstream's part of that time.
     pub upstream_duration: Option<Duration>,
     /// Bytes of the request's body.
     pub request_bytes: u64,
-    /// Bytes of the answer's body.
+    /// Bytes of the response's body.
     pub response_bytes: u64,
 }
 
@@ -86,7 +88,7 @@ impl AccessLogEntry<'_> {
         line.end();
     }
 
-    /// No less than the bytes [`AccessLogEntry::render`] will append.
+    /// An upper bound of the bytes that [`AccessLogEntry::render`] appends.
     pub(super) fn longest(&self) -> usize {
         let required =
             [self.request_id, self.method, self.scheme, self.path, self.decision, self.reason].map(Some);
@@ -95,7 +97,7 @@ impl AccessLogEntry<'_> {
     }
 }
 
-/// The caller gives a path alone; should a query string slip through, a code or a token in it goes no further.
+/// Cuts off a query string, since it may hold a code or a token. Callers should pass only a path.
 fn without_query(path: &str) -> &str {
     path.split_once('?').map_or(path, |(path, _)| path)
 }

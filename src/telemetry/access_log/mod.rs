@@ -1,7 +1,7 @@
-//! The access log: one line of JSON for each request, written behind the requests' back.
+//! The access log: one line of JSON for each request, written by a thread of its own.
 //!
-//! How lines are written without slowing a request is `line_log`'s. What a line says is [`AccessLogEntry`]'s to define and
-//! the caller's to fill in.
+//! `line_log` writes the lines without slowing a request. [`AccessLogEntry`] defines the fields,
+//! and its callers fill them in.
 
 mod line;
 #[cfg(test)]
@@ -17,13 +17,13 @@ use super::line_log::{self, LineLog};
 use crate::config::{self, AccessLogTarget, Findings};
 pub use line::AccessLogEntry;
 
-/// What the log is called where it is spoken of, and its thread.
+/// The names of the log in messages and of its thread.
 const NAMES: line_log::LogNames = line_log::LogNames { log: "access log", thread: "access-log" };
 
 /// The access log. Dropping it writes what is left.
 #[derive(Debug)]
 pub struct AccessLog {
-    /// None when the log is off.
+    /// `None` if the log is off.
     writer: Option<LineLog>,
 }
 
@@ -61,7 +61,7 @@ impl AccessLog {
         Some(Self { writer: Some(started.ok()?) })
     }
 
-    /// Looks for what is wrong without touching the target, so that a check never makes a file.
+    /// Checks the configuration without opening the target, so that a check never creates a file.
     pub fn check(config: &config::AccessLog, findings: &mut Findings) -> bool {
         let mut sound = line_log::check_buffer(config.buffer, "telemetry.access_log.buffer", findings);
         match (config.target, &config.file) {
@@ -91,14 +91,16 @@ impl AccessLog {
         }
     }
 
-    /// Opens the file again before the next line is written: for whoever moved the old one away.
+    /// Opens the file again before the next line is written, for an operator who has rotated the
+    /// log.
     pub fn reopen(&self) {
         if let Some(writer) = &self.writer {
             writer.reopen();
         }
     }
 
-    /// Waits until the lines added so far are written, two seconds at most. Blocks: not for a thread that serves.
+    /// Waits until the lines added so far are written, two seconds at most. It blocks, so a thread
+    /// that serves requests must not call it.
     pub fn flush(&self) {
         if let Some(writer) = &self.writer {
             writer.flush();
@@ -106,7 +108,7 @@ impl AccessLog {
     }
 }
 
-/// Standard output without the line buffer of [`io::stdout`], which would hide how much was written.
+/// Standard output without the line buffer of [`io::stdout`], which hides how much was written.
 fn open_stdout() -> io::Result<File> {
     io::stdout().as_fd().try_clone_to_owned().map(File::from)
 }

@@ -50,7 +50,7 @@ fn counter() -> IntCounter {
 }
 
 #[test]
-fn line_tells_the_whole_request() {
+fn line_has_every_field_of_the_request() {
     assert_eq!(
         render(&FULL),
         concat!(
@@ -208,7 +208,7 @@ fn characters_that_act_on_a_reader_are_escaped() {
     }
 }
 
-/// Text as nobody would wish it: anything, and much of what hurts.
+/// Hostile text: any characters, many of them dangerous.
 fn hostile_text() -> impl Strategy<Value = String> {
     prop_oneof![
         any::<String>(),
@@ -250,7 +250,8 @@ proptest! {
     }
 }
 
-/// A target that shows what was written to it, and that can be held, broken, or made to take little at a time.
+/// A target that shows what was written to it, and that can block, fail, or accept only a few bytes
+/// at a time.
 #[derive(Clone, Default)]
 struct Target(Arc<(Mutex<TargetState>, Condvar)>);
 
@@ -259,7 +260,7 @@ struct TargetState {
     bytes: Vec<u8>,
     writes: usize,
     is_held: bool,
-    /// What the next writes do; without one they take everything.
+    /// What the next writes do; without a step, a write accepts all bytes.
     script: Vec<Step>,
 }
 
@@ -363,7 +364,7 @@ fn end_does_not_wait_longer_than_the_lines_take() {
 }
 
 #[test]
-fn lines_are_written_without_anybody_asking() {
+fn lines_are_written_without_a_flush() {
     let (sender, receiver) = mpsc::channel();
     struct Channel(mpsc::Sender<Vec<u8>>);
     impl Write for Channel {
@@ -464,7 +465,7 @@ fn longest_line_fits_an_empty_buffer() {
 }
 
 #[test]
-fn stuck_target_delays_neither_requests_nor_the_end_for_ever() {
+fn stuck_target_delays_no_request_and_the_end_only_for_a_time() {
     let (target, dropped) = (Target::default(), counter());
     let log = log_to(target.clone(), &dropped);
     target.hold(true);
@@ -595,7 +596,7 @@ fn log_that_is_off_takes_lines_and_forgets_them() {
 }
 
 #[test]
-fn problems_are_found_before_anything_is_opened() {
+fn problems_are_reported_before_a_file_is_opened() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("access.log");
     let stdout = config::AccessLog::default();
@@ -638,7 +639,7 @@ fn problems_are_found_before_anything_is_opened() {
         assert_eq!(AccessLog::check(&config, &mut findings), sound, "{config:?}");
         assert_eq!(Vec::from_iter(findings.iter().map(ToString::to_string)), expected, "{config:?}");
     }
-    assert!(!path.exists(), "a check makes no file");
+    assert!(!path.exists(), "a check creates no file");
 }
 
 #[test]

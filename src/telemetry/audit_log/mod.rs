@@ -1,7 +1,9 @@
-//! The audit log: who signed in and out, who was turned away and why, and what operators did.
+//! The audit log: sign-ins and sign-outs of users, refused requests with the reason, and actions of
+//! operators.
 //!
-//! One line of JSON for each, in a file of its own. How lines are written is `line_log`'s. What a line says is
-//! [`AuditLogEntry`]'s to define and the caller's to fill in; `docs/request-log.md` explains it to its reader.
+//! Each event is one line of JSON, in a file of its own. `line_log` writes the lines.
+//! [`AuditLogEntry`] defines the fields, and its callers fill them in; `docs/request-log.md`
+//! explains them to the operator.
 
 #[cfg(test)]
 mod tests;
@@ -14,40 +16,40 @@ use super::line_log::{self, Line, LineLog};
 use crate::clock::Timestamp;
 use crate::config::{self, Findings};
 
-/// What the log is called where it is spoken of, and its thread.
+/// The names of the log in messages and of its thread.
 const NAMES: line_log::LogNames = line_log::LogNames { log: "audit log", thread: "audit-log" };
 
 /// The audit log. Dropping it writes what is left.
 #[derive(Debug, Default)]
 pub struct AuditLog {
-    /// None when no file is configured.
+    /// `None` if no file is configured.
     lines: Option<LineLog>,
 }
 
-/// What happened.
+/// The kind of event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AuditEvent {
-    /// Somebody tried to sign in.
+    /// A user tried to sign in.
     Login,
     /// A refresh token was refused.
     Refresh,
-    /// Somebody signed out.
+    /// A user signed out.
     Logout,
-    /// A request was refused for who made it, or for want of knowing who.
+    /// A request was refused because its caller is not authorized or not authenticated.
     Refusal,
-    /// A tunnel was closed, its person being let in no more.
+    /// A tunnel was closed because its user is no longer allowed.
     TunnelClosed,
-    /// An operator looked at sessions, at who is blocked, or at whom somebody is bound to.
+    /// An operator listed sessions, blocked users, or the bindings of a user.
     Listing,
     /// An operator ended sessions.
     Revocation,
-    /// An operator blocked somebody.
+    /// An operator blocked a user.
     Block,
-    /// An operator let somebody in again.
+    /// An operator unblocked a user.
     Unblock,
-    /// An operator bound somebody to a user.
+    /// An operator bound a WeChat identity to a user.
     Bind,
-    /// An operator ended such a binding.
+    /// An operator removed such a binding.
     Unbind,
 }
 
@@ -85,37 +87,37 @@ impl AuditEvent {
     }
 }
 
-/// One event, as the log tells it. Fields that are `None` are left out.
+/// One event in the log. Fields that are `None` are left out.
 ///
 /// Holds no token, no code, no openid and no unionid, so that none can be logged.
 #[derive(Clone, Copy, Debug)]
 pub struct AuditLogEntry<'a> {
-    /// When it happened; of a request, when it arrived.
+    /// When the event happened; for a request, when it arrived.
     pub timestamp: Timestamp,
-    /// What happened.
+    /// The kind of event.
     pub event: AuditEvent,
-    /// How it ended: one word, that of the access log where the request has a line there.
+    /// The outcome: one word, the same as in the access log if the request has a line there.
     pub outcome: &'a str,
     /// The request's id, as in the access log.
     pub request_id: Option<&'a str>,
-    /// Who asked for it.
+    /// The client's address.
     pub client_address: Option<IpAddr>,
     /// Name of the route.
     pub route: Option<&'a str>,
-    /// Name of the app; an operator may name one by its id that is no longer configured.
+    /// Name of the app, or the id that an operator gave for an app that is no longer configured.
     pub app: Option<&'a str>,
-    /// Keyed hash of the person it is about, as in the access log.
+    /// Keyed hash of the user that the event is about, as in the access log.
     pub subject: Option<&'a str>,
-    /// Whose sessions an operator meant.
+    /// The user whose sessions an operator named.
     pub scope: Option<&'a str>,
-    /// The id of the one session an operator meant.
+    /// The id of the session that an operator named.
     pub session: Option<&'a str>,
-    /// How many sessions were shown or ended.
+    /// How many sessions were listed or ended.
     pub count: Option<u64>,
 }
 
 impl<'a> AuditLogEntry<'a> {
-    /// An event of which nothing else is known.
+    /// An event with no other field set.
     pub const fn new(timestamp: Timestamp, event: AuditEvent, outcome: &'a str) -> Self {
         Self {
             timestamp,
@@ -153,7 +155,7 @@ impl<'a> AuditLogEntry<'a> {
         line.end();
     }
 
-    /// No less than the bytes [`AuditLogEntry::render`] will append.
+    /// An upper bound of the bytes that [`AuditLogEntry::render`] appends.
     fn longest(&self) -> usize {
         let optional = [self.request_id, self.route, self.app, self.subject, self.scope, self.session];
         line_log::longest(optional.into_iter().flatten().chain([self.event.as_str(), self.outcome]))
@@ -161,7 +163,8 @@ impl<'a> AuditLogEntry<'a> {
 }
 
 impl AuditLog {
-    /// Opens the file and starts the thread that writes, where a file is configured; problems go to `findings`.
+    /// Opens the file and starts the thread that writes, if a file is configured; problems go to
+    /// `findings`.
     pub fn open(
         config: &config::AuditLog,
         dropped_lines: IntCounter,
@@ -185,12 +188,12 @@ impl AuditLog {
         }
     }
 
-    /// Looks for what is wrong without touching the file, so that a check never makes one.
+    /// Checks the configuration without opening the file, so that a check never creates one.
     pub fn check(config: &config::AuditLog, findings: &mut Findings) -> bool {
         line_log::check_buffer(config.buffer, "telemetry.audit_log.buffer", findings)
     }
 
-    /// Whether anybody reads what is written: what takes time to find out is otherwise left alone.
+    /// Whether the log is on. If it is off, callers skip work that only the log needs.
     pub const fn is_on(&self) -> bool {
         self.lines.is_some()
     }
@@ -202,14 +205,16 @@ impl AuditLog {
         }
     }
 
-    /// Opens the file again before the next line is written: for whoever moved the old one away.
+    /// Opens the file again before the next line is written, for an operator who has rotated the
+    /// log.
     pub fn reopen(&self) {
         if let Some(lines) = &self.lines {
             lines.reopen();
         }
     }
 
-    /// Waits until the lines added so far are written, two seconds at most. Blocks: not for a thread that serves.
+    /// Waits until the lines added so far are written, two seconds at most. It blocks, so a thread
+    /// that serves requests must not call it.
     pub fn flush(&self) {
         if let Some(lines) = &self.lines {
             lines.flush();

@@ -36,7 +36,7 @@ fn open(path: &Path, findings: &mut Findings) -> Option<AuditLog> {
 }
 
 #[test]
-fn line_tells_what_is_known_and_leaves_out_the_rest() {
+fn line_has_the_fields_that_are_set_and_no_other() {
     assert_eq!(
         render(&FULL),
         concat!(

@@ -8,12 +8,12 @@ use crate::clock::Timestamp;
 
 /// Longest text of one field; more is cut off and ends in `…`.
 pub(in crate::telemetry) const MAX_TEXT_BYTES: usize = 4096;
-/// More than everything in a line that is not text: names, numbers, times, addresses.
+/// An upper bound of everything in a line except text: names, numbers, times, addresses.
 const MAX_REST_BYTES: usize = 1024;
-/// What one byte of text may take: a control character becomes `\u00XX`.
+/// Most bytes that one byte of text takes: a control character becomes `\u00XX`.
 const MAX_ESCAPED_BYTES: usize = 6;
 
-/// No less than the bytes of a line with these texts.
+/// An upper bound of the bytes of a line with these texts.
 pub(in crate::telemetry) fn longest<'a>(texts: impl IntoIterator<Item = &'a str>) -> usize {
     let bytes: usize = texts.into_iter().map(|text| text.len().min(MAX_TEXT_BYTES)).sum();
     MAX_REST_BYTES + MAX_ESCAPED_BYTES * bytes
@@ -68,7 +68,7 @@ impl Line<'_> {
     /// A value whose text needs no escaping: an address.
     pub(in crate::telemetry) fn display(&mut self, key: &str, value: impl Display) {
         self.key(key);
-        // Writing into memory does not fail.
+        // A write into memory does not fail.
         _ = write!(self.buffer, "\"{value}\"");
     }
 
@@ -96,7 +96,7 @@ impl Line<'_> {
         self.raw(b"\":");
     }
 
-    /// Escapes what JSON requires and whatever a terminal or a line reader would act upon.
+    /// Escapes what JSON requires, and the characters that a terminal or a line reader acts upon.
     fn escaped(&mut self, text: &str) {
         if text.bytes().all(|byte| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\')) {
             self.raw(text.as_bytes());
@@ -123,8 +123,8 @@ impl Line<'_> {
     }
 }
 
-/// Control characters (among them U+0085 and U+009B), line and paragraph separators, and the marks that reverse what
-/// follows them on a screen.
+/// Whether it is a control character (including U+0085 and U+009B), a line or paragraph separator,
+/// or a mark that reverses the text after it on a screen.
 fn acts_on_its_reader(character: char) -> bool {
     character.is_control()
         || matches!(character, '\u{2028}' | '\u{2029}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')

@@ -1,8 +1,8 @@
-//! A log of lines, written behind the backs of those who have something to say.
+//! A log of lines, written by a thread of its own.
 //!
-//! A request's thread renders its line into a buffer and goes on; a thread of the log's own writes the buffer out
-//! twenty times a second. A slow reader therefore never slows a request: when the buffer is full, lines are dropped
-//! whole and counted.
+//! A request's thread renders its line into a buffer and continues; the log's own thread writes the
+//! buffer out twenty times a second. A slow reader therefore never slows a request: if the buffer
+//! is full, whole lines are dropped and counted.
 
 mod line;
 mod writer;
@@ -26,17 +26,17 @@ pub(super) use writer::Sink;
 
 /// Smallest buffer: one half must hold the longest line, see [`line::MAX_TEXT_BYTES`].
 pub(super) const MIN_BUFFER: ByteSize = ByteSize::mib(1);
-/// Largest buffer: it is reserved at start, though used only when the target is slow.
+/// Largest buffer: it is reserved at start, but used only if the target is slow.
 const MAX_BUFFER: ByteSize = ByteSize::mib(1024);
-/// Longest wait for the lines to be written, when somebody waits for them.
+/// Longest wait for the lines to be written, on a flush or at the end.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What a log is called.
+/// The names of a log.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct LogNames {
-    /// In messages, after an article.
+    /// The name in messages, after an article.
     pub(super) log: &'static str,
-    /// Of its thread.
+    /// The name of its thread.
     pub(super) thread: &'static str,
 }
 
@@ -85,7 +85,8 @@ impl LineLog {
 
 impl Drop for LineLog {
     fn drop(&mut self) {
-        // A target nobody reads would hold the thread for ever; then it is left behind, with its lines.
+        // If the target is never read, the thread blocks forever; it is then abandoned with its
+        // lines.
         if self.queue.close(FLUSH_TIMEOUT)
             && let Some(thread) = self.thread.take()
         {
@@ -106,6 +107,6 @@ pub(super) fn check_buffer(buffer: ByteSize, key: &str, findings: &mut Findings)
 }
 
 pub(super) fn open_file(path: &Path) -> io::Result<File> {
-    // Client addresses are in it: readable for its owner and group only.
+    // The file holds client addresses, so only its owner and group may read it.
     OpenOptions::new().append(true).create(true).mode(0o640).open(path)
 }

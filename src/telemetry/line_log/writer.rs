@@ -1,4 +1,4 @@
-//! The buffer between the requests and the target, and the writing out of it.
+//! The buffer between the requests and the target, and the thread that writes it out.
 
 use std::io::{self, ErrorKind};
 use std::mem;
@@ -16,17 +16,17 @@ use super::open_file;
 const LINGER: Duration = Duration::from_millis(50);
 /// How many bytes are written without waiting for more.
 const ENOUGH: usize = 256 * 1024;
-/// How long a target that would block is left alone.
+/// How long the thread waits if the target would block.
 const BLOCKED_PAUSE: Duration = Duration::from_millis(5);
 
-/// Memory for so many bytes, taken once; the system gives pages only as they are used.
+/// Reserves memory for `bytes` bytes once; the system provides pages only as they are used.
 pub(super) fn allocate(bytes: usize) -> io::Result<Vec<u8>> {
     let mut buffer = Vec::new();
     buffer.try_reserve_exact(bytes).map_err(|error| io::Error::new(ErrorKind::OutOfMemory, error))?;
     Ok(buffer)
 }
 
-/// Lines on their way to the thread that writes.
+/// Lines that wait for the thread that writes.
 #[derive(Debug)]
 pub(in crate::telemetry) struct Queue {
     state: Mutex<QueueState>,
@@ -67,7 +67,8 @@ impl Queue {
 
     /// Lets `render` append a line of at most `longest` bytes, or counts it as dropped.
     ///
-    /// The thread that writes is woken by the first line after its last batch, and when there is enough; not by each.
+    /// The first line after a batch wakes the thread that writes, and so does a full batch; other
+    /// lines do not.
     pub(in crate::telemetry) fn append(&self, longest: usize, render: impl FnOnce(&mut Vec<u8>)) {
         let mut state = self.state.lock();
         let before = state.lines.len();
@@ -89,7 +90,7 @@ impl Queue {
         self.work.notify_one();
     }
 
-    /// Waits until what was appended so far is written.
+    /// Waits until the lines appended so far are written.
     pub(in crate::telemetry) fn flush(&self, timeout: Duration) {
         let mut state = self.state.lock();
         let last = state.batches_taken + u64::from(!state.lines.is_empty());
@@ -98,7 +99,7 @@ impl Queue {
         self.written.wait_while_for(&mut state, |state| state.batches_written < last, timeout);
     }
 
-    /// Has the rest written, and says whether that is done.
+    /// Stops the thread after it has written the rest, and returns whether that is done.
     pub(in crate::telemetry) fn close(&self, timeout: Duration) -> bool {
         let mut state = self.state.lock();
         state.is_closing = true;
@@ -107,7 +108,8 @@ impl Queue {
         state.is_closed
     }
 
-    /// Waits for lines, writes them to `sink`, and says whether to go on. `spare` is the other half of the buffer.
+    /// Waits for lines, writes them to `sink`, and returns whether to continue. `spare` is the
+    /// other half of the buffer.
     pub(super) fn write_batch(&self, spare: &mut Vec<u8>, sink: &mut Sink) -> bool {
         let mut state = self.state.lock();
         self.work.wait_while(&mut state, |state| state.is_idle());
@@ -137,14 +139,14 @@ impl Queue {
     }
 }
 
-/// Where lines go, and what is known of its troubles.
+/// The target of the lines, and the state of its failures.
 pub(in crate::telemetry) struct Sink {
-    /// What the log is called.
+    /// The log's name.
     name: &'static str,
     target: Box<dyn io::Write + Send>,
     path: Option<PathBuf>,
     dropped_lines: IntCounter,
-    /// Whether the last batch failed: said once, not for each batch.
+    /// Whether the last batch failed, so that a failure is logged once and not for each batch.
     is_failing: bool,
     /// Whether the target ends in part of a line.
     is_torn: bool,
@@ -160,7 +162,7 @@ impl Sink {
         Self { name, target, path, dropped_lines, is_failing: false, is_torn: false }
     }
 
-    /// Opens the file again; keeps the one it has when that fails.
+    /// Opens the file again; keeps the open file if that fails.
     fn reopen(&mut self) {
         let Some(path) = &self.path else { return };
         let name = self.name;
@@ -176,12 +178,12 @@ impl Sink {
         }
     }
 
-    /// Writes the lines; those that fail are counted as dropped, and the next batch is tried as if nothing had been.
+    /// Writes the lines. Lines that fail are counted as dropped; the next batch is tried as usual.
     pub(in crate::telemetry) fn write(&mut self, lines: &[u8]) {
         if lines.is_empty() {
             return;
         }
-        // What a failure left of a line must not spoil the line after it.
+        // A part of a line that a failure left must not corrupt the next line.
         if self.is_torn
             && let Err((_, error)) = self.put(b"\n")
         {
@@ -202,14 +204,14 @@ impl Sink {
         }
     }
 
-    /// Writes all, or says what is left and why.
+    /// Writes all bytes, or returns what is left and why.
     fn put<'b>(&mut self, mut bytes: &'b [u8]) -> Result<(), (&'b [u8], io::Error)> {
         while !bytes.is_empty() {
             match self.target.write(bytes) {
                 Ok(0) => return Err((bytes, ErrorKind::WriteZero.into())),
                 Ok(written) => bytes = bytes.get(written..).unwrap_or_default(),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                // Whoever gave us the pipe set it so; only the thread of this log waits.
+                // The parent process made this pipe non-blocking; only the log's own thread waits.
                 Err(error) if error.kind() == ErrorKind::WouldBlock => thread::park_timeout(BLOCKED_PAUSE),
                 Err(error) => return Err((bytes, error)),
             }
