@@ -1,4 +1,5 @@
-//! Servers' access tokens: `/cgi-bin/token` and `stable_token` keep one current token each for every app, apart from each other.
+//! Servers' access tokens: `/cgi-bin/token` and `stable_token` each keep one current token for
+//! every app, independently.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
@@ -80,7 +81,7 @@ impl AccessTokens {
         Ok((text, LIFE))
     }
 
-    /// Whose token this is, if it is good.
+    /// The app of a token, if the token is valid.
     pub(super) fn app_of(&self, text: &str, now: Timestamp) -> Result<String, WeChatRefusal> {
         let token = self.by_text.get(text).ok_or_else(|| unknown(text))?;
         if token.void_from.is_some_and(|from| from <= now) {
@@ -92,7 +93,8 @@ impl AccessTokens {
         Ok(token.appid.clone())
     }
 
-    /// Voids every token of an app at once, as when another server asked for one and the overlap has passed.
+    /// Revokes every token of an app at once, as if another server had requested one and the
+    /// overlap had passed.
     pub(super) fn revoke(&mut self, appid: &str, now: Timestamp) {
         for token in self.by_text.values_mut().filter(|token| token.appid == appid) {
             token.void_from = Some(token.void_from.map_or(now, |from| from.min(now)));
@@ -153,7 +155,7 @@ impl AccessTokens {
     }
 }
 
-/// What WeChat says to a token it does not know.
+/// WeChat's answer to an unknown token.
 pub(super) fn unknown(text: &str) -> WeChatRefusal {
     let well_formed = text.split_once('_').is_some_and(|(number, rest)| {
         matches!(number.len(), 2 | 3) && number.bytes().all(|b| b.is_ascii_digit()) && rest.len() >= 100

@@ -1,4 +1,4 @@
-//! What WeChat answers: JSON with its members in WeChat's order, HTTP 200 whatever it says.
+//! WeChat's answers: JSON with its members in WeChat's order, always with HTTP 200.
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode, header};
@@ -40,7 +40,7 @@ pub(super) struct WeChatAnswer {
 }
 
 impl WeChatAnswer {
-    /// Puts a decision into WeChat's words; `rid` is the request id that ends every error.
+    /// Builds the answer to a decision; `rid` is the request id that ends every error.
     pub(super) fn new(surface: Surface, decision: Result<Members, WeChatRefusal>, rid: &str) -> Self {
         let members = decision.unwrap_or_else(|WeChatRefusal { errcode, errmsg }| {
             let comma = if surface == Surface::Sns { "," } else { "" };
@@ -50,12 +50,12 @@ impl WeChatAnswer {
         Self { surface, members }
     }
 
-    /// The errcode; 0 where the answer has none, as a success of `/sns/*` does.
+    /// The errcode; 0 if the answer has none, as in a success of `/sns/*`.
     pub(super) fn errcode(&self) -> i64 {
         self.member("errcode").and_then(Value::as_i64).unwrap_or(0)
     }
 
-    /// Sets a member, in its place if it is there and at the end if not.
+    /// Sets a member: in its place if it exists, otherwise at the end.
     pub(super) fn set(&mut self, name: &str, value: Value) {
         match self.members.iter_mut().find(|(known, _)| known == name) {
             Some((_, old)) => *old = value,
@@ -99,7 +99,7 @@ pub(super) enum CallOutcome {
 pub(super) struct Reply {
     pub(super) status: StatusCode,
     pub(super) content_type: &'static str,
-    /// Those of pages; WeChat's other answers have none but their type.
+    /// Headers of pages; WeChat's other answers have only their type.
     pub(super) headers: Vec<(HeaderName, HeaderValue)>,
     pub(super) body: Bytes,
     pub(super) gzip: bool,
@@ -125,13 +125,13 @@ impl Reply {
         self
     }
 
-    /// The same reply, which nobody may keep.
+    /// The same reply, which no cache may store.
     #[must_use]
     pub(super) fn uncached(self) -> Self {
         self.with(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))
     }
 
-    /// A page for people, as proxies in between send.
+    /// An HTML page, as proxies on the way send it.
     pub(super) fn page(status: StatusCode, title: &str) -> Self {
         let body = format!(
             "<html>\r\n<head><title>{title}</title></head>\r\n<body>\r\n<center><h1>{title}</h1></center>\r\n</body>\r\n</html>\r\n"

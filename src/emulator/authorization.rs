@@ -1,4 +1,4 @@
-//! What a sign-in page is asked for: which app, how much of the person, and where to go afterwards.
+//! The request to a sign-in page: the app, the scope, and where the browser goes afterwards.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use super::config::{App, AppKind};
 /// Longest `state`, in bytes. Per the guides of both kinds of sign-in.
 const LONGEST_STATE: usize = 128;
 
-/// How much of a person an app may learn.
+/// What an app may learn about a person.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Scope {
     /// The openid, without asking the person.
@@ -62,7 +62,7 @@ pub enum AuthorizationError {
     /// The `state` is longer than 128 bytes.
     #[error("state 参数过长 (state is longer than 128 bytes)")]
     StateTooLong,
-    /// The `state` has characters other than `a-zA-Z0-9`.
+    /// The `state` has characters outside `a-zA-Z0-9`.
     #[error("state 参数错误 (state is not letters and digits alone)")]
     StateMalformed,
     /// The official account's parameters are not in the order that WeChat matches.
@@ -71,10 +71,10 @@ pub enum AuthorizationError {
     /// No app has the `appid`.
     #[error("AppID 参数错误 (no app has this appid)")]
     UnknownApp,
-    /// The app is of a kind that signs in elsewhere.
+    /// The app's kind uses another page.
     #[error("该 AppID 不能用于此页面 (the app is not of the kind that signs in here), 10016")]
     WrongKind,
-    /// The host of the `redirect_uri` is none of the app's, or it is no http(s) URI at all.
+    /// The host of the `redirect_uri` is not one of the app's, or the text is not an http(s) URI.
     #[error("redirect_uri 域名与后台配置不一致 (the host of redirect_uri is not the app's), 10003")]
     RedirectDomain,
     /// The app may not ask for the scope.
@@ -82,7 +82,7 @@ pub enum AuthorizationError {
     Scope,
 }
 
-/// A request for a sign-in that WeChat agrees with.
+/// A request for a sign-in that WeChat accepts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Authorization {
     pub(super) appid: String,
@@ -92,7 +92,7 @@ pub(super) struct Authorization {
 }
 
 impl Authorization {
-    /// Checks what the sign-in page of one kind of app is asked for.
+    /// Checks a request to the sign-in page of one kind of app.
     pub(super) fn check<'a>(
         apps: &BTreeMap<String, App>,
         kind: AppKind,
@@ -119,7 +119,7 @@ impl Authorization {
         self.redirect_uri.with(&format!("code={code}&state={}", self.state))
     }
 
-    /// Where the browser goes without one, if anywhere.
+    /// Where the browser goes without a code, if it goes anywhere.
     pub(super) fn refused(&self) -> String {
         self.redirect_uri.with(&format!("state={}", self.state))
     }
@@ -143,7 +143,8 @@ pub(super) struct RedirectUri(String);
 
 impl RedirectUri {
     fn of(app: &App, text: &str) -> Option<Self> {
-        // What RFC 3986 allows nowhere, browsers repair each in its own way, and so find another host in it.
+        // Browsers repair characters that RFC 3986 forbids, each in its own way, and so may find
+        // another host.
         if !text.bytes().all(|b| b.is_ascii_graphic() && !br#""\<>^`{|}"#.contains(&b)) {
             return None;
         }

@@ -1,4 +1,4 @@
-//! The log: every call the emulated WeChat got, and what it did with it.
+//! The log: every call to the emulated WeChat, and its result.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -32,13 +32,13 @@ pub struct LoggedCall {
     pub path: String,
     /// The query parameters, decoded; `secret` as its [`fingerprint`].
     pub query: BTreeMap<String, String>,
-    /// The body where it was JSON, with a `secret` in it as its [`fingerprint`].
+    /// The body if it was JSON, with a `secret` in it as its [`fingerprint`].
     pub body: Option<Value>,
     /// The faults that were played.
     pub faults: Vec<Effect>,
-    /// What WeChat decided, 0 for success; absent where a fault left it nothing to decide.
+    /// What WeChat decided, 0 for success; absent if a fault prevented a decision.
     ///
-    /// A call that was decided with 0 used its code up, whatever reached the client.
+    /// A call that was decided with 0 used its code up, even if the client got another answer.
     pub errcode: Option<i64>,
     /// How the call ended.
     pub ending: CallEnding,
@@ -62,7 +62,8 @@ pub enum CallEnding {
     Reset,
 }
 
-/// What stands for a secret in the log: the first 16 hexadecimal digits of its SHA-256, in brackets.
+/// The replacement of a secret in the log: the first 16 hexadecimal digits of its SHA-256, in
+/// brackets.
 ///
 /// Two fingerprints are equal when the secrets are, so that a test can tell which secret was sent.
 pub fn fingerprint(secret: &str) -> String {
@@ -110,14 +111,14 @@ impl Calls {
         self.count
     }
 
-    /// Notes what WeChat decided.
+    /// Records what WeChat decided.
     pub(super) fn decide(&mut self, number: u64, errcode: i64) {
         if let Some(call) = self.find(number) {
             call.errcode = Some(errcode);
         }
     }
 
-    /// Notes what was sent.
+    /// Records what was sent.
     pub(super) fn depart(&mut self, number: u64, outcome: &CallOutcome) {
         let Some(call) = self.find(number) else { return };
         match outcome {
@@ -136,7 +137,7 @@ impl Calls {
         self.list.iter().cloned().collect()
     }
 
-    /// Forgets the calls so far; numbers go on. A call still under way is forgotten too.
+    /// Clears the calls so far; the numbers continue. A call that has not ended is cleared too.
     pub(super) fn clear(&mut self) -> usize {
         let cleared = self.list.len();
         self.list.clear();

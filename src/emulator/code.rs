@@ -1,4 +1,5 @@
-//! Codes: what a phone hands to a server, once. Whether one is good is decided here, in one step.
+//! Codes: a phone gives a code to a server, which uses it once. This module checks and consumes a
+//! code in one step.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
@@ -8,13 +9,14 @@ use crate::clock::Timestamp;
 use super::authorization::Scope;
 use super::errcode::{self, WeChatRefusal};
 
-/// How long a code may be exchanged, and how long WeChat remembers that it was. Five minutes, per its login guide.
+/// How long a code may be exchanged, and how long WeChat remembers that it was used. Five minutes,
+/// per its login guide.
 const LIFE: Duration = Duration::from_secs(300);
 
 /// How long a website's code may be exchanged. Ten minutes, per the Open Platform's guide.
 const WEBSITE_LIFE: Duration = Duration::from_secs(600);
 
-/// What a code was issued for; it is good for nothing else.
+/// What a code was issued for; it is valid only for that.
 ///
 /// An endpoint names the kinds it takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,7 +43,7 @@ impl CodeKind {
     }
 }
 
-/// What is known of a code.
+/// The record of a code.
 #[derive(Clone, Debug)]
 pub(super) struct Code {
     pub(super) appid: String,
@@ -59,21 +61,22 @@ pub(super) struct Codes {
 }
 
 impl Codes {
-    /// Adds a code, and forgets those that answer like an unknown one by now.
+    /// Adds a code, and removes those that now answer like an unknown one.
     pub(super) fn insert(&mut self, text: String, code: Code, now: Timestamp) {
         self.forget(now);
         self.in_order.push_back(text.clone());
         self.by_text.insert(text, code);
     }
 
-    /// Whose code this is, without using it; the quota of a user is counted by it.
+    /// The owner of a code, without using it, to count the user's quota.
     pub(super) fn owner(&self, text: &str, appid: &str, kinds: &[CodeKind]) -> Option<&str> {
         self.by_text.get(text).filter(|code| code.belongs_to(appid, kinds)).map(|code| code.wxid.as_str())
     }
 
-    /// Uses a code up and says whose it was, and what for.
+    /// Uses a code up and returns its owner and its kind.
     ///
-    /// Another app's attempt leaves the code as it is. A used code is told from an unknown one for five minutes.
+    /// Another app's attempt leaves the code as it is. A used code is distinguished from an unknown
+    /// one for five minutes.
     pub(super) fn redeem(
         &mut self,
         text: &str,

@@ -1,6 +1,7 @@
-//! What the emulated WeChat knows: its apps, its users, and the habits it can be given.
+//! The emulator's configuration: its apps, its users and its behaviour.
 //!
-//! A small configuration of its own, apart from the gateway's: whoever runs the emulator is not the gateway's operator.
+//! It is separate from the gateway's configuration, since a tester runs the emulator and not the
+//! gateway's operator.
 
 mod app;
 mod user;
@@ -22,11 +23,12 @@ pub struct Config {
     pub seed: String,
     /// The apps WeChat knows.
     pub apps: Vec<App>,
-    /// The users that differ from the rest; any other wxid is a plain user, made when first named.
+    /// The users with settings of their own; any other wxid is a default user, created on first
+    /// use.
     pub users: Vec<User>,
     /// How long a `session_key` lives, and when a login replaces it.
     pub session_keys: SessionKeys,
-    /// How long a QR code is good, and how long a poll of its page is held.
+    /// How long a QR code is valid, and how long a poll of its page is held.
     pub qr_codes: QrCodes,
     /// What happens in the browser when the person refuses to sign in.
     pub refused_sign_in: RefusedSignIn,
@@ -119,7 +121,7 @@ impl Default for QrCodes {
     }
 }
 
-/// What happens in the browser when the person refuses. WeChat's documents said the one, then the other.
+/// What happens in the browser if the person refuses. WeChat's documents have described both.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RefusedSignIn {
@@ -149,7 +151,7 @@ impl Default for Quotas {
 }
 
 impl Config {
-    /// Reads a configuration from YAML; everything wrong with it goes to `findings`.
+    /// Reads a configuration from YAML; all problems go to `findings`.
     pub fn from_yaml(yaml: &str, findings: &mut Findings) -> Option<Self> {
         let config = match serde_saphyr::from_str::<Self>(yaml) {
             Ok(config) => config,

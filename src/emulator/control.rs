@@ -1,4 +1,5 @@
-//! The control endpoints, `/__emu/…`: JSON in, JSON out, 400 with a sentence for what makes no sense.
+//! The control endpoints, `/__emu/…`: JSON in, JSON out, 400 with a sentence for an invalid
+//! request.
 
 use http::{Method, StatusCode};
 use serde::Deserialize;
@@ -200,7 +201,8 @@ impl Emulator {
         Ok(json!({ "faults": self.faults() }))
     }
 
-    /// A fault that can never strike is a typing error, and a test that relies on it passes for nothing.
+    /// A fault that never matches a call is a typing error; a test that relies on it would pass
+    /// without testing anything.
     fn check_fault(&self, fault: &InjectedFault) -> Result<(), Refused> {
         if let Some(appid) = &fault.appid {
             self.state.lock().app_mut(appid)?;

@@ -1,6 +1,6 @@
-//! WeChat's endpoints: which check comes first, and what each answers.
+//! WeChat's endpoints: the order of their checks, and their answers.
 //!
-//! Every decision is taken under one lock, so of many that race for one code exactly one wins.
+//! Every decision is made under one lock, so if many calls race for one code, exactly one wins.
 
 use aws_lc_rs::hmac;
 use http::Method;
@@ -19,7 +19,7 @@ use super::identifier::hex;
 use super::request::Request;
 use super::state::EmulatorState;
 
-/// What a call comes to: the members of a success, or an error.
+/// The result of a call: the members of a success, or an error.
 pub(super) type Decision = Result<Members, WeChatRefusal>;
 
 /// Every path [`EmulatorState::decide`] knows.

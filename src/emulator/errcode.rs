@@ -1,4 +1,4 @@
-//! WeChat's errors: a number, and a text that nobody should match on.
+//! WeChat's errors: a number, and a text that a client must not match on.
 
 use std::borrow::Cow;
 
@@ -14,7 +14,7 @@ impl WeChatRefusal {
         Self { errcode, errmsg: Cow::Borrowed(errmsg) }
     }
 
-    /// The error of a number; one that is not in the list has the text `error`.
+    /// The error with this number; an unlisted one has the text `error`.
     pub(super) fn of(errcode: i64) -> Self {
         let known = ALL.iter().find(|refusal| refusal.errcode == errcode);
         known.cloned().unwrap_or(Self::new(errcode, "error"))

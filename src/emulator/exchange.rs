@@ -1,4 +1,5 @@
-//! One call from arrival to outcome: the faults that strike it, and WeChat's decision in between.
+//! One call from arrival to outcome: the faults that apply to it, and WeChat's decision between
+//! them.
 
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use super::request::Request;
 use super::transfer;
 
 impl Emulator {
-    /// Carries a call through, and logs it.
+    /// Handles a call, and logs it.
     pub(super) async fn exchange(&self, request: &Request) -> CallOutcome {
         let (call, effects) = self.arrive(request);
         let outcome = self.play(request, call, &effects).await;
@@ -36,7 +37,7 @@ impl Emulator {
         (state.calls.arrive(request, effects.clone(), now), effects)
     }
 
-    /// Which app calls, by its name in the query or the body, or by its token.
+    /// The calling app, by its appid in the query or the body, or by its token.
     fn app_of(&self, state: &super::EmulatorState, request: &Request) -> Option<String> {
         let named = request.parameter("appid").map(str::to_owned);
         let posted = || Some(request.json()?.get("appid")?.as_str()?.to_owned());
@@ -106,7 +107,7 @@ async fn pause(waits: impl Iterator<Item = Duration>) {
     }
 }
 
-/// What the effects do to the bytes of a reply and to how they travel.
+/// The changes of the effects to the bytes of a reply and to their transfer.
 fn transport(mut reply: Reply, effects: &[Effect]) -> Reply {
     let has = |effect: &Effect| effects.contains(effect);
     let mut body = reply.body.to_vec();

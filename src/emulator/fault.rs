@@ -1,4 +1,4 @@
-//! Faults: what goes wrong on purpose, for which calls, and how often.
+//! Injected faults: their effects, the calls they match, and how often they apply.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -12,19 +12,19 @@ use crate::entropy::{self, Entropy};
 pub struct InjectedFault {
     /// What goes wrong.
     pub effect: Effect,
-    /// Only calls of this app; any where absent.
+    /// Only calls of this app; any if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub appid: Option<String>,
-    /// Only calls of this path; any where absent.
+    /// Only calls of this path; any if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
     /// How many matching calls pass unharmed first.
     #[serde(default)]
     pub skip: u32,
-    /// How many calls are harmed; every call where absent.
+    /// How many calls are harmed; every call if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub times: Option<u32>,
-    /// In how many of a hundred matching calls the dice say so.
+    /// In how many of a hundred matching calls the fault applies, at random.
     #[serde(default = "always")]
     pub percent: u8,
 }
@@ -111,13 +111,14 @@ pub enum Effect {
     BadGateway,
     /// Answers HTTP 200 with a page, as a captive portal does, before WeChat decides.
     HtmlPage,
-    /// Voids every access token of the app before WeChat decides: someone else asked for one.
+    /// Revokes every access token of the app before WeChat decides, as if another server had
+    /// requested one.
     RevokeToken,
     /// Sets members of a successful answer.
     Set(Map<String, Value>),
     /// Leaves members out of a successful answer.
     Omit(Vec<String>),
-    /// Adds members nobody documented to a successful answer.
+    /// Adds undocumented members to a successful answer.
     ExtraFields,
     /// Adds `"errcode":0,"errmsg":"ok"` to a successful answer.
     ErrcodeZero,
@@ -149,7 +150,7 @@ pub enum Effect {
 pub struct Errcode {
     /// The number, with the text WeChat has for it.
     pub errcode: i64,
-    /// Whether WeChat decides all the same, and so uses the code up.
+    /// Whether WeChat still decides the call, and so uses the code up.
     #[serde(default)]
     pub consume: bool,
 }

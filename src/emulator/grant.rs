@@ -1,4 +1,5 @@
-//! People's access tokens: what a sign-in gives a server, for two hours, and thirty days if it is refreshed.
+//! Users' access tokens: a sign-in gives them to a server for two hours, or for thirty days if they
+//! are refreshed.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
@@ -15,7 +16,7 @@ use super::identifier;
 pub(super) const ACCESS_LIFE: Duration = Duration::from_secs(7200);
 /// How long a refresh token lives; nothing prolongs it.
 const REFRESH_LIFE: Duration = Duration::from_secs(30 * 86_400);
-/// How long the end of a grant is remembered, and told from one that never was.
+/// How long an expired grant is remembered, and so distinguished from an unknown one.
 const REMEMBERED: Duration = Duration::from_secs(86_400);
 
 /// What a person allowed an app.
@@ -29,7 +30,7 @@ pub(super) struct Grant {
     pub(super) is_snapshot: bool,
 }
 
-/// The two texts that stand for a grant.
+/// The two tokens of a grant.
 #[derive(Clone, Debug)]
 pub(super) struct Tokens {
     pub(super) access: String,
@@ -76,7 +77,8 @@ impl Grants {
         Ok(Tokens { access, refresh })
     }
 
-    /// `refresh_token`: the same access token with its life begun anew, or another one where it is dead.
+    /// `refresh_token`: the same access token with a new lifetime, or another one if it has
+    /// expired.
     pub(super) fn refresh(
         &mut self,
         appid: &str,
@@ -111,7 +113,7 @@ impl Grants {
         self.by_refresh.keys().chain(self.by_access.keys()).cloned().collect()
     }
 
-    /// What an access token stands for, if it is good.
+    /// The grant of an access token, if the token is valid.
     pub(super) fn of(&self, access: &str, now: Timestamp) -> Result<&Grant, WeChatRefusal> {
         let token = self.by_access.get(access).ok_or_else(|| access_token::unknown(access))?;
         if token.is_void {
@@ -123,7 +125,7 @@ impl Grants {
         self.by_refresh.get(&token.refresh).map(|held| &held.grant).ok_or(errcode::NOT_LATEST)
     }
 
-    /// Voids every access token of an app; the refresh tokens stay good.
+    /// Revokes every access token of an app; the refresh tokens stay valid.
     pub(super) fn revoke(&mut self, appid: &str) {
         for held in self.by_refresh.values().filter(|held| held.grant.appid == appid) {
             for text in &held.access {

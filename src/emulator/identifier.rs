@@ -1,4 +1,5 @@
-//! The names WeChat gives to things. Those of people follow from the seed; codes, keys and tokens are random.
+//! WeChat's identifiers. Those of persons are derived from the seed; codes, keys and tokens are
+//! random.
 
 use aws_lc_rs::hmac;
 use base64::Engine as _;
@@ -9,7 +10,7 @@ use crate::entropy::{self, Entropy, NoEntropy};
 
 const CODE_ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
-/// Derives every name that must be the same on every run.
+/// Derives every identifier that must be the same on every run.
 #[derive(Debug)]
 pub(super) struct Identifiers {
     key: hmac::Key,
@@ -20,34 +21,35 @@ impl Identifiers {
         Self { key: hmac::Key::new(hmac::HMAC_SHA256, seed.as_bytes()) }
     }
 
-    /// Who a person is in one app: 28 characters, the first `o`.
+    /// A person's openid in one app: 28 characters, the first `o`.
     pub(super) fn openid(&self, wxid: &str, appid: &str) -> String {
         self.person(&format!("openid|{wxid}|{appid}"))
     }
 
-    /// Who a person is in every app of one Open Platform account: 28 characters, the first `o`.
+    /// A person's unionid in all apps of one Open Platform account: 28 characters, the first `o`.
     pub(super) fn unionid(&self, wxid: &str, open_platform: &str) -> String {
         self.person(&format!("union|{wxid}|{open_platform}"))
     }
 
-    /// Who a visitor of a snapshot page is said to be in one app.
+    /// The openid that a visitor of a snapshot page gets in one app.
     pub(super) fn snapshot_openid(&self, wxid: &str, appid: &str) -> String {
         self.person(&format!("snapshot|{wxid}|{appid}"))
     }
 
-    /// The one unionid that all visitors of snapshot pages share: who keys accounts on it merges strangers.
+    /// The unionid that all visitors of snapshot pages share. A server that keys accounts on it
+    /// merges different people.
     pub(super) fn snapshot_unionid(&self, open_platform: &str) -> String {
         self.person(&format!("snapshot union|{open_platform}"))
     }
 
-    /// The address of a picture for a person that was given none.
+    /// The address of a picture for a person without a configured one.
     pub(super) fn avatar(&self, wxid: &str) -> String {
         let picture: String =
             URL_SAFE_NO_PAD.encode(self.tag(&format!("avatar|{wxid}"))).chars().take(32).collect();
         format!("https://thirdwx.qlogo.cn/mmopen/vi_32/{picture}/132")
     }
 
-    /// A mobile number for a person that was given none: 11 digits.
+    /// A mobile number for a person without a configured one: 11 digits.
     pub(super) fn phone(&self, wxid: &str) -> String {
         let tag = self.tag(&format!("phone|{wxid}"));
         let digits = tag.as_ref().iter().take(8).map(|byte| char::from(b'0' + byte % 10));

@@ -1,9 +1,10 @@
-//! WeChat, for the demo and for tests: never on by itself.
+//! An emulated WeChat for the demo and for tests. It is never on by default.
 //!
-//! It speaks WeChat's wire as the gateway meets it: the order of errors, the odd content types, codes that work
-//! once for five minutes, and on demand everything that goes wrong in life. What stands in for the phone
-//! (`wx.login` and the like) and for the test's hand is reached in process, or over HTTP below `/__emu/`.
-//! `docs/emulator.md` is its manual. It knows nothing of the gateway, and the gateway nothing of it.
+//! It implements WeChat's wire format as the gateway sees it: the order of errors, the odd content
+//! types, codes that work once within five minutes, and, on demand, the failures that occur in
+//! production. The calls that replace the phone (`wx.login` and others) and the test controls are
+//! reached in process, or over HTTP below `/__emu/`. `docs/emulator.md` is its manual. The emulator
+//! and the gateway do not depend on each other.
 
 mod access_token;
 mod answer;
@@ -64,16 +65,16 @@ pub struct Emulator {
     advanced_millis: AtomicU64,
     max_connections: usize,
     qr_code_poll: Duration,
-    /// Wakes the polls of pages, which look for themselves what changed.
+    /// Wakes the polls of pages, which then check what changed.
     qr_code_changed: Notify,
     state: Mutex<EmulatorState>,
 }
 
-/// How a code comes into the world.
+/// The state in which a code is issued.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CodeState {
-    /// Good for five minutes.
+    /// Valid for five minutes.
     #[default]
     Fresh,
     /// Exchanged just now: answers 40163.
@@ -82,7 +83,7 @@ pub enum CodeState {
     Expired,
 }
 
-/// An order to the emulator that it cannot carry out.
+/// Why the emulator cannot carry out a control call.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ControlError {
     /// The appid is not configured.
@@ -108,13 +109,13 @@ pub enum ControlError {
     /// The person never logged in to the app, or the key has died.
     #[error("`{0}` has no session key there: call wx.login first")]
     NoSessionKey(String),
-    /// There was no randomness.
+    /// The system gave no random bytes.
     #[error(transparent)]
     NoEntropy(#[from] NoEntropy),
 }
 
 impl Emulator {
-    /// Builds an emulator that has seen nobody yet.
+    /// Builds an emulator without any state.
     pub fn new(config: Config, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> Arc<Self> {
         Arc::new(Self {
             clock,
@@ -135,7 +136,7 @@ impl Emulator {
         server::listen(Arc::clone(self), address)
     }
 
-    /// `wx.login` on a person's phone: a code that is good once, for five minutes.
+    /// `wx.login` on a person's phone: a code that works once, within five minutes.
     ///
     /// # Errors
     /// [`ControlError`], for an app that is not configured or an empty wxid.
@@ -143,7 +144,7 @@ impl Emulator {
         self.wx_login_as(appid, wxid, CodeState::Fresh)
     }
 
-    /// `wx.login`, with a code that is already used or expired if so wished.
+    /// `wx.login`, with a code that is new, already used or expired.
     ///
     /// # Errors
     /// As [`Self::wx_login`].
@@ -171,17 +172,18 @@ impl Emulator {
         Ok(text)
     }
 
-    /// Who the person is in one app.
+    /// The person's openid in one app.
     pub fn openid(&self, appid: &str, wxid: &str) -> String {
         self.state.lock().identifiers.openid(wxid, appid)
     }
 
-    /// Who the person is in every app of the same Open Platform account; nobody where the app is not bound.
+    /// The person's unionid in all apps of the same Open Platform account; `None` if the app is not
+    /// bound.
     pub fn unionid(&self, appid: &str, wxid: &str) -> Option<String> {
         self.state.lock().unionid(appid, wxid)
     }
 
-    /// The session key that is good now, of a person who logged in.
+    /// The current session key of a person who logged in.
     pub fn session_key(&self, appid: &str, wxid: &str) -> Option<String> {
         let now = self.now();
         let state = self.state.lock();
@@ -189,17 +191,17 @@ impl Emulator {
         state.session_keys.current(&openid, now).map(str::to_owned)
     }
 
-    /// Everybody's current session key: what nobody but the gateway may ever see.
+    /// The current session keys of all users. Only the gateway may ever see them.
     pub fn session_keys(&self) -> Vec<String> {
         self.state.lock().session_keys.all()
     }
 
-    /// Everybody's access and refresh tokens: what nobody but the gateway may ever see.
+    /// The access and refresh tokens of all users. Only the gateway may ever see them.
     pub fn people_tokens(&self) -> Vec<String> {
         self.state.lock().grants.all()
     }
 
-    /// Resets an app's secret, as in WeChat's console: the old one is dead at once.
+    /// Resets an app's secret, as in WeChat's console: the old one stops working at once.
     ///
     /// # Errors
     /// [`ControlError::UnknownApp`].
@@ -217,12 +219,12 @@ impl Emulator {
         Ok(())
     }
 
-    /// Makes something go wrong. Faults add up; of two that contradict each other the first wins.
+    /// Injects a fault. Faults add up; if two contradict each other, the first wins.
     pub fn inject(&self, fault: InjectedFault) {
         self.state.lock().faults.inject(fault);
     }
 
-    /// Lets nothing go wrong any more, and says how many faults were left.
+    /// Clears the faults, and returns how many were left.
     pub fn clear_faults(&self) -> usize {
         self.state.lock().faults.clear()
     }
@@ -237,12 +239,12 @@ impl Emulator {
         self.state.lock().calls.to_vec()
     }
 
-    /// Forgets the calls so far, and says how many.
+    /// Clears the log of calls, and returns how many there were.
     pub fn clear_calls(&self) -> usize {
         self.state.lock().calls.clear()
     }
 
-    /// Moves the virtual clock forward; it otherwise runs as the clock it was given.
+    /// Moves the virtual clock forward; it otherwise follows the clock given to the emulator.
     pub fn advance(&self, by: Duration) {
         let millis = u64::try_from(by.as_millis()).unwrap_or(u64::MAX);
         self.advanced_millis.fetch_add(millis, Ordering::SeqCst);

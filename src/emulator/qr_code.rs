@@ -1,4 +1,4 @@
-//! QR codes of website sign-ins: what the phone did with each, which the browser's page waits to hear.
+//! QR codes of website sign-ins: the state of each, which the browser's page polls.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -16,7 +16,7 @@ pub struct QrCode {
     pub uuid: String,
     /// The website.
     pub appid: String,
-    /// The `state` that the website sent, empty where it sent none.
+    /// The `state` that the website sent; empty if it sent none.
     pub state: String,
     /// What the phone did with it.
     #[serde(flatten)]
@@ -29,7 +29,7 @@ pub struct QrCode {
 pub enum QrCodeStep {
     /// Nothing yet.
     Waiting,
-    /// A person scanned it, and is asked.
+    /// A person scanned the code and has not answered yet.
     Scanned {
         /// The person.
         wxid: String,
@@ -41,7 +41,7 @@ pub enum QrCodeStep {
         /// The code for the website's server.
         code: String,
     },
-    /// The person refused; it may be scanned again.
+    /// The person refused; the code may be scanned again.
     Cancelled,
     /// Its time ran out.
     Expired,
@@ -54,9 +54,9 @@ pub enum QrCodeError {
     #[error("the QR code has expired, or never was: open the page again")]
     Expired,
     /// It must be scanned first.
-    #[error("nobody has scanned the QR code: scan it first")]
+    #[error("the QR code has not been scanned: scan it first")]
     NotScanned,
-    /// Someone has scanned or confirmed it.
+    /// A person has scanned or confirmed it.
     #[error("the QR code has been scanned already")]
     AlreadyScanned,
 }
@@ -100,7 +100,7 @@ impl QrCodes {
         self.by_uuid.insert(uuid, ShownQrCode { authorization, issued: now, step: QrCodeStep::Waiting });
     }
 
-    /// What the phone did with it; one that never was has expired.
+    /// What the phone did with the code; an unknown code counts as expired.
     pub(super) fn step(&self, uuid: &str, now: Timestamp) -> QrCodeStep {
         match self.by_uuid.get(uuid) {
             None => QrCodeStep::Expired,
@@ -112,12 +112,12 @@ impl QrCodes {
         }
     }
 
-    /// What it was shown for.
+    /// The sign-in that the code was shown for.
     pub(super) fn authorization(&self, uuid: &str) -> Option<&Authorization> {
         self.by_uuid.get(uuid).map(|shown| &shown.authorization)
     }
 
-    /// Notes what the phone did.
+    /// Records what the phone did.
     pub(super) fn set(&mut self, uuid: &str, step: QrCodeStep) {
         if let Some(shown) = self.by_uuid.get_mut(uuid) {
             shown.step = step;

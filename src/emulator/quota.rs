@@ -7,7 +7,7 @@ use crate::clock::Timestamp;
 use super::config;
 use super::errcode::{self, WeChatRefusal};
 
-/// Counters of the present minute and the present day; older ones are gone.
+/// Counters of the current minute and the current day; older ones are removed.
 #[derive(Debug)]
 pub(super) struct Quotas {
     limits: config::Quotas,
@@ -27,7 +27,7 @@ impl Quotas {
         Self { limits, minute: Window::of(60), day: Window::of(86_400) }
     }
 
-    /// Counts a code exchange of an app, and of a user where the code says who.
+    /// Counts a code exchange of an app, and of a user if the code is known.
     pub(super) fn exchange(
         &mut self,
         appid: &str,

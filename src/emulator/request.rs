@@ -1,4 +1,4 @@
-//! A request as it came off the wire, taken apart once.
+//! A request as received, parsed once.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -17,9 +17,9 @@ pub(super) struct Request {
     pub(super) method: Method,
     pub(super) path: String,
     pub(super) user_agent: String,
-    /// The names in the query as they stand there, in their order.
+    /// The names in the query, undecoded and in their order.
     pub(super) names: Vec<String>,
-    /// Decoded; of a parameter that stands twice, the first.
+    /// Decoded; if a parameter occurs twice, the first one.
     pub(super) query: BTreeMap<String, String>,
     pub(super) body: Bytes,
 }
@@ -45,7 +45,7 @@ impl Request {
         self.query.get(name).map(String::as_str).filter(|value| !value.is_empty())
     }
 
-    /// A query parameter that must be there, or else the error.
+    /// A required query parameter, or the error if it is absent.
     pub(super) fn required(&self, name: &str, absent: WeChatRefusal) -> Result<&str, WeChatRefusal> {
         self.parameter(name).ok_or(absent)
     }
@@ -61,7 +61,7 @@ impl Request {
     }
 }
 
-/// Returns the parameters of a query or a form, decoded; of a name that stands twice, the first.
+/// Returns the parameters of a query or a form, decoded; if a name occurs twice, the first one.
 fn parse_form(text: &[u8]) -> BTreeMap<String, String> {
     let mut parameters = BTreeMap::new();
     for (name, value) in form_urlencoded::parse(text) {

@@ -1,4 +1,4 @@
-//! The socket: accepts connections, reads requests, and ends a connection the way a fault wants it ended.
+//! The socket: accepts connections, reads requests, and ends a connection as a fault requires.
 
 use std::convert::Infallible;
 use std::io;
@@ -35,7 +35,7 @@ const MAX_BODY_BYTES: usize = 1024 * 1024;
 #[derive(Debug)]
 #[must_use = "dropping this stops the emulator"]
 pub struct Running {
-    /// The address it listens on, with the port the system chose where 0 was asked for.
+    /// The address it listens on, with the port that the system chose if 0 was requested.
     pub address: SocketAddr,
     stop: watch::Sender<()>,
     task: JoinHandle<()>,
@@ -49,12 +49,12 @@ impl Running {
 
     /// Closes the listener and every connection, and waits until they are closed.
     pub async fn stop(mut self) {
-        // It fails only where the task has ended already.
+        // It fails only if the task has already ended.
         let _ = self.stop.send(());
         self.wait().await;
     }
 
-    /// Waits for the end, which comes only if the listener fails.
+    /// Waits until the listener fails.
     pub async fn wait(&mut self) {
         let _ = (&mut self.task).await;
     }
@@ -89,7 +89,7 @@ async fn accept(listener: &TcpListener, emulator: &Arc<Emulator>, connections: &
     while let Ok(place) = Arc::clone(&room).acquire_owned().await {
         let (stream, peer) = match listener.accept().await {
             Ok(accepted) => accepted,
-            // Out of descriptors, most likely: wait for some to be given back.
+            // The process is probably out of descriptors: wait until some are free.
             Err(_) => {
                 tokio::time::sleep(Duration::from_millis(50)).await;
                 continue;
@@ -115,7 +115,7 @@ async fn serve(stream: TcpStream, peer: SocketAddr, emulator: Arc<Emulator>) {
         .max_buf_size(MAX_HEAD_BYTES)
         .title_case_headers(true)
         .serve_connection(TokioIo::new(stream), service);
-    // The connection goes first, so that what it has to say is flushed before it is cut.
+    // The connection is polled first, so that its output is flushed before it is closed.
     let cut = tokio::select! {
         biased;
         _ = &mut connection => return,
@@ -163,12 +163,13 @@ async fn decide(emulator: Arc<Emulator>, request: Request) -> CallOutcome {
     if let Some(reply) = emulator.beside_page(&request) {
         return CallOutcome::Reply(reply);
     }
-    // WeChat goes on with a call whose client has hung up, and uses the code up; so must this one.
+    // WeChat continues a call whose client has disconnected, and uses the code up. The emulator
+    // does the same.
     let call = tokio::spawn(async move { emulator.exchange(&request).await });
     call.await.unwrap_or(CallOutcome::Closed)
 }
 
-/// Has the connection ended from outside, and waits for it.
+/// Requests the end of the connection, and waits for it.
 async fn gone<T>(cut: &UnboundedSender<Cut>, how: Cut) -> T {
     let _ = cut.send(how);
     std::future::pending().await

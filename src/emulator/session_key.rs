@@ -8,7 +8,7 @@ use crate::entropy::{Entropy, NoEntropy};
 use super::config::{self, Rotate};
 use super::identifier;
 
-/// The current key of everyone who ever logged in, by openid.
+/// The current key of every person who has logged in, by openid.
 #[derive(Debug)]
 pub(super) struct SessionKeys {
     settings: config::SessionKeys,
@@ -27,7 +27,7 @@ impl SessionKeys {
         Self { settings, by_openid: HashMap::new() }
     }
 
-    /// A person logs in: their key is made, kept, or replaced as the rotation says.
+    /// Records a login: the person's key is created, kept or replaced, as the rotation says.
     pub(super) fn log_in(
         &mut self,
         appid: &str,
@@ -51,17 +51,17 @@ impl SessionKeys {
         Ok(())
     }
 
-    /// The key that is good now.
+    /// The current key.
     pub(super) fn current(&self, openid: &str, now: Timestamp) -> Option<&str> {
         self.live(openid, now).map(|key| key.text.as_str())
     }
 
-    /// The last key of everyone.
+    /// The last key of every person.
     pub(super) fn all(&self) -> Vec<String> {
         self.by_openid.values().map(|key| key.text.clone()).collect()
     }
 
-    /// The key that is good now, or a new one where the last one died between the login and the exchange.
+    /// The current key, or a new one if the last one expired between the login and the exchange.
     pub(super) fn current_or_new(
         &mut self,
         appid: &str,
@@ -75,7 +75,7 @@ impl SessionKeys {
         self.current(openid, now).map(str::to_owned).ok_or(NoEntropy)
     }
 
-    /// Whether this openid is one of the app's, of a person who ever logged in.
+    /// Whether this openid belongs to the app and to a person who has logged in.
     pub(super) fn has_seen(&self, appid: &str, openid: &str) -> bool {
         self.by_openid.get(openid).is_some_and(|key| key.appid == appid)
     }

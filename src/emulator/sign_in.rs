@@ -1,4 +1,4 @@
-//! What a person does on the phone when a website or an official account asks who they are.
+//! The person's part of a sign-in to a website or an official account, on the phone.
 
 use std::pin::pin;
 
@@ -17,7 +17,7 @@ use super::request::Request;
 use super::state::EmulatorState;
 use super::{ControlError, Emulator, identifier};
 
-/// A sign-in without pages: what the browser would have asked for, and the person who agrees to it.
+/// A sign-in without pages: the parameters that the browser sends, and the person who agrees.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EmulatedSignIn {
@@ -29,12 +29,13 @@ pub struct EmulatedSignIn {
     pub redirect_uri: String,
     /// `snsapi_login` of a website, `snsapi_base` or `snsapi_userinfo` of an official account.
     pub scope: String,
-    /// What comes back unchanged, 1 to 128 letters and digits; a website may leave it empty.
+    /// The value that is returned unchanged: 1 to 128 letters and digits. A website may leave it
+    /// empty.
     #[serde(default)]
     pub state: String,
 }
 
-/// What comes of a sign-in.
+/// The result of a sign-in.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct SignedIn {
     /// The code for the app's server.
@@ -44,10 +45,10 @@ pub struct SignedIn {
 }
 
 impl Emulator {
-    /// Signs a person in as the pages would, all at once.
+    /// Signs a person in as the pages do, in one call.
     ///
     /// # Errors
-    /// [`ControlError`], where a page would show an error.
+    /// [`ControlError`] if a page would show an error.
     pub fn sign_in(&self, order: &EmulatedSignIn) -> Result<SignedIn, ControlError> {
         let now = self.now();
         let mut state = self.state.lock();
@@ -67,7 +68,7 @@ impl Emulator {
         Ok(SignedIn { location: authorization.granted(&code), code })
     }
 
-    /// The QR codes that pages show, oldest first; those long expired are forgotten.
+    /// The QR codes that pages show, oldest first; codes that expired long ago are removed.
     pub fn qr_codes(&self) -> Vec<QrCode> {
         self.state.lock().qr_codes.to_vec(self.now())
     }
@@ -75,7 +76,7 @@ impl Emulator {
     /// A person scans a QR code.
     ///
     /// # Errors
-    /// [`ControlError`]: it has expired, or someone has scanned it.
+    /// [`ControlError`]: the code has expired or has been scanned.
     pub fn scan(&self, uuid: &str, wxid: &str) -> Result<(), ControlError> {
         if wxid.is_empty() {
             return Err(ControlError::EmptyWxid);
@@ -89,10 +90,10 @@ impl Emulator {
         })
     }
 
-    /// The person who scanned a QR code agrees: the page goes on with a code.
+    /// The person who scanned a QR code agrees: the page continues with a code.
     ///
     /// # Errors
-    /// [`ControlError`]: it has expired, or nobody has scanned it.
+    /// [`ControlError`]: the code has expired or has not been scanned.
     pub fn confirm(&self, uuid: &str) -> Result<(), ControlError> {
         let now = self.now();
         self.change(uuid, |state, step| {
@@ -111,10 +112,10 @@ impl Emulator {
         self.change(uuid, |_, step| scanned(step).map(|_| QrCodeStep::Cancelled))
     }
 
-    /// Lets the time of a QR code run out.
+    /// Expires a QR code.
     ///
     /// # Errors
-    /// [`ControlError`]: it has expired already, or was confirmed.
+    /// [`ControlError`]: the code has already expired or was confirmed.
     pub fn expire(&self, uuid: &str) -> Result<(), ControlError> {
         self.change(uuid, |_, step| match step {
             QrCodeStep::Waiting | QrCodeStep::Scanned { .. } | QrCodeStep::Cancelled => {
@@ -125,14 +126,15 @@ impl Emulator {
         })
     }
 
-    /// The page's question what the phone did; without news it is held, as WeChat holds it.
+    /// Answers a page's poll for what the phone did; it is held until there is news, as at WeChat.
     pub(super) async fn poll(&self, request: &Request) -> Reply {
         let uuid = request.parameter("uuid").unwrap_or_default();
         let last = request.parameter("last").unwrap_or_default();
         let news = async {
             loop {
                 let mut changed = pin!(self.qr_code_changed.notified());
-                // From here on a change wakes this, so none is lost between the look and the wait.
+                // From here on a change wakes this poll, so no change is lost between the check and
+                // the wait.
                 changed.as_mut().enable();
                 let step = self.state.lock().qr_codes.step(uuid, self.now());
                 if step != QrCodeStep::Waiting && step.errcode().to_string() != last {
@@ -188,7 +190,7 @@ impl EmulatorState {
         Ok(text)
     }
 
-    /// What people call an app.
+    /// The display name of an app.
     pub(super) fn app_name(&self, appid: &str) -> String {
         let app: Option<&App> = self.apps.get(appid);
         app.and_then(|app| app.name.clone()).unwrap_or_else(|| appid.to_owned())

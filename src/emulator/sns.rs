@@ -1,4 +1,4 @@
-//! What a server does with the code of a sign-in page: `/sns/oauth2/*`, `/sns/userinfo`, `/sns/auth`.
+//! The endpoints for the code of a sign-in page: `/sns/oauth2/*`, `/sns/userinfo`, `/sns/auth`.
 
 use serde_json::Value;
 
@@ -36,7 +36,7 @@ impl EmulatorState {
         Ok(answer)
     }
 
-    /// `GET /sns/oauth2/refresh_token`, which takes no secret.
+    /// `GET /sns/oauth2/refresh_token`, which needs no secret.
     pub(super) fn refresh_token(
         &mut self,
         request: &Request,
@@ -82,7 +82,7 @@ impl EmulatorState {
         Ok(members([("errcode", 0.into()), ("errmsg", "ok".into())]))
     }
 
-    /// What the access token of a call stands for, if the openid beside it is its own.
+    /// The grant of a call's access token, if the openid in the call belongs to it.
     fn granted(&self, request: &Request, now: Timestamp) -> Result<&Grant, WeChatRefusal> {
         let token = request.required("access_token", errcode::ACCESS_TOKEN_MISSING)?;
         let grant = self.grants.of(token, now)?;
@@ -92,7 +92,7 @@ impl EmulatorState {
 
     fn grant(&self, code: Code) -> Grant {
         let Code { appid, wxid, kind, .. } = code;
-        // Only codes of pages come here; any other would learn the least there is.
+        // Only codes of pages come here; any other code gets the smallest scope.
         let scope = if let CodeKind::Page(scope) = kind { scope } else { Scope::Base };
         let is_snapshot = scope == Scope::UserInfo && self.users.get(&wxid).is_some_and(|user| user.snapshot);
         let openid = if is_snapshot {

@@ -1,4 +1,4 @@
-//! What the emulated WeChat remembers, all of it behind one lock.
+//! The state of the emulated WeChat, behind one lock.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -20,7 +20,7 @@ pub(super) struct EmulatorState {
     pub(super) grant_type_required: bool,
     pub(super) refused_sign_in: RefusedSignIn,
     pub(super) apps: BTreeMap<String, App>,
-    /// Those of the configuration; anyone else is a plain user.
+    /// The users of the configuration; any other wxid is a default user.
     pub(super) users: HashMap<String, User>,
     /// Their names in the order of the configuration, as the phone offers them.
     pub(super) people: Vec<String>,
@@ -72,7 +72,7 @@ impl EmulatorState {
         given.unwrap_or_else(|| self.identifiers.avatar(wxid))
     }
 
-    /// What the person calls themselves.
+    /// The person's nickname.
     pub(super) fn nickname(&self, wxid: &str) -> String {
         let given = self.users.get(wxid).and_then(|user| user.nickname.clone());
         given.unwrap_or_else(|| wxid.to_owned())

@@ -10,7 +10,7 @@ use hyper::body::{Body, Frame, SizeHint};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::time::{Sleep, sleep};
 
-/// Size of a chunk where chunks were asked for: small, so that one ends inside a JSON text.
+/// Size of a chunk if chunks were requested: small, so that one ends inside a JSON text.
 const CHUNK: usize = 7;
 
 /// How a body travels.
@@ -24,7 +24,7 @@ pub(super) struct Transfer {
     pub(super) cut: bool,
 }
 
-/// How a connection is ended from inside a call.
+/// How a call ends its connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Cut {
     /// As usual.
@@ -33,12 +33,12 @@ pub(super) enum Cut {
     Reset,
 }
 
-/// A body on its way.
+/// A body that is being sent.
 #[derive(Debug)]
 pub(super) struct Outgoing {
     left: Bytes,
     piece: usize,
-    /// Absent where the length is not announced.
+    /// Absent if the length is not announced.
     announced: Option<u64>,
     pace: Option<Duration>,
     waiting: Option<Pin<Box<Sleep>>>,
@@ -73,7 +73,7 @@ impl Body for Outgoing {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         if self.left.is_empty() {
-            // The connection is closed from outside, once what was sent so far has been flushed.
+            // The server closes the connection after the bytes sent so far are flushed.
             return match self.cut.take() {
                 Some(cut) => {
                     let _ = cut.send(Cut::Close);
@@ -99,7 +99,8 @@ impl Body for Outgoing {
     }
 }
 
-/// The bytes as a gzip stream of stored blocks (RFC 1952, RFC 1951 §3.2.4): a client must inflate it all the same.
+/// The bytes as a gzip stream of stored blocks (RFC 1952, RFC 1951 §3.2.4): a client must still
+/// inflate it.
 pub(super) fn gzip(bytes: &[u8]) -> Bytes {
     let mut stream = vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff];
     for block in bytes.chunks(0xffff) {

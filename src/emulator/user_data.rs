@@ -1,4 +1,5 @@
-//! What `wx.getUserInfo` gives a page: open data with a signature, and the same sealed with the session key.
+//! The result of `wx.getUserInfo`: plain data with a signature, and the same data encrypted with
+//! the session key.
 
 use aws_lc_rs::cipher::{AES_128, EncryptionContext, PaddedBlockEncryptingKey, UnboundCipherKey};
 use aws_lc_rs::digest;
@@ -20,20 +21,20 @@ pub struct SealedUserData {
     pub encrypted_data: String,
     /// The initialization vector, base64.
     pub iv: String,
-    /// The data that is not sealed.
+    /// The data that is not encrypted.
     pub raw_data: String,
     /// SHA-1 over `raw_data` and the session key's text, in hexadecimal.
     pub signature: String,
-    /// The name of the data in WeChat's cloud; nothing answers to it here.
+    /// The data's id in WeChat's cloud; the emulator has no endpoint for it.
     #[serde(rename = "cloudID")]
     pub cloud_id: String,
 }
 
 impl Emulator {
-    /// Seals data with the session key of a person who logged in.
+    /// Encrypts data with the session key of a person who logged in.
     ///
-    /// An object gets the person's `openId`, `unionId` and `watermark`, except where it has its own; text is sealed
-    /// exactly as it is; nothing at all is the person's profile.
+    /// An object gets the person's `openId`, `unionId` and `watermark`, unless it has its own. Text
+    /// is encrypted unchanged. If `data` is absent, the person's profile is encrypted.
     ///
     /// # Errors
     /// [`ControlError`], [`ControlError::NoSessionKey`] among them.

@@ -1,4 +1,4 @@
-//! `apps[]`: what WeChat's console knows of an app.
+//! `apps[]`: an app as WeChat's console has it.
 
 use std::net::IpAddr;
 
@@ -10,24 +10,25 @@ use serde::Deserialize;
 pub struct App {
     /// The app's id.
     pub appid: String,
-    /// The app's secret, made up: no real one has a reason to be here.
+    /// The app's secret. It is made up: a real secret must not be here.
     pub secret: String,
-    /// What it is; a mini program where left out.
+    /// The app's kind; a mini program if absent.
     #[serde(default)]
     pub kind: AppKind,
-    /// What the sign-in pages call it; the appid where left out.
+    /// The app's name on the sign-in pages; the appid if absent.
     #[serde(default)]
     pub name: Option<String>,
-    /// The hosts a website's or official account's `redirect_uri` may have, ports aside. No host below them counts.
+    /// The hosts a website's or official account's `redirect_uri` may have, ports aside. Subdomains
+    /// do not count.
     #[serde(default)]
     pub redirect_domains: Vec<String>,
-    /// The Open Platform account the app is bound to; without one its users have no unionid.
+    /// The Open Platform account the app is bound to; without it the users have no unionid.
     #[serde(default)]
     pub open_platform: Option<String>,
     /// Whether the secret is frozen in the console: every use of it is 40243.
     #[serde(default)]
     pub frozen: bool,
-    /// Addresses that may ask for an access token; empty is anyone.
+    /// Addresses that may ask for an access token; empty allows every address.
     #[serde(default)]
     pub ip_whitelist: Vec<IpAddr>,
 }
@@ -68,7 +69,7 @@ impl App {
     }
 }
 
-/// What an app is.
+/// The kind of an app.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AppKind {

@@ -1,4 +1,4 @@
-//! `users[]`: the people who differ from the rest.
+//! `users[]`: the users with settings of their own.
 
 use serde::Deserialize;
 
@@ -8,16 +8,16 @@ use serde::Deserialize;
 pub struct User {
     /// The person's WeChat name, as given to `wx.login`.
     pub wxid: String,
-    /// What the person calls themselves; the wxid where left out.
+    /// The person's nickname; the wxid if absent.
     #[serde(default)]
     pub nickname: Option<String>,
-    /// The address of the person's picture; derived from the wxid where left out.
+    /// The address of the person's picture; derived from the wxid if absent.
     #[serde(default)]
     pub avatar: Option<String>,
-    /// 1 is male, 2 female; 0, as WeChat has told everyone since 2021, where left out.
+    /// 1 is male, 2 female; 0 if absent, which WeChat has sent for every user since 2021.
     #[serde(default)]
     pub sex: u8,
-    /// The province; empty, as for everyone since 2021, where left out.
+    /// The province; empty if absent, as for every user since 2021.
     #[serde(default)]
     pub province: String,
     /// The city, likewise.
@@ -29,20 +29,20 @@ pub struct User {
     /// The operators' privileges the person has, such as `chinaunicom`.
     #[serde(default)]
     pub privilege: Vec<String>,
-    /// The person's mobile number in China, without +86; derived from the wxid where left out.
+    /// The person's mobile number in China, without +86; derived from the wxid if absent.
     #[serde(default)]
     pub phone: Option<String>,
     /// Whether WeChat blocks the person as high-risk: their codes answer 40226.
     #[serde(default)]
     pub risk: bool,
-    /// Whether the person only ever sees the snapshot page of an official account: what `snsapi_userinfo` tells of them
-    /// is made up, and marked `is_snapshotuser`.
+    /// Whether the person always sees the snapshot page of an official account. Their data from
+    /// `snsapi_userinfo` is then invented and marked `is_snapshotuser`.
     #[serde(default)]
     pub snapshot: bool,
 }
 
 impl User {
-    /// A plain user.
+    /// A default user.
     pub fn new(wxid: impl Into<String>) -> Self {
         Self { wxid: wxid.into(), ..Self::default() }
     }

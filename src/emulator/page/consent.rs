@@ -6,7 +6,7 @@ use crate::emulator::config::{AppKind, RefusedSignIn};
 use crate::emulator::state::EmulatorState;
 
 const TITLE: &str = "微信授权 WeChat authorization";
-/// WeChat matches the link against a pattern, so these come first, and in this order.
+/// WeChat matches the link against a pattern, so these parameters come first and in this order.
 const ORDER: [&str; 5] = ["appid", "redirect_uri", "response_type", "scope", "state"];
 
 impl Emulator {
@@ -48,7 +48,8 @@ fn authorization(state: &EmulatorState, request: &Request) -> Result<Authorizati
     Ok(authorization)
 }
 
-/// Whose phone it is: as chosen on the page, as `wxid/bob` in the User-Agent says, or the first of the configuration.
+/// The owner of the phone: the person chosen on the page, the one that `wxid/bob` in the User-Agent
+/// names, or the first of the configuration.
 fn owner_of_phone(state: &EmulatorState, request: &Request) -> String {
     let of_browser = || request.user_agent.split(' ').find_map(|product| product.strip_prefix("wxid/"));
     let first = || state.people.first().map(String::as_str);
@@ -62,7 +63,8 @@ fn consent(state: &EmulatorState, request: &Request, authorization: &Authorizati
     };
     let nickname = state.nickname(wxid);
     let others = state.people.iter().filter(|other| *other != wxid);
-    // Links, not a form: the policy of a form's page would have to name every host that the answer passes through.
+    // The page uses links instead of a form: the policy of a page with a form must name every host
+    // that the response redirects to.
     let others: String = others
         .map(|other| {
             format!(r#"<a href="{}"><bdi>{}</bdi></a> "#, go(other, ""), escape(&state.nickname(other)))

@@ -1,7 +1,7 @@
-//! Pages for people: WeChat's own in the browser, and one that plays the phone.
+//! Pages for a browser: WeChat's own, and one that replaces the phone.
 //!
-//! What comes from outside gets into a page through [`escape`] alone, and the policy of every page forbids what is
-//! not served from here.
+//! Text from outside enters a page only through [`escape`], and the policy of every page forbids
+//! content from other servers.
 
 mod consent;
 mod phone;
@@ -14,16 +14,16 @@ use super::Emulator;
 use super::answer::Reply;
 use super::request::Request;
 
-/// The pages that WeChat itself has: they are logged, and faults strike them.
+/// The pages that WeChat itself has: they are logged, and faults apply to them.
 pub(super) const PATHS: [&str; 4] = [WEBSITE, OFFICIAL_ACCOUNT, WIDGET, WIDGET_EN];
 
 const WEBSITE: &str = "/connect/qrconnect";
 const OFFICIAL_ACCOUNT: &str = "/connect/oauth2/authorize";
 const WIDGET: &str = "/connect/zh_CN/htmledition/js/wxLogin.js";
 const WIDGET_EN: &str = "/connect/en_US/htmledition/js/wxLogin.js";
-/// Where a page asks what the phone did.
+/// The path that a page polls for what the phone did.
 pub(super) const POLL: &str = "/connect/l/qrconnect";
-/// What a QR code leads to.
+/// The path that a QR code encodes.
 const PHONE: &str = "/connect/confirm";
 const QR_IMAGE: &str = "/connect/qrcode/";
 const STYLE: &str = "/connect/emulator/style.css";
@@ -40,7 +40,7 @@ impl Emulator {
         })
     }
 
-    /// What belongs to the pages; another path is `None`.
+    /// The pages' other resources; another path is `None`.
     pub(super) fn beside_page(&self, request: &Request) -> Option<Reply> {
         Some(match request.path.as_str() {
             PHONE => self.phone_page(request),
@@ -51,7 +51,7 @@ impl Emulator {
     }
 }
 
-/// A page under way.
+/// A page before it is rendered.
 #[derive(Debug, Default)]
 struct Page {
     /// Plain text.
@@ -60,12 +60,12 @@ struct Page {
     head: String,
     /// Markup.
     body: String,
-    /// Whether other sites may show it in a frame, as they do with the QR code.
+    /// Whether other sites may show the page in a frame, as they do with the QR code.
     is_embeddable: bool,
 }
 
 impl Page {
-    /// A page that says one thing.
+    /// A page with one message.
     fn message(title: &'static str, text: &str) -> Self {
         let body = format!(
             r#"<main class="card"><p class="mark" aria-hidden="true">!</p><h1>{title}</h1><p class="text">{}</p></main>"#,
@@ -128,7 +128,7 @@ fn escape(text: &str) -> String {
             '>' => escaped.push_str("&gt;"),
             '"' => escaped.push_str("&quot;"),
             '\'' => escaped.push_str("&#39;"),
-            // A browser makes a replacement character of it, but only in some places.
+            // A browser turns it into a replacement character, but only in some places.
             '\0' => escaped.push('\u{fffd}'),
             other => escaped.push(other),
         }
@@ -142,7 +142,8 @@ fn link<'a>(path: &str, parameters: impl IntoIterator<Item = (&'a str, &'a str)>
     escape(&format!("{path}?{query}"))
 }
 
-/// A person's picture: the first character of their name, as pictures would come from elsewhere.
+/// A person's picture: the first character of their name, since a real picture comes from another
+/// server.
 fn portrait(nickname: &str) -> String {
     let initial: String = nickname.chars().take(1).collect();
     format!(r#"<span class="portrait" aria-hidden="true">{}</span>"#, escape(&initial))

@@ -1,4 +1,4 @@
-//! `/connect/confirm`: plays the phone that scans a QR code, without a script.
+//! `/connect/confirm`: replaces the phone that scans a QR code, without a script.
 
 use http::{HeaderValue, Method, StatusCode, header};
 
@@ -63,7 +63,7 @@ impl Emulator {
         let field = |name: &str| form.get(name).map(String::as_str).filter(|value| !value.is_empty());
         let uuid = field("uuid").unwrap_or_default();
         let wxid = field("other").or_else(|| field("wxid")).unwrap_or_default();
-        // What is refused (a second press of the button, mostly) shows in the page that follows.
+        // The next page shows a refusal, such as that of a second press of the button.
         let _ = match field("action") {
             Some("scan") => self.scan(uuid, wxid),
             Some("confirm") => self.confirm(uuid),

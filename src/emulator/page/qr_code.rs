@@ -18,7 +18,7 @@ pub(super) fn image(request: &Request, uuid: &str) -> Reply {
     }
 }
 
-/// The picture as markup; it leads to the page that plays the phone, on the host the request came to.
+/// The picture as markup. It encodes the page that replaces the phone, on the host of the request.
 pub(super) fn svg(request: &Request, uuid: &str) -> Option<String> {
     if !uuid.bytes().all(|b| b.is_ascii_alphanumeric()) {
         return None;

@@ -1,4 +1,4 @@
-//! `/connect/qrconnect`: a website's sign-in, a QR code and what the phone did with it.
+//! `/connect/qrconnect`: a website's sign-in, with a QR code and its state.
 
 use super::{Emulator, PHONE, Page, Reply, Request, SCRIPT, WEBSITE, escape, link, qr_code, redirect};
 use crate::emulator::authorization::Authorization;
@@ -20,7 +20,7 @@ impl Emulator {
                     return Page { is_embeddable: true, ..page }.into_reply();
                 }
             };
-        // A browser without scripts comes again by itself, with the code it was shown.
+        // A browser without scripts reloads the page, with the uuid of the code that it showed.
         let shown = request.parameter("uuid").filter(|uuid| {
             state.qr_codes.authorization(uuid) == Some(&authorization)
                 && state.qr_codes.step(uuid, now) != QrCodeStep::Expired
@@ -62,7 +62,7 @@ fn page(
         "<script src=\"{SCRIPT}\" defer></script>\n<noscript><meta http-equiv=\"refresh\" content=\"2;url={}\"></noscript>\n",
         link(WEBSITE, again)
     );
-    // The code goes between the two halves.
+    // The code is inserted between the two halves.
     let (before, after) = split_at_code(authorization);
     let body = format!(
         r#"<main class="card" id="sign-in" data-step="{step}" data-uuid="{uuid}" data-before="{before}" data-after="{after}" data-refused="{refused}" data-target="{target}">

@@ -31,7 +31,7 @@ impl WeChat {
         )
     }
 
-    /// What an endpoint says to a token: 40003 (the openid is missing) where the token is good.
+    /// An endpoint's answer to a token: 40003 (the openid is missing) if the token is valid.
     async fn verdict(&self, token: &str) -> i64 {
         self.get(&format!("/wxa/checksession?access_token={token}")).await.errcode().unwrap()
     }
@@ -102,7 +102,7 @@ async fn a_new_token_leaves_the_one_before_five_minutes() {
 }
 
 #[tokio::test]
-async fn a_token_nobody_issued_is_refused() {
+async fn an_unknown_token_is_refused() {
     let wechat = wechat();
 
     assert_eq!(wechat.get("/wxa/checksession").await.errcode(), Some(41001));
@@ -233,7 +233,7 @@ async fn an_openid_of_another_app_is_invalid() {
 }
 
 #[tokio::test]
-async fn a_phone_code_tells_a_number_once() {
+async fn a_phone_code_gives_a_number_once() {
     let wechat = wechat();
     let token = wechat.token().await;
     let target = format!("/wxa/business/getuserphonenumber?access_token={token}");

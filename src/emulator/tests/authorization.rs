@@ -1,4 +1,4 @@
-//! What a sign-in page is asked for: what it refuses, and where it goes.
+//! Requests to a sign-in page: which are refused, and where the browser goes.
 
 use super::super::{App, RefusedSignIn};
 use super::*;
@@ -43,7 +43,7 @@ impl Asked<'_> {
 }
 
 #[tokio::test]
-async fn what_wechat_refuses_is_an_error_page_and_never_a_redirect() {
+async fn refused_request_is_an_error_page_and_never_a_redirect() {
     let wechat = wechat();
     let long = "a".repeat(129);
     let web = |asked: Asked<'_>| asked.on("qrconnect");
@@ -165,7 +165,7 @@ async fn a_redirect_uri_is_of_the_apps_own_host() {
 }
 
 #[tokio::test]
-async fn authorize_gives_scripts_what_the_pages_would() {
+async fn authorize_gives_scripts_what_the_pages_give() {
     let wechat = wechat();
     for asked in [Asked::WEBSITE, Asked::OFFICIAL, Asked { scope: "snsapi_base", ..Asked::OFFICIAL }] {
         let seen = wechat.order("authorize", asked.order()).await;
@@ -194,7 +194,7 @@ async fn authorize_gives_scripts_what_the_pages_would() {
 }
 
 #[tokio::test]
-async fn an_official_account_signs_in_inside_wechat_alone() {
+async fn an_official_account_signs_in_only_inside_wechat() {
     let wechat = wechat();
     for asked in [Asked::OFFICIAL, Asked { scope: "snsapi_base", ..Asked::OFFICIAL }] {
         let seen = wechat.get(&asked.target()).await;

@@ -9,7 +9,7 @@ use super::*;
 use crate::config::Findings;
 
 #[tokio::test]
-async fn wx_login_answers_a_code_in_the_wished_state() {
+async fn wx_login_answers_a_code_in_the_requested_state() {
     let wechat = wechat();
     for (state, errcode) in [("fresh", None), ("used", Some(40163)), ("expired", Some(40029))] {
         let json = wechat.order("wx.login", json!({"appid": APP_1, "wxid": "zoe", "state": state})).await;
@@ -21,7 +21,7 @@ async fn wx_login_answers_a_code_in_the_wished_state() {
 }
 
 #[tokio::test]
-async fn identity_tells_what_wechat_would() {
+async fn identity_answers_what_wechat_would() {
     let wechat = wechat();
     let person = json!({"appid": APP_1, "wxid": "alice"});
     let openid = wechat.emulator.openid(APP_1, "alice");
@@ -109,12 +109,12 @@ async fn every_effect_has_a_spelling() {
 
         assert_json(&json["faults"][0]["effect"], effect.clone());
         let name = effect.as_str().or_else(|| effect.as_object()?.keys().next().map(String::as_str)).unwrap();
-        assert!(manual.contains(&format!("`{name}`")), "docs/emulator.md does not tell of `{name}`");
+        assert!(manual.contains(&format!("`{name}`")), "docs/emulator.md does not describe `{name}`");
     }
 }
 
 #[tokio::test]
-async fn wrong_orders_are_refused_with_a_sentence() {
+async fn invalid_control_calls_are_refused_with_a_sentence() {
     let wechat = wechat();
     let rows = [
         ("POST", "wx.login", "", 400, "the body is not what this endpoint takes: EOF"),
@@ -270,7 +270,7 @@ fn the_manuals_configuration_is_valid() {
 }
 
 #[test]
-fn every_problem_of_a_configuration_is_found_at_once() {
+fn every_problem_of_a_configuration_is_reported_at_once() {
     let yaml = "
 apps:
   - { appid: wxone, secret: '' }

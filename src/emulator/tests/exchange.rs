@@ -64,7 +64,7 @@ async fn unionid_is_there_for_bound_apps_only_and_the_same_on_one_platform() {
 }
 
 #[tokio::test]
-async fn identifiers_follow_from_the_seed_alone() {
+async fn identifiers_are_derived_only_from_the_seed() {
     let same = wechat();
     let again = wechat();
     let other = wechat_with(Config { seed: "another".into(), ..Config::default() });
@@ -154,7 +154,7 @@ async fn post_with_the_parameters_in_the_body_is_appid_missing() {
     let seen = wechat.try_send("POST", path, form).await.unwrap();
 
     assert_eq!(seen.errcode(), Some(41002));
-    assert_eq!(wechat.exchange(&code).await.errcode(), None, "the code was left alone");
+    assert_eq!(wechat.exchange(&code).await.errcode(), None, "the code was not used");
 }
 
 #[tokio::test]
@@ -170,7 +170,7 @@ async fn a_code_lives_five_minutes() {
 }
 
 #[tokio::test]
-async fn a_used_code_is_told_as_used_for_five_minutes_and_then_as_unknown() {
+async fn a_used_code_answers_used_for_five_minutes_and_then_unknown() {
     let wechat = wechat();
     let code = wechat.code();
     wechat.emulator.advance(FIVE_MINUTES - SECOND);
@@ -198,7 +198,7 @@ async fn another_apps_attempt_does_not_use_a_code_up() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn of_many_exchanges_of_one_code_at_once_exactly_one_wins() {
+async fn one_of_many_exchanges_of_a_code_at_once_wins() {
     let wechat = Arc::new(wechat());
     for round in 0..10 {
         let code = wechat.code();
@@ -228,7 +228,7 @@ async fn codes_are_32_letters_and_digits_and_differ() {
 }
 
 #[tokio::test]
-async fn grant_type_is_not_looked_at_when_the_config_says_so() {
+async fn grant_type_is_ignored_if_configured() {
     let wechat = wechat_with(Config { grant_type_required: false, ..Config::default() });
     let code = wechat.code();
 
@@ -265,7 +265,7 @@ async fn quotas_are_off_by_default_and_count_by_minute() {
 }
 
 #[tokio::test]
-async fn session_keys_rotate_as_told() {
+async fn session_keys_rotate_as_configured() {
     let hour = Duration::from_secs(3600);
     let table = [
         (Rotate::Always, [true, true, true]),
@@ -349,7 +349,7 @@ async fn a_connection_carries_many_calls() {
 }
 
 #[tokio::test]
-async fn hosts_share_one_wechat_and_fail_apart() {
+async fn hosts_share_one_wechat_and_fail_independently() {
     let WeChat { emulator, running: primary } = wechat();
     let api2 = emulator.listen("127.0.0.1:0".parse().unwrap()).unwrap();
     let primary_address = primary.address;
@@ -400,7 +400,7 @@ async fn a_connection_is_closed_when_the_client_asks() {
 }
 
 #[tokio::test]
-async fn time_runs_on_the_clock_it_was_given() {
+async fn time_follows_the_given_clock() {
     let emulator = Emulator::new(Config::default(), Arc::new(SystemClock), Arc::new(SystemEntropy));
     let before = emulator.now();
 

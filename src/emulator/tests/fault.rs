@@ -19,14 +19,14 @@ fn pause() -> Configured {
     Configured(PAUSE)
 }
 
-/// A WeChat in which one thing goes wrong every time.
+/// An emulated WeChat with one fault on every call.
 fn wechat_where(effect: Effect) -> WeChat {
     let wechat = wechat();
     wechat.emulator.inject(InjectedFault::new(effect));
     wechat
 }
 
-/// What the code is worth once nothing goes wrong any more.
+/// The state of the code after the faults are cleared.
 async fn errcode_afterwards(wechat: &WeChat, code: &str) -> Option<i64> {
     wechat.emulator.clear_faults();
     wechat.exchange(code).await.errcode()
@@ -80,7 +80,7 @@ async fn a_delay_comes_before_or_after_the_code_is_used() {
 }
 
 #[tokio::test]
-async fn a_call_goes_on_when_its_client_hangs_up() {
+async fn a_call_continues_after_its_client_disconnects() {
     let wechat = wechat_where(Effect::DelayBefore(pause()));
     let code = wechat.code();
 
@@ -94,7 +94,7 @@ async fn a_call_goes_on_when_its_client_hangs_up() {
 }
 
 #[tokio::test]
-async fn an_injected_errcode_comes_first_and_uses_the_code_up_only_if_told() {
+async fn an_injected_errcode_comes_first_and_uses_the_code_up_only_on_request() {
     let table = [
         (Effect::errcode(-1), -1, "system error, rid: ", None),
         (Effect::errcode_consuming(-1), -1, "system error, rid: ", Some(40163)),
@@ -121,7 +121,7 @@ async fn an_injected_errcode_comes_first_and_uses_the_code_up_only_if_told() {
 }
 
 #[tokio::test]
-async fn pages_stand_in_front_of_wechat_and_leave_the_code_alone() {
+async fn pages_come_before_wechat_and_do_not_use_the_code() {
     for (effect, status) in [(Effect::BadGateway, 502), (Effect::HtmlPage, 200)] {
         let wechat = wechat_where(effect.clone());
         let code = wechat.code();
@@ -294,7 +294,7 @@ async fn a_slow_body_drips() {
 }
 
 #[tokio::test]
-async fn a_fault_strikes_only_the_calls_it_is_for() {
+async fn a_fault_applies_only_to_the_calls_it_matches() {
     let wechat = wechat();
     let fault = InjectedFault::new(Effect::errcode(-1)).app(APP_2).path(PATH).skip(1).times(2);
     wechat.emulator.inject(fault);
@@ -328,7 +328,7 @@ async fn a_fault_finds_the_app_in_the_body_and_by_its_token() {
 }
 
 #[tokio::test]
-async fn a_fault_may_leave_it_to_the_dice() {
+async fn a_fault_may_apply_at_random() {
     let wechat = wechat();
     wechat.emulator.inject(InjectedFault { percent: 50, ..InjectedFault::new(Effect::errcode(-1)) });
     let mut client = Client::connect(wechat.running.address).await;

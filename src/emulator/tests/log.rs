@@ -28,7 +28,7 @@ async fn every_call_is_logged_with_its_parameters_and_its_answer() {
 }
 
 #[tokio::test]
-async fn secrets_are_told_apart_but_not_shown() {
+async fn secrets_are_distinguished_but_not_shown() {
     let wechat = wechat();
 
     wechat.exchange("none").await;
@@ -57,7 +57,7 @@ fn a_fingerprint_is_the_start_of_the_sha256() {
 }
 
 #[tokio::test]
-async fn the_log_over_http_says_the_same_and_can_be_cleared() {
+async fn the_log_over_http_is_the_same_and_can_be_cleared() {
     let wechat = wechat();
     wechat.emulator.inject(InjectedFault::new(Effect::errcode(-1)).times(1));
     wechat.exchange("none").await;

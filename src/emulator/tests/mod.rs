@@ -117,12 +117,12 @@ fn token(appid: &str, secret: &str, code: &str) -> String {
     )
 }
 
-/// Percent-encodes what stands in a query.
+/// Percent-encodes a value for a query.
 fn encoded(text: &str) -> String {
     form_urlencoded::byte_serialize(text.as_bytes()).collect()
 }
 
-/// Whether two JSON values are the same, said with both when not.
+/// Asserts that two JSON values are equal, and shows both if not.
 fn assert_json(seen: &Value, expected: Value) {
     assert_eq!(*seen, expected, "seen: {seen}, expected: {}", json!(expected));
 }

@@ -1,4 +1,4 @@
-//! Nothing from outside becomes markup, and nothing is loaded from elsewhere.
+//! Text from outside never becomes markup, and pages load nothing from other servers.
 
 use super::super::{Effect, InjectedFault, User};
 use super::authorization::Asked;
@@ -6,7 +6,7 @@ use super::*;
 
 /// Every place that text from outside can reach, on every page.
 #[tokio::test]
-async fn nothing_from_outside_becomes_markup() {
+async fn text_from_outside_never_becomes_markup() {
     let evil = r#""'><script>alert(1)</script><img src=x onerror=alert(1)>&quot;"#;
     let mut config = Config::default();
     config.apps.iter_mut().for_each(|app| app.name = Some(evil.into()));
@@ -60,7 +60,7 @@ async fn nothing_from_outside_becomes_markup() {
 }
 
 #[tokio::test]
-async fn pages_load_nothing_from_elsewhere_and_are_not_kept() {
+async fn pages_load_nothing_from_other_servers_and_are_not_cached() {
     let wechat = wechat();
     let website = wechat.get(&Asked::WEBSITE.target()).await;
     let uuid = wechat.emulator.qr_codes()[0].uuid.clone();

@@ -1,4 +1,4 @@
-//! The QR code of a website: what the phone does and what the page hears of it.
+//! The QR code of a website: the actions of the phone and the answers to the page's polls.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ fn page_target(state: &str) -> String {
 }
 
 impl WeChat {
-    /// Opens the page, and says what its code is called.
+    /// Opens the page, and returns the uuid of its code.
     async fn open(&self) -> String {
         let seen = self.get(&page_target("abc")).await;
         let (_, rest) = seen.text().split_once("data-uuid=\"").unwrap();
@@ -34,7 +34,7 @@ impl WeChat {
         self.order(&format!("qr/{uuid}/{action}"), body).await
     }
 
-    /// Presses a button on the page that plays the phone.
+    /// Presses a button on the page that replaces the phone.
     async fn press(&self, uuid: &str, fields: &str) -> Seen {
         let seen = self.try_send("POST", "/connect/confirm", &format!("uuid={uuid}&{fields}")).await.unwrap();
         assert_eq!((seen.status, seen.headers["location"].as_str()), (303, &*phone_target(uuid)));
@@ -51,7 +51,7 @@ fn news(errcode: u16) -> String {
 }
 
 #[tokio::test]
-async fn a_page_hears_at_once_what_the_phone_does() {
+async fn a_poll_answers_at_once_what_the_phone_does() {
     let wechat = wechat();
     let uuid = wechat.open().await;
 
@@ -69,7 +69,7 @@ async fn a_page_hears_at_once_what_the_phone_does() {
     let (heard, shown) = tokio::join!(wechat.poll(&uuid, "404"), wechat.phone(&uuid, "confirm"));
     let code = shown["code"].as_str().unwrap();
     assert_eq!(heard, format!("window.wx_errcode=405;window.wx_code='{code}';"));
-    assert_eq!(wechat.poll(&uuid, "404").await, heard, "a second tab hears the same");
+    assert_eq!(wechat.poll(&uuid, "404").await, heard, "a second tab gets the same");
 
     let tokens = wechat.get(&token(WEBSITE, WEBSITE_SECRET, code)).await.json();
     assert_eq!(tokens["openid"], json!(wechat.emulator.openid(WEBSITE, "bob")));
@@ -88,7 +88,7 @@ async fn a_poll_without_news_is_held_and_then_says_408() {
 }
 
 #[tokio::test]
-async fn a_code_expires_with_time_or_when_told() {
+async fn a_code_expires_with_time_or_on_command() {
     let wechat = wechat();
     let (by_time, scanned, told, confirmed) =
         (wechat.open().await, wechat.open().await, wechat.open().await, wechat.open().await);
@@ -161,11 +161,11 @@ async fn the_codes_that_pages_show_are_listed() {
     wechat.emulator.advance(10 * MINUTE);
     let newer = wechat.open().await;
     let listed = wechat.get("/__emu/qr").await.json();
-    assert_eq!(listed["qr_codes"][0]["uuid"], newer, "the old one is forgotten");
+    assert_eq!(listed["qr_codes"][0]["uuid"], newer, "the old one is removed");
 }
 
 #[tokio::test]
-async fn a_person_without_scripts_signs_in_with_buttons_alone() {
+async fn a_browser_without_scripts_signs_in_with_buttons_alone() {
     let wechat = wechat();
     let uuid = wechat.open().await;
     let again = format!("{}&uuid={uuid}", page_target("abc"));

@@ -32,7 +32,7 @@ impl WeChat {
         self.get(&format!("/sns/oauth2/refresh_token?{query}")).await
     }
 
-    /// What `/sns/auth` says: 0 to a good token.
+    /// The answer of `/sns/auth`: 0 for a valid token.
     async fn verdict_on(&self, tokens: &Value) -> i64 {
         self.get(&with_token("/sns/auth", tokens)).await.errcode().unwrap()
     }
@@ -65,7 +65,7 @@ async fn tokens_come_without_errcode_and_in_wechats_order() {
 }
 
 #[tokio::test]
-async fn a_scope_tells_what_it_may() {
+async fn a_scope_gives_only_what_it_allows() {
     let mut config = Config::default();
     config.apps.push(App::new("wxunbound", "s").official_account(["127.0.0.1"]));
     let wechat = wechat_with(config);
@@ -98,7 +98,7 @@ async fn a_scope_tells_what_it_may() {
 }
 
 #[tokio::test]
-async fn visitors_of_snapshot_pages_share_a_unionid_that_is_nobodys() {
+async fn visitors_of_snapshot_pages_share_an_invented_unionid() {
     let ghost = |wxid: &str| User { snapshot: true, ..User::new(wxid) };
     let wechat = wechat_with(Config { users: vec![ghost("one"), ghost("two")], ..Config::default() });
 
@@ -174,7 +174,7 @@ async fn a_code_works_once_and_for_as_long_as_its_page_says() {
         let wechat = wechat();
         let code = wechat.page_code(appid, "alice", scope);
         wechat.emulator.advance(Duration::from_secs(seconds));
-        // Forgetting happens when codes are made.
+        // Old codes are removed when a new one is made.
         wechat.page_code(appid, "bob", scope);
 
         let seen = wechat.get(&token(appid, secret, &code)).await;
@@ -203,7 +203,7 @@ async fn a_pages_code_is_no_code_of_wx_login_and_survives_the_attempt() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn of_many_exchanges_of_one_code_one_wins() {
+async fn one_of_many_exchanges_of_a_code_wins() {
     let wechat = wechat();
     let code = wechat.page_code(WEBSITE, "alice", "snsapi_login");
     let target = token(WEBSITE, WEBSITE_SECRET, &code);
@@ -216,7 +216,7 @@ async fn of_many_exchanges_of_one_code_one_wins() {
 }
 
 #[tokio::test]
-async fn the_profile_is_the_configurations() {
+async fn the_profile_is_that_of_the_configuration() {
     let alice = User {
         nickname: Some("小明 🐱 <b>\"\n".into()),
         avatar: Some("https://example.com/a.png".into()),
@@ -252,7 +252,7 @@ async fn the_profile_is_the_configurations() {
 }
 
 #[tokio::test]
-async fn what_takes_a_token_says_what_is_wrong_with_it() {
+async fn endpoints_report_what_is_wrong_with_a_token() {
     let wechat = wechat();
     let tokens = wechat.website_tokens().await;
     let (access, openid) = (tokens["access_token"].as_str().unwrap(), tokens["openid"].as_str().unwrap());
@@ -295,7 +295,7 @@ async fn refreshing_keeps_a_live_token_and_replaces_a_dead_one() {
 
     let kept = wechat.refresh(&tokens).await;
     wechat.emulator.advance(2 * HOUR - SECOND);
-    assert_eq!(wechat.verdict_on(&tokens).await, 0, "its life began anew");
+    assert_eq!(wechat.verdict_on(&tokens).await, 0, "its lifetime starts again");
     wechat.emulator.advance(SECOND);
     let replaced = wechat.refresh(&tokens).await.json();
 
@@ -349,12 +349,12 @@ async fn refresh_errors_come_in_order() {
 }
 
 #[tokio::test]
-async fn faults_strike_the_second_half_of_a_sign_in() {
+async fn faults_apply_to_the_second_half_of_a_sign_in() {
     let wechat = wechat();
     let tokens = wechat.website_tokens().await;
     let elsewhere = wechat.tokens(OFFICIAL, OFFICIAL_SECRET, "alice", "snsapi_userinfo").await;
 
-    // Which app calls is told by its token.
+    // The token names the calling app.
     wechat
         .emulator
         .inject(InjectedFault::new(Effect::errcode(-1)).app(WEBSITE).path("/sns/userinfo").times(1));
@@ -369,7 +369,7 @@ async fn faults_strike_the_second_half_of_a_sign_in() {
     assert!(wechat.try_send("GET", &target, "").await.is_err());
     assert_eq!(wechat.get(&target).await.errcode(), Some(40163));
 
-    // A token that someone voided; the refresh token helps.
+    // A revoked token; the refresh token replaces it.
     wechat.emulator.inject(InjectedFault::new(Effect::RevokeToken).app(WEBSITE).times(1));
     assert_eq!(wechat.verdict_on(&tokens).await, 40001);
     assert_eq!(wechat.verdict_on(&elsewhere).await, 0);
