@@ -1,4 +1,4 @@
-//! How the state of a limit is told to a client: `RateLimit` and `RateLimit-Policy`.
+//! The headers that give a client the state of a limit: `RateLimit` and `RateLimit-Policy`.
 //!
 //! See draft-ietf-httpapi-ratelimit-headers-10; both are lists of structured fields (RFC 9651).
 
@@ -11,7 +11,8 @@ use super::super::seconds_to_wait;
 use super::Allowance;
 use crate::config::RateLimitKey;
 
-/// Names of a route's limits: one list must not name two policies alike, and a route has four limits at most.
+/// Names of a route's limits. A list must not have two policies of the same name, and a route has
+/// at most four limits.
 const ADDRESS: [&str; 4] = ["address", "address-2", "address-3", "address-4"];
 const SUBJECT: [&str; 4] = ["subject", "subject-2", "subject-3", "subject-4"];
 const APP: [&str; 4] = ["app", "app-2", "app-3", "app-4"];
@@ -26,7 +27,7 @@ pub(super) fn name(by: RateLimitKey, nth: usize) -> Option<&'static str> {
     names.get(nth).copied()
 }
 
-/// `RateLimit-Policy` of a route: how many at once, and in how many seconds an empty bucket is full again.
+/// `RateLimit-Policy` of a route: the burst, and the seconds until an empty bucket is full again.
 pub(super) fn policy<'r>(limits: impl Iterator<Item = (&'static str, &'r Quota)>) -> Option<HeaderValue> {
     let mut text = String::new();
     for (name, quota) in limits {
@@ -38,8 +39,9 @@ pub(super) fn policy<'r>(limits: impl Iterator<Item = (&'static str, &'r Quota)>
 }
 
 impl Allowance {
-    /// `RateLimit`: how many are left at once, and in how many seconds the bucket is full again; of an empty one, in how many
-    /// there is one, which is the `Retry-After` of the same answer.
+    /// `RateLimit`: how many requests are left, and the seconds until the bucket is full again. For
+    /// an empty bucket these are the seconds until the next request, as in the `Retry-After` of the
+    /// same response.
     pub fn header_value(&self) -> Option<HeaderValue> {
         let Self { limit, remaining, .. } = self;
         HeaderValue::try_from(format!(r#""{limit}";r={remaining};t={}"#, self.reset_seconds())).ok()
