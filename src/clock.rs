@@ -48,42 +48,10 @@ impl Timestamp {
         Self(self.0.saturating_add(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)))
     }
 
-    /// Year, month and day, UTC.
-    pub const fn date(self) -> (u64, u64, u64) {
-        civil_date(self.seconds() / 86_400)
-    }
-
     /// Time from `earlier` until this, zero when `earlier` is later.
     pub const fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(self.0.saturating_sub(earlier.0))
     }
-}
-
-impl fmt::Display for Timestamp {
-    /// RFC 3339, UTC, whole seconds.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (year, month, day) = self.date();
-        let second = self.seconds() % 86_400;
-        let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
-        write!(f, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
-    }
-}
-
-/// Year, month and day of the Gregorian calendar, a number of days after 1970-01-01.
-///
-/// Counts in years that begin in March, so that a leap day is the last of its year, and in eras of 400 years, which
-/// all have 146097 days.
-const fn civil_date(days: u64) -> (u64, u64, u64) {
-    let days = days + 719_468; // since 0000-03-01
-    let era = days / 146_097;
-    let day_of_era = days % 146_097;
-    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
-    let year = era * 400 + year_of_era + (month <= 2) as u64;
-    (year, month, day)
 }
 
 /// Returns a duration in whole seconds, rounded up: what `Retry-After` (RFC 9110 §10.2.3) states.

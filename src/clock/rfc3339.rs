@@ -1,95 +1,69 @@
-//! Reads instants in the format of RFC 3339.
+//! Reads and writes instants as RFC 3339 does.
 
+use std::fmt;
 use std::str::FromStr;
 
-use super::{Timestamp, civil_date};
+use time::format_description::well_known::Rfc3339;
+use time::{OffsetDateTime, UtcDateTime};
 
-const SECONDS_PER_DAY: u64 = 86_400;
+use super::Timestamp;
 
-/// A text that is not an RFC 3339 instant since 1970.
+/// The last second that four digits of a year can write: 9999-12-31T23:59:59Z.
+const LAST_SECOND: u64 = 253_402_300_799;
+/// Length of an instant in UTC, in whole seconds.
+const TEXT_BYTES: usize = "1970-01-01T00:00:00Z".len();
+/// Most digits of a fraction of a second that are accepted.
+const MAX_FRACTION_DIGITS: usize = 18;
+
+/// A text that is no instant since 1970.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not an instant as RFC 3339 writes it, such as 2026-11-21T10:00:00Z")]
 pub struct InvalidTimestamp;
+
+impl Timestamp {
+    /// Returns date and time in UTC, in whole seconds; an instant after the year 9999 is that year's last second.
+    pub fn utc(self) -> UtcDateTime {
+        let seconds = i64::try_from(self.seconds().min(LAST_SECOND)).unwrap_or_default();
+        UtcDateTime::from_unix_timestamp(seconds).unwrap_or(UtcDateTime::MAX)
+    }
+}
+
+impl fmt::Display for Timestamp {
+    /// RFC 3339, UTC, whole seconds.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut text = [0; TEXT_BYTES];
+        self.utc().format_into(&mut text.as_mut_slice(), &Rfc3339).map_err(|_| fmt::Error)?;
+        f.write_str(str::from_utf8(&text).map_err(|_| fmt::Error)?)
+    }
+}
 
 impl FromStr for Timestamp {
     type Err = InvalidTimestamp;
 
     /// Reads a `date-time` of RFC 3339 §5.6, with any offset; digits beyond milliseconds are cut off.
     ///
-    /// A leap second is refused, since Unix time does not have it.
+    /// A leap second is refused: it is no instant of Unix time.
     fn from_str(text: &str) -> Result<Self, InvalidTimestamp> {
-        let (date, time) = text.split_once(['T', 't']).ok_or(InvalidTimestamp)?;
-        let at = time.find(['Z', 'z', '+', '-']).ok_or(InvalidTimestamp)?;
-        let (time, offset) = time.split_at_checked(at).ok_or(InvalidTimestamp)?;
-        let local = days(date)? * SECONDS_PER_DAY * 1000 + time_of_day(time)?;
-        let (is_east, offset) = offset_millis(offset)?;
-        let millis = if is_east { local.checked_sub(offset) } else { local.checked_add(offset) };
-        millis.map(Self::from_millis).ok_or(InvalidTimestamp)
+        if !is_strict(text.as_bytes()) {
+            return Err(InvalidTimestamp);
+        }
+        let date_time = OffsetDateTime::parse(text, &Rfc3339).map_err(|_| InvalidTimestamp)?;
+        if date_time.year() < 1970 {
+            return Err(InvalidTimestamp);
+        }
+        let millis = date_time.unix_timestamp_nanos().div_euclid(1_000_000);
+        u64::try_from(millis).map(Self::from_millis).map_err(|_| InvalidTimestamp)
     }
 }
 
-fn days(date: &str) -> Result<u64, InvalidTimestamp> {
-    let mut parts = date.split('-');
-    let mut next = |width| number(parts.next(), width);
-    let (year, month, day) = (next(4)?, next(2)?, next(2)?);
-    if parts.next().is_some() || year < 1970 || !(1..=12).contains(&month) {
-        return Err(InvalidTimestamp);
-    }
-    let days = day.checked_sub(1).and_then(|day| days_until(year, month).checked_add(day));
-    // A day that the month does not have falls into another month when it is converted back.
-    days.filter(|days| civil_date(*days) == (year, month, day)).ok_or(InvalidTimestamp)
-}
-
-/// Milliseconds since midnight.
-fn time_of_day(time: &str) -> Result<u64, InvalidTimestamp> {
-    let (time, fraction) = time.split_once('.').map_or((time, None), |(time, rest)| (time, Some(rest)));
-    let mut parts = time.split(':');
-    let mut next = || number(parts.next(), 2);
-    let (hour, minute, second) = (next()?, next()?, next()?);
-    if parts.next().is_some() || hour > 23 || minute > 59 || second > 59 {
-        return Err(InvalidTimestamp);
-    }
-    Ok((hour * 3600 + minute * 60 + second) * 1000 + fraction.map_or(Ok(0), millis)?)
-}
-
-fn millis(fraction: &str) -> Result<u64, InvalidTimestamp> {
-    number(Some(fraction), fraction.len())?;
-    let padded = fraction.chars().chain("000".chars()).take(3).collect::<String>();
-    number(Some(&padded), 3)
-}
-
-/// Whether the offset is east of UTC, and how many milliseconds it is.
-fn offset_millis(offset: &str) -> Result<(bool, u64), InvalidTimestamp> {
-    if offset.eq_ignore_ascii_case("z") {
-        return Ok((true, 0));
-    }
-    let (is_east, rest) = match (offset.strip_prefix('+'), offset.strip_prefix('-')) {
-        (Some(rest), _) => (true, rest),
-        (_, Some(rest)) => (false, rest),
-        _ => return Err(InvalidTimestamp),
-    };
-    let (hour, minute) = rest.split_once(':').ok_or(InvalidTimestamp)?;
-    let (hour, minute) = (number(Some(hour), 2)?, number(Some(minute), 2)?);
-    if hour > 23 || minute > 59 {
-        return Err(InvalidTimestamp);
-    }
-    Ok((is_east, (hour * 60 + minute) * 60_000))
-}
-
-/// Reads exactly `width` digits and nothing else.
-fn number(text: Option<&str>, width: usize) -> Result<u64, InvalidTimestamp> {
-    let is_digits = |text: &&str| text.len() == width && text.bytes().all(|byte| byte.is_ascii_digit());
-    // At most 18 digits fit for sure.
-    let text = text.filter(is_digits).filter(|text| text.len() <= 18).ok_or(InvalidTimestamp)?;
-    text.parse().map_err(|_| InvalidTimestamp)
-}
-
-/// Days from 1970-01-01 until the first of a month: the inverse of [`civil_date`].
-const fn days_until(year: u64, month: u64) -> u64 {
-    let year = if month <= 2 { year - 1 } else { year };
-    let month_from_march = (month + 9) % 12;
-    let day_of_year = (153 * month_from_march + 2) / 5;
-    365 * year + year / 4 - year / 100 + year / 400 + day_of_year - 719_468
+/// Whether a text has none of what `time` accepts and this gateway does not: any character between date
+/// and time, a leap second, and a fraction of any length.
+fn is_strict(text: &[u8]) -> bool {
+    let has_separator = matches!(text.get(10), Some(b'T' | b't'));
+    let is_leap_second = text.get(17..19) == Some(b"60".as_slice());
+    let fraction = text.get(20..).unwrap_or_default();
+    let fraction_digits = fraction.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    has_separator && !is_leap_second && fraction_digits <= MAX_FRACTION_DIGITS
 }
 
 #[cfg(test)]
@@ -113,9 +87,16 @@ mod tests {
     }
 
     #[test]
+    fn what_is_after_the_year_9999_is_written_as_its_last_second() {
+        for millis in [253_402_300_800_000, u64::MAX] {
+            assert_eq!(Timestamp::from_millis(millis).to_string(), "9999-12-31T23:59:59Z");
+        }
+    }
+
+    #[test]
     fn every_day_of_four_centuries_is_read_back() {
         for day in 0..146_097 {
-            let timestamp = Timestamp::from_seconds(day * SECONDS_PER_DAY);
+            let timestamp = Timestamp::from_seconds(day * 86_400);
 
             assert_eq!(timestamp.to_string().parse(), Ok(timestamp), "{timestamp}");
         }
@@ -154,6 +135,7 @@ mod tests {
             "2026-11-21T24:00:00Z",
             "2026-11-21T10:60:00Z",
             "2026-11-21T10:00:60Z",
+            "2016-12-31T23:59:60Z",
             "2026-11-21T10:00:00+24:00",
             "2026-02-29T10:00:00Z",
             "2026-04-31T10:00:00Z",
@@ -162,6 +144,8 @@ mod tests {
             "2026-11-00T10:00:00Z",
             "1969-12-31T23:59:59Z",
             "1970-01-01T00:00:00+01:00",
+            "1970-01-01T00:59:59.9999+01:00",
+            "1969-12-31T23:30:00-01:00",
             "2026-11-21-01T10:00:00Z",
             "2026-11-21T10:00:00:00Z",
             "+026-11-21T10:00:00Z",

@@ -25,20 +25,19 @@ pub(in crate::telemetry) struct Line<'b> {
 }
 
 impl Line<'_> {
-    /// RFC 3339, UTC, milliseconds.
+    /// RFC 3339, UTC, milliseconds: always three digits, which `time` shortens when they end in 0.
     pub(in crate::telemetry) fn timestamp(&mut self, timestamp: Timestamp) {
-        let (year, month, day) = timestamp.date();
-        let second = timestamp.seconds() % 86_400;
-        let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+        let utc = timestamp.utc();
+        let (hour, minute, second) = utc.as_hms();
         self.raw(b"{\"timestamp\":\"");
         let mut separator = b"".as_slice();
         for (number, width, next) in [
-            (year, 4, b"-".as_slice()),
-            (month, 2, b"-"),
-            (day, 2, b"T"),
-            (hour, 2, b":"),
-            (minute, 2, b":"),
-            (second, 2, b"."),
+            (u64::from(utc.year().unsigned_abs()), 4, b"-".as_slice()),
+            (u8::from(utc.month()).into(), 2, b"-"),
+            (utc.day().into(), 2, b"T"),
+            (hour.into(), 2, b":"),
+            (minute.into(), 2, b":"),
+            (second.into(), 2, b"."),
             (timestamp.millis() % 1000, 3, b"Z\""),
         ] {
             self.raw(separator);
