@@ -315,7 +315,7 @@ fn certificates(config: &RedisTls, findings: &mut Findings) -> TlsCertificates {
     let certificates = TlsCertificates { client_tls, root_cert };
     if !findings.has_errors() {
         check_certificates(&certificates, findings);
-        if let Some(key) = &config.key {
+        if let Some(key) = config.key.as_ref().filter(|_| !findings.has_errors()) {
             warn_of_exposed_file("store.redis.tls.key", key, findings);
         }
     }
