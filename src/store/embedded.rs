@@ -6,7 +6,6 @@
 mod fault;
 mod file;
 mod gauge;
-mod patience;
 mod row;
 mod step;
 mod upkeep;
@@ -28,7 +27,6 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use self::fault::Fault;
 pub use self::file::FileError;
 use self::gauge::Gauges;
-use self::patience::Patience;
 use self::row::name_of;
 use self::step::Tables;
 pub use self::upkeep::{Compacted, ExportError, Verified, compact, export, verify};
@@ -51,7 +49,6 @@ pub struct Embedded {
     opened: Arc<Opened>,
     clock: Arc<dyn Clock>,
     gauges: Gauges,
-    patience: Patience,
     queue: Option<SyncSender<Box<dyn Job>>>,
     /// How many bytes may still be queued.
     room: Arc<Semaphore>,
@@ -87,7 +84,6 @@ impl Embedded {
             .map_err(|source| FileError::Io { path: path.to_owned(), source })?;
         Ok(Self {
             opened,
-            patience: Patience::new(&*clock),
             clock,
             gauges: Gauges::new(metrics),
             queue: Some(queue),
@@ -134,20 +130,16 @@ impl Embedded {
         })
     }
 
-    /// Reads what was committed last, in place where that is quick.
-    async fn read<T: Send + 'static>(
+    /// Reads what was committed last, on the thread of the caller: what is read lies in memory as a
+    /// rule, and takes less time than to hand the read to another thread.
+    fn read<T>(
         &self,
         operation: Operation,
-        read: impl FnOnce(&Database, Timestamp) -> Result<T, Fault> + Send + 'static,
+        read: impl FnOnce(&Database, Timestamp) -> Result<T, Fault>,
     ) -> Result<T, StoreError> {
-        if !self.patience.allows(&*self.clock) {
-            return self.read_elsewhere(operation, read).await;
-        }
         let (began, now) = (self.clock.instant(), self.clock.now());
-        let outcome = self.patience.watch(&*self.clock, || {
-            let database = self.opened.read().clone()?;
-            guarded(|| read(&database, now))
-        });
+        let database = self.opened.read().clone();
+        let outcome = database.and_then(|database| guarded(|| read(&database, now)));
         self.gauges.observe(operation, self.clock.instant().saturating_duration_since(began), &outcome);
         outcome
     }
@@ -179,7 +171,7 @@ impl Embedded {
 impl Store for Embedded {
     async fn get(&self, key: &Key) -> Result<Option<Bytes>, StoreError> {
         let name = name_of(key);
-        self.read(Operation::Get, move |database, now| step::get(database, &name, now)).await
+        self.read(Operation::Get, |database, now| step::get(database, &name, now))
     }
 
     async fn put(&self, key: &Key, value: Bytes, ttl: Duration) -> Result<(), StoreError> {
