@@ -1,8 +1,9 @@
 //! What a forwarded request costs: CPU time of the process, beside a bare Pingora pass-through.
 //!
-//! `cargo bench --bench forward` runs each contestant as a process of its own, this same binary, so that allocator and
-//! profile are the same; load and backend are in the parent. Rounds are interleaved, and the ratio within one run is
-//! the figure: absolute values drift with the machine. `--profile dist` measures what is shipped.
+//! `cargo bench --bench forward` runs each contestant as a process of its own, this same binary, so
+//! that allocator and profile are the same; load and backend are in the parent. Rounds are
+//! interleaved, and the ratio within one run is the figure: absolute values drift with the machine.
+//! `--profile dist` measures what is shipped.
 #![allow(
     missing_docs,
     clippy::unwrap_used,

@@ -1,9 +1,10 @@
 //! What a million sessions cost, and how many durable logins there are in a second.
 //!
-//! `cargo bench --bench sessions` runs the gateway as a process of its own on an empty store, fills the store to a
-//! million sessions, and runs it again: start-up, memory, disk, logins a second, latency of a login and of a token's
-//! first lookup, before and after. Load and emulator are in the parent, on the same cores: a second of logins is a second
-//! of all three, and the processor time of each is told apart. `-- --sessions N` fills to another number.
+//! `cargo bench --bench sessions` runs the gateway as a process of its own on an empty store, fills
+//! the store to a million sessions, and runs it again: start-up, memory, disk, logins a second,
+//! latency of a login and of a token's first lookup, before and after. Load and emulator are in the
+//! parent, on the same cores: a second of logins is a second of all three, and the processor time
+//! of each is told apart. `-- --sessions N` fills to another number.
 #![allow(
     missing_docs,
     clippy::unwrap_used,

@@ -1,7 +1,8 @@
-//! What durability costs: compare-and-sets of the embedded store per second, each on disk before it is answered.
+//! What durability costs: compare-and-sets of the embedded store per second, each on disk before it
+//! is answered.
 //!
-//! `cargo bench --bench store` writes beside the build's own files, since `/tmp` may be memory; `--folder` names
-//! another place.
+//! `cargo bench --bench store` writes beside the build's own files, since `/tmp` may be memory;
+//! `--folder` names another place.
 #![allow(
     missing_docs,
     clippy::unwrap_used,

@@ -8,12 +8,14 @@ use std::net::{IpAddr, Ipv6Addr};
 /// Bits of an IPv6 address that every customer of a provider has for itself at least.
 pub const IPV6_CLIENT_PREFIX: u8 = 64;
 
-/// Returns the network that counts as one client: the /64 of an IPv6 address, the whole of an IPv4 address.
+/// Returns the network that counts as one client: the /64 of an IPv6 address, the whole of an IPv4
+/// address.
 pub fn client_network(address: IpAddr) -> IpAddr {
     network(address, IPV6_CLIENT_PREFIX)
 }
 
-/// Returns the network of an IPv6 address with a prefix of this many bits, the whole of an IPv4 address.
+/// Returns the network of an IPv6 address with a prefix of this many bits, the whole of an IPv4
+/// address.
 ///
 /// `ipv6_prefix` is 0 to 128; more counts as 128.
 pub fn network(address: IpAddr, ipv6_prefix: u8) -> IpAddr {

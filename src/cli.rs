@@ -1,7 +1,8 @@
 //! The command line.
 //!
-//! Answers go to standard output, messages to standard error. The exit code is 0 for success, 1 for a
-//! failure, and 2 for wrong usage or a wrong configuration. The other modules do the work of the commands.
+//! Answers go to standard output, messages to standard error. The exit code is 0 for success, 1 for
+//! a failure, and 2 for wrong usage or a wrong configuration. The other modules do the work of the
+//! commands.
 
 mod session;
 mod store;
@@ -224,7 +225,8 @@ fn run_emulator(listen: SocketAddr, apps: Option<&Path>) -> CommandOutcome {
             format!("menshen emulator {} listening on {}", env!("CARGO_PKG_VERSION"), running.url());
         write_line(&mut io::stderr().lock(), &started)
             .map_err(|error| format!("menshen: cannot write: {error}"))?;
-        // The first process of a container has no default action for SIGTERM: it must end by itself.
+        // The first process of a container has no default action for SIGTERM: it must end by
+        // itself.
         let mut terminate = signal(SignalKind::terminate())
             .map_err(|error| format!("menshen: cannot wait for signals: {error}"))?;
         tokio::select! {
@@ -268,8 +270,8 @@ fn write_line(to: &mut impl Write, text: &str) -> io::Result<()> {
     to.flush()
 }
 
-/// The exit code after writing. A closed pipe (`menshen config schema | head`) is no failure: the reader
-/// has all the lines it wanted. A full disk is one.
+/// The exit code after writing. A closed pipe (`menshen config schema | head`) is no failure: the
+/// reader has all the lines it wanted. A full disk is one.
 fn exit_code_after(result: io::Result<()>, code: u8) -> ExitCode {
     match result {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {

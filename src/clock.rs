@@ -66,7 +66,8 @@ pub struct SystemClock;
 impl Clock for SystemClock {
     #[expect(clippy::disallowed_methods, reason = "the one place that reads the machine's clock")]
     fn now(&self) -> Timestamp {
-        // A machine clock set before 1970 reads as 1970: every token is then "not yet valid", which denies.
+        // A machine clock set before 1970 reads as 1970: every token is then "not yet valid", which
+        // denies.
         let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Timestamp(u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX))
     }

@@ -1,7 +1,8 @@
 //! Cookies: the names of the gateway's own, how any cookie is read from `Cookie` lines and removed
 //! from them, and how a cookie is set.
 //!
-//! Lines are read byte by byte: what the cookies of a backend hold, text or not, does not matter here.
+//! Lines are read byte by byte: what the cookies of a backend hold, text or not, does not matter
+//! here.
 
 use std::time::Duration;
 
@@ -33,8 +34,8 @@ pub enum OwnCookie<'a> {
 }
 
 impl<'a> OwnCookie<'a> {
-    /// Reads a cookie of the gateway. All code reads them here, so that a cookie never counts in one
-    /// place and not in another.
+    /// Reads a cookie of the gateway. All code reads them here, so that a cookie never counts in
+    /// one place and not in another.
     pub fn of(headers: &'a HeaderMap, name: &str) -> Self {
         let mut found = Self::Absent;
         for line in headers.get_all(COOKIE) {
@@ -59,7 +60,8 @@ pub fn is_own_name(name: &str) -> bool {
     start.is_some_and(|start| start.eq_ignore_ascii_case(OWN_PREFIX.as_bytes()))
 }
 
-/// Whether a `Cookie` line has the name of a cookie of the gateway anywhere, in upper or lower case.
+/// Whether a `Cookie` line has the name of a cookie of the gateway anywhere, in upper or lower
+/// case.
 ///
 /// Some backends ignore case in names, remove quotes from them, or end a cookie at a comma.
 pub fn mentions_own(line: &[u8]) -> bool {
@@ -78,8 +80,8 @@ pub fn sets_own(line: &HeaderValue) -> bool {
     mentions_own(line.as_bytes().split(|byte| *byte == b';').next().unwrap_or_default())
 }
 
-/// Removes the cookies that mention one of the gateway's from a `Cookie` line; `None` when nothing is
-/// left.
+/// Removes the cookies that mention one of the gateway's from a `Cookie` line; `None` when nothing
+/// is left.
 pub fn without_own(line: &[u8]) -> Option<Vec<u8>> {
     retain(line, |pair| !mentions_own(pair))
 }

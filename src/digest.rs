@@ -4,8 +4,8 @@ use aws_lc_rs::digest;
 
 /// Returns the SHA-256 hash of the pieces, one after the other.
 ///
-/// The hash does not say where a piece ends: of two callers with the same first piece, all pieces but
-/// the last must have a fixed length.
+/// The hash does not say where a piece ends: of two callers with the same first piece, all pieces
+/// but the last must have a fixed length.
 pub fn sha256(pieces: &[&[u8]]) -> [u8; 32] {
     let mut context = digest::Context::new(&digest::SHA256);
     for piece in pieces {

@@ -37,8 +37,8 @@ macro_rules! identifier {
             /// Parses the identifier.
             ///
             /// # Errors
-            /// [`InvalidIdentifier`] on anything but 1 to 128 characters out of `[A-Za-z0-9_-]`: a newline or
-            /// a control character in one must never reach a header.
+            /// [`InvalidIdentifier`] on anything but 1 to 128 characters out of `[A-Za-z0-9_-]`: a
+            /// newline or a control character in one must never reach a header.
             pub fn parse(text: &str) -> Result<Self, InvalidIdentifier> {
                 let is_valid = !text.is_empty()
                     && text.len() <= MAX_IDENTIFIER_BYTES
@@ -108,7 +108,8 @@ pub struct Subject {
 }
 
 impl fmt::Display for Subject {
-    /// Writes `appid:openid`, the `sub` of our tokens; `:` is in neither alphabet, so it parses back uniquely.
+    /// Writes `appid:openid`, the `sub` of our tokens; `:` is in neither alphabet, so it parses
+    /// back uniquely.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.appid, self.openid)
     }

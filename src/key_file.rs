@@ -54,8 +54,8 @@ pub(crate) enum KeyFileError {
     Gone,
 }
 
-/// Reads a key file that an operator made; `None` if there is none. Its owner and its mode are warned
-/// of by [`config::warn_of_exposed_file`](crate::config::warn_of_exposed_file).
+/// Reads a key file that an operator made; `None` if there is none. Its owner and its mode are
+/// warned of by [`config::warn_of_exposed_file`](crate::config::warn_of_exposed_file).
 pub(crate) fn read(path: &Path) -> Result<Option<Zeroizing<Vec<u8>>>, KeyFileError> {
     Ok(read_with_access(path)?.map(|(key, _)| key))
 }
@@ -81,8 +81,8 @@ fn read_with_access(path: &Path) -> Result<Option<(Zeroizing<Vec<u8>>, FileAcces
 /// warning.
 ///
 /// # Errors
-/// Another user may have put the key there: it is refused, except by a check, which may run as another
-/// user than the gateway.
+/// Another user may have put the key there: it is refused, except by a check, which may run as
+/// another user than the gateway.
 pub(crate) fn read_or_make(
     path: &Path,
     missing: OnMissingKey,
@@ -120,8 +120,9 @@ fn read_own(
     Ok(Some(key))
 }
 
-/// Checks the data directory before anything is read from it: another user who may write there can put
-/// a key, or a whole store, in the place of the gateway's. A directory that is not there is made later.
+/// Checks the data directory before anything is read from it: another user who may write there can
+/// put a key, or a whole store, in the place of the gateway's. A directory that is not there is
+/// made later.
 pub fn check_data_dir(path: &Path, missing: OnMissingKey, findings: &mut Findings) {
     let Ok(metadata) = fs::metadata(path) else { return };
     let access = FileAccess::of(&metadata);
@@ -144,8 +145,8 @@ pub fn check_data_dir(path: &Path, missing: OnMissingKey, findings: &mut Finding
     }
 }
 
-/// Refuses a file or folder that another user could have written. A foreign owner is only a warning of a
-/// check: it may run as root, and the gateway as the owner.
+/// Refuses a file or folder that another user could have written. A foreign owner is only a warning
+/// of a check: it may run as root, and the gateway as the owner.
 fn refuse_others(
     access: FileAccess,
     path: &Path,

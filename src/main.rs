@@ -7,7 +7,8 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    // Without this, Pingora uses ring; and rustls panics if there are two providers and none is chosen.
+    // Without this, Pingora uses ring; and rustls panics if there are two providers and none is
+    // chosen.
     if rustls::crypto::aws_lc_rs::default_provider().install_default().is_err() {
         return ExitCode::FAILURE;
     }

@@ -1,8 +1,9 @@
 //! The one canonical form of a request path: what is matched is what is forwarded.
 //!
-//! A spelling that any common backend could read as another path is refused, not quietly normalised: a
-//! normaliser that disagrees with the backend by one rule opens every protected path. The only change made is
-//! decoding of escaped unreserved characters, which RFC 3986 §2.3 makes equivalent everywhere.
+//! A spelling that any common backend could read as another path is refused, not quietly
+//! normalised: a normaliser that disagrees with the backend by one rule opens every protected path.
+//! The only change made is decoding of escaped unreserved characters, which RFC 3986 §2.3 makes
+//! equivalent everywhere.
 
 use std::borrow::Cow;
 
@@ -51,8 +52,9 @@ pub fn canonicalise(raw: &str) -> Result<Cow<'_, str>, PathError> {
 
 /// What a backend reads: a canonical path with every escape decoded, borrowed when it has none.
 ///
-/// `/@me` and `/%40me` are two canonical paths, since RFC 3986 §2.2 lets a server tell them apart, and one to nearly
-/// every backend. Routes are matched by this reading; the canonical path is what is forwarded.
+/// `/@me` and `/%40me` are two canonical paths, since RFC 3986 §2.2 lets a server tell them apart,
+/// and one to nearly every backend. Routes are matched by this reading; the canonical path is what
+/// is forwarded.
 pub fn decode(canonical: &str) -> Cow<'_, str> {
     if !canonical.contains('%') {
         return Cow::Borrowed(canonical);
@@ -68,7 +70,8 @@ pub fn decode(canonical: &str) -> Cow<'_, str> {
         bytes.push(value);
         rest = tail;
     }
-    // A canonical path decodes to UTF-8; text that does not is no canonical path, and stays as it is.
+    // A canonical path decodes to UTF-8; text that does not is no canonical path, and stays as it
+    // is.
     String::from_utf8(bytes).map_or(Cow::Borrowed(canonical), Cow::Owned)
 }
 
@@ -159,7 +162,8 @@ pub const fn is_unreserved(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
 }
 
-/// `pchar` of RFC 3986 §3.3 without `%`, and `/`; without `;`, which some backends end a segment at.
+/// `pchar` of RFC 3986 §3.3 without `%`, and `/`; without `;`, which some backends end a segment
+/// at.
 const fn is_path_character(byte: u8) -> bool {
     is_unreserved(byte)
         || matches!(

@@ -45,7 +45,8 @@ pub struct Shared {
     pub store_health: Arc<StoreHealth>,
     /// What this node follows in the store.
     pub session_core: Arc<session::Core>,
-    /// Logins, logouts, refusals and actions of operators. Off unless [`Shared::with_audit_log`] sets it.
+    /// Logins, logouts, refusals and actions of operators. Off unless [`Shared::with_audit_log`]
+    /// sets it.
     pub audit_log: Arc<AuditLog>,
     subject_hasher: SubjectHasher,
 }
@@ -145,8 +146,8 @@ const HUNDREDS: usize = 10;
 impl Runtime {
     /// Builds everything that a configuration describes, and reports what makes no sense in it.
     ///
-    /// The limits of `previous` keep their counts if their section is the same: a reload must not give an
-    /// offender a fresh start.
+    /// The limits of `previous` keep their counts if their section is the same: a reload must not
+    /// give an offender a fresh start.
     pub fn build(
         config: &Config,
         missing: OnMissingKey,
@@ -158,7 +159,8 @@ impl Runtime {
         check_shared_keys(config, findings);
         hazard::warn(config, findings);
         let sections = BuiltSections::build(config, missing, shared, previous, findings);
-        // All sections were built, so that their findings are known. What follows needs all of them.
+        // All sections were built, so that their findings are known. What follows needs all of
+        // them.
         let (tokens, sessions) = (sections.tokens?, sections.sessions?);
         let authenticator = build_authenticator(config, &tokens, &sessions, shared, findings);
         check_token_header(authenticator.as_ref(), sections.header_edits.as_ref(), findings);
@@ -393,7 +395,8 @@ impl RouteMetrics {
     }
 }
 
-/// Refuses a token header that the gateway writes itself: removing the token would remove an identity.
+/// Refuses a token header that the gateway writes itself: removing the token would remove an
+/// identity.
 fn check_token_header(
     authenticator: Option<&Authenticator>,
     header_edits: Option<&HeaderEdits>,
@@ -409,7 +412,8 @@ fn check_token_header(
     }
 }
 
-/// Warns of routes that never match, because the gateway answers all paths below the login prefix itself.
+/// Warns of routes that never match, because the gateway answers all paths below the login prefix
+/// itself.
 fn check_routes_below_login(config: &Config, findings: &mut Findings) {
     let prefix = config.login.path_prefix.as_str();
     for (index, route) in config.routes.iter().enumerate() {

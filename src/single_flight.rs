@@ -1,7 +1,8 @@
-//! Single flight: of several callers that ask the same question at once, one asks and all get the answer.
+//! Single flight: of several callers that ask the same question at once, one asks and all get the
+//! answer.
 //!
-//! [`pair`] is one question; [`SingleFlight`] keeps the questions under way by a key. What a question is and how long
-//! its answer holds is the caller's to decide.
+//! [`pair`] is one question; [`SingleFlight`] keeps the questions under way by a key. What a
+//! question is and how long its answer holds is the caller's to decide.
 
 use std::collections::HashMap;
 
@@ -49,7 +50,8 @@ impl<T: Clone> SingleFlight<T> {
         Self { questions: Mutex::new(HashMap::new()) }
     }
 
-    /// Asks, or waits for the caller that asks already. If that caller gives up, one of those that wait asks.
+    /// Asks, or waits for the caller that asks already. If that caller gives up, one of those that
+    /// wait asks.
     pub async fn join<F: Future<Output = T>>(&self, key: u128, ask: impl FnOnce() -> F) -> T {
         loop {
             match self.enter(key) {

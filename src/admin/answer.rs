@@ -46,7 +46,8 @@ impl AdminAnswer {
         Self { status, ..Self::ok(problem::CONTENT_TYPE, problem.to_json()) }
     }
 
-    /// Says that an operation on sessions failed. If the store failed, it may have been done in part.
+    /// Says that an operation on sessions failed. If the store failed, it may have been done in
+    /// part.
     pub(super) fn session_error(operation: &'static str, error: &SessionError) -> Self {
         error!("an operator could not {operation}: {error}");
         match error {

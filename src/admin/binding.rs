@@ -1,5 +1,5 @@
-//! The pages where an operator, or a program of the business, binds people to users. Backends receive
-//! the user, and routes can require it.
+//! The pages where an operator, or a program of the business, binds people to users. Backends
+//! receive the user, and routes can require it.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

@@ -15,10 +15,12 @@ use tokio::net::TcpStream;
 /// Largest answer, in bytes.
 const MAX_BODY_BYTES: usize = 1024 * 1024;
 
-/// Sends a request and reads the whole answer, at most 1 MiB. The request must have a `Host` header.
+/// Sends a request and reads the whole answer, at most 1 MiB. The request must have a `Host`
+/// header.
 ///
 /// # Errors
-/// [`io::ErrorKind::TimedOut`] after `timeout`; otherwise the error of the connection or the protocol.
+/// [`io::ErrorKind::TimedOut`] after `timeout`; otherwise the error of the connection or the
+/// protocol.
 pub async fn send(
     server: SocketAddr,
     request: Request<Bytes>,

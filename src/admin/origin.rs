@@ -1,9 +1,9 @@
 //! Tells requests of an operator's tool from requests of a web page in an operator's browser.
 //!
-//! The admin listener asks for no password. A page of any site can make a browser on this machine send
-//! requests to loopback (CSRF), and it can read the answers if its own name resolves to this address
-//! (DNS rebinding). A browser marks such requests with headers that tools do not send: these requests
-//! are refused here.
+//! The admin listener asks for no password. A page of any site can make a browser on this machine
+//! send requests to loopback (CSRF), and it can read the answers if its own name resolves to this
+//! address (DNS rebinding). A browser marks such requests with headers that tools do not send:
+//! these requests are refused here.
 
 use std::net::IpAddr;
 
@@ -72,7 +72,8 @@ pub(super) fn check_json(headers: &HeaderMap) -> Result<(), OriginError> {
     if essence.eq_ignore_ascii_case("application/json") { Ok(()) } else { Err(OriginError::NotJson) }
 }
 
-/// Refuses a `Host` that is a name: the name of any site can resolve to this address (DNS rebinding).
+/// Refuses a `Host` that is a name: the name of any site can resolve to this address (DNS
+/// rebinding).
 fn check_host(request: &Parts) -> Result<(), OriginError> {
     let mut hosts = request.headers.get_all(HOST).iter();
     let (Some(host), None) = (hosts.next(), hosts.next()) else { return Err(OriginError::HostMalformed) };

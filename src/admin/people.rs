@@ -1,4 +1,5 @@
-//! The pages where an operator blocks people: their sessions are not valid, and they cannot sign in.
+//! The pages where an operator blocks people: their sessions are not valid, and they cannot sign
+//! in.
 
 use std::net::SocketAddr;
 

@@ -133,7 +133,8 @@ fn head_is_answered_as_get_without_the_body() {
     }
 }
 
-/// The metrics as `telemetry/metrics.rs` declares them, `name{labels}`, with the version that `Metrics::new` adds.
+/// The metrics as `telemetry/metrics.rs` declares them, `name{labels}`, with the version that
+/// `Metrics::new` adds.
 fn declared_metrics() -> BTreeSet<String> {
     let source = include_str!("../telemetry/metrics.rs");
     let (_, fields) = source.split_once("pub struct Metrics {").unwrap();

@@ -95,7 +95,8 @@ impl AuthnError {
         }
     }
 
-    /// Whether the verdict can never change under the same keys, and took a signature check or a look at the store.
+    /// Whether the verdict can never change under the same keys, and took a signature check or a
+    /// look at the store.
     ///
     /// Other errors are not remembered: to check again costs no more than to look up the memory,
     /// and a flood of junk must not evict the forgeries. A session that has ended never comes back.

@@ -176,7 +176,8 @@ impl Authenticator {
     /// Checks a credential: from memory, or with a lookup of its session.
     ///
     /// # Errors
-    /// [`AuthnError`], by variant; the caller answers 503 to [`AuthnError::StoreUnavailable`] and 401 to any other.
+    /// [`AuthnError`], by variant; the caller answers 503 to [`AuthnError::StoreUnavailable`] and
+    /// 401 to any other.
     pub async fn verify(
         &self,
         credential: &Credential<'_>,

@@ -1,5 +1,5 @@
-//! `menshen session`: lists and ends sessions, blocks people, and binds them to users, through the admin
-//! listener of the gateway on this machine.
+//! `menshen session`: lists and ends sessions, blocks people, and binds them to users, through the
+//! admin listener of the gateway on this machine.
 
 mod binding;
 mod people;
@@ -22,7 +22,8 @@ use super::{CommandOutcome, FAILED, MISUSED};
 use crate::admin::client;
 use crate::config::Document;
 
-/// Longest wait for an answer. The store makes one read for a listing, and one write for a revocation.
+/// Longest wait for an answer. The store makes one read for a listing, and one write for a
+/// revocation.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Subcommand)]
@@ -37,7 +38,8 @@ pub(super) enum SessionCommand {
     Unblock(PersonArgs),
     /// List the blocked people
     Blocked(BlockedArgs),
-    /// Bind a person to a user: menshen session bind --app shop --openid o6_bmj… --user 42 --claim role=editor
+    /// Bind a person to a user: menshen session bind --app shop --openid o6_bmj… --user 42 --claim
+    /// role=editor
     Bind(BindArgs),
     /// Unbind a person from their user
     Unbind(PersonArgs),

@@ -18,8 +18,8 @@ pub(super) enum StoreCommand {
     Verify,
     /// Print every row as a line of JSON
     ///
-    /// Tokens are hashed and session keys are encrypted. The rows are still personal data: they show who uses
-    /// which app, and since when.
+    /// Tokens are hashed and session keys are encrypted. The rows are still personal data: they
+    /// show who uses which app, and since when.
     Export,
 }
 

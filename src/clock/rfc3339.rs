@@ -21,7 +21,8 @@ const MAX_FRACTION_DIGITS: usize = 18;
 pub struct InvalidTimestamp;
 
 impl Timestamp {
-    /// Returns date and time in UTC, in whole seconds; an instant after the year 9999 is that year's last second.
+    /// Returns date and time in UTC, in whole seconds; an instant after the year 9999 is that
+    /// year's last second.
     pub fn utc(self) -> UtcDateTime {
         let seconds = i64::try_from(self.seconds().min(LAST_SECOND)).unwrap_or_default();
         UtcDateTime::from_unix_timestamp(seconds).unwrap_or(UtcDateTime::MAX)
@@ -40,7 +41,8 @@ impl fmt::Display for Timestamp {
 impl FromStr for Timestamp {
     type Err = InvalidTimestamp;
 
-    /// Reads a `date-time` of RFC 3339 §5.6, with any offset; digits beyond milliseconds are cut off.
+    /// Reads a `date-time` of RFC 3339 §5.6, with any offset; digits beyond milliseconds are cut
+    /// off.
     ///
     /// A leap second is refused: it is no instant of Unix time.
     fn from_str(text: &str) -> Result<Self, InvalidTimestamp> {
@@ -56,8 +58,8 @@ impl FromStr for Timestamp {
     }
 }
 
-/// Whether a text has none of what `time` accepts and this gateway does not: any character between date
-/// and time, a leap second, and a fraction of any length.
+/// Whether a text has none of what `time` accepts and this gateway does not: any character between
+/// date and time, a leap second, and a fraction of any length.
 fn is_strict(text: &[u8]) -> bool {
     let has_separator = matches!(text.get(10), Some(b'T' | b't'));
     let is_leap_second = text.get(17..19) == Some(b"60".as_slice());

@@ -10,8 +10,8 @@ use super::report::{Position, Report};
 use super::tree::{self, YamlNode, YamlValue};
 use super::{Config, Findings, rules, structure};
 
-/// Largest configuration file. Real files have a few KiB; `/dev/zero`, named by mistake, must not fill
-/// the memory.
+/// Largest configuration file. Real files have a few KiB; `/dev/zero`, named by mistake, must not
+/// fill the memory.
 const MAX_BYTES: u64 = 1024 * 1024;
 
 /// A configuration whose keys and values all fit the schema.
@@ -95,8 +95,8 @@ impl Document {
         Ok(Self { config, name: name.to_owned(), root, contradictions })
     }
 
-    /// Reports the findings of the modules and the contradictions of the file, each with its place. If the
-    /// report has errors, the configuration must not be used.
+    /// Reports the findings of the modules and the contradictions of the file, each with its place.
+    /// If the report has errors, the configuration must not be used.
     pub fn report(&self, findings: Findings) -> Report {
         let mut report = Report::new(&self.name);
         let locate = |path: &str| (!path.is_empty()).then(|| locate(&self.root, path));

@@ -59,8 +59,8 @@ impl Findings {
 
     /// Runs the builder of one section with findings of its own, then adds them to these.
     ///
-    /// Returns what was built, or `None` if the builder reported an error. An error of another section
-    /// does not stop this one from being built and checked.
+    /// Returns what was built, or `None` if the builder reported an error. An error of another
+    /// section does not stop this one from being built and checked.
     pub fn scope<T>(&mut self, build: impl FnOnce(&mut Self) -> Option<T>) -> Option<T> {
         let mut own = Self::default();
         let built = build(&mut own);

@@ -42,8 +42,8 @@ pub struct LoginPage {
     pub title: Option<String>,
     /// Picture above the name: a PNG, JPEG, WebP or SVG file of at most 64 KiB.
     pub logo: Option<PathBuf>,
-    /// Folder with your own templates, `sign_in.html` and `message.html`. If a file is not there, the
-    /// built-in template is used.
+    /// Folder with your own templates, `sign_in.html` and `message.html`. If a file is not there,
+    /// the built-in template is used.
     pub templates: Option<PathBuf>,
 }
 

@@ -1,7 +1,7 @@
 //! Checks that the values of one section fit together.
 //!
-//! The range of a single number is in the schema. What one section says of another is checked by the
-//! modules.
+//! The range of a single number is in the schema. What one section says of another is checked by
+//! the modules.
 
 use super::{Config, Findings, Listener};
 

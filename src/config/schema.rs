@@ -1,4 +1,5 @@
-//! The JSON Schema of a configuration: the one list of keys, with their meanings, defaults and ranges.
+//! The JSON Schema of a configuration: the one list of keys, with their meanings, defaults and
+//! ranges.
 //!
 //! The loader checks files against it, editors complete from it, and `docs/configuration.md` is
 //! generated from it. A key with `x-static`, and every key below it, takes effect at start only.

@@ -1,7 +1,7 @@
 //! Checks a file against the schema and reports all errors. Serde would stop at the first.
 //!
-//! Only the part of JSON Schema that the schema uses is supported. Whether the values fit together is
-//! checked by `rules` and by the modules that use them.
+//! Only the part of JSON Schema that the schema uses is supported. Whether the values fit together
+//! is checked by `rules` and by the modules that use them.
 
 use std::collections::HashMap;
 
@@ -107,7 +107,8 @@ impl Checker<'_> {
             return None;
         }
         let known: Vec<&'static str> = properties(schema).map(|(name, _)| name).collect();
-        // YAML reads `secret:value`, without the space, as a key: the text after the colon is not shown.
+        // YAML reads `secret:value`, without the space, as a key: the text after the colon is not
+        // shown.
         let name = escape(entry.key.split(':').next().unwrap_or_default());
         let finding = self.report.error(Some(entry.at), join(&place.path, &name), "unknown key");
         if entry.key.contains(':') {
@@ -151,7 +152,8 @@ impl Checker<'_> {
                 };
                 self.error(at, &place.path, reason).hint(hint);
             }
-            // Before the types: for `timeout: 30` the unit is missing, which says more than "not text".
+            // Before the types: for `timeout: 30` the unit is missing, which says more than "not
+            // text".
             (_, _, Some(format)) => {
                 if let Err(invalid) = format::check(format, &scalar.text) {
                     self.error(at, &place.path, invalid.reason).hint(invalid.hint);

@@ -22,8 +22,8 @@ pub(super) fn error_at(span: Span, reason: impl Into<String>, hint: &'static str
     SyntaxError { at: position(span), reason: reason.into(), hint: Some(hint) }
 }
 
-/// Explains a parser's error to the person who edits the file. It repeats no text of the file: the text
-/// can be a secret.
+/// Explains a parser's error to the person who edits the file. It repeats no text of the file: the
+/// text can be a secret.
 pub(super) fn explain(error: &ScanError) -> SyntaxError {
     let (reason, hint) = match error.kind() {
         ErrorKind::TabNotAllowed

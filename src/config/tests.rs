@@ -453,7 +453,8 @@ fn fixtures(kind: &str) -> Vec<PathBuf> {
     files
 }
 
-/// Compares a file in the repository with its expected text. With `UPDATE=1` in the environment, writes it.
+/// Compares a file in the repository with its expected text. With `UPDATE=1` in the environment,
+/// writes it.
 fn assert_current(path: &Path, expected: &str) {
     if std::env::var_os("UPDATE").is_some_and(|value| value == "1") {
         fs::write(path, expected).unwrap();

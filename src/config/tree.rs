@@ -1,7 +1,8 @@
 //! A YAML file as a tree. Every value has its place in the file.
 //!
-//! Decides which part of YAML a configuration can use: one document of maps, lists and scalars, with
-//! anchors and aliases. Tags are refused, and every key is text. The schema decides what values mean.
+//! Decides which part of YAML a configuration can use: one document of maps, lists and scalars,
+//! with anchors and aliases. Tags are refused, and every key is text. The schema decides what
+//! values mean.
 
 use std::collections::HashMap;
 
@@ -12,12 +13,12 @@ use zeroize::Zeroize as _;
 use super::report::Position;
 use super::syntax::{SyntaxError, error_at, explain, position};
 
-/// Deepest nesting. No section is so deep; the limit bounds the recursion here and in all that walks
-/// the tree.
+/// Deepest nesting. No section is so deep; the limit bounds the recursion here and in all that
+/// walks the tree.
 const MAX_DEPTH: usize = 32;
 
-/// Most values in one file, with the values that aliases repeat: aliases of aliases must not fill the
-/// memory.
+/// Most values in one file, with the values that aliases repeat: aliases of aliases must not fill
+/// the memory.
 const MAX_NODES: usize = 50_000;
 
 /// A value and its place.
@@ -102,7 +103,8 @@ impl YamlNode {
         }
     }
 
-    /// The value for serde. If a key is written twice, the last counts; the check refuses that before.
+    /// The value for serde. If a key is written twice, the last counts; the check refuses that
+    /// before.
     pub(super) fn to_json(&self) -> serde_json::Value {
         match &self.value {
             YamlValue::Scalar(scalar) => match scalar.kind() {

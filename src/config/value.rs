@@ -1,4 +1,5 @@
-//! Values with a unit: durations, sizes, rates, secrets. Each parses from the text an operator writes.
+//! Values with a unit: durations, sizes, rates, secrets. Each parses from the text an operator
+//! writes.
 
 use std::borrow::Cow;
 use std::fmt;

@@ -1,7 +1,7 @@
 //! The gateway, an emulated WeChat and a sample backend in one process, with steps to try.
 //!
-//! The gateway is the real one, started as `serve` starts it, on ports that the system chooses. The shown
-//! steps and the steps of the self-test are one table, `step::STEPS`.
+//! The gateway is the real one, started as `serve` starts it, on ports that the system chooses. The
+//! shown steps and the steps of the self-test are one table, `step::STEPS`.
 
 mod backend;
 mod client;

@@ -1,6 +1,7 @@
 //! The steps of the demo: one table, which is printed as shell lines and run by the self-test.
 //!
-//! Texts are written as in double quotes in a shell: `$token` is a value that an earlier step saved.
+//! Texts are written as in double quotes in a shell: `$token` is a value that an earlier step
+//! saved.
 
 use http::Method;
 
@@ -44,7 +45,8 @@ pub(super) enum Show {
     Lines(&'static [&'static str]),
     /// The body. Members of it are saved, each in a variable for later steps.
     Save(&'static [(&'static str, &'static str)]),
-    /// Status and headers. Parts of their lines are saved in variables: letters, digits, `-` and `_`.
+    /// Status and headers. Parts of their lines are saved in variables: letters, digits, `-` and
+    /// `_`.
     SaveFromHeaders(&'static [Between]),
     /// The same request several times. The status and these header lines of each answer are shown.
     Repeated { times: u32, headers: &'static [&'static str] },

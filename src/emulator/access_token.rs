@@ -12,7 +12,8 @@ use super::identifier;
 
 /// How long a token lives.
 pub(super) const LIFE: Duration = Duration::from_secs(7200);
-/// How long a token replaced by `/cgi-bin/token` still works, and how early `stable_token` replaces its own.
+/// How long a token replaced by `/cgi-bin/token` still works, and how early `stable_token` replaces
+/// its own.
 const OVERLAP: Duration = Duration::from_secs(300);
 /// Shortest time between two forced refreshes of a stable token.
 const FORCED_INTERVAL: Duration = Duration::from_secs(30);
@@ -57,7 +58,8 @@ impl AccessTokens {
         Ok(text)
     }
 
-    /// `stable_token`: the same token and what is left of its life, until five minutes before its end.
+    /// `stable_token`: the same token and what is left of its life, until five minutes before its
+    /// end.
     pub(super) fn stable(
         &mut self,
         appid: &str,
@@ -104,7 +106,8 @@ impl AccessTokens {
         current.stable = None;
     }
 
-    /// Whether a forced refresh takes place now; one that comes too soon is answered with the current token.
+    /// Whether a forced refresh takes place now; one that comes too soon is answered with the
+    /// current token.
     fn may_force(&mut self, appid: &str, now: Timestamp) -> Result<bool, WeChatRefusal> {
         let current = self.current(appid);
         if current.last_forced.is_some_and(|last| now.since(last) < FORCED_INTERVAL) {

@@ -44,7 +44,8 @@ impl Scope {
     }
 }
 
-/// Why a sign-in page shows an error instead. The numbers are WeChat's, of the official account's page.
+/// Why a sign-in page shows an error instead. The numbers are WeChat's, of the official account's
+/// page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AuthorizationError {
     /// No `appid`.
@@ -137,7 +138,8 @@ fn checked_state(kind: AppKind, state: Option<&str>) -> Result<&str, Authorizati
     }
 }
 
-/// An http(s) URI whose host is one of its app's, of characters that a header and an attribute can hold.
+/// An http(s) URI whose host is one of its app's, of characters that a header and an attribute can
+/// hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct RedirectUri(String);
 

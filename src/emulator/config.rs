@@ -19,7 +19,8 @@ pub use user::User;
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// What every openid and unionid is derived from: the same seed gives the same ids on every run.
+    /// What every openid and unionid is derived from: the same seed gives the same ids on every
+    /// run.
     pub seed: String,
     /// The apps WeChat knows.
     pub apps: Vec<App>,
@@ -93,7 +94,8 @@ impl Default for SessionKeys {
     }
 }
 
-/// When `wx.login` replaces a session key that still lives. WeChat does so sometimes, "not on every call".
+/// When `wx.login` replaces a session key that still lives. WeChat does so sometimes, "not on every
+/// call".
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Rotate {
@@ -109,9 +111,11 @@ pub enum Rotate {
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct QrCodes {
-    /// How long a QR code can be scanned and confirmed. WeChat does not say; its page renews the code by itself.
+    /// How long a QR code can be scanned and confirmed. WeChat does not say; its page renews the
+    /// code by itself.
     pub lifetime: Duration,
-    /// How long a poll without news is held before it says 408. Real time, whatever the virtual clock says.
+    /// How long a poll without news is held before it says 408. Real time, whatever the virtual
+    /// clock says.
     pub poll: Duration,
 }
 
@@ -136,7 +140,8 @@ pub enum RefusedSignIn {
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Quotas {
-    /// Code exchanges of one user in one app in a minute, 45011 beyond. WeChat's old documents say 100. Off when absent.
+    /// Code exchanges of one user in one app in a minute, 45011 beyond. WeChat's old documents say
+    /// 100. Off when absent.
     pub user_per_minute: Option<u32>,
     /// Code exchanges of one app in a minute, 45011 beyond. Off when absent.
     pub app_per_minute: Option<u32>,

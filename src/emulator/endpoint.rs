@@ -131,7 +131,8 @@ impl EmulatorState {
         Ok(members([("access_token", token.into()), ("expires_in", left.as_secs().into())]))
     }
 
-    /// `GET /wxa/checksession`: the signature is of the empty text, keyed by the session key as its base64 text.
+    /// `GET /wxa/checksession`: the signature is of the empty text, keyed by the session key as its
+    /// base64 text.
     fn check_session(&self, request: &Request, now: Timestamp) -> Decision {
         let appid = self.token_app(request, now)?;
         let openid = request.required("openid", errcode::INVALID_OPENID)?;

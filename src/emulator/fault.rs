@@ -89,7 +89,8 @@ impl InjectedFault {
     }
 }
 
-/// What goes wrong. "Before" and "after" are about the moment WeChat decides, which uses the code up.
+/// What goes wrong. "Before" and "after" are about the moment WeChat decides, which uses the code
+/// up.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Effect {

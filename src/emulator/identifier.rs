@@ -56,7 +56,8 @@ impl Identifiers {
         "138".chars().chain(digits).collect()
     }
 
-    /// The request id at the end of every errmsg: the second in hex, then two words that differ by call.
+    /// The request id at the end of every errmsg: the second in hex, then two words that differ by
+    /// call.
     pub(super) fn rid(&self, now: Timestamp, call: u64) -> String {
         let tag = self.tag(&format!("rid|{call}"));
         let mut words = tag.as_ref().chunks_exact(4).map(hex);

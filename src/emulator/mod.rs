@@ -128,7 +128,8 @@ impl Emulator {
         })
     }
 
-    /// Serves HTTP on an address, on the current tokio runtime, until the returned handle is dropped.
+    /// Serves HTTP on an address, on the current tokio runtime, until the returned handle is
+    /// dropped.
     ///
     /// # Errors
     /// When the address cannot be bound.

@@ -1,8 +1,9 @@
 //! The fuzz targets: one function for each place that reads bytes of others.
 //!
-//! Each target runs the real code and asserts what must hold for its result: a panic is a finding. The
-//! functions are next to the code that they run; this is their list. `fuzz/` runs them guided by coverage.
-//! The tests here run them on the seeds in `fuzz/corpus/` and on mutants of the seeds, with any toolchain.
+//! Each target runs the real code and asserts what must hold for its result: a panic is a finding.
+//! The functions are next to the code that they run; this is their list. `fuzz/` runs them guided
+//! by coverage. The tests here run them on the seeds in `fuzz/corpus/` and on mutants of the seeds,
+//! with any toolchain.
 
 mod token;
 
@@ -26,7 +27,8 @@ macro_rules! targets {
 targets! {
     /// A request path: it has one canonical form, and backends read the path that was matched.
     path => crate::route::fuzz::path,
-    /// The lines of a request's header: an admitted request is unambiguous, and is admitted again unchanged.
+    /// The lines of a request's header: an admitted request is unambiguous, and is admitted again
+    /// unchanged.
     request => crate::proxy::fuzz::request,
     /// Values of `X-Forwarded-For`, one on each line: nothing left of an untrusted address counts.
     forwarded_for => crate::proxy::fuzz::forwarded_for,
@@ -50,7 +52,8 @@ targets! {
     claim_row => crate::sign_in::fuzz::claim_row,
     /// The row of a sign-in under way.
     sign_in_row => crate::sign_in::fuzz::sign_in_row,
-    /// Rows of sessions: a row with a wrong checksum is refused, and an accepted row is written the same.
+    /// Rows of sessions: a row with a wrong checksum is refused, and an accepted row is written the
+    /// same.
     session_row => crate::session::fuzz::row,
     /// WeChat's reply to a mini program's code: only the user that it names is signed in.
     wechat_reply => crate::wechat::fuzz::reply,

@@ -1,5 +1,5 @@
-//! Runs every target on its seeds and on mutants of them. Fuzzing guided by coverage needs a nightly
-//! compiler.
+//! Runs every target on its seeds and on mutants of them. Fuzzing guided by coverage needs a
+//! nightly compiler.
 
 mod mutant;
 

@@ -10,8 +10,8 @@ use crate::cookie;
 
 /// Removes the token from every header a token is read from.
 ///
-/// `Authorization` is removed when the gateway read its token there, or when it looks like a token of ours: another
-/// scheme may be the backend's own.
+/// `Authorization` is removed when the gateway read its token there, or when it looks like a token
+/// of ours: another scheme may be the backend's own.
 pub fn strip(request: &mut impl EditHeaders, sources: &TokenSources, was_in_authorization: bool) {
     let looks_like_ours = || {
         let mut values = request.headers().get_all(header::AUTHORIZATION).iter();
@@ -28,7 +28,8 @@ pub fn strip(request: &mut impl EditHeaders, sources: &TokenSources, was_in_auth
     }
 }
 
-/// Removes the gateway's own cookies, whatever the route: the others go on as they came, text or not.
+/// Removes the gateway's own cookies, whatever the route: the others go on as they came, text or
+/// not.
 pub fn strip_own_cookies(request: &mut impl EditHeaders) {
     let lines = request.headers().get_all(header::COOKIE);
     // Nearly every request ends here: without cookies at the price of one look into the map.

@@ -80,7 +80,8 @@ pub struct RequestOrigin<'a> {
 }
 
 impl HeaderEdits {
-    /// Builds the edits; a finding for every name that is not a header name or that the gateway needs itself.
+    /// Builds the edits; a finding for every name that is not a header name or that the gateway
+    /// needs itself.
     pub fn build(
         config: &config::IdentityHeaders,
         header_names: HeaderNames,
@@ -233,7 +234,8 @@ impl HeaderEdits {
     }
 }
 
-/// First letters and lengths of the managed names. Most headers share them with none, and need not be hashed.
+/// First letters and lengths of the managed names. Most headers share them with none, and need not
+/// be hashed.
 #[derive(Debug)]
 struct Shapes {
     /// For each first byte, a bit for each length modulo 64.
@@ -285,8 +287,8 @@ fn set_origin(
     set(&TRACEPARENT, origin.traceparent.and_then(|text| HeaderValue::from_str(text).ok()));
 }
 
-/// Adds the names that the gateway writes identities to; a finding for each that is needed otherwise
-/// or stands twice.
+/// Adds the names that the gateway writes identities to; a finding for each that is needed
+/// otherwise or stands twice.
 fn classify_injected(
     names: &[&HeaderName],
     classes: &mut HashMap<HeaderName, Class>,

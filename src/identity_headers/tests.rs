@@ -433,7 +433,8 @@ fn split_cookie_lines_are_joined_and_other_cookies_are_unchanged() {
     assert_eq!(joined(&[]), [b""; 0]);
 }
 
-/// A piece of a `Cookie` line: our names, spelled in ways that some backend reads, among what else may stand there.
+/// A piece of a `Cookie` line: our names, spelled in ways that some backend reads, among what else
+/// may stand there.
 fn piece() -> impl Strategy<Value = Vec<u8>> {
     let own = (prop::sample::select(&["", "-browser", "x"][..]), prop::collection::vec(any::<bool>(), 32));
     let own = own.prop_map(|(rest, upper)| {
@@ -508,8 +509,8 @@ proptest! {
         let left = applied(&edits, &names, peer_is_trusted);
 
         for (spelled, name) in &forged {
-            // Under its own name a client may send what is only guarded; a trusted proxy, where a request came from
-            // and whom another gateway found.
+            // Under its own name a client may send what is only guarded; a trusted proxy, where a
+            // request came from and whom another gateway found.
             let may_stay = spelled == name
                 && (GUARDED.contains(&&**name) && !OWN.contains(&&**name)
                     || peer_is_trusted && is_believed_from_a_proxy(name));

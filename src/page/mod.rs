@@ -5,11 +5,12 @@
 //! decides what a page says and where a link leads.
 //!
 //! # Templates
-//! `login.page.templates` names a folder with `layout.html`, `sign_in.html` and `message.html`, or some of them, in the
-//! language of Jinja 2. Every value is escaped, and a variable that does not exist is an error when the folder is read.
+//! `login.page.templates` names a folder with `layout.html`, `sign_in.html` and `message.html`, or
+//! some of them, in the language of Jinja 2. Every value is escaped, and a variable that does not
+//! exist is an error when the folder is read.
 //!
-//! Both pages get `lang` (`zh-CN` or `en`), `title` and `logo` (a `data:` URI) of `login.page` or none, `heading`,
-//! `sentence`, and `text`, the page's other words.
+//! Both pages get `lang` (`zh-CN` or `en`), `title` and `logo` (a `data:` URI) of `login.page` or
+//! none, `heading`, `sentence`, and `text`, the page's other words.
 //!
 //! `sign_in.html` gets `choices`, a list of `title`, `kind` and `href`: the apps that the user can
 //! sign in to in this browser, which are official accounts in WeChat (`is_in_wechat`) and websites
@@ -24,8 +25,8 @@
 //! `return_to` and `everywhere`, or none) and `request_id`; `text` has `retry`, `sign_out` and
 //! `request_id`. No script runs.
 //!
-//! Styles belong into `style` elements, whose text must not depend on data; an attribute `style` has no effect. Pictures
-//! are `data:` URIs, or files of the same origin. Nothing else is loaded.
+//! Styles belong into `style` elements, whose text must not depend on data; an attribute `style`
+//! has no effect. Pictures are `data:` URIs, or files of the same origin. Nothing else is loaded.
 
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzz;

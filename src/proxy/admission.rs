@@ -1,8 +1,8 @@
 //! Which requests are admitted: by method, target, host, header names, count and size, framing.
 //!
-//! Runs before every other step, on what the client really sent. An admitted request has one canonical
-//! path and one canonical host, and both matching and forwarding use these. It decides by syntax alone:
-//! no route is looked up and no caller is known.
+//! Runs before every other step, on what the client really sent. An admitted request has one
+//! canonical path and one canonical host, and both matching and forwarding use these. It decides by
+//! syntax alone: no route is looked up and no caller is known.
 
 use std::borrow::Cow;
 
@@ -190,7 +190,8 @@ fn check_framing(received: &Received<'_>) -> Result<(), AdmissionError> {
     if let Some(coding) = codings.next() {
         let is_chunked_alone = coding.as_bytes().eq_ignore_ascii_case(b"chunked") && codings.next().is_none();
         let is_http1 = received.parts.version == Version::HTTP_11;
-        // Pingora removes Content-Length if there is Transfer-Encoding; the raw header still has it.
+        // Pingora removes Content-Length if there is Transfer-Encoding; the raw header still has
+        // it.
         let has_length = headers.contains_key(header::CONTENT_LENGTH)
             || received.raw_header.is_some_and(has_content_length);
         if !is_chunked_alone || !is_http1 || has_length {
@@ -235,7 +236,8 @@ fn authority(parts: &Parts) -> Result<&str, AdmissionError> {
     }
 }
 
-/// Returns the canonical host of an authority, and the whole authority rewritten if it was not canonical.
+/// Returns the canonical host of an authority, and the whole authority rewritten if it was not
+/// canonical.
 fn canonical_host(authority: &str) -> Result<(Cow<'_, str>, Option<String>), AdmissionError> {
     let (name, port) = if authority.starts_with('[') {
         let (inner, rest) = authority.split_once(']').ok_or(AdmissionError::Host)?;

@@ -1,4 +1,5 @@
-//! The first step of the decision: a request is admitted, and gets its one canonical target and host.
+//! The first step of the decision: a request is admitted, and gets its one canonical target and
+//! host.
 
 use http::header;
 use http::uri::PathAndQuery;

@@ -22,11 +22,13 @@ pub(super) fn write_answer(log: &AuditLog, session: &Session, ctx: &Context, sta
     });
 }
 
-/// Which event an answer is. The table of endpoints says it for an endpoint; on a route only a refusal is one.
+/// Which event an answer is. The table of endpoints says it for an endpoint; on a route only a
+/// refusal is one.
 fn event(ctx: &Context, method: &Method, status: StatusCode) -> Option<AuditEvent> {
     match ctx.decision {
         Decision::Answered { endpoint: Some(endpoint), .. } => endpoint.audit_event(method, status),
-        // Not by its status: some routes refuse with 200. A person redirected to sign in is not refused.
+        // Not by its status: some routes refuse with 200. A person redirected to sign in is not
+        // refused.
         _ => (ctx.reason.is_denial() && !status.is_redirection()).then_some(AuditEvent::Refusal),
     }
 }

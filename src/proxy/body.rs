@@ -1,4 +1,5 @@
-//! Bodies of requests: a body that the gateway reads itself is limited in size and time; every other in how slow it is.
+//! Bodies of requests: a body that the gateway reads itself is limited in size and time; every
+//! other in how slow it is.
 
 use std::time::Duration;
 

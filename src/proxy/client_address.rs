@@ -16,7 +16,8 @@ pub struct ClientAddress {
     pub peer: IpAddr,
     /// Whether the peer is a trusted proxy.
     pub peer_is_trusted: bool,
-    /// The client: the peer, or the rightmost address in `X-Forwarded-For` that is not a trusted proxy.
+    /// The client: the peer, or the rightmost address in `X-Forwarded-For` that is not a trusted
+    /// proxy.
     pub client: IpAddr,
 }
 
@@ -28,7 +29,8 @@ impl TrustedProxies {
 
     /// Finds the address of a request's client.
     ///
-    /// An entry that does not parse ends the search: no trusted proxy wrote what stands to its left.
+    /// An entry that does not parse ends the search: no trusted proxy wrote what stands to its
+    /// left.
     pub fn client_address(&self, peer: IpAddr, headers: &HeaderMap) -> ClientAddress {
         let peer = peer.to_canonical();
         let peer_is_trusted = self.trusts(peer);
@@ -62,7 +64,8 @@ impl TrustedProxies {
     }
 }
 
-/// Returns the IPv4 network that an IPv4-mapped network stands for. An IPv4 peer is IPv4, also on an IPv6 socket.
+/// Returns the IPv4 network that an IPv4-mapped network stands for. An IPv4 peer is IPv4, also on
+/// an IPv6 socket.
 fn canonical(network: IpNet) -> IpNet {
     let IpNet::V6(v6) = network else { return network };
     let mapped = v6.network().to_ipv4_mapped().zip(v6.prefix_len().checked_sub(96));

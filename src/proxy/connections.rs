@@ -1,6 +1,8 @@
-//! How many connections there may be: in all, of one client address, and in the middle of a TLS handshake.
+//! How many connections there may be: in all, of one client address, and in the middle of a TLS
+//! handshake.
 //!
-//! A connection beyond a limit is closed without an answer: the answer would cost more than the connection.
+//! A connection beyond a limit is closed without an answer: the answer would cost more than the
+//! connection.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -40,7 +42,8 @@ pub(super) struct RejectedConnections {
 }
 
 impl Connections {
-    /// Starts with none open. At most `most` may be: as many as `limits` says, or fewer if the system has no room.
+    /// Starts with none open. At most `most` may be: as many as `limits` says, or fewer if the
+    /// system has no room.
     pub fn new(limits: &config::Limits, most: usize, metrics: &Metrics) -> Self {
         let rejected = |reason| metrics.rejected_connections.with_label_values(&[reason]);
         Self {
@@ -124,7 +127,8 @@ impl Drop for OpenConnection {
         self.connections.gauge.dec();
         let Some(address) = self.address else { return };
         let mut counts = self.connections.of_address.lock();
-        // The address is removed with its last connection, so there are never more addresses than connections.
+        // The address is removed with its last connection, so there are never more addresses than
+        // connections.
         if let Some(count) = counts.get_mut(&address) {
             *count = count.saturating_sub(1);
             if *count == 0 {

@@ -160,8 +160,8 @@ impl Decision {
     }
 }
 
-/// The method if the gateway knows it, otherwise `_OTHER`, OpenTelemetry's word: the client may have
-/// written anything.
+/// The method if the gateway knows it, otherwise `_OTHER`, OpenTelemetry's word: the client may
+/// have written anything.
 fn logged_method(method: &Method) -> &'static str {
     METHODS.iter().find(|known| *known == method).map_or("_OTHER", Method::as_str)
 }

@@ -50,8 +50,9 @@ impl Shown {
         }
     }
 
-    /// Whether the same person may call after they have signed in again. Never with a token: the client
-    /// would still send it besides the cookie of the new session, and two credentials are refused.
+    /// Whether the same person may call after they have signed in again. Never with a token: the
+    /// client would still send it besides the cookie of the new session, and two credentials are
+    /// refused.
     pub(super) const fn is_mended_by_sign_in(self, refusal: authn::AuthnError) -> bool {
         use authn::AuthnError as R;
 

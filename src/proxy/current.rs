@@ -1,4 +1,5 @@
-//! The configuration in use, with what the proxy derives from it. Every request is decided by one of them.
+//! The configuration in use, with what the proxy derives from it. Every request is decided by one
+//! of them.
 
 use std::sync::Arc;
 

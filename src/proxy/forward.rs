@@ -13,8 +13,8 @@ use crate::authn::query_without;
 use crate::cookie;
 use crate::identity_headers::{EditHeaders, RequestOrigin, credential};
 
-/// Removes what the client claims, and writes what the gateway knows. Runs again for each try, after
-/// Pingora has removed the hop-by-hop headers.
+/// Removes what the client claims, and writes what the gateway knows. Runs again for each try,
+/// after Pingora has removed the hop-by-hop headers.
 pub(super) fn edit_request(
     received: &RequestHeader,
     request: &mut RequestHeader,
@@ -64,8 +64,8 @@ pub(super) fn edit_response(response: &mut ResponseHeader, permit: &Permit) -> p
 /// Keeps the answer to a cookie out of shared caches.
 ///
 /// Caches know that an answer to `Authorization` is for one person, RFC 9111 §3.5, but not that an
-/// answer to a cookie is. If the answer does not say how long it is fresh, they would guess, and show
-/// it to the next client.
+/// answer to a cookie is. If the answer does not say how long it is fresh, they would guess, and
+/// show it to the next client.
 fn make_private(response: &mut ResponseHeader) -> pingora::Result<()> {
     let headers = &response.headers;
     if headers.contains_key(header::CACHE_CONTROL) || headers.contains_key(header::EXPIRES) {
@@ -74,9 +74,9 @@ fn make_private(response: &mut ResponseHeader) -> pingora::Result<()> {
     response.insert_header(header::CACHE_CONTROL, HeaderValue::from_static("private, no-cache"))
 }
 
-/// Removes cookies of the gateway's own from a backend's answer. With them a backend, or an attacker
-/// who controls its answers, could sign a browser in as another person, or make it the browser that
-/// began a sign-in.
+/// Removes cookies of the gateway's own from a backend's answer. With them a backend, or an
+/// attacker who controls its answers, could sign a browser in as another person, or make it the
+/// browser that began a sign-in.
 fn drop_own_cookies(response: &mut ResponseHeader) -> pingora::Result<()> {
     let lines = response.headers.get_all(header::SET_COOKIE);
     if !lines.iter().any(cookie::sets_own) {
@@ -102,7 +102,8 @@ fn scheme(received: &RequestHeader, arrival: &RequestArrival) -> &'static str {
     }
 }
 
-/// The host that the client asked for, with its port: the request's own, or what a trusted proxy says it was.
+/// The host that the client asked for, with its port: the request's own, or what a trusted proxy
+/// says it was.
 fn forwarded_host<'r>(received: &'r RequestHeader, arrival: &RequestArrival) -> &'r str {
     let forwarded =
         if arrival.client.peer_is_trusted { received.headers.get("x-forwarded-host") } else { None };

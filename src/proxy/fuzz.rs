@@ -1,4 +1,5 @@
-//! Fuzzes what is read before the caller is known: the request, the client's address, a balancer's header.
+//! Fuzzes what is read before the caller is known: the request, the client's address, a balancer's
+//! header.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::LazyLock;
@@ -81,7 +82,8 @@ pub(crate) fn forwarded_for(data: &[u8]) {
     let found = PROXIES.client_address(TRUSTED_PEER, &headers);
     assert!(found.peer_is_trusted && found.peer == TRUSTED_PEER, "{found:?}");
     assert!(found.client == found.client.to_canonical(), "{found:?}");
-    // From the right, trusted proxies speak of each other; the first who is none ends it, or the first word that is no address.
+    // From the right, trusted proxies speak of each other; the first who is none ends it, or the
+    // first word that is no address.
     let texts = lines.iter().map(|line| line.to_str().unwrap_or("?"));
     let entries: Vec<&str> = texts.flat_map(|line| line.split(',')).map(str::trim).collect();
     let of_proxy = |entry: &&&str| address(entry).is_some_and(|address| PROXIES.trusts(address));

@@ -65,7 +65,8 @@ impl ProxyHttp for Gateway {
     }
 
     fn init_downstream_modules(&self, _modules: &mut HttpModules) {
-        // Pingora's default adds a compression module that costs an allocation a request and is never used here.
+        // Pingora's default adds a compression module that costs an allocation a request and is
+        // never used here.
     }
 
     async fn early_request_filter(&self, session: &mut Session, ctx: &mut Context) -> pingora::Result<()> {
@@ -133,9 +134,9 @@ impl ProxyHttp for Gateway {
             self.check_body_rate(session, ctx)?;
         }
         if is_end && body.as_ref().is_some_and(Bytes::is_empty) {
-            // An HTTP/2 stream may end with an empty frame. Pingora would write it as a last chunk of its own before
-            // the last chunk, and the backend would read the second one as the beginning of the next request.
-            // See https://github.com/cloudflare/pingora/issues/935
+            // An HTTP/2 stream may end with an empty frame. Pingora would write it as a last chunk
+            // of its own before the last chunk, and the backend would read the second one as the
+            // beginning of the next request. See https://github.com/cloudflare/pingora/issues/935
             *body = None;
         }
         Ok(())
@@ -155,7 +156,8 @@ impl ProxyHttp for Gateway {
         }
         ctx.tries.duration = ctx.tries.started.map(|started| self.since(started));
         if let Some(tunnel) = ctx.tunnel.as_ref().filter(|_| is_tunnel) {
-            // Either side of a tunnel may be silent as long as it likes. TCP notices if one of them is gone.
+            // Either side of a tunnel may be silent as long as it likes. TCP notices if one of them
+            // is gone.
             tunnel.switch().open();
             session.set_read_timeout(None);
             let permit = ctx.decision.permit()?;
@@ -175,7 +177,8 @@ impl ProxyHttp for Gateway {
         let permit = ctx.decision.permit()?;
         limits::add_fields(response, permit, &ctx.current)?;
         if session.req_header().version < Version::HTTP_11 {
-            // A client of HTTP/1.0 knows no chunks; its answer ends with the connection. RFC 9112 §6.1.
+            // A client of HTTP/1.0 knows no chunks; its answer ends with the connection. RFC 9112
+            // §6.1.
             response.remove_header(&header::TRANSFER_ENCODING);
         }
         forward::edit_response(response, permit)
@@ -198,7 +201,8 @@ impl ProxyHttp for Gateway {
             error.set_retry(false);
         }
         if error.retry() {
-            // The server had closed a kept connection, which does not mean that it fails: it may be tried again.
+            // The server had closed a kept connection, which does not mean that it fails: it may be
+            // tried again.
             ctx.tries.servers.pop();
         }
         error
@@ -326,7 +330,8 @@ impl Gateway {
         TunnelWatch::start(ends, policy, session, &metrics.watched_tunnels)
     }
 
-    /// Breaks off a body that arrives too slowly: each byte would start `limits.read_timeout` again.
+    /// Breaks off a body that arrives too slowly: each byte would start `limits.read_timeout`
+    /// again.
     fn check_body_rate(&self, session: &Session, ctx: &Context) -> pingora::Result<()> {
         let of_route = ctx.decision.route().and_then(|route| route.min_body_rate);
         let least = of_route.unwrap_or(ctx.current.runtime().limits.min_body_rate.0);

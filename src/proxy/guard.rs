@@ -2,11 +2,11 @@
 //! connections, a deadline for what a client must send first (the PROXY protocol's header, its TLS
 //! handshake, its request header), and the memory of a connection that has sent no whole request.
 //!
-//! Pingora restarts its read timer with every byte, so a client that trickles one byte at a time could
-//! hold a connection for ever, with a header of up to a megabyte. Pingora has no timer while it waits to
-//! see whether a connection speaks HTTP/2, and it makes TLS handshakes, a minute each, before it asks
-//! whether there is room. So the guard does all of that, and gives Pingora a connection only with a
-//! request.
+//! Pingora restarts its read timer with every byte, so a client that trickles one byte at a time
+//! could hold a connection for ever, with a header of up to a megabyte. Pingora has no timer while
+//! it waits to see whether a connection speaks HTTP/2, and it makes TLS handshakes, a minute each,
+//! before it asks whether there is room. So the guard does all of that, and gives Pingora a
+//! connection only with a request.
 
 mod head;
 mod http1;
@@ -74,8 +74,8 @@ impl Guard {
 impl ServerApp for Guard {
     async fn process_new(self: &Arc<Self>, stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
         let open = self.0.connections.open_connection()?;
-        // In a task of its own: Pingora's task, which ends here, has room for a TLS handshake for as
-        // long as it lasts.
+        // In a task of its own: Pingora's task, which ends here, has room for a TLS handshake for
+        // as long as it lasts.
         tokio::spawn(serve(Arc::clone(&self.0), stream, open, shutdown.clone()));
         None
     }

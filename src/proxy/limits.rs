@@ -68,14 +68,15 @@ pub(super) fn check_caller(
     }
 }
 
-/// Refuses a request that a limit of its route does not allow. The exhausted limit is the one that the
-/// answer names.
+/// Refuses a request that a limit of its route does not allow. The exhausted limit is the one that
+/// the answer names.
 const fn rate_limited(mut routed: Routed, Exceeded(none_left): Exceeded) -> Refusal {
     routed.allowance = Some(none_left);
     Refusal::on(routed, Reason::RateLimited)
 }
 
-/// Adds the limits to the answer of a forwarded request. A backend that has limits of its own states those.
+/// Adds the limits to the answer of a forwarded request. A backend that has limits of its own
+/// states those.
 pub(super) fn add_fields(
     response: &mut ResponseHeader,
     permit: &Permit,
@@ -114,7 +115,8 @@ pub(super) fn count_answer(
     current.runtime().throttle.record_response(arrival.client.client, status);
 }
 
-/// The status that an answer stands for: a refusal in the shape `code_200` has it in its body alone.
+/// The status that an answer stands for: a refusal in the shape `code_200` has it in its body
+/// alone.
 fn meant_status(status: u16, reason: Reason, was_forwarded: bool) -> u16 {
     if status != 200 || was_forwarded || !reason.is_refusal() {
         return status;

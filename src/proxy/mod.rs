@@ -1,8 +1,9 @@
 //! What happens to a request: it is admitted, routed, permitted and forwarded, or answered here.
 //!
-//! `guard` reads connections before Pingora does, and `gateway` has Pingora's phases. `decide` takes a
-//! request through three steps, each of which returns the proof that the next one needs: `admit` an
-//! `Admitted`, `routing` a `Routed`, `permit` a `Permit`. A `Refusal` ends it, for a `Reason`.
+//! `guard` reads connections before Pingora does, and `gateway` has Pingora's phases. `decide`
+//! takes a request through three steps, each of which returns the proof that the next one needs:
+//! `admit` an `Admitted`, `routing` a `Routed`, `permit` a `Permit`. A `Refusal` ends it, for a
+//! `Reason`.
 
 pub mod admission;
 mod admit;

@@ -93,7 +93,8 @@ pub(super) async fn permit(
         }
         Ok(Some(authenticated)) => (authn::AuthnError::AppNotPermitted, Some(authenticated)),
         Ok(None) => (authn::AuthnError::NoToken, None),
-        // Also on a route that needs no identity: a client that shows a bad token is never anonymous.
+        // Also on a route that needs no identity: a client that shows a bad token is never
+        // anonymous.
         Err(refusal) => (refusal, None),
     };
     if routed.route.access == Access::Optional && shown.is_anonymous(refusal) {
@@ -112,8 +113,8 @@ pub(super) async fn permit(
     })
 }
 
-/// Permits a caller whom the route's rules permit. Others are refused, also on a route that needs no
-/// identity: the gateway knows them, and another sign-in would change nothing.
+/// Permits a caller whom the route's rules permit. Others are refused, also on a route that needs
+/// no identity: the gateway knows them, and another sign-in would change nothing.
 fn apply_rules(
     routed: Routed,
     caller: Authenticated,

@@ -1,7 +1,9 @@
-//! The PROXY protocol, versions 1 and 2: what a load balancer says of the client before the client's first byte.
+//! The PROXY protocol, versions 1 and 2: what a load balancer says of the client before the
+//! client's first byte.
 //!
-//! See <https://www.haproxy.org/download/3.0/doc/proxy-protocol.txt>. The header is read to its last
-//! byte and no further; what follows it belongs to TLS or HTTP. The listener decides who may send one.
+//! See <https://www.haproxy.org/download/3.0/doc/proxy-protocol.txt>. The header is read to its
+//! last byte and no further; what follows it belongs to TLS or HTTP. The listener decides who may
+//! send one.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -12,9 +14,11 @@ use tokio::io::{AsyncRead, AsyncReadExt as _};
 const MAX_V1_BYTES: usize = 107;
 /// Version 2 begins with these, and no HTTP request or TLS handshake does.
 const V2_SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
-/// What version 2 begins with: signature, version and command, family and protocol, length of the rest.
+/// What version 2 begins with: signature, version and command, family and protocol, length of the
+/// rest.
 const V2_FIXED_BYTES: usize = 16;
-/// Longest rest of version 2 that is read: addresses, and what a balancer adds to them, such as a certificate's name.
+/// Longest rest of version 2 that is read: addresses, and what a balancer adds to them, such as a
+/// certificate's name.
 const MAX_V2_REST_BYTES: usize = 2048;
 
 /// What a header says of a connection.
@@ -34,7 +38,8 @@ pub struct InvalidProxyHeader;
 /// Reads a header from the beginning of a connection.
 ///
 /// # Errors
-/// [`InvalidProxyHeader`] if the bytes are no header, if the header is larger than any balancer sends, or if its client has no IP address.
+/// [`InvalidProxyHeader`] if the bytes are no header, if the header is larger than any balancer
+/// sends, or if its client has no IP address.
 pub async fn read(stream: &mut (impl AsyncRead + Unpin)) -> Result<ProxyHeader, InvalidProxyHeader> {
     let mut bytes = vec![0; V2_SIGNATURE.len()];
     stream.read_exact(&mut bytes).await.map_err(|_| InvalidProxyHeader)?;

@@ -1,5 +1,5 @@
-//! Why a request was forwarded, answered or refused: the words of `reason` in the access log, in the
-//! metrics and in problem documents. `docs/request-log.md` explains them.
+//! Why a request was forwarded, answered or refused: the words of `reason` in the access log, in
+//! the metrics and in problem documents. `docs/request-log.md` explains them.
 
 use http::StatusCode;
 
@@ -132,8 +132,8 @@ impl Reason {
         }
     }
 
-    /// The status of a refusal for this reason; `None` if it is no refusal, if a sign-in endpoint chose
-    /// the status, or if there is no client to answer.
+    /// The status of a refusal for this reason; `None` if it is no refusal, if a sign-in endpoint
+    /// chose the status, or if there is no client to answer.
     pub(super) fn status(self) -> Option<StatusCode> {
         use authn::AuthnError as R;
 
@@ -175,7 +175,8 @@ impl Reason {
 
     /// Whether the request was refused for who its caller is, or because its caller is not known.
     ///
-    /// If the store does not answer, nothing is known of the caller, and the audit log says nothing.
+    /// If the store does not answer, nothing is known of the caller, and the audit log says
+    /// nothing.
     pub(super) fn is_denial(self) -> bool {
         match self {
             Self::Authentication(refusal) => refusal != authn::AuthnError::StoreUnavailable,

@@ -1,5 +1,5 @@
-//! A request that the gateway refuses before it chooses a server: what a step of the decision returns
-//! instead of going on.
+//! A request that the gateway refuses before it chooses a server: what a step of the decision
+//! returns instead of going on.
 
 use std::sync::Arc;
 
@@ -17,7 +17,8 @@ pub(super) struct Refusal {
     pub(super) reason: Reason,
     /// How the client is answered.
     pub(super) answer: RefusalAnswer,
-    /// The route that the request took, if it came so far. The route says in which shape it refuses.
+    /// The route that the request took, if it came so far. The route says in which shape it
+    /// refuses.
     pub(super) routed: Option<Routed>,
     /// Who was refused, if that is known.
     pub(super) person: Option<Box<LoggedPerson>>,

@@ -19,10 +19,11 @@ const MAX_LENGTH: usize = 64;
 /// Hexadecimal digits of an id of our own: 128 bits, so that it may serve as a trace id too.
 const OWN_LENGTH: usize = 32;
 
-/// Makes ids that no other process makes, and of which two tell nothing of the requests between them.
+/// Makes ids that no other process makes, and of which two tell nothing of the requests between
+/// them.
 ///
-/// An id is a count, encrypted by one block of AES-128 under a key that is drawn at the start: a keyed
-/// permutation, so that distinct counts have distinct ids.
+/// An id is a count, encrypted by one block of AES-128 under a key that is drawn at the start: a
+/// keyed permutation, so that distinct counts have distinct ids.
 #[derive(Debug)]
 pub struct RequestIds {
     key: EncryptingKey,
@@ -32,8 +33,9 @@ pub struct RequestIds {
 static THREADS: AtomicU64 = AtomicU64::new(0);
 
 thread_local! {
-    /// The next request of this thread: the thread's number in the upper half, the count in the lower.
-    /// One count for all threads would be a memory cell that every request of every core writes.
+    /// The next request of this thread: the thread's number in the upper half, the count in the
+    /// lower. One count for all threads would be a memory cell that every request of every core
+    /// writes.
     static NEXT: Cell<u128> = Cell::new(u128::from(THREADS.fetch_add(1, Ordering::Relaxed)) << 64);
 }
 
@@ -68,7 +70,8 @@ impl RequestIds {
 }
 
 impl RequestId {
-    /// Parses an id that a trusted proxy gave; `None` if it has characters that do not belong in a log line.
+    /// Parses an id that a trusted proxy gave; `None` if it has characters that do not belong in a
+    /// log line.
     pub fn parse(given: &str) -> Option<Self> {
         let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
         if given.is_empty() || !given.bytes().all(is_plain) {
@@ -84,8 +87,8 @@ impl RequestId {
         self.text.get(..self.length).and_then(|text| std::str::from_utf8(text).ok()).unwrap_or_default()
     }
 
-    /// Returns the `traceparent` of a trace that begins with this request, W3C Trace Context §3.2; `None` for an id that is
-    /// not our own.
+    /// Returns the `traceparent` of a trace that begins with this request, W3C Trace Context §3.2;
+    /// `None` for an id that is not our own.
     pub fn traceparent(&self) -> Option<String> {
         let id = self.as_str();
         let is_trace_id =
@@ -129,7 +132,8 @@ mod tests {
         let numbers: Vec<u128> =
             (0..1001).map(|_| u128::from_str_radix(ids.next().as_str(), 16).unwrap()).collect();
 
-        // Of independent ids each bit differs in half of the pairs: 500 times, and 16 more or fewer.
+        // Of independent ids each bit differs in half of the pairs: 500 times, and 16 more or
+        // fewer.
         for bit in 0..128 {
             let differing = numbers.windows(2).filter(|pair| (pair[0] ^ pair[1]) >> bit & 1 == 1).count();
             assert!((400..600).contains(&differing), "bit {bit} differs {differing} times of 1000");

@@ -1,4 +1,5 @@
-//! What the tests of the steps use: one configuration, and requests as Pingora reads them from a socket.
+//! What the tests of the steps use: one configuration, and requests as Pingora reads them from a
+//! socket.
 
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd as _;
@@ -115,7 +116,8 @@ impl Bench {
         response
     }
 
-    /// Opens a session in a browser for a person who signed in to an app; returns its `Cookie` line.
+    /// Opens a session in a browser for a person who signed in to an app; returns its `Cookie`
+    /// line.
     pub(super) async fn sign_in(&self, appid: &str) -> String {
         let subject = Subject { appid: AppId::parse(appid).unwrap(), openid: OpenId::parse("o1").unwrap() };
         let identity = Identity { subject, unionid: None };

@@ -1,4 +1,5 @@
-//! A WebSocket tunnel, from the request that asks for it to what the logs say if the gateway ends it.
+//! A WebSocket tunnel, from the request that asks for it to what the logs say if the gateway ends
+//! it.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -41,8 +42,8 @@ impl Tunnel {
     }
 }
 
-/// What the logs and metrics say of a tunnel that the gateway ends. It is kept apart from the request, which may be
-/// gone when the tunnel ends.
+/// What the logs and metrics say of a tunnel that the gateway ends. It is kept apart from the
+/// request, which may be gone when the tunnel ends.
 pub(super) struct TunnelRecord {
     pub(super) shared: Shared,
     pub(super) access_log: Arc<AccessLog>,

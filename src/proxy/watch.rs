@@ -1,8 +1,8 @@
-//! Cuts a tunnel when the session that opened it ends, when the rules of its route no longer permit its
-//! person, or when the person is bound to another user than the backend was given.
+//! Cuts a tunnel when the session that opened it ends, when the rules of its route no longer permit
+//! its person, or when the person is bound to another user than the backend was given.
 //!
-//! A request is decided once, but a tunnel goes on: its session is looked up again whenever a request's
-//! would be, and the rules of its route are applied again after each reload.
+//! A request is decided once, but a tunnel goes on: its session is looked up again whenever a
+//! request's would be, and the rules of its route are applied again after each reload.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -23,13 +23,13 @@ use crate::identity::{Identity, User};
 use crate::route::Route;
 use crate::session::{CheckedSession, SessionError, Sessions};
 
-/// How soon a store that did not answer is asked again. If all sessions must be looked up, all tunnels
-/// ask at once, and an overloaded store refuses most of them; the tunnels of revoked sessions among them
-/// must still be closed soon.
+/// How soon a store that did not answer is asked again. If all sessions must be looked up, all
+/// tunnels ask at once, and an overloaded store refuses most of them; the tunnels of revoked
+/// sessions among them must still be closed soon.
 const ASK_AGAIN_AFTER: Duration = Duration::from_millis(250);
 
-/// How long a tunnel that was cut may take to end by itself, before its client's connection is broken
-/// off: while a client does not read, the gateway notices nothing else of the connection.
+/// How long a tunnel that was cut may take to end by itself, before its client's connection is
+/// broken off: while a client does not read, the gateway notices nothing else of the connection.
 const BREAK_OFF_AFTER: Duration = Duration::from_millis(500);
 
 /// Both ends of a tunnel, and what is logged when they are cut.
@@ -62,7 +62,8 @@ impl TunnelPolicy {
         self.replaced = self.current.load().replaced();
     }
 
-    /// Applies the rules of the route of the same name. A route that no longer exists decides as it was.
+    /// Applies the rules of the route of the same name. A route that no longer exists decides as it
+    /// was.
     fn permits(&self, person: &Identity, user: Option<&User>) -> Result<(), Reason> {
         let current = self.current.load();
         let mut routes = current.runtime().routes.routes().iter();
@@ -116,7 +117,8 @@ impl TunnelWatch {
 }
 
 impl TunnelSession {
-    /// Follows the session as long as it is valid and the policy permits its person; returns why not any more.
+    /// Follows the session as long as it is valid and the policy permits its person; returns why
+    /// not any more.
     async fn follow(&self, mut policy: TunnelPolicy) -> Result<Infallible, Reason> {
         let mut lease = self.authenticated.lease().clone();
         let mut recheck_at = self.authenticated.recheck_at();

@@ -60,7 +60,8 @@ pub struct Route {
     pub reject: RejectShape,
     /// Whether the client's token is passed on.
     pub forward_token: bool,
-    /// Apps that a browser may sign in to for this route, the preferred one first. Empty: it cannot.
+    /// Apps that a browser may sign in to for this route, the preferred one first. Empty: it
+    /// cannot.
     pub sign_in: Vec<Arc<str>>,
     /// Whether a request that a page of another site made may use a cookie, other than to read.
     pub allow_cross_site: bool,
@@ -125,8 +126,9 @@ impl RouteTable {
         })
     }
 
-    /// Finds the route of a request. `host` is lower case, without port and trailing dot; `path` is canonical, and
-    /// matched as a backend decodes it: a path that is protected is so in every spelling.
+    /// Finds the route of a request. `host` is lower case, without port and trailing dot; `path` is
+    /// canonical, and matched as a backend decodes it: a path that is protected is so in every
+    /// spelling.
     ///
     /// # Errors
     /// [`NoRoute`] says whether the path serves other methods.

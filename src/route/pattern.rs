@@ -3,9 +3,9 @@
 
 /// The prefix that the author of a pattern most likely meant; `None` if `path` is no pattern.
 ///
-/// The signs are those of globs, routers and regular expressions: `*`, `?`, `[`, `{`, `<`, `|`, `^`,
-/// `\`, `:name` and `(…)` as segments, `.+`, and `$` at the end. A path that has such a character as
-/// itself is written with its escape, such as `%2A`.
+/// The signs are those of globs, routers and regular expressions: `*`, `?`, `[`, `{`, `<`, `|`,
+/// `^`, `\`, `:name` and `(…)` as segments, `.+`, and `$` at the end. A path that has such a
+/// character as itself is written with its escape, such as `%2A`.
 pub(super) fn prefix_of_pattern(path: &str) -> Option<String> {
     let begins_as_regex = path.starts_with(['^', '~']);
     let plain = path.trim_start_matches(['^', '~', ' ', '*']);

@@ -1,4 +1,5 @@
-//! Which certificate a listener answers with: by the name that the client asks for. Changed files are read again.
+//! Which certificate a listener answers with: by the name that the client asks for. Changed files
+//! are read again.
 
 use std::collections::HashMap;
 use std::fs;
@@ -43,8 +44,8 @@ impl Certificates {
         Some(Self { files: files.to_vec(), current: ArcSwap::from_pointee(loaded) })
     }
 
-    /// Warns of each certificate that is not valid `now`, or ends soon, and of each key that other users
-    /// can read.
+    /// Warns of each certificate that is not valid `now`, or ends soon, and of each key that other
+    /// users can read.
     pub(super) fn warn_of_doubtful(&self, now: Timestamp, at: &str, findings: &mut Findings) {
         let loaded = self.current.load();
         for (position, (file, pair)) in self.files.iter().zip(&loaded.pairs).enumerate() {
@@ -59,7 +60,8 @@ impl Certificates {
         }
     }
 
-    /// Reads the files again if one has changed. Keeps the old certificates if the new ones cannot be used.
+    /// Reads the files again if one has changed. Keeps the old certificates if the new ones cannot
+    /// be used.
     pub(super) fn refresh(&self) {
         if modified(&self.files) == self.current.load().modified {
             return;

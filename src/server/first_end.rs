@@ -3,8 +3,8 @@
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-/// Reports when the first service has ended, by itself or by a panic. Services end only at a shutdown; if
-/// one ends earlier it has failed, and the process must not go on without it.
+/// Reports when the first service has ended, by itself or by a panic. Services end only at a
+/// shutdown; if one ends earlier it has failed, and the process must not go on without it.
 pub(super) async fn report_first_end(mut services: JoinSet<()>, ended: watch::Sender<bool>) {
     services.join_next().await;
     _ = ended.send(true);

@@ -1,7 +1,7 @@
 //! From a listener's configuration to a service that accepts connections.
 //!
-//! Sockets are bound before anything is served, so that an address in use is one plain message at start, and
-//! handed to Pingora, which would otherwise bind for itself and panic.
+//! Sockets are bound before anything is served, so that an address in use is one plain message at
+//! start, and handed to Pingora, which would otherwise bind for itself and panic.
 
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::IntoRawFd as _;
@@ -18,11 +18,13 @@ use socket2::SockRef;
 
 use super::error::StartError;
 
-/// Bytes read ahead from a client; few, because each open connection holds this buffer. Requests and TLS read into
-/// buffers of their own, so it serves only what is read byte by byte, such as the PROXY protocol's header.
+/// Bytes read ahead from a client; few, because each open connection holds this buffer. Requests
+/// and TLS read into buffers of their own, so it serves only what is read byte by byte, such as the
+/// PROXY protocol's header.
 const READ_BUFFER: usize = 256;
-/// Connections that may wait to be accepted; the system's own limit is often 4,096. The standard library's 128 are too
-/// few when many clients reconnect at once: each of the others waits a second or more.
+/// Connections that may wait to be accepted; the system's own limit is often 4,096. The standard
+/// library's 128 are too few when many clients reconnect at once: each of the others waits a second
+/// or more.
 const BACKLOG: i32 = 4096;
 /// One packet's worth, so that a short header and body leave together.
 const WRITE_BUFFER: usize = 1460;

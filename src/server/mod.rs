@@ -1,9 +1,9 @@
 //! Composition root: from a configuration to a process that serves, reloads and drains.
 //!
-//! Pingora's own `Server` is not used: its grace period is a plain sleep, each of its services has a
-//! runtime of its own, and after a panic in a service the process lives on without serving. Here one
-//! runtime serves all listeners, the process ends with the first listener that ends, and a drain is over
-//! as soon as the last connection is.
+//! Pingora's own `Server` is not used: its grace period is a plain sleep, each of its services has
+//! a runtime of its own, and after a panic in a service the process lives on without serving. Here
+//! one runtime serves all listeners, the process ends with the first listener that ends, and a
+//! drain is over as soon as the last connection is.
 
 mod certificates;
 mod clients;

@@ -1,17 +1,18 @@
 //! How many files the process may have open, and so how many connections it can take.
 //!
-//! If client connections use up the files of the process, the gateway reaches neither its backends nor its store. So
-//! it accepts no more connections than there are files for.
+//! If client connections use up the files of the process, the gateway reaches neither its backends
+//! nor its store. So it accepts no more connections than there are files for.
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use crate::config::Findings;
 
-/// Files reserved for connections to backends and to the store, listeners and logs; a quarter if there are few files.
+/// Files reserved for connections to backends and to the store, listeners and logs; a quarter if
+/// there are few files.
 const RESERVED: usize = 1024;
 
-/// Raises the limit of open files as far as the process may, and returns how many connections it leaves room for: at
-/// most `wanted`. A warning if it is fewer.
+/// Raises the limit of open files as far as the process may, and returns how many connections it
+/// leaves room for: at most `wanted`. A warning if it is fewer.
 pub(super) fn most_connections(wanted: usize, findings: &mut Findings) -> usize {
     let Some(files) = raise_limit() else { return wanted };
     let most = wanted.min(room(files));

@@ -12,7 +12,8 @@ use super::start::start;
 use crate::config::{Config, Document, Report};
 use crate::store;
 
-/// Runs a gateway until a signal ends it: SIGTERM drains, SIGINT does not wait, SIGHUP loads the configuration again.
+/// Runs a gateway until a signal ends it: SIGTERM drains, SIGINT does not wait, SIGHUP loads the
+/// configuration again.
 ///
 /// # Errors
 /// [`RunError`]; the process must end with a failure, because it serves no longer.

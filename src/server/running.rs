@@ -75,8 +75,8 @@ impl RunningGateway {
         self.threads.block_on(future)
     }
 
-    /// Stops accepting connections, waits for requests in progress, and ends: after the configured time at the latest.
-    /// Returns how many connections were cut.
+    /// Stops accepting connections, waits for requests in progress, and ends: after the configured
+    /// time at the latest. Returns how many connections were cut.
     pub fn stop(self) -> usize {
         let timeout = self.drain_timeout;
         self.stop_within(timeout)

@@ -106,7 +106,8 @@ struct Prepared {
 }
 
 impl Prepared {
-    /// Opens the store and the logs, reads the files and builds the runtime; reports everything that is wrong.
+    /// Opens the store and the logs, reads the files and builds the runtime; reports everything
+    /// that is wrong.
     fn build(document: &Document, sources: &Sources) -> Result<Self, StartError> {
         let config = &document.config;
         let metrics = Arc::new(Metrics::new()?);
@@ -200,7 +201,8 @@ fn worker_threads(config: &Config) -> usize {
 fn server_conf(worker_threads: usize) -> ServerConf {
     ServerConf {
         threads: worker_threads,
-        // As many tries as `upstream` allows, and one to spare. With 0, Pingora would forward nothing.
+        // As many tries as `upstream` allows, and one to spare. With 0, Pingora would forward
+        // nothing.
         max_retries: 4,
         upstream_keepalive_pool_size: 1024,
         ..ServerConf::default()

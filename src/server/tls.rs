@@ -20,8 +20,8 @@ pub(super) struct ListenerTls {
     clients: Option<Arc<dyn ClientCertVerifier>>,
 }
 
-/// Reads the files of every listener with TLS, in the order of the configuration; warns of certificates
-/// that are not valid `now`, or not for long.
+/// Reads the files of every listener with TLS, in the order of the configuration; warns of
+/// certificates that are not valid `now`, or not for long.
 pub(super) fn load(config: &Config, now: Timestamp, findings: &mut Findings) -> Option<Vec<ListenerTls>> {
     let with_tls = config
         .listeners
@@ -49,7 +49,8 @@ impl ListenerTls {
     /// TLS 1.2 and 1.3 without early data, with certificates that may change while it runs.
     ///
     /// # Errors
-    /// [`StartError::Tls`] when Pingora does not take the settings; plain HTTP is never served instead.
+    /// [`StartError::Tls`] when Pingora does not take the settings; plain HTTP is never served
+    /// instead.
     pub(super) fn acceptor(&self, http2: bool) -> Result<Acceptor, StartError> {
         // The paths are not read: the resolver takes their place.
         let mut settings =

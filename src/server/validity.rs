@@ -5,8 +5,8 @@ use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use crate::clock::Timestamp;
 
-/// How long before its end a certificate is warned of: half of what ACME clients leave to themselves
-/// for a renewal.
+/// How long before its end a certificate is warned of: half of what ACME clients leave to
+/// themselves for a renewal.
 const RENEWAL_DAYS: i64 = 14;
 const SECONDS_A_DAY: i64 = 86_400;
 

@@ -1,7 +1,8 @@
 //! Blocking people: their sessions are not believed, and they cannot open others.
 //!
-//! A block belongs to a person in one app, or to a unionid. It stands in the person's row beside the
-//! binding, is read with the session, and a change of it ends the leases of the person's sessions.
+//! A block belongs to a person in one app, or to a unionid. It stands in the person's row beside
+//! the binding, is read with the session, and a change of it ends the leases of the person's
+//! sessions.
 
 use std::cmp::Reverse;
 
@@ -33,8 +34,8 @@ impl Sessions {
     /// Lifts a block: the person's sessions are good again. Whether the person was blocked.
     ///
     /// # Errors
-    /// [`SessionError::Store`]: the block may be lifted nevertheless. A row that cannot be read must be
-    /// bound again or unbound first.
+    /// [`SessionError::Store`]: the block may be lifted nevertheless. A row that cannot be read
+    /// must be bound again or unbound first.
     pub async fn unblock(&self, person: &PersonId, now: Timestamp) -> Result<bool, SessionError> {
         let written = self.core.people.unblock(person, now).await;
         Ok(self.core.publish_person(person, written).await?)

@@ -6,8 +6,8 @@ use http::{HeaderMap, HeaderValue, header};
 
 use crate::address::client_network;
 
-/// Returns the fields to tell clients apart by: the network of the client, as [`client_address`] gives it, and each
-/// `User-Agent`.
+/// Returns the fields to tell clients apart by: the network of the client, as [`client_address`]
+/// gives it, and each `User-Agent`.
 pub(super) fn client_fields<'a>(address: &'a [u8; 16], headers: &'a HeaderMap) -> Vec<&'a [u8]> {
     let agents = headers.get_all(header::USER_AGENT).iter().map(HeaderValue::as_bytes);
     [&address[..]].into_iter().chain(agents).collect()

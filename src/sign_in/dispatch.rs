@@ -21,8 +21,8 @@ impl SignInService {
         Endpoint::find(path, &self.path_prefix)
     }
 
-    /// Decides by the header alone whether a request is worth reading; returns the limits of the body to read before
-    /// [`SignInService::respond`], or `None` if the endpoint reads no body.
+    /// Decides by the header alone whether a request is worth reading; returns the limits of the
+    /// body to read before [`SignInService::respond`], or `None` if the endpoint reads no body.
     ///
     /// # Errors
     /// The answer to give instead.
@@ -55,8 +55,8 @@ impl SignInService {
 
     /// Answers a request that passed [`SignInService::precheck`]; `body` is what that asked for.
     ///
-    /// An exchange that was begun goes on when the future is dropped: a mini program in the background loses the reply
-    /// and sends the same code again.
+    /// An exchange that was begun goes on when the future is dropped: a mini program in the
+    /// background loses the reply and sends the same code again.
     pub async fn respond(
         self: &Arc<Self>,
         endpoint: Endpoint,
@@ -92,8 +92,9 @@ impl SignInService {
     }
 }
 
-/// Checks that a browser opens a page, before anything is counted: pictures in a page of another site, and what it has
-/// browsers fetch ahead, must not lock out the other clients at the visitor's address.
+/// Checks that a browser opens a page, before anything is counted: pictures in a page of another
+/// site, and what it has browsers fetch ahead, must not lock out the other clients at the visitor's
+/// address.
 #[expect(clippy::result_large_err, reason = "the answer goes straight to the client, once")]
 fn precheck_page(call: SignInCall<'_>) -> Result<Option<BodyLimit>, SignInAnswer> {
     if !is_navigation(call.request) {

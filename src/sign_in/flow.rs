@@ -1,7 +1,8 @@
-//! One code becomes one session: limited, exchanged once, and given again to the client that lost the reply.
+//! One code becomes one session: limited, exchanged once, and given again to the client that lost
+//! the reply.
 //!
-//! [`SignInFlow`] says what a code is exchanged for and what its client gets: tokens for a mini program, a cookie for a
-//! browser.
+//! [`SignInFlow`] says what a code is exchanged for and what its client gets: tokens for a mini
+//! program, a cookie for a browser.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -31,8 +32,8 @@ pub(super) struct SignInAttempt {
     pub(super) user_agent: Option<String>,
     /// The session that the browser holds now.
     pub(super) before: Option<SessionId>,
-    /// Whether a page of another site may have led the browser to this. It then does not count against the limit that
-    /// the other clients at the address share.
+    /// Whether a page of another site may have led the browser to this. It then does not count
+    /// against the limit that the other clients at the address share.
     pub(super) is_cross_site: bool,
     /// Whether a failure does not count as a guess of the client: another person may have made the
     /// code up, or it was sent before.
@@ -136,7 +137,8 @@ async fn sign_in_once<F: SignInFlow>(
     }
 }
 
-/// Claims the code among the nodes that share a store, and gives the client what it gets of the session.
+/// Claims the code among the nodes that share a store, and gives the client what it gets of the
+/// session.
 async fn open_session<F: SignInFlow>(
     deps: &SignInDependencies,
     codes: &CodeMemory<F>,

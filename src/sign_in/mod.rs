@@ -1,12 +1,15 @@
-//! A user signs in, stays signed in, and signs out: the endpoints, what each accepts and what it answers.
+//! A user signs in, stays signed in, and signs out: the endpoints, what each accepts and what it
+//! answers.
 //!
-//! It decides which paths are its own, which requests are worth reading, and what a failure is called towards the
-//! client. The bytes and connections are `proxy`'s, the exchange with WeChat is `wechat`'s, what a session is and when
-//! it ends is `session`'s, how often a client may try is `throttle`'s.
+//! It decides which paths are its own, which requests are worth reading, and what a failure is
+//! called towards the client. The bytes and connections are `proxy`'s, the exchange with WeChat is
+//! `wechat`'s, what a session is and when it ends is `session`'s, how often a client may try is
+//! `throttle`'s.
 //!
-//! The way of a request: `endpoint` lists the endpoints, `dispatch` gives the request to the handler, which stands in
-//! the file of its name in `program` or `browser`. A code becomes a session in `flow`, for a mini program as for a
-//! browser; a code that is sent twice is exchanged once, by `once`. `answer` and `error` write the answers.
+//! The way of a request: `endpoint` lists the endpoints, `dispatch` gives the request to the
+//! handler, which stands in the file of its name in `program` or `browser`. A code becomes a
+//! session in `flow`, for a mini program as for a browser; a code that is sent twice is exchanged
+//! once, by `once`. `answer` and `error` write the answers.
 
 mod answer;
 mod browser;

@@ -1,7 +1,9 @@
-//! The embedded engine: one redb file, written by one thread that groups what is asked for at once into one commit.
+//! The embedded engine: one redb file, written by one thread that groups what is asked for at once
+//! into one commit.
 //!
-//! The next commit takes whatever was asked for while the last one went to the disk, and waits for no more: a caller alone
-//! waits for one `fsync`, and many share it. Reads see the last commit and wait for no other.
+//! The next commit takes whatever was asked for while the last one went to the disk, and waits for
+//! no more: a caller alone waits for one `fsync`, and many share it. Reads see the last commit and
+//! wait for no other.
 
 mod fault;
 mod file;

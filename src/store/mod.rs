@@ -1,9 +1,10 @@
 //! Rows of bytes that outlive the process: the few atomic steps that sessions are made of.
 //!
-//! A row has a key, a value and an end. Each step touches one row, or the one log, and is atomic; an answer is given
-//! only once the step is as durable as the engine was configured to make it. Writes of several rows may be asked for in
-//! their order, which spares an engine that can make them at once a wait for each. What the bytes mean is left to
-//! `session`, `login` and `throttle`. A store that does not answer is an error, never an empty answer.
+//! A row has a key, a value and an end. Each step touches one row, or the one log, and is atomic;
+//! an answer is given only once the step is as durable as the engine was configured to make it.
+//! Writes of several rows may be asked for in their order, which spares an engine that can make
+//! them at once a wait for each. What the bytes mean is left to `session`, `login` and `throttle`.
+//! A store that does not answer is an error, never an empty answer.
 
 mod embedded;
 mod health;
@@ -191,8 +192,9 @@ pub trait Store: Send + Sync + fmt::Debug {
         }
     }
 
-    /// Makes these writes in their order, up to the first that finds another row than it expects; whether it made all.
-    /// No write is there without those before it. After an error some may be there, or none.
+    /// Makes these writes in their order, up to the first that finds another row than it expects;
+    /// whether it made all. No write is there without those before it. After an error some may be
+    /// there, or none.
     async fn write_in_order(&self, writes: Vec<Write>) -> Result<bool, StoreError> {
         for write in writes {
             if !self.write(write).await? {
@@ -205,8 +207,9 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// Removes a row that still says `expected`; whether it did.
     async fn compare_and_delete(&self, key: &Key, expected: &[u8]) -> Result<bool, StoreError>;
 
-    /// Reads some rows of a space: about `limit` at most, and none does not mean that the scan is over. A row that stands
-    /// from the first page to the last is on one of them; one that is written or removed meanwhile may be.
+    /// Reads some rows of a space: about `limit` at most, and none does not mean that the scan is
+    /// over. A row that stands from the first page to the last is on one of them; one that is
+    /// written or removed meanwhile may be.
     async fn scan(
         &self,
         space: Space,
@@ -214,14 +217,15 @@ pub trait Store: Send + Sync + fmt::Debug {
         limit: usize,
     ) -> Result<ScanPage, StoreError>;
 
-    /// Appends to the log, and gives the entry's number, the first one's being 1. Wakes [`Store::log_moved`] of every
-    /// node.
+    /// Appends to the log, and gives the entry's number, the first one's being 1. Wakes
+    /// [`Store::log_moved`] of every node.
     async fn append(&self, entry: Bytes, ttl: Duration) -> Result<u64, StoreError>;
 
     /// The log's entries after number `after`. At most 1000 at once: more are a gap.
     async fn log_after(&self, after: u64) -> Result<LogEntries, StoreError>;
 
-    /// Ends when the log may have moved: a hint, which may be lost, and never comes where nobody else writes.
+    /// Ends when the log may have moved: a hint, which may be lost, and never comes where nobody
+    /// else writes.
     async fn log_moved(&self);
 
     /// Asks the store for a sign of life.
@@ -254,8 +258,9 @@ pub trait SharedRates: Send + Sync {
 
 /// Opens the store that the configuration names; `None` when a finding says why it cannot be.
 ///
-/// The embedded engine opens its file and locks it. The Redis engine connects when it is first asked, on the runtime
-/// of whoever asks: a gateway starts without its Redis, and says that it is not ready.
+/// The embedded engine opens its file and locks it. The Redis engine connects when it is first
+/// asked, on the runtime of whoever asks: a gateway starts without its Redis, and says that it is
+/// not ready.
 pub fn open(
     config: &config::Store,
     data_dir: &Path,
@@ -317,7 +322,8 @@ pub struct Closed {
     pub is_shared: bool,
 }
 
-/// How long until `end`, for a row's time; at least one millisecond, since a row of no time would never be seen.
+/// How long until `end`, for a row's time; at least one millisecond, since a row of no time would
+/// never be seen.
 pub fn ttl_until(end: Timestamp, now: Timestamp) -> Duration {
     end.since(now).max(Duration::from_millis(1))
 }

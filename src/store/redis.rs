@@ -1,8 +1,9 @@
-//! The Redis engine: rows that several gateways share, on one server, behind sentinels, or in a cluster.
+//! The Redis engine: rows that several gateways share, on one server, behind sentinels, or in a
+//! cluster.
 //!
-//! Every step is one command or one script, on keys of one slot. A step whose answer did not come is never made again
-//! by the engine: whoever asked must know that it may have been made. What an operator must set up is in
-//! `docs/redis.md`.
+//! Every step is one command or one script, on keys of one slot. A step whose answer did not come
+//! is never made again by the engine: whoever asked must know that it may have been made. What an
+//! operator must set up is in `docs/redis.md`.
 
 mod error;
 mod health;
@@ -142,8 +143,9 @@ impl Redis {
         }
     }
 
-    /// Replaces a session that did not answer, or answered that it is the wrong one. A cluster's looks after itself:
-    /// one silent server is no reason to leave the others. Behind a write that waits for replicas, silence is normal.
+    /// Replaces a session that did not answer, or answered that it is the wrong one. A cluster's
+    /// looks after itself: one silent server is no reason to leave the others. Behind a write that
+    /// waits for replicas, silence is normal.
     fn give_up(&self, operation: Operation, session: &Arc<Session>, failure: &Failure) {
         let is_slow = failure.cause == Cause::Late && self.is_awaited(operation);
         let is_suspect = matches!(failure.cause, Cause::Late | Cause::Connection | Cause::WrongServer);
@@ -192,7 +194,8 @@ impl Redis {
         Ok(answer)
     }
 
-    /// Where the log goes on after a number, if that is where it was read to: the stamp of that entry.
+    /// Where the log goes on after a number, if that is where it was read to: the stamp of that
+    /// entry.
     fn stamp_at(&self, number: u64) -> Bytes {
         let seen = self.log_seen.lock();
         if seen.0 == number { seen.1.clone() } else { Bytes::new() }
@@ -229,7 +232,8 @@ impl section::Durability {
         if counts.iter().zip(wanted).all(|(count, wanted)| count >= wanted) {
             return Ok(());
         }
-        // A server and its replicas count as one number; a replica too many does not stand for the server.
+        // A server and its replicas count as one number; a replica too many does not stand for the
+        // server.
         let acknowledged = counts.iter().zip(wanted).map(|(count, wanted)| count.min(wanted)).sum();
         let error = StoreError::NotReplicated { acknowledged, wanted: wanted.iter().sum() };
         Err(Failure { error, cause: Cause::Refused })
@@ -333,8 +337,8 @@ impl Store for Redis {
     }
 
     async fn ping(&self) -> Result<(), StoreError> {
-        // Not `PING`: a user without rights gets an answer to that, as does one whom a replica or a full memory would
-        // refuse every write.
+        // Not `PING`: a user without rights gets an answer to that, as does one whom a replica or a
+        // full memory would refuse every write.
         let key = format!("{}:alive", self.log_key);
         let mut command = redis::cmd("SET");
         command.arg(&key).arg("").arg("PX").arg(millis(PING_LASTS));
@@ -395,7 +399,8 @@ fn yes_or_no(answer: &Value) -> Result<bool, StoreError> {
     }
 }
 
-/// What the script that reads the log answered, and where it was read to; nothing if that makes no sense.
+/// What the script that reads the log answered, and where it was read to; nothing if that makes no
+/// sense.
 fn log(answer: Value, after: u64) -> Option<(LogEntries, (u64, Bytes))> {
     let Value::Array(parts) = answer else { return None };
     let mut parts = parts.into_iter();

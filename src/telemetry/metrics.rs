@@ -1,4 +1,5 @@
-//! Every metric, in one list. Labels come from the configuration or from an enum, never from a request.
+//! Every metric, in one list. Labels come from the configuration or from an enum, never from a
+//! request.
 
 use prometheus::core::Collector;
 use prometheus::{

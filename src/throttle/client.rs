@@ -64,8 +64,8 @@ impl ClientKeys {
 
     /// The network of the client at this address: the bits that all its addresses have in common.
     ///
-    /// An IPv4-mapped address is the IPv4 client. One IPv6 client commonly holds a whole /64 and may send from any
-    /// address in it, so only the prefix counts.
+    /// An IPv4-mapped address is the IPv4 client. One IPv6 client commonly holds a whole /64 and
+    /// may send from any address in it, so only the prefix counts.
     pub(super) fn network(&self, address: IpAddr) -> IpAddr {
         match address.to_canonical() {
             IpAddr::V4(address) => address.into(),

@@ -144,7 +144,8 @@ impl Limit {
 }
 
 impl Throttle {
-    /// Builds the limits and allocates all the memory they will ever use; problems go to `findings`.
+    /// Builds the limits and allocates all the memory they will ever use; problems go to
+    /// `findings`.
     pub fn build(
         config: &config::Throttle,
         metrics: &Metrics,

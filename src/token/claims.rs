@@ -1,4 +1,5 @@
-//! The claims of a token: [`UnverifiedClaims`] as parsed, [`VerifiedClaims`] when every rule is met.
+//! The claims of a token: [`UnverifiedClaims`] as parsed, [`VerifiedClaims`] when every rule is
+//! met.
 
 use std::time::Duration;
 

@@ -5,14 +5,14 @@ use serde::Deserialize;
 
 use super::encoding::{BASE64URL, parse_object};
 
-/// The `typ` of our tokens, RFC 9068 §2.1. Another JWT that a key of ours signed is not accepted as an
-/// access token.
+/// The `typ` of our tokens, RFC 9068 §2.1. Another JWT that a key of ours signed is not accepted as
+/// an access token.
 const TOKEN_TYPE: &str = "at+jwt";
 
 /// The header of a token, before its signature is verified.
 ///
-/// Every other member is refused: `crit`, `b64`, and the key references `jku`, `x5u`, `jwk` and `x5c`
-/// each change how a token is verified (RFC 7515 §4.1).
+/// Every other member is refused: `crit`, `b64`, and the key references `jku`, `x5u`, `jwk` and
+/// `x5c` each change how a token is verified (RFC 7515 §4.1).
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Header {

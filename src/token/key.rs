@@ -85,8 +85,8 @@ impl SigningKey {
         signer: Signer,
         verifier: DecodingKey,
     ) -> Self {
-        // JSON never escapes a character of the id: `keys` checks a configured one, and a thumbprint
-        // is base64url.
+        // JSON never escapes a character of the id: `keys` checks a configured one, and a
+        // thumbprint is base64url.
         let header = encode_header(algorithm_name(algorithm), &kid);
         Self { kid, algorithm, header, public, signer, verifier }
     }

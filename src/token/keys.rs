@@ -1,4 +1,5 @@
-//! The keys in use: from the configuration, or the one made on first start. The first signs, all verify.
+//! The keys in use: from the configuration, or the one made on first start. The first signs, all
+//! verify.
 
 use std::collections::BTreeSet;
 use std::path::Path;

@@ -80,7 +80,8 @@ pub enum MintError {
 /// Why a text is not a valid access token of ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum VerifyError {
-    /// Not a compact JWS with a header like ours: too long, not three parts, not strict base64url, not our `typ`.
+    /// Not a compact JWS with a header like ours: too long, not three parts, not strict base64url,
+    /// not our `typ`.
     #[error("not an access token")]
     Malformed,
     /// `kid` names no key in use.
@@ -92,7 +93,8 @@ pub enum VerifyError {
     /// The signature is not by the key.
     #[error("the signature is wrong")]
     BadSignature,
-    /// Signed by our key, but the claims are missing, twice, of a wrong type, or contradict each other.
+    /// Signed by our key, but the claims are missing, twice, of a wrong type, or contradict each
+    /// other.
     #[error("the claims are wrong")]
     InvalidClaims,
     /// `iss` is another gateway.

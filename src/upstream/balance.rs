@@ -84,7 +84,8 @@ where
     backend.addr.as_inet().copied()
 }
 
-/// Chooses the server with the fewest requests in progress for its weight; equally busy ones in turn.
+/// Chooses the server with the fewest requests in progress for its weight; equally busy ones in
+/// turn.
 fn select_least_busy(
     balancer: &LoadBalancer<RoundRobin>,
     servers: &HashMap<SocketAddr, Arc<Server>>,

@@ -1,4 +1,5 @@
-//! Which server answers: balancing, servers that refuse connections, and how each server is connected to.
+//! Which server answers: balancing, servers that refuse connections, and how each server is
+//! connected to.
 //!
 //! Holds no request: `proxy` asks for a peer for each try, and reports a failure.
 
@@ -61,7 +62,8 @@ impl Upstreams {
         self.0.get(name)
     }
 
-    /// Resolves the servers' names again. Blocks; a name that does not resolve keeps its old addresses.
+    /// Resolves the servers' names again. Blocks; a name that does not resolve keeps its old
+    /// addresses.
     pub fn resolve_again(&self) {
         for upstream in self.0.values() {
             upstream.refresh();
@@ -70,7 +72,8 @@ impl Upstreams {
 }
 
 impl Upstream {
-    /// Chooses a server for one try. `key` is what a consistent hash follows; `tried` servers are passed over.
+    /// Chooses a server for one try. `key` is what a consistent hash follows; `tried` servers are
+    /// passed over.
     pub fn choose(&self, key: &[u8], tried: &[SocketAddr], now: Timestamp) -> Option<Arc<Server>> {
         let servers = self.servers.load();
         if servers.len() == 1 {
@@ -103,7 +106,8 @@ impl Upstream {
             options.http_upstream_request_policy = HttpUpstreamRequestPolicy::standard();
             let longest_silence = options.read_timeout.take();
             options.custom_l4 = Some(Arc::new(TunnelConnector { switch: switch.clone(), longest_silence }));
-            // No other request can use a connection that was made for a tunnel, also if the server refused the tunnel.
+            // No other request can use a connection that was made for a tunnel, also if the server
+            // refused the tunnel.
             options.idle_timeout = Some(Duration::ZERO);
             peer.group_key = !peer.group_key;
         }

@@ -1,4 +1,5 @@
-//! How the servers of an upstream are connected to: protocol, timeouts, and TLS with its certificates.
+//! How the servers of an upstream are connected to: protocol, timeouts, and TLS with its
+//! certificates.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::net::SocketAddr;
@@ -67,8 +68,9 @@ pub(super) fn build(
             }
         }
     }
-    // Pingora's pool distinguishes neither authorities nor protocols, and outlives a reload: a connection to a server
-    // that an authority certified must not be reused after that authority is no longer trusted.
+    // Pingora's pool distinguishes neither authorities nor protocols, and outlives a reload: a
+    // connection to a server that an authority certified must not be reused after that authority is
+    // no longer trusted.
     peer.group_key = pool_group.finish();
     Some(peer)
 }
@@ -105,8 +107,8 @@ fn authority(der: &CertificateDer<'_>) -> Option<WrappedX509> {
     }))
 }
 
-/// Reads the certificate that the gateway shows to servers. Pingora does not check the bytes and panics if they do not
-/// parse, so they are checked here.
+/// Reads the certificate that the gateway shows to servers. Pingora does not check the bytes and
+/// panics if they do not parse, so they are checked here.
 fn client_certificate(pair: &config::Certificate) -> Result<(Vec<Vec<u8>>, PrivateKeyDer<'static>), String> {
     let chain = certificates(&pair.certificate)
         .filter(|chain| chain.iter().all(|der| X509Certificate::from_der(der).is_ok()))

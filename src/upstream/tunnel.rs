@@ -1,7 +1,8 @@
 //! The connection to a server behind a WebSocket opening.
 //!
-//! Pingora has one timer for a server's silence, which would end an idle tunnel as well, and it can take
-//! the end of the opening's empty body for the end of the tunnel. This connection prevents both.
+//! Pingora has one timer for a server's silence, which would end an idle tunnel as well, and it can
+//! take the end of the opening's empty body for the end of the tunnel. This connection prevents
+//! both.
 
 use std::future::Future as _;
 use std::io;
@@ -22,8 +23,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Sleep;
 
-/// Whether the server has switched protocols, and whether the tunnel was cut. The request that asks for
-/// the tunnel and its connection share it.
+/// Whether the server has switched protocols, and whether the tunnel was cut. The request that asks
+/// for the tunnel and its connection share it.
 #[derive(Clone, Debug, Default)]
 pub struct TunnelSwitch(Arc<SwitchState>);
 
@@ -57,8 +58,8 @@ impl TunnelSwitch {
     }
 }
 
-/// Fails if the tunnel was cut; otherwise wakes the task when it is. The waker is registered before the
-/// check, so that a cut in between is seen or wakes the task.
+/// Fails if the tunnel was cut; otherwise wakes the task when it is. The waker is registered before
+/// the check, so that a cut in between is seen or wakes the task.
 fn check_uncut(switch: &TunnelSwitch, waker: &AtomicWaker, cx: &Context<'_>) -> io::Result<()> {
     waker.register(cx.waker());
     if switch.is_cut() { Err(io::ErrorKind::ConnectionAborted.into()) } else { Ok(()) }
@@ -103,9 +104,9 @@ impl AsyncRead for TunnelStream {
         let tunnel = self.get_mut();
         check_uncut(&tunnel.switch, &tunnel.switch.0.reader, cx)?;
         if std::mem::take(&mut tunnel.has_written) && !tunnel.switch.is_open() {
-            // Pingora queues the end of the opening's empty body, and then waits for it and for the answer at
-            // the same time. If it saw the answer first, it would take that end for the end of the tunnel.
-            // See https://github.com/cloudflare/pingora/issues/946
+            // Pingora queues the end of the opening's empty body, and then waits for it and for the
+            // answer at the same time. If it saw the answer first, it would take that end for the
+            // end of the tunnel. See https://github.com/cloudflare/pingora/issues/946
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }

@@ -22,8 +22,8 @@ use crate::identity::{OpenId, UnionId};
 /// Longest code accepted, in bytes; WeChat's have 32.
 const MAX_CODE_BYTES: usize = 128;
 
-/// A login code, as `wx.login` gives it to a mini program and WeChat's page to a browser. Good for one exchange within
-/// five minutes; a website's, within ten.
+/// A login code, as `wx.login` gives it to a mini program and WeChat's page to a browser. Good for
+/// one exchange within five minutes; a website's, within ten.
 #[derive(Clone)]
 pub struct Code(SecretString);
 
@@ -278,7 +278,8 @@ fn number_or_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i64, D::
     }
 }
 
-/// Finds the call's id in an errmsg: `rid: ` and three groups of 8 hexadecimal digits; anything else is not logged.
+/// Finds the call's id in an errmsg: `rid: ` and three groups of 8 hexadecimal digits; anything
+/// else is not logged.
 fn find_rid(errmsg: &str) -> Option<&str> {
     let (_, rest) = errmsg.split_once("rid: ")?;
     let rid = rest.split(|c: char| !c.is_ascii_hexdigit() && c != '-').next()?;

@@ -106,7 +106,8 @@ impl WeChat {
     /// future may be dropped at any time; the client remains usable.
     ///
     /// # Errors
-    /// Any [`WeChatError`]; the breaker and the limit on calls under way answer without asking WeChat.
+    /// Any [`WeChatError`]; the breaker and the limit on calls under way answer without asking
+    /// WeChat.
     pub async fn exchange_code(&self, app: &App, code: &Code) -> Result<CodeExchange, WeChatError> {
         let leave = self.acquire(app)?;
         let call = api::code_exchange(app, code);

@@ -1,4 +1,5 @@
-//! The audit log of a real gateway: each event once, in the right words, and nothing that is secret.
+//! The audit log of a real gateway: each event once, in the right words, and nothing that is
+//! secret.
 
 use std::fs;
 

@@ -1,4 +1,5 @@
-//! Whom a route admits of those who are signed in: lists, read again at each reload; and who is blocked everywhere.
+//! Whom a route admits of those who are signed in: lists, read again at each reload; and who is
+//! blocked everywhere.
 
 use std::fs;
 

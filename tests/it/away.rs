@@ -1,4 +1,5 @@
-//! A gateway whose Redis does not answer: what a client with a token gets, and that no user is taken for another.
+//! A gateway whose Redis does not answer: what a client with a token gets, and that no user is
+//! taken for another.
 
 use std::time::Duration;
 

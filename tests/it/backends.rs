@@ -1,8 +1,8 @@
 //! What real backends see behind the gateway, each in the way its language reads a request.
 //!
-//! The rows A1 to A16, B1 to B25 and the framing of the attack suites, against servers that fold names, decode paths and
-//! cut messages as they do. The programs are in `tests/fixtures/backends`; `scripts/test` installs what runs them, and
-//! a server that is missing fails its test.
+//! The rows A1 to A16, B1 to B25 and the framing of the attack suites, against servers that fold
+//! names, decode paths and cut messages as they do. The programs are in `tests/fixtures/backends`;
+//! `scripts/test` installs what runs them, and a server that is missing fails its test.
 
 mod framing;
 mod identity;

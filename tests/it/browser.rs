@@ -1,4 +1,5 @@
-//! Sign-in with a browser: seen from a browser (Chromium, a gateway, an emulated WeChat and its phone), and on the wire.
+//! Sign-in with a browser: seen from a browser (Chromium, a gateway, an emulated WeChat and its
+//! phone), and on the wire.
 
 mod attacks;
 mod emulator;

@@ -1,4 +1,5 @@
-//! The command line: answers on standard output, messages on standard error, exit codes that scripts can tell apart.
+//! The command line: answers on standard output, messages on standard error, exit codes that
+//! scripts can tell apart.
 
 use std::fs;
 use std::net::TcpListener;
@@ -211,7 +212,8 @@ store: { engine: redis, redis: { addresses: ['redis.example.com:6379'] } }
     }
 }
 
-/// A configuration with a secret or key file of each kind, all of them in `folder`, and the warned keys.
+/// A configuration with a secret or key file of each kind, all of them in `folder`, and the warned
+/// keys.
 fn configuration_with_files(folder: &Path) -> (PathBuf, Vec<(PathBuf, &'static str)>) {
     let file = |name: &str, text: &str| {
         let path = folder.join(name);

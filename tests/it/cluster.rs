@@ -1,4 +1,5 @@
-//! Two gateways in processes of their own, one Redis: what one knows, the other knows within a second.
+//! Two gateways in processes of their own, one Redis: what one knows, the other knows within a
+//! second.
 
 mod binding;
 mod outage;
@@ -159,7 +160,8 @@ fn report(what: &str, mut times: Vec<Duration>) {
     println!("{what}: {} times, {least:.1?} at best, {middle:.1?} median, {most:.1?} at worst", times.len());
 }
 
-/// Ends sessions on one node in every way, while the other remembers them; how long the other let them in.
+/// Ends sessions on one node in every way, while the other remembers them; how long the other let
+/// them in.
 fn times_of_revocations(cluster: &Cluster, rounds: usize) -> Vec<Duration> {
     let mut times = Vec::new();
     for round in 0..rounds {
@@ -485,7 +487,8 @@ throttle:
     let seconds = usize::try_from(took.as_secs()).unwrap() + 1;
     let most = BURST + seconds;
     assert!((BURST..=most).contains(&admitted), "{admitted} of at most {most}");
-    // A login takes a few steps, and each node looks at the log four times a second, in a few steps as well.
+    // A login takes a few steps, and each node looks at the log four times a second, in a few steps
+    // as well.
     assert!(commands < 16 * most + 2 * 16 * seconds, "{commands}");
 }
 

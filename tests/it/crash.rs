@@ -1,4 +1,5 @@
-//! Promise 3: a login that was acknowledged survives the gateway's violent death, and so does a logout.
+//! Promise 3: a login that was acknowledged survives the gateway's violent death, and so does a
+//! logout.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -68,7 +69,8 @@ impl Acknowledged {
     }
 }
 
-/// Signs in new users until the gateway is gone; some refresh or sign out. Returns every login that was acknowledged.
+/// Signs in new users until the gateway is gone; some refresh or sign out. Returns every login that
+/// was acknowledged.
 fn live_until_the_end(
     world: &World,
     process: &Process,
@@ -111,7 +113,8 @@ fn assert_holds(process: &Process, login: &Acknowledged) {
 
 #[test]
 fn everything_acknowledged_survives_a_hundred_violent_deaths() {
-    // A refresh whose answer was lost may be asked for again: by the end of this test, on a slow machine.
+    // A refresh whose answer was lost may be asked for again: by the end of this test, on a slow
+    // machine.
     let world = World::with(&format!("{ROUTES}{NO_THROTTLE}sessions: {{ refresh_grace: 5m }}\n"));
     let mut process = Process::like(&world);
     let people = AtomicUsize::new(0);

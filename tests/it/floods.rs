@@ -1,5 +1,5 @@
-//! Floods over loopback, each of a fixed size: how the flooder is answered, what reaches the backend, and how people who
-//! call meanwhile fare.
+//! Floods over loopback, each of a fixed size: how the flooder is answered, what reaches the
+//! backend, and how people who call meanwhile fare.
 
 mod http2;
 mod login;
@@ -16,8 +16,8 @@ use crate::process::Process;
 
 /// Connections that flood at once.
 const FLOODERS: usize = 4;
-/// How much a flood may add to the memory of a gateway: bodies, of which an HTTP/2 connection may hold 1 MiB, and which go a while
-/// after their connection has gone.
+/// How much a flood may add to the memory of a gateway: bodies, of which an HTTP/2 connection may
+/// hold 1 MiB, and which go a while after their connection has gone.
 const GROWTH: usize = 128 * 1024 * 1024;
 /// Fewest calls of one person, whose times are to say something.
 const CALLS: usize = 50;

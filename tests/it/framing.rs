@@ -1,7 +1,7 @@
 //! Where a request ends: the gateway and the backend never disagree, whatever bytes come.
 //!
-//! Attacks F1 to F14 of docs/threat-model.md, as literal bytes. The backend keeps everything it was sent; a second
-//! request, or a body of another length, would be seen there.
+//! Attacks F1 to F14 of docs/threat-model.md, as literal bytes. The backend keeps everything it was
+//! sent; a second request, or a body of another length, would be seen there.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
@@ -177,7 +177,8 @@ fn a_request_without_a_length_has_no_body_and_nothing_follows_it() {
     tally.report("framing: requests without a length");
 }
 
-/// F1: what is left of a body after an early answer is drained or the connection closed; it is never a request.
+/// F1: what is left of a body after an early answer is drained or the connection closed; it is
+/// never a request.
 #[test]
 fn the_body_of_a_request_that_was_answered_early_is_never_a_request() {
     let world = world_with(
@@ -256,7 +257,8 @@ fn the_body_of_a_throttled_login_is_never_a_request() {
     assert_eq!(world.backend.count(), 0);
 }
 
-/// F2, F9, F10, F13: there is a tunnel only after the backend has answered 101 to a WebSocket opening.
+/// F2, F9, F10, F13: there is a tunnel only after the backend has answered 101 to a WebSocket
+/// opening.
 #[test]
 fn nothing_is_tunnelled_before_the_backend_switches_protocols() {
     let websocket = ROUTES.replace("upstream: backend }", "upstream: backend, websocket: true }");
@@ -356,7 +358,8 @@ pub fn chunked_bodies() -> Vec<(&'static str, Option<&'static str>)> {
         ("A\r\n0123456789\r\n0\r\n\r\n", Some("0123456789")),
         ("a\r\n0123456789\r\n0\r\n\r\n", Some("0123456789")),
         ("2\r\nhe\r\n3\r\nllo\r\n0\r\n\r\n", Some("hello")),
-        // Pingora reads these leniently; the backend is sent what was read, and what follows is dropped.
+        // Pingora reads these leniently; the backend is sent what was read, and what follows is
+        // dropped.
         ("5;ext\nXX\r\nhello\r\n0\r\n\r\n", Some("hello")),
         ("5 \r\nhello\r\n0\r\n\r\n", Some("hello")),
         ("\r\nhello\r\n0\r\n\r\n", Some("")),
@@ -396,7 +399,8 @@ fn a_chunked_body_is_read_strictly_and_framed_again() {
             assert_eq!(world.backend.count() - before, 1, "{shown}");
             assert_eq!(world.backend.last().body, data.as_bytes(), "{shown}");
         } else {
-            // The header may have reached the backend before the body broke off; a whole request never.
+            // The header may have reached the backend before the body broke off; a whole request
+            // never.
             assert!(answered.iter().all(|status| *status == 400), "{shown}: {answered:?}");
             assert!(answered.len() <= 1, "{shown}: {answered:?}");
             assert_eq!(world.backend.count() - before, 0, "{shown}: {:?}", world.backend.last());
@@ -498,8 +502,8 @@ fn an_expectation_is_met_by_the_backend_or_refused() {
     assert_not_smuggled(&world, sent.as_bytes());
 }
 
-/// F14: after an answer that comes before the body was sent, neither connection goes on: what the client sends next
-/// is no request, and the next request is not read as a body.
+/// F14: after an answer that comes before the body was sent, neither connection goes on: what the
+/// client sends next is no request, and the next request is not read as a body.
 #[test]
 fn a_final_answer_to_an_expectation_leaves_no_body_behind() {
     for expect in ["Expect: 100-continue\r\n", ""] {
@@ -587,7 +591,8 @@ fn requests_sent_ahead_are_each_judged_alone() {
     assert!(!world.backend.last().head.contains("victim"));
 }
 
-/// Limits: too long a target 414, too large a header 431, and the connection does not go on with the rest.
+/// Limits: too long a target 414, too large a header 431, and the connection does not go on with
+/// the rest.
 #[test]
 fn a_header_over_the_limits_is_refused_with_its_own_status() {
     let world = world_with("limits: { max_header: 8KiB, max_header_fields: 50, max_uri: 2KiB }\n");
@@ -680,7 +685,8 @@ fn trickle_until_closed(connection: &mut Connection, what: &str) {
     });
 }
 
-/// The same over HTTP/2: neither a preface, nor an empty connection, nor an endless header block holds one for ever.
+/// The same over HTTP/2: neither a preface, nor an empty connection, nor an endless header block
+/// holds one for ever.
 #[test]
 fn an_http2_connection_on_which_no_request_begins_is_closed() {
     let world = world_with(
@@ -762,7 +768,8 @@ fn what_http2_could_smuggle_into_http1_is_refused() {
     // F7: the length is said and the stream ends with the header.
     let outcome = Http2::open(world.address()).send(&own(&[(b"content-length", b"100")]));
     assert!(!(200..300).contains(&outcome.status()), "{outcome:?}");
-    // A broken request costs its stream or its connection, and the upstream connection is not used again.
+    // A broken request costs its stream or its connection, and the upstream connection is not used
+    // again.
     let mut connection = Http2::open(world.address());
     assert_eq!(connection.send(&with_path(b"/pub/after")).echoed().unwrap().target(), "/pub/after");
     assert_not_smuggled(&world, smuggled);

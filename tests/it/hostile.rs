@@ -1,4 +1,5 @@
-//! Claims under names that other gateways use, and configurations that would undo what the gateway says.
+//! Claims under names that other gateways use, and configurations that would undo what the gateway
+//! says.
 
 use menshen::config::Document;
 use menshen::server::{self, Sources};
@@ -8,7 +9,8 @@ use crate::process::Process;
 
 const VICTIM: &str = "victim";
 
-/// Names under which some backend believes a person, an address or a host, whichever gateway once stood before it.
+/// Names under which some backend believes a person, an address or a host, whichever gateway once
+/// stood before it.
 const CLAIMS: &[&str] = &[
     "X-Forwarded-User",
     "X-Forwarded-Email",
@@ -76,7 +78,8 @@ fn a_trusted_proxy_may_say_what_it_found_out() {
     }
 }
 
-/// A backend that stood behind another gateway goes on unchanged: its name for the person may be ours.
+/// A backend that stood behind another gateway goes on unchanged: its name for the person may be
+/// ours.
 #[test]
 fn a_name_of_another_gateway_may_be_ours() {
     for name in ["Remote-User", "X-Forwarded-User", "X-Auth-Request-User"] {

@@ -1,7 +1,9 @@
-//! What the backend learns about the caller: exactly what the gateway knows, whatever the client sends.
+//! What the backend learns about the caller: exactly what the gateway knows, whatever the client
+//! sends.
 //!
-//! The rows A1 to A16 of the attack suites. Each forged header is sent in every spelling that a CGI-style backend
-//! would read as a managed name; the backend here reads names as such a backend does.
+//! The rows A1 to A16 of the attack suites. Each forged header is sent in every spelling that a
+//! CGI-style backend would read as a managed name; the backend here reads names as such a backend
+//! does.
 
 pub mod spelling;
 
@@ -260,7 +262,8 @@ fn no_alias_of_a_managed_name_reaches_the_backend() {
         let mut client = Client::new(&scene.world);
         let mut tally = Tally::default();
         for kind in scene.kinds() {
-            // The name is refused before the route is known: on one route all spellings, on the others each name's.
+            // The name is refused before the route is known: on one route all spellings, on the
+            // others each name's.
             let step = if kind.name == "public without" { 1 } else { 61 };
             for spelled in scene.managed.iter().flat_map(|name| aliases(name)).step_by(step) {
                 let response = client.get(&kind, "", &format!("{spelled}: {VICTIM}\r\n"));
@@ -637,7 +640,8 @@ fn an_identifier_that_could_forge_a_header_is_refused_at_login() {
             let response = world.login_with(&format!(r#"{{"code":"{}"}}"#, world.code("alice")));
 
             if response.status == 200 && member == "unionid" {
-                // A person may have no unionid; a token without one is right, one with a hostile one is not.
+                // A person may have no unionid; a token without one is right, one with a hostile
+                // one is not.
                 let bearer = response.json()["access_token"].as_str().unwrap().to_owned();
                 world.get("/x", &format!("Authorization: Bearer {bearer}\r\n"));
                 let received = world.backend.last();
@@ -735,7 +739,8 @@ tokens: { sources: { bearer: true, websocket_query: access_token } }
     }
 }
 
-/// A TLS listener with a certificate of its own, what a client must trust, and the files' directory.
+/// A TLS listener with a certificate of its own, what a client must trust, and the files'
+/// directory.
 fn tls_listener() -> (String, rustls::RootCertStore, tempfile::TempDir) {
     let files = tempfile::tempdir().unwrap();
     let certified = rcgen::generate_simple_self_signed(vec!["gateway.test".into()]).unwrap();

@@ -1,8 +1,9 @@
 //! The graph of modules and files in `src/`, as a specification.
 //!
-//! Each line of [`MAY_IMPORT`] names a top-level module and the modules that it may import. A module may import only
-//! modules listed above it, so the graph of modules has no cycle. `src/lib.rs` and `docs/architecture.md` list the
-//! modules in the same order. `circle` looks inside the modules, at their files.
+//! Each line of [`MAY_IMPORT`] names a top-level module and the modules that it may import. A
+//! module may import only modules listed above it, so the graph of modules has no cycle.
+//! `src/lib.rs` and `docs/architecture.md` list the modules in the same order. `circle` looks
+//! inside the modules, at their files.
 
 mod circle;
 mod source;
@@ -62,7 +63,8 @@ const MAY_IMPORT: &[(&str, &str)] = &[
     ("cli", "clock config entropy emulator telemetry token store admin server demo"),
 ];
 
-/// External crates, by name and the prefix of names such as `pingora_core`, and the only modules that may name them.
+/// External crates, by name and the prefix of names such as `pingora_core`, and the only modules
+/// that may name them.
 const CONFINED: &[(&str, &str)] = &[
     ("pingora", "upstream proxy admin server"),
     ("reqwest", "wechat"),
@@ -195,7 +197,8 @@ fn top_module(file: &Path) -> Option<String> {
     (!["main", "lib"].contains(&name)).then(|| name.to_owned())
 }
 
-/// How many modules below the crate a file's own module is: `src/a.rs` and `src/a/mod.rs` 1, `src/a/b.rs` 2.
+/// How many modules below the crate a file's own module is: `src/a.rs` and `src/a/mod.rs` 1,
+/// `src/a/b.rs` 2.
 fn depth(file: &Path) -> usize {
     file.components().count() - 1 - usize::from(file.ends_with("mod.rs"))
 }

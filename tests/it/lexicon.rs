@@ -1,4 +1,5 @@
-//! `docs/lexicon.md`, held against the code: a word means one thing, and a public type bears a word that is explained.
+//! `docs/lexicon.md`, held against the code: a word means one thing, and a public type bears a word
+//! that is explained.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -83,7 +84,8 @@ fn names(cell: &str) -> Vec<String> {
     Vec::from_iter(cell.split('`').skip(1).step_by(2).map(str::to_owned))
 }
 
-/// Whether a type is called as its file or folder, in the singular or the plural: `Lease` of `lease.rs`.
+/// Whether a type is called as its file or folder, in the singular or the plural: `Lease` of
+/// `lease.rs`.
 fn is_noun_of_its_module(name: &str, file: &Path) -> bool {
     let name = name.to_lowercase();
     let file = file.with_extension("");

@@ -1,4 +1,5 @@
-//! Tests through real sockets: a real gateway, an emulated WeChat, a backend that keeps what it was sent.
+//! Tests through real sockets: a real gateway, an emulated WeChat, a backend that keeps what it was
+//! sent.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -1,5 +1,5 @@
-//! Many and slow: thousands of idle connections, and a flood of headers that never end, cost nobody else anything but a
-//! known amount of memory.
+//! Many and slow: thousands of idle connections, and a flood of headers that never end, cost nobody
+//! else anything but a known amount of memory.
 
 mod crowd;
 
@@ -17,14 +17,15 @@ use crate::process::Process;
 use crate::proxying::pass;
 use crate::tls::Authority;
 
-/// What a connection takes at most, as `docs/limits.md` has it: one that is idle, the same with TLS or HTTP/2, one whose
-/// header has not ended, and one with a request under way.
+/// What a connection takes at most, as `docs/limits.md` has it: one that is idle, the same with TLS
+/// or HTTP/2, one whose header has not ended, and one with a request under way.
 const IDLE: usize = 6 * 1024;
 const IDLE_TLS: usize = 24 * 1024;
 const IDLE_HTTP2: usize = 64 * 1024;
 const SLOW: usize = 10 * 1024;
 const WAITING: usize = 128 * 1024;
-/// The same while a body waits for a client that does not read, and a header of twice `limits.max_header` without an end.
+/// The same while a body waits for a client that does not read, and a header of twice
+/// `limits.max_header` without an end.
 const DEAF: usize = 1024 * 1024;
 const LONG: usize = 80 * 1024;
 /// What the allocator may take besides, however few connections there are.
@@ -114,7 +115,8 @@ impl Served {
     }
 }
 
-/// Has good clients make one request after another, half of them on a new connection each time; all must be answered 200.
+/// Has good clients make one request after another, half of them on a new connection each time; all
+/// must be answered 200.
 fn serve_good(process: &Process, during: Duration) -> Served {
     let started = now();
     let is_over = AtomicBool::new(false);

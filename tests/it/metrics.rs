@@ -1,4 +1,5 @@
-//! What operations sees of a request and of a login: every metric moves, and the access log names who it was.
+//! What operations sees of a request and of a login: every metric moves, and the access log names
+//! who it was.
 
 use std::fs;
 use std::io::Read as _;

@@ -1,7 +1,7 @@
 //! Which path was matched and which path the backend is served: always the same one.
 //!
-//! Attacks B1 to B25 of docs/threat-model.md. No client signs in here: what reaches the backend was matched as public
-//! or optional, and must not be a protected path in any reading.
+//! Attacks B1 to B25 of docs/threat-model.md. No client signs in here: what reaches the backend was
+//! matched as public or optional, and must not be a protected path in any reading.
 
 pub mod reading;
 
@@ -14,7 +14,8 @@ use self::reading::{decode, governing, readings};
 use crate::common::http2::{self, Http2, Outcome};
 use crate::common::{Connection, NO_THROTTLE, Response, Tally, World};
 
-/// Everything is public but what is not; the names are chosen so that they can be hidden in many ways.
+/// Everything is public but what is not; the names are chosen so that they can be hidden in many
+/// ways.
 pub const OPEN: &str = "
 routes:
   - { name: root, path: /, access: public, upstream: backend }
@@ -174,7 +175,8 @@ pub fn hidden() -> &'static [(&'static str, &'static str, Verdict)] {
         ("B17", "/%u0061pi", Status(400)),
         ("B17", "/\0", Status(400)),
         ("B17", "/api\0", Status(400)),
-        // Pingora escapes what its parser refuses, before our code sees it; the escaped path is matched and forwarded.
+        // Pingora escapes what its parser refuses, before our code sees it; the escaped path is
+        // matched and forwarded.
         ("B17", "/a b", Status(401)),
         ("B17", "/api /x", Reaches("/api%20/x")),
         ("B17", "/x HTTP/1.1", Status(400)),
@@ -455,7 +457,8 @@ fn the_method_changes_nothing_but_what_a_route_says_of_it() {
         let (status, reached) = try_raw(&world, request.as_bytes());
         tally.add(status, usize::from(reached.is_some()));
         match expected {
-            // Pingora refuses CONNECT before it looks at the authority, or after: either way it goes nowhere.
+            // Pingora refuses CONNECT before it looks at the authority, or after: either way it
+            // goes nowhere.
             Status(_) if *method == "CONNECT" => assert!(matches!(status, 400 | 405), "{method} {target}"),
             Status(wanted) => assert_eq!(status, *wanted, "{method} {target} {line}"),
             Reaches(target) => assert_eq!(reached.as_deref(), Some(*target), "{method} {target} {line}"),
@@ -608,7 +611,8 @@ fn over_http2_a_request_is_what_its_pseudo_headers_say_or_nothing() {
     {
         assert_eq!(send(get(path)).status(), status, "{path}");
     }
-    // The HTTP/2 parser drops a fragment before our code sees it: the part before it is matched and forwarded.
+    // The HTTP/2 parser drops a fragment before our code sees it: the part before it is matched and
+    // forwarded.
     assert_eq!(send(get("/api#/x")).status(), 401);
     if let Some(received) = send(get("/x#/api")).echoed() {
         assert_eq!(received.target(), "/x");

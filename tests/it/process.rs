@@ -79,7 +79,8 @@ impl Process {
         wait(&mut self.child)
     }
 
-    /// A line of `/proc/PID/status` that counts memory, in bytes: `VmRSS` now, `VmHWM` the most so far.
+    /// A line of `/proc/PID/status` that counts memory, in bytes: `VmRSS` now, `VmHWM` the most so
+    /// far.
     pub fn memory(&self, line: &str) -> usize {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
         let value = status.lines().find_map(|known| known.strip_prefix(line)?.strip_prefix(':')).unwrap();
@@ -109,7 +110,8 @@ pub fn run_to_end(folder: &Path) -> (Option<i32>, String) {
     (code, fs::read_to_string(folder.join("stderr")).unwrap())
 }
 
-/// Runs a command such as `store verify` with this configuration; its exit code, standard output and standard error.
+/// Runs a command such as `store verify` with this configuration; its exit code, standard output
+/// and standard error.
 pub fn command(config: &Path, arguments: &[&str]) -> (Option<i32>, String, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_menshen"))
         .arg("--config")

@@ -1,4 +1,5 @@
-//! Promises 6 and 7: a bad configuration never replaces a good one, and neither a reload nor a stop loses a request.
+//! Promises 6 and 7: a bad configuration never replaces a good one, and neither a reload nor a stop
+//! loses a request.
 
 use std::fs;
 use std::io::Write as _;

@@ -1,4 +1,5 @@
-//! Promise 2: keys, secrets, codes and tokens appear nowhere but in the one answer that exists to carry them.
+//! Promise 2: keys, secrets, codes and tokens appear nowhere but in the one answer that exists to
+//! carry them.
 
 use std::fs;
 

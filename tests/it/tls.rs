@@ -89,7 +89,8 @@ impl Authority {
         Arc::new(config)
     }
 
-    /// A TLS server that answers every request on every connection with 200, and opens a tunnel where asked to.
+    /// A TLS server that answers every request on every connection with 200, and opens a tunnel
+    /// where asked to.
     fn server(&self, file: &str) -> SocketAddr {
         install_crypto();
         let chain: Vec<CertificateDer<'static>> =
@@ -298,7 +299,8 @@ fn a_renewed_certificate_answers_without_a_restart_and_a_broken_one_never_does()
     let authority = Authority::new();
     authority.issue("first", &["gateway.test"], 1);
     let world = World::with(&format!("{ROUTES}{NO_THROTTLE}{}", authority.listeners(&["first"])));
-    // A configuration of its own each time: a resumed session would show the certificate it began with.
+    // A configuration of its own each time: a resumed session would show the certificate it began
+    // with.
     let ask = || serial(world.address(), &authority.client(ALL, &[]), "gateway.test");
     let mut kept = connect(world.address(), &authority.client(ALL, &[]), "gateway.test");
     assert_eq!(kept.send(GET).status, 200);

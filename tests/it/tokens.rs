@@ -1,4 +1,5 @@
-//! Tokens at the gateway's door: where they may stand, which are believed, and what is left of them behind it.
+//! Tokens at the gateway's door: where they may stand, which are believed, and what is left of them
+//! behind it.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -71,7 +72,8 @@ fn bearer(token: &str) -> String {
     format!("Authorization: Bearer {token}\r\n")
 }
 
-/// The client learns that its token is no good; which check it failed, the metric and the access log alone.
+/// The client learns that its token is no good; which check it failed, the metric and the access
+/// log alone.
 #[track_caller]
 fn assert_refused(world: &World, response: &Response, reason: &str) {
     assert_eq!(response.status, 401, "{}", response.text());
@@ -656,7 +658,8 @@ fn keys_rotate_by_reload_and_a_key_removed_ends_its_tokens_at_once() {
     assert_refused(&world, &world.get("/x", &old_token), "unknown_key");
     assert_refused(&world, &world.get("/opt", &old_token), "unknown_key");
     assert_eq!(world.get("/x", &new_token).status, 200);
-    // A login remembered from before hands out no token that is refused everywhere: its code is spent.
+    // A login remembered from before hands out no token that is refused everywhere: its code is
+    // spent.
     let again = sign_in().unwrap();
     assert_eq!(world.get("/x", &again).status, 200);
     assert_eq!(world.backend.last().folded("X-WX-OPENID"), [world.emulator.openid(APPID, "alice")]);

@@ -1,4 +1,5 @@
-//! WebSocket: which callers may open a tunnel, what the backend receives, and what passes through it.
+//! WebSocket: which callers may open a tunnel, what the backend receives, and what passes through
+//! it.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
@@ -213,7 +214,8 @@ fn bytes_sent_behind_an_opening_that_is_refused_never_reach_the_backend() {
     }
 }
 
-/// RFC 6455 §4.1: a client waits for the answer. What one sends earlier is never taken for a message or a request.
+/// RFC 6455 §4.1: a client waits for the answer. What one sends earlier is never taken for a
+/// message or a request.
 #[test]
 fn bytes_sent_before_the_backend_has_switched_never_reach_it() {
     let (release, released) = mpsc::channel::<()>();
@@ -306,7 +308,8 @@ fn an_opening_that_the_backend_does_not_answer_ends_with_its_client() {
     assert_eq!(logged(&world, "/open")["reason"], "client_gone");
 }
 
-/// Pingora took the end of the opening's empty body for the end of the tunnel when the backend answered quickly.
+/// Pingora took the end of the opening's empty body for the end of the tunnel when the backend
+/// answered quickly.
 #[test]
 fn a_tunnel_stays_open_however_quickly_the_backend_answers() {
     let world = world(switching(echo), "");
@@ -457,7 +460,8 @@ fn flood(mut stream: TcpStream) {
 /// Switches protocols and never reads again; it ends with the gateway's side.
 fn ignore(mut stream: TcpStream) {
     stream.write_all(SWITCH).unwrap();
-    // A peer that is gone fails a write sooner or later, without a read that would take what was sent.
+    // A peer that is gone fails a write sooner or later, without a read that would take what was
+    // sent.
     while stream.write_all(b"x").is_ok() {
         std::thread::park_timeout(Duration::from_millis(20));
     }
@@ -523,7 +527,8 @@ fn a_tunnel_from_before_a_reload_ends_with_its_session_as_well() {
 
     world.gateway().reload().unwrap();
 
-    // Sessions outlast it, and what happens under the new configuration is heard by what was begun under the old one.
+    // Sessions outlast it, and what happens under the new configuration is heard by what was begun
+    // under the old one.
     let mut after = open(&world, "/ws/after", &alice);
     for client in [&mut before, &mut after, &mut kept] {
         client.write(b"hello");

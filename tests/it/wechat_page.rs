@@ -1,4 +1,5 @@
-//! The client of WeChat's API against the emulator: what its sign-in pages give is what the client reads.
+//! The client of WeChat's API against the emulator: what its sign-in pages give is what the client
+//! reads.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -269,7 +269,8 @@ fn session_cookie_is_read_whatever_the_sources_of_tokens() {
         (&[("cookie", b"a=1"), ("cookie", b"__Host-menshen=c")], Ok(Some("c"))),
         (&[("cookie", b"a=\xe4\xb8\xad; __Host-menshen=c")], Ok(Some("c"))),
         (&[("cookie", b"__Host-menshen=c=d")], Ok(Some("c=d"))),
-        // Nothing that a gateway set, and yet no reason to take the request for one without a cookie.
+        // Nothing that a gateway set, and yet no reason to take the request for one without a
+        // cookie.
         (&[("cookie", b"__Host-menshen=")], Ok(Some(""))),
         (&[("cookie", b"__Host-menshen")], Ok(Some(""))),
         (&[("cookie", b"__Host-menshen=\xe4")], Ok(Some(""))),

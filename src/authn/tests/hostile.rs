@@ -83,7 +83,8 @@ fn request_with(shown: &[Shown], token: &str, cookie: &str) -> Parts {
     request
 }
 
-/// Whether a header shows nothing that a gateway would look at: another scheme, or nothing but another cookie.
+/// Whether a header shows nothing that a gateway would look at: another scheme, or nothing but
+/// another cookie.
 fn is_elses(name: &HeaderName, value: &HeaderValue) -> bool {
     let bytes = value.as_bytes();
     name == "authorization"
@@ -160,7 +161,8 @@ fn no_request_is_authenticated_while_the_store_is_unavailable() {
     let strategy = (shown(), any::<bool>());
     let result =
         TestRunner::new(Config { cases: 300, ..Config::default() }).run(&strategy, |(shown, is_gone)| {
-            // One that remembers nothing; of a session that it never heard of, or of one that it cannot ask for.
+            // One that remembers nothing; of a session that it never heard of, or of one that it
+            // cannot ask for.
             let apps: &[(&str, &str)] = if is_gone { &[("bank", BANK)] } else { &[("shop", SHOP)] };
             let Fixture { config, tokens, sessions, metrics, .. } = &fixture;
             let authenticator = build(config, apps, tokens, sessions, metrics).unwrap();

@@ -17,7 +17,8 @@ pub(in crate::cli) struct BindArgs {
     /// The id of your user
     #[arg(long, value_name = "ID")]
     user: String,
-    /// A claim of the user, for `require_claims` of routes; can be repeated. All earlier claims are removed
+    /// A claim of the user, for `require_claims` of routes; can be repeated. All earlier claims are
+    /// removed
     #[arg(long = "claim", value_name = "NAME=VALUE", value_parser = parse_claim)]
     claims: Vec<(String, String)>,
 }

@@ -109,7 +109,8 @@ async fn a_code_expires_with_time_or_on_command() {
 #[tokio::test]
 async fn a_phone_can_only_do_what_comes_next() {
     let wechat = wechat();
-    // What was done, and the sentence for each of scan, confirm, cancel, expire; empty where it may be done.
+    // What was done, and the sentence for each of scan, confirm, cancel, expire; empty where it may
+    // be done.
     let (expired, scan_first, done) = ("has expired", "scan it first", "scanned already");
     let rows: [(&[&str], [&str; 4]); 5] = [
         (&[], ["", scan_first, scan_first, ""]),

@@ -9,7 +9,8 @@ const LONG: Choice<'static> = website(
     "/auth/web/long/start",
 );
 
-/// Writes pages to look at into the folder that `PAGES` names, with the templates as they are on disk.
+/// Writes pages to look at into the folder that `PAGES` names, with the templates as they are on
+/// disk.
 #[test]
 #[ignore = "for people to look at"]
 fn write_pages() {

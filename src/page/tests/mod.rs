@@ -86,8 +86,8 @@ fn with_templates(folder: &Path) -> LoginPage {
     LoginPage { templates: Some(folder.to_owned()), ..LoginPage::default() }
 }
 
-/// Every start tag of a document, with its attributes as a browser reads them: for our own markup, whose attributes
-/// are all in double quotes.
+/// Every start tag of a document, with its attributes as a browser reads them: for our own markup,
+/// whose attributes are all in double quotes.
 fn tags(html: &str) -> Vec<(String, Vec<(String, String)>)> {
     let mut tags = Vec::new();
     let mut rest = html;

@@ -15,13 +15,15 @@ pub(super) enum Head {
 
 /// Inspects the bytes that have arrived, of which the first `seen` were inspected before.
 ///
-/// A header ends with an empty line, and lines may end with `\n` alone here: `admission` refuses that later.
+/// A header ends with an empty line, and lines may end with `\n` alone here: `admission` refuses
+/// that later.
 pub(super) fn inspect(bytes: &[u8], seen: usize) -> Head {
     // Empty lines before a request do not count; RFC 9112 §2.2.
     let Some(start) = bytes.iter().position(|byte| !matches!(byte, b'\r' | b'\n')) else {
         return Head::Unfinished;
     };
-    // No method begins so. A client that speaks TLS to a listener without TLS gets an answer at once.
+    // No method begins so. A client that speaks TLS to a listener without TLS gets an answer at
+    // once.
     if !bytes.get(start).is_some_and(u8::is_ascii_graphic) {
         return Head::Whole;
     }

@@ -1,7 +1,7 @@
 //! HTTP/1: one request after another, each handed to Pingora once its header is whole.
 //!
-//! A connection that waits for the client's first byte, or for the rest of a header, holds no buffer
-//! but for the bytes that have arrived, and nothing of Pingora's.
+//! A connection that waits for the client's first byte, or for the rest of a header, holds no
+//! buffer but for the bytes that have arrived, and nothing of Pingora's.
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
@@ -52,7 +52,8 @@ impl<'l> Http1<'l> {
         Self { listener, stream, shutdown: shutdown.clone(), break_off }
     }
 
-    /// Serves requests until the connection ends; returns it if it begins with the preface of HTTP/2.
+    /// Serves requests until the connection ends; returns it if it begins with the preface of
+    /// HTTP/2.
     pub(super) async fn serve(mut self, deadline: Instant) -> Option<Stream> {
         let mut header = self.first_header(deadline).await?;
         if self.listener.speaks_h2c && header.starts_with(H2_PREFACE) {
@@ -68,8 +69,8 @@ impl<'l> Http1<'l> {
                 () = self.break_off.requested() => return None,
             };
             drop(request);
-            // What a request leaves for the next one is dropped: Pingora ends connections on which a client
-            // sent more than one request ahead.
+            // What a request leaves for the next one is dropped: Pingora ends connections on which
+            // a client sent more than one request ahead.
             (self.stream, _) = reused.consume();
             header = self.next_header().await?;
         }
@@ -149,8 +150,8 @@ impl<'l> Http1<'l> {
         }
     }
 
-    /// Answers a header that is too large, and discards what else arrives: the answer could be lost if the connection
-    /// closed at once.
+    /// Answers a header that is too large, and discards what else arrives: the answer could be lost
+    /// if the connection closed at once.
     async fn refuse(&mut self, mut bytes: BytesMut) {
         if self.stream.write_all(TOO_LARGE).await.is_err() || self.stream.flush().await.is_err() {
             return;

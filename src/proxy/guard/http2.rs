@@ -1,4 +1,5 @@
-//! HTTP/2: how much a client may have in progress, and a deadline for its first request. Pingora does the rest.
+//! HTTP/2: how much a client may have in progress, and a deadline for its first request. Pingora
+//! does the rest.
 
 use std::sync::Arc;
 
@@ -14,14 +15,16 @@ use tokio::time::Instant;
 use super::listener::GuardedListener;
 use crate::config;
 
-/// Flow-control windows, per stream and per connection. HTTP/2's initial window is enough for logins and calls, and a
-/// connection never holds more than this of bodies that a backend does not read.
+/// Flow-control windows, per stream and per connection. HTTP/2's initial window is enough for
+/// logins and calls, and a connection never holds more than this of bodies that a backend does not
+/// read.
 const STREAM_WINDOW: u32 = 64 * 1024;
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
 const FRAME: u32 = 16 * 1024;
 /// Bytes of an answer that wait for a client, per stream.
 const SEND_BUFFER: usize = 64 * 1024;
-/// Streams that a client opened and reset before they were accepted; more end the connection (CVE-2023-44487).
+/// Streams that a client opened and reset before they were accepted; more end the connection
+/// (CVE-2023-44487).
 const RESET_STREAMS: usize = 20;
 /// Streams that were reset for a client's mistakes; more end the connection (CVE-2025-8671).
 const LOCAL_RESETS: usize = 100;
@@ -29,7 +32,8 @@ const LOCAL_RESETS: usize = 100;
 pub(super) fn server_options(limits: &config::Limits) -> HttpServerOptions {
     let mut options = HttpServerOptions::default();
     options.h2_idle_timeout = Some(limits.h2.idle_timeout.0);
-    // Pingora asks this only without TLS, and a connection without TLS comes here only if it began with the preface.
+    // Pingora asks this only without TLS, and a connection without TLS comes here only if it began
+    // with the preface.
     options.h2c = true;
     options
 }

@@ -25,7 +25,8 @@ pub(super) struct GuardedListener {
     pub(super) proxy: Arc<HttpProxy<Gateway>>,
     pub(super) current: Arc<ArcSwap<Current>>,
     pub(super) connections: Arc<Connections>,
-    /// Peers that begin with a header of the PROXY protocol. If there are any, no other peer is served.
+    /// Peers that begin with a header of the PROXY protocol. If there are any, no other peer is
+    /// served.
     pub(super) balancers: TrustedProxies,
     pub(super) tls: Option<Acceptor>,
     /// HTTP/2 without TLS, for clients that begin with its preface.
@@ -62,8 +63,8 @@ impl GuardedListener {
         None
     }
 
-    /// Counts a connection for its client. Connections of trusted proxies are not counted: they carry
-    /// the requests of many clients.
+    /// Counts a connection for its client. Connections of trusted proxies are not counted: they
+    /// carry the requests of many clients.
     fn count(&self, client: IpAddr, open: &mut OpenConnection) -> Option<()> {
         if self.current.load().trusted_proxies.trusts(client) { Some(()) } else { open.count_for(client) }
     }
@@ -80,8 +81,8 @@ impl GuardedListener {
         Some(stream)
     }
 
-    /// Reads the client's address from a load balancer. A peer that is no balancer, or sends no header,
-    /// is not served: the gateway cannot know which client it serves.
+    /// Reads the client's address from a load balancer. A peer that is no balancer, or sends no
+    /// header, is not served: the gateway cannot know which client it serves.
     async fn read_client_address(&self, stream: &mut Stream, peer: IpAddr) -> Option<IpAddr> {
         let header = if self.balancers.trusts(peer) { proxy_protocol::read(stream).await.ok() } else { None };
         match header {
@@ -119,7 +120,8 @@ fn peer(stream: &Stream) -> Option<IpAddr> {
     Some(stream.get_socket_digest()?.peer_addr()?.as_inet()?.ip())
 }
 
-/// Returns the TCP stream itself. Pingora's accept loop, which does no TLS here, hands over nothing else.
+/// Returns the TCP stream itself. Pingora's accept loop, which does no TLS here, hands over nothing
+/// else.
 pub(super) fn tcp(stream: Stream) -> Option<Box<TcpStream>> {
     stream.into_any().downcast().ok()
 }

@@ -6,8 +6,8 @@ const HOST: &str = "Host: a.test\r\n";
 /// What a browser sends when it opens a page.
 const PAGE: &str = "Sec-Fetch-Mode: navigate\r\nSec-Fetch-Dest: document\r\n";
 
-/// What [`permit`] makes of a request on the route of its path: the status if it is refused, the reason,
-/// and the context afterwards.
+/// What [`permit`] makes of a request on the route of its path: the status if it is refused, the
+/// reason, and the context afterwards.
 async fn permitted(bench: &Bench, path: &str, lines: &str) -> (u16, &'static str, Context) {
     let received = receive(&format!("GET {path}"), &format!("{HOST}{lines}")).await;
     let mut ctx = bench.context();

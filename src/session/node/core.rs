@@ -65,7 +65,8 @@ impl Core {
         }
     }
 
-    /// Follows what other nodes change, for as long as it is polled, and records the store's health.
+    /// Follows what other nodes change, for as long as it is polled, and records the store's
+    /// health.
     pub async fn follow(&self) {
         tokio::join!(self.log.follow(), self.people.follow());
     }

@@ -4,8 +4,8 @@
 //! revocations says of which kinds of people there are rows: until then none is read.
 //!
 //! That row also holds a copy of the blocks as long as there is room, for gateways of the version
-//! before, which know no other, and holds the blocks that such gateways add or lift. Of two statements
-//! about a person the later one counts, by the number of the row of revocations.
+//! before, which know no other, and holds the blocks that such gateways add or lift. Of two
+//! statements about a person the later one counts, by the number of the row of revocations.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -202,10 +202,11 @@ impl People {
         Ok(was_blocked)
     }
 
-    /// Makes a person's row say what counts of it, of `added`, and of what the row of revocations says.
+    /// Makes a person's row say what counts of it, of `added`, and of what the row of revocations
+    /// says.
     ///
-    /// Looks again after each write: a node that lifts the block meanwhile first says so in the row of
-    /// revocations, and then looks at this one. So one of the two sees what the other wrote.
+    /// Looks again after each write: a node that lifts the block meanwhile first says so in the row
+    /// of revocations, and then looks at this one. So one of the two sees what the other wrote.
     pub(in crate::session) async fn settle_block(
         &self,
         person: &PersonId,
@@ -232,9 +233,9 @@ impl People {
         }
     }
 
-    /// Moves into the rows of people what the row of revocations says of blocks: at the start, and, with a
-    /// shared store, whenever a gateway of the version before has changed it. Ends when there is nothing
-    /// more to move.
+    /// Moves into the rows of people what the row of revocations says of blocks: at the start, and,
+    /// with a shared store, whenever a gateway of the version before has changed it. Ends when
+    /// there is nothing more to move.
     pub(in crate::session) async fn follow(&self) {
         let mut settled: Option<Arc<Revocations>> = None;
         loop {
@@ -343,8 +344,8 @@ impl People {
         Ok(StoredPerson { bytes, row })
     }
 
-    /// Replaces what was read by a row, or removes it if the row is empty; `false` if another writer was
-    /// faster.
+    /// Replaces what was read by a row, or removes it if the row is empty; `false` if another
+    /// writer was faster.
     async fn replace(
         &self,
         person: &PersonId,

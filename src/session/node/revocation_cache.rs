@@ -163,8 +163,9 @@ impl RevocationCache {
         }
     }
 
-    /// Ends the leases that a change concerns: those of the people who were blocked or whose block was
-    /// lifted, if nothing else has changed. Those of unionids wait for [`Self::end_leases_of_unionids`].
+    /// Ends the leases that a change concerns: those of the people who were blocked or whose block
+    /// was lifted, if nothing else has changed. Those of unionids wait for
+    /// [`Self::end_leases_of_unionids`].
     fn end_leases(&self, before: &Revocations, current: &Revocations) {
         let people = current.changed_people(before);
         if current.differs_beyond_blocks(before) || people.len() > MOST_CHANGED {
@@ -196,8 +197,9 @@ impl RevocationCache {
     /// Keeps what was read together with all that was known: two readers may finish in another
     /// order than they began, and both of two histories count.
     ///
-    /// The first reader of a change ends the leases that it concerns, be it a sign-in or a read of the log.
-    /// Otherwise verdicts by the revocations of before would be believed until their re-check.
+    /// The first reader of a change ends the leases that it concerns, be it a sign-in or a read of
+    /// the log. Otherwise verdicts by the revocations of before would be believed until their
+    /// re-check.
     fn update(&self, read: Revocations) -> Arc<Revocations> {
         let read = Arc::new(read);
         self.newest.rcu(|known| {

@@ -1,9 +1,9 @@
-//! The row of a person: since when the person is blocked, and the business's own user that the person
-//! is bound to.
+//! The row of a person: since when the person is blocked, and the business's own user that the
+//! person is bound to.
 //!
 //! A row with a user and without a block is, byte for byte, what the version before wrote for a
-//! binding. That version reads the user of a row with both. It cannot read a row with a block alone,
-//! and refuses the person, who is blocked; so a lifted block leaves nothing in the row.
+//! binding. That version reads the user of a row with both. It cannot read a row with a block
+//! alone, and refuses the person, who is blocked; so a lifted block leaves nothing in the row.
 
 use minicbor::{Decode, Encode};
 
@@ -64,7 +64,8 @@ pub(in crate::session) struct PersonRow {
     /// When the person was bound; the start of time if there is no user.
     #[cbor(n(3), with = "millis")]
     bound_at: Timestamp,
-    /// The number that the row of revocations had at the block; `None` if the person is not blocked.
+    /// The number that the row of revocations had at the block; `None` if the person is not
+    /// blocked.
     #[n(4)]
     block_number: Option<u64>,
 }

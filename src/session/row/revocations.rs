@@ -173,8 +173,8 @@ impl Revocations {
         self.blocks.as_ref().is_some_and(|blocks| !blocks.is_empty())
     }
 
-    /// The number of a person's block, of what the person's row says and what this row says. The later
-    /// statement counts, and a block if both are as late.
+    /// The number of a person's block, of what the person's row says and what this row says. The
+    /// later statement counts, and a block if both are as late.
     pub(in crate::session) fn block_of(&self, person: &PersonField, in_own_row: Option<u64>) -> Option<u64> {
         match self.blocks.as_ref().and_then(|blocks| blocks.change_of(person)) {
             None => in_own_row,

@@ -313,7 +313,8 @@ async fn rows_of_the_version_before_are_believed_and_moved_once_by_nodes_that_st
     let folder = Arc::clone(&one.folder);
     let other = Node::on(Arc::clone(&one.store), one.clock.clone(), folder, &config);
     for node in [&one, &other] {
-        // What `Core::follow` does before it moves blocks: a node that reads no log believes no session.
+        // What `Core::follow` does before it moves blocks: a node that reads no log believes no
+        // session.
         node.core.revocations.read().await.unwrap();
         node.core.log.poll().await.unwrap();
         node.core.health.record_log_read(&Ok(()), instant());
@@ -524,8 +525,8 @@ async fn two_nodes_that_change_one_block_together_leave_one_truth() {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
 
-    /// Histories that part and meet again: the last statement counts on both sides, in whatever order
-    /// they are merged.
+    /// Histories that part and meet again: the last statement counts on both sides, in whatever
+    /// order they are merged.
     #[test]
     fn of_two_statements_about_a_person_the_later_counts(
         steps in proptest::collection::vec((any::<bool>(), any::<bool>(), any::<bool>()), 1..40)

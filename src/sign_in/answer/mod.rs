@@ -22,7 +22,8 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 pub struct SignInAnswer {
     /// What the client receives. A successful one holds a token.
     pub response: Response<Bytes>,
-    /// `ok`, `refreshed`, `logged_out`, `session`, `sign_in`, or the machine word of what was refused.
+    /// `ok`, `refreshed`, `logged_out`, `session`, `sign_in`, or the machine word of what was
+    /// refused.
     pub outcome: &'static str,
     /// Name of the app that the sign-in was for.
     pub app: Option<Arc<str>>,
@@ -81,7 +82,8 @@ struct ErrorResponse<'a> {
 }
 
 impl SignInAnswer {
-    /// The tokens of a login or a refresh. One answered again says how long the token is valid from now on.
+    /// The tokens of a login or a refresh. One answered again says how long the token is valid from
+    /// now on.
     pub(super) fn granted(outcome: &'static str, grant: &TokenGrant, now: Timestamp) -> Self {
         let document = TokenResponse {
             access_token: grant.token.expose(),
@@ -252,7 +254,8 @@ impl SignInAnswer {
     }
 
     fn json(status: StatusCode, outcome: &'static str, document: &impl Serialize) -> Self {
-        // Structs of strings and numbers cannot fail to serialise; an empty body would still carry the status.
+        // Structs of strings and numbers cannot fail to serialise; an empty body would still carry
+        // the status.
         let body = serde_json::to_vec(document).unwrap_or_default();
         let mut answer = Self::new(status, outcome, body.into());
         answer.set(header::CONTENT_TYPE, JSON);

@@ -1,7 +1,7 @@
 //! The claim of a code in a shared store: the name of its row, and the row with its outcome.
 //!
-//! The outcome is sealed with a key that is derived from the code: every node that gets the code can open the row, and a
-//! reader of the store cannot. A node's own keys play no part.
+//! The outcome is sealed with a key that is derived from the code: every node that gets the code
+//! can open the row, and a reader of the store cannot. A node's own keys play no part.
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use aws_lc_rs::error::Unspecified;
@@ -80,7 +80,8 @@ struct GrantDocument<'a> {
 }
 
 impl CodeClaim {
-    /// Derives the name of a code's row and the key of its outcome. `client_fields` tell one client from another.
+    /// Derives the name of a code's row and the key of its outcome. `client_fields` tell one client
+    /// from another.
     pub(in crate::sign_in) fn new(
         appid: &AppId,
         code: &Code,
@@ -111,7 +112,8 @@ impl CodeClaim {
         })
     }
 
-    /// The row of the node that exchanges the code. No two are the same, so that no node removes another's.
+    /// The row of the node that exchanges the code. No two are the same, so that no node removes
+    /// another's.
     pub(in crate::sign_in) fn claim_row(&self, entropy: &dyn Entropy) -> Result<Bytes, NoEntropy> {
         let id = entropy::bytes::<16>(entropy)?;
         Ok([&self.header(UNDER_WAY), &id[..]].concat().into())

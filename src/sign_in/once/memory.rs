@@ -38,7 +38,8 @@ pub(in crate::sign_in) struct MemoryClaims<'a, T> {
     clock: &'a dyn Clock,
 }
 
-/// The right to exchange a code; dropped without an outcome, it leaves the code as if it was never sent.
+/// The right to exchange a code; dropped without an outcome, it leaves the code as if it was never
+/// sent.
 pub(in crate::sign_in) struct MemoryClaim<T> {
     memory: Arc<CodeMemory<T>>,
     code: CodeKey,
@@ -56,7 +57,8 @@ struct ClientKey(u128);
 
 struct CodeTable<T> {
     entries: HashMap<CodeKey, CodeEntry<T>>,
-    /// Settled codes, oldest first, with the entry's number: a code may have been forgotten and sent again since.
+    /// Settled codes, oldest first, with the entry's number: a code may have been forgotten and
+    /// sent again since.
     settled: VecDeque<(CodeKey, u64)>,
     next_number: u64,
 }
@@ -179,7 +181,8 @@ impl<T: Expiring> MemoryClaim<T> {
                 table.keep(self.code, self.number, outcome.clone(), until);
                 table.shrink(self.memory.capacity, now);
             }
-            // Before the answer is given: the client may send the code again at once, and it must be exchanged again.
+            // Before the answer is given: the client may send the code again at once, and it must
+            // be exchanged again.
             None => table.forget(self.code, self.number),
         }
         drop(table);

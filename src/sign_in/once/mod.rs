@@ -1,11 +1,14 @@
-//! One code, one exchange, one outcome: for a code that is sent twice at once, or again after a lost reply.
+//! One code, one exchange, one outcome: for a code that is sent twice at once, or again after a
+//! lost reply.
 //!
-//! WeChat accepts a code once, and a mini program in the background loses replies: its second request must get the
-//! outcome of the first. The outcome holds a token, so only the client that sent the code first gets it. Refusals that
-//! cannot change are outcomes too; a failure that may be over at the next try leaves the code free.
+//! WeChat accepts a code once, and a mini program in the background loses replies: its second
+//! request must get the outcome of the first. The outcome holds a token, so only the client that
+//! sent the code first gets it. Refusals that cannot change are outcomes too; a failure that may be
+//! over at the next try leaves the code free.
 //!
-//! [`once`] is the rule. [`Claims`] says where a code is claimed: `memory` for the requests that one node gets, `store`
-//! for those that several nodes get. Both are used one inside the other, so that a node asks the store once.
+//! [`once`] is the rule. [`Claims`] says where a code is claimed: `memory` for the requests that
+//! one node gets, `store` for those that several nodes get. Both are used one inside the other, so
+//! that a node asks the store once.
 
 mod claim;
 mod memory;
@@ -33,7 +36,8 @@ pub(super) trait Claims<T>: Sync {
     /// Waits for the outcome of another request's exchange.
     fn wait(&self, pending: Self::Pending) -> impl Future<Output = SignInResult<T>> + Send;
 
-    /// Shares the outcome with the requests that wait, and keeps it for a while if it cannot change.
+    /// Shares the outcome with the requests that wait, and keeps it for a while if it cannot
+    /// change.
     fn settle(&self, claim: Self::Claim, outcome: &SignInResult<T>) -> impl Future<Output = ()> + Send;
 }
 
@@ -59,7 +63,8 @@ pub(super) enum Once<T> {
     Repeated(SignInResult<T>),
 }
 
-/// Exchanges a code, unless another request exchanges it or did before: then gives the outcome of that one.
+/// Exchanges a code, unless another request exchanges it or did before: then gives the outcome of
+/// that one.
 ///
 /// # Errors
 /// The failure to claim the code; the code stays as it was.

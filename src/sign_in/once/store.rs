@@ -1,6 +1,7 @@
 //! Claims in the store that several nodes share.
 //!
-//! The first node leaves a row and exchanges the code; the other nodes wait until the row holds the outcome.
+//! The first node leaves a row and exchanges the code; the other nodes wait until the row holds the
+//! outcome.
 
 use std::time::Duration;
 
@@ -13,13 +14,13 @@ use crate::entropy::Entropy;
 use crate::sign_in::error::SignInError;
 use crate::store::{Store, StoreError};
 
-/// Time that a login needs besides the exchange: the session is opened in a store that may be slow, and the outcome is
-/// shared.
+/// Time that a login needs besides the exchange: the session is opened in a store that may be slow,
+/// and the outcome is shared.
 const MARGIN: Duration = Duration::from_secs(5);
 /// How often the outcome of another node is looked up.
 const POLL: Duration = Duration::from_millis(50);
-/// Shortest time that an outcome stays in the store: requests that wait already must find it, even if outcomes are not
-/// kept at all.
+/// Shortest time that an outcome stays in the store: requests that wait already must find it, even
+/// if outcomes are not kept at all.
 const SHORTEST_WINDOW: Duration = Duration::from_secs(1);
 
 /// One code of one client, in a store that nodes share.
@@ -89,7 +90,8 @@ impl<S: SessionHandle + Send + Sync> Claims<SignedIn<S>> for StoreClaims<'_> {
         outcome.await.unwrap_or(Err(SignInError::WeChatBusy))
     }
 
-    /// Shares the outcome with the other nodes. If that fails, this node's client gets its answer nevertheless.
+    /// Shares the outcome with the other nodes. If that fails, this node's client gets its answer
+    /// nevertheless.
     async fn settle(&self, claim: Bytes, outcome: &SignInResult<SignedIn<S>>) {
         let settled = match outcome {
             Ok(signed_in) => Ok(signed_in),

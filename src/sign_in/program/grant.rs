@@ -61,7 +61,8 @@ impl SignInFlow for TokenGrant {
         Self::mint(deps, signed_in.identity, signed_in.session)
     }
 
-    /// A reload since may have removed the key that signed the token, and the code cannot be exchanged again.
+    /// A reload since may have removed the key that signed the token, and the code cannot be
+    /// exchanged again.
     fn renew(self, deps: &SignInDependencies) -> SignInResult<Self> {
         let SignInDependencies { tokens, clock, .. } = deps;
         if tokens.verify(self.token.expose(), clock.now()).is_ok() {

@@ -1,4 +1,5 @@
-//! Sign-in of programs: login, refresh and logout of a mini program, and what it may ask about its session.
+//! Sign-in of programs: login, refresh and logout of a mini program, and what it may ask about its
+//! session.
 
 pub(super) mod body;
 pub(super) mod grant;

@@ -1,4 +1,5 @@
-//! `POST /auth/refresh`: a refresh token becomes an access token, and the next refresh token. See RFC 6749 §6 and RFC 9700 §4.14.2.
+//! `POST /auth/refresh`: a refresh token becomes an access token, and the next refresh token. See
+//! RFC 6749 §6 and RFC 9700 §4.14.2.
 
 use std::net::IpAddr;
 
@@ -51,8 +52,8 @@ async fn refresh(service: &SignInService, call: SignInCall<'_>, body: ReadBody) 
     TokenGrant::mint(&service.deps, identity, session)
 }
 
-/// Spends a refresh token. One that is not valid counts as a failed login of the client: a client that sends many of them
-/// makes them up, and each costs a look-up in the store.
+/// Spends a refresh token. One that is not valid counts as a failed login of the client: a client
+/// that sends many of them makes them up, and each costs a look-up in the store.
 pub(super) async fn spend(
     service: &SignInService,
     refresh_token: &str,

@@ -39,9 +39,10 @@ pub(in crate::sign_in) fn precheck_post(
     Ok(Some(BodyLimit { max_bytes: service.max_body_bytes, timeout: service.body_timeout }))
 }
 
-/// Refuses what a page of another site makes a visitor's browser send: its codes and tokens are made up, and each of them
-/// would count as a failure of all clients that share the visitor's address. A browser asks first whether it may send
-/// JSON, which the gateway does not allow. It sends anything else without asking.
+/// Refuses what a page of another site makes a visitor's browser send: its codes and tokens are
+/// made up, and each of them would count as a failure of all clients that share the visitor's
+/// address. A browser asks first whether it may send JSON, which the gateway does not allow. It
+/// sends anything else without asking.
 pub(super) fn refuse_cross_site(request: &Parts) -> Result<(), SignInError> {
     let is_json = BodyFormat::of(&request.headers)? == BodyFormat::Json;
     let is_asked = is_json && request.headers.contains_key(header::CONTENT_TYPE);

@@ -19,7 +19,8 @@ const BROWSER: &str = "__Host-menshen-browser";
 /// What WeChat gives for a code of an official account that asks for no profile.
 const GRANT: &str = r#"{"access_token":"T","expires_in":7200,"refresh_token":"R","openid":"oWebPerson","scope":"snsapi_base"}"#;
 
-/// The apps: `account` and `loose` are official accounts, `site` is a website, `shop` a mini program.
+/// The apps: `account` and `loose` are official accounts, `site` is a website, `shop` a mini
+/// program.
 fn with_browsers(setup: &mut Setup) {
     setup.browser_apps = vec![
         ("account", AppKind::OfficialAccount, BrowserCheck::Strict),
@@ -133,7 +134,8 @@ fn count(harness: &Harness, flow: &str, outcome: &str) -> u64 {
     harness.metrics.logins.with_label_values(&["wechat", flow, outcome]).get()
 }
 
-/// Makes sure that an answer is the page of a notice, with this way to try again; its status and outcome.
+/// Makes sure that an answer is the page of a notice, with this way to try again; its status and
+/// outcome.
 fn told_in_a_page(
     harness: &Harness,
     answer: &SignInAnswer,

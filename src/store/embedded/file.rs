@@ -1,4 +1,5 @@
-//! Opening the file: made for its owner alone, locked, and refused when it is not what it should be.
+//! Opening the file: made for its owner alone, locked, and refused when it is not what it should
+//! be.
 
 use std::collections::hash_map::RandomState;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
@@ -107,7 +108,8 @@ pub(super) fn open_existing(
     let began = clock.instant();
     let is_repaired = Arc::new(AtomicBool::new(false));
     let database = guarded(path, || open_database(path, file, cache_bytes, &is_repaired))?;
-    // Not before it is known to be ours: a path that was mistaken for another must not shut others out of that file.
+    // Not before it is known to be ours: a path that was mistaken for another must not shut others
+    // out of that file.
     keep_to_owner(&kept).map_err(io_error)?;
     if is_repaired.load(Ordering::Relaxed) {
         let duration = clock.instant().saturating_duration_since(began);
@@ -131,8 +133,8 @@ fn length_of(file: &File) -> io::Result<u64> {
 
 /// Puts a store without rows where there is none; where another process was faster, its own stays.
 ///
-/// It is made whole, and on disk, under a name of its own, and then linked: so that a file which is not whole is never
-/// one that was being made.
+/// It is made whole, and on disk, under a name of its own, and then linked: so that a file which is
+/// not whole is never one that was being made.
 fn make(path: &Path) -> Result<(), FileError> {
     let directory = path.parent().filter(|parent| *parent != "").unwrap_or(Path::new("."));
     let name = path.file_name().unwrap_or_default().to_string_lossy();
@@ -162,7 +164,8 @@ fn make(path: &Path) -> Result<(), FileError> {
     File::open(directory).and_then(|directory| directory.sync_all()).map_err(io_error)
 }
 
-/// Takes rights away that others have, on a copy that was restored with the wrong umask for instance.
+/// Takes rights away that others have, on a copy that was restored with the wrong umask for
+/// instance.
 fn keep_to_owner(file: &File) -> io::Result<()> {
     if file.metadata()?.permissions().mode() & 0o077 == 0 {
         return Ok(());
@@ -242,7 +245,8 @@ fn make_tables(database: &Database) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Turns a panic into the answer it should have been: the file's bytes are input, and not always ours.
+/// Turns a panic into the answer it should have been: the file's bytes are input, and not always
+/// ours.
 fn guarded<T>(path: &Path, open: impl FnOnce() -> Result<T, FileError>) -> Result<T, FileError> {
     catch_unwind(AssertUnwindSafe(open)).unwrap_or_else(|_| {
         Err(FileError::Damaged { path: path.to_owned(), reason: "it cannot be read".to_owned() })

@@ -13,7 +13,8 @@ pub(super) type Name = [u8; 17];
 
 /// Rows, sealed.
 pub(super) const ROWS: TableDefinition<'_, &Name, &[u8]> = TableDefinition::new("rows");
-/// What ends when: the end in milliseconds, big-endian so that the first to end comes first, and what ends then.
+/// What ends when: the end in milliseconds, big-endian so that the first to end comes first, and
+/// what ends then.
 pub(super) const ENDS: TableDefinition<'_, &[u8; 25], ()> = TableDefinition::new("ends");
 /// The log's entries by number, sealed.
 pub(super) const LOG: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("log");
@@ -47,7 +48,8 @@ impl Row<'_> {
     }
 }
 
-/// Puts a seal around a value, bound to its name: a row found under another name is as damaged as a changed one.
+/// Puts a seal around a value, bound to its name: a row found under another name is as damaged as a
+/// changed one.
 pub(super) fn seal(name: &[u8], end: Timestamp, value: &[u8]) -> Vec<u8> {
     let mut sealed = Vec::with_capacity(CHECKSUM_BYTES + 8 + value.len());
     sealed.extend_from_slice(&[0; CHECKSUM_BYTES]);

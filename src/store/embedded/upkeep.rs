@@ -1,4 +1,5 @@
-//! What an operator does with a file that no gateway has open: compact it, verify it, write its rows out.
+//! What an operator does with a file that no gateway has open: compact it, verify it, write its
+//! rows out.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -146,8 +147,8 @@ impl Verified {
     }
 }
 
-/// Writes every row whose time is not over, a JSON object a line; gives how many. What is written is sealed or hashed,
-/// and personal data all the same.
+/// Writes every row whose time is not over, a JSON object a line; gives how many. What is written
+/// is sealed or hashed, and personal data all the same.
 ///
 /// # Errors
 /// [`ExportError`]
@@ -183,7 +184,8 @@ pub fn export(
     written.map_err(ExportError::Write)
 }
 
-/// Closes the file on the way out of `work`, which owns it: closing can fail on a damaged file as reading does.
+/// Closes the file on the way out of `work`, which owns it: closing can fail on a damaged file as
+/// reading does.
 fn within<T>(path: &Path, work: impl FnOnce() -> Result<T, Fault>) -> Result<T, FileError> {
     match catch_unwind(AssertUnwindSafe(work)) {
         Ok(done) => done.map_err(|fault| file::fault_error(path, &fault)),

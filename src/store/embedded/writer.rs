@@ -1,4 +1,5 @@
-//! The one thread that writes: whatever is asked for at once is committed at once, and answered only then.
+//! The one thread that writes: whatever is asked for at once is committed at once, and answered
+//! only then.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
@@ -59,7 +60,8 @@ where
         let Some(step) = self.step.take() else { return Ok(()) };
         self.outcome = match step(tables) {
             Ok(value) => Ok(value),
-            // The step found this before it touched that row, so the others of the transaction go on.
+            // The step found this before it touched that row, so the others of the transaction go
+            // on.
             Err(fault @ Fault::Row(_)) => Err(fault.into_store_error()),
             Err(fault) => return Err(fault),
         };
@@ -121,7 +123,8 @@ impl Writer {
                 drop(database);
                 match has_ended {
                     Ok(false) => *tended = self.clock.instant(),
-                    // As long as a full batch was removed there is more, and `tended` stays: next after the next batch.
+                    // As long as a full batch was removed there is more, and `tended` stays: next
+                    // after the next batch.
                     Ok(true) => match self.sweep() {
                         Ok(removed) if removed == SWEEP => {}
                         _ => *tended = self.clock.instant(),
@@ -148,8 +151,8 @@ impl Writer {
         Ok(removed)
     }
 
-    /// Does it in one transaction, on disk when this returns. After a failure nothing is known of the file, so it is
-    /// closed, and opened again as after a crash.
+    /// Does it in one transaction, on disk when this returns. After a failure nothing is known of
+    /// the file, so it is closed, and opened again as after a crash.
     fn transact(&self, work: impl FnOnce(&mut Tables<'_>) -> Result<(), Fault>) -> Result<(), StoreError> {
         let database = self.opened.read().clone()?;
         let done = guarded(|| {

@@ -1,4 +1,5 @@
-//! What Redis says when it does not do a thing, in our words: its codes, never its text, which quotes keys and values.
+//! What Redis says when it does not do a thing, in our words: its codes, never its text, which
+//! quotes keys and values.
 
 use std::fmt;
 use std::sync::Arc;

@@ -13,7 +13,8 @@ use crate::telemetry::metrics::Metrics;
 const MOST_TOLD: usize = 4;
 
 impl Operation {
-    /// Whether it writes what must outlive a failover, or asks whether that works. A rate's bucket need not.
+    /// Whether it writes what must outlive a failover, or asks whether that works. A rate's bucket
+    /// need not.
     pub(super) const fn is_lasting(self) -> bool {
         !matches!(self, Self::Get | Self::Scan | Self::LogAfter | Self::Acquire)
     }

@@ -1,4 +1,5 @@
-//! The one session with Redis: made on first use, made anew when it broke, by one attempt at a time.
+//! The one session with Redis: made on first use, made anew when it broke, by one attempt at a
+//! time.
 
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::sync::{Arc, Weak};
@@ -50,8 +51,8 @@ impl Link {
         &self.sentinels
     }
 
-    /// The session. Waits for the first attempt to make one, as long as the caller does; fails at once while attempts
-    /// fail.
+    /// The session. Waits for the first attempt to make one, as long as the caller does; fails at
+    /// once while attempts fail.
     pub(super) async fn session(self: &Arc<Self>) -> Result<Arc<Session>, Failure> {
         let mut moved = self.moved.subscribe();
         loop {
@@ -81,8 +82,8 @@ impl Link {
         }
     }
 
-    /// Gives a session up. With a reason, nobody waits for the next one: a server that does not answer a command will
-    /// hardly answer a newcomer.
+    /// Gives a session up. With a reason, nobody waits for the next one: a server that does not
+    /// answer a command will hardly answer a newcomer.
     pub(super) fn give_up(self: &Arc<Self>, session: &Arc<Session>, reason: Option<String>) {
         let mut state = self.state.lock();
         if matches!(&*state, State::Up(current) if Arc::ptr_eq(current, session)) {
@@ -96,7 +97,8 @@ impl Link {
         session.broken().tell();
     }
 
-    /// Makes a session, and the next one once it breaks, even when nobody asks: the first to come finds one.
+    /// Makes a session, and the next one once it breaks, even when nobody asks: the first to come
+    /// finds one.
     fn keep_connected(self: &Arc<Self>) -> JoinHandle<()> {
         let (link, section, sentinels) =
             (Arc::downgrade(self), Arc::clone(&self.section), Arc::clone(&self.sentinels));
@@ -156,7 +158,8 @@ fn patience(section: &Section) -> Duration {
     }
 }
 
-/// Between half and the whole of it, so that many gateways do not come back as one. Nothing secret depends on it.
+/// Between half and the whole of it, so that many gateways do not come back as one. Nothing secret
+/// depends on it.
 fn jittered(pause: Duration) -> Duration {
     let dice = RandomState::new().build_hasher().finish() % 512;
     pause / 2 + pause * u32::try_from(dice).unwrap_or_default() / 1024

@@ -1,4 +1,5 @@
-//! Reads the rows of one space page by page: `SCAN` on one master after the other, and never `KEYS`, which stops a server.
+//! Reads the rows of one space page by page: `SCAN` on one master after the other, and never
+//! `KEYS`, which stops a server.
 
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
@@ -46,8 +47,8 @@ impl Redis {
             return Ok(ScanPage { rows: Vec::new(), next: None });
         };
         let (cursor, keys) = self.scan_keys(space, master.slot, place.cursor, limit).await?;
-        // The server that was asked may be another by now, to whom the cursor means nothing: the rows of a slot must not be
-        // missed in silence.
+        // The server that was asked may be another by now, to whom the cursor means nothing: the
+        // rows of a slot must not be missed in silence.
         if self.is_cluster() && !self.masters().await?.contains(master) {
             return Err(StoreError::Unavailable("the cluster changed during a scan".into()));
         }

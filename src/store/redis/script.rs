@@ -14,9 +14,9 @@ if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 redis.call('DEL', KEYS[1])
 return 1";
 
-/// Appends to the log. Each entry begins with the stamp of the one before and its own, 16 digits each, so that a reader
-/// can tell that the log it goes on with is the one it read. The entry is written first: it is what can be refused for
-/// want of memory.
+/// Appends to the log. Each entry begins with the stamp of the one before and its own, 16 digits
+/// each, so that a reader can tell that the log it goes on with is the one it read. The entry is
+/// written first: it is what can be refused for want of memory.
 const APPEND: &str = "
 local head = redis.call('HMGET', KEYS[1], 'n', 's')
 local number = (tonumber(head[1]) or 0) + 1
@@ -28,8 +28,8 @@ redis.call('HSET', KEYS[1], 'n', name, 's', stamp)
 redis.call('PUBLISH', ARGV[3], name)
 return number";
 
-/// Reads the log after a number, if it is whole and goes on from the stamp: the last number, its stamp, whether the
-/// log is whole, the entries.
+/// Reads the log after a number, if it is whole and goes on from the stamp: the last number, its
+/// stamp, whether the log is whole, the entries.
 const LOG_AFTER: &str = "
 local head = redis.call('HMGET', KEYS[1], 'n', 's')
 local last = tonumber(head[1]) or 0
@@ -55,9 +55,9 @@ for index = 1, #names do
 end
 return { last, stamp, 1, entries }";
 
-/// The generic cell rate algorithm, by the server's clock. Microseconds; the answer is how long to wait, 0 for none.
-/// The row is the time at which the bucket is full again, and is never further off than a whole burst, even if the
-/// clock went backwards.
+/// The generic cell rate algorithm, by the server's clock. Microseconds; the answer is how long to
+/// wait, 0 for none. The row is the time at which the bucket is full again, and is never further
+/// off than a whole burst, even if the clock went backwards.
 const ACQUIRE: &str = "
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]

@@ -66,7 +66,8 @@ impl Durability {
 }
 
 impl Section {
-    /// Checks the section and reads its secrets and certificates; `None` when a finding says what is wrong.
+    /// Checks the section and reads its secrets and certificates; `None` when a finding says what
+    /// is wrong.
     pub(super) fn build(config: &RedisStore, findings: &mut Findings) -> Option<Self> {
         findings.scope(|findings| {
             check_limits(config, findings);
@@ -145,7 +146,8 @@ impl Section {
         Ok(info.set_redis_settings(settings).set_tcp_settings(self.tcp()))
     }
 
-    /// A server whose machine is gone acknowledges nothing: its connection must not outlive that by minutes.
+    /// A server whose machine is gone acknowledges nothing: its connection must not outlive that by
+    /// minutes.
     pub(super) fn tcp(&self) -> TcpSettings {
         let patience = (self.timeout * 4).max(Duration::from_secs(2));
         TcpSettings::default().set_nodelay(true).set_user_timeout(patience)
@@ -195,8 +197,8 @@ fn check_limits(config: &RedisStore, findings: &mut Findings) {
     }
 }
 
-/// A brace would move the hash tag, and with it a row to another slot than its script; the rest has a meaning in the
-/// patterns of ACL rules.
+/// A brace would move the hash tag, and with it a row to another slot than its script; the rest has
+/// a meaning in the patterns of ACL rules.
 fn check_prefix(prefix: &str, findings: &mut Findings) {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_.:".contains(c);
     if prefix.is_empty() || prefix.len() > 64 || !prefix.chars().all(is_plain) {

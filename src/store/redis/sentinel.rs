@@ -12,7 +12,8 @@ use tokio::sync::Mutex;
 
 use super::section::{Address, Section, Topology};
 
-/// How often the sentinels are asked whether the master still is one: a master cut off from them goes on believing so.
+/// How often the sentinels are asked whether the master still is one: a master cut off from them
+/// goes on believing so.
 const WATCH_EVERY: Duration = Duration::from_secs(1);
 
 /// How often in a row a majority may give no answer.
@@ -55,7 +56,8 @@ impl Sentinels {
         }
     }
 
-    /// Ends when the sentinels name another master, or no majority of them says a thing; never where there are none.
+    /// Ends when the sentinels name another master, or no majority of them says a thing; never
+    /// where there are none.
     pub(super) async fn watch(&self, section: &Section, master: Option<Address>) {
         let Some(master) = master.filter(|_| !self.list.is_empty()) else {
             return std::future::pending().await;
@@ -74,8 +76,9 @@ impl Sentinels {
         }
     }
 
-    /// Asks all of them at once; the later epoch among the answers of a majority holds. Fewer are not believed: they may
-    /// be cut off, together with a master that the others have replaced and that knows nothing of what is revoked since.
+    /// Asks all of them at once; the later epoch among the answers of a majority holds. Fewer are
+    /// not believed: they may be cut off, together with a master that the others have replaced and
+    /// that knows nothing of what is revoked since.
     async fn ask(&self, section: &Section, name: &str) -> RedisResult<Address> {
         let majority = self.list.len() / 2 + 1;
         let mut answers: FuturesUnordered<_> =
@@ -114,7 +117,8 @@ impl Sentinel {
         }
     }
 
-    /// Takes the connection away while it is used: one that failed, or gave no answer in time, is not put back.
+    /// Takes the connection away while it is used: one that failed, or gave no answer in time, is
+    /// not put back.
     async fn ask(&self, section: &Section, name: &str) -> RedisResult<Opinion> {
         let kept = self.connection.lock().await.take();
         if let Some(mut connection) = kept

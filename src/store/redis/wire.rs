@@ -25,8 +25,8 @@ pub(super) enum Target {
     Slot(u16),
 }
 
-/// Connections for writes that are waited for: `WAIT` holds up all that comes after it on its connection. Each of them
-/// does one at a time; reads never stand behind one.
+/// Connections for writes that are waited for: `WAIT` holds up all that comes after it on its
+/// connection. Each of them does one at a time; reads never stand behind one.
 const DURABLE_LANES: usize = 8;
 
 /// A set of connections, replaced as a whole.
@@ -93,7 +93,8 @@ impl Session {
         Ok(Self { plain, durable, broken, watch })
     }
 
-    /// Sends the commands to this server, all on one connection. An answer is there for each of them.
+    /// Sends the commands to this server, all on one connection. An answer is there for each of
+    /// them.
     pub(super) async fn send(
         &self,
         target: &Target,
@@ -119,8 +120,8 @@ impl Session {
         &self.broken
     }
 
-    /// Whether a connection that gave no answer must be given up. A cluster's connections look after themselves: one
-    /// silent server is no reason to leave the others.
+    /// Whether a connection that gave no answer must be given up. A cluster's connections look
+    /// after themselves: one silent server is no reason to leave the others.
     pub(super) fn is_one_server(&self) -> bool {
         matches!(self.plain, Wire::Server(_))
     }
@@ -259,7 +260,8 @@ async fn cluster(section: &Section, lanes: usize) -> RedisResult<Vec<Wire>> {
     let nodes =
         section.addresses.iter().map(|address| section.server(address)).collect::<RedisResult<Vec<_>>>()?;
     let mut builder = redis::cluster::ClusterClient::builder(nodes)
-        // A step that was perhaps made must not be made again. What was surely not is tried again by the engine.
+        // A step that was perhaps made must not be made again. What was surely not is tried again
+        // by the engine.
         .retries(0)
         .use_protocol(redis::ProtocolVersion::RESP3)
         .connection_timeout(section.connect_timeout)

@@ -19,7 +19,8 @@ const APP: [&str; 4] = ["app", "app-2", "app-3", "app-4"];
 /// No less than the bytes of a `RateLimit` field.
 const FIELD_BYTES: usize = 48;
 
-/// The name of the limit that is the `nth` by this key on its route, from 0; `None` beyond the fourth.
+/// The name of the limit that is the `nth` by this key on its route, from 0; `None` beyond the
+/// fourth.
 pub(super) fn name(by: RateLimitKey, nth: usize) -> Option<&'static str> {
     let names = match by {
         RateLimitKey::Address => ADDRESS,
@@ -41,7 +42,8 @@ pub(super) fn policy<'r>(limits: impl Iterator<Item = (&'static str, &'r Quota)>
     HeaderValue::try_from(text).ok()
 }
 
-/// Appends a limit and its parameters to a list; a number of more than 15 digits has no form (RFC 9651 §3.3.1).
+/// Appends a limit and its parameters to a list; a number of more than 15 digits has no form (RFC
+/// 9651 §3.3.1).
 fn push<'t>(
     list: RefListSerializer<'t>,
     limit: &str,

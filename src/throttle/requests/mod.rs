@@ -76,7 +76,8 @@ pub struct Allowance {
 pub struct Exceeded(pub Allowance);
 
 impl RequestLimits {
-    /// Builds the limits of these routes and allocates all the memory they will ever use; problems go to `findings`.
+    /// Builds the limits of these routes and allocates all the memory they will ever use; problems
+    /// go to `findings`.
     ///
     /// A limit that `previous` has on a route of the same name keeps its counts.
     pub fn build(

@@ -381,7 +381,8 @@ fn only_the_canonical_spelling_of_a_token_is_accepted() {
         format!("{header}.{payload}.{}", "A".repeat(86)),
         format!("{header}.{payload}.{}", "A".repeat(4)),
     ];
-    // The last character of each part carries unused bits; all but one way to fill them are refused.
+    // The last character of each part carries unused bits; all but one way to fill them are
+    // refused.
     const ALPHABET: &str = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     for (index, part) in parts.iter().enumerate() {
         for last in ALPHABET.chars().filter(|last| !part.ends_with(*last)) {

@@ -5,7 +5,8 @@ use super::server::Server;
 use crate::common::{Connection, NO_THROTTLE, ROUTES, Tally, World, eventually};
 use crate::framing::{SMUGGLED, ambiguous, answers, chunked_bodies};
 
-/// F1 to F14, as far as a server may see them: every message it gets is whole, and there are none but those meant.
+/// F1 to F14, as far as a server may see them: every message it gets is whole, and there are none
+/// but those meant.
 pub fn only_whole_requests_are_seen(server: &Server) {
     let world = server.world(&format!("{ROUTES}{NO_THROTTLE}"));
     let before = server.position();
@@ -93,8 +94,8 @@ fn an_early_answer_leaves_nothing(server: &Server, world: &World, received: &mut
     assert_eq!(seen_since(server, before), []);
 }
 
-/// F12: a body holds what looks like a request, in every framing; the next request, over the same connection to the
-/// server, is what it says.
+/// F12: a body holds what looks like a request, in every framing; the next request, over the same
+/// connection to the server, is what it says.
 fn a_body_is_never_a_request(server: &Server, world: &World, received: &mut Received) {
     let size = format!("{:x}", SMUGGLED.len());
     let chunked = |chunks: &str| format!("Transfer-Encoding: chunked\r\n\r\n{chunks}");
@@ -115,7 +116,8 @@ fn a_body_is_never_a_request(server: &Server, world: &World, received: &mut Rece
     }
 }
 
-/// F12: what is no chunk ends the connection on both sides, and the server cannot take what came for all there is.
+/// F12: what is no chunk ends the connection on both sides, and the server cannot take what came
+/// for all there is.
 fn a_body_that_breaks_off_is_never_whole(server: &Server, world: &World, received: &mut Received) {
     let before = server.malformed();
     let bodies = chunked_bodies();
@@ -128,8 +130,8 @@ fn a_body_that_breaks_off_is_never_whole(server: &Server, world: &World, receive
     assert!(server.malformed() <= before + broken.len());
 }
 
-/// Sends a request with this framing and body, and another after it; the program sees the two, or the second alone
-/// where the first has no end.
+/// Sends a request with this framing and body, and another after it; the program sees the two, or
+/// the second alone where the first has no end.
 fn see(
     server: &Server,
     world: &World,
@@ -139,7 +141,8 @@ fn see(
     body: Option<&str>,
 ) {
     let before = server.position();
-    // A target of its own: where a body broke off, a program that does not read it may see the request late.
+    // A target of its own: where a body broke off, a program that does not read it may see the
+    // request late.
     let number = received.counts.inputs;
     let (target, after) = (format!("/pub/x{number}"), format!("/pub/after{number}"));
     let request = format!("{method} {target} HTTP/1.1\r\nHost: gateway.test\r\n{framing}");

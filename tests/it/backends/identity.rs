@@ -50,8 +50,8 @@ fn print(server: &Server, what: &str, tally: &Tally) {
     tally.report(&format!("{}: {what}", server.program.name));
 }
 
-/// Without a gateway the program believes the header, and one that folds names believes aliases too: what the others
-/// here find is the gateway's doing.
+/// Without a gateway the program believes the header, and one that folds names believes aliases
+/// too: what the others here find is the gateway's doing.
 pub fn a_forged_header_works_without_the_gateway(server: &Server) {
     let believed = |name: &str| {
         let request =
@@ -98,7 +98,8 @@ pub fn no_spelling_is_seen(server: &Server) {
                     judge(&scene, &kind, &forged, (status, seen), &mut tally);
                 }
             }
-            // A name is refused before the route is known: all of them on one route, some on the others.
+            // A name is refused before the route is known: all of them on one route, some on the
+            // others.
             let step = if kind.name == "public without" { 1 } else { 61 };
             let batches: Vec<&[String]> = if refuses {
                 aliases.chunks(1).step_by(step).collect()

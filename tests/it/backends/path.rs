@@ -58,8 +58,8 @@ fn protected(seen: &Seen, paths: &[(&'static str, bool)]) -> Option<String> {
     })
 }
 
-/// B1 to B24: no client signs in; what reaches the program is a public path, however the program reads it,
-/// and it reads what the gateway forwarded.
+/// B1 to B24: no client signs in; what reaches the program is a public path, however the program
+/// reads it, and it reads what the gateway forwarded.
 pub fn no_protected_path_is_seen(server: &Server) {
     let name = server.program.name;
     for (what, routes, paths, prefixes) in [
@@ -94,14 +94,15 @@ pub fn no_protected_path_is_seen(server: &Server) {
     }
 }
 
-/// Whether the gateway answered, or its parser, which says nothing but 400; a server has words of its own.
+/// Whether the gateway answered, or its parser, which says nothing but 400; a server has words of
+/// its own.
 fn is_of_the_gateway(response: &Response) -> bool {
     let is_bare = response.body.is_empty() && matches!(response.status, 204 | 400);
     is_bare || response.header("content-type") == Some("application/problem+json")
 }
 
-/// Without a gateway the program takes many of these for a protected path: what is not seen above is not for want of
-/// trying.
+/// Without a gateway the program takes many of these for a protected path: what is not seen above
+/// is not for want of trying.
 pub fn a_protected_path_is_seen_without_the_gateway(server: &Server) {
     let targets: Vec<String> = targets(&["/opt", "/api/health"]).into_iter().step_by(4).collect();
     let mut count = 0;

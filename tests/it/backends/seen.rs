@@ -5,7 +5,8 @@ use serde_json::Value;
 use crate::common::{Recorded, Response};
 use crate::paths::reading::decode;
 
-/// A request as a program reads it; every program of `tests/fixtures/backends` writes the same members.
+/// A request as a program reads it; every program of `tests/fixtures/backends` writes the same
+/// members.
 #[derive(Clone, Debug)]
 pub struct Seen {
     json: Value,
@@ -32,7 +33,8 @@ impl Seen {
         Recorded { head, body: self.body() }
     }
 
-    /// Every way in which the program reads an identity header: `openid`, `unionid`, `appid` or `source`.
+    /// Every way in which the program reads an identity header: `openid`, `unionid`, `appid` or
+    /// `source`.
     pub fn identity(&self, member: &str) -> Vec<Option<&str>> {
         self.json["identity"][member].as_array().unwrap().iter().map(Value::as_str).collect()
     }

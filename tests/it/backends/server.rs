@@ -56,8 +56,8 @@ pub const DJANGO: Program = Program {
     malformed: "Invalid request from ip",
     commands: |place| {
         let server = ["gunicorn", "--workers", "1", "--threads", "4", "--log-level", "debug"];
-        // By default it closes a connection after two idle seconds, on a busy computer just as the gateway uses it
-        // again, and kills a worker that was not scheduled for thirty.
+        // By default it closes a connection after two idle seconds, on a busy computer just as the
+        // gateway uses it again, and kills a worker that was not scheduled for thirty.
         let patience = ["--keep-alive", "600", "--timeout", "0"];
         let place = [
             "--bind",
@@ -121,7 +121,8 @@ struct Place {
     folder: PathBuf,
 }
 
-/// A server that answers. It is killed when this is dropped, or when the tests' process ends in whatever way.
+/// A server that answers. It is killed when this is dropped, or when the tests' process ends in
+/// whatever way.
 pub struct Server {
     pub program: &'static Program,
     pub address: SocketAddr,
@@ -129,7 +130,8 @@ pub struct Server {
     folder: TempDir,
 }
 
-/// A process and all that it starts, in the care of a shell that kills their group once its own input ends.
+/// A process and all that it starts, in the care of a shell that kills their group once its own
+/// input ends.
 struct Process {
     shell: Child,
     id: String,
@@ -188,7 +190,8 @@ impl Server {
         self.folder.path().join("seen")
     }
 
-    /// How many requests the server could not read and refused before the program, as far as its log says.
+    /// How many requests the server could not read and refused before the program, as far as its
+    /// log says.
     pub fn malformed(&self) -> usize {
         logged(self.folder.path()).lines().filter(|line| line.contains(self.program.malformed)).count()
     }

@@ -1,5 +1,5 @@
-//! What attackers try against a sign-in with a browser, on the wire. Letters and numbers are those of the list of attacks
-//! that the gateway is held against: D1 to D16 of docs/threat-model.md.
+//! What attackers try against a sign-in with a browser, on the wire. Letters and numbers are those
+//! of the list of attacks that the gateway is held against: D1 to D16 of docs/threat-model.md.
 
 mod cache;
 mod callback;

@@ -52,8 +52,8 @@ fn script_of_the_same_site_may_do_everything_with_the_session() {
     assert_eq!(session["app"], "site");
 }
 
-/// 127.0.0.1 and localhost are two sites: the cookie is not sent. Two ports of one host are one: it is, and the gateway
-/// must refuse by itself.
+/// 127.0.0.1 and localhost are two sites: the cookie is not sent. Two ports of one host are one: it
+/// is, and the gateway must refuse by itself.
 #[test]
 fn form_of_another_site_or_origin_does_nothing_with_the_session() {
     let site = Site::new();

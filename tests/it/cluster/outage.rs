@@ -15,7 +15,8 @@ use crate::common::redis::RedisServer;
 const RECHECK_AFTER: Duration = Duration::from_secs(3);
 /// How long the store is away each time: longer than anything remembered may be believed.
 const AWAY: Duration = Duration::from_secs(5);
-/// How long a node may take for one answer: its wait for the store, tried a few times, and a busy machine.
+/// How long a node may take for one answer: its wait for the store, tried a few times, and a busy
+/// machine.
 const ANSWER: Duration = Duration::from_secs(3);
 
 /// What was asked, when, and what came.
@@ -79,7 +80,8 @@ fn forged(token: &str) -> String {
     format!("{rest}.{other}{}", &signature[1..])
 }
 
-/// Takes the store away and gives it back while people use both nodes, and judges what they were answered.
+/// Takes the store away and gives it back while people use both nodes, and judges what they were
+/// answered.
 fn under_load(
     redis: &mut RedisServer,
     leave: impl FnOnce(&mut RedisServer),
@@ -183,7 +185,8 @@ fn judge(seen: &[Seen], away: Duration, returned: Duration) {
     println!("{} requests, {} of them meanwhile", seen.len(), seen.iter().filter(during).count());
 }
 
-/// What was written is on disk before it is answered, as `docs/redis.md` asks of a Redis that may be killed.
+/// What was written is on disk before it is answered, as `docs/redis.md` asks of a Redis that may
+/// be killed.
 const DURABLE: [&str; 2] = ["appendonly yes", "appendfsync always"];
 
 #[test]

@@ -141,7 +141,8 @@ fn what_was_acknowledged_holds_after_a_failover() {
     let stolen = refresh(one, &refreshed);
     assert_eq!((stolen.status, &stolen.json()["code"]), (401, &json!("refresh_token_reused")));
 
-    // The new master lacks the latest row: a node that remembers it writes it back, over later writes.
+    // The new master lacks the latest row: a node that remembers it writes it back, over later
+    // writes.
     assert_eq!(redis.servers[master].command(&["copy", "before", &marks, "replace"]), "1");
     let newcomer = Process::like(&cluster.world);
     let carol = json!({ "app": "shop", "openid": revoked["openid"] });

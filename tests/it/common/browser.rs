@@ -1,8 +1,8 @@
 //! A real browser: Debian's Chromium without a window, told what to do through a pipe.
 //!
-//! The DevTools protocol over `--remote-debugging-pipe` needs no port, no driver and no library, and Chromium ends by
-//! itself once its end of the pipe is closed, in whatever way the tests end. A click is a click of the mouse: what a
-//! browser grants to people alone is granted.
+//! The DevTools protocol over `--remote-debugging-pipe` needs no port, no driver and no library,
+//! and Chromium ends by itself once its end of the pipe is closed, in whatever way the tests end. A
+//! click is a click of the mouse: what a browser grants to people alone is granted.
 
 mod tab;
 

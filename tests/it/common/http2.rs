@@ -139,7 +139,8 @@ impl<S: Read + Write> Http2<S> {
                 RST_STREAM if id == stream && status == 0 => {
                     return Outcome::Reset(u32::from_be_bytes(payload[..4].try_into().unwrap()));
                 }
-                // An early answer may be followed by a reset that says the rest of the body is not wanted.
+                // An early answer may be followed by a reset that says the rest of the body is not
+                // wanted.
                 RST_STREAM if id == stream => return Outcome::Answered(status, text(&body)),
                 HEADERS if id == stream && status < 200 => status = decode_status(&payload),
                 DATA if id == stream => body.extend(&payload),

@@ -1,9 +1,10 @@
 //! The watch over secrets: nothing that any test makes the gateway say may hold one.
 //!
-//! What WeChat shares with the gateway alone (session keys, people's access and refresh tokens) comes to nobody: whatever
-//! is read from a connection is searched for it as it comes. What a browser and the gateway share (session cookies, and
-//! the codes and states of sign-ins) comes to nobody else: when a world, a process of the gateway or a Redis ends, its
-//! files (the store among them), its metrics, what its backend was sent and all that was logged meanwhile, at every level,
+//! What WeChat shares with the gateway alone (session keys, people's access and refresh tokens)
+//! comes to nobody: whatever is read from a connection is searched for it as it comes. What a
+//! browser and the gateway share (session cookies, and the codes and states of sign-ins) comes to
+//! nobody else: when a world, a process of the gateway or a Redis ends, its files (the store among
+//! them), its metrics, what its backend was sent and all that was logged meanwhile, at every level,
 //! are searched for both. A secret that any test saw is looked for until the last one has ended.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,7 +26,8 @@ static OF_BROWSERS: LazyLock<Mutex<Secrets>> = LazyLock::new(Mutex::default);
 static LOG: LazyLock<Mutex<Vec<u8>>> = LazyLock::new(Mutex::default);
 /// How much of one connection or body is searched: a test of large bodies need not search them.
 const SEARCHED: usize = 1024 * 1024;
-/// No spelling that is looked for is shorter, and none of what WeChat shares is longer than [`LONGEST`].
+/// No spelling that is looked for is shorter, and none of what WeChat shares is longer than
+/// [`LONGEST`].
 const SHORTEST: usize = 16;
 const LONGEST: usize = 256;
 
@@ -117,7 +119,8 @@ fn key_in(bytes: &[u8]) -> Option<String> {
     seen.found_in(bytes)
 }
 
-/// Fails the test when these bytes hold a secret of any emulator there is or was, or of any browser.
+/// Fails the test when these bytes hold a secret of any emulator there is or was, or of any
+/// browser.
 #[track_caller]
 pub fn assert_absent(place: &str, bytes: &[u8]) {
     assert_absent_of_wechat(place, bytes);

@@ -1,4 +1,5 @@
-//! What every test stands on: a real gateway, an emulated WeChat, a backend that keeps what it was sent.
+//! What every test stands on: a real gateway, an emulated WeChat, a backend that keeps what it was
+//! sent.
 
 pub mod backend;
 pub mod browser;
@@ -72,9 +73,9 @@ impl World {
         Self::with(&format!("{ROUTES}{NO_THROTTLE}"))
     }
 
-    /// A world with these sections besides `listeners`, `admin`, `data_dir`, `apps`, `wechat` and `upstreams`;
-    /// a section written here replaces the default one. `{backend}`, `{emulator}`, `{data}` and `{port}`, a free one, are
-    /// filled in.
+    /// A world with these sections besides `listeners`, `admin`, `data_dir`, `apps`, `wechat` and
+    /// `upstreams`; a section written here replaces the default one. `{backend}`, `{emulator}`,
+    /// `{data}` and `{port}`, a free one, are filled in.
     pub fn with(sections: &str) -> Self {
         Self::with_backend(Backend::echo(), sections)
     }
@@ -191,14 +192,16 @@ impl World {
         client::ask_admin(self.gateway().admin_address(), request_line, &body.to_string())
     }
 
-    /// The value of one metric line, such as `menshen_throttled_total{limit="login"}`; 0 when it is not there.
+    /// The value of one metric line, such as `menshen_throttled_total{limit="login"}`; 0 when it is
+    /// not there.
     pub fn metric(&self, name: &str) -> f64 {
         let text = self.metrics();
         let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         line.map_or(0.0, |value| value.parse().unwrap())
     }
 
-    /// Searches all that this world said for the secrets that WeChat and browsers shared with the gateway.
+    /// Searches all that this world said for the secrets that WeChat and browsers shared with the
+    /// gateway.
     fn assert_no_secret_got_out(&self, metrics: &str) {
         leaks::watch_for_sign_ins();
         leaks::assert_absent("the metrics", metrics.as_bytes());
@@ -248,7 +251,8 @@ pub fn eventually(what: &str, mut is_true: impl FnMut() -> bool) {
     }
 }
 
-/// How many times as much to try as a run of the whole suite has time for; `scripts/test --full` asks for more than once.
+/// How many times as much to try as a run of the whole suite has time for; `scripts/test --full`
+/// asks for more than once.
 pub fn times() -> usize {
     std::env::var("MENSHEN_TEST_TIMES").map_or(1, |times| times.parse().unwrap())
 }

@@ -3,7 +3,8 @@
 use std::net::{Ipv4Addr, TcpListener};
 use std::sync::atomic::{AtomicU16, Ordering};
 
-/// Below those that the system gives away by itself, so that no connection takes one before it is used.
+/// Below those that the system gives away by itself, so that no connection takes one before it is
+/// used.
 const FIRST: u16 = 20_000;
 const COUNT: u16 = 10_000;
 

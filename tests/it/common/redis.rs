@@ -33,7 +33,8 @@ pub struct RedisServer {
     tls: Option<RedisFiles>,
 }
 
-/// PEM files of a server that speaks TLS alone, and asks its clients for a certificate of the same authority.
+/// PEM files of a server that speaks TLS alone, and asks its clients for a certificate of the same
+/// authority.
 #[derive(Clone)]
 pub struct RedisFiles {
     pub ca: PathBuf,
@@ -47,12 +48,14 @@ impl RedisServer {
         Self::with(&[])
     }
 
-    /// A server with these lines in its `redis.conf`, such as `requirepass hidden` or `maxmemory 1mb`.
+    /// A server with these lines in its `redis.conf`, such as `requirepass hidden` or
+    /// `maxmemory 1mb`.
     pub fn with(settings: &[&str]) -> Self {
         Self::launch(program(), settings, None)
     }
 
-    /// A server that can wait for its disk, and keeps everything there. Redis can since 7.2, and Valkey always could.
+    /// A server that can wait for its disk, and keeps everything there. Redis can since 7.2, and
+    /// Valkey always could.
     pub fn with_disk(settings: &[&str]) -> Self {
         let program = env::var(SERVER).unwrap_or_else(|_| "valkey-server".to_owned());
         Self::launch(program, &[&["appendonly yes", "appendfsync always"], settings].concat(), None)
@@ -104,8 +107,9 @@ impl RedisServer {
         self.signal("CONT");
     }
 
-    /// Kills it if it runs, and starts it at the same address: as soon as no other program has the port, which a client that looks
-    /// for the server is given at times for its own end of the connection.
+    /// Kills it if it runs, and starts it at the same address: as soon as no other program has the
+    /// port, which a client that looks for the server is given at times for its own end of the
+    /// connection.
     pub fn restart(&mut self) {
         self.kill();
         let deadline = now() + PATIENCE;
@@ -115,7 +119,8 @@ impl RedisServer {
         }
     }
 
-    /// What `redis-cli` prints for a command. No password: a server that asks for one answers `NOAUTH`.
+    /// What `redis-cli` prints for a command. No password: a server that asks for one answers
+    /// `NOAUTH`.
     pub fn command(&self, arguments: &[&str]) -> String {
         self.command_as(&[], arguments)
     }
@@ -164,28 +169,31 @@ impl RedisServer {
 }
 
 impl Drop for RedisServer {
-    /// No row may hold a session key: what it keeps is written out as it is, and searched with its other files.
+    /// No row may hold a session key: what it keeps is written out as it is, and searched with its
+    /// other files.
     fn drop(&mut self) {
         let is_running = self.process.as_ref().is_some_and(Process::answers);
         if std::thread::panicking() || !is_running {
             return;
         }
         self.command(&["config", "set", "rdbcompression", "no"]);
-        // Refused to strangers where the server has a password; its rows are those of the store's own tests then.
+        // Refused to strangers where the server has a password; its rows are those of the store's
+        // own tests then.
         self.command(&["save"]);
         leaks::assert_absent_in_files(self.folder.path());
     }
 }
 
-/// A server's process, in the care of a shell that kills it once its own input ends: when this is dropped, and when
-/// the tests are killed.
+/// A server's process, in the care of a shell that kills it once its own input ends: when this is
+/// dropped, and when the tests are killed.
 struct Process {
     shell: Child,
     id: u32,
 }
 
 impl Process {
-    /// Runs a server with this configuration until its log says that it is ready; nothing where it ends before.
+    /// Runs a server with this configuration until its log says that it is ready; nothing where it
+    /// ends before.
     fn run(program: &[&str], folder: &Path, config: &str, ready: &str) -> Option<Self> {
         let file = folder.join("server.conf");
         fs::write(&file, format!("{config}dir {0}\nlogfile {0}/log\n", folder.display())).unwrap();
@@ -253,8 +261,8 @@ fn program() -> String {
 
 /// A loopback address on which no program listens now, and that no other test gets.
 ///
-/// Below the ports that a system gives to connections: any of the thousands that the tests open could take one of those
-/// between here and its use.
+/// Below the ports that a system gives to connections: any of the thousands that the tests open
+/// could take one of those between here and its use.
 pub fn free_address() -> SocketAddr {
     const FIRST: u32 = 12_000;
     const COUNT: u32 = 20_000;

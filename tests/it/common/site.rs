@@ -1,4 +1,5 @@
-//! A world that users sign in to with a browser: a website, an official account and the mini program.
+//! A world that users sign in to with a browser: a website, an official account and the mini
+//! program.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -113,7 +114,8 @@ impl Site {
         format!("{}/connect/confirm?uuid={uuid}", self.world.emulator_url())
     }
 
-    /// How often the backend was asked for a path; a browser asks for more than a test does, such as icons.
+    /// How often the backend was asked for a path; a browser asks for more than a test does, such
+    /// as icons.
     pub fn asked(&self, path: &str) -> usize {
         self.world.backend.requests().iter().filter(|request| request.target() == path).count()
     }

@@ -32,7 +32,8 @@ impl Tally {
         self.answered.get(&class.into().0).copied().unwrap_or_default()
     }
 
-    /// Prints the counts, and leaves them for `scripts/test`, which shows those of all suites. No two suites have one name.
+    /// Prints the counts, and leaves them for `scripts/test`, which shows those of all suites. No
+    /// two suites have one name.
     pub fn report(&self, suite: &str) {
         let Self { inputs, reached, answered, remark } = self;
         assert!(*inputs > 0, "{suite} tried nothing");

@@ -80,7 +80,8 @@ fn connections() -> usize {
     FLOODERS * ROUNDS * times()
 }
 
-/// One flooder: how many units it got rid of, and what came of a last request; none where it could not send one.
+/// One flooder: how many units it got rid of, and what came of a last request; none where it could
+/// not send one.
 fn flood(gateway: &Process, first: &[u8], unit: Unit<'_>) -> (usize, Option<Outcome>) {
     let mut connection = Http2::open(gateway.address);
     connection.stream.set_write_timeout(Some(HELD_BACK)).unwrap();
@@ -121,7 +122,8 @@ fn streams_that_the_client_resets_at_once_end_the_connection() {
     });
 }
 
-/// E12, CVE-2025-8671: a client makes the gateway reset its streams; they still count as the client's.
+/// E12, CVE-2025-8671: a client makes the gateway reset its streams; they still count as the
+/// client's.
 #[test]
 fn streams_that_the_gateway_must_reset_end_the_connection() {
     let scene = Scene::new();
@@ -168,7 +170,8 @@ fn header_blocks_without_end_end_the_connection() {
     }
 }
 
-/// E11: a field of the compression table, named by one byte again and again, while nothing of an answer is taken.
+/// E11: a field of the compression table, named by one byte again and again, while nothing of an
+/// answer is taken.
 #[test]
 fn fields_named_by_one_byte_are_counted_as_long_as_they_are() {
     let scene = Scene::new();
@@ -188,7 +191,8 @@ fn fields_named_by_one_byte_are_counted_as_long_as_they_are() {
     assert_eq!(tally.reached, tally.answered(200), "{tally:?}");
 }
 
-/// Frames that an idle connection may send without end cost the gateway no memory, and delay no other client.
+/// Frames that an idle connection may send without end cost the gateway no memory, and delay no
+/// other client.
 #[test]
 fn frames_that_ask_for_little_delay_no_other_client() {
     let scene = Scene::new();

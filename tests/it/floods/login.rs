@@ -1,4 +1,5 @@
-//! A flood of logins with invented codes, from more addresses than a limit by address could hold back.
+//! A flood of logins with invented codes, from more addresses than a limit by address could hold
+//! back.
 
 use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicUsize, Ordering};

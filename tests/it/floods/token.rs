@@ -9,7 +9,8 @@ use crate::process::Process;
 /// Of each flooder.
 const TOKENS: usize = 2000;
 
-/// C11: forged tokens are refused, however many there are, and clients with a good token are served.
+/// C11: forged tokens are refused, however many there are, and clients with a good token are
+/// served.
 #[test]
 fn forged_tokens_delay_no_other_client() {
     let world = World::with(&format!("{ROUTES}{NO_THROTTLE}"));

@@ -6,7 +6,8 @@ pub const SEPARATORS: &str = "!#$%&'*+.^_`|~";
 /// What stands in every forged header.
 pub const VICTIM: &str = "victim";
 
-/// Cloud Run's identity headers, and and our own; a client can never send them, whatever names are configured.
+/// Cloud Run's identity headers, and and our own; a client can never send them, whatever names are
+/// configured.
 pub const CLOUD_RUN: &[&str] = &[
     "X-WX-OPENID",
     "X-WX-UNIONID",
@@ -51,8 +52,8 @@ pub fn plain(name: &str) -> Vec<String> {
     distinct(vec![name.to_owned(), name.to_ascii_lowercase(), name.to_ascii_uppercase(), alternating(name)])
 }
 
-/// The name with other separators: each separator in every place, in the first, in the last, and next to another;
-/// in two cases.
+/// The name with other separators: each separator in every place, in the first, in the last, and
+/// next to another; in two cases.
 pub fn aliases(name: &str) -> Vec<String> {
     let hyphens: Vec<usize> = name.match_indices('-').map(|(at, _)| at).collect();
     let (Some(first), Some(last)) = (hyphens.first(), hyphens.last()) else { return Vec::new() };

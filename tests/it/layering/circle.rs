@@ -90,7 +90,6 @@ fn circles(checkout: &Path) -> Vec<Vec<String>> {
 }
 
 #[test]
-#[ignore = "comments from before the rule are still wider: they are wrapped in one commit of their own"]
 fn no_comment_is_wider_than_100_columns() {
     let output = Command::new("python3").arg("scripts/house").arg("--comments").output();
     let output = output.expect("python3 is installed: scripts/house needs it");

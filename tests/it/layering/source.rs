@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-/// The first names of all paths that begin at the crate, whether by `crate` or by enough of `super`.
+/// The first names of all paths that begin at the crate, whether by `crate` or by enough of
+/// `super`.
 pub(super) fn imports(tokens: &[&str], file_depth: usize) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     for (position, token) in tokens.iter().enumerate() {

@@ -1,5 +1,5 @@
-//! Promise 5: a code sent twice at once, or again after a lost reply, by the same client gives one exchange with
-//! WeChat and one session.
+//! Promise 5: a code sent twice at once, or again after a lost reply, by the same client gives one
+//! exchange with WeChat and one session.
 
 use std::collections::BTreeSet;
 use std::sync::Barrier;

@@ -1,5 +1,5 @@
-//! Clients by the thousand, in a process of their own: what they hold counts against no limit of the gateway, and what
-//! they do takes no time of whoever measures.
+//! Clients by the thousand, in a process of their own: what they hold counts against no limit of
+//! the gateway, and what they do takes no time of whoever measures.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
@@ -57,7 +57,8 @@ pub struct Crowd {
 }
 
 impl Crowd {
-    /// Connects so many clients, from addresses of 127.`network`.0.0/16 of their own; with TLS where an authority is named.
+    /// Connects so many clients, from addresses of 127.`network`.0.0/16 of their own; with TLS
+    /// where an authority is named.
     pub fn gather(
         address: SocketAddr,
         count: usize,

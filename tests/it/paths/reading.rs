@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-/// Every path that a backend might take this one for: decoded, cut, resolved and merged in any order, four times over.
+/// Every path that a backend might take this one for: decoded, cut, resolved and merged in any
+/// order, four times over.
 pub fn readings(path: &str) -> BTreeSet<String> {
     let steps: [fn(&str) -> String; 6] =
         [decode, cut_parameters, replace_backslashes, resolve_dots, merge_slashes, cut_tail];

@@ -1,4 +1,5 @@
-//! HTTP/2 on either side: what it carries besides HTTP/1.1, and what becomes of it where the other side has none.
+//! HTTP/2 on either side: what it carries besides HTTP/1.1, and what becomes of it where the other
+//! side has none.
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -64,7 +65,8 @@ impl Client {
         self.send("GET", path, headers, Bytes::new()).unwrap()
     }
 
-    /// Sends a request and reads the whole answer; the error that ended the stream where it broke off.
+    /// Sends a request and reads the whole answer; the error that ended the stream where it broke
+    /// off.
     pub fn send(
         &self,
         method: &str,
@@ -276,8 +278,8 @@ fn large_bodies_pass_whole_both_ways() {
     }
 }
 
-/// Pingora wrote the last chunk twice where the stream ended with an empty frame; the second one was then the
-/// beginning of another client's request.
+/// Pingora wrote the last chunk twice where the stream ended with an empty frame; the second one
+/// was then the beginning of another client's request.
 #[test]
 fn a_body_that_ends_with_an_empty_frame_ends_once_for_the_backend() {
     let world = h2c_world(Backend::echo());
@@ -297,7 +299,8 @@ fn a_body_that_ends_with_an_empty_frame_ends_once_for_the_backend() {
     let lines: Vec<String> =
         world.backend.requests().iter().map(|request| request.request_line().to_owned()).collect();
     assert_eq!(lines, ["POST /pub/x HTTP/1.1", "GET /pub/next HTTP/1.1"].repeat(5));
-    // A connection is given back a moment after its answer; what matters is that some were used again.
+    // A connection is given back a moment after its answer; what matters is that some were used
+    // again.
     assert!(world.backend.connections() < 10);
 }
 
@@ -506,7 +509,8 @@ fn a_client_of_http_1_1_is_served_by_a_backend_of_http_2() {
     assert_eq!(server.connections.load(Ordering::SeqCst), 1);
 }
 
-/// Pingora opens a connection for each request that finds none ready at that moment: up to one each at first.
+/// Pingora opens a connection for each request that finds none ready at that moment: up to one each
+/// at first.
 #[test]
 fn requests_at_once_are_answered_by_a_backend_of_http_2_and_their_connections_are_used_again() {
     let server = Server::grpc_echo();
@@ -522,7 +526,8 @@ fn requests_at_once_are_answered_by_a_backend_of_http_2_and_their_connections_ar
     }
 
     assert!(opened <= 30, "{opened} connections");
-    // A connection is given back a moment after its answer, so a few requests may miss it; most must not.
+    // A connection is given back a moment after its answer, so a few requests may miss it; most
+    // must not.
     assert!(connections() < opened + 30, "{} connections", connections());
 }
 

@@ -20,7 +20,8 @@ pub fn serve(handler: impl Fn(TcpStream) + Send + Sync + 'static) -> SocketAddr 
     address
 }
 
-/// A world whose backend is `handler`; `options` are added to the upstream, `sections` to the configuration.
+/// A world whose backend is `handler`; `options` are added to the upstream, `sections` to the
+/// configuration.
 pub fn world(handler: impl Fn(TcpStream) + Send + Sync + 'static, options: &str, sections: &str) -> World {
     let address = serve(handler);
     World::with_backend(
@@ -54,7 +55,8 @@ pub fn pattern(at: usize, count: usize) -> &'static [u8] {
     &BYTES[at % PERIOD..at % PERIOD + count]
 }
 
-/// Writes the first `length` bytes of the pattern, plain or in chunks; whether the other side took them all.
+/// Writes the first `length` bytes of the pattern, plain or in chunks; whether the other side took
+/// them all.
 pub fn write_body(stream: &mut impl Write, length: usize, chunked: bool) -> bool {
     let mut at = 0;
     while at < length {

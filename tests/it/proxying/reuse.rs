@@ -1,4 +1,5 @@
-//! One request after another on a connection: where one ends and the next begins, however the bytes come.
+//! One request after another on a connection: where one ends and the next begins, however the bytes
+//! come.
 
 use std::io::Write as _;
 use std::net::Shutdown;
@@ -82,7 +83,8 @@ fn a_large_header_and_what_follows_it_arrive_whole() {
     }
 }
 
-/// Requests sent ahead are not served, and no part of one is taken for another: the connection ends after the first.
+/// Requests sent ahead are not served, and no part of one is taken for another: the connection ends
+/// after the first.
 #[test]
 fn what_is_sent_ahead_of_an_answer_is_no_request() {
     let world = World::new();

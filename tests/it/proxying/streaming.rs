@@ -11,7 +11,8 @@ use crate::common::{Backend, Connection, NO_THROTTLE, PATIENCE, ROUTES, Recorded
 const GET: &[u8] = b"GET /pub/x HTTP/1.1\r\nHost: gateway.test\r\n\r\n";
 const SHORT_PATIENCE: &str = "limits: { read_timeout: 200ms, write_timeout: 2s }\n";
 
-/// A backend whose every answer is what arrives on a channel, piece by piece, until the channel is closed.
+/// A backend whose every answer is what arrives on a channel, piece by piece, until the channel is
+/// closed.
 fn piecemeal() -> (Backend, mpsc::Sender<Vec<u8>>) {
     let (send, pieces) = mpsc::channel::<Vec<u8>>();
     let pieces = std::sync::Arc::new(Mutex::new(pieces));

@@ -1,4 +1,5 @@
-//! What every store must do. An engine's tests give [`hold`] two handles of one store and a way to let time pass.
+//! What every store must do. An engine's tests give [`hold`] two handles of one store and a way to
+//! let time pass.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -38,7 +39,8 @@ impl Subject {
     }
 }
 
-/// Holds a store to every rule. To be called inside a runtime with more than one thread. The log must be new.
+/// Holds a store to every rule. To be called inside a runtime with more than one thread. The log
+/// must be new.
 pub async fn hold(subject: &Subject) {
     row_is_read_as_it_was_written(subject).await;
     row_ends_with_its_time(subject).await;

@@ -1,4 +1,5 @@
-//! Files that were cut off or changed: refused, or recovered; never a panic, and never a row that was not written.
+//! Files that were cut off or changed: refused, or recovered; never a panic, and never a row that
+//! was not written.
 
 use std::collections::BTreeMap;
 use std::fs;

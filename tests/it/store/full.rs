@@ -24,7 +24,8 @@ fn value(number: u32) -> Bytes {
     vec![number.to_le_bytes()[0]; 16 * 1024].into()
 }
 
-/// The system's limit stands for a full disk: it is there without rights, and for one process alone.
+/// The system's limit stands for a full disk: it is there without rights, and for one process
+/// alone.
 #[test]
 fn full_disk_is_an_error_until_there_is_room_and_loses_nothing() {
     let output = Command::new("sh")

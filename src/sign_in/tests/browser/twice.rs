@@ -167,7 +167,8 @@ fn unknown_elsewhere<'a>(browser: &Browser<'a>) -> Browser<'a> {
     Browser { jar: BTreeMap::new(), ..other }
 }
 
-/// Who goes back to WeChat's page and agrees once more comes back with another code and the same state.
+/// Who goes back to WeChat's page and agrees once more comes back with another code and the same
+/// state.
 #[tokio::test]
 async fn second_consent_is_redirected_and_not_counted() {
     let harness = Harness::with([Reply::json(GRANT)], |setup| {

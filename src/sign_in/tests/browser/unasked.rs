@@ -1,5 +1,6 @@
-//! What a page of another site makes a visitor's browser send without the visitor. None of it counts against the visitor's
-//! address, nor takes from what its people share: their logins, their refreshes, and the sign-ins that they begin themselves.
+//! What a page of another site makes a visitor's browser send without the visitor. None of it
+//! counts against the visitor's address, nor takes from what its people share: their logins, their
+//! refreshes, and the sign-ins that they begin themselves.
 
 use super::*;
 
@@ -11,7 +12,8 @@ const ELSEWHERE: &str = "198.51.100.9";
 
 type Headers = &'static [(&'static str, &'static str)];
 
-/// What a browser asks for with GET on behalf of a page: its headers, and whether it looks like a page that is opened.
+/// What a browser asks for with GET on behalf of a page: its headers, and whether it looks like a
+/// page that is opened.
 const GETS: &[(&str, Headers, bool)] = &[
     (
         "prefetch by speculation rules, as Chromium sends it",
@@ -62,7 +64,8 @@ const GETS: &[(&str, Headers, bool)] = &[
     ("two words at once", &[MODE, DOCUMENT, ("sec-fetch-site", "none"), CROSS, HTML], true),
 ];
 
-/// What it sends with POST: content type and headers. Never JSON: about that it asks first, and is not answered.
+/// What it sends with POST: content type and headers. Never JSON: about that it asks first, and is
+/// not answered.
 const POSTS: &[(&str, Option<&str>, Headers)] = &[
     ("form", Some(FORM), &[MODE, DOCUMENT, CROSS, HTML, ("origin", "https://evil.example")]),
     ("form of a neighbouring host", Some(FORM), &[MODE, DOCUMENT, ("sec-fetch-site", "same-site"), HTML]),
@@ -88,7 +91,8 @@ const CROSS: (&str, &str) = ("sec-fetch-site", "cross-site");
 const HTML: (&str, &str) = ("accept", "text/html,application/xhtml+xml");
 const PICTURE: (&str, &str) = ("accept", "image/avif,image/webp,image/*,*/*;q=0.8");
 
-/// A gateway at which the people of one address may do just what [`assert_nobody_suffers`] has them do.
+/// A gateway at which the people of one address may do just what [`assert_nobody_suffers`] has them
+/// do.
 async fn barely_enough(replies: impl IntoIterator<Item = Reply>) -> Harness {
     Harness::with(replies, |setup| {
         with_browsers(setup);
@@ -189,8 +193,8 @@ async fn cross_site_form_or_script_neither_locks_out_its_visitor_nor_spends_shar
     println!("{} ways to have a browser send", POSTS.len());
 }
 
-/// The attacker began these sign-ins, so that their states are good, and leads visitors back with codes that are not. A loose
-/// app takes that from browsers without a cookie.
+/// The attacker began these sign-ins, so that their states are good, and leads visitors back with
+/// codes that are not. A loose app takes that from browsers without a cookie.
 #[tokio::test]
 async fn sign_in_started_by_an_attacker_is_no_failure_of_the_visitor() {
     let refusal = || Reply::json(r#"{"errcode":40029}"#);
@@ -212,7 +216,8 @@ async fn sign_in_started_by_an_attacker_is_no_failure_of_the_visitor() {
     assert_nobody_suffers(&harness, &refresh_token, "states of an attacker").await;
 }
 
-/// Inside WeChat, with `snsapi_base`, nobody is asked: a popup that is led to `start` comes back by itself, with a good code.
+/// Inside WeChat, with `snsapi_base`, nobody is asked: a popup that is led to `start` comes back by
+/// itself, with a good code.
 #[tokio::test]
 async fn automatic_sign_ins_do_not_use_up_shared_limits() {
     let [success, grant] = [SUCCESS, GRANT].map(|reply| move || Reply::json(reply));
@@ -250,7 +255,8 @@ async fn automatic_sign_ins_are_limited_and_deliberate_ones_still_work() {
     assert_eq!(clicked.outcome, "started");
 }
 
-/// Who shows both the state and the cookie of the browser that began did so on purpose: no page of another site has either.
+/// Who shows both the state and the cookie of the browser that began did so on purpose: no page of
+/// another site has either.
 #[tokio::test]
 async fn guessed_codes_in_the_browser_that_began_lock_it_out() {
     let harness = Harness::with((0..3).map(|_| Reply::json(r#"{"errcode":40029}"#)), |setup| {

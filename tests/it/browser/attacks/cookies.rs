@@ -119,7 +119,8 @@ fn logout_that_another_site_makes_is_refused() {
     assert_eq!(visitor.open("/page").status, 200);
 }
 
-/// A browser lets any page open a WebSocket to any host, with the host's cookies; what comes through it is not asked again.
+/// A browser lets any page open a WebSocket to any host, with the host's cookies; what comes
+/// through it is not asked again.
 #[test]
 fn tunnel_that_another_site_opens_with_the_session_never_reaches_the_backend() {
     let site = Site::with_parts(

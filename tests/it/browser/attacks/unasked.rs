@@ -1,5 +1,5 @@
-//! What a page of another site has its visitor's browser send: it locks nobody out, and uses up nothing that the people at
-//! the visitor's address share.
+//! What a page of another site has its visitor's browser send: it locks nobody out, and uses up
+//! nothing that the people at the visitor's address share.
 
 use menshen::emulator::Config;
 

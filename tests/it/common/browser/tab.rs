@@ -75,8 +75,8 @@ impl<'a> Tab<'a> {
         self.wait(&format!("{selector} is pressed"), |tab| tab.is_complete() && tab.try_click(selector));
     }
 
-    /// Presses the mouse on an element; whether it was there, and felt it. A browser drops what comes before a new page
-    /// was drawn for the first time.
+    /// Presses the mouse on an element; whether it was there, and felt it. A browser drops what
+    /// comes before a new page was drawn for the first time.
     fn try_click(&self, selector: &str) -> bool {
         let place = self.evaluate(&format!(
             "(() => {{

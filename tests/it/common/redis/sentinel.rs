@@ -82,7 +82,8 @@ impl Sentinels {
         new
     }
 
-    /// A failover that leaves the old master running, as an operator asks for it; the new master's index.
+    /// A failover that leaves the old master running, as an operator asks for it; the new master's
+    /// index.
     pub fn fail_over(&self) -> usize {
         let from = self.master();
         let mut answer = String::new();

@@ -80,8 +80,8 @@ fn first_write_after_a_quiet_restart_succeeds() {
 
         server.restart();
 
-        // No operation ran in between; the break was noticed within moments. A connection that the server knows of
-        // may not have said all that comes first, so it must have lasted a little.
+        // No operation ran in between; the break was noticed within moments. A connection that the
+        // server knows of may not have said all that comes first, so it must have lasted a little.
         eventually("connected again, for a second", async || {
             let clients = server.command(&["client", "list"]);
             let ages =

@@ -1,4 +1,5 @@
-//! What the engine does on every topology: what every store does, and what a shared one does besides.
+//! What the engine does on every topology: what every store does, and what a shared one does
+//! besides.
 
 use std::sync::Arc;
 use std::time::Duration;
