@@ -103,7 +103,7 @@ impl Embedded {
     ) -> Result<T, StoreError> {
         let began = self.clock.instant();
         let (waiting, answered) = oneshot::channel();
-        let queued = self.take_room(bytes).and_then(|room| {
+        let queued = self.reserve_room(bytes).and_then(|room| {
             let step = move |tables: &mut Tables<'_>| {
                 let _room = room;
                 step(tables)
@@ -119,7 +119,7 @@ impl Embedded {
         outcome
     }
 
-    fn take_room(&self, bytes: usize) -> Result<OwnedSemaphorePermit, StoreError> {
+    fn reserve_room(&self, bytes: usize) -> Result<OwnedSemaphorePermit, StoreError> {
         let bytes = u32::try_from(bytes).map_err(|_| StoreError::TooLong(bytes))?;
         Arc::clone(&self.room).try_acquire_many_owned(bytes).map_err(|_| StoreError::Busy)
     }

@@ -33,7 +33,7 @@ use self::link::Link;
 use self::listen::Listener;
 use self::script::{Known, Scripts};
 use self::section::Section;
-use self::wire::{Session, Target};
+use self::wire::{ConnectionSet, Target};
 use super::operation::Operation;
 use super::{
     Key, LogEntries, MAX_VALUE_BYTES, ScanCursor, ScanPage, SharedRate, SharedRates, Space, Store, StoreError,
@@ -146,7 +146,7 @@ impl Redis {
     /// Replaces a session that did not answer, or answered that it is the wrong one. A cluster's
     /// looks after itself: one silent server is no reason to leave the others. Behind a write that
     /// waits for replicas, silence is normal.
-    fn give_up(&self, operation: Operation, session: &Arc<Session>, failure: &Failure) {
+    fn give_up(&self, operation: Operation, session: &Arc<ConnectionSet>, failure: &Failure) {
         let is_slow = failure.cause == Cause::Late && self.is_awaited(operation);
         let is_suspect = matches!(failure.cause, Cause::Late | Cause::Connection | Cause::WrongServer);
         if session.is_one_server() && is_suspect && !is_slow {
@@ -159,7 +159,11 @@ impl Redis {
     }
 
     /// Tries until an attempt may have made the step.
-    async fn attempt(&self, mut step: Step, used: &Mutex<Option<Arc<Session>>>) -> Result<Value, Failure> {
+    async fn attempt(
+        &self,
+        mut step: Step,
+        used: &Mutex<Option<Arc<ConnectionSet>>>,
+    ) -> Result<Value, Failure> {
         for _ in 1..MAX_ATTEMPTS {
             match self.send(&step, used).await {
                 Err(Failure { cause: Cause::UnknownScript, error }) => match step.with_code.take() {
@@ -173,7 +177,7 @@ impl Redis {
         self.send(&step, used).await
     }
 
-    async fn send(&self, step: &Step, used: &Mutex<Option<Arc<Session>>>) -> Result<Value, Failure> {
+    async fn send(&self, step: &Step, used: &Mutex<Option<Arc<ConnectionSet>>>) -> Result<Value, Failure> {
         let session = self.link.session().await?;
         *used.lock() = Some(Arc::clone(&session));
         let durability = self.link.section().durability;

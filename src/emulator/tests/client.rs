@@ -87,13 +87,13 @@ impl Client {
         let status = head.split(' ').nth(1).unwrap().parse().unwrap();
         let mut seen = Seen { status, headers, head, body: Vec::new(), chunks: 0, cut: false };
         match seen.headers.get("content-length").map(|length| length.parse().unwrap()) {
-            Some(length) => (seen.body, seen.cut) = self.take(length).await?,
-            None => self.take_chunks(&mut seen).await?,
+            Some(length) => (seen.body, seen.cut) = self.read_exactly(length).await?,
+            None => self.read_chunks(&mut seen).await?,
         }
         Ok(seen)
     }
 
-    async fn take(&mut self, length: usize) -> io::Result<(Vec<u8>, bool)> {
+    async fn read_exactly(&mut self, length: usize) -> io::Result<(Vec<u8>, bool)> {
         while self.received.len() < length {
             if self.read().await? == 0 {
                 return Ok((std::mem::take(&mut self.received), true));
@@ -102,7 +102,7 @@ impl Client {
         Ok((self.received.drain(..length).collect(), false))
     }
 
-    async fn take_chunks(&mut self, seen: &mut Seen) -> io::Result<()> {
+    async fn read_chunks(&mut self, seen: &mut Seen) -> io::Result<()> {
         loop {
             let line = loop {
                 match self.received.windows(2).position(|bytes| bytes == b"\r\n") {
@@ -111,7 +111,7 @@ impl Client {
                 }
             };
             let length = usize::from_str_radix(std::str::from_utf8(&line).unwrap().trim(), 16).unwrap();
-            let (chunk, cut) = self.take(length + 2).await?;
+            let (chunk, cut) = self.read_exactly(length + 2).await?;
             assert!(!cut);
             if length == 0 {
                 return Ok(());

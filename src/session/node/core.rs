@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::lease::Leases;
 use super::log_follower::LogFollower;
 use super::metrics::SessionMetrics;
-use super::people::People;
+use super::people::PersonRows;
 use super::revocation_cache::RevocationCache;
 use super::subject_rows::{StoredSubject, SubjectRows};
 use super::unionid_rows::UnionIdRows;
@@ -29,7 +29,7 @@ pub struct Core {
     pub(in crate::session) revocations: Arc<RevocationCache>,
     pub(in crate::session) subjects: SubjectRows,
     pub(in crate::session) unionids: UnionIdRows,
-    pub(in crate::session) people: People,
+    pub(in crate::session) people: PersonRows,
     pub(in crate::session) log: LogFollower,
 }
 
@@ -49,7 +49,7 @@ impl Core {
             metrics: SessionMetrics::new(&metrics),
             subjects: SubjectRows::new(Arc::clone(&store)),
             unionids: UnionIdRows::new(Arc::clone(&store)),
-            people: People::new(Arc::clone(&store), Arc::clone(&entropy), Arc::clone(&revocations)),
+            people: PersonRows::new(Arc::clone(&store), Arc::clone(&entropy), Arc::clone(&revocations)),
             log: LogFollower::new(
                 Arc::clone(&store),
                 clock,

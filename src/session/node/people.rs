@@ -34,7 +34,7 @@ const PAGE: usize = 500;
 const SETTLE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The rows of people in the store.
-pub(in crate::session) struct People {
+pub(in crate::session) struct PersonRows {
     store: Arc<dyn Store>,
     entropy: Arc<dyn Entropy>,
     revocations: Arc<RevocationCache>,
@@ -53,7 +53,7 @@ struct StoredPerson {
     row: Result<PersonRow, StoreError>,
 }
 
-impl People {
+impl PersonRows {
     pub(super) fn new(
         store: Arc<dyn Store>,
         entropy: Arc<dyn Entropy>,
@@ -62,8 +62,8 @@ impl People {
         Self { store, entropy, revocations }
     }
 
-    /// The row under a subject's locator. [`People::of_session`] checks that it is of the subject.
-    /// Reads nothing if there never was a row of a subject.
+    /// The row under a subject's locator. [`PersonRows::of_session`] checks that it is of the
+    /// subject. Reads nothing if there never was a row of a subject.
     pub(in crate::session) async fn read_of_subject(
         &self,
         locator: Locator,

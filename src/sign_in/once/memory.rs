@@ -34,7 +34,7 @@ pub(in crate::sign_in) struct CodeMemory<T> {
 pub(in crate::sign_in) struct MemoryClaims<'a, T> {
     memory: &'a Arc<CodeMemory<T>>,
     code: CodeKey,
-    client: ClientKey,
+    client: ClientFingerprint,
     clock: &'a dyn Clock,
 }
 
@@ -53,7 +53,7 @@ struct CodeKey(u128);
 
 /// The client that sends a code, as a keyed hash of address and user agents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct ClientKey(u128);
+struct ClientFingerprint(u128);
 
 struct CodeTable<T> {
     entries: HashMap<CodeKey, CodeEntry<T>>,
@@ -65,7 +65,7 @@ struct CodeTable<T> {
 
 struct CodeEntry<T> {
     number: u64,
-    client: ClientKey,
+    client: ClientFingerprint,
     state: CodeState<T>,
 }
 
@@ -97,7 +97,7 @@ impl<T: Expiring> CodeMemory<T> {
         clock: &'a dyn Clock,
     ) -> MemoryClaims<'a, T> {
         let code = CodeKey(self.hash(&[app.as_str().as_bytes(), code.expose().as_bytes()]));
-        MemoryClaims { memory: self, code, client: ClientKey(self.hash(client_fields)), clock }
+        MemoryClaims { memory: self, code, client: ClientFingerprint(self.hash(client_fields)), clock }
     }
 
     /// How long an outcome is kept.
@@ -118,7 +118,7 @@ impl<T: Expiring> CodeMemory<T> {
     fn claim(
         self: &Arc<Self>,
         code: CodeKey,
-        client: ClientKey,
+        client: ClientFingerprint,
         now: Timestamp,
     ) -> Claimed<T, MemoryClaim<T>, Follower<SignInResult<T>>> {
         let mut table = self.table.lock();
@@ -275,14 +275,16 @@ mod tests {
         struct SendsAgain(Arc<CodeMemory>, Mutex<Option<bool>>);
         impl Wake for SendsAgain {
             fn wake(self: Arc<Self>) {
-                let claimed = self.0.claim(CodeKey(1), ClientKey(1), Timestamp::from_seconds(1));
+                let claimed = self.0.claim(CodeKey(1), ClientFingerprint(1), Timestamp::from_seconds(1));
                 *self.1.lock() = Some(matches!(claimed, Claimed::First(_)));
             }
         }
         let memory = memory();
         let now = Timestamp::from_seconds(1);
-        let Claimed::First(claim) = memory.claim(CodeKey(1), ClientKey(1), now) else { panic!("not first") };
-        let Claimed::UnderWay(pending) = memory.claim(CodeKey(1), ClientKey(1), now) else {
+        let Claimed::First(claim) = memory.claim(CodeKey(1), ClientFingerprint(1), now) else {
+            panic!("not first")
+        };
+        let Claimed::UnderWay(pending) = memory.claim(CodeKey(1), ClientFingerprint(1), now) else {
             panic!("not under way")
         };
         let client = Arc::new(SendsAgain(Arc::clone(&memory), Mutex::new(None)));
@@ -299,14 +301,16 @@ mod tests {
     async fn a_claim_dropped_without_an_outcome_leaves_the_code_as_if_never_sent() {
         let memory = memory();
         let (code, now) = (CodeKey(1), Timestamp::from_seconds(1));
-        let Claimed::First(claim) = memory.claim(code, ClientKey(1), now) else { panic!("not first") };
-        let Claimed::UnderWay(pending) = memory.claim(code, ClientKey(1), now) else {
+        let Claimed::First(claim) = memory.claim(code, ClientFingerprint(1), now) else {
+            panic!("not first")
+        };
+        let Claimed::UnderWay(pending) = memory.claim(code, ClientFingerprint(1), now) else {
             panic!("not under way")
         };
 
         drop(claim);
 
         assert!(pending.wait().await.is_none());
-        assert!(matches!(memory.claim(code, ClientKey(2), now), Claimed::First(_)));
+        assert!(matches!(memory.claim(code, ClientFingerprint(2), now), Claimed::First(_)));
     }
 }

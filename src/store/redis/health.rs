@@ -9,8 +9,8 @@ use crate::store::StoreError;
 use crate::store::operation::Operation;
 use crate::telemetry::metrics::Metrics;
 
-/// Most reasons told of one outage.
-const MOST_TOLD: usize = 4;
+/// Most reasons logged for one outage.
+const MAX_LOGGED_REASONS: usize = 4;
 
 impl Operation {
     /// Whether it writes what must outlive a failover, or asks whether that works. A rate's bucket
@@ -30,8 +30,9 @@ impl Operation {
 struct Faults {
     /// There is no answer.
     is_away: bool,
-    /// The reasons that were told since the last one: who was not there may now refuse us.
-    told: Vec<String>,
+    /// The reasons logged since the last one that was: a server that was away may refuse the
+    /// gateway now.
+    logged: Vec<String>,
     /// Operations refused as all writes are, by bit.
     refused: u16,
     /// Operations refused by themselves, by bit.
@@ -58,7 +59,7 @@ impl Health {
         let mut faults = self.faults.lock();
         let had_faults = faults.are_there();
         faults.is_away = false;
-        faults.told.clear();
+        faults.logged.clear();
         faults.forbidden &= !operation.bit();
         if operation.is_lasting() {
             faults.refused = 0;
@@ -81,7 +82,7 @@ impl Health {
         let is_news = match failure.cause {
             Cause::Late | Cause::Connection | Cause::WrongServer | Cause::NotMade | Cause::UnknownScript => {
                 faults.is_away = true;
-                faults.is_untold(&failure.error)
+                faults.is_new_reason(&failure.error)
             }
             Cause::Refused => {
                 let was_refused = faults.refused != 0;
@@ -119,13 +120,13 @@ impl Health {
 
 impl Faults {
     /// Whether to tell this reason. A few at most, whatever a network does: they are for a person.
-    fn is_untold(&mut self, error: &StoreError) -> bool {
+    fn is_new_reason(&mut self, error: &StoreError) -> bool {
         let reason = error.to_string();
-        let is_untold = self.told.len() < MOST_TOLD && !self.told.contains(&reason);
-        if is_untold {
-            self.told.push(reason);
+        let is_new_reason = self.logged.len() < MAX_LOGGED_REASONS && !self.logged.contains(&reason);
+        if is_new_reason {
+            self.logged.push(reason);
         }
-        is_untold
+        is_new_reason
     }
 
     fn are_there(&self) -> bool {

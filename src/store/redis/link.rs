@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 use super::error::{Cause, Failure, describe};
 use super::section::{Section, Topology};
 use super::sentinel::Sentinels;
-use super::wire::Session;
+use super::wire::ConnectionSet;
 
 /// First and longest pause between attempts.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
@@ -33,7 +33,7 @@ enum State {
     Connecting(JoinHandle<()>),
     /// An attempt failed; others follow by themselves. Not worth waiting for.
     Down(Arc<str>, JoinHandle<()>),
-    Up(Arc<Session>),
+    Up(Arc<ConnectionSet>),
 }
 
 impl Link {
@@ -53,7 +53,7 @@ impl Link {
 
     /// The session. Waits for the first attempt to make one, as long as the caller does; fails at
     /// once while attempts fail.
-    pub(super) async fn session(self: &Arc<Self>) -> Result<Arc<Session>, Failure> {
+    pub(super) async fn session(self: &Arc<Self>) -> Result<Arc<ConnectionSet>, Failure> {
         let mut moved = self.moved.subscribe();
         loop {
             moved.mark_unchanged();
@@ -66,7 +66,7 @@ impl Link {
     }
 
     /// What can be said without waiting; starts an attempt where none is under way.
-    fn known(self: &Arc<Self>) -> Option<Result<Arc<Session>, Failure>> {
+    fn known(self: &Arc<Self>) -> Option<Result<Arc<ConnectionSet>, Failure>> {
         let mut state = self.state.lock();
         match &*state {
             State::Up(session) if session.is_alive() => Some(Ok(Arc::clone(session))),
@@ -84,7 +84,7 @@ impl Link {
 
     /// Gives a session up. With a reason, nobody waits for the next one: a server that does not
     /// answer a command will hardly answer a newcomer.
-    pub(super) fn give_up(self: &Arc<Self>, session: &Arc<Session>, reason: Option<String>) {
+    pub(super) fn give_up(self: &Arc<Self>, session: &Arc<ConnectionSet>, reason: Option<String>) {
         let mut state = self.state.lock();
         if matches!(&*state, State::Up(current) if Arc::ptr_eq(current, session)) {
             let task = self.keep_connected();
@@ -94,7 +94,7 @@ impl Link {
             };
         }
         drop(state);
-        session.broken().tell();
+        session.broken().mark();
     }
 
     /// Makes a session, and the next one once it breaks, even when nobody asks: the first to come
@@ -109,7 +109,7 @@ impl Link {
             link.set(State::Up(Arc::new(session)));
             let link = Arc::downgrade(&link);
             tokio::spawn(async move {
-                broken.told().await;
+                broken.marked().await;
                 if let Some(link) = link.upgrade() {
                     link.known();
                 }
@@ -136,14 +136,19 @@ impl Link {
 }
 
 /// Tries until it works; nothing when nobody is left who wants it.
-async fn connect(link: &Weak<Link>, section: &Arc<Section>, sentinels: &Arc<Sentinels>) -> Option<Session> {
+async fn connect(
+    link: &Weak<Link>,
+    section: &Arc<Section>,
+    sentinels: &Arc<Sentinels>,
+) -> Option<ConnectionSet> {
     let mut pause = PAUSES.0;
     loop {
-        let reason = match tokio::time::timeout(patience(section), Session::open(section, sentinels)).await {
-            Ok(Ok(session)) => return Some(session),
-            Ok(Err(error)) => describe(&error),
-            Err(_) => "no connection in time".to_owned(),
-        };
+        let reason =
+            match tokio::time::timeout(patience(section), ConnectionSet::open(section, sentinels)).await {
+                Ok(Ok(session)) => return Some(session),
+                Ok(Err(error)) => describe(&error),
+                Err(_) => "no connection in time".to_owned(),
+            };
         link.upgrade()?.set_down(&reason);
         tokio::time::sleep(jittered(pause)).await;
         pause = (pause * 2).min(PAUSES.1);

@@ -91,7 +91,7 @@ impl Redis {
         // The prefix is of plain characters: none of them means anything in a pattern.
         command.arg(cursor).arg("MATCH").arg(format!("{prefix}*")).arg("COUNT").arg(limit.max(LEAST_KEYS));
         let answer = self.make(self.scan_step(Target::Slot(slot), command)).await?;
-        let (cursor, names) = found(answer).ok_or_else(|| Failure::unexpected().error)?;
+        let (cursor, names) = parse_page(answer).ok_or_else(|| Failure::unexpected().error)?;
         let key = |name: Bytes| {
             let hex = name.strip_prefix(prefix.as_bytes())?.strip_suffix(b"}")?;
             let name = std::str::from_utf8(hex).ok().filter(|hex| hex.len() == 32)?;
@@ -155,7 +155,7 @@ fn masters(answer: Value) -> Option<Vec<Master>> {
 }
 
 /// What `SCAN` says: where to go on, 0 at the end, and the names of keys.
-fn found(answer: Value) -> Option<(u64, Vec<Bytes>)> {
+fn parse_page(answer: Value) -> Option<(u64, Vec<Bytes>)> {
     let Value::Array(parts) = answer else { return None };
     let mut parts = parts.into_iter();
     let cursor = row(parts.next()?).ok()??;

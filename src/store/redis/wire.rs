@@ -30,7 +30,7 @@ pub(super) enum Target {
 const DURABLE_LANES: usize = 8;
 
 /// A set of connections, replaced as a whole.
-pub(super) struct Session {
+pub(super) struct ConnectionSet {
     plain: Wire,
     durable: Vec<Lane>,
     broken: Arc<Broken>,
@@ -42,7 +42,7 @@ pub(super) struct Session {
 #[derive(Default)]
 pub(super) struct Broken {
     is_broken: AtomicBool,
-    told: Notify,
+    marked: Notify,
 }
 
 #[derive(Clone)]
@@ -57,18 +57,18 @@ struct Lane {
 }
 
 impl Broken {
-    pub(super) fn tell(&self) {
+    pub(super) fn mark(&self) {
         self.is_broken.store(true, Ordering::Release);
         // Keeps the news for whoever waits later: there is one who does.
-        self.told.notify_one();
+        self.marked.notify_one();
     }
 
-    pub(super) async fn told(&self) {
-        self.told.notified().await;
+    pub(super) async fn marked(&self) {
+        self.marked.notified().await;
     }
 }
 
-impl Session {
+impl ConnectionSet {
     /// Connects to whoever must be written to. Takes no longer than the attempts' own limits.
     pub(super) async fn open(section: &Arc<Section>, sentinels: &Arc<Sentinels>) -> RedisResult<Self> {
         let broken = Arc::new(Broken::default());
@@ -87,7 +87,7 @@ impl Session {
                 (Arc::clone(section), Arc::clone(sentinels), Arc::clone(&broken));
             async move {
                 sentinels.watch(&section, master).await;
-                broken.tell();
+                broken.mark();
             }
         });
         Ok(Self { plain, durable, broken, watch })
@@ -104,7 +104,7 @@ impl Session {
         let lane = self.durable.iter().min_by_key(|lane| lane.in_flight.load(Ordering::Relaxed));
         match lane.filter(|_| durable) {
             Some(lane) => {
-                let _turn = Turn::take(&lane.in_flight);
+                let _counted = InFlightCount::add_one(&lane.in_flight);
                 lane.wire.clone().send(target, commands).await
             }
             None => self.plain.clone().send(target, commands).await,
@@ -127,23 +127,23 @@ impl Session {
     }
 }
 
-impl Drop for Session {
+impl Drop for ConnectionSet {
     fn drop(&mut self) {
         self.watch.abort();
-        self.broken.tell();
+        self.broken.mark();
     }
 }
 
-struct Turn<'a>(&'a AtomicUsize);
+struct InFlightCount<'a>(&'a AtomicUsize);
 
-impl<'a> Turn<'a> {
-    fn take(in_flight: &'a AtomicUsize) -> Self {
+impl<'a> InFlightCount<'a> {
+    fn add_one(in_flight: &'a AtomicUsize) -> Self {
         in_flight.fetch_add(1, Ordering::Relaxed);
         Self(in_flight)
     }
 }
 
-impl Drop for Turn<'_> {
+impl Drop for InFlightCount<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
@@ -210,7 +210,7 @@ async fn server(section: &Section, address: &Address, broken: &Arc<Broken>) -> R
         let broken = Arc::clone(broken);
         move |push: PushInfo| -> Result<(), redis::aio::SendError> {
             if push.kind == PushKind::Disconnection {
-                broken.tell();
+                broken.mark();
             }
             Ok(())
         }
