@@ -1,9 +1,9 @@
-//! The embedded engine: one redb file, written by one thread that groups what is asked for at once
-//! into one commit.
+//! The embedded engine: one redb file, and one thread that writes it and groups waiting steps into
+//! one commit.
 //!
-//! The next commit takes whatever was asked for while the last one went to the disk, and waits for
-//! no more: a caller alone waits for one `fsync`, and many share it. Reads see the last commit and
-//! wait for no other.
+//! A commit contains the steps that arrived while the commit before it was written to disk. It does
+//! not wait for more steps: a single caller waits for one `fsync`, and many callers share one.
+//! Reads see the last commit and do not wait for the next one.
 
 mod fault;
 mod file;
@@ -41,27 +41,27 @@ use crate::clock::{Clock, Timestamp};
 use crate::config;
 use crate::telemetry::metrics::Metrics;
 
-/// Most steps that wait for the writer; one more is [`StoreError::Busy`].
+/// Most steps that wait for the writer. One more fails with [`StoreError::Busy`].
 const QUEUE: usize = 4096;
-/// Most bytes of values that wait for the writer, likewise.
+/// Most bytes of values that wait for the writer. More fail with [`StoreError::Busy`].
 const QUEUE_BYTES: usize = 16 * 1024 * 1024;
 
-/// The embedded engine. Dropping it finishes what was asked for, and then closes the file.
+/// The embedded engine. Dropping it finishes the queued steps and then closes the file.
 pub struct Embedded {
     opened: Arc<Opened>,
     clock: Arc<dyn Clock>,
     gauges: Gauges,
     queue: Option<SyncSender<Box<dyn Job>>>,
-    /// How many bytes may still be queued.
+    /// How many more bytes the queue accepts.
     room: Arc<Semaphore>,
     writer: Option<JoinHandle<()>>,
 }
 
 impl Embedded {
-    /// Opens the file, or makes it.
+    /// Opens the file, or creates it.
     ///
     /// # Errors
-    /// [`FileError`], with what to do about it.
+    /// [`FileError`]: the file cannot be used. The message says what the operator can do.
     pub fn open(
         path: &Path,
         config: &config::EmbeddedStore,
@@ -94,7 +94,7 @@ impl Embedded {
         })
     }
 
-    /// Has a step made by the writer, and waits until it is on disk.
+    /// Sends a step to the writer and waits until it is on disk.
     async fn change<T: Send + 'static>(
         &self,
         operation: Operation,
@@ -111,7 +111,7 @@ impl Embedded {
             self.enqueue(Box::new(Pending::new(step, waiting)))
         });
         let outcome = match queued {
-            // Without an answer the writer's thread is gone, and nobody knows how far it came.
+            // No answer means that the writer's thread has ended. The step may have been made.
             Ok(()) => answered.await.unwrap_or_else(|_| Err(writer_gone())),
             Err(error) => Err(error),
         };
@@ -132,8 +132,8 @@ impl Embedded {
         })
     }
 
-    /// Reads what was committed last, on the thread of the caller: what is read lies in memory as a
-    /// rule, and takes less time than to hand the read to another thread.
+    /// Reads the last commit on the caller's thread. The pages are usually in memory, so the read
+    /// takes less time than passing it to another thread.
     fn read<T>(
         &self,
         operation: Operation,
@@ -146,7 +146,7 @@ impl Embedded {
         outcome
     }
 
-    /// Reads what was committed last, on a thread that may wait.
+    /// Reads the last commit on a thread that may block.
     async fn read_elsewhere<T: Send + 'static>(
         &self,
         operation: Operation,
@@ -207,7 +207,7 @@ impl Store for Embedded {
         .await
     }
 
-    /// In one transaction: together on disk, after one wait.
+    /// Makes the writes in one transaction: they reach the disk together, after one wait.
     async fn write_in_order(&self, writes: Vec<Write>) -> Result<bool, StoreError> {
         let mut bytes = 0;
         for Write { value, expected, .. } in &writes {
@@ -279,7 +279,7 @@ impl Drop for Embedded {
     fn drop(&mut self) {
         drop(self.queue.take());
         if let Some(writer) = self.writer.take() {
-            // A writer that panicked has nothing left to finish.
+            // A writer that panicked cannot finish more steps.
             let _ = writer.join();
         }
     }

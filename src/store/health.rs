@@ -1,4 +1,4 @@
-//! Whether the store answers: whether sign-ins can succeed, and whether this node reads the log.
+//! Whether the store answers, so that sign-ins can succeed, and whether this node reads the log.
 //!
 //! The node that follows the log records its results here.
 
@@ -12,10 +12,10 @@ use tracing::{info, warn};
 use super::{Store, StoreError};
 use crate::telemetry::metrics::Metrics;
 
-/// How old the last read of the log may be for verdicts to be believed.
+/// Longest age of the last read of the log. Beyond it, this node cannot trust its verdicts.
 const LOG_READ_LASTS: Duration = Duration::from_secs(2);
 
-/// What the store's last answers were.
+/// The results of the last log read and of the last ping.
 #[derive(Debug)]
 pub struct StoreHealth {
     is_shared: bool,
@@ -41,7 +41,7 @@ impl StoreHealth {
         }
     }
 
-    /// Whether the store answered lately: whether sign-ins can succeed.
+    /// Whether the store answered recently, so that sign-ins can succeed.
     pub fn is_available(&self) -> bool {
         let ping_failed = self.state.lock().ping_failed;
         !ping_failed && (!self.is_shared || self.has_read_log_lately())
@@ -49,15 +49,15 @@ impl StoreHealth {
 
     fn has_read_log_lately(&self) -> bool {
         let read_at = self.state.lock().log_read_at;
-        // Real time, whatever clock decides about sessions: a test that advances the clock by a
-        // week has not been cut off from its store for a week.
+        // Real time, not the clock of the sessions: a test that advances that clock by a week did
+        // not lose its store for a week.
         read_at.is_some_and(|read_at| read_at.elapsed() < LOG_READ_LASTS)
     }
 
     /// Requires that this node learns what other nodes revoke.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`]: the log was not read lately.
+    /// [`StoreError::Unavailable`]: this node did not read the log recently.
     pub fn require_log(&self) -> Result<(), StoreError> {
         if !self.is_shared || self.has_read_log_lately() {
             return Ok(());
@@ -88,7 +88,7 @@ impl StoreHealth {
             (had_failed, state.has_failed())
         };
         match result {
-            // A shared store logs by itself that it is away and back.
+            // A shared store logs its own outages and recoveries.
             Ok(()) if had_failed && !has_failed && !self.is_shared => info!("the store answers again"),
             Err(StoreError::Unavailable(_)) if self.is_shared => {}
             Err(error) if !had_failed => warn!("the store failed: {error}"),

@@ -1,10 +1,10 @@
-//! Rows of bytes that outlive the process: the few atomic steps that sessions are made of.
+//! Rows of bytes that outlive the process, and the atomic steps on them.
 //!
-//! A row has a key, a value and an end. Each step touches one row, or the one log, and is atomic;
-//! an answer is given only once the step is as durable as the engine was configured to make it.
-//! Writes of several rows may be asked for in their order, which spares an engine that can make
-//! them at once a wait for each. What the bytes mean is left to `session`, `login` and `throttle`.
-//! A store that does not answer is an error, never an empty answer.
+//! A row has a key, a value and an end. Each step is atomic and touches one row, or the one log. A
+//! step returns only when it is as durable as the engine is configured to make it. A caller can
+//! pass several writes in their order, so that an engine that makes them together waits only once.
+//! `session`, `login` and `throttle` decide what the bytes mean. A store that does not answer is
+//! an error, never an empty answer.
 
 mod embedded;
 mod health;
@@ -37,11 +37,11 @@ pub const MAX_VALUE_BYTES: usize = 64 * 1024;
 pub enum Space {
     /// A person in one app, with their sessions.
     Subject,
-    /// A person across apps: which subjects they are.
+    /// A person across apps, with the subjects that belong to the person.
     UnionId,
     /// What was revoked for whole apps.
     Revocation,
-    /// A login code that some node exchanges.
+    /// A login code that a node exchanges.
     Code,
     /// A sign-in that a browser began.
     SignIn,
@@ -54,7 +54,7 @@ impl Space {
     pub const ALL: [Self; 6] =
         [Self::Subject, Self::UnionId, Self::Revocation, Self::Code, Self::SignIn, Self::Person];
 
-    /// The letter that keys of the space begin with.
+    /// The first letter of the keys of the space.
     pub const fn letter(self) -> char {
         match self {
             Self::Subject => 's',
@@ -82,37 +82,37 @@ impl fmt::Debug for Key {
     }
 }
 
-/// A row to write, where another or none is known to stand.
+/// A row to write if its present value is the expected one.
 #[derive(Clone)]
 pub struct Write {
     /// Which row.
     pub key: Key,
-    /// What must stand there; `None` where nothing may.
+    /// The value that the row must have; `None` if there must be no row.
     pub expected: Option<Bytes>,
-    /// What is to stand there.
+    /// The new value.
     pub value: Bytes,
-    /// For how long.
+    /// How long the row lives.
     pub ttl: Duration,
 }
 
-/// Why a step was not made, or may not have been.
+/// Why a step failed. Only some errors mean that it was not made.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
-    /// No answer, or a connection that broke: the step may have been made, or not.
+    /// The store did not answer, or the connection broke. The step may have been made.
     #[error("the store does not answer: {0}")]
     Unavailable(Arc<str>),
-    /// Too many steps are under way; this one was not begun.
+    /// Too many steps are under way. This step was not begun.
     #[error("too many operations under way")]
     Busy,
-    /// The step was made, but not in time as durably as configured.
+    /// The step was made, but too few servers confirmed it in time.
     #[error("not replicated in time: {acknowledged} of {wanted}")]
     NotReplicated {
-        /// How many have it.
+        /// How many confirmed it.
         acknowledged: u32,
-        /// How many should.
+        /// How many must confirm it.
         wanted: u32,
     },
-    /// What the store holds cannot be what was put there.
+    /// The content of the store is not what the gateway wrote.
     #[error("the store is damaged: {0}")]
     Damaged(Arc<str>),
     /// The value is longer than [`MAX_VALUE_BYTES`].
@@ -120,43 +120,43 @@ pub enum StoreError {
     TooLong(usize),
 }
 
-/// Entries of the log after some number.
+/// Entries of the log after a given number.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LogEntries {
-    /// All of them, oldest first, and the number of the last one of the log.
+    /// All of them, oldest first.
     All {
         /// The entries.
         entries: Vec<Bytes>,
-        /// Number of the log's last entry; where to go on.
+        /// Number of the log's last entry. The next read continues after it.
         last: u64,
     },
-    /// Some are gone: the reader must assume anything.
+    /// Some entries are missing: the reader must assume that anything changed.
     Gap {
-        /// Number of the log's last entry; where to go on.
+        /// Number of the log's last entry. The next read continues after it.
         last: u64,
     },
 }
 
-/// Some rows of a space, and where the next ones are.
+/// Some rows of a space, and where the scan continues.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ScanPage {
-    /// The rows, in no order. A row may come twice in a scan.
+    /// The rows, in no order. A scan can return a row twice.
     pub rows: Vec<(Key, Bytes)>,
-    /// Where the scan goes on; `None` at its end.
+    /// Where the scan continues; `None` at its end.
     pub next: Option<ScanCursor>,
 }
 
-/// A place in a scan, as the engine that gave it understands it.
+/// A position in a scan. Only the engine that returned it can read it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ScanCursor(Bytes);
 
 impl ScanCursor {
-    /// Makes a cursor of what an engine wants to know when the scan goes on.
+    /// Makes a cursor from an engine's own form of the position.
     pub fn new(place: impl Into<Bytes>) -> Self {
         Self(place.into())
     }
 
-    /// What the engine wanted to know.
+    /// The engine's own form of the position.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
@@ -165,16 +165,16 @@ impl ScanCursor {
 /// Rows of bytes with atomic steps. Every implementation passes `tests/it/store/contract.rs`.
 #[async_trait]
 pub trait Store: Send + Sync + fmt::Debug {
-    /// Reads a row; `None` where there is none, or its time is over.
+    /// Reads a row; `None` if there is none or it has ended.
     async fn get(&self, key: &Key) -> Result<Option<Bytes>, StoreError>;
 
-    /// Writes a row, whatever stood there.
+    /// Writes a row and replaces any present value.
     async fn put(&self, key: &Key, value: Bytes, ttl: Duration) -> Result<(), StoreError>;
 
-    /// Writes a row where there is none; whether it did.
+    /// Writes a row if there is none. Returns whether it did.
     async fn put_if_absent(&self, key: &Key, value: Bytes, ttl: Duration) -> Result<bool, StoreError>;
 
-    /// Writes a row that still says `expected`; whether it did.
+    /// Writes a row if its value is still `expected`. Returns whether it did.
     async fn compare_and_set(
         &self,
         key: &Key,
@@ -183,7 +183,8 @@ pub trait Store: Send + Sync + fmt::Debug {
         ttl: Duration,
     ) -> Result<bool, StoreError>;
 
-    /// As [`Store::put_if_absent`] or [`Store::compare_and_set`]; whether it did.
+    /// Makes the write with [`Store::put_if_absent`] or [`Store::compare_and_set`]. Returns whether
+    /// it did.
     async fn write(&self, write: Write) -> Result<bool, StoreError> {
         let Write { key, expected, value, ttl } = write;
         match expected {
@@ -192,9 +193,9 @@ pub trait Store: Send + Sync + fmt::Debug {
         }
     }
 
-    /// Makes these writes in their order, up to the first that finds another row than it expects;
-    /// whether it made all. No write is there without those before it. After an error some may be
-    /// there, or none.
+    /// Makes these writes in their order and stops at the first whose row is not the expected one.
+    /// Returns whether it made all of them. A write is never in the store without the writes before
+    /// it. After an error the store may have none, some or all of them.
     async fn write_in_order(&self, writes: Vec<Write>) -> Result<bool, StoreError> {
         for write in writes {
             if !self.write(write).await? {
@@ -204,12 +205,12 @@ pub trait Store: Send + Sync + fmt::Debug {
         Ok(true)
     }
 
-    /// Removes a row that still says `expected`; whether it did.
+    /// Removes a row if its value is still `expected`. Returns whether it did.
     async fn compare_and_delete(&self, key: &Key, expected: &[u8]) -> Result<bool, StoreError>;
 
-    /// Reads some rows of a space: about `limit` at most, and none does not mean that the scan is
-    /// over. A row that stands from the first page to the last is on one of them; one that is
-    /// written or removed meanwhile may be.
+    /// Reads some rows of a space, about `limit` at most. An empty page is not the end of the scan.
+    /// A row that exists from the first page to the last is on one of them. A row that is written
+    /// or removed during the scan may be missing.
     async fn scan(
         &self,
         space: Space,
@@ -217,21 +218,21 @@ pub trait Store: Send + Sync + fmt::Debug {
         limit: usize,
     ) -> Result<ScanPage, StoreError>;
 
-    /// Appends to the log, and gives the entry's number, the first one's being 1. Wakes
-    /// [`Store::log_moved`] of every node.
+    /// Appends to the log and returns the entry's number. The first entry has number 1. Wakes
+    /// [`Store::log_moved`] on every node.
     async fn append(&self, entry: Bytes, ttl: Duration) -> Result<u64, StoreError>;
 
-    /// The log's entries after number `after`. At most 1000 at once: more are a gap.
+    /// Returns the log's entries after number `after`. More than 1000 entries are a gap.
     async fn log_after(&self, after: u64) -> Result<LogEntries, StoreError>;
 
-    /// Ends when the log may have moved: a hint, which may be lost, and never comes where nobody
-    /// else writes.
+    /// Returns when the log may have new entries. This is a hint and can be lost. If no other node
+    /// writes to the store, this never returns.
     async fn log_moved(&self);
 
-    /// Asks the store for a sign of life.
+    /// Checks that the store answers.
     async fn ping(&self) -> Result<(), StoreError>;
 
-    /// Rates counted in the store, where several nodes share it.
+    /// Rates that the store counts for all nodes; `None` if nodes do not share it.
     fn shared_rates(&self) -> Option<&dyn SharedRates>;
 
     /// Whether other nodes write to it.
@@ -243,23 +244,23 @@ pub trait Store: Send + Sync + fmt::Debug {
 /// A steady rate with room for a burst.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SharedRate {
-    /// Time for one.
+    /// Time between two acquisitions at the steady rate.
     pub every: Duration,
-    /// How many at once after a quiet time.
+    /// How many acquisitions succeed at once after a pause.
     pub burst: u32,
 }
 
 /// Rates that all nodes count together, by the store's own clock.
 #[async_trait]
 pub trait SharedRates: Send + Sync {
-    /// Takes one from the bucket of this name, or says how long until there is one.
+    /// Acquires one from the bucket of this name. The inner error is the time until one is free.
     async fn acquire(&self, bucket: &[u8; 16], rate: SharedRate) -> Result<Result<(), Duration>, StoreError>;
 }
 
-/// Opens the store that the configuration names; `None` when a finding says why it cannot be.
+/// Opens the store that the configuration names; `None` if it cannot, and a finding says why.
 ///
-/// The embedded engine opens its file and locks it. The Redis engine connects when it is first
-/// asked, on the runtime of whoever asks: a gateway starts without its Redis, and says that it is
+/// The embedded engine opens its file and locks it. The Redis engine connects on its first
+/// operation, in the caller's runtime: a gateway starts without its Redis, and reports that it is
 /// not ready.
 pub fn open(
     config: &config::Store,
@@ -286,14 +287,14 @@ pub fn open(
     }
 }
 
-/// Finds fault with the section without opening anything: for `menshen check`.
+/// Checks the section without opening anything, for `menshen check`.
 pub fn check(config: &config::Store, metrics: &Metrics, findings: &mut Findings) {
     if config.engine == config::StoreEngine::Redis {
         Redis::build(&config.redis, metrics, findings);
     }
 }
 
-/// Where sessions are kept, for people: the file, or the servers without anything secret.
+/// Names the place of the sessions for the operator: the file, or the servers without secrets.
 pub fn place(config: &config::Store, data_dir: &Path) -> String {
     match config.engine {
         config::StoreEngine::Embedded => {
@@ -315,15 +316,15 @@ pub fn embedded_path(config: &config::EmbeddedStore, data_dir: &Path) -> std::pa
     config.file.clone().unwrap_or_else(|| data_dir.join("sessions.redb"))
 }
 
-/// A store that is not there and answers nothing: what a configuration is checked with.
+/// A store that is never open and refuses every step. A configuration is checked with it.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Closed {
-    /// Whether the one in its place is shared.
+    /// Whether the store that the configuration names is shared.
     pub is_shared: bool,
 }
 
-/// How long until `end`, for a row's time; at least one millisecond, since a row of no time would
-/// never be seen.
+/// Returns the time until `end`, for the lifetime of a row. At least one millisecond: a row with no
+/// lifetime is never visible.
 pub fn ttl_until(end: Timestamp, now: Timestamp) -> Duration {
     end.since(now).max(Duration::from_millis(1))
 }

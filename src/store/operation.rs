@@ -1,6 +1,6 @@
-//! What is asked of a store, as metrics and logs name it.
+//! The operations of a store, and their names in metrics and logs.
 
-/// What is asked of a store.
+/// An operation of a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Operation {
     Get,
@@ -13,7 +13,7 @@ pub(super) enum Operation {
     Append,
     LogAfter,
     Ping,
-    /// Of [`super::SharedRates`], which not every store has; so it stands last.
+    /// Belongs to [`super::SharedRates`]. It is the last one because not every store has it.
     Acquire,
 }
 

@@ -1,9 +1,9 @@
 //! The Redis engine: rows that several gateways share, on one server, behind sentinels, or in a
 //! cluster.
 //!
-//! Every step is one command or one script, on keys of one slot. A step whose answer did not come
-//! is never made again by the engine: whoever asked must know that it may have been made. What an
-//! operator must set up is in `docs/redis.md`.
+//! Every step is one command or one script, on keys of one slot. If no answer comes, the engine
+//! never makes the step again: the caller must know that the step may have been made.
+//! `docs/redis.md` says what an operator must set up.
 
 mod error;
 mod health;
@@ -43,15 +43,16 @@ use crate::telemetry::metrics::Metrics;
 
 /// Most entries of the log read at once.
 const MAX_LOG_ENTRIES: u64 = 1000;
-/// What stands before an entry of the log: the stamp of the one before, and its own.
+/// Length of the two stamps before an entry of the log: the previous entry's and its own.
 const STAMPS_BYTES: usize = 32;
-/// Redis adds a row's time to its clock, in signed milliseconds; a thousand years leave room.
+/// Longest lifetime of a row: a thousand years. Redis adds it to its clock in signed milliseconds,
+/// and the sum must not overflow.
 const MAX_TTL_MILLIS: u128 = 1000 * 365 * 24 * 3600 * 1000;
-/// How long the row stays that a sign of life writes.
+/// Lifetime of the row that a ping writes.
 const PING_LASTS: Duration = Duration::from_secs(60);
-/// Pause before a step that was surely not made is tried again, while a cluster moves its slots.
+/// Pause before the engine repeats a step that was certainly not made, while a cluster moves slots.
 const RETRY_PAUSE: Duration = Duration::from_millis(20);
-/// How often a step is tried that was surely not made.
+/// Most attempts at a step that was certainly not made.
 const MAX_ATTEMPTS: u32 = 8;
 
 /// The Redis engine.
@@ -63,23 +64,23 @@ pub struct Redis {
     health: Health,
     log_key: String,
     log_channel: String,
-    /// Where the log was last read to, by number and stamp.
+    /// Number and stamp of the log's last entry at the last read.
     log_seen: Mutex<(u64, Bytes)>,
 }
 
-/// One step: what to send, and whether it writes what must last.
+/// One step: what to send, and whether its write must be waited for.
 struct Step {
     operation: Operation,
     target: Target,
     command: Cmd,
-    /// What to send to a server that has not seen the script.
+    /// The command for a server that does not have the script yet.
     with_code: Option<Cmd>,
-    /// Whether the answer says that something was written which must be waited for.
+    /// Whether the answer means that the step wrote a row that must be durable.
     has_written: fn(&Value) -> bool,
 }
 
 impl Redis {
-    /// Checks the section, reads its secrets and certificates, and connects to nothing.
+    /// Checks the section and reads its secrets and certificates, without connecting.
     pub fn build(config: &config::RedisStore, metrics: &Metrics, findings: &mut Findings) -> Option<Self> {
         let section = Section::build(config, findings)?;
         let log_channel = format!("{}:log", section.prefix);
@@ -99,12 +100,12 @@ impl Redis {
         self.name(key.space.letter(), &key.name)
     }
 
-    /// The braces make a row's slot that of its name, whatever the prefix is.
+    /// The braces make the slot depend on the row's name alone, not on the prefix.
     fn name(&self, letter: char, name: &[u8; 16]) -> String {
         format!("{}:{letter}:{{{:032x}}}", self.link.section().prefix, u128::from_be_bytes(*name))
     }
 
-    /// A step of one command.
+    /// Returns a step of one command. The caller sets `has_written` if the write must be durable.
     fn command(&self, operation: Operation, key: String, command: Cmd) -> Step {
         let target = Target::Key(key);
         Step { operation, target, command, with_code: None, has_written: |_| false }
@@ -116,7 +117,7 @@ impl Redis {
         Step { operation, target, command, with_code: Some(with_code), has_written: |_| false }
     }
 
-    /// Makes a step within its time, and counts it.
+    /// Makes a step within its time limit, and counts it.
     async fn make(&self, step: Step) -> Result<Value, StoreError> {
         let operation = step.operation;
         let _timer = self.health.time(operation);
@@ -143,9 +144,9 @@ impl Redis {
         }
     }
 
-    /// Replaces a session that did not answer, or answered that it is the wrong one. A cluster's
-    /// looks after itself: one silent server is no reason to leave the others. Behind a write that
-    /// waits for replicas, silence is normal.
+    /// Replaces a session that did not answer, or whose server is the wrong one. A session of a
+    /// cluster reconnects by itself: one silent server is no reason to leave the others. An
+    /// operation that waits for replicas can be late although the session works.
     fn give_up(&self, operation: Operation, session: &Arc<ConnectionSet>, failure: &Failure) {
         let is_slow = failure.cause == Cause::Late && self.is_awaited(operation);
         let is_suspect = matches!(failure.cause, Cause::Late | Cause::Connection | Cause::WrongServer);
@@ -158,7 +159,7 @@ impl Redis {
         self.link.section().durability.is_awaited() && operation.is_lasting()
     }
 
-    /// Tries until an attempt may have made the step.
+    /// Repeats the step until an attempt may have made it.
     async fn attempt(
         &self,
         mut step: Step,
@@ -198,8 +199,7 @@ impl Redis {
         Ok(answer)
     }
 
-    /// Where the log goes on after a number, if that is where it was read to: the stamp of that
-    /// entry.
+    /// Returns the stamp of entry `number` if the last read ended there; empty if it did not.
     fn stamp_at(&self, number: u64) -> Bytes {
         let seen = self.log_seen.lock();
         if seen.0 == number { seen.1.clone() } else { Bytes::new() }
@@ -207,7 +207,7 @@ impl Redis {
 }
 
 impl section::Durability {
-    /// What is sent after a write, on the same connection.
+    /// The command that follows a write on the same connection.
     fn command(self) -> Cmd {
         let millis = u64::try_from(self.timeout.as_millis()).unwrap_or(u64::MAX).max(1);
         let mut command = redis::cmd(if self.fsync { "WAITAOF" } else { "WAIT" });
@@ -218,14 +218,14 @@ impl section::Durability {
         command
     }
 
-    /// Whether the answer to [`Self::command`] says that enough have it.
+    /// Checks that the answer to [`Self::command`] counts enough servers.
     fn check(self, answer: Value) -> Result<(), Failure> {
         let parts = match answer {
             Value::Array(parts) if self.fsync => parts,
             count if !self.fsync => vec![count],
             _ => return Err(Failure::unexpected()),
         };
-        // Not redis' own conversion, to which -1 is four billion.
+        // Not the conversion of the crate `redis`, which turns -1 into four billion.
         let count = |part: &Value| number(part).ok().and_then(|count| u32::try_from(count).ok());
         let counts: Vec<u32> =
             parts.iter().map(count).collect::<Option<_>>().ok_or_else(Failure::unexpected)?;
@@ -236,8 +236,8 @@ impl section::Durability {
         if counts.iter().zip(wanted).all(|(count, wanted)| count >= wanted) {
             return Ok(());
         }
-        // A server and its replicas count as one number; a replica too many does not stand for the
-        // server.
+        // The error gives the master and its replicas as one number. An extra replica does not
+        // replace the master.
         let acknowledged = counts.iter().zip(wanted).map(|(count, wanted)| count.min(wanted)).sum();
         let error = StoreError::NotReplicated { acknowledged, wanted: wanted.iter().sum() };
         Err(Failure { error, cause: Cause::Refused })
@@ -341,8 +341,8 @@ impl Store for Redis {
     }
 
     async fn ping(&self) -> Result<(), StoreError> {
-        // Not `PING`: a user without rights gets an answer to that, as does one whom a replica or a
-        // full memory would refuse every write.
+        // Not `PING`: Redis answers it even to a user without rights, and even when a replica or
+        // full memory refuses every write.
         let key = format!("{}:alive", self.log_key);
         let mut command = redis::cmd("SET");
         command.arg(&key).arg("").arg("PX").arg(millis(PING_LASTS));
@@ -358,7 +358,7 @@ impl Store for Redis {
 #[async_trait]
 impl SharedRates for Redis {
     async fn acquire(&self, bucket: &[u8; 16], rate: SharedRate) -> Result<Result<(), Duration>, StoreError> {
-        // Whole microseconds, rounded up: never more than the rate says.
+        // Whole microseconds, rounded up, so that the rate is never exceeded.
         let every = rate.every.as_nanos().div_ceil(1000).clamp(1, MAX_TTL_MILLIS).to_string();
         let burst = rate.burst.max(1).to_string();
         let arguments = [every.as_bytes(), burst.as_bytes()];
@@ -403,8 +403,8 @@ fn yes_or_no(answer: &Value) -> Result<bool, StoreError> {
     }
 }
 
-/// What the script that reads the log answered, and where it was read to; nothing if that makes no
-/// sense.
+/// Parses the answer of the script that reads the log: the entries, and the number and stamp of the
+/// last one. `None` if the answer is malformed.
 fn log(answer: Value, after: u64) -> Option<(LogEntries, (u64, Bytes))> {
     let Value::Array(parts) = answer else { return None };
     let mut parts = parts.into_iter();

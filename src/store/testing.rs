@@ -1,4 +1,4 @@
-//! Test support: an embedded store that a test can switch off, hold back, or declare to be shared.
+//! Test support: an embedded store that a test can switch off, delay, or declare to be shared.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -22,13 +22,13 @@ pub(crate) struct SwitchedStore {
     is_away: AtomicBool,
     /// How many more steps succeed before the store goes away.
     steps_left: AtomicU64,
-    /// Whether what is read from here on passes the gate.
+    /// Whether the result of a read waits at the gate.
     pub(crate) is_gated: AtomicBool,
-    /// Whoever holds it keeps back what was read.
+    /// While a test holds it for writing, results of reads wait.
     pub(crate) gate: RwLock<()>,
-    /// Reads that came to the gate.
+    /// Reads that reached the gate.
     pub(crate) kept_back: AtomicU32,
-    /// Rows of subjects that were read.
+    /// Reads of subjects' rows.
     pub(crate) reads: AtomicU32,
 }
 
@@ -58,12 +58,12 @@ impl SwitchedStore {
         self.steps_left.store(u64::MAX, Ordering::SeqCst);
     }
 
-    /// Goes away after so many steps.
+    /// Makes the store fail after this many steps.
     pub(crate) fn set_away_after(&self, steps: u64) {
         self.steps_left.store(steps, Ordering::SeqCst);
     }
 
-    /// What stands in the row of a code, where there is but one.
+    /// Returns the row of a code, even while the store is away.
     pub(crate) async fn dump(&self, key: &Key) -> Option<Bytes> {
         assert_eq!(key.space, Space::Code);
         self.inner.get(key).await.unwrap()

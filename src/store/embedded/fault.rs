@@ -1,16 +1,16 @@
-//! What goes wrong under a step, and what callers are told of it.
+//! The failures inside a step, and the errors that callers get for them.
 
 use std::sync::Arc;
 
 use super::super::StoreError;
 
-/// Why a step, or a whole transaction, came to nothing.
+/// Why a step, or a whole transaction, failed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Fault {
-    /// This row alone: others may go on.
+    /// Only this row is damaged: the other steps continue.
     #[error("{0}")]
     Row(Arc<str>),
-    /// The file: nothing in the transaction happened.
+    /// The file failed: no step of the transaction was made.
     #[error(transparent)]
     Storage(#[from] redb::Error),
 }

@@ -1,5 +1,5 @@
-//! Opening the file: made for its owner alone, locked, and refused when it is not what it should
-//! be.
+//! Opens the file: creates it for its owner alone, locks it, and refuses it if it is damaged,
+//! foreign or of another format.
 
 use std::collections::hash_map::RandomState;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
@@ -17,22 +17,22 @@ use super::fault::Fault;
 use super::row::{ENDS, FORMAT, LOG, LOG_LAST, META, ROWS, seal, unseal};
 use crate::clock::{Clock, Timestamp};
 
-/// Version of how rows lie in the file.
+/// Version of the file's format.
 const VERSION: u64 = 1;
 
 /// A store file that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
-    /// Somebody else has it.
+    /// Another process has the file open.
     #[error(
         "{} is in use by another process: stop that gateway, or give this one a `data_dir` of its own",
         .0.display()
     )]
     Locked(PathBuf),
-    /// There is no such file, and none is to be made.
-    #[error("{} does not exist: the gateway makes it when it first runs", .0.display())]
+    /// There is no such file, and this operation does not create one.
+    #[error("{} does not exist: the gateway creates it when it first starts", .0.display())]
     Absent(PathBuf),
-    /// It is not what the gateway wrote.
+    /// The content is not what the gateway wrote.
     #[error(
         "{} is damaged ({reason}): see what `menshen store verify` says, restore a copy, \
          or move the file away, which ends every session",
@@ -44,10 +44,10 @@ pub enum FileError {
         /// What is wrong with it.
         reason: String,
     },
-    /// Something else wrote it.
+    /// Another program wrote the file.
     #[error("{} is not a session store: name another `store.embedded.file`, or move the file away", .0.display())]
     Foreign(PathBuf),
-    /// Another version of the gateway wrote it.
+    /// Another version of the gateway wrote the file.
     #[error(
         "{} has format {version}, and this version knows format {VERSION}: run the version that wrote it, \
          or move the file away, which ends every session",
@@ -59,8 +59,8 @@ pub enum FileError {
         /// Its format.
         version: u64,
     },
-    /// Its folder cannot be made.
-    #[error("cannot make the folder {}: {source}", .path.display())]
+    /// The gateway cannot create the file's folder.
+    #[error("cannot create the folder {}: {source}", .path.display())]
     Folder {
         /// The folder.
         path: PathBuf,
@@ -68,7 +68,7 @@ pub enum FileError {
         #[source]
         source: io::Error,
     },
-    /// The file system refused.
+    /// The file system refused the operation.
     #[error("cannot open {}: {source}", .path.display())]
     Io {
         /// The file.
@@ -79,7 +79,7 @@ pub enum FileError {
     },
 }
 
-/// Opens the file, or makes it; mends what a process left that did not end by itself.
+/// Opens the file, or creates it. Repairs the file if the last process did not close it.
 pub(super) fn open(path: &Path, cache_bytes: usize, clock: &dyn Clock) -> Result<Database, FileError> {
     let is_there = path.try_exists().map_err(|source| FileError::Io { path: path.to_owned(), source })?;
     if !is_there {
@@ -88,7 +88,7 @@ pub(super) fn open(path: &Path, cache_bytes: usize, clock: &dyn Clock) -> Result
     open_existing(path, cache_bytes, clock)
 }
 
-/// As [`open`], for a file that must be there.
+/// Opens a file that must exist, as [`open`] does.
 pub(super) fn open_existing(
     path: &Path,
     cache_bytes: usize,
@@ -101,28 +101,29 @@ pub(super) fn open_existing(
     let file = OpenOptions::new().read(true).write(true).open(path).map_err(io_error)?;
     let length = length_of(&file).map_err(io_error)?;
     if length == 0 {
-        // The gateway never leaves one behind: somebody cut it off, and all its sessions with it.
+        // The gateway never leaves an empty file. Another program truncated it, and every session
+        // in it is lost.
         return Err(FileError::Damaged { path: path.to_owned(), reason: "it is empty".to_owned() });
     }
     let kept = file.try_clone().map_err(io_error)?;
     let began = clock.instant();
     let is_repaired = Arc::new(AtomicBool::new(false));
     let database = guarded(path, || open_database(path, file, cache_bytes, &is_repaired))?;
-    // Not before it is known to be ours: a path that was mistaken for another must not shut others
-    // out of that file.
+    // Only after the check that the file is a store: a wrong path must not change the permissions
+    // of another program's file.
     keep_to_owner(&kept).map_err(io_error)?;
     if is_repaired.load(Ordering::Relaxed) {
         let duration = clock.instant().saturating_duration_since(began);
         tracing::info!(
             duration_ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX),
-            "repaired {} after a process that did not end by itself",
+            "repaired {}: the last process did not close it",
             path.display()
         );
     }
     Ok(database)
 }
 
-/// How long it is.
+/// Returns the length of the file in bytes; an error if it is not a regular file.
 fn length_of(file: &File) -> io::Result<u64> {
     let metadata = file.metadata()?;
     if !metadata.is_file() {
@@ -131,14 +132,14 @@ fn length_of(file: &File) -> io::Result<u64> {
     Ok(metadata.len())
 }
 
-/// Puts a store without rows where there is none; where another process was faster, its own stays.
+/// Creates a store without rows. If another process created one first, that one stays.
 ///
-/// It is made whole, and on disk, under a name of its own, and then linked: so that a file which is
-/// not whole is never one that was being made.
+/// The file is written completely under a temporary name, is on disk, and is then linked to its
+/// path. So an incomplete file at the path is damage, never a file that is still being created.
 fn make(path: &Path) -> Result<(), FileError> {
     let directory = path.parent().filter(|parent| *parent != "").unwrap_or(Path::new("."));
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    // Not the process' number, which is 1 in every container. Nothing secret depends on it.
+    // Not the process id, which is 1 in every container. Nothing secret depends on this number.
     let draft = directory.join(format!(".{name}.{:016x}.tmp", RandomState::new().build_hasher().finish()));
     let io_error = |source| FileError::Io { path: path.to_owned(), source };
 
@@ -160,12 +161,11 @@ fn make(path: &Path) -> Result<(), FileError> {
     });
     let _ = fs::remove_file(&draft);
     made?;
-    // Without this a power cut may forget the name of a file whose bytes are safe.
+    // Without this, a power cut can lose the file's name although its bytes are on disk.
     File::open(directory).and_then(|directory| directory.sync_all()).map_err(io_error)
 }
 
-/// Takes rights away that others have, on a copy that was restored with the wrong umask for
-/// instance.
+/// Removes the rights of other users, for example on a copy that was restored with a wrong umask.
 fn keep_to_owner(file: &File) -> io::Result<()> {
     if file.metadata()?.permissions().mode() & 0o077 == 0 {
         return Ok(());
@@ -217,7 +217,7 @@ fn format(database: &Database) -> Result<Format, Fault> {
     let row =
         unseal(FORMAT.as_bytes(), sealed.value()).map_err(|_| Fault::damaged("the format is unreadable"))?;
     let version = row.value.try_into().map(u64::from_be_bytes);
-    match version.map_err(|_| Fault::damaged("the format is no number"))? {
+    match version.map_err(|_| Fault::damaged("the format is not a number"))? {
         VERSION => {
             transaction.open_table(ROWS)?;
             transaction.open_table(ENDS)?;
@@ -245,8 +245,8 @@ fn make_tables(database: &Database) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Turns a panic into the answer it should have been: the file's bytes are input, and not always
-/// ours.
+/// Turns a panic of redb into an error: the file's bytes are input, and another program may have
+/// written them.
 fn guarded<T>(path: &Path, open: impl FnOnce() -> Result<T, FileError>) -> Result<T, FileError> {
     catch_unwind(AssertUnwindSafe(open)).unwrap_or_else(|_| {
         Err(FileError::Damaged { path: path.to_owned(), reason: "it cannot be read".to_owned() })
@@ -258,7 +258,7 @@ pub(super) fn file_error(path: &Path, error: DatabaseError) -> FileError {
     match error {
         DatabaseError::DatabaseAlreadyOpen => FileError::Locked(path),
         DatabaseError::Storage(StorageError::Io(source)) => match source.kind() {
-            // What is no redb file at all, or ends before its time.
+            // The file is not a redb file, or it is truncated.
             io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => {
                 FileError::Damaged { path, reason: source.to_string() }
             }

@@ -1,4 +1,4 @@
-//! What the metrics say of each operation.
+//! The metrics of each operation.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ struct OperationGauges {
 }
 
 impl Gauges {
-    /// Nothing failed yet: the store counts as available from the start.
+    /// Makes the metrics. The store counts as available from the start, since nothing has failed.
     pub(super) fn new(metrics: &Metrics) -> Self {
         let of = |operation: Operation| {
             let errors = |reason| metrics.store_errors.with_label_values(&[operation.as_str(), reason]);
@@ -39,7 +39,7 @@ impl Gauges {
     }
 
     pub(super) fn observe<T>(&self, operation: Operation, took: Duration, outcome: &Result<T, StoreError>) {
-        // Rates are not asked of an embedded store.
+        // An embedded store has no shared rates.
         let Some(gauges) = self.steps.get(operation as usize) else { return };
         gauges.duration.observe(took.as_secs_f64());
         match outcome {
@@ -50,7 +50,7 @@ impl Gauges {
             }
             Err(StoreError::Busy) => gauges.busy.inc(),
             Err(StoreError::Damaged(_)) => gauges.damaged.inc(),
-            // The caller's mistake, and one that an embedded store cannot make.
+            // `TooLong` is the caller's mistake. An embedded store has no replicas.
             Err(StoreError::TooLong(_) | StoreError::NotReplicated { .. }) => {}
         }
     }

@@ -1,4 +1,4 @@
-//! How rows lie in the file: the tables, and a seal around each value that tells a changed byte.
+//! The format of the file: its tables, and the seal of each value, a checksum that detects changes.
 
 use std::hash::Hasher as _;
 
@@ -11,30 +11,30 @@ use crate::clock::Timestamp;
 /// A row's name: the letter of its space and its name.
 pub(super) type Name = [u8; 17];
 
-/// Rows, sealed.
+/// The sealed rows.
 pub(super) const ROWS: TableDefinition<'_, &Name, &[u8]> = TableDefinition::new("rows");
-/// What ends when: the end in milliseconds, big-endian so that the first to end comes first, and
-/// what ends then.
+/// The ends of rows and log entries: the end in milliseconds, then the name. Big-endian, so that
+/// the earliest end comes first.
 pub(super) const ENDS: TableDefinition<'_, &[u8; 25], ()> = TableDefinition::new("ends");
-/// The log's entries by number, sealed.
+/// The sealed entries of the log, by number.
 pub(super) const LOG: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("log");
-/// What the file is, and what must outlive every row: sealed.
+/// The sealed facts about the file itself, which outlive every row.
 pub(super) const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
 
-/// In [`META`]: the version of all this.
+/// In [`META`]: the version of the file's format.
 pub(super) const FORMAT: &str = "format";
-/// In [`META`]: the number of the log's last entry, which stays when the entry is gone.
+/// In [`META`]: the number of the log's last entry. It stays when the entry is removed.
 pub(super) const LOG_LAST: &str = "log_last";
 
 /// The space letter of the log's entries in [`ENDS`].
 const LOG_LETTER: u8 = b'l';
 const CHECKSUM_BYTES: usize = 8;
 
-/// A sealed value whose checksum is not its own.
+/// The checksum of a sealed value is wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct BrokenSeal;
 
-/// What lies under a seal.
+/// The content of a sealed value.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Row<'a> {
     pub(super) end: Timestamp,
@@ -42,14 +42,15 @@ pub(super) struct Row<'a> {
 }
 
 impl Row<'_> {
-    /// Whether the row is there at all: it is not from its end on, removed or not.
+    /// Whether the row has not ended. An ended row does not exist for callers, even if it is still
+    /// in the file.
     pub(super) fn is_alive(&self, now: Timestamp) -> bool {
         now < self.end
     }
 }
 
-/// Puts a seal around a value, bound to its name: a row found under another name is as damaged as a
-/// changed one.
+/// Seals a value: adds a checksum of its name, end and bytes. A row under another name is damaged,
+/// as a changed row is.
 pub(super) fn seal(name: &[u8], end: Timestamp, value: &[u8]) -> Vec<u8> {
     let mut sealed = Vec::with_capacity(CHECKSUM_BYTES + 8 + value.len());
     sealed.extend_from_slice(&[0; CHECKSUM_BYTES]);
@@ -61,7 +62,7 @@ pub(super) fn seal(name: &[u8], end: Timestamp, value: &[u8]) -> Vec<u8> {
     sealed
 }
 
-/// Opens a seal.
+/// Checks the seal and returns the row.
 pub(super) fn unseal<'a>(name: &[u8], sealed: &'a [u8]) -> Result<Row<'a>, BrokenSeal> {
     let (checksum, body) = sealed.split_first_chunk::<CHECKSUM_BYTES>().ok_or(BrokenSeal)?;
     if *checksum != checksum_of(name, body) {
@@ -71,7 +72,7 @@ pub(super) fn unseal<'a>(name: &[u8], sealed: &'a [u8]) -> Result<Row<'a>, Broke
     Ok(Row { end: Timestamp::from_millis(u64::from_be_bytes(*end)), value })
 }
 
-/// Finds accidents, not attackers: whoever can write the file can do as they please.
+/// Finds accidents, not attacks: an attacker who can write the file can also write the checksum.
 fn checksum_of(name: &[u8], body: &[u8]) -> [u8; CHECKSUM_BYTES] {
     let mut hasher = SipHasher24::new();
     hasher.write(&(name.len() as u64).to_be_bytes());
@@ -105,7 +106,7 @@ fn named(letter: u8, rest: [u8; 16]) -> Name {
     name
 }
 
-/// What [`ENDS`] says of a row.
+/// The key of a row in [`ENDS`].
 pub(super) fn end_key(end: Timestamp, name: &Name) -> [u8; 25] {
     let mut key = [0; 25];
     if let Some((head, tail)) = key.split_first_chunk_mut::<8>() {
@@ -115,7 +116,7 @@ pub(super) fn end_key(end: Timestamp, name: &Name) -> [u8; 25] {
     key
 }
 
-/// What [`end_key`] was made of.
+/// The end and the name in a key of [`end_key`].
 pub(super) fn ended(key: &[u8; 25]) -> Option<(Timestamp, Name)> {
     let (end, name) = key.split_first_chunk::<8>()?;
     Some((Timestamp::from_millis(u64::from_be_bytes(*end)), name.try_into().ok()?))

@@ -1,4 +1,4 @@
-//! The steps themselves, each inside a transaction of the writer's, and the reads.
+//! The steps, each inside a transaction of the writer, and the reads.
 
 use std::ops::Bound;
 
@@ -12,10 +12,10 @@ use super::row::{
 };
 use crate::clock::Timestamp;
 
-/// Most entries of the log at once.
+/// Most entries of the log in one read.
 const MAX_ENTRIES: u64 = 1000;
 
-/// What a step may touch.
+/// The tables that a step may change.
 pub(super) struct Tables<'a> {
     rows: Table<'a, &'static Name, &'static [u8]>,
     ends: Table<'a, &'static [u8; 25], ()>,
@@ -37,7 +37,7 @@ impl<'a> Tables<'a> {
     }
 
     pub(super) fn put(&mut self, name: &Name, value: &[u8], end: Timestamp) -> Result<(), Fault> {
-        // Before the write: a row that is damaged is left for whoever mends the file.
+        // Before the write: a damaged row stays as it is, for the operator's `verify`.
         let old_end = self.find(name)?.map(|row| row.end);
         self.write(name, value, end, old_end)
     }
@@ -63,7 +63,8 @@ impl<'a> Tables<'a> {
         Ok(true)
     }
 
-    /// Writes a row where `expected` stands, or nothing; whether it did.
+    /// Writes a row if its value is `expected`, or if there is none and none is expected. Returns
+    /// whether it did.
     pub(super) fn write_if(
         &mut self,
         name: &Name,
@@ -94,7 +95,7 @@ impl<'a> Tables<'a> {
         Ok(number)
     }
 
-    /// Removes what has ended, at most so much; how much it was.
+    /// Removes ended rows and entries, at most `limit` of them. Returns how many.
     pub(super) fn sweep(&mut self, limit: usize) -> Result<usize, Fault> {
         let mut over = Vec::new();
         for entry in self.ends.iter()?.take(limit) {
@@ -108,7 +109,7 @@ impl<'a> Tables<'a> {
             self.ends.remove(key)?;
             match entry_number(name) {
                 Some(number) => drop(self.log.remove(number)?),
-                // A damaged row stays, for `verify` to find.
+                // A damaged row stays, so that `verify` finds it.
                 None if matches!(self.find(name), Ok(Some(row)) if row.end == *end) => {
                     self.rows.remove(name)?;
                 }
@@ -146,7 +147,7 @@ impl<'a> Tables<'a> {
     }
 }
 
-/// A row that is in the file; one that has ended may still be.
+/// A row in the file. It may have ended.
 struct Found {
     end: Timestamp,
     is_alive: bool,
@@ -165,7 +166,7 @@ pub(super) fn get(database: &Database, name: &Name, now: Timestamp) -> Result<Op
     Ok(found.filter(|row| row.is_alive).map(|row| row.value))
 }
 
-/// Some rows of a space as of the last commit: those whose names come after `after`.
+/// Reads the rows of a space as of the last commit, from the first name after `after` on.
 pub(super) fn scan(
     database: &Database,
     space: Space,
@@ -179,7 +180,7 @@ pub(super) fn scan(
     let end = name([0xff; 16]);
     let limit = limit.max(1);
     let (mut rows, mut last_read, mut count) = (Vec::new(), None, 0);
-    // Rows that have ended count as read: they bound how long a page takes.
+    // Ended rows count against the limit too, so that the time for a page is bounded.
     for entry in table.range::<&Name>((first.as_ref(), Bound::Included(&end)))?.take(limit) {
         let (name, sealed) = entry?;
         let row = unseal(name.value(), sealed.value()).map_err(|_| broken_seal())?;
@@ -194,11 +195,11 @@ pub(super) fn scan(
     Ok(ScanPage { rows, next: last_read.filter(|_| count == limit) })
 }
 
-/// The log's entries after a number, as of the last commit.
+/// Reads the log's entries after a number, as of the last commit.
 pub(super) fn log_after(database: &Database, after: u64, now: Timestamp) -> Result<LogEntries, Fault> {
     let transaction = database.begin_read()?;
     let last = last_entry(&transaction.open_table(META)?)?;
-    // A reader that is ahead has read another log, such as one from before a copy was restored.
+    // A reader that is ahead read another log, for example one from before a copy was restored.
     if after > last || last - after > MAX_ENTRIES {
         return Ok(LogEntries::Gap { last });
     }
@@ -215,7 +216,7 @@ pub(super) fn log_after(database: &Database, after: u64, now: Timestamp) -> Resu
     Ok(LogEntries::All { entries, last })
 }
 
-/// Whether something has ended that is still in the file.
+/// Whether the file still has a row or an entry that has ended.
 pub(super) fn has_ended(database: &Database, now: Timestamp) -> Result<bool, Fault> {
     let ends = database.begin_read()?.open_table(ENDS)?;
     let first = ends.first()?.and_then(|(key, _)| ended(key.value())).map(|(end, _)| end);

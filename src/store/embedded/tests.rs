@@ -29,7 +29,7 @@ fn key(number: u32) -> Key {
     Key { space: Space::Subject, name: u128::from(number).to_be_bytes() }
 }
 
-/// Rows, ends and log entries that are in the file, whether they have ended or not.
+/// Counts the rows, ends and log entries in the file, ended ones too.
 fn in_file(store: &Embedded) -> [u64; 3] {
     let transaction = store.opened.read().clone().unwrap().begin_read().unwrap();
     [
@@ -48,14 +48,14 @@ async fn eventually(what: &str, mut is_true: impl AsyncFnMut() -> bool) {
 }
 
 #[tokio::test]
-async fn what_has_ended_leaves_the_file_and_nothing_else_does() {
+async fn ended_rows_and_entries_are_removed_and_no_others() {
     let Fixture { store, clock, _folder, .. } = fixture();
     for number in 0..20 {
         let ttl = if number % 2 == 0 { SHORT } else { LONG };
         store.put(&key(number), Bytes::from_static(b"row"), ttl).await.unwrap();
         store.append(Bytes::from_static(b"entry"), ttl).await.unwrap();
     }
-    // Given a longer time, it stays.
+    // With a longer lifetime, the row stays.
     store.put(&key(0), Bytes::from_static(b"row"), LONG).await.unwrap();
     assert_eq!(in_file(&store), [20, 40, 20]);
 
@@ -81,7 +81,7 @@ async fn replaced_and_removed_rows_leave_no_end_behind() {
 }
 
 #[tokio::test]
-async fn step_that_finds_the_queue_full_is_refused_and_not_made() {
+async fn step_is_refused_and_not_made_when_the_queue_is_full() {
     let Fixture { store, metrics, _folder, .. } = fixture();
     let (go_on, wait) = mpsc::channel::<()>();
     let (begun, begins) = mpsc::channel();
@@ -117,7 +117,7 @@ async fn step_that_finds_the_queue_full_is_refused_and_not_made() {
 }
 
 #[tokio::test]
-async fn queue_has_room_for_so_many_bytes_and_has_it_again_afterwards() {
+async fn queue_is_bounded_in_bytes_and_finished_steps_free_theirs() {
     let Fixture { store, _folder, .. } = fixture();
     let (go_on, wait) = mpsc::channel::<()>();
     let (waiting, held) = oneshot::channel();
@@ -148,7 +148,7 @@ async fn queue_has_room_for_so_many_bytes_and_has_it_again_afterwards() {
 }
 
 #[tokio::test]
-async fn transaction_that_breaks_is_an_error_for_all_in_it_and_the_store_goes_on() {
+async fn broken_transaction_fails_all_its_steps_and_the_store_recovers() {
     let Fixture { store, clock, metrics, _folder } = fixture();
     store.put(&key(1), Bytes::from_static(b"before"), LONG).await.unwrap();
     let (go_on, wait) = mpsc::channel::<()>();
@@ -162,7 +162,7 @@ async fn transaction_that_breaks_is_an_error_for_all_in_it_and_the_store_goes_on
     store.enqueue(Box::new(Pending::new(hold, waiting))).unwrap();
     begun.recv().unwrap();
 
-    // In one transaction: the one before is held until all three are queued.
+    // One transaction for all three: the writer is held until they are queued.
     let (first, last) = (key(1), key(2));
     let put = store.put(&first, Bytes::from_static(b"after"), LONG);
     let broken = store.change::<()>(Operation::Put, 0, |_| panic!("a step broke"));
@@ -182,7 +182,7 @@ async fn transaction_that_breaks_is_an_error_for_all_in_it_and_the_store_goes_on
 }
 
 #[tokio::test]
-async fn steps_that_were_asked_for_are_made_before_the_store_closes() {
+async fn queued_steps_are_made_before_the_store_closes() {
     let Fixture { store, _folder, .. } = fixture();
     let mut answers = Vec::new();
     for number in 0..100 {

@@ -1,5 +1,5 @@
-//! What an operator does with a file that no gateway has open: compact it, verify it, write its
-//! rows out.
+//! The operator's commands for a file that no gateway has open: compact it, verify it, export its
+//! rows.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -18,7 +18,7 @@ use super::step::last_entry;
 use crate::clock::Clock;
 use crate::config;
 
-/// Most faults that are told one by one.
+/// Most faults that are listed one by one.
 const TOLD: usize = 20;
 
 /// Sizes of a file, in bytes.
@@ -33,31 +33,31 @@ pub struct Compacted {
 /// What is in a file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Verified {
-    /// Rows whose time is not over, by space.
+    /// Rows that have not ended, by space.
     pub rows: BTreeMap<Space, u64>,
-    /// Rows and entries of the log whose time is over, and which the gateway will remove.
+    /// Rows and entries of the log that have ended. The gateway will remove them.
     pub ended: u64,
     /// Entries of the log.
     pub log: u64,
-    /// What is wrong, told one by one up to a limit; empty when nothing is.
+    /// The faults, listed one by one up to a limit; empty if the file is sound.
     pub faults: Vec<String>,
 }
 
-/// Why rows could not be written out.
+/// Why the rows were not exported.
 #[derive(Debug, thiserror::Error)]
 pub enum ExportError {
     /// The file cannot be used.
     #[error(transparent)]
     File(#[from] FileError),
-    /// Whoever reads does not take them.
+    /// The output cannot be written.
     #[error("cannot write: {0}")]
     Write(#[source] io::Error),
 }
 
-/// Gives back the space that removed rows took.
+/// Frees the disk space of removed rows.
 ///
 /// # Errors
-/// [`FileError`]
+/// [`FileError`]: the file cannot be used.
 pub fn compact(
     path: &Path,
     config: &config::EmbeddedStore,
@@ -72,23 +72,23 @@ pub fn compact(
     let mut database = file::open_existing(path, config.cache.as_usize(), clock)?;
     let before = size()?;
     within(path, move || {
-        // Each pass moves some pages; it says when there was nothing left to move.
+        // Each pass moves some pages, and returns false when it moved none.
         while database.compact().map_err(|error| Fault::Storage(error.into()))? {}
         Ok(())
     })?;
     Ok(Compacted { before, after: size()? })
 }
 
-/// Reads everything and holds it against its checksums, the pages' and the rows'.
+/// Reads the whole file and checks the checksums of its pages and rows.
 ///
 /// # Errors
-/// [`FileError`] where so much is wrong that no row can be read.
+/// [`FileError`]: the file is so damaged that its rows cannot be read.
 pub fn verify(path: &Path, config: &config::EmbeddedStore, clock: &dyn Clock) -> Result<Verified, FileError> {
     let mut database = file::open_existing(path, config.cache.as_usize(), clock)?;
     within(path, move || {
         let mut verified = Verified::default();
         if !database.check_integrity().map_err(|error| Fault::Storage(error.into()))? {
-            verified.faults.push("pages were damaged, and put back as far as that is possible".to_owned());
+            verified.faults.push("pages were damaged: they were repaired as far as possible".to_owned());
         }
         verify_rows(&database, clock, &mut verified)?;
         Ok(verified)
@@ -106,7 +106,7 @@ fn verify_rows(database: &Database, clock: &dyn Clock, verified: &mut Verified) 
             return Ok(());
         };
         if ends.get(&end_key(row.end, name))?.is_none() {
-            verified.fault(format!("{}: nothing says when it ends", shown(name)));
+            verified.fault(format!("{}: its end is not in the table of ends", shown(name)));
         }
         match (row.is_alive(now), space_of(name)) {
             (false, _) => verified.ended += 1,
@@ -118,7 +118,7 @@ fn verify_rows(database: &Database, clock: &dyn Clock, verified: &mut Verified) 
     for entry in rows.iter()? {
         let (name, sealed) = entry?;
         if space_of(name.value()).is_none() {
-            verified.fault(format!("{}: there are no such rows", shown(name.value())));
+            verified.fault(format!("{}: its space is unknown", shown(name.value())));
         }
         check(name.value(), sealed.value(), verified)?;
     }
@@ -132,7 +132,7 @@ fn verify_rows(database: &Database, clock: &dyn Clock, verified: &mut Verified) 
     }
     let (rows, log, ends) = (rows.len()?, log.len()?, ends.len()?);
     if rows + log != ends {
-        verified.fault(format!("{rows} rows and {log} entries of the log have {ends} ends"));
+        verified.fault(format!("{rows} rows and {log} entries of the log, but {ends} ends"));
     }
     Ok(())
 }
@@ -142,16 +142,16 @@ impl Verified {
         if self.faults.len() < TOLD {
             self.faults.push(fault);
         } else if self.faults.len() == TOLD {
-            self.faults.push("and more".to_owned());
+            self.faults.push("there are more faults".to_owned());
         }
     }
 }
 
-/// Writes every row whose time is not over, a JSON object a line; gives how many. What is written
-/// is sealed or hashed, and personal data all the same.
+/// Writes every row that has not ended, one JSON object a line, and returns how many. The content
+/// is sealed or hashed, but it is still personal data.
 ///
 /// # Errors
-/// [`ExportError`]
+/// [`ExportError`]: the file cannot be used, or the output cannot be written.
 pub fn export(
     path: &Path,
     config: &config::EmbeddedStore,
@@ -184,8 +184,8 @@ pub fn export(
     written.map_err(ExportError::Write)
 }
 
-/// Closes the file on the way out of `work`, which owns it: closing can fail on a damaged file as
-/// reading does.
+/// Runs `work`, which owns the file and closes it, and turns a panic into an error: on a damaged
+/// file redb can panic when it closes as well as when it reads.
 fn within<T>(path: &Path, work: impl FnOnce() -> Result<T, Fault>) -> Result<T, FileError> {
     match catch_unwind(AssertUnwindSafe(work)) {
         Ok(done) => done.map_err(|fault| file::fault_error(path, &fault)),

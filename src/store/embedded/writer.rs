@@ -1,5 +1,5 @@
-//! The one thread that writes: whatever is asked for at once is committed at once, and answered
-//! only then.
+//! The one thread that writes. It commits the waiting steps together and answers their callers
+//! after the commit.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
@@ -18,11 +18,11 @@ use super::file;
 use super::step::{self, Tables};
 use crate::clock::Clock;
 
-/// Most steps in one transaction: bounds how long the first of them waits for the last.
+/// Most steps in one transaction. Bounds how long the first step waits for the last.
 const BATCH: usize = 1024;
-/// Most rows removed at once: bounds how long a login waits for it.
+/// Most ended rows removed in one transaction. Bounds how long a login waits for the removal.
 const SWEEP: usize = 512;
-/// How often what has ended is removed, and a file that failed is opened again.
+/// How often the writer removes ended rows, and tries to open a failed file again.
 const TEND_EVERY: Duration = Duration::from_secs(1);
 
 /// The open file, or why it is not open.
@@ -30,14 +30,14 @@ pub(super) type Opened = RwLock<Result<Arc<Database>, StoreError>>;
 
 /// A step on its way through the writer.
 pub(super) trait Job: Send {
-    /// Makes the step, in a transaction that may yet come to nothing.
+    /// Makes the step in a transaction that can still fail.
     fn apply(&mut self, tables: &mut Tables<'_>) -> Result<(), Fault>;
 
-    /// Tells whoever waits.
+    /// Sends the result to the caller.
     fn answer(self: Box<Self>, committed: Result<(), StoreError>);
 }
 
-/// A step, and who waits for what it gives.
+/// A step, and the channel to the caller that waits for its result.
 pub(super) struct Pending<F, T> {
     step: Option<F>,
     outcome: Result<T, StoreError>,
@@ -60,8 +60,8 @@ where
         let Some(step) = self.step.take() else { return Ok(()) };
         self.outcome = match step(tables) {
             Ok(value) => Ok(value),
-            // The step found this before it touched that row, so the others of the transaction go
-            // on.
+            // The step found this before it changed the row, so the other steps of the transaction
+            // continue.
             Err(fault @ Fault::Row(_)) => Err(fault.into_store_error()),
             Err(fault) => return Err(fault),
         };
@@ -69,12 +69,12 @@ where
     }
 
     fn answer(self: Box<Self>, committed: Result<(), StoreError>) {
-        // Nobody may wait any more; the step is made all the same.
+        // The caller may have stopped waiting. The step is made anyway.
         let _ = self.waiting.send(committed.and(self.outcome));
     }
 }
 
-/// What the thread works with.
+/// The thread's own data.
 pub(super) struct Writer {
     pub(super) path: PathBuf,
     pub(super) cache_bytes: usize,
@@ -84,7 +84,7 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    /// Works until nobody can ask for anything any more, and everything asked for is done.
+    /// Runs until the queue is closed and every queued step is done.
     pub(super) fn run(self, queue: &Receiver<Box<dyn Job>>) {
         let mut tended = self.clock.instant();
         loop {
@@ -113,7 +113,7 @@ impl Writer {
         }
     }
 
-    /// Removes a part of what has ended; opens the file again where it failed.
+    /// Removes some ended rows, or opens the file again if it failed.
     fn tend(&self, tended: &mut Instant) {
         let database = self.opened.read().clone();
         match database {
@@ -123,8 +123,8 @@ impl Writer {
                 drop(database);
                 match has_ended {
                     Ok(false) => *tended = self.clock.instant(),
-                    // As long as a full batch was removed there is more, and `tended` stays: next
-                    // after the next batch.
+                    // A full removal means that there are more ended rows. `tended` stays, so that
+                    // the next removal follows the next batch of steps.
                     Ok(true) => match self.sweep() {
                         Ok(removed) if removed == SWEEP => {}
                         _ => *tended = self.clock.instant(),
@@ -151,8 +151,8 @@ impl Writer {
         Ok(removed)
     }
 
-    /// Does it in one transaction, on disk when this returns. After a failure nothing is known of
-    /// the file, so it is closed, and opened again as after a crash.
+    /// Runs `work` in one transaction, which is on disk when this returns. After a failure the
+    /// state of the file is unknown: the writer closes it, and opens it again as after a crash.
     fn transact(&self, work: impl FnOnce(&mut Tables<'_>) -> Result<(), Fault>) -> Result<(), StoreError> {
         let database = self.opened.read().clone()?;
         let done = guarded(|| {
@@ -174,7 +174,7 @@ impl Writer {
 
     fn close(&self, why: StoreError) {
         let closed = std::mem::replace(&mut *self.opened.write(), Err(why));
-        // Closing reads and writes the file, and on a damaged one redb may panic.
+        // Closing reads and writes the file, and redb can panic on a damaged file.
         let _ = catch_unwind(AssertUnwindSafe(|| drop(closed)));
     }
 
@@ -189,7 +189,8 @@ impl Writer {
     }
 }
 
-/// Turns a panic into damage: what the file says is input, and redb trusts much of it.
+/// Turns a panic into [`StoreError::Damaged`]: the file's bytes are input, and redb trusts many of
+/// them.
 pub(super) fn guarded<T>(work: impl FnOnce() -> Result<T, Fault>) -> Result<T, StoreError> {
     match catch_unwind(AssertUnwindSafe(work)) {
         Ok(done) => done.map_err(Fault::into_store_error),

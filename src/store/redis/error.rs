@@ -1,5 +1,5 @@
-//! What Redis says when it does not do a thing, in our words: its codes, never its text, which
-//! quotes keys and values.
+//! Errors of Redis in the gateway's words. Messages have the code of an error, never its text,
+//! which can quote keys and values.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,27 +8,27 @@ use redis::{ErrorKind, RedisError, ServerErrorKind};
 
 use crate::store::StoreError;
 
-/// What to do about an error.
+/// An error, and its cause, which decides what the engine does about it.
 #[derive(Clone, Debug)]
 pub(super) struct Failure {
     pub(super) error: StoreError,
     pub(super) cause: Cause,
 }
 
-/// What an error says about where it comes from.
+/// Where an error comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Cause {
     /// No answer in time: the connection is suspect, and so is the server.
     Late,
     /// The connection broke, or there is none.
     Connection,
-    /// The server answered that it is not one to write to, or not now: ask anew who is.
+    /// The server answered that it does not accept writes now: ask again which server does.
     WrongServer,
-    /// The step was not made; a cluster is moving slots, and will soon say where to.
+    /// The step was not made: the cluster is moving slots, and will soon name the right server.
     NotMade,
-    /// The step was not made; the server must be shown the script.
+    /// The step was not made: the server needs the code of the script.
     UnknownScript,
-    /// The server does not allow this step, whatever becomes of others.
+    /// The server does not allow this step. Other steps may succeed.
     Step,
     /// The server refuses all writes for now.
     Refused,
@@ -39,12 +39,12 @@ impl Failure {
         Self { error: StoreError::Unavailable(Arc::from(reason.to_string())), cause }
     }
 
-    /// No answer until the operation's time was over.
+    /// No answer came within the operation's time limit.
     pub(super) fn late() -> Self {
         Self::unavailable(Cause::Late, "no answer in time")
     }
 
-    /// An answer of another kind than the command's.
+    /// The answer is not of the kind that the command returns.
     pub(super) fn unexpected() -> Self {
         Self { error: StoreError::Damaged("unexpected kind of answer".into()), cause: Cause::Step }
     }
@@ -55,7 +55,7 @@ impl From<RedisError> for Failure {
         let code = error.code().unwrap_or_default();
         if code == "WRONGTYPE" {
             return Self {
-                error: StoreError::Damaged("a key of ours holds another type".into()),
+                error: StoreError::Damaged("a key of the gateway holds another type".into()),
                 cause: Cause::Step,
             };
         }
@@ -78,7 +78,7 @@ fn cause(error: &RedisError) -> Cause {
         ErrorKind::Server(Kind::ReadOnly | Kind::BusyLoading | Kind::MasterDown) => Cause::WrongServer,
         ErrorKind::Server(Kind::NoPerm | Kind::ResponseError) => Cause::Step,
         _ => match error.code() {
-            // The server lost the replicas' side of a wait, or forgot who we are.
+            // The server broke off a wait for replicas, or no longer knows the gateway's login.
             Some("UNBLOCKED" | "NOAUTH") => Cause::WrongServer,
             Some(_) => Cause::Refused,
             None => Cause::Connection,
@@ -86,24 +86,24 @@ fn cause(error: &RedisError) -> Cause {
     }
 }
 
-/// An error without anything that a client, or a person, brought.
+/// Describes an error without any text that comes from a client or a user.
 pub(super) fn describe(error: &RedisError) -> String {
     let detail = error.detail().unwrap_or_default();
     match error.kind() {
-        // These are ours, or the operating system's.
+        // These texts come from the gateway or the operating system.
         ErrorKind::Io | ErrorKind::InvalidClientConfig if !detail.is_empty() => detail.to_owned(),
         ErrorKind::Io => error.to_string(),
-        ErrorKind::Parse => "an answer that is not Redis'".into(),
+        ErrorKind::Parse => "the answer is not in the Redis protocol".into(),
         ErrorKind::AuthenticationFailed => format!("authentication failed{}", quoted_code(detail)),
         ErrorKind::Server(ServerErrorKind::ResponseError) => {
             let known = [
                 ("WAITAOF cannot", "`durability.fsync` needs `appendonly yes`"),
-                ("nknown command", "a command it does not know: is it older than Redis 6.2?"),
-                ("nknown Redis command", "a command it does not know: is it older than Redis 6.2?"),
+                ("nknown command", "a command is unknown: the server may be older than Redis 6.2"),
+                ("nknown Redis command", "a command is unknown: the server may be older than Redis 6.2"),
                 ("max number of clients", "too many clients"),
             ];
             let said = known.iter().find(|(text, _)| detail.contains(text));
-            format!("ERR {}", said.map_or("(its log may say more)", |(_, words)| *words))
+            format!("ERR {}", said.map_or("(see the log of the server)", |(_, words)| *words))
         }
         _ => match error.code() {
             Some(code) => code.to_owned(),
@@ -112,7 +112,7 @@ pub(super) fn describe(error: &RedisError) -> String {
     }
 }
 
-/// The code an answer begins with, such as `WRONGPASS`, where there is one.
+/// The code that an answer begins with, such as `WRONGPASS`; empty if there is none.
 fn quoted_code(detail: &str) -> String {
     let is_code = |word: &&str| word.len() > 2 && word.chars().all(|c| c.is_ascii_uppercase());
     let code = detail.split(|c: char| !c.is_ascii_alphanumeric()).find(is_code);

@@ -1,4 +1,4 @@
-//! Whether Redis does what it is asked: said once when it changes, counted always.
+//! Whether Redis makes the steps. A change is logged once; every failure is counted.
 
 use parking_lot::Mutex;
 use prometheus::HistogramTimer;
@@ -13,13 +13,13 @@ use crate::telemetry::metrics::Metrics;
 const MAX_LOGGED_REASONS: usize = 4;
 
 impl Operation {
-    /// Whether it writes what must outlive a failover, or asks whether that works. A rate's bucket
-    /// need not.
+    /// Whether the operation writes a row that must outlive a failover, or checks that such writes
+    /// work. The bucket of a rate does not need to outlive it.
     pub(super) const fn is_lasting(self) -> bool {
         !matches!(self, Self::Get | Self::Scan | Self::LogAfter | Self::Acquire)
     }
 
-    /// Its bit among those that are refused.
+    /// The operation's bit in the fields of [`Faults`].
     const fn bit(self) -> u16 {
         1 << self as u16
     }
@@ -28,14 +28,14 @@ impl Operation {
 /// What is wrong now.
 #[derive(Default)]
 struct Faults {
-    /// There is no answer.
+    /// Redis does not answer, or no server accepts writes.
     is_away: bool,
-    /// The reasons logged since the last one that was: a server that was away may refuse the
-    /// gateway now.
+    /// The reasons logged since the last answer. One outage can have several: a server that was
+    /// silent may then refuse the gateway.
     logged: Vec<String>,
-    /// Operations refused as all writes are, by bit.
+    /// Operations that failed because the server refuses all writes, by bit.
     refused: u16,
-    /// Operations refused by themselves, by bit.
+    /// Operations that the server does not allow although it allows others, by bit.
     forbidden: u16,
 }
 
@@ -45,7 +45,7 @@ pub(super) struct Health {
 }
 
 impl Health {
-    /// Assumes the best until the first answer; the gauge says 0 until then.
+    /// Assumes that nothing is wrong until the first answer. The gauge is 0 until then.
     pub(super) fn new(metrics: &Metrics) -> Self {
         Self { faults: Mutex::default(), metrics: metrics.clone() }
     }
@@ -54,7 +54,7 @@ impl Health {
         self.metrics.store_operation_duration.with_label_values(&[operation.as_str()]).start_timer()
     }
 
-    /// Notes an answer; says so if there was none before.
+    /// Records an answer, and logs it if it ends the last fault.
     pub(super) fn worked(&self, operation: Operation) {
         let mut faults = self.faults.lock();
         let had_faults = faults.are_there();
@@ -76,7 +76,7 @@ impl Health {
         }
     }
 
-    /// Notes a failure; says so if it is news.
+    /// Records a failure, and logs it if it is new.
     pub(super) fn failed(&self, operation: Operation, failure: Failure) -> StoreError {
         let mut faults = self.faults.lock();
         let is_news = match failure.cause {
@@ -104,7 +104,7 @@ impl Health {
         self.refused(operation, failure.error)
     }
 
-    /// Counts an error that says nothing about Redis.
+    /// Counts an error, without a conclusion about Redis.
     pub(super) fn refused(&self, operation: Operation, error: StoreError) -> StoreError {
         let reason = match error {
             StoreError::Unavailable(_) => "unavailable",
@@ -119,7 +119,8 @@ impl Health {
 }
 
 impl Faults {
-    /// Whether to tell this reason. A few at most, whatever a network does: they are for a person.
+    /// Whether to log this reason. At most [`MAX_LOGGED_REASONS`] in one outage, so that an
+    /// unstable network does not fill the operator's log.
     fn is_new_reason(&mut self, error: &StoreError) -> bool {
         let reason = error.to_string();
         let is_new_reason = self.logged.len() < MAX_LOGGED_REASONS && !self.logged.contains(&reason);

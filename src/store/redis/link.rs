@@ -1,5 +1,5 @@
-//! The one session with Redis: made on first use, made anew when it broke, by one attempt at a
-//! time.
+//! The one session with Redis. It is opened on first use and opened again when it broke, by one
+//! attempt at a time.
 
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::sync::{Arc, Weak};
@@ -22,16 +22,16 @@ pub(super) struct Link {
     section: Arc<Section>,
     sentinels: Arc<Sentinels>,
     state: Mutex<State>,
-    /// Moves with `state`.
+    /// Notified when `state` changes.
     moved: watch::Sender<()>,
 }
 
 enum State {
-    /// Nobody asked yet.
+    /// No caller needed a session yet.
     Idle,
-    /// The first attempt since there was a session: worth waiting for.
+    /// The first attempt since the last session. Callers wait for it.
     Connecting(JoinHandle<()>),
-    /// An attempt failed; others follow by themselves. Not worth waiting for.
+    /// An attempt failed. The task makes more attempts, and callers do not wait for them.
     Down(Arc<str>, JoinHandle<()>),
     Up(Arc<ConnectionSet>),
 }
@@ -51,8 +51,8 @@ impl Link {
         &self.sentinels
     }
 
-    /// The session. Waits for the first attempt to make one, as long as the caller does; fails at
-    /// once while attempts fail.
+    /// Returns the session. Waits for the first attempt to open one, as long as the caller waits.
+    /// Fails at once while attempts fail.
     pub(super) async fn session(self: &Arc<Self>) -> Result<Arc<ConnectionSet>, Failure> {
         let mut moved = self.moved.subscribe();
         loop {
@@ -60,12 +60,13 @@ impl Link {
             if let Some(known) = self.known() {
                 return known;
             }
-            // The sender is `self`'s.
+            // `self` owns the sender, so the channel cannot be closed here.
             let _ = moved.changed().await;
         }
     }
 
-    /// What can be said without waiting; starts an attempt where none is under way.
+    /// Returns the session or the failure if it is known without waiting. Starts an attempt if none
+    /// is under way.
     fn known(self: &Arc<Self>) -> Option<Result<Arc<ConnectionSet>, Failure>> {
         let mut state = self.state.lock();
         match &*state {
@@ -74,7 +75,7 @@ impl Link {
                 Some(Err(Failure::unavailable(Cause::Connection, reason)))
             }
             State::Connecting(task) if !task.is_finished() => None,
-            // The last session broke; or the runtime that its task ran on has ended.
+            // The last session broke, or the runtime of its task has ended.
             _ => {
                 *state = State::Connecting(self.keep_connected());
                 None
@@ -82,8 +83,8 @@ impl Link {
         }
     }
 
-    /// Gives a session up. With a reason, nobody waits for the next one: a server that does not
-    /// answer a command will hardly answer a newcomer.
+    /// Gives a session up. With a reason, callers do not wait for the next one: a server that does
+    /// not answer a command will probably not answer a new connection.
     pub(super) fn give_up(self: &Arc<Self>, session: &Arc<ConnectionSet>, reason: Option<String>) {
         let mut state = self.state.lock();
         if matches!(&*state, State::Up(current) if Arc::ptr_eq(current, session)) {
@@ -97,8 +98,8 @@ impl Link {
         session.broken().mark();
     }
 
-    /// Makes a session, and the next one once it breaks, even when nobody asks: the first to come
-    /// finds one.
+    /// Opens a session, and the next one when it breaks, even if no caller needs one yet. The next
+    /// caller then does not wait.
     fn keep_connected(self: &Arc<Self>) -> JoinHandle<()> {
         let (link, section, sentinels) =
             (Arc::downgrade(self), Arc::clone(&self.section), Arc::clone(&self.sentinels));
@@ -122,7 +123,7 @@ impl Link {
         self.moved.send_replace(());
     }
 
-    /// Tells everybody that attempts fail.
+    /// Records that an attempt failed, and wakes the waiting callers.
     fn set_down(&self, reason: &str) {
         let mut state = self.state.lock();
         let before = std::mem::replace(&mut *state, State::Idle);
@@ -135,7 +136,7 @@ impl Link {
     }
 }
 
-/// Tries until it works; nothing when nobody is left who wants it.
+/// Tries until a session opens; `None` when the link is dropped.
 async fn connect(
     link: &Weak<Link>,
     section: &Arc<Section>,
@@ -155,7 +156,7 @@ async fn connect(
     }
 }
 
-/// Longest time for an attempt: sentinels are asked first.
+/// Longest time for an attempt. With sentinels it is doubled, because they are asked first.
 fn patience(section: &Section) -> Duration {
     match section.topology {
         Topology::Standalone => section.connect_timeout,
@@ -163,8 +164,8 @@ fn patience(section: &Section) -> Duration {
     }
 }
 
-/// Between half and the whole of it, so that many gateways do not come back as one. Nothing secret
-/// depends on it.
+/// Returns between half and the whole of the pause, so that many gateways do not reconnect at the
+/// same moment. Nothing secret depends on it.
 fn jittered(pause: Duration) -> Duration {
     let dice = RandomState::new().build_hasher().finish() % 512;
     pause / 2 + pause * u32::try_from(dice).unwrap_or_default() / 1024

@@ -1,4 +1,4 @@
-//! Hears that the log moved: a message by publish and subscribe, which may be lost.
+//! Learns from Redis messages (publish and subscribe) that the log moved. A message can be lost.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
@@ -13,17 +13,17 @@ use tokio::task::JoinHandle;
 use super::link::Link;
 use super::section::Topology;
 
-/// How often a silent connection is asked for a sign of life.
+/// How often a silent connection is checked with a ping.
 const PING_EVERY: Duration = Duration::from_secs(5);
 /// Pause before subscribing again.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// The subscription: begins with the first who waits.
+/// The subscription. It begins with the first call of [`Listener::moved`].
 pub(super) struct Listener {
     channel: String,
-    /// Counts what was heard.
+    /// Counts the messages.
     moved: watch::Sender<u64>,
-    /// Of that, what somebody was told.
+    /// How many of them have woken a caller.
     told: AtomicU64,
     task: Mutex<Option<JoinHandle<()>>>,
 }
@@ -33,11 +33,11 @@ impl Listener {
         Self { channel, moved: watch::Sender::new(0), told: AtomicU64::new(0), task: Mutex::default() }
     }
 
-    /// Ends when a message came since it last ended, or may have come unheard.
+    /// Returns when a message came since the last return, or when one may have been lost.
     pub(super) async fn moved(&self, link: &Arc<Link>) {
         self.listen(link);
         let told = self.told.load(Ordering::Acquire);
-        // The sender is `self`'s.
+        // `self` owns the sender, so the channel cannot be closed here.
         if let Ok(heard) = self.moved.subscribe().wait_for(|heard| *heard > told).await {
             self.told.fetch_max(*heard, Ordering::AcqRel);
         }
@@ -67,7 +67,7 @@ impl Drop for Listener {
 async fn keep_listening(link: Weak<Link>, channel: String, moved: watch::Sender<u64>) {
     let mut turn = 0;
     while let Some(link) = link.upgrade() {
-        // Why it failed, the reader's own polling says.
+        // The reader polls the log as well, and reports why it fails.
         let _ = listen(&link, &channel, &moved, turn).await;
         drop(link);
         tokio::time::sleep(PAUSE).await;
@@ -75,12 +75,12 @@ async fn keep_listening(link: Weak<Link>, channel: String, moved: watch::Sender<
     }
 }
 
-/// Subscribes, and wakes whoever waits, until the connection breaks.
+/// Subscribes, and wakes the waiting callers at each message, until the connection breaks.
 async fn listen(link: &Link, channel: &str, moved: &watch::Sender<u64>, turn: usize) -> RedisResult<()> {
     let section = link.section();
     let patience = section.connect_timeout;
     let address = match section.topology {
-        // Every server of a cluster passes messages on to all others.
+        // Every server of a cluster forwards messages to all the others.
         Topology::Cluster => {
             section.addresses.iter().cycle().nth(turn % section.addresses.len().max(1)).cloned()
         }
@@ -94,7 +94,7 @@ async fn listen(link: &Link, channel: &str, moved: &watch::Sender<u64>, turn: us
         RedisResult::Ok(pubsub)
     });
     let (mut sink, mut messages) = pubsub.await.map_err(late)??.split();
-    // What was said before this was not heard.
+    // Messages before the subscription may have been lost.
     wake(moved);
     loop {
         match tokio::time::timeout(PING_EVERY, messages.next()).await {

@@ -1,5 +1,5 @@
-//! Reads the rows of one space page by page: `SCAN` on one master after the other, and never
-//! `KEYS`, which stops a server.
+//! Reads the rows of one space page by page: `SCAN` on one master after the other. Never `KEYS`,
+//! which stops a server.
 
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
@@ -12,21 +12,21 @@ use super::{Redis, Step, row};
 use crate::store::operation::Operation;
 use crate::store::{Key, ScanCursor, ScanPage, Space, Store as _, StoreError};
 
-/// Most rows of a page that are read at once.
+/// Most rows of a page that are read at the same time.
 const READS_AT_ONCE: usize = 32;
-/// Fewest keys that a server looks at for a page: most of them may be of other spaces.
+/// Fewest keys that a server examines for a page. Most of them may belong to other spaces.
 const LEAST_KEYS: usize = 1000;
 
-/// A master of a cluster; the only server where there is no cluster.
+/// A master of a cluster, or the only server if there is no cluster.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Master {
-    /// One of its slots, by which it is asked.
+    /// One of its slots, which routes a command to it.
     slot: u16,
-    /// Its id in the cluster: a cursor means nothing to another server.
+    /// Its id in the cluster. A cursor is valid on this server alone.
     id: String,
 }
 
-/// Where a scan is: which masters are still to be asked, and how far the first of them was.
+/// The position of a scan: the masters that remain, and the cursor on the first of them.
 struct Place {
     masters: Vec<Master>,
     cursor: u64,
@@ -47,8 +47,8 @@ impl Redis {
             return Ok(ScanPage { rows: Vec::new(), next: None });
         };
         let (cursor, keys) = self.scan_keys(space, master.slot, place.cursor, limit).await?;
-        // The server that was asked may be another by now, to whom the cursor means nothing: the
-        // rows of a slot must not be missed in silence.
+        // Another server may have the slot now, and the cursor is not valid there. A scan must not
+        // miss the rows of a slot without an error.
         if self.is_cluster() && !self.masters().await?.contains(master) {
             return Err(StoreError::Unavailable("the cluster changed during a scan".into()));
         }
@@ -88,7 +88,7 @@ impl Redis {
     ) -> Result<(u64, Vec<Key>), StoreError> {
         let prefix = format!("{}:{}:{{", self.link.section().prefix, space.letter());
         let mut command = redis::cmd("SCAN");
-        // The prefix is of plain characters: none of them means anything in a pattern.
+        // No character that a prefix may have is special in a pattern.
         command.arg(cursor).arg("MATCH").arg(format!("{prefix}*")).arg("COUNT").arg(limit.max(LEAST_KEYS));
         let answer = self.make(self.scan_step(Target::Slot(slot), command)).await?;
         let (cursor, names) = parse_page(answer).ok_or_else(|| Failure::unexpected().error)?;
@@ -97,7 +97,7 @@ impl Redis {
             let name = std::str::from_utf8(hex).ok().filter(|hex| hex.len() == 32)?;
             Some(Key { space, name: u128::from_str_radix(name, 16).ok()?.to_be_bytes() })
         };
-        // What has such a name and is no row of ours is left alone.
+        // A key that matches the pattern but is not a row of the gateway is skipped.
         Ok((cursor, names.into_iter().filter_map(key).collect()))
     }
 
@@ -108,7 +108,7 @@ impl Redis {
         });
         let rows: Vec<Option<(Key, Bytes)>> =
             stream::iter(reads).buffer_unordered(READS_AT_ONCE).try_collect().await?;
-        // A row whose time ended between the two commands is none.
+        // A row that ended between the two commands is skipped.
         Ok(rows.into_iter().flatten().collect())
     }
 
@@ -118,7 +118,7 @@ impl Redis {
 }
 
 impl Place {
-    /// `CURSOR SLOT=ID SLOT=ID …`
+    /// Writes the position as `CURSOR SLOT=ID SLOT=ID …`.
     fn cursor(&self) -> ScanCursor {
         let masters = self.masters.iter().map(|master| format!(" {}={}", master.slot, master.id));
         ScanCursor::new(format!("{}{}", self.cursor, masters.collect::<String>()))
@@ -138,7 +138,7 @@ impl Place {
     }
 }
 
-/// What `CLUSTER SLOTS` says: of each range its first slot and its master.
+/// Parses the answer of `CLUSTER SLOTS`: the first slot and the master of each range.
 fn masters(answer: Value) -> Option<Vec<Master>> {
     let Value::Array(ranges) = answer else { return None };
     let master = |range: Value| {
@@ -154,7 +154,7 @@ fn masters(answer: Value) -> Option<Vec<Master>> {
     ranges.into_iter().map(master).collect()
 }
 
-/// What `SCAN` says: where to go on, 0 at the end, and the names of keys.
+/// Parses the answer of `SCAN`: the next cursor, 0 at the end, and the names of keys.
 fn parse_page(answer: Value) -> Option<(u64, Vec<Bytes>)> {
     let Value::Array(parts) = answer else { return None };
     let mut parts = parts.into_iter();

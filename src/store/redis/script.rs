@@ -1,22 +1,22 @@
-//! The steps that take more than one command, as scripts: Redis runs each of them alone.
+//! Scripts for the steps that take more than one command. Redis runs a script atomically.
 
 use redis::Script;
 
-/// Writes the row if it says what it should.
+/// Writes the row if its value is the expected one.
 const COMPARE_AND_SET: &str = "
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
 return 1";
 
-/// Removes the row if it says what it should.
+/// Removes the row if its value is the expected one.
 const COMPARE_AND_DELETE: &str = "
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 redis.call('DEL', KEYS[1])
 return 1";
 
-/// Appends to the log. Each entry begins with the stamp of the one before and its own, 16 digits
-/// each, so that a reader can tell that the log it goes on with is the one it read. The entry is
-/// written first: it is what can be refused for want of memory.
+/// Appends to the log. Each entry begins with the stamp of the entry before it and its own stamp,
+/// 16 digits each. A reader uses them to check that it continues with the same log. The entry is
+/// written first, because Redis can refuse that write if memory is full.
 const APPEND: &str = "
 local head = redis.call('HMGET', KEYS[1], 'n', 's')
 local number = (tonumber(head[1]) or 0) + 1
@@ -28,8 +28,8 @@ redis.call('HSET', KEYS[1], 'n', name, 's', stamp)
 redis.call('PUBLISH', ARGV[3], name)
 return number";
 
-/// Reads the log after a number, if it is whole and goes on from the stamp: the last number, its
-/// stamp, whether the log is whole, the entries.
+/// Reads the log after a number, if no entry is missing and the first one continues from the stamp.
+/// Returns the last number, its stamp, whether the log is whole, and the entries.
 const LOG_AFTER: &str = "
 local head = redis.call('HMGET', KEYS[1], 'n', 's')
 local last = tonumber(head[1]) or 0
@@ -55,9 +55,9 @@ for index = 1, #names do
 end
 return { last, stamp, 1, entries }";
 
-/// The generic cell rate algorithm, by the server's clock. Microseconds; the answer is how long to
-/// wait, 0 for none. The row is the time at which the bucket is full again, and is never further
-/// off than a whole burst, even if the clock went backwards.
+/// The generic cell rate algorithm, by the server's clock, in microseconds. The answer is the time
+/// to wait, 0 for none. The row is the time at which the bucket is full again. It is never more
+/// than a whole burst away, even if the clock went backwards.
 const ACQUIRE: &str = "
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
@@ -70,7 +70,7 @@ full_at = full_at + every
 redis.call('SET', KEYS[1], string.format('%.0f', full_at), 'PX', math.ceil((full_at - now) / 1000))
 return 0";
 
-/// A script with its SHA-1, by which the servers know it once they have seen it.
+/// A script with its SHA-1, which names it on a server that has the script.
 pub(super) struct Known {
     code: &'static str,
     hash: String,
@@ -102,7 +102,7 @@ impl Known {
         Self { hash: Script::new(code).get_hash().to_owned(), code }
     }
 
-    /// The call of a script that the server has seen, and the one that shows it.
+    /// Returns the call for a server that has the script, and the call that sends its code.
     pub(super) fn call(&self, key: &str, arguments: &[&[u8]]) -> (redis::Cmd, redis::Cmd) {
         let call = |command: &str, script: &str| {
             let mut call = redis::cmd(command);

@@ -1,4 +1,4 @@
-//! The section `store.redis`, read once: what a connection needs to know.
+//! The section `store.redis`, checked and read once: the settings of a connection.
 
 use std::fs;
 use std::path::Path;
@@ -21,7 +21,7 @@ pub(super) struct Address {
     pub(super) port: u16,
 }
 
-/// Who the gateway is to a server.
+/// The user and password of the gateway on a server.
 #[derive(Clone, Default)]
 pub(super) struct Login {
     pub(super) username: Option<String>,
@@ -43,7 +43,7 @@ pub(super) struct Section {
     pub(super) durability: Durability,
 }
 
-/// How the servers are found.
+/// How the gateway finds the servers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Topology {
     Standalone,
@@ -51,7 +51,7 @@ pub(super) enum Topology {
     Cluster,
 }
 
-/// What must have a write before it counts as done.
+/// What must have stored a write before it counts as done.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Durability {
     pub(super) replicas: u32,
@@ -66,8 +66,8 @@ impl Durability {
 }
 
 impl Section {
-    /// Checks the section and reads its secrets and certificates; `None` when a finding says what
-    /// is wrong.
+    /// Checks the section and reads its secrets and certificates; `None` if a finding says what is
+    /// wrong.
     pub(super) fn build(config: &RedisStore, findings: &mut Findings) -> Option<Self> {
         findings.scope(|findings| {
             check_limits(config, findings);
@@ -102,12 +102,12 @@ impl Section {
         })
     }
 
-    /// How to connect to a server of the data.
+    /// How to connect to a server to read and write rows.
     pub(super) fn server(&self, address: &Address) -> redis::RedisResult<ConnectionInfo> {
         self.connection(address, &self.login, self.database, ProtocolVersion::RESP3)
     }
 
-    /// How to connect to a server for its messages alone.
+    /// How to connect to a server only for its messages.
     pub(super) fn subscriber(&self, address: &Address) -> redis::RedisResult<ConnectionInfo> {
         self.connection(address, &self.login, 0, ProtocolVersion::RESP2)
     }
@@ -146,8 +146,8 @@ impl Section {
         Ok(info.set_redis_settings(settings).set_tcp_settings(self.tcp()))
     }
 
-    /// A server whose machine is gone acknowledges nothing: its connection must not outlive that by
-    /// minutes.
+    /// A server whose machine is gone acknowledges no packet. Without this timeout its connection
+    /// stays for minutes.
     pub(super) fn tcp(&self) -> TcpSettings {
         let patience = (self.timeout * 4).max(Duration::from_secs(2));
         TcpSettings::default().set_nodelay(true).set_user_timeout(patience)
@@ -175,10 +175,10 @@ impl Login {
 fn check_limits(config: &RedisStore, findings: &mut Findings) {
     let durability = &config.durability;
     let timeouts = [
-        ("connect_timeout", config.connect_timeout, "no connection is ever made in time"),
-        ("timeout", config.timeout, "no answer is ever in time"),
-        // Redis reads 0 as "for ever".
-        ("durability.timeout", durability.timeout, "a write would wait for ever for a replica that is gone"),
+        ("connect_timeout", config.connect_timeout, "no connection can be made in time"),
+        ("timeout", config.timeout, "no answer can come in time"),
+        // 0 means "without end" to Redis.
+        ("durability.timeout", durability.timeout, "a write waits without end for a replica that is gone"),
     ];
     for (key, timeout, reason) in timeouts {
         if timeout.as_millis() == 0 {
@@ -197,8 +197,8 @@ fn check_limits(config: &RedisStore, findings: &mut Findings) {
     }
 }
 
-/// A brace would move the hash tag, and with it a row to another slot than its script; the rest has
-/// a meaning in the patterns of ACL rules.
+/// A brace in the prefix moves the hash tag, and with it a row to another slot than its script. The
+/// other refused characters are special in the patterns of ACL rules.
 fn check_prefix(prefix: &str, findings: &mut Findings) {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_.:".contains(c);
     if prefix.is_empty() || prefix.len() > 64 || !prefix.chars().all(is_plain) {
@@ -324,7 +324,8 @@ fn certificates(config: &RedisTls, findings: &mut Findings) -> TlsCertificates {
     certificates
 }
 
-/// An empty list of authorities would not be an error until the first connection.
+/// Checks the files now. Without this check, a file with no authority is an error only at the first
+/// connection.
 fn check_certificates(certificates: &TlsCertificates, findings: &mut Findings) {
     let count = |pem: &[u8]| CertificateDer::pem_slice_iter(pem).filter(Result::is_ok).count();
     if certificates.root_cert.as_ref().is_some_and(|pem| count(pem) == 0) {

@@ -1,4 +1,5 @@
-//! Who the master is: the one address of a standalone server, or what the sentinels say now.
+//! The address of the master: the one address of a standalone server, or the present answer of the
+//! sentinels.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,11 +13,11 @@ use tokio::sync::Mutex;
 
 use super::section::{Address, Section, Topology};
 
-/// How often the sentinels are asked whether the master still is one: a master cut off from them
-/// goes on believing so.
+/// How often the gateway asks the sentinels whether the master is still the master. A master that
+/// is cut off from the sentinels continues as a master.
 const WATCH_EVERY: Duration = Duration::from_secs(1);
 
-/// How often in a row a majority may give no answer.
+/// How many times in a row a majority of answers may be missing.
 const MOST_UNANSWERED: u32 = 1;
 
 /// The sentinels, with the connections to them.
@@ -29,7 +30,7 @@ struct Sentinel {
     connection: Mutex<Option<MultiplexedConnection>>,
 }
 
-/// A sentinel's opinion; that of the later epoch holds.
+/// The answer of one sentinel. The answer with the later epoch is valid.
 struct Opinion {
     epoch: u64,
     master: Address,
@@ -46,7 +47,7 @@ impl Sentinels {
         Self { list: list.iter().map(sentinel).collect() }
     }
 
-    /// Where to write.
+    /// Returns the address of the master.
     pub(super) async fn master(&self, section: &Section) -> RedisResult<Address> {
         match &section.topology {
             Topology::Sentinel { master_name } => self.ask(section, master_name).await,
@@ -56,8 +57,8 @@ impl Sentinels {
         }
     }
 
-    /// Ends when the sentinels name another master, or no majority of them says a thing; never
-    /// where there are none.
+    /// Returns when the sentinels name another master, or when fewer than a majority of them
+    /// answer. Never returns if there are no sentinels.
     pub(super) async fn watch(&self, section: &Section, master: Option<Address>) {
         let Some(master) = master.filter(|_| !self.list.is_empty()) else {
             return std::future::pending().await;
@@ -76,9 +77,9 @@ impl Sentinels {
         }
     }
 
-    /// Asks all of them at once; the later epoch among the answers of a majority holds. Fewer are
-    /// not believed: they may be cut off, together with a master that the others have replaced and
-    /// that knows nothing of what is revoked since.
+    /// Asks all sentinels at once. Among the answers of a majority, the one with the latest epoch
+    /// is valid. Fewer answers are not trusted: these sentinels may be cut off together with a
+    /// master that the others have replaced, and that master lacks the revocations since then.
     async fn ask(&self, section: &Section, name: &str) -> RedisResult<Address> {
         let majority = self.list.len() / 2 + 1;
         let mut answers: FuturesUnordered<_> =
@@ -117,8 +118,8 @@ impl Sentinel {
         }
     }
 
-    /// Takes the connection away while it is used: one that failed, or gave no answer in time, is
-    /// not put back.
+    /// Asks this sentinel on its connection. The connection is put back only after an answer, so
+    /// that one that failed, or did not answer in time, is dropped.
     async fn ask(&self, section: &Section, name: &str) -> RedisResult<Opinion> {
         let kept = self.connection.lock().await.take();
         if let Some(mut connection) = kept

@@ -6,7 +6,7 @@ use super::error::{Cause, Failure};
 use super::*;
 use crate::config::{RedisDurability, RedisStore, RedisTls, RedisTopology, SecretSource};
 
-/// The paths of the findings, and whether there is an engine.
+/// Returns the paths of the findings, and whether the engine was built.
 fn check(section: &RedisStore) -> (Vec<String>, bool) {
     let mut findings = Findings::default();
     let built = Redis::build(section, &Metrics::new().unwrap(), &mut findings).is_some();
@@ -59,7 +59,7 @@ fn address_is_a_host_and_a_port() {
 }
 
 #[test]
-fn topology_has_what_it_needs_and_nothing_else() {
+fn topology_needs_its_own_keys_and_refuses_others() {
     let sentinel = RedisStore { topology: RedisTopology::Sentinel, ..RedisStore::default() };
     assert_refused(&sentinel, "master_name");
     assert_refused(&RedisStore { master_name: Some(String::new()), ..sentinel.clone() }, "master_name");
@@ -84,7 +84,7 @@ fn prefix_cannot_move_a_hash_tag_or_be_a_pattern() {
 }
 
 #[test]
-fn limits_are_neither_nothing_nor_endless() {
+fn limits_that_are_zero_or_too_large_are_refused() {
     for time in [Duration::ZERO, Duration::from_nanos(1), Duration::from_secs(60)] {
         let time = config::Duration(time);
         assert_refused(&RedisStore { timeout: time, ..RedisStore::default() }, "timeout");
@@ -144,7 +144,7 @@ fn failure(answer: &str) -> Failure {
 }
 
 #[test]
-fn answers_are_told_by_their_code_and_never_quoted() {
+fn error_answers_are_named_by_their_code_and_never_quoted() {
     let answers = [
         ("OOM command not allowed when used memory > 'maxmemory'.", "OOM", Cause::Refused),
         ("MISCONF Redis is configured to save SECRET", "MISCONF", Cause::Refused),
@@ -152,7 +152,7 @@ fn answers_are_told_by_their_code_and_never_quoted() {
         ("CLUSTERDOWN The cluster is down", "CLUSTERDOWN", Cause::Refused),
         ("NOPERM User SECRET has no permissions", "NOPERM", Cause::Step),
         ("ERR unknown command 'X', with args beginning with: 'SECRET'", "ERR a command", Cause::Step),
-        ("ERR Error running script: SECRET", "ERR (its log", Cause::Step),
+        ("ERR Error running script: SECRET", "ERR (see the log", Cause::Step),
         ("NOSCRIPT No matching script.", "NOSCRIPT", Cause::UnknownScript),
         ("MOVED 1 10.0.0.1:1", "MOVED", Cause::NotMade),
         ("TRYAGAIN Multiple keys", "TRYAGAIN", Cause::NotMade),
@@ -174,7 +174,7 @@ fn answers_are_told_by_their_code_and_never_quoted() {
 }
 
 #[test]
-fn durable_is_only_what_enough_servers_have() {
+fn write_is_durable_only_when_enough_servers_have_it() {
     let check = |fsync, replicas, answer: Value| {
         let durability = section::Durability { replicas, fsync, timeout: Duration::from_secs(1) };
         durability.check(answer).map_err(|failure| failure.error)
@@ -199,7 +199,7 @@ fn durable_is_only_what_enough_servers_have() {
 }
 
 #[test]
-fn nonsense_in_place_of_the_log_is_damage() {
+fn malformed_answer_of_the_log_is_refused() {
     let text = |text: &str| Value::BulkString(text.into());
     let log = |parts: Vec<Value>| log(Value::Array(parts), 1);
     let entry = || text(&format!("{}entry", "0".repeat(32)));

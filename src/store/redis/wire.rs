@@ -1,4 +1,4 @@
-//! Connections that carry commands: one server's, or a cluster's.
+//! Connections that carry commands to one server or to a cluster.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -16,7 +16,7 @@ use tokio::sync::Notify;
 use super::section::{Address, Section, Topology};
 use super::sentinel::Sentinels;
 
-/// Which server of a cluster is asked; where there is one server, it is that one.
+/// The server of a cluster that gets a command. Ignored if there is only one server.
 #[derive(Clone)]
 pub(super) enum Target {
     /// The master that has this key.
@@ -25,8 +25,8 @@ pub(super) enum Target {
     Slot(u16),
 }
 
-/// Connections for writes that are waited for: `WAIT` holds up all that comes after it on its
-/// connection. Each of them does one at a time; reads never stand behind one.
+/// How many connections are only for writes that are waited for. `WAIT` delays every later command
+/// on its connection, so reads have a connection of their own.
 const DURABLE_LANES: usize = 8;
 
 /// A set of connections, replaced as a whole.
@@ -34,11 +34,11 @@ pub(super) struct ConnectionSet {
     plain: Wire,
     durable: Vec<Lane>,
     broken: Arc<Broken>,
-    /// Ends with the runtime that drives the connections, if not before.
+    /// Ends with the runtime that drives the connections, or earlier.
     watch: tokio::task::JoinHandle<()>,
 }
 
-/// Whether a session is of no more use; told once.
+/// Whether a session is broken. One waiting task is notified.
 #[derive(Default)]
 pub(super) struct Broken {
     is_broken: AtomicBool,
@@ -59,7 +59,7 @@ struct Lane {
 impl Broken {
     pub(super) fn mark(&self) {
         self.is_broken.store(true, Ordering::Release);
-        // Keeps the news for whoever waits later: there is one who does.
+        // The notification is kept for a task that waits later. Only one task waits.
         self.marked.notify_one();
     }
 
@@ -69,7 +69,7 @@ impl Broken {
 }
 
 impl ConnectionSet {
-    /// Connects to whoever must be written to. Takes no longer than the attempts' own limits.
+    /// Connects to the master, or to the cluster. Takes no longer than the limits of each attempt.
     pub(super) async fn open(section: &Arc<Section>, sentinels: &Arc<Sentinels>) -> RedisResult<Self> {
         let broken = Arc::new(Broken::default());
         let lanes = if section.durability.is_awaited() { DURABLE_LANES } else { 0 };
@@ -93,8 +93,8 @@ impl ConnectionSet {
         Ok(Self { plain, durable, broken, watch })
     }
 
-    /// Sends the commands to this server, all on one connection. An answer is there for each of
-    /// them.
+    /// Sends the commands to this server, all on one connection. Returns one answer for each
+    /// command.
     pub(super) async fn send(
         &self,
         target: &Target,
@@ -111,7 +111,7 @@ impl ConnectionSet {
         }
     }
 
-    /// Whether it may answer.
+    /// Whether the session is not known to be broken.
     pub(super) fn is_alive(&self) -> bool {
         !self.broken.is_broken.load(Ordering::Acquire) && !self.watch.is_finished()
     }
@@ -120,8 +120,8 @@ impl ConnectionSet {
         &self.broken
     }
 
-    /// Whether a connection that gave no answer must be given up. A cluster's connections look
-    /// after themselves: one silent server is no reason to leave the others.
+    /// Whether a connection that did not answer must be given up. The connections of a cluster
+    /// reconnect by themselves: one silent server is no reason to leave the others.
     pub(super) fn is_one_server(&self) -> bool {
         matches!(self.plain, Wire::Server(_))
     }
@@ -172,7 +172,7 @@ impl Wire {
     }
 }
 
-/// Follows an `ASK`: the key has moved already, its slot has not.
+/// Follows an `ASK`: the key has already moved, but its slot has not.
 async fn ask(
     connection: &mut ClusterConnection,
     commands: &Pipeline,
@@ -194,7 +194,7 @@ async fn ask(
     Ok(answers)
 }
 
-/// One connection more than `lanes` to a master.
+/// Opens `lanes` connections and one more to a master.
 async fn servers(
     section: &Section,
     master: &Address,
@@ -217,7 +217,7 @@ async fn server(section: &Section, address: &Address, broken: &Arc<Broken>) -> R
     };
     let config = AsyncConnectionConfig::new()
         .set_connection_timeout(Some(section.connect_timeout))
-        // Whoever sends has a limit of their own, which begins earlier.
+        // The caller of `send` has its own time limit, which begins earlier.
         .set_response_timeout(None)
         .set_push_sender(on_push);
     let client = Client::open(section.server(address)?)?;
@@ -226,7 +226,8 @@ async fn server(section: &Section, address: &Address, broken: &Arc<Broken>) -> R
     Ok(Wire::Server(connection))
 }
 
-/// Asks for what would else be found missing after a write was made.
+/// Checks the server's role and its commands now. Without this check, a fault appears only after a
+/// write was made.
 async fn greet(connection: &mut MultiplexedConnection, section: &Section) -> RedisResult<()> {
     if matches!(section.topology, Topology::Sentinel { .. }) {
         let role: Vec<Value> = redis::cmd("ROLE").query_async(connection).await?;
@@ -240,7 +241,7 @@ async fn greet(connection: &mut MultiplexedConnection, section: &Section) -> Red
         }
     }
     if section.durability.fsync {
-        // Nothing was written here, so that there is nothing to wait for.
+        // This connection wrote nothing, so the command returns at once.
         let answer = redis::cmd("WAITAOF").arg(1).arg(0).arg(1).exec_async(connection).await;
         answer.map_err(without_waitaof)?;
     }
@@ -249,19 +250,19 @@ async fn greet(connection: &mut MultiplexedConnection, section: &Section) -> Red
 
 fn without_waitaof(error: RedisError) -> RedisError {
     if error.detail().is_some_and(|detail| detail.contains("nknown command")) {
-        let reason = "`durability.fsync` needs WAITAOF, which Redis has since 7.2";
+        let reason = "`durability.fsync` needs WAITAOF: Redis 7.2 or later has it";
         return (ErrorKind::InvalidClientConfig, "no WAITAOF", reason.to_owned()).into();
     }
     error
 }
 
-/// One connection more than `lanes` to a cluster.
+/// Opens connections to a cluster: one, and up to two more for writes that are waited for.
 async fn cluster(section: &Section, lanes: usize) -> RedisResult<Vec<Wire>> {
     let nodes =
         section.addresses.iter().map(|address| section.server(address)).collect::<RedisResult<Vec<_>>>()?;
     let mut builder = redis::cluster::ClusterClient::builder(nodes)
-        // A step that was perhaps made must not be made again. What was surely not is tried again
-        // by the engine.
+        // A step that may have been made must not be made again. The engine repeats the steps that
+        // were certainly not made.
         .retries(0)
         .use_protocol(redis::ProtocolVersion::RESP3)
         .connection_timeout(section.connect_timeout)
