@@ -57,11 +57,16 @@ pub(crate) enum KeyFileError {
 /// Reads a key file that an operator made; `None` if there is none. Its owner and its mode are
 /// warned of by [`config::warn_of_exposed_file`](crate::config::warn_of_exposed_file).
 pub(crate) fn read(path: &Path) -> Result<Option<Zeroizing<Vec<u8>>>, KeyFileError> {
-    Ok(read_with_access(path)?.map(|(key, _)| key))
+    Ok(read_with_access(path)?.map(|file| file.key))
 }
 
-/// Reads a key file, and who may use it.
-fn read_with_access(path: &Path) -> Result<Option<(Zeroizing<Vec<u8>>, FileAccess)>, KeyFileError> {
+/// What a key file holds, and which users may use it.
+struct KeyFile {
+    key: Zeroizing<Vec<u8>>,
+    access: FileAccess,
+}
+
+fn read_with_access(path: &Path) -> Result<Option<KeyFile>, KeyFileError> {
     let file = match File::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -72,9 +77,9 @@ fn read_with_access(path: &Path) -> Result<Option<(Zeroizing<Vec<u8>>, FileAcces
     if metadata.len() > MAX_FILE_BYTES {
         return Err(KeyFileError::TooLarge);
     }
-    let mut pem = Zeroizing::new(Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or(0) + 1));
-    file.take(MAX_FILE_BYTES).read_to_end(&mut pem).map_err(KeyFileError::Read)?;
-    Ok(Some((pem, FileAccess::of(&metadata))))
+    let mut key = Zeroizing::new(Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or(0) + 1));
+    file.take(MAX_FILE_BYTES).read_to_end(&mut key).map_err(KeyFileError::Read)?;
+    Ok(Some(KeyFile { key, access: FileAccess::of(&metadata) }))
 }
 
 /// Reads the key that the gateway made itself, or makes it now. Other users who may read it are a
@@ -110,7 +115,7 @@ fn read_own(
     missing: OnMissingKey,
     findings: &mut Findings,
 ) -> Result<Option<Zeroizing<Vec<u8>>>, KeyFileError> {
-    let Some((key, access)) = read_with_access(path)? else { return Ok(None) };
+    let Some(KeyFile { key, access }) = read_with_access(path)? else { return Ok(None) };
     refuse_others(access, path, missing, findings)?;
     if access.mode & OWNER_ONLY != 0 {
         let reason =

@@ -143,8 +143,9 @@ mod tests {
     #[test]
     fn an_id_cannot_be_turned_back_into_a_count_without_the_key() {
         let ids = RequestIds::new(&SystemEntropy).unwrap();
-        let counts: Vec<u64> =
-            (0..100).map(|_| unmix(u64::from_str_radix(&ids.next().as_str()[16..], 16).unwrap())).collect();
+        let counts: Vec<u64> = (0..100)
+            .map(|_| unmix(u64::from_str_radix(ids.next().as_str().split_at(16).1, 16).unwrap()))
+            .collect();
 
         assert!(counts.windows(2).all(|pair| pair[1].wrapping_sub(pair[0]) > 1_000_000), "{counts:?}");
     }

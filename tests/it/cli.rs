@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime};
 
+use menshen::clock::{Clock as _, SystemClock};
 use rcgen::{CertificateParams, KeyPair};
 
 /// What a run of the program left behind.
@@ -352,7 +353,7 @@ fn check_warns_of_certificates_that_clients_refuse_or_soon_will() {
     );
     let path = write(folder.path(), &yaml.replace("listeners:\n", &format!("listeners:\n{tls}")));
     let day = Duration::from_secs(24 * 3600);
-    let now = SystemTime::now();
+    let now = SystemTime::UNIX_EPOCH + Duration::from_millis(SystemClock.now().millis());
     for (from, until, expected) in [
         (now - 90 * day, now + 30 * day, None),
         (now - 90 * day, now + 13 * day, Some("within 14 days")),
