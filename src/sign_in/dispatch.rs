@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tracing::debug;
 
 use super::answer::SignInAnswer;
-use super::browser::is_navigation;
+use super::browser::{BrowserError, is_navigation};
 use super::call::{BodyLimit, ReadBody, SignInCall};
 use super::endpoint::Endpoint;
 use super::error::SignInError;
@@ -47,9 +47,9 @@ impl SignInService {
             Endpoint::Login => precheck_program(self, request, || throttle.check_login(client))
                 .map_err(|error| self.refuse_login_unread(&error, call)),
             Endpoint::Refresh => precheck_program(self, request, || throttle.check_refresh(client))
-                .map_err(|error| SignInAnswer::refused(&error, request_id)),
+                .map_err(|error| SignInAnswer::refused(&error.reply(), request_id)),
             Endpoint::Logout => precheck_post(self, request)
-                .map_err(|error| SignInAnswer::refused_as_problem(&error, request_id)),
+                .map_err(|error| SignInAnswer::refused_as_problem(&error.reply(), request_id)),
         }
     }
 
@@ -86,7 +86,7 @@ impl SignInService {
             http.request.id = call.request_id,
             "login refused unread: {error}"
         );
-        let answer = SignInAnswer::refused(error, call.request_id);
+        let answer = SignInAnswer::refused(&error.reply(), call.request_id);
         let has_page = *error == SignInError::MethodNotAllowed && self.has_sign_in_page(call.request);
         if has_page { answer.with_allow("GET, POST") } else { answer }
     }
@@ -98,7 +98,7 @@ impl SignInService {
 #[expect(clippy::result_large_err, reason = "the answer goes straight to the client, once")]
 fn precheck_page(call: SignInCall<'_>) -> Result<Option<BodyLimit>, SignInAnswer> {
     if !is_navigation(call.request) {
-        return Err(SignInAnswer::refused_as_problem(&SignInError::NotNavigated, call.request_id));
+        return Err(SignInAnswer::refused_as_problem(&BrowserError::NotNavigated.reply(), call.request_id));
     }
     Ok(None)
 }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, Response, StatusCode, header};
 use serde::Serialize;
 
-use super::error::SignInError;
+use super::error::{ErrorReply, SignInError};
 use super::program::grant::TokenGrant;
 use crate::authn::Authenticated;
 use crate::clock::Timestamp;
@@ -152,8 +152,8 @@ impl SignInAnswer {
     }
 
     /// The same answer, with `Retry-After` if the error has a time to wait.
-    pub(super) fn with_wait_of(mut self, error: &SignInError) -> Self {
-        if let Some(seconds) = error.reply().retry_after_seconds {
+    pub(super) fn with_wait_of(mut self, reply: &ErrorReply) -> Self {
+        if let Some(seconds) = reply.retry_after_seconds {
             self.set(header::RETRY_AFTER, seconds.into());
         }
         self
@@ -193,28 +193,25 @@ impl SignInAnswer {
     }
 
     /// A refusal, to a client that asked for tokens.
-    pub(super) fn refused(error: &SignInError, request_id: &str) -> Self {
-        let reply = error.reply();
+    pub(super) fn refused(reply: &ErrorReply, request_id: &str) -> Self {
         let document = ErrorResponse {
             error: reply.error,
             error_description: reply.description,
             code: reply.code,
             request_id,
         };
-        Self::json(reply.status, error.outcome(), &document).with_refusal_headers(error)
+        Self::json(reply.status, reply.outcome, &document).with_refusal_headers(reply)
     }
 
     /// A refusal as everywhere else in the gateway.
-    pub(super) fn refused_as_problem(error: &SignInError, request_id: &str) -> Self {
-        let reply = error.reply();
+    pub(super) fn refused_as_problem(reply: &ErrorReply, request_id: &str) -> Self {
         let mut answer = Self::problem(reply.status, reply.code, Some(reply.description), request_id);
-        answer.outcome = error.outcome();
-        answer.with_refusal_headers(error)
+        answer.outcome = reply.outcome;
+        answer.with_refusal_headers(reply)
     }
 
-    fn with_refusal_headers(self, error: &SignInError) -> Self {
-        let reply = error.reply();
-        let mut answer = self.with_wait_of(error);
+    fn with_refusal_headers(self, reply: &ErrorReply) -> Self {
+        let mut answer = self.with_wait_of(reply);
         match reply.status {
             StatusCode::METHOD_NOT_ALLOWED => answer.set(header::ALLOW, HeaderValue::from_static("POST")),
             // RFC 9110 §15.5.2 wants it in every 401.

@@ -9,12 +9,12 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::{HeaderMap, HeaderValue};
 use secrecy::{ExposeSecret as _, SecretString};
 
+use super::BrowserError;
 use super::state::LIFETIME;
 use crate::config::BrowserCheck;
 use crate::cookie::{self, OwnCookie};
 use crate::digest::sha256;
 use crate::entropy::{self, Entropy, NoEntropy};
-use crate::sign_in::error::SignInError;
 
 /// 128 bits in base64url.
 const BYTES: usize = 16;
@@ -57,20 +57,20 @@ impl Browser {
 /// Decides whether the browser that comes back may be the one that began.
 ///
 /// # Errors
-/// [`SignInError::BrowserMismatch`] if the browser shows another cookie than that of the browser
-/// that began, even if the check is loose; [`SignInError::BrowserCookieMissing`] if it shows none
+/// [`BrowserError::BrowserMismatch`] if the browser shows another cookie than that of the browser
+/// that began, even if the check is loose; [`BrowserError::BrowserCookieMissing`] if it shows none
 /// and the check is strict.
 pub(super) fn check(
     headers: &HeaderMap,
     began: &[u8; 32],
     how: BrowserCheck,
-) -> Result<BrowserProof, SignInError> {
+) -> Result<BrowserProof, BrowserError> {
     match (OwnCookie::of(headers, cookie::BROWSER), how) {
         (OwnCookie::One(value), _) if is_well_formed(value) && hash(value) == *began => {
             Ok(BrowserProof::Cookie)
         }
-        (OwnCookie::One(_) | OwnCookie::Several, _) => Err(SignInError::BrowserMismatch),
-        (OwnCookie::Absent, BrowserCheck::Strict) => Err(SignInError::BrowserCookieMissing),
+        (OwnCookie::One(_) | OwnCookie::Several, _) => Err(BrowserError::BrowserMismatch),
+        (OwnCookie::Absent, BrowserCheck::Strict) => Err(BrowserError::BrowserCookieMissing),
         (OwnCookie::Absent, BrowserCheck::Loose) => Ok(BrowserProof::Nothing),
     }
 }

@@ -10,7 +10,7 @@ use http::request::Parts;
 use super::browser_cookie::{self, BrowserProof};
 use super::endpoint::{Parameter, Query};
 use super::state::{Bearer, ClientHash, SignInRecord, SignInState, StoredSignIn};
-use super::{BrowserGrant, ReturnTo, session_cookie};
+use super::{BrowserError, BrowserGrant, ReturnTo, session_cookie};
 use crate::clock::Timestamp;
 use crate::config::AppKind;
 use crate::identity::SessionId;
@@ -18,7 +18,6 @@ use crate::page::Action;
 use crate::session::SessionError;
 use crate::sign_in::error::SignInError;
 use crate::sign_in::flow::{self, SignInAttempt};
-use crate::sign_in::once::SignInResult;
 use crate::sign_in::record::record_sign_in;
 use crate::sign_in::{SignInAnswer, SignInService};
 use crate::wechat::{App, Code};
@@ -54,7 +53,7 @@ impl SignInService {
     ) -> SignInAnswer {
         let started = self.deps.clock.instant();
         let Some(app) = self.app_in_path(request) else {
-            return self.error_page(&SignInError::NothingToSignInTo, Action::Nothing, request, request_id);
+            return self.error_page(BrowserError::NothingToSignInTo, Action::Nothing, request, request_id);
         };
         let mut return_to = ReturnTo::root();
         let result = match self.verify_state(app, request, client, now, &mut return_to).await {
@@ -65,7 +64,7 @@ impl SignInService {
             let start = self.start_path(app, &return_to);
             let action =
                 if is_worth_a_reload(&error) { Action::Reload(&start) } else { Action::Link(&start) };
-            self.error_page(&error, action, request, request_id)
+            self.error_page(error, action, request, request_id)
         });
         answer.app = Some(app.name.clone());
         record_sign_in(&self.deps, app.kind, started, &answer, request_id);
@@ -87,30 +86,30 @@ impl SignInService {
         client: IpAddr,
         now: Timestamp,
         return_to: &mut ReturnTo,
-    ) -> Result<VerifiedCallback, SignInError> {
-        let own = self.origins.of(request).ok_or(SignInError::NothingToSignInTo)?;
+    ) -> Result<VerifiedCallback, BrowserError> {
+        let own = self.origins.of(request).ok_or(BrowserError::NothingToSignInTo)?;
         let query = Query::of(request);
         let state = match query.one("state") {
-            Parameter::Missing => return Err(SignInError::StateMissing),
-            Parameter::One(text) => SignInState::parse(text).ok_or(SignInError::StateMalformed)?,
-            Parameter::Several => return Err(SignInError::StateMalformed),
+            Parameter::Missing => return Err(BrowserError::StateMissing),
+            Parameter::One(text) => SignInState::parse(text).ok_or(BrowserError::StateMalformed)?,
+            Parameter::Several => return Err(BrowserError::StateMalformed),
         };
         let code = match query.one("code") {
             Parameter::Missing | Parameter::One(REFUSED) => None,
-            Parameter::One(text) => Some(Code::parse(text).map_err(|_| SignInError::CodeMalformed)?),
-            Parameter::Several => return Err(SignInError::CodeMalformed),
+            Parameter::One(text) => Some(Code::parse(text).map_err(|_| BrowserError::CodeMalformed)?),
+            Parameter::Several => return Err(BrowserError::CodeMalformed),
         };
         if !self.deps.store_health.is_available() {
-            return Err(SignInError::StoreUnavailable);
+            return Err(SignInError::StoreUnavailable.into());
         }
 
         let found = StoredSignIn::look_up(&*self.deps.store, &state, now).await?;
         let sign_in = &found.sign_in;
         if *sign_in.app != *app.name || sign_in.appid != app.appid.as_str() {
-            return Err(SignInError::StateOfOtherApp);
+            return Err(BrowserError::StateOfOtherApp);
         }
         if sign_in.origin != own.as_str() {
-            return Err(SignInError::StateOfOtherOrigin);
+            return Err(BrowserError::StateOfOtherOrigin);
         }
         let client_hash = state.client(client, &request.headers);
         let proof = browser_cookie::check(&request.headers, &sign_in.browser, app.browser_check);
@@ -118,7 +117,7 @@ impl SignInService {
         // and user agent must match. A browser with another cookie is another browser.
         let is_theirs = match &proof {
             Ok(_) => true,
-            Err(error) => *error == SignInError::BrowserCookieMissing && sign_in.is_started_by(client_hash),
+            Err(error) => *error == BrowserError::BrowserCookieMissing && sign_in.is_started_by(client_hash),
         };
         if is_theirs {
             // Checked again, because a reload of the configuration may have removed the origin.
@@ -128,7 +127,7 @@ impl SignInService {
         // still has both may be signed in already; see `complete_sign_in`.
         let is_used_here = matches!(proof, Ok(BrowserProof::Cookie)) && sign_in.has_code();
         if sign_in.is_expired(now) && !is_used_here {
-            return Err(SignInError::StateUnknown);
+            return Err(BrowserError::StateUnknown);
         }
         let proof = proof?;
         if is_cross_site(proof, sign_in) {
@@ -153,7 +152,7 @@ impl SignInService {
         request: &Parts,
         client: IpAddr,
         now: Timestamp,
-    ) -> Result<SignInAnswer, SignInError> {
+    ) -> Result<SignInAnswer, BrowserError> {
         let proof = arrival.proof;
         let is_repeated = arrival.found.sign_in.has_code() && proof == BrowserProof::Cookie;
         match self.exchange_code(app, arrival, request, client, now).await {
@@ -166,7 +165,8 @@ impl SignInService {
                     && is_of_used_state(&error)
                     && self.is_signed_in(&[app], &request.headers, now).await? =>
             {
-                SignInAnswer::see_other("signed_in_already", &with_own_fragment(app, return_to.location()))
+                let target = with_own_fragment(app, return_to.location());
+                Ok(SignInAnswer::see_other("signed_in_already", &target)?)
             }
             Err(error) => Err(error),
         }
@@ -181,9 +181,9 @@ impl SignInService {
         request: &Parts,
         client: IpAddr,
         now: Timestamp,
-    ) -> SignInResult<BrowserGrant> {
+    ) -> Result<BrowserGrant, BrowserError> {
         let VerifiedCallback { state, found, client: client_hash, proof, code } = arrival;
-        let code = code.ok_or(SignInError::PersonRefused)?;
+        let code = code.ok_or(BrowserError::PersonRefused)?;
         let before = self.session_before(&request.headers, now).await?;
         let store = &self.deps.store;
         let is_cross_site = is_cross_site(proof, &found.sign_in);
@@ -200,7 +200,7 @@ impl SignInService {
         // Without the cookie, an attacker may have begun and made up the code. With it that is not
         // possible, because a page does not know the state.
         attempt.is_blameless = is_repeated || proof == BrowserProof::Nothing;
-        flow::sign_in(&self.deps, &self.browser_codes, attempt).await
+        Ok(flow::sign_in(&self.deps, &self.browser_codes, attempt).await?)
     }
 
     /// The session that the browser holds now. It ends when the browser gets another.
@@ -255,7 +255,8 @@ fn with_own_fragment(app: &App, place: &str) -> String {
 
 /// Whether the same code and state may succeed later: WeChat was not called, or it was busy. The
 /// page then offers its own address, which the browser knows; no page contains the code.
-fn is_worth_a_reload(error: &SignInError) -> bool {
+fn is_worth_a_reload(error: &BrowserError) -> bool {
+    let BrowserError::SignIn(error) = error else { return false };
     match error {
         SignInError::Throttled { retry_after_seconds } => *retry_after_seconds <= LONGEST_WAIT_SECONDS,
         SignInError::StoreUnavailable | SignInError::WeChatBusy => true,
@@ -264,12 +265,12 @@ fn is_worth_a_reload(error: &SignInError) -> bool {
 }
 
 /// Whether a callback that was used before is refused with this error.
-const fn is_of_used_state(error: &SignInError) -> bool {
+const fn is_of_used_state(error: &BrowserError) -> bool {
     matches!(
         error,
-        SignInError::StateUnknown
-            | SignInError::CodeInvalid
-            | SignInError::CodeAlreadyUsed
-            | SignInError::CodeOfAnother
+        BrowserError::StateUnknown
+            | BrowserError::SignIn(
+                SignInError::CodeInvalid | SignInError::CodeAlreadyUsed | SignInError::CodeOfAnother
+            )
     )
 }

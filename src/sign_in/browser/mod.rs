@@ -7,6 +7,7 @@
 mod browser_cookie;
 mod callback;
 mod endpoint;
+mod error;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(super) mod fuzz;
 mod grant;
@@ -21,6 +22,7 @@ mod sign_in_page;
 mod start;
 mod state;
 
+pub(super) use self::error::BrowserError;
 pub(super) use self::grant::BrowserGrant;
 pub use self::navigation::PageDenial;
 pub(super) use self::navigation::{is_navigation, is_sent_without_preflight, may_be_cross_site};

@@ -70,10 +70,10 @@ impl SignInService {
         Some(match why {
             PageDenial::StoreUnavailable => {
                 let retry = place.as_ref().map_or(Action::Nothing, |place| Action::Link(place.location()));
-                self.error_page(&SignInError::StoreUnavailable, retry, request, request_id)
+                self.error_page(SignInError::StoreUnavailable, retry, request, request_id)
             }
             PageDenial::Blocked => {
-                self.error_page(&SignInError::UserBlocked, sign_out_action, request, request_id)
+                self.error_page(SignInError::UserBlocked, sign_out_action, request, request_id)
             }
             PageDenial::NotPermitted => {
                 let message = Message::new(Notice::NotPermitted, sign_out_action, request_id);

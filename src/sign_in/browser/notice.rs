@@ -1,20 +1,34 @@
 //! The notice that a user sees for each error.
 
+use super::BrowserError;
 use crate::page::Notice;
 use crate::sign_in::error::SignInError;
 
 /// The notice of an error. Every error has one, so that no error is shown in the words of another.
-pub(super) const fn notice(error: &SignInError) -> Notice {
+pub(super) const fn notice(error: &BrowserError) -> Notice {
     match error {
-        SignInError::PersonRefused => Notice::Refused,
-        SignInError::StateUnknown
-        | SignInError::SessionEnded
-        | SignInError::RefreshTokenInvalid
-        | SignInError::RefreshTokenReused => Notice::Expired,
+        BrowserError::PersonRefused => Notice::Refused,
+        BrowserError::StateUnknown => Notice::Expired,
+        BrowserError::BrowserMismatch | BrowserError::BrowserCookieMissing => Notice::OtherBrowser,
+        BrowserError::NothingToSignInTo => Notice::NothingToSignInTo,
+        BrowserError::NotNavigated
+        | BrowserError::StateMissing
+        | BrowserError::StateMalformed
+        | BrowserError::StateOfOtherApp
+        | BrowserError::StateOfOtherOrigin
+        | BrowserError::CodeMalformed => Notice::Malformed,
+        BrowserError::SignIn(error) => sign_in_notice(error),
+    }
+}
+
+const fn sign_in_notice(error: &SignInError) -> Notice {
+    match error {
+        SignInError::SessionEnded | SignInError::RefreshTokenInvalid | SignInError::RefreshTokenReused => {
+            Notice::Expired
+        }
         SignInError::CodeInvalid | SignInError::CodeAlreadyUsed | SignInError::CodeOfAnother => {
             Notice::CodeInvalid
         }
-        SignInError::BrowserMismatch | SignInError::BrowserCookieMissing => Notice::OtherBrowser,
         SignInError::SnapshotVisitor => Notice::SnapshotVisitor,
         SignInError::UserBlocked => Notice::UserBlocked,
         SignInError::Throttled { .. } => Notice::Throttled,
@@ -25,16 +39,8 @@ pub(super) const fn notice(error: &SignInError) -> Notice {
         | SignInError::StoreUnavailable
         | SignInError::SessionNotKept => Notice::Unavailable,
         SignInError::AppMisconfigured => Notice::Misconfigured,
-        SignInError::NothingToSignInTo | SignInError::AppMissing | SignInError::AppUnknown => {
-            Notice::NothingToSignInTo
-        }
-        SignInError::NotNavigated
-        | SignInError::StateMissing
-        | SignInError::StateMalformed
-        | SignInError::StateOfOtherApp
-        | SignInError::StateOfOtherOrigin
-        | SignInError::CodeMalformed
-        | SignInError::MethodNotAllowed
+        SignInError::AppMissing | SignInError::AppUnknown => Notice::NothingToSignInTo,
+        SignInError::MethodNotAllowed
         | SignInError::MediaTypeUnsupported
         | SignInError::BodyTooLarge
         | SignInError::BodyTimedOut

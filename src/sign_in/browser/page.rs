@@ -5,40 +5,41 @@ use http::{HeaderMap, StatusCode};
 
 use super::notice::notice;
 use super::sign_in_page::is_in_wechat;
-use super::{ReturnTo, session_cookie};
+use super::{BrowserError, ReturnTo, session_cookie};
 use crate::page::{Action, Language, Message, Notice, SignOut};
-use crate::sign_in::error::SignInError;
+use crate::sign_in::error::{ErrorReply, SignInError};
 use crate::sign_in::{SignInAnswer, SignInService};
 
 impl SignInService {
     /// The page of an error, with the action that is offered to the user.
     pub(in crate::sign_in) fn error_page(
         &self,
-        error: &SignInError,
+        error: impl Into<BrowserError>,
         action: Action<'_>,
         request: &Parts,
         request_id: &str,
     ) -> SignInAnswer {
-        self.error_page_as(notice(error), error, action, request, request_id)
+        let error = error.into();
+        self.error_page_as(notice(&error), &error.reply(), action, request, request_id)
     }
 
     fn error_page_as(
         &self,
         notice: Notice,
-        error: &SignInError,
+        reply: &ErrorReply,
         action: Action<'_>,
         request: &Parts,
         request_id: &str,
     ) -> SignInAnswer {
-        let wait_seconds = error.reply().retry_after_seconds;
+        let wait_seconds = reply.retry_after_seconds;
         let message = Message { wait_seconds, ..Message::new(notice, action, request_id) };
         // A 401 must name an authentication scheme (RFC 9110 §15.5.2), and a browser has none for
         // this. The user tries again instead.
-        let status = match error.reply().status {
+        let status = match reply.status {
             StatusCode::UNAUTHORIZED => StatusCode::FORBIDDEN,
             status => status,
         };
-        self.message_page(status, error.outcome(), &message, request).with_wait_of(error)
+        self.message_page(status, reply.outcome, &message, request).with_wait_of(reply)
     }
 
     /// The page of a session that has ended.
@@ -61,7 +62,7 @@ impl SignInService {
         let path = self.logout_path();
         let return_to = return_to.and_then(|place| form_target(place, &request.headers));
         let action = Action::SignOut(SignOut { path: &path, return_to, everywhere });
-        self.error_page_as(Notice::StillSignedIn, error, action, request, request_id)
+        self.error_page_as(Notice::StillSignedIn, &error.reply(), action, request, request_id)
     }
 
     /// The action by which a denied user signs out, to sign in as another user. No action if the

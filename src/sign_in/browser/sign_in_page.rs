@@ -9,7 +9,7 @@ use tracing::debug;
 use super::endpoint::Query;
 use super::limit::check_sign_in_limit;
 use super::start::StartedSignIn;
-use super::{Origin, ReturnTo, session_cookie};
+use super::{BrowserError, Origin, ReturnTo, session_cookie};
 use crate::clock::Timestamp;
 use crate::config::AppKind;
 use crate::page::{Action, Choice, Language, Message, Notice, SignInPage, SignInWidget};
@@ -55,10 +55,10 @@ impl SignInService {
                 shown.unwrap_or_else(|error| {
                     let names = offer.apps.iter().map(|app| &*app.name);
                     let retry = self.sign_in_path_for(Some(&offer.return_to), names);
-                    self.error_page(&error, Action::Link(&retry), request, request_id)
+                    self.error_page(error, Action::Link(&retry), request, request_id)
                 })
             }
-            Err(error) => self.error_page(&error, Action::Nothing, request, request_id),
+            Err(error) => self.error_page(error, Action::Nothing, request, request_id),
         };
         let outcome = answer.outcome;
         debug!(
@@ -70,8 +70,8 @@ impl SignInService {
     }
 
     /// The apps that the request names, in its order, or all apps; and the place to return to.
-    fn offer(&self, request: &Parts) -> Result<Offer<'_>, SignInError> {
-        let own = self.origins.of(request).ok_or(SignInError::NothingToSignInTo)?;
+    fn offer(&self, request: &Parts) -> Result<Offer<'_>, BrowserError> {
+        let own = self.origins.of(request).ok_or(BrowserError::NothingToSignInTo)?;
         let query = Query::of(request);
         let mut apps: Vec<&App> = Vec::new();
         let mut names = query.all("app").peekable();
@@ -84,7 +84,7 @@ impl SignInService {
             }
         }
         if apps.is_empty() {
-            return Err(SignInError::NothingToSignInTo);
+            return Err(BrowserError::NothingToSignInTo);
         }
         let return_to = self.return_to(query.return_to(), own);
         Ok(Offer { own, apps, return_to, is_given_cookie: query.is_given_cookie() })
@@ -106,7 +106,7 @@ impl SignInService {
             // question to the user. Each sign-in could end a session of the user on another device.
             let retry = offer.apps.first().map(|app| self.start_path(app, &offer.return_to));
             let action = retry.as_deref().map_or(Action::Nothing, Action::Link);
-            return Ok(self.error_page(&SignInError::BrowserCookieMissing, action, request, request_id));
+            return Ok(self.error_page(BrowserError::BrowserCookieMissing, action, request, request_id));
         }
         let is_in_wechat = is_in_wechat(&request.headers);
         let official_account = offer.apps.iter().find(|app| app.kind == AppKind::OfficialAccount);

@@ -11,7 +11,7 @@ use super::browser_cookie::Browser;
 use super::endpoint::Query;
 use super::limit::check_sign_in_limit;
 use super::state::{SignInRecord, SignInState};
-use super::{Origin, ReturnTo, may_be_cross_site};
+use super::{BrowserError, Origin, ReturnTo, may_be_cross_site};
 use crate::clock::Timestamp;
 use crate::page::{Action, Language};
 use crate::sign_in::error::SignInError;
@@ -37,14 +37,14 @@ impl SignInService {
     ) -> SignInAnswer {
         let own = self.origins.of(request);
         let (Some(app), Some(own)) = (self.app_in_path(request), own) else {
-            return self.error_page(&SignInError::NothingToSignInTo, Action::Nothing, request, request_id);
+            return self.error_page(BrowserError::NothingToSignInTo, Action::Nothing, request, request_id);
         };
         let return_to = self.return_to(Query::of(request).return_to(), own);
         let mut answer = match self.send_to_wechat(app, own, &return_to, request, client, now).await {
             Ok(answer) => answer,
             Err(error) => {
                 let retry = self.start_path(app, &return_to);
-                self.error_page(&error, Action::Link(&retry), request, request_id)
+                self.error_page(error, Action::Link(&retry), request, request_id)
             }
         };
         let outcome = answer.outcome;

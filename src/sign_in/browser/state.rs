@@ -15,6 +15,7 @@ use minicbor::{Decode, Encode};
 use secrecy::{ExposeSecret as _, SecretString};
 use zeroize::Zeroizing;
 
+use super::BrowserError;
 use crate::clock::Timestamp;
 use crate::digest::sha256;
 use crate::entropy::{self, Entropy, NoEntropy};
@@ -265,22 +266,22 @@ impl StoredSignIn {
     /// Looks up the record of a state, also for a while after the state expired.
     ///
     /// # Errors
-    /// [`SignInError::StateUnknown`] if the record is deleted or never existed; otherwise the error
-    /// of the store.
+    /// [`BrowserError::StateUnknown`] if the record is deleted or never existed; otherwise the
+    /// error of the store.
     pub(super) async fn look_up(
         store: &dyn Store,
         state: &SignInState,
         now: Timestamp,
-    ) -> Result<Self, SignInError> {
+    ) -> Result<Self, BrowserError> {
         let key = state.key();
-        let row = store.get(&key).await?.ok_or(SignInError::StateUnknown)?;
+        let row = store.get(&key).await?.ok_or(BrowserError::StateUnknown)?;
         let Some(sign_in) = SignInRecord::decode(&row) else {
             tracing::error!("the store holds a malformed record of a sign-in");
-            return Err(SignInError::Internal);
+            return Err(SignInError::Internal.into());
         };
         // The store deletes rows by its own clock.
         if now >= sign_in.deleted_at() {
-            return Err(SignInError::StateUnknown);
+            return Err(BrowserError::StateUnknown);
         }
         Ok(Self { key, row, sign_in })
     }
@@ -291,7 +292,7 @@ impl StoredSignIn {
     /// saw the address bar.
     ///
     /// # Errors
-    /// [`SignInError::StateUnknown`] if the state is expired or another code was first;
+    /// [`BrowserError::StateUnknown`] if the state is expired or another code was first;
     /// [`SignInError::CodeOfAnother`] if another client was first.
     pub(super) async fn bind(
         mut self,
@@ -300,15 +301,15 @@ impl StoredSignIn {
         code: &Code,
         bearer: Bearer,
         now: Timestamp,
-    ) -> Result<SignInRecord, SignInError> {
+    ) -> Result<SignInRecord, BrowserError> {
         let hash = CodeHash(sha256(&[b"menshen sign-in code v1", code.expose().as_bytes()]));
         for _ in 0..MAX_ROUNDS {
             let is_bearer = bearer.is_browser || self.sign_in.brought_by == Some(bearer.client);
             match self.sign_in.code {
-                _ if self.sign_in.is_expired(now) => return Err(SignInError::StateUnknown),
+                _ if self.sign_in.is_expired(now) => return Err(BrowserError::StateUnknown),
                 Some(bound) if bound == hash && is_bearer => return Ok(self.sign_in),
-                Some(bound) if bound == hash => return Err(SignInError::CodeOfAnother),
-                Some(_) => return Err(SignInError::StateUnknown),
+                Some(bound) if bound == hash => return Err(SignInError::CodeOfAnother.into()),
+                Some(_) => return Err(BrowserError::StateUnknown),
                 None => {}
             }
             let brought_by = Some(bearer.client);
@@ -319,7 +320,7 @@ impl StoredSignIn {
             }
             self = Self::look_up(store, state, now).await?;
         }
-        Err(SignInError::StoreUnavailable)
+        Err(SignInError::StoreUnavailable.into())
     }
 }
 

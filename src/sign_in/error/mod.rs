@@ -1,4 +1,5 @@
-//! Why an endpoint refused, and the one table of what its client gets for it.
+//! Why a program is refused or the exchange of a code fails, and the one table of what the client
+//! gets for it. The reasons that only a browser can meet are in `browser::error`.
 
 mod cause;
 
@@ -20,7 +21,7 @@ const QUOTA_SECONDS: u64 = 600;
 /// Wait before a store that did not answer is asked again, in seconds.
 const STORE_SECONDS: u64 = 2;
 
-/// Why an endpoint refused.
+/// Why a program is refused, or why the exchange of a code fails: a program's code or a browser's.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum SignInError {
     #[error("not a POST")]
@@ -39,28 +40,6 @@ pub(super) enum SignInError {
     AppMissing,
     #[error("no such app")]
     AppUnknown,
-    #[error("no app to sign in to at this address")]
-    NothingToSignInTo,
-    #[error("no page was asked for")]
-    NotNavigated,
-    #[error("no state")]
-    StateMissing,
-    #[error("not a state")]
-    StateMalformed,
-    #[error("the state expired, came with another code, or never was")]
-    StateUnknown,
-    #[error("the state is of a sign-in to another app")]
-    StateOfOtherApp,
-    #[error("the state is of a sign-in at another origin")]
-    StateOfOtherOrigin,
-    #[error("another browser began the sign-in")]
-    BrowserMismatch,
-    #[error("the browser has lost its cookie")]
-    BrowserCookieMissing,
-    #[error("the person refused")]
-    PersonRefused,
-    #[error("not a code")]
-    CodeMalformed,
     #[error("the code is not valid")]
     CodeInvalid,
     #[error("the code was already used")]
@@ -106,8 +85,10 @@ pub(super) struct ErrorReply {
     pub(super) status: StatusCode,
     /// `error` of RFC 6749 §5.2.
     pub(super) error: &'static str,
-    /// The stable machine word; also the outcome in metrics and the access log.
+    /// The stable machine word.
     pub(super) code: &'static str,
+    /// The word of the access log and the metrics: the code, or the check that a token failed.
+    pub(super) outcome: &'static str,
     pub(super) description: &'static str,
     pub(super) retry_after_seconds: Option<u64>,
 }
@@ -116,15 +97,6 @@ impl SignInError {
     /// The stable machine word.
     pub(super) fn code(&self) -> &'static str {
         self.reply().code
-    }
-
-    /// The word of the access log: the code, or the check that a token failed.
-    pub(super) fn outcome(&self) -> &'static str {
-        match self {
-            Self::Unauthenticated(refusal) => refusal.reason(),
-            Self::SessionEnded => "session_ended",
-            _ => self.code(),
-        }
     }
 
     /// Whether the same code is refused every time.
@@ -174,64 +146,6 @@ impl SignInError {
             Self::AppUnknown => {
                 reply(400, "invalid_client", "app_unknown", "the gateway serves no app of this name")
             }
-            Self::NothingToSignInTo => reply(
-                404,
-                "invalid_request",
-                "nothing_to_sign_in_to",
-                "no app that a browser signs in to is offered at this address",
-            ),
-            Self::NotNavigated => reply(
-                403,
-                "access_denied",
-                "not_navigated",
-                "a person opens this address: nothing embeds it, fetches it ahead, or calls it from a script",
-            ),
-            Self::StateMissing => reply(400, "invalid_request", "state_missing", "`state` is missing"),
-            Self::StateMalformed => reply(
-                400,
-                "invalid_request",
-                "state_malformed",
-                "`state` must stand there once: 1 to 128 letters and digits",
-            ),
-            Self::StateUnknown => reply(
-                403,
-                "access_denied",
-                "state_unknown",
-                "the sign-in was begun too long ago, or was finished: begin again",
-            ),
-            Self::StateOfOtherApp => reply(
-                403,
-                "access_denied",
-                "state_of_other_app",
-                "the sign-in was begun with another app: begin again",
-            ),
-            Self::StateOfOtherOrigin => reply(
-                403,
-                "access_denied",
-                "state_of_other_origin",
-                "the sign-in was begun at another address: begin again",
-            ),
-            Self::BrowserMismatch => reply(
-                403,
-                "access_denied",
-                "browser_mismatch",
-                "the sign-in was begun in another browser: begin again",
-            ),
-            Self::BrowserCookieMissing => reply(
-                403,
-                "access_denied",
-                "browser_cookie_missing",
-                "the browser lost its cookie, or began in another one: begin again",
-            ),
-            Self::PersonRefused => {
-                reply(403, "access_denied", "person_refused", "the person did not agree to sign in")
-            }
-            Self::CodeMalformed => reply(
-                400,
-                "invalid_request",
-                "code_malformed",
-                "`code` must stand there once: 1 to 128 letters, digits, `-` or `_`",
-            ),
             Self::CodeInvalid => reply(
                 401,
                 "invalid_grant",
@@ -266,9 +180,8 @@ impl SignInError {
                 "a page of another site may not send this request",
             ),
             // One word for all: a client that forges a token must not learn which check failed.
-            Self::Unauthenticated(_) | Self::SessionEnded => {
-                reply(401, "invalid_token", "invalid_token", "sign in and send the access token")
-            }
+            Self::Unauthenticated(refusal) => invalid_token(refusal.reason()),
+            Self::SessionEnded => invalid_token("session_ended"),
             Self::UserBlocked => reply(
                 403,
                 "access_denied",
@@ -340,9 +253,20 @@ impl SignInError {
     }
 }
 
-fn reply(status: u16, error: &'static str, code: &'static str, description: &'static str) -> ErrorReply {
+/// The row of an error whose code is also its outcome, and that has no time to wait.
+pub(super) fn reply(
+    status: u16,
+    error: &'static str,
+    code: &'static str,
+    description: &'static str,
+) -> ErrorReply {
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    ErrorReply { status, error, code, description, retry_after_seconds: None }
+    ErrorReply { status, error, code, outcome: code, description, retry_after_seconds: None }
+}
+
+fn invalid_token(outcome: &'static str) -> ErrorReply {
+    let reply = reply(401, "invalid_token", "invalid_token", "sign in and send the access token");
+    ErrorReply { outcome, ..reply }
 }
 
 impl ErrorReply {

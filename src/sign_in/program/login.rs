@@ -28,7 +28,7 @@ pub(in crate::sign_in) async fn respond(
 
     let mut answer = match &result {
         Ok(grant) => SignInAnswer::granted("ok", grant, deps.clock.now()),
-        Err(error) => SignInAnswer::refused(error, call.request_id),
+        Err(error) => SignInAnswer::refused(&error.reply(), call.request_id),
     };
     answer.app = app;
     record_sign_in(deps, AppKind::MiniProgram, started, &answer, call.request_id);

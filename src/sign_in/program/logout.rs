@@ -78,10 +78,10 @@ fn failure_answer(
 ) -> SignInAnswer {
     let SignInCall { request, request_id, .. } = call;
     if !is_navigation(request) {
-        return SignInAnswer::refused_as_problem(error, request_id);
+        return SignInAnswer::refused_as_problem(&error.reply(), request_id);
     }
     if !has_session_cookie(&request.headers) {
-        return service.error_page(error, Action::Nothing, request, request_id);
+        return service.error_page(error.clone(), Action::Nothing, request, request_id);
     }
     // The user did not ask for what another site's page asked for.
     let asked = asked.filter(|_| *error != SignInError::CrossSite);

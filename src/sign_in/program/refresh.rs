@@ -32,7 +32,7 @@ pub(in crate::sign_in) async fn respond(
                 None => answer,
             }
         }
-        Err(error) => SignInAnswer::refused(&error, request_id),
+        Err(error) => SignInAnswer::refused(&error.reply(), request_id),
     };
     let outcome = answer.outcome;
     info!(refresh.outcome = outcome, http.request.id = request_id, "a refresh ended: {outcome}");

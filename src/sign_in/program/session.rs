@@ -20,7 +20,7 @@ pub(in crate::sign_in) async fn respond(service: &SignInService, call: SignInCal
     match result {
         Ok(answer) => answer,
         Err(error) => {
-            let answer = SignInAnswer::refused_as_problem(&error, call.request_id);
+            let answer = SignInAnswer::refused_as_problem(&error.reply(), call.request_id);
             if is_cookie && error.is_of_no_session() { without_session(answer) } else { answer }
         }
     }

@@ -35,7 +35,7 @@ impl Fixture {
         Self { store, clock, state, _folder: folder }
     }
 
-    async fn bind(&self, code: &str) -> Result<SignInRecord, SignInError> {
+    async fn bind(&self, code: &str) -> Result<SignInRecord, BrowserError> {
         let (store, now) = (&*self.store, self.clock.now());
         let found = StoredSignIn::look_up(store, &self.state, now).await?;
         found.bind(store, &self.state, &Code::parse(code).unwrap(), self.bearer(true), now).await
@@ -101,7 +101,7 @@ async fn one_of_several_concurrent_codes_is_bound() {
     let [winner] = winners[..] else { panic!("{winners:?}") };
     assert!(fixture.bind(winner).await.is_ok(), "the same code goes on");
     for bound in bound.into_iter().filter_map(Result::err) {
-        assert_eq!(bound, SignInError::StateUnknown);
+        assert_eq!(bound, BrowserError::StateUnknown);
     }
 }
 
@@ -112,7 +112,7 @@ async fn binding_a_code_does_not_extend_the_lifetime_of_a_state() {
     fixture.bind("code").await.unwrap();
     fixture.clock.advance(Duration::from_secs(1));
 
-    assert_eq!(fixture.bind("code").await.err(), Some(SignInError::StateUnknown));
+    assert_eq!(fixture.bind("code").await.err(), Some(BrowserError::StateUnknown));
     fixture.clock.advance(AFTERLIFE);
     assert_eq!(fixture.store.get(&fixture.state.key()).await.unwrap(), None, "the row went with it");
 }
@@ -127,7 +127,7 @@ async fn expired_state_is_unknown_even_if_the_store_still_holds_it() {
 
     let found = StoredSignIn::look_up(&*fixture.store, &fixture.state, now.plus(LIFETIME + AFTERLIFE)).await;
 
-    assert_eq!(found.err(), Some(SignInError::StateUnknown));
+    assert_eq!(found.err(), Some(BrowserError::StateUnknown));
 }
 
 #[tokio::test]
@@ -141,12 +141,14 @@ async fn state_generated_twice_is_refused() {
 #[tokio::test]
 async fn state_calls_fail_while_the_store_is_unavailable() {
     let fixture = Fixture::new().await;
-    let (store, now, away) = (&*fixture.store, fixture.clock.now(), Some(SignInError::StoreUnavailable));
+    let (store, now) = (&*fixture.store, fixture.clock.now());
+    let away = SignInError::StoreUnavailable;
     let found = StoredSignIn::look_up(store, &fixture.state, now).await.ok().unwrap();
     fixture.store.set_away(true);
 
     let sign_in = SignInRecord::new(("shop", "wx1"), "https://shop", "/", [8; 32], now);
-    assert_eq!(sign_in.insert(store, &SignInState::draw(&SystemEntropy).unwrap()).await.err(), away);
+    assert_eq!(sign_in.insert(store, &SignInState::draw(&SystemEntropy).unwrap()).await, Err(away.clone()));
+    let away = Some(BrowserError::from(away));
     assert_eq!(StoredSignIn::look_up(store, &fixture.state, now).await.err(), away);
     let code = Code::parse("code").unwrap();
     assert_eq!(found.bind(store, &fixture.state, &code, fixture.bearer(true), now).await.err(), away);
@@ -172,11 +174,11 @@ async fn code_may_be_repeated_only_by_its_browser_or_its_client() {
     }
     for other in others {
         assert!(other != first);
-        assert_eq!(bind(other, false).await, Err(SignInError::CodeOfAnother));
+        assert_eq!(bind(other, false).await, Err(SignInError::CodeOfAnother.into()));
         assert_eq!(bind(other, true).await, Ok(()), "the browser that began");
         assert_eq!(
             bind(other, false).await,
-            Err(SignInError::CodeOfAnother),
+            Err(SignInError::CodeOfAnother.into()),
             "which changes nothing for others"
         );
     }

@@ -1,0 +1,112 @@
+//! Why a browser is refused, and the one table of what its user gets for it.
+
+use crate::sign_in::error::{ErrorReply, SignInError, reply};
+use crate::store::StoreError;
+use crate::throttle::Throttled;
+
+/// Why a browser is refused: a reason that only a browser can meet, or the common error.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(in crate::sign_in) enum BrowserError {
+    #[error("no app to sign in to at this address")]
+    NothingToSignInTo,
+    #[error("no page was asked for")]
+    NotNavigated,
+    #[error("no state")]
+    StateMissing,
+    #[error("not a state")]
+    StateMalformed,
+    #[error("the state expired, came with another code, or never was")]
+    StateUnknown,
+    #[error("the state is of a sign-in to another app")]
+    StateOfOtherApp,
+    #[error("the state is of a sign-in at another origin")]
+    StateOfOtherOrigin,
+    #[error("another browser began the sign-in")]
+    BrowserMismatch,
+    #[error("the browser has lost its cookie")]
+    BrowserCookieMissing,
+    #[error("the person refused")]
+    PersonRefused,
+    #[error("not a code")]
+    CodeMalformed,
+    #[error(transparent)]
+    SignIn(#[from] SignInError),
+}
+
+impl BrowserError {
+    pub(in crate::sign_in) fn reply(&self) -> ErrorReply {
+        match self {
+            Self::NothingToSignInTo => reply(
+                404,
+                "invalid_request",
+                "nothing_to_sign_in_to",
+                "no app that a browser signs in to is offered at this address",
+            ),
+            Self::NotNavigated => reply(
+                403,
+                "access_denied",
+                "not_navigated",
+                "a person opens this address: nothing embeds it, fetches it ahead, or calls it from a script",
+            ),
+            Self::StateMissing => reply(400, "invalid_request", "state_missing", "`state` is missing"),
+            Self::StateMalformed => reply(
+                400,
+                "invalid_request",
+                "state_malformed",
+                "`state` must stand there once: 1 to 128 letters and digits",
+            ),
+            Self::StateUnknown => reply(
+                403,
+                "access_denied",
+                "state_unknown",
+                "the sign-in was begun too long ago, or was finished: begin again",
+            ),
+            Self::StateOfOtherApp => reply(
+                403,
+                "access_denied",
+                "state_of_other_app",
+                "the sign-in was begun with another app: begin again",
+            ),
+            Self::StateOfOtherOrigin => reply(
+                403,
+                "access_denied",
+                "state_of_other_origin",
+                "the sign-in was begun at another address: begin again",
+            ),
+            Self::BrowserMismatch => reply(
+                403,
+                "access_denied",
+                "browser_mismatch",
+                "the sign-in was begun in another browser: begin again",
+            ),
+            Self::BrowserCookieMissing => reply(
+                403,
+                "access_denied",
+                "browser_cookie_missing",
+                "the browser lost its cookie, or began in another one: begin again",
+            ),
+            Self::PersonRefused => {
+                reply(403, "access_denied", "person_refused", "the person did not agree to sign in")
+            }
+            Self::CodeMalformed => reply(
+                400,
+                "invalid_request",
+                "code_malformed",
+                "`code` must stand there once: 1 to 128 letters, digits, `-` or `_`",
+            ),
+            Self::SignIn(error) => error.reply(),
+        }
+    }
+}
+
+impl From<StoreError> for BrowserError {
+    fn from(error: StoreError) -> Self {
+        Self::SignIn(error.into())
+    }
+}
+
+impl From<Throttled> for BrowserError {
+    fn from(throttled: Throttled) -> Self {
+        Self::SignIn(throttled.into())
+    }
+}
