@@ -63,15 +63,13 @@ impl SignInService {
         call: SignInCall<'_>,
         body: ReadBody,
     ) -> SignInAnswer {
-        let SignInCall { request, client, now, request_id } = call;
+        let SignInCall { request, request_id, .. } = call;
         match endpoint {
             Endpoint::Unknown => SignInAnswer::not_found(request_id),
             Endpoint::Jwks => SignInAnswer::jwks(self.deps.tokens.jwks(), &request.method),
-            Endpoint::Start => self.respond_to_start(request, client, now, request_id).await,
-            Endpoint::Callback => self.respond_to_callback(request, client, now, request_id).await,
-            Endpoint::Login if self.is_sign_in_page(request) => {
-                self.respond_with_sign_in_page(request, client, now, request_id).await
-            }
+            Endpoint::Start => self.respond_to_start(call).await,
+            Endpoint::Callback => self.respond_to_callback(call).await,
+            Endpoint::Login if self.is_sign_in_page(request) => self.respond_with_sign_in_page(call).await,
             Endpoint::Login => login::respond(self, call, body).await,
             Endpoint::Refresh => refresh::respond(self, call, body).await,
             Endpoint::Logout => logout::respond(self, call, body).await,

@@ -1,11 +1,9 @@
 //! The callback from WeChat: verifies the state and the browser, and exchanges the code for a
 //! session.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::HeaderMap;
-use http::request::Parts;
 
 use super::browser_cookie::{self, BrowserProof};
 use super::endpoint::{Parameter, Query};
@@ -19,7 +17,7 @@ use crate::session::SessionError;
 use crate::sign_in::error::SignInError;
 use crate::sign_in::flow::{self, SignInAttempt};
 use crate::sign_in::record::record_sign_in;
-use crate::sign_in::{SignInAnswer, SignInService};
+use crate::sign_in::{SignInAnswer, SignInCall, SignInService};
 use crate::wechat::{App, Code};
 
 /// What WeChat's app sends instead of a code if the user refuses; its documents say that it sends
@@ -46,18 +44,16 @@ impl SignInService {
     /// browser may retry.
     pub(in crate::sign_in) async fn respond_to_callback(
         self: &Arc<Self>,
-        request: &Parts,
-        client: IpAddr,
-        now: Timestamp,
-        request_id: &str,
+        call: SignInCall<'_>,
     ) -> SignInAnswer {
+        let SignInCall { request, request_id, .. } = call;
         let started = self.deps.clock.instant();
         let Some(app) = self.app_in_path(request) else {
             return self.error_page(BrowserError::NothingToSignInTo, Action::Nothing, request, request_id);
         };
         let mut return_to = ReturnTo::root();
-        let result = match self.verify_state(app, request, client, now, &mut return_to).await {
-            Ok(arrival) => self.complete_sign_in(app, arrival, &return_to, request, client, now).await,
+        let result = match self.verify_state(app, call, &mut return_to).await {
+            Ok(arrival) => self.complete_sign_in(app, arrival, &return_to, call).await,
             Err(error) => Err(error),
         };
         let mut answer = result.unwrap_or_else(|error| {
@@ -82,11 +78,10 @@ impl SignInService {
     async fn verify_state(
         &self,
         app: &App,
-        request: &Parts,
-        client: IpAddr,
-        now: Timestamp,
+        call: SignInCall<'_>,
         return_to: &mut ReturnTo,
     ) -> Result<VerifiedCallback, BrowserError> {
+        let SignInCall { request, client, now, .. } = call;
         let own = self.origins.of(request).ok_or(BrowserError::NothingToSignInTo)?;
         let query = Query::of(request);
         let state = match query.one("state") {
@@ -149,13 +144,11 @@ impl SignInService {
         app: &App,
         arrival: VerifiedCallback,
         return_to: &ReturnTo,
-        request: &Parts,
-        client: IpAddr,
-        now: Timestamp,
+        call: SignInCall<'_>,
     ) -> Result<SignInAnswer, BrowserError> {
         let proof = arrival.proof;
         let is_repeated = arrival.found.sign_in.has_code() && proof == BrowserProof::Cookie;
-        match self.exchange_code(app, arrival, request, client, now).await {
+        match self.exchange_code(app, arrival, call).await {
             Ok(grant) => {
                 let answer = self.redirect_back(app, &grant, &self.target_after(app, proof, return_to))?;
                 Ok(answer.of(&app.name, &grant.identity))
@@ -163,7 +156,7 @@ impl SignInService {
             Err(error)
                 if is_repeated
                     && is_of_used_state(&error)
-                    && self.is_signed_in(&[app], &request.headers, now).await? =>
+                    && self.is_signed_in(&[app], &call.request.headers, call.now).await? =>
             {
                 let target = with_own_fragment(app, return_to.location());
                 Ok(SignInAnswer::see_other("signed_in_already", &target)?)
@@ -178,10 +171,9 @@ impl SignInService {
         self: &Arc<Self>,
         app: &App,
         arrival: VerifiedCallback,
-        request: &Parts,
-        client: IpAddr,
-        now: Timestamp,
+        call: SignInCall<'_>,
     ) -> Result<BrowserGrant, BrowserError> {
+        let SignInCall { request, client, now, .. } = call;
         let VerifiedCallback { state, found, client: client_hash, proof, code } = arrival;
         let code = code.ok_or(BrowserError::PersonRefused)?;
         let before = self.session_before(&request.headers, now).await?;

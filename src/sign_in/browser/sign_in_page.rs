@@ -1,7 +1,5 @@
 //! The sign-in page: the apps that are offered, and the browsers that are redirected at once.
 
-use std::net::IpAddr;
-
 use http::request::Parts;
 use http::{HeaderMap, Method, StatusCode, header};
 use tracing::debug;
@@ -15,7 +13,7 @@ use crate::config::AppKind;
 use crate::page::{Action, Choice, Language, Message, Notice, SignInPage, SignInWidget};
 use crate::session::SessionError;
 use crate::sign_in::error::SignInError;
-use crate::sign_in::{SignInAnswer, SignInService};
+use crate::sign_in::{SignInAnswer, SignInCall, SignInService};
 use crate::wechat::App;
 
 /// WeChat's script embeds WeChat's page in a frame. The frame learns the origin of this page, but
@@ -42,16 +40,11 @@ impl SignInService {
     }
 
     /// Answers `GET /auth/login`.
-    pub(in crate::sign_in) async fn respond_with_sign_in_page(
-        &self,
-        request: &Parts,
-        client: IpAddr,
-        now: Timestamp,
-        request_id: &str,
-    ) -> SignInAnswer {
+    pub(in crate::sign_in) async fn respond_with_sign_in_page(&self, call: SignInCall<'_>) -> SignInAnswer {
+        let SignInCall { request, request_id, .. } = call;
         let answer = match self.offer(request) {
             Ok(offer) => {
-                let shown = self.show(&offer, request, client, now, request_id).await;
+                let shown = self.show(&offer, call).await;
                 shown.unwrap_or_else(|error| {
                     let names = offer.apps.iter().map(|app| &*app.name);
                     let retry = self.sign_in_path_for(Some(&offer.return_to), names);
@@ -90,14 +83,8 @@ impl SignInService {
         Ok(Offer { own, apps, return_to, is_given_cookie: query.is_given_cookie() })
     }
 
-    async fn show(
-        &self,
-        offer: &Offer<'_>,
-        request: &Parts,
-        client: IpAddr,
-        now: Timestamp,
-        request_id: &str,
-    ) -> Result<SignInAnswer, SignInError> {
+    async fn show(&self, offer: &Offer<'_>, call: SignInCall<'_>) -> Result<SignInAnswer, SignInError> {
+        let SignInCall { request, client, now, request_id } = call;
         if self.is_signed_in(&offer.apps, &request.headers, now).await? {
             return SignInAnswer::see_other("signed_in_already", offer.return_to.location());
         }
@@ -119,7 +106,7 @@ impl SignInService {
             let message = Message::new(Notice::OpenInWeChat, Action::Nothing, request_id);
             return Ok(self.message_page(StatusCode::OK, "open_in_wechat", &message, request));
         };
-        self.render(offer, website, request, client, now).await
+        self.render(offer, website, call).await
     }
 
     /// Whether the browser has a session of an offered app. A session of another app does not
@@ -142,11 +129,9 @@ impl SignInService {
         &self,
         offer: &Offer<'_>,
         website: &App,
-        request: &Parts,
-        client: IpAddr,
-        now: Timestamp,
+        call: SignInCall<'_>,
     ) -> Result<SignInAnswer, SignInError> {
-        let is_in_wechat = is_in_wechat(&request.headers);
+        let is_in_wechat = is_in_wechat(&call.request.headers);
         let hrefs: Vec<String> =
             offer.apps.iter().map(|app| self.start_path(app, &offer.return_to)).collect();
         let choices = offer.apps.iter().zip(&hrefs);
@@ -155,7 +140,7 @@ impl SignInService {
         // A phone cannot scan its own screen.
         let script = self.deps.wechat.widget().filter(|_| !is_in_wechat);
         let begun = match script {
-            Some(_) => Some(self.begin(website, offer.own, &offer.return_to, request, client, now).await?),
+            Some(_) => Some(self.begin(website, offer.own, &offer.return_to, call).await?),
             None => None,
         };
         let widget = script.zip(begun.as_ref()).map(|(script, begun)| SignInWidget {
@@ -165,12 +150,12 @@ impl SignInService {
             redirect_uri: &begun.redirect_uri,
             state: begun.state.expose(),
         });
-        let language = Language::of(&request.headers);
+        let language = Language::of(&call.request.headers);
         let page = SignInPage {
             choices: &choices,
             widget,
             is_in_wechat,
-            is_on_phone: is_on_phone(&request.headers),
+            is_on_phone: is_on_phone(&call.request.headers),
         };
         let page = self.deps.pages.sign_in(&page, language, &*self.deps.entropy)?;
         let answer = SignInAnswer::page(StatusCode::OK, "sign_in", page, language);

@@ -1,10 +1,7 @@
 //! The start of a sign-in: generates a state, stores its record, and redirects the browser to
 //! WeChat.
 
-use std::net::IpAddr;
-
 use http::HeaderValue;
-use http::request::Parts;
 use tracing::debug;
 
 use super::browser_cookie::Browser;
@@ -12,10 +9,9 @@ use super::endpoint::Query;
 use super::limit::check_sign_in_limit;
 use super::state::{SignInRecord, SignInState};
 use super::{BrowserError, Origin, ReturnTo, may_be_cross_site};
-use crate::clock::Timestamp;
 use crate::page::{Action, Language};
 use crate::sign_in::error::SignInError;
-use crate::sign_in::{SignInAnswer, SignInDependencies, SignInService};
+use crate::sign_in::{SignInAnswer, SignInCall, SignInDependencies, SignInService};
 use crate::wechat::{App, Visit};
 
 /// A sign-in that was started.
@@ -28,19 +24,14 @@ pub(super) struct StartedSignIn {
 
 impl SignInService {
     /// Answers `GET /auth/web/{app}/start`.
-    pub(in crate::sign_in) async fn respond_to_start(
-        &self,
-        request: &Parts,
-        client: IpAddr,
-        now: Timestamp,
-        request_id: &str,
-    ) -> SignInAnswer {
+    pub(in crate::sign_in) async fn respond_to_start(&self, call: SignInCall<'_>) -> SignInAnswer {
+        let SignInCall { request, request_id, .. } = call;
         let own = self.origins.of(request);
         let (Some(app), Some(own)) = (self.app_in_path(request), own) else {
             return self.error_page(BrowserError::NothingToSignInTo, Action::Nothing, request, request_id);
         };
         let return_to = self.return_to(Query::of(request).return_to(), own);
-        let mut answer = match self.send_to_wechat(app, own, &return_to, request, client, now).await {
+        let mut answer = match self.send_to_wechat(app, own, &return_to, call).await {
             Ok(answer) => answer,
             Err(error) => {
                 let retry = self.start_path(app, &return_to);
@@ -62,16 +53,14 @@ impl SignInService {
         app: &App,
         own: &Origin,
         return_to: &ReturnTo,
-        request: &Parts,
-        client: IpAddr,
-        now: Timestamp,
+        call: SignInCall<'_>,
     ) -> Result<SignInAnswer, SignInError> {
-        check_sign_in_limit(&self.deps.throttle, request, client)?;
-        let begun = self.begin(app, own, return_to, request, client, now).await?;
+        check_sign_in_limit(&self.deps.throttle, call.request, call.client)?;
+        let begun = self.begin(app, own, return_to, call).await?;
         let visit = Visit {
             redirect_uri: &begun.redirect_uri,
             state: begun.state.expose(),
-            is_english: Language::of(&request.headers) == Language::English,
+            is_english: Language::of(&call.request.headers) == Language::English,
         };
         let page = self.deps.wechat.page_url(app, &visit).ok_or(SignInError::Internal)?;
         Ok(SignInAnswer::see_other("started", &page)?.with_cookie(begun.cookie))
@@ -84,10 +73,9 @@ impl SignInService {
         app: &App,
         own: &Origin,
         return_to: &ReturnTo,
-        request: &Parts,
-        client: IpAddr,
-        now: Timestamp,
+        call: SignInCall<'_>,
     ) -> Result<StartedSignIn, SignInError> {
+        let SignInCall { request, client, now, .. } = call;
         let SignInDependencies { store, store_health, entropy, .. } = &*self.deps;
         // Without the store no user could come back from WeChat.
         if !store_health.is_available() {
