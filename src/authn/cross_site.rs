@@ -3,9 +3,11 @@
 //! The rules are those of `CrossOriginProtection` in Go's `net/http`. A header that stands twice or
 //! cannot be read counts as cross-site.
 
-use http::header::{HOST, ORIGIN};
+use http::header::ORIGIN;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
+
+use crate::host::{Authority, request_authority};
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
@@ -67,34 +69,10 @@ fn is_own_origin(origin: &HeaderValue, request: &Parts) -> bool {
             ("http", named) => (named, 80),
             _ => return None,
         };
-        let (host, port) = host_and_port(named)?;
-        let (own_host, own_port) = host_and_port(own_authority(request)?)?;
-        let is_same_port = port.unwrap_or(default_port) == own_port.unwrap_or(default_port);
-        Some(is_same_port && host.eq_ignore_ascii_case(own_host))
+        let named = Authority::parse(named)?;
+        let own = Authority::parse(request_authority(request)?)?;
+        let is_same_port = named.port.unwrap_or(default_port) == own.port.unwrap_or(default_port);
+        Some(is_same_port && named.host.eq_ignore_ascii_case(own.host))
     };
     is_own().unwrap_or(false)
-}
-
-fn own_authority(request: &Parts) -> Option<&str> {
-    if let Some(authority) = request.uri.authority() {
-        return Some(authority.as_str());
-    }
-    match single_header(&request.headers, &HOST) {
-        SingleHeader::One(host) => host.to_str().ok(),
-        SingleHeader::Absent | SingleHeader::Several => None,
-    }
-}
-
-fn host_and_port(authority: &str) -> Option<(&str, Option<u16>)> {
-    let name_end = if authority.starts_with('[') {
-        authority.find(']')? + 1
-    } else {
-        authority.find(':').unwrap_or(authority.len())
-    };
-    let (host, rest) = authority.split_at_checked(name_end).filter(|(host, _)| !host.is_empty())?;
-    if rest.is_empty() {
-        return Some((host, None));
-    }
-    let digits = rest.strip_prefix(':').filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()))?;
-    Some((host, Some(digits.parse().ok()?)))
 }

@@ -11,7 +11,7 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version, header};
 
 use crate::config::{self, HeaderNames};
-use crate::host::is_host_name;
+use crate::host::{Authority, is_host_name, request_authority};
 use crate::identity_headers::has_unusual_character;
 use crate::path::{PathError, canonicalise};
 use crate::route::METHODS;
@@ -144,7 +144,7 @@ impl Admission {
         }
         check_framing(received)?;
         check_expectation(&parts.headers)?;
-        let authority = authority(parts)?;
+        let authority = request_authority(parts).ok_or(AdmissionError::Host)?;
         let (host, rewritten_authority) = canonical_host(authority)?;
         let admitted =
             CanonicalRequest { host, rewritten_target: None, rewritten_authority, is_about_server: false };
@@ -221,37 +221,11 @@ fn check_expectation(headers: &HeaderMap) -> Result<(), AdmissionError> {
     }
 }
 
-/// Returns the one authority of a request: `:authority` of HTTP/2, the `Host` of HTTP/1.
-fn authority(parts: &Parts) -> Result<&str, AdmissionError> {
-    let mut hosts = parts.headers.get_all(header::HOST).iter();
-    let host = hosts.next().map(HeaderValue::to_str).transpose().map_err(|_| AdmissionError::Host)?;
-    if hosts.next().is_some() {
-        return Err(AdmissionError::Host);
-    }
-    let pseudo = parts.uri.authority().map(http::uri::Authority::as_str);
-    match (pseudo, host) {
-        (Some(pseudo), Some(host)) if !pseudo.eq_ignore_ascii_case(host) => Err(AdmissionError::Host),
-        (Some(authority), _) | (None, Some(authority)) => Ok(authority),
-        (None, None) => Err(AdmissionError::Host),
-    }
-}
-
 /// Returns the canonical host of an authority, and the whole authority rewritten if it was not
 /// canonical.
 fn canonical_host(authority: &str) -> Result<(Cow<'_, str>, Option<String>), AdmissionError> {
-    let (name, port) = if authority.starts_with('[') {
-        let (inner, rest) = authority.split_once(']').ok_or(AdmissionError::Host)?;
-        let name = authority.get(..=inner.len()).ok_or(AdmissionError::Host)?;
-        (name, if rest.is_empty() { None } else { Some(rest.strip_prefix(':').ok_or(AdmissionError::Host)?) })
-    } else {
-        authority.split_once(':').map_or((authority, None), |(name, port)| (name, Some(port)))
-    };
-    if port
-        .is_some_and(|port| !port.bytes().all(|byte| byte.is_ascii_digit()) || port.parse::<u16>().is_err())
-    {
-        return Err(AdmissionError::Host);
-    }
-    let without_dot = name.strip_suffix('.').unwrap_or(name);
+    let parsed = Authority::parse(authority).ok_or(AdmissionError::Host)?;
+    let without_dot = parsed.host_without_dot();
     let host = if without_dot.bytes().any(|byte| byte.is_ascii_uppercase()) {
         Cow::Owned(without_dot.to_ascii_lowercase())
     } else {
@@ -260,7 +234,7 @@ fn canonical_host(authority: &str) -> Result<(Cow<'_, str>, Option<String>), Adm
     if !is_host_name(&host) {
         return Err(AdmissionError::Host);
     }
-    let rewritten = (*host != *name).then(|| match port {
+    let rewritten = (*host != *parsed.host).then(|| match parsed.port {
         Some(port) => format!("{host}:{port}"),
         None => host.clone().into_owned(),
     });

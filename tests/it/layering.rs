@@ -38,7 +38,10 @@ const MAY_IMPORT: &[(&str, &str)] = &[
     ("wechat", "clock config entropy host identity telemetry"),
     ("session", "clock config digest entropy identity key_file telemetry store"),
     ("throttle", "clock config digest entropy telemetry store"),
-    ("authn", "clock config cookie entropy identity single_flight key_file telemetry token store session"),
+    (
+        "authn",
+        "clock config cookie entropy host identity single_flight key_file telemetry token store session",
+    ),
     ("identity_headers", "config cookie identity telemetry authn"),
     (
         "sign_in",

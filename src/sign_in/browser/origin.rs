@@ -3,12 +3,11 @@
 
 use std::fmt;
 
-use http::header::{self, HeaderValue};
 use http::request::Parts;
 use url::Url;
 
 use crate::config::Findings;
-use crate::host;
+use crate::host::{self, Authority, request_authority};
 
 /// Scheme, host and port, exactly as browsers serialize them. See RFC 6454 §6.2.
 #[derive(Clone, PartialEq, Eq)]
@@ -60,7 +59,7 @@ impl Origin {
     /// Whether a request with this authority was made to this origin. An authority without a port
     /// means the default port of the scheme.
     fn has_authority(&self, authority: &Authority<'_>) -> bool {
-        self.host.eq_ignore_ascii_case(authority.host)
+        self.host.eq_ignore_ascii_case(authority.host_without_dot())
             && self.port == authority.port.unwrap_or(self.default_port)
     }
 
@@ -102,7 +101,7 @@ impl Origins {
     /// The origin that a request was made to. Only the request's own authority decides; forwarded
     /// headers of a proxy in front are ignored.
     pub(in crate::sign_in) fn of(&self, request: &Parts) -> Option<&Origin> {
-        let authority = Authority::of(request)?;
+        let authority = Authority::parse(request_authority(request)?)?;
         self.0.iter().find(|origin| origin.has_authority(&authority))
     }
 
@@ -162,47 +161,6 @@ impl OriginSyntaxError {
                 .hint(format!("write `{written}`")),
         };
     }
-}
-
-/// The authority of a request: `:authority` of HTTP/2, the `Host` of HTTP/1.
-struct Authority<'a> {
-    host: &'a str,
-    port: Option<u16>,
-}
-
-impl<'a> Authority<'a> {
-    /// `None` if the request has no authority, or two that differ.
-    fn of(request: &'a Parts) -> Option<Self> {
-        let mut hosts = request.headers.get_all(header::HOST).iter();
-        let host = hosts.next().map(HeaderValue::to_str).transpose().ok()?;
-        if hosts.next().is_some() {
-            return None;
-        }
-        let pseudo = request.uri.authority().map(http::uri::Authority::as_str);
-        match (pseudo, host) {
-            (Some(pseudo), Some(host)) if !pseudo.eq_ignore_ascii_case(host) => None,
-            (Some(authority), _) | (None, Some(authority)) => Self::parse(authority),
-            (None, None) => None,
-        }
-    }
-
-    /// Splits off the port, and removes a dot at the end of the host.
-    fn parse(text: &'a str) -> Option<Self> {
-        let end_of_literal = if text.starts_with('[') { text.find(']')? + 1 } else { 0 };
-        let (host, port) = match text.get(end_of_literal..)?.find(':') {
-            Some(colon) => {
-                let (host, port) = text.split_at_checked(end_of_literal + colon)?;
-                (host, Some(parse_port(port.strip_prefix(':')?)?))
-            }
-            None => (text, None),
-        };
-        Some(Self { host: host.strip_suffix('.').unwrap_or(host), port })
-    }
-}
-
-fn parse_port(text: &str) -> Option<u16> {
-    // `u16::from_str` also accepts `+80`.
-    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten()
 }
 
 #[cfg(test)]
