@@ -22,7 +22,9 @@ pub struct SignInSettings {
     pub(super) path_prefix: String,
     pub(super) max_body_bytes: usize,
     pub(super) body_timeout: Duration,
+    /// Where browsers reach the gateway.
     pub(super) origins: Origins,
+    /// Origins of other sites that a sign-in may redirect to.
     pub(super) return_to: Vec<Origin>,
     pub(super) program_codes: Arc<CodeMemory<TokenGrant>>,
     pub(super) browser_codes: Arc<CodeMemory<BrowserGrant>>,

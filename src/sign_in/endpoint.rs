@@ -1,7 +1,17 @@
-//! The endpoints: one table of their paths, their methods, and what the audit log says of them.
+//! The endpoints: one table of their paths, their methods, the body that each reads, the handler,
+//! and what the audit log says of them.
+
+use std::pin::Pin;
+use std::sync::Arc;
 
 use http::{Method, StatusCode};
 
+use super::answer::SignInAnswer;
+use super::browser::{callback, sign_in_page, start};
+use super::call::{ReadBody, SignInCall};
+use super::precheck::{self, Precheck};
+use super::program::{login, logout, refresh, session};
+use super::service::SignInService;
 use crate::telemetry::audit_log::AuditEvent;
 
 /// An endpoint; no path below the prefix is ever forwarded.
@@ -36,12 +46,20 @@ enum Audited {
     Refusals(AuditEvent),
 }
 
+/// Answers a request. The future is boxed because a table holds one type; a sign-in waits for
+/// WeChat, so one allocation does not count.
+type Handler = for<'a> fn(&'a Arc<SignInService>, SignInCall<'a>, ReadBody) -> AnswerFuture<'a>;
+type AnswerFuture<'a> = Pin<Box<dyn Future<Output = SignInAnswer> + Send + 'a>>;
+
 /// The fixed properties of an endpoint.
-struct EndpointSpec {
+pub(super) struct EndpointSpec {
     endpoint: Endpoint,
     path: EndpointPath,
     /// Its methods, as an `Allow` header lists them.
-    allow: &'static str,
+    pub(super) allow: &'static str,
+    /// Decides by the header, and says which body is read.
+    pub(super) precheck: Precheck,
+    pub(super) respond: Handler,
     audited: Audited,
 }
 
@@ -55,22 +73,80 @@ enum EndpointPath {
 
 use EndpointPath::{Absolute, BelowPrefix};
 
-/// Every endpoint. Its handler is in `dispatch`.
+/// Every endpoint.
 const ENDPOINTS: &[EndpointSpec] = &[
     // GET is the sign-in page, if browsers can sign in to an app.
-    spec(Endpoint::Login, BelowPrefix("/login"), "POST", Audited::Posts(AuditEvent::Login)),
-    spec(Endpoint::Refresh, BelowPrefix("/refresh"), "POST", Audited::Refusals(AuditEvent::Refresh)),
-    spec(Endpoint::Logout, BelowPrefix("/logout"), "POST", Audited::Posts(AuditEvent::Logout)),
-    spec(Endpoint::Session, BelowPrefix("/session"), "GET, HEAD", Audited::Refusals(AuditEvent::Refusal)),
-    spec(Endpoint::Start, BelowPrefix("/web/{app}/start"), "GET", Audited::Never),
+    EndpointSpec {
+        endpoint: Endpoint::Login,
+        path: BelowPrefix("/login"),
+        allow: "POST",
+        precheck: precheck::login,
+        respond: |service, call, body| Box::pin(log_in(service, call, body)),
+        audited: Audited::Posts(AuditEvent::Login),
+    },
+    EndpointSpec {
+        endpoint: Endpoint::Refresh,
+        path: BelowPrefix("/refresh"),
+        allow: "POST",
+        precheck: precheck::refresh,
+        respond: |service, call, body| Box::pin(refresh::respond(service, call, body)),
+        audited: Audited::Refusals(AuditEvent::Refresh),
+    },
+    EndpointSpec {
+        endpoint: Endpoint::Logout,
+        path: BelowPrefix("/logout"),
+        allow: "POST",
+        precheck: precheck::logout,
+        respond: |service, call, body| Box::pin(logout::respond(service, call, body)),
+        audited: Audited::Posts(AuditEvent::Logout),
+    },
+    EndpointSpec {
+        endpoint: Endpoint::Session,
+        path: BelowPrefix("/session"),
+        allow: "GET, HEAD",
+        precheck: precheck::read,
+        respond: |service, call, _| Box::pin(session::respond(service, call)),
+        audited: Audited::Refusals(AuditEvent::Refusal),
+    },
+    EndpointSpec {
+        endpoint: Endpoint::Start,
+        path: BelowPrefix("/web/{app}/start"),
+        allow: "GET",
+        precheck: precheck::page,
+        respond: |service, call, _| Box::pin(start::respond(service, call)),
+        audited: Audited::Never,
+    },
     // A HEAD would spend the code that comes with it, and the browser would not learn it.
-    spec(Endpoint::Callback, BelowPrefix("/web/{app}/callback"), "GET", Audited::Always(AuditEvent::Login)),
+    EndpointSpec {
+        endpoint: Endpoint::Callback,
+        path: BelowPrefix("/web/{app}/callback"),
+        allow: "GET",
+        precheck: precheck::page,
+        respond: |service, call, _| Box::pin(callback::respond(service, call)),
+        audited: Audited::Always(AuditEvent::Login),
+    },
     // Where a backend finds the keys to verify tokens with. See RFC 8615.
-    spec(Endpoint::Jwks, Absolute("/.well-known/jwks.json"), "GET, HEAD", Audited::Never),
+    EndpointSpec {
+        endpoint: Endpoint::Jwks,
+        path: Absolute("/.well-known/jwks.json"),
+        allow: "GET, HEAD",
+        precheck: precheck::read,
+        respond: |service, call, _| Box::pin(jwks(service, call)),
+        audited: Audited::Never,
+    },
 ];
 
-const fn spec(endpoint: Endpoint, path: EndpointPath, allow: &'static str, audited: Audited) -> EndpointSpec {
-    EndpointSpec { endpoint, path, allow, audited }
+/// A program posts a code; a browser gets the sign-in page.
+async fn log_in(service: &Arc<SignInService>, call: SignInCall<'_>, body: ReadBody) -> SignInAnswer {
+    if service.is_sign_in_page(call.request) {
+        sign_in_page::respond(service, call).await
+    } else {
+        login::respond(service, call, body).await
+    }
+}
+
+async fn jwks(service: &SignInService, call: SignInCall<'_>) -> SignInAnswer {
+    SignInAnswer::jwks(service.deps.tokens.jwks(), &call.request.method)
 }
 
 impl Endpoint {
@@ -88,16 +164,6 @@ impl Endpoint {
         }
     }
 
-    /// The methods of the endpoint, as an `Allow` header lists them.
-    pub(super) fn allow(self) -> &'static str {
-        self.spec().map_or("", |spec| spec.allow)
-    }
-
-    /// Whether the endpoint has this method.
-    pub(super) fn has_method(self, method: &Method) -> bool {
-        self.allow().split(", ").any(|name| name == method.as_str())
-    }
-
     /// The event of the audit log that an answer is, if it is one.
     pub fn audit_event(self, method: &Method, status: StatusCode) -> Option<AuditEvent> {
         let is_refusal = matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
@@ -109,7 +175,8 @@ impl Endpoint {
         }
     }
 
-    fn spec(self) -> Option<&'static EndpointSpec> {
+    /// Its row of the table; `None` for a path that is no endpoint.
+    pub(super) fn spec(self) -> Option<&'static EndpointSpec> {
         ENDPOINTS.iter().find(|spec| spec.endpoint == self)
     }
 }

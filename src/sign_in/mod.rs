@@ -6,10 +6,10 @@
 //! `wechat`'s, what a session is and when it ends is `session`'s, how often a client may try is
 //! `throttle`'s.
 //!
-//! The way of a request: `endpoint` lists the endpoints, `dispatch` gives the request to the
-//! handler, which stands in the file of its name in `program` or `browser`. A code becomes a
-//! session in `flow`, for a mini program as for a browser; a code that is sent twice is exchanged
-//! once, by `once`. `answer` and `error` write the answers.
+//! The way of a request: `endpoint` lists the endpoints with their handlers, which stand in the
+//! files of their names in `program` and `browser`; `dispatch` gives the request to its handler. A
+//! code becomes a session in `flow`, for a mini program as for a browser; a code that is sent twice
+//! is exchanged once, by `once`. `answer` and `error` write the answers.
 
 mod answer;
 mod browser;
@@ -24,6 +24,7 @@ mod flow;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzz;
 mod once;
+mod precheck;
 mod program;
 mod record;
 mod service;

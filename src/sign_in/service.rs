@@ -2,16 +2,12 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use http::request::Parts;
 
-use super::browser::{BrowserGrant, Origin, Origins};
 use super::build::SignInSettings;
 use super::deps::SignInDependencies;
 use super::error::SignInError;
-use super::once::CodeMemory;
-use super::program::grant::TokenGrant;
 use crate::authn::{Authenticated, Credential, CrossSite};
 use crate::clock::Timestamp;
 use crate::identity::AppId;
@@ -19,49 +15,24 @@ use crate::wechat::App;
 
 /// The login endpoints.
 pub struct SignInService {
-    pub(super) path_prefix: String,
-    pub(super) max_body_bytes: usize,
-    pub(super) body_timeout: Duration,
-    /// Where browsers reach the gateway.
-    pub(super) origins: Origins,
-    /// Origins of other sites that a sign-in may redirect to.
-    pub(super) return_to: Vec<Origin>,
-    pub(super) program_codes: Arc<CodeMemory<TokenGrant>>,
-    pub(super) browser_codes: Arc<CodeMemory<BrowserGrant>>,
+    pub(super) settings: SignInSettings,
     pub(super) deps: Arc<SignInDependencies>,
 }
 
 impl SignInService {
     /// The endpoints, with what they work with.
     pub fn new(settings: SignInSettings, deps: SignInDependencies) -> Self {
-        let SignInSettings {
-            path_prefix,
-            max_body_bytes,
-            body_timeout,
-            origins,
-            return_to,
-            program_codes,
-            browser_codes,
-        } = settings;
-        Self {
-            path_prefix,
-            max_body_bytes,
-            body_timeout,
-            origins,
-            return_to,
-            program_codes,
-            browser_codes,
-            deps: Arc::new(deps),
-        }
+        Self { settings, deps: Arc::new(deps) }
     }
 
     /// Keeps the codes that the service of the previous configuration remembers, so that a reload
     /// loses no answer. If the limits changed, the memory starts empty.
     #[must_use]
     pub fn with_codes_of(mut self, previous: &Self) -> Self {
-        if self.program_codes.has_limits_of(&previous.program_codes) {
-            self.program_codes = Arc::clone(&previous.program_codes);
-            self.browser_codes = Arc::clone(&previous.browser_codes);
+        let (settings, previous) = (&mut self.settings, &previous.settings);
+        if settings.program_codes.has_limits_of(&previous.program_codes) {
+            settings.program_codes = Arc::clone(&previous.program_codes);
+            settings.browser_codes = Arc::clone(&previous.browser_codes);
         }
         self
     }
@@ -89,6 +60,8 @@ impl SignInService {
 
 impl fmt::Debug for SignInService {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SignInService").field("path_prefix", &self.path_prefix).finish_non_exhaustive()
+        f.debug_struct("SignInService")
+            .field("path_prefix", &self.settings.path_prefix)
+            .finish_non_exhaustive()
     }
 }

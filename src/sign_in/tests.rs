@@ -676,7 +676,7 @@ async fn no_more_codes_are_remembered_than_configured() {
 
     for code in ["a", "b", "c", "d", "e"] {
         harness.login(code).await;
-        assert!(harness.login.program_codes.len() <= 3);
+        assert!(harness.login.settings.program_codes.len() <= 3);
     }
     for code in ["c", "d", "e"] {
         harness.login(code).await;
@@ -697,7 +697,7 @@ async fn an_outdated_outcome_is_dropped() {
     harness.clock.advance(Duration::from_secs(60));
     harness.login("d").await;
 
-    assert_eq!(harness.login.program_codes.len(), 1);
+    assert_eq!(harness.login.settings.program_codes.len(), 1);
 }
 
 #[tokio::test]

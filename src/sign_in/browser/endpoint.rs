@@ -1,5 +1,6 @@
 //! The paths of a sign-in, and the apps that they name.
 
+use http::Method;
 use http::request::Parts;
 
 use super::{Origin, ReturnTo};
@@ -19,7 +20,7 @@ fn app_name(below_prefix: &str) -> Option<&str> {
 impl SignInService {
     /// The app that the path of a request names, if browsers can sign in to it.
     pub(super) fn app_in_path(&self, request: &Parts) -> Option<&App> {
-        let rest = request.uri.path().strip_prefix(self.path_prefix.as_str())?;
+        let rest = request.uri.path().strip_prefix(self.settings.path_prefix.as_str())?;
         self.browser_app(app_name(rest)?)
     }
 
@@ -33,21 +34,31 @@ impl SignInService {
         self.deps.wechat.apps().filter(|app| app.kind.is_for_browsers())
     }
 
+    /// Whether a request asks for the sign-in page. There is none without an app for browsers.
+    pub(in crate::sign_in) fn is_sign_in_page(&self, request: &Parts) -> bool {
+        request.method == Method::GET && self.browser_apps().next().is_some()
+    }
+
+    /// Whether browsers can sign in at the origin of this request.
+    pub(in crate::sign_in) fn has_sign_in_page(&self, request: &Parts) -> bool {
+        self.settings.origins.of(request).is_some() && self.browser_apps().next().is_some()
+    }
+
     /// The path at which a sign-in to an app starts.
     pub(super) fn start_path(&self, app: &App, return_to: &ReturnTo) -> String {
-        let path = format!("{}{FOLDER}{}/start", self.path_prefix, app.name);
+        let path = format!("{}{FOLDER}{}/start", self.settings.path_prefix, app.name);
         with_query(path, &[("return_to", return_to.location())])
     }
 
     /// The URL that WeChat redirects back to. No part of it comes from a request: the configuration
     /// names every origin.
     pub(super) fn callback_url(&self, app: &App, own: &Origin) -> String {
-        format!("{}{}{FOLDER}{}/callback", own.as_str(), self.path_prefix, app.name)
+        format!("{}{}{FOLDER}{}/callback", own.as_str(), self.settings.path_prefix, app.name)
     }
 
     /// The path of the sign-in page.
     pub(super) fn sign_in_path(&self) -> String {
-        format!("{}/login", self.path_prefix)
+        format!("{}/login", self.settings.path_prefix)
     }
 
     /// The path of the sign-in page that offers these apps.
@@ -76,7 +87,7 @@ impl SignInService {
 
     /// The place that a text from a request names, if it is accepted.
     pub(in crate::sign_in) fn allowed_return_to(&self, text: &str, own: &Origin) -> Option<ReturnTo> {
-        ReturnTo::parse(text, own, &self.return_to, &self.path_prefix)
+        ReturnTo::parse(text, own, &self.settings.return_to, &self.settings.path_prefix)
     }
 }
 

@@ -5,7 +5,7 @@
 //! back must be the one that began, which `browser_cookie` checks.
 
 mod browser_cookie;
-mod callback;
+pub(super) mod callback;
 mod endpoint;
 mod error;
 #[cfg(any(test, feature = "fuzzing"))]
@@ -18,8 +18,8 @@ mod origin;
 mod page;
 mod return_to;
 mod session_cookie;
-mod sign_in_page;
-mod start;
+pub(super) mod sign_in_page;
+pub(super) mod start;
 mod state;
 
 pub(super) use self::error::BrowserError;

@@ -44,7 +44,7 @@ impl SignInService {
         if !opens_page(request, apps) {
             return None;
         }
-        let own = self.origins.of(request)?;
+        let own = self.settings.origins.of(request)?;
         // A page that is not accepted later leads to the root anyway, and would make the address
         // long.
         let place = self.requested_page(request, own);
@@ -64,7 +64,7 @@ impl SignInService {
         if !opens_page(request, apps) {
             return None;
         }
-        let place = self.origins.of(request).and_then(|own| self.requested_page(request, own));
+        let place = self.settings.origins.of(request).and_then(|own| self.requested_page(request, own));
         let logout = self.logout_path();
         let sign_out_action = Self::sign_out_action(&logout, place.as_ref(), &request.headers);
         Some(match why {

@@ -80,7 +80,7 @@ impl SignInService {
     }
 
     pub(super) fn logout_path(&self) -> String {
-        format!("{}/logout", self.path_prefix)
+        format!("{}/logout", self.settings.path_prefix)
     }
 
     pub(super) fn message_page(

@@ -22,7 +22,7 @@ pub(in crate::sign_in) async fn respond(
     let attempt = read_attempt(service, call, body);
     let app = attempt.as_ref().ok().map(|attempt| attempt.app.clone());
     let result = match attempt {
-        Ok(attempt) => flow::sign_in(deps, &service.program_codes, attempt).await,
+        Ok(attempt) => flow::sign_in(deps, &service.settings.program_codes, attempt).await,
         Err(error) => Err(error),
     };
 

@@ -63,7 +63,7 @@ fn read_logout(
 ) -> Result<LogoutRequest, SignInError> {
     let (format, body) = read_body(service, call.request, body)?;
     let LogoutBody { target, return_to } = format.read_logout(&body)?;
-    let own = service.origins.of(call.request);
+    let own = service.settings.origins.of(call.request);
     let return_to = return_to.zip(own).and_then(|(text, own)| service.allowed_return_to(&text, own));
     Ok(LogoutRequest { format, target, return_to })
 }

@@ -32,11 +32,11 @@ pub(in crate::sign_in) fn precheck_post(
     if request.method != Method::POST {
         return Err(SignInError::MethodNotAllowed);
     }
-    if declared_length(&request.headers).is_some_and(|length| length > service.max_body_bytes) {
+    if declared_length(&request.headers).is_some_and(|length| length > service.settings.max_body_bytes) {
         return Err(SignInError::BodyTooLarge);
     }
     BodyFormat::of(&request.headers)?;
-    Ok(Some(BodyLimit { max_bytes: service.max_body_bytes, timeout: service.body_timeout }))
+    Ok(Some(BodyLimit { max_bytes: service.settings.max_body_bytes, timeout: service.settings.body_timeout }))
 }
 
 /// Refuses what a page of another site makes a visitor's browser send: its codes and tokens are
@@ -59,7 +59,7 @@ pub(super) fn read_body(
     body: ReadBody,
 ) -> Result<(BodyFormat, Bytes), SignInError> {
     let body = body?;
-    if body.len() > service.max_body_bytes {
+    if body.len() > service.settings.max_body_bytes {
         return Err(SignInError::BodyTooLarge);
     }
     Ok((BodyFormat::of(&request.headers)?, body))
