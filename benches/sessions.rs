@@ -302,7 +302,7 @@ telemetry: {{ access_log: {{ target: file, file: /dev/null }} }}
         backend.local_addr().unwrap(),
     );
     std::thread::spawn(move || answer(&backend));
-    diagnostics::install(&config::Log::default()).unwrap();
+    let _diagnostics = diagnostics::install(&config::Log::default()).unwrap();
     let sources = Sources { clock: Arc::new(SystemClock), entropy: Arc::new(SystemEntropy) };
     let document = Document::parse("bench", &yaml).unwrap_or_else(|report| panic!("{report}"));
     let running = server::start(&document, "bench".into(), sources).unwrap_or_else(|error| panic!("{error}"));

@@ -156,10 +156,19 @@ fn serve(path: &Path) -> CommandOutcome {
         Ok(document) => document,
         Err(report) => return CommandOutcome::failure(MISUSED, report.to_string()),
     };
-    if let Err(error) = diagnostics::install(&document.config.telemetry.log) {
-        return CommandOutcome::failure(MISUSED, format!("menshen: {error}"));
+    let diagnostics = match diagnostics::install(&document.config.telemetry.log) {
+        Ok(diagnostics) => diagnostics,
+        Err(error) => return CommandOutcome::failure(MISUSED, format!("menshen: {error}")),
+    };
+    let ended = server::run(&document, path);
+    if let Err(error @ (RunError::ServiceEnded | RunError::Signals(_))) = &ended {
+        // Written with a deadline: the process must end even if the reader of standard error
+        // stalls.
+        diagnostics.end_with(&format!("menshen: {error}"));
+        return CommandOutcome { code: FAILED, ..CommandOutcome::default() };
     }
-    match server::run(&document, path) {
+    drop(diagnostics);
+    match ended {
         Ok(()) => CommandOutcome::default(),
         Err(RunError::Start(StartError::Config(report))) => {
             CommandOutcome::failure(MISUSED, report.to_string())

@@ -14,7 +14,7 @@ use std::io::{self, Write};
 
 use crate::config;
 use crate::server::StartError;
-use crate::telemetry::diagnostics;
+use crate::telemetry::diagnostics::{self, Diagnostics};
 
 use self::stage::Stage;
 
@@ -45,7 +45,7 @@ pub enum DemoError {
 /// # Errors
 /// [`DemoError`]. No file is left behind.
 pub fn show(out: &mut impl Write) -> Result<(), DemoError> {
-    quiet_diagnostics();
+    let _diagnostics = quiet_diagnostics();
     let stage = Stage::start()?;
     let shown = stage.show_until_signal(|stage| tour::show(stage, out));
     stage.end();
@@ -57,7 +57,7 @@ pub fn show(out: &mut impl Write) -> Result<(), DemoError> {
 /// # Errors
 /// [`DemoError`]. No file is left behind.
 pub fn self_test(out: &mut impl Write) -> Result<bool, DemoError> {
-    quiet_diagnostics();
+    let _diagnostics = quiet_diagnostics();
     let stage = Stage::start()?;
     let passed = tour::run(&stage, out);
     stage.end();
@@ -65,8 +65,8 @@ pub fn self_test(out: &mut impl Write) -> Result<bool, DemoError> {
 }
 
 /// Logs warnings only: the demo itself prints what happens.
-fn quiet_diagnostics() {
+fn quiet_diagnostics() -> Option<Diagnostics> {
     let log = config::Log { level: "warn".into(), ..config::Log::default() };
     // Diagnostics that are installed already stay.
-    _ = diagnostics::install(&log);
+    diagnostics::install(&log).ok()
 }

@@ -141,7 +141,9 @@ impl Embedded {
     ) -> Result<T, StoreError> {
         let (began, now) = (self.clock.instant(), self.clock.now());
         let database = self.opened.read().clone();
-        let outcome = database.and_then(|database| guarded(|| read(&database, now)));
+        // The database is dropped inside `guarded`: if the writer has given it up, this read closes
+        // it.
+        let outcome = database.and_then(|database| guarded(move || read(&database, now)));
         self.gauges.observe(operation, self.clock.instant().saturating_duration_since(began), &outcome);
         outcome
     }
@@ -156,7 +158,7 @@ impl Embedded {
         let (opened, now) = (Arc::clone(&self.opened), self.clock.now());
         let reading = tokio::task::spawn_blocking(move || {
             let database = opened.read().clone()?;
-            guarded(|| read(&database, now))
+            guarded(move || read(&database, now))
         });
         let outcome =
             reading.await.unwrap_or_else(|_| Err(StoreError::Unavailable("the read was cut short".into())));

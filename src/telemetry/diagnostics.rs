@@ -1,9 +1,18 @@
-//! Diagnostics on standard error: which events are written, and in which format.
+//! Diagnostics on standard error: which events are written, in which format, and by whom.
+//!
+//! A thread of their own writes them. If the reader of standard error stalls, whole events are
+//! dropped and counted, and no request waits.
 //!
 //! The access log is separate and does not use `tracing`.
 
 use std::env;
+use std::fs::File;
 use std::io::{self, IsTerminal};
+use std::os::fd::AsFd as _;
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use prometheus::IntCounter;
 
 use tracing::level_filters::LevelFilter;
 use tracing::{Level, Metadata, Subscriber};
@@ -13,6 +22,8 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, fmt};
 
+use super::line_log::{LineLog, LogTraits, Queue};
+use super::panics;
 use crate::config::{self, Findings, LogFormat};
 
 /// Pingora logs each failed connection as an error, but the gateway already logs and counts each
@@ -24,6 +35,20 @@ const DEFAULT_DIRECTIVES: &str = "pingora=off,pingora_core::server=error";
 /// The levels that an operator may write, for suggestions.
 const LEVELS: [&str; 6] = ["error", "warn", "info", "debug", "trace", "off"];
 
+/// A line is written at once: a process that ends by itself must have said why.
+const TRAITS: LogTraits = LogTraits { log: "diagnostic log", thread: "diagnostics", linger: Duration::ZERO };
+
+/// Most memory for events that are not written yet, in bytes.
+const BUFFER: usize = 2 * 1024 * 1024;
+
+/// Events dropped because standard error was too slow or failed. There is one standard error for
+/// all gateways of a process.
+static DROPPED_LINES: LazyLock<Option<IntCounter>> = LazyLock::new(|| {
+    let help =
+        "Total number of diagnostic events dropped: the reader of standard error was too slow or gone.";
+    IntCounter::new("menshen_diagnostics_dropped_lines_total", help).ok()
+});
+
 /// Diagnostics could not be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum InstallError {
@@ -33,18 +58,63 @@ pub enum InstallError {
     /// `tracing` or `log` is already set up in this process.
     #[error("diagnostics are installed already: {0}")]
     AlreadyInstalled(#[from] tracing_subscriber::util::TryInitError),
+    /// The thread that writes could not be started.
+    #[error("cannot write diagnostics: {0}")]
+    Io(#[from] io::Error),
 }
 
-/// Sends the events of this process, including those of `log`, to standard error. It works once in
-/// a process.
+/// The thread that writes diagnostics. Dropping it writes what is left, for two seconds at most.
+#[derive(Debug)]
+#[must_use = "diagnostics are written as long as this lives"]
+pub struct Diagnostics {
+    lines: LineLog,
+}
+
+impl Diagnostics {
+    /// Writes a last line, which is no event, and all events before it, for two seconds at most.
+    pub fn end_with(self, text: &str) {
+        append(&self.lines.queue, format!("{text}\n").as_bytes());
+    }
+}
+
+/// Sends the events of this process, including those of `log` and the messages of panics, to
+/// standard error. It works once in a process.
 ///
 /// # Errors
 /// [`InstallError::InvalidFilter`] if [`check`] reports a problem,
-/// [`InstallError::AlreadyInstalled`] the second time.
-pub fn install(config: &config::Log) -> Result<(), InstallError> {
+/// [`InstallError::AlreadyInstalled`] the second time, [`InstallError::Io`] without a thread.
+pub fn install(config: &config::Log) -> Result<Diagnostics, InstallError> {
     let has_color = io::stderr().is_terminal() && allows_color(|name| env::var(name).ok());
-    subscriber(config, has_color, io::stderr)?.try_init()?;
-    Ok(())
+    // Without the lock and the panics of `io::stderr`.
+    let target = io::stderr().as_fd().try_clone_to_owned().map(File::from)?;
+    let lines = LineLog::start(TRAITS, Box::new(target), None, BUFFER, dropped_lines()?)?;
+    let queue = Arc::clone(&lines.queue);
+    subscriber(config, has_color, move || QueueWriter(Arc::clone(&queue)))?.try_init()?;
+    panics::send_to_diagnostics();
+    Ok(Diagnostics { lines })
+}
+
+/// Counts the dropped events of this process.
+pub(super) fn dropped_lines() -> io::Result<IntCounter> {
+    DROPPED_LINES.clone().ok_or_else(|| io::Error::other("the counter of dropped events has no valid name"))
+}
+
+/// Adds what `tracing` writes in one call, which is one event, to the queue.
+struct QueueWriter(Arc<Queue>);
+
+impl io::Write for QueueWriter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        append(&self.0, bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn append(queue: &Queue, bytes: &[u8]) {
+    queue.append(bytes.len(), |buffer| buffer.extend_from_slice(bytes));
 }
 
 /// Checks the configuration.
@@ -218,6 +288,58 @@ mod tests {
 
         assert!(!captured(&config, false, || info!("said")).contains('\u{1b}'));
         assert!(captured(&config, true, || info!("said")).contains('\u{1b}'));
+    }
+
+    /// Takes what is written only once it is allowed to.
+    struct Stalled(Arc<Target>);
+
+    #[derive(Default)]
+    struct Target {
+        /// Whether it is read, and what was written.
+        state: Mutex<(bool, Vec<u8>)>,
+        changed: parking_lot::Condvar,
+    }
+
+    impl Write for Stalled {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let mut state = self.0.state.lock();
+            self.0.changed.wait_while(&mut state, |(is_read, _)| !*is_read);
+            state.1.extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_reader_that_stalls_costs_whole_events_and_each_is_counted() {
+        let target = Arc::<Target>::default();
+        let dropped = IntCounter::new("dropped", "dropped").unwrap();
+        let target_of_log = Box::new(Stalled(Arc::clone(&target)));
+        let lines = LineLog::start(TRAITS, target_of_log, None, 64 * 1024, dropped.clone()).unwrap();
+        let queue = Arc::clone(&lines.queue);
+        let writer = move || QueueWriter(Arc::clone(&queue));
+        let subscriber = subscriber(&config("info", LogFormat::Text), false, writer).unwrap();
+
+        tracing::subscriber::with_default(subscriber, || {
+            for number in 0..10_000 {
+                info!("event {number}");
+            }
+            target.state.lock().0 = true;
+            target.changed.notify_all();
+            lines.flush();
+            info!("the last event");
+        });
+        Diagnostics { lines }.end_with("menshen: the end");
+
+        let text = String::from_utf8(target.state.lock().1.clone()).unwrap();
+        let written = text.lines().filter(|line| line.contains(" event ")).count() as u64;
+        assert!(dropped.get() > 1000 && written > 100, "{} {written}", dropped.get());
+        assert_eq!(written + dropped.get(), 10_000);
+        assert!(text.lines().all(|line| line.contains("event") || line == "menshen: the end"), "{text}");
+        assert!(text.ends_with("the last event\nmenshen: the end\n"), "{text}");
     }
 
     #[test]

@@ -7,6 +7,8 @@ use prometheus::{
     Opts, Registry, TextEncoder,
 };
 
+use super::diagnostics;
+
 /// Buckets for requests, in seconds.
 const REQUEST_BUCKETS: &[f64] = &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0];
 /// Buckets for calls to WeChat and the logins that wait for them, in seconds.
@@ -76,6 +78,8 @@ pub struct Metrics {
     pub access_log_dropped_lines: IntCounter,
     /// `menshen_audit_log_dropped_lines_total`
     pub audit_log_dropped_lines: IntCounter,
+    /// `menshen_diagnostics_dropped_lines_total`, for all gateways of the process.
+    pub diagnostics_dropped_lines: IntCounter,
     /// `menshen_config_last_reload_successful`
     pub config_last_reload_successful: IntGauge,
     /// `menshen_config_last_reload_success_timestamp_seconds`
@@ -220,6 +224,7 @@ impl Metrics {
                 "audit_log_dropped_lines_total",
                 "Total number of audit log lines dropped: the file was too slow or failed.",
             )?,
+            diagnostics_dropped_lines: new.add(diagnostics::dropped_lines()?)?,
             config_last_reload_successful: new.gauge(
                 "config_last_reload_successful",
                 "1 if the last load of the configuration succeeded, 0 if not.",

@@ -5,3 +5,4 @@ pub mod audit_log;
 pub mod diagnostics;
 mod line_log;
 pub mod metrics;
+pub mod panics;

@@ -42,6 +42,7 @@ mod process;
 mod proxying;
 mod reload;
 mod secrets;
+mod stalled;
 mod store;
 mod throttle;
 mod tls;

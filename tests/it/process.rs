@@ -1,9 +1,10 @@
 //! The gateway as operations run it: the binary, its output, its signals.
 
 use std::fs::{self, File};
+use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStderr, Command, Stdio};
 
 use tempfile::TempDir;
 
@@ -20,12 +21,24 @@ pub struct Process {
 impl Process {
     /// Runs the binary with the configuration of `world`, and with files of its own.
     pub fn like(world: &World) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let yaml = fs::read_to_string(world.data.path().join("menshen.yaml")).unwrap();
-        let yaml = yaml.replace(world.data.path().to_str().unwrap(), folder.path().to_str().unwrap());
-        fs::write(folder.path().join("menshen.yaml"), yaml).unwrap();
+        let folder = folder_like(world);
         let (child, address, admin_address) = serve(folder.path());
         Self { child, folder, address, admin_address }
+    }
+
+    /// As [`Process::like`], but its output goes to pipes: standard output to one that is never
+    /// read, standard error to the one that is returned, and that is not read any further.
+    pub fn with_pipes(world: &World) -> (Self, BufReader<ChildStderr>) {
+        let folder = folder_like(world);
+        let mut child = spawn(folder.path(), Stdio::piped(), Stdio::piped());
+        let mut stderr = BufReader::new(child.stderr.take().unwrap());
+        let (mut said, mut addresses) = (String::new(), None);
+        while addresses.is_none() {
+            assert!(stderr.read_line(&mut said).unwrap() > 0, "the process ended: {said}");
+            addresses = announced(&said);
+        }
+        let (address, admin_address) = addresses.unwrap();
+        (Self { child, folder, address, admin_address }, stderr)
     }
 
     /// Runs the binary again in the same folder, once the one before has ended.
@@ -102,9 +115,18 @@ impl Drop for Process {
     }
 }
 
+/// A folder with the configuration of `world`, which names files in it.
+fn folder_like(world: &World) -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let yaml = fs::read_to_string(world.data.path().join("menshen.yaml")).unwrap();
+    let yaml = yaml.replace(world.data.path().to_str().unwrap(), folder.path().to_str().unwrap());
+    fs::write(folder.path().join("menshen.yaml"), yaml).unwrap();
+    folder
+}
+
 /// Runs `menshen serve` in a folder until it ends by itself; its exit code and standard error.
 pub fn run_to_end(folder: &Path) -> (Option<i32>, String) {
-    let mut child = spawn(folder);
+    let mut child = spawn_to_files(folder);
     let code = wait(&mut child);
     leaks::assert_absent_in_files(folder);
     (code, fs::read_to_string(folder.join("stderr")).unwrap())
@@ -127,7 +149,7 @@ pub fn command(config: &Path, arguments: &[&str]) -> (Option<i32>, String, Strin
 
 /// Starts the binary and waits until it serves.
 fn serve(folder: &Path) -> (Child, SocketAddr, SocketAddr) {
-    let mut child = spawn(folder);
+    let mut child = spawn_to_files(folder);
     let stderr = folder.join("stderr");
     let mut addresses = None;
     eventually("the process serves", || {
@@ -140,13 +162,18 @@ fn serve(folder: &Path) -> (Child, SocketAddr, SocketAddr) {
     (child, address, admin_address)
 }
 
-fn spawn(folder: &Path) -> Child {
+fn spawn_to_files(folder: &Path) -> Child {
+    let file = |name: &str| Stdio::from(File::create(folder.join(name)).unwrap());
+    spawn(folder, file("stdout"), file("stderr"))
+}
+
+fn spawn(folder: &Path, stdout: Stdio, stderr: Stdio) -> Child {
     Command::new(env!("CARGO_BIN_EXE_menshen"))
         .args(["serve", "--config"])
         .arg(folder.join("menshen.yaml"))
         .stdin(Stdio::null())
-        .stdout(File::create(folder.join("stdout")).unwrap())
-        .stderr(File::create(folder.join("stderr")).unwrap())
+        .stdout(stdout)
+        .stderr(stderr)
         .spawn()
         .unwrap()
 }

@@ -6,7 +6,6 @@ use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::hash::{BuildHasher as _, Hasher as _};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,6 +15,7 @@ use redb::{Database, DatabaseError, Durability, ReadableDatabase as _, StorageEr
 use super::fault::Fault;
 use super::row::{ENDS, FORMAT, LOG, LOG_LAST, META, ROWS, seal, unseal};
 use crate::clock::{Clock, Timestamp};
+use crate::telemetry::panics;
 
 /// Version of the file's format.
 const VERSION: u64 = 1;
@@ -248,7 +248,7 @@ fn make_tables(database: &Database) -> Result<(), Fault> {
 /// Turns a panic of redb into an error: the file's bytes are input, and another program may have
 /// written them.
 fn guarded<T>(path: &Path, open: impl FnOnce() -> Result<T, FileError>) -> Result<T, FileError> {
-    catch_unwind(AssertUnwindSafe(open)).unwrap_or_else(|_| {
+    panics::catch(open).unwrap_or_else(|_| {
         Err(FileError::Damaged { path: path.to_owned(), reason: "it cannot be read".to_owned() })
     })
 }

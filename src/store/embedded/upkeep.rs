@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use base64::Engine as _;
@@ -17,6 +16,7 @@ use super::row::{ENDS, LOG, META, Name, ROWS, end_key, entry_name, unseal};
 use super::step::last_entry;
 use crate::clock::Clock;
 use crate::config;
+use crate::telemetry::panics;
 
 /// Most faults that are listed one by one.
 const TOLD: usize = 20;
@@ -187,7 +187,7 @@ pub fn export(
 /// Runs `work`, which owns the file and closes it, and turns a panic into an error: on a damaged
 /// file redb can panic when it closes as well as when it reads.
 fn within<T>(path: &Path, work: impl FnOnce() -> Result<T, Fault>) -> Result<T, FileError> {
-    match catch_unwind(AssertUnwindSafe(work)) {
+    match panics::catch(work) {
         Ok(done) => done.map_err(|fault| file::fault_error(path, &fault)),
         Err(_) => Err(FileError::Damaged { path: path.to_owned(), reason: "it cannot be read".to_owned() }),
     }

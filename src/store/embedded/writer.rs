@@ -1,7 +1,6 @@
 //! The one thread that writes. It commits the waiting steps together and answers their callers
 //! after the commit.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -17,6 +16,7 @@ use super::fault::Fault;
 use super::file;
 use super::step::{self, Tables};
 use crate::clock::Clock;
+use crate::telemetry::panics;
 
 /// Most steps in one transaction. Bounds how long the first step waits for the last.
 const BATCH: usize = 1024;
@@ -175,7 +175,7 @@ impl Writer {
     fn close(&self, why: StoreError) {
         let closed = std::mem::replace(&mut *self.opened.write(), Err(why));
         // Closing reads and writes the file, and redb can panic on a damaged file.
-        let _ = catch_unwind(AssertUnwindSafe(|| drop(closed)));
+        let _ = panics::catch(|| drop(closed));
     }
 
     fn reopen(&self) {
@@ -192,7 +192,7 @@ impl Writer {
 /// Turns a panic into [`StoreError::Damaged`]: the file's bytes are input, and redb trusts many of
 /// them.
 pub(super) fn guarded<T>(work: impl FnOnce() -> Result<T, Fault>) -> Result<T, StoreError> {
-    match catch_unwind(AssertUnwindSafe(work)) {
+    match panics::catch(work) {
         Ok(done) => done.map_err(Fault::into_store_error),
         Err(_) => Err(StoreError::Damaged("the file cannot be read".into())),
     }

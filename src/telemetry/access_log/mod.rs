@@ -13,12 +13,11 @@ use std::os::fd::AsFd;
 
 use prometheus::IntCounter;
 
-use super::line_log::{self, LineLog};
+use super::line_log::{self, LineLog, LogTraits, REQUESTS_LINGER};
 use crate::config::{self, AccessLogTarget, Findings};
 pub use line::AccessLogEntry;
 
-/// The names of the log in messages and of its thread.
-const NAMES: line_log::LogNames = line_log::LogNames { log: "access log", thread: "access-log" };
+const TRAITS: LogTraits = LogTraits { log: "access log", thread: "access-log", linger: REQUESTS_LINGER };
 
 /// The access log. Dropping it writes what is left.
 #[derive(Debug)]
@@ -44,7 +43,7 @@ impl AccessLog {
         };
         let started = file
             .and_then(|file| {
-                LineLog::start(NAMES, Box::new(file), path, config.buffer.as_usize(), dropped_lines)
+                LineLog::start(TRAITS, Box::new(file), path, config.buffer.as_usize(), dropped_lines)
             })
             .map_err(|error| {
                 let (key, name) = match &config.file {

@@ -313,7 +313,7 @@ fn log_to(target: impl Write + Send + 'static, dropped: &IntCounter) -> AccessLo
 }
 
 fn log_with_buffer(buffer: ByteSize, target: impl Write + Send + 'static, dropped: &IntCounter) -> AccessLog {
-    let writer = LineLog::start(NAMES, Box::new(target), None, buffer.as_usize(), dropped.clone());
+    let writer = LineLog::start(TRAITS, Box::new(target), None, buffer.as_usize(), dropped.clone());
     AccessLog { writer: Some(writer.unwrap()) }
 }
 
@@ -523,7 +523,7 @@ fn part_of_a_line_left_by_a_failure_spoils_no_other() {
         (vec![Take(10), Fail(io::ErrorKind::WouldBlock), Take(5)], vec!["/1", "/2", "/3"], 0),
     ] {
         let (target, dropped) = (Target::default(), counter());
-        let mut sink = Sink::new(NAMES.log, Box::new(target.clone()), None, dropped.clone());
+        let mut sink = Sink::new(TRAITS.log, Box::new(target.clone()), None, dropped.clone());
         target.script(&script);
         let [one, two, three] = ["/1", "/2", "/3"].map(|path| render(&AccessLogEntry { path, ..FULL }));
 

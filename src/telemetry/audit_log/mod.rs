@@ -12,12 +12,11 @@ use std::net::IpAddr;
 
 use prometheus::IntCounter;
 
-use super::line_log::{self, Line, LineLog};
+use super::line_log::{self, Line, LineLog, LogTraits, REQUESTS_LINGER};
 use crate::clock::Timestamp;
 use crate::config::{self, Findings};
 
-/// The names of the log in messages and of its thread.
-const NAMES: line_log::LogNames = line_log::LogNames { log: "audit log", thread: "audit-log" };
+const TRAITS: LogTraits = LogTraits { log: "audit log", thread: "audit-log", linger: REQUESTS_LINGER };
 
 /// The audit log. Dropping it writes what is left.
 #[derive(Debug, Default)]
@@ -176,7 +175,7 @@ impl AuditLog {
         let Some(path) = &config.file else { return Some(Self::default()) };
         let started = line_log::open_file(path).and_then(|file| {
             let path = Some(path.clone());
-            LineLog::start(NAMES, Box::new(file), path, config.buffer.as_usize(), dropped_lines)
+            LineLog::start(TRAITS, Box::new(file), path, config.buffer.as_usize(), dropped_lines)
         });
         match started {
             Ok(lines) => Some(Self { lines: Some(lines) }),

@@ -21,8 +21,7 @@ use crate::config::{ByteSize, Findings};
 #[cfg(test)]
 pub(super) use line::MAX_TEXT_BYTES;
 pub(super) use line::{Line, longest};
-use writer::Queue;
-pub(super) use writer::Sink;
+pub(super) use writer::{Queue, Sink};
 
 /// Smallest buffer: one half must hold the longest line, see [`line::MAX_TEXT_BYTES`].
 pub(super) const MIN_BUFFER: ByteSize = ByteSize::mib(1);
@@ -31,13 +30,18 @@ const MAX_BUFFER: ByteSize = ByteSize::mib(1024);
 /// Longest wait for the lines to be written, on a flush or at the end.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The names of a log.
+/// How long the lines of a log of requests may wait for more, so that many are one write.
+pub(super) const REQUESTS_LINGER: Duration = Duration::from_millis(50);
+
+/// The names of a log, and how long its lines may wait.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct LogNames {
+pub(super) struct LogTraits {
     /// The name in messages, after an article.
     pub(super) log: &'static str,
     /// The name of its thread.
     pub(super) thread: &'static str,
+    /// How long a line may wait for more.
+    pub(super) linger: Duration,
 }
 
 /// The thread that writes, and the buffer it takes lines from. Dropping it writes what is left.
@@ -49,7 +53,7 @@ pub(super) struct LineLog {
 
 impl LineLog {
     pub(super) fn start(
-        names: LogNames,
+        traits: LogTraits,
         target: Box<dyn io::Write + Send>,
         path: Option<PathBuf>,
         buffer_bytes: usize,
@@ -57,10 +61,10 @@ impl LineLog {
     ) -> io::Result<Self> {
         // Two halves: one is written while the other fills.
         let half = buffer_bytes / 2;
-        let queue = Arc::new(Queue::new(half, dropped_lines.clone())?);
+        let queue = Arc::new(Queue::new(half, traits.linger, dropped_lines.clone())?);
         let mut spare = writer::allocate(half)?;
-        let mut sink = Sink::new(names.log, target, path, dropped_lines);
-        let thread = thread::Builder::new().name(names.thread.into()).spawn({
+        let mut sink = Sink::new(traits.log, target, path, dropped_lines);
+        let thread = thread::Builder::new().name(traits.thread.into()).spawn({
             let queue = Arc::clone(&queue);
             move || while queue.write_batch(&mut spare, &mut sink) {}
         })?;

@@ -12,8 +12,6 @@ use tracing::{info, warn};
 
 use super::open_file;
 
-/// How long lines may wait for more.
-const LINGER: Duration = Duration::from_millis(50);
 /// How many bytes are written without waiting for more.
 const ENOUGH: usize = 256 * 1024;
 /// How long the thread waits if the target would block.
@@ -34,6 +32,7 @@ pub(in crate::telemetry) struct Queue {
     work: Condvar,
     /// Signalled when a batch was written.
     written: Condvar,
+    linger: Duration,
     dropped_lines: IntCounter,
 }
 
@@ -60,9 +59,10 @@ impl QueueState {
 }
 
 impl Queue {
-    pub(super) fn new(bytes: usize, dropped_lines: IntCounter) -> io::Result<Self> {
+    pub(super) fn new(bytes: usize, linger: Duration, dropped_lines: IntCounter) -> io::Result<Self> {
         let state = QueueState { lines: allocate(bytes)?, ..QueueState::default() };
-        Ok(Self { state: Mutex::new(state), work: Condvar::new(), written: Condvar::new(), dropped_lines })
+        let (state, work, written) = (Mutex::new(state), Condvar::new(), Condvar::new());
+        Ok(Self { state, work, written, linger, dropped_lines })
     }
 
     /// Lets `render` append a line of at most `longest` bytes, or counts it as dropped.
@@ -116,7 +116,7 @@ impl Queue {
         self.work.wait_while_for(
             &mut state,
             |state| state.lines.len() < ENOUGH && !state.is_hurried(),
-            LINGER,
+            self.linger,
         );
         mem::swap(&mut state.lines, spare);
         state.is_urgent = false;
@@ -146,6 +146,9 @@ pub(in crate::telemetry) struct Sink {
     target: Box<dyn io::Write + Send>,
     path: Option<PathBuf>,
     dropped_lines: IntCounter,
+    /// How many lines were dropped when the last batch was written, and how many were reported.
+    dropped_before: u64,
+    dropped_reported: u64,
     /// Whether the last batch failed, so that a failure is logged once and not for each batch.
     is_failing: bool,
     /// Whether the target ends in part of a line.
@@ -159,7 +162,17 @@ impl Sink {
         path: Option<PathBuf>,
         dropped_lines: IntCounter,
     ) -> Self {
-        Self { name, target, path, dropped_lines, is_failing: false, is_torn: false }
+        let dropped_before = dropped_lines.get();
+        Self {
+            name,
+            target,
+            path,
+            dropped_lines,
+            dropped_before,
+            dropped_reported: dropped_before,
+            is_failing: false,
+            is_torn: false,
+        }
     }
 
     /// Opens the file again; keeps the open file if that fails.
@@ -195,13 +208,24 @@ impl Sink {
                 self.is_failing = false;
                 info!("the {} is written again", self.name);
             }
-            Ok(()) => {}
+            Ok(()) => self.report_dropped(),
             Err((rest, error)) => {
                 let written = lines.get(..lines.len() - rest.len());
                 self.is_torn = written.and_then(<[u8]>::last).is_some_and(|byte| *byte != b'\n');
                 self.fail(rest, &error);
             }
         }
+    }
+
+    /// Reports how many lines were dropped, once no more are.
+    fn report_dropped(&mut self) {
+        let dropped = self.dropped_lines.get();
+        let lines = dropped.saturating_sub(self.dropped_reported);
+        if lines > 0 && dropped == self.dropped_before {
+            self.dropped_reported = dropped;
+            warn!("{lines} lines of the {} were dropped: it was not written fast enough", self.name);
+        }
+        self.dropped_before = dropped;
     }
 
     /// Writes all bytes, or returns what is left and why.

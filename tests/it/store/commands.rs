@@ -88,6 +88,32 @@ fn verify_finds_a_changed_byte_and_says_what_to_do() {
     assert!(stderr.contains("is damaged") && stderr.contains("restore a copy"), "{stderr}");
 }
 
+/// redb panics on some damaged pages. An operator reads what the gateway says of the file, and no
+/// trace of a panic.
+#[test]
+fn a_panic_over_a_damaged_file_prints_no_trace() {
+    let files = Files::new();
+    files.fill(20);
+    let image = fs::read(files.store()).unwrap();
+    let mut refused = 0;
+    // The name of a table, or the type of its rows, that is no UTF-8.
+    for name in ["rows", "ends", "log", "meta", "log_last", "u64", "&str", "&[u8]"] {
+        let mut damaged = image.clone();
+        for at in 0..damaged.len() - name.len() {
+            if damaged[at..].starts_with(name.as_bytes()) {
+                damaged[at] = 0xff;
+            }
+        }
+        fs::write(files.store(), &damaged).unwrap();
+        for command in ["verify", "export"] {
+            let (code, _, stderr) = files.run(command);
+            refused += usize::from(code != Some(0));
+            assert!(!stderr.contains("panicked"), "{command}, {name}: {stderr}");
+        }
+    }
+    assert!(refused > 0);
+}
+
 #[test]
 fn export_writes_every_row_as_a_line() {
     let files = Files::new();
