@@ -22,6 +22,7 @@ mod balancing;
 mod binding;
 mod browser;
 mod cli;
+mod clients;
 mod cluster;
 mod common;
 mod crash;
