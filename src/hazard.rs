@@ -27,7 +27,7 @@ fn warn_of_admin_address(config: &Config, findings: &mut Findings) {
                 "admin.address",
                 format!("`{address}` is not loopback, and the admin listener asks for no password"),
             )
-            .hint("write `127.0.0.1:9901`, or make sure by a firewall that only your own machines reach it");
+            .hint("write `127.0.0.1:9901`, or let a firewall admit only your own machines");
     }
 }
 
@@ -73,8 +73,8 @@ fn warn_of_open_redis(redis: &RedisStore, findings: &mut Findings) {
     };
     if redis.tls.is_none() {
         findings
-            .warning("store.redis.tls", format!("the sessions go to `{remote}` in the clear"))
-            .hint("write `tls: {}`, with `ca_file` if the server's certificate has an authority of its own");
+            .warning("store.redis.tls", format!("the sessions go to `{remote}` without encryption"))
+            .hint("write `tls: {}`, with `ca_file` if a private authority issued the server's certificate");
     }
     if redis.password.is_none() {
         findings

@@ -48,9 +48,9 @@ pub(crate) enum KeyFileError {
     NoEntropy(#[from] NoEntropy),
     #[error("cannot be made: {0}")]
     Generate(#[source] Box<dyn std::error::Error + Send + Sync>),
-    #[error("vanished while it was made")]
+    #[error("disappeared while it was made")]
     Vanished,
-    #[error("is gone, and what was made with it would be worth nothing with a new one in its place")]
+    #[error("is missing, and a new key would make everything invalid that was made with it")]
     Gone,
 }
 

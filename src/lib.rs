@@ -1,10 +1,10 @@
 //! Menshen (门神): a reverse-proxy authentication gateway for applications whose users sign in with
 //! WeChat.
 //!
-//! The way of a request: [`server`] accepts the connection, [`proxy`] checks the request, [`route`]
-//! finds the route and its rules, [`authn`] identifies the caller, [`identity_headers`] writes the
-//! identity for the backend. A user signs in through [`sign_in`], which asks [`wechat`] and mints a
-//! [`token`].
+//! A request passes these modules: [`server`] accepts the connection, [`proxy`] checks the request,
+//! [`route`] finds the route and its rules, [`authn`] identifies the caller, [`identity_headers`]
+//! writes the identity for the backend. A user signs in through [`sign_in`], which asks [`wechat`]
+//! and issues a [`token`].
 //!
 //! Modules are listed from the lowest layer to the highest. A module imports only modules listed
 //! above it. `tests/it/layering.rs` holds the exact rule, and `docs/architecture.md` describes the

@@ -49,7 +49,7 @@ struct ClaimPairs(Vec<(String, String)>);
 pub(super) enum ScopeError {
     #[error("`{0}` is not known here")]
     Unknown(String),
-    #[error("`{0}` stands twice")]
+    #[error("`{0}` occurs twice")]
     Twice(&'static str),
     #[error("`{0}` and `{1}` contradict each other")]
     Contradiction(&'static str, &'static str),
@@ -256,7 +256,7 @@ mod tests {
             ("app=shop&appid=wx1&openid=o1", Err("`app` and `appid` contradict each other")),
             ("app=shop&openid=o1&unionid=u1", Err("`app` and `unionid` contradict each other")),
             ("unionid=u1&openid=o1", Err("`unionid` and `openid` contradict each other")),
-            ("app=shop&openid=o1&openid=o2", Err("`openid` stands twice")),
+            ("app=shop&openid=o1&openid=o2", Err("`openid` occurs twice")),
             ("app=shop&openid=o1&limit=1", Err("`limit` is not known here")),
             ("session=s1", Err("`session` is not known here")),
             ("app=shop&all=true", Err("`all` is not known here")),
@@ -339,7 +339,7 @@ mod tests {
             ),
             (
                 r#"{"unionid":"u1","user":"42","claims":{"a":"b","a":"b"}}"#,
-                no("`claims`: a claim stands twice"),
+                no("`claims`: a claim occurs twice"),
             ),
         ] {
             assert_eq!(read(json), expected, "{json}");

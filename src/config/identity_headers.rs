@@ -18,8 +18,8 @@ pub struct IdentityHeaders {
     /// Header of your own user id. It is sent only if the person is bound to a user. WeChat Cloud
     /// Run has no such header.
     pub user: String,
-    /// Header of the way that the request came. Cloud Run backends take its presence as "signed
-    /// in".
+    /// Header that says how the user signed in: `wx_client` in a mini program, `wx_http` with a
+    /// browser. For a Cloud Run backend its presence means "signed in".
     pub source: String,
     /// Header of the value of `environment`.
     pub env: String,

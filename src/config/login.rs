@@ -21,7 +21,7 @@ pub struct Login {
     /// How long the same client can send the same code again and get the same answer. At most 5
     /// minutes: a code of WeChat lives that long.
     pub replay_window: Duration,
-    /// Most codes that the gateway remembers for `replay_window`.
+    /// Maximum number of codes that the gateway remembers for `replay_window`.
     pub replay_capacity: u64,
     /// Origins where browsers reach the gateway, such as `https://shop.example.com`. Users can sign
     /// in there with a browser. Write scheme, host and port exactly as in the address bar.

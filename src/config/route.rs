@@ -20,8 +20,8 @@ pub struct Route {
     pub hosts: Vec<String>,
     /// Path prefix in whole segments: `/api` matches `/api` and `/api/x`, but not `/apix`. Letter
     /// case matters. If the backend reads `/API` as `/api`, make sure that no shorter public path
-    /// matches `/API`. A pattern such as `/api/*` is refused. A path that has `*` as itself is
-    /// written with the escape `%2A`.
+    /// matches `/API`. A pattern such as `/api/*` is refused. For a path with the character `*`,
+    /// write the escape `%2A`.
     pub path: String,
     /// Methods of this route. Empty: every method that the gateway accepts.
     #[serde(default)]
@@ -97,7 +97,7 @@ pub struct RateLimit {
     pub by: RateLimitKey,
     /// Average rate.
     pub rate: Rate,
-    /// Most requests at once after a quiet time. 1 to 1000000.
+    /// Maximum number of requests at once after a quiet time. 1 to 1000000.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub burst: u32,
 }

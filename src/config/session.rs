@@ -13,7 +13,7 @@ pub struct Sessions {
     pub lifetime: Duration,
     /// How long a session lives without a request. At most `lifetime`.
     pub idle_timeout: Duration,
-    /// Most sessions of one user in one app. One more ends the oldest. 1 to 64.
+    /// Maximum number of sessions of one user in one app. One more ends the oldest. 1 to 64.
     #[schemars(range(min = 1, max = 64))]
     pub max_per_subject: u32,
     /// How long the oldest session goes on after one session too many is opened. Without a delay, a
@@ -22,8 +22,8 @@ pub struct Sessions {
     /// How long a used refresh token gets the same answer again, if the new token is not used yet.
     /// At most 5 minutes. `0s`: never.
     pub refresh_grace: Duration,
-    /// How long a verified token is accepted before its session is looked up again. It limits what
-    /// a node accepts that has lost its Redis. 1 second to 5 minutes.
+    /// How long a verified token is accepted before its session is looked up again. A node that has
+    /// lost its Redis accepts a revoked session no longer than this. 1 second to 5 minutes.
     pub recheck_after: Duration,
     /// Keys that encrypt WeChat's session keys. The first encrypts, all decrypt. Empty: the gateway
     /// makes one key at the first start and keeps it in `data_dir`.

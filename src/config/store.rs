@@ -75,7 +75,7 @@ pub struct RedisStore {
     pub connect_timeout: Duration,
     /// Longest wait for an answer.
     pub timeout: Duration,
-    /// Most operations under way at once. Further operations are refused, not queued.
+    /// Maximum number of operations under way. Further operations are refused, not queued.
     pub max_in_flight: usize,
     /// What must have stored a write before it counts as done.
     pub durability: RedisDurability,

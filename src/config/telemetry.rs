@@ -54,7 +54,7 @@ pub struct AccessLog {
     pub target: AccessLogTarget,
     /// The file, if `target` is `file`.
     pub file: Option<PathBuf>,
-    /// Most memory for lines that are not written yet. Lines beyond it are dropped and counted.
+    /// Maximum memory for lines that are not written yet. Lines beyond it are dropped and counted.
     /// 1MiB to 1GiB.
     pub buffer: ByteSize,
 }
@@ -71,7 +71,7 @@ impl Default for AccessLog {
 pub struct AuditLog {
     /// The file. Lines are appended. SIGHUP opens it again. Not set: nothing is written.
     pub file: Option<PathBuf>,
-    /// Most memory for lines that are not written yet. Lines beyond it are dropped and counted.
+    /// Maximum memory for lines that are not written yet. Lines beyond it are dropped and counted.
     /// 1MiB to 1GiB.
     pub buffer: ByteSize,
 }

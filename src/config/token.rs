@@ -101,10 +101,10 @@ impl Default for TokenSources {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct TokenCache {
-    /// Most valid tokens that the gateway remembers. Each takes about 1.2 KiB, with what is known
-    /// of its session.
+    /// Maximum number of valid tokens that the gateway remembers. Each takes about 1.2 KiB, with
+    /// the data of its session.
     pub capacity: u64,
-    /// Most forged tokens that the gateway remembers, each for `refused_for`.
+    /// Maximum number of forged tokens that the gateway remembers, each for `refused_for`.
     pub refused_capacity: u64,
     /// How long the gateway remembers a forged token.
     pub refused_for: Duration,

@@ -56,7 +56,8 @@ pub enum Server {
 pub struct WeightedServer {
     /// `host:port`
     pub address: String,
-    /// Share of the requests, relative to the other servers. 1 to 1000.
+    /// Share of the requests, relative to the other servers. 1 to 1000. A server that is written as
+    /// `host:port` alone has weight 1.
     #[schemars(range(min = 1, max = 1000))]
     pub weight: u16,
 }

@@ -19,10 +19,10 @@ pub struct WeChat {
     pub connect_timeout: Duration,
     /// Longest wait for a whole answer, with the time to connect.
     pub timeout: Duration,
-    /// Most retries after the answer -1, "system busy". 0 to 2.
+    /// Maximum number of retries after the answer -1, "system busy". 0 to 2.
     #[schemars(range(max = 2))]
     pub busy_retries: u8,
-    /// Most calls under way at once. Further logins are answered `wechat_busy`.
+    /// Maximum number of calls under way. Further logins are answered `wechat_busy`.
     #[schemars(range(min = 1))]
     pub max_in_flight: usize,
     /// Largest answer that the gateway reads.

@@ -1,7 +1,7 @@
 //! The emulator's configuration: its apps, its users and its behaviour.
 //!
-//! It is separate from the gateway's configuration, since a tester runs the emulator and not the
-//! gateway's operator.
+//! It is separate from the gateway's configuration, because a tester runs the emulator, and an
+//! operator runs the gateway.
 
 mod app;
 mod user;

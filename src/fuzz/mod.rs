@@ -1,4 +1,4 @@
-//! The fuzz targets: one function for each place that reads bytes of others.
+//! The fuzz targets: one function for each place that reads bytes from outside.
 //!
 //! Each target runs the real code and asserts what must hold for its result: a panic is a finding.
 //! The functions are next to the code that they run; this is their list. `fuzz/` runs them guided

@@ -77,7 +77,7 @@ pub enum InvalidClaims {
     #[error("more than {MOST_CLAIMS} claims")]
     TooMany,
     /// Two claims have the same name, so it is not known which one is meant.
-    #[error("a claim stands twice")]
+    #[error("a claim occurs twice")]
     Twice,
 }
 

@@ -1,8 +1,8 @@
 //! What the browser of a page may load: nothing but what the page is made of.
 //!
 //! A style is allowed by its hash and a script by a nonce. A template's styles are the same in
-//! every page, so their hashes are taken once, from trusted samples: a style that data brought into
-//! a page would not be among them.
+//! every page, so their hashes are computed once, from trusted samples. A style that data brings
+//! into a page has another hash, and the browser ignores it.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,4 @@
-//! The templates: as delivered, or an operator's.
+//! The templates: the built-in ones, or an operator's.
 
 use std::borrow::Cow;
 use std::fs::{self, File};
@@ -84,7 +84,7 @@ impl Templates {
             Some((folder, names)) if names.iter().any(|known| known == name) => {
                 folder.join(name).display().to_string()
             }
-            _ => format!("{name} (as delivered)"),
+            _ => format!("{name} (built-in)"),
         };
         refuse(&place, error, findings);
     }

@@ -81,7 +81,7 @@ impl Language {
     pub(super) const fn sentence(self, situation: Situation) -> &'static str {
         match (self, situation) {
             (Self::Chinese, Situation::WeChat(0 | 1)) => "只需轻轻一点，即可继续",
-            (Self::English, Situation::WeChat(0 | 1)) => "One tap, and you are in",
+            (Self::English, Situation::WeChat(0 | 1)) => "Tap once to continue",
             (Self::Chinese, Situation::WeChat(_)) => "请选择登录方式",
             (Self::English, Situation::WeChat(_)) => "Choose how to sign in",
             (Self::Chinese, Situation::WeChatNeedsComputer) => {
@@ -255,7 +255,7 @@ const fn chinese(notice: Notice) -> Words {
         }
         Notice::UserBlocked => (
             "暂时无法登录",
-            "这个账号被微信或本站限制了登录。如果在微信中看不到限制，请把下面的编号告诉网站管理员。",
+            "这个账号被微信或本站限制了登录。如果微信里没有相关提示，请把下面的编号告诉网站管理员。",
         ),
         Notice::NotPermitted => {
             ("无法查看此页", "这个账号没有查看此页的权限。如果有误，请把下面的编号告诉网站管理员。")
@@ -265,9 +265,7 @@ const fn chinese(notice: Notice) -> Words {
         Notice::Misconfigured => {
             ("登录暂不可用", "本站的微信登录还没有设置好。请把下面的编号告诉网站管理员。")
         }
-        Notice::NothingToSignInTo => {
-            ("这里没有可以登录的内容", "这个网址没有对应的登录方式。请从网站首页重新进入。")
-        }
+        Notice::NothingToSignInTo => ("此网址无法登录", "这个网址没有对应的登录方式。请从网站首页重新进入。"),
         Notice::Malformed => ("无法打开此页", "这个网址不完整。请从网站首页重新进入。"),
         Notice::Internal => {
             ("出了点问题", "问题在我们这边，请稍后再试。如果一直这样，请把下面的编号告诉网站管理员。")
@@ -285,16 +283,15 @@ const fn english(notice: Notice) -> Words {
         Notice::SignedOut => ("You are signed out", "All done. You can close this page."),
         Notice::StillSignedIn => (
             "You are still signed in",
-            "Signing out did not work just now. Please try again; if others use this device, do not leave it before.",
+            "Signing out did not work just now. Please try again. If other people use this device, do not leave it until you are signed out.",
         ),
         Notice::Refused => (
             "Sign-in cancelled",
             "You cancelled this sign-in on your phone. You can start again at any time.",
         ),
-        Notice::Expired => (
-            "This sign-in has expired",
-            "It was started a while ago, or is finished already. Please start again.",
-        ),
+        Notice::Expired => {
+            ("This sign-in has expired", "It took too long, or it is already finished. Please start again.")
+        }
         Notice::CodeInvalid => {
             ("Sign-in not finished", "WeChat did not accept this sign-in. Please start again.")
         }
@@ -304,24 +301,24 @@ const fn english(notice: Notice) -> Words {
         ),
         Notice::SnapshotVisitor => (
             "Please open the full page",
-            "This is WeChat’s snapshot of the page, in which nobody can sign in. Tap “使用完整服务” (use the full service) at the bottom, then sign in again.",
+            "You see WeChat’s snapshot of the page. You cannot sign in to a snapshot. Tap “使用完整服务” (use the full service) at the bottom, then sign in again.",
         ),
         Notice::OpenInWeChat => (
             "Please open this in WeChat",
-            "Signing in here works inside WeChat. Copy the address, send it to yourself in a chat, and tap it there.",
+            "Here you can sign in only inside WeChat. Copy the address, send it to yourself in a chat, and tap it there.",
         ),
         Notice::UserBlocked => (
             "You cannot sign in right now",
-            "This account is blocked, by WeChat or by this site. If WeChat shows nothing of it, tell the site’s administrator the ID below.",
+            "WeChat or this site has blocked this account. If WeChat does not show that it is blocked, tell the site’s administrator the ID below.",
         ),
         Notice::NotPermitted => (
             "You cannot open this page",
-            "It is not open to this account. If that is a mistake, tell the site’s administrator the ID below.",
+            "This account is not allowed to open it. If that is a mistake, tell the site’s administrator the ID below.",
         ),
-        Notice::Throttled => ("One moment, please", "That was many tries in a short time."),
+        Notice::Throttled => ("One moment, please", "There were too many attempts in a short time."),
         Notice::Unavailable => (
             "You cannot sign in right now",
-            "Sign-in is busy; that usually passes quickly. Please try again in a moment.",
+            "Sign-in is busy; usually this is over soon. Please try again in a moment.",
         ),
         Notice::Misconfigured => (
             "Sign-in is not available",
@@ -329,7 +326,7 @@ const fn english(notice: Notice) -> Words {
         ),
         Notice::NothingToSignInTo => (
             "There is nothing to sign in to",
-            "No way to sign in belongs to this address. Please start from the site’s home page.",
+            "You cannot sign in at this address. Please start from the site’s home page.",
         ),
         Notice::Malformed => (
             "This page cannot be opened",
@@ -337,7 +334,7 @@ const fn english(notice: Notice) -> Words {
         ),
         Notice::Internal => (
             "Something went wrong",
-            "The problem is on our side; please try again in a moment. If it stays, tell the site’s administrator the ID below.",
+            "The problem is on our side; please try again in a moment. If it happens again, tell the site’s administrator the ID below.",
         ),
     };
     let retry = match notice {

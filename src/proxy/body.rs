@@ -1,5 +1,5 @@
 //! Bodies of requests: a body that the gateway reads itself is limited in size and time; every
-//! other in how slow it is.
+//! other body must keep a lowest rate.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! Pingora's phases, each in a few lines. A request that was not decided is never forwarded: what
-//! forwards it takes its permit.
+//! Pingora's phases, each in a few lines. A request that was not decided is never forwarded: the
+//! functions that forward it need its permit.
 
 use std::any::Any;
 use std::sync::Arc;

@@ -115,7 +115,7 @@ impl Rules {
             findings
                 .error(
                     format!("{at}.{key}"),
-                    "a public route checks no identity, so it cannot choose among people",
+                    "a public route checks no identity, so it cannot permit or refuse single people",
                 )
                 .hint(format!("write `access: authenticated` or `access: optional`, or remove `{key}`"));
         }
@@ -153,7 +153,7 @@ impl RequiredClaim {
             let at = format!("{at}.require_claims.{name}");
             if values.is_empty() {
                 findings
-                    .error(&at, "no value is listed, so the route would permit nobody")
+                    .error(&at, "no value is listed, so the route would permit no user")
                     .hint("list the permitted values of the claim");
             }
             let mut parsed = Vec::with_capacity(values.len());

@@ -1,7 +1,7 @@
 //! From a listener's configuration to a service that accepts connections.
 //!
-//! Sockets are bound before anything is served, so that an address in use is one plain message at
-//! start, and handed to Pingora, which would otherwise bind for itself and panic.
+//! Sockets are bound before anything is served, so that an address that is in use gives one plain
+//! message at start. Pingora gets bound sockets: if it cannot bind an address itself, it panics.
 
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::IntoRawFd as _;

@@ -19,7 +19,7 @@ pub(super) fn most_connections(wanted: usize, findings: &mut Findings) -> usize 
     if most < wanted {
         let reason = format!("{wanted} cannot be reached: the process may open {files} files");
         findings.warning("limits.max_connections", reason).hint(format!(
-            "no more than {most} connections are taken; let it open twice as many files as connections, by \
+            "the gateway accepts at most {most}; allow it twice as many files as connections, with \
              `LimitNOFILE=` of systemd or `--ulimit nofile=` of a container"
         ));
     }

@@ -1,4 +1,4 @@
-//! When a certificate is valid: one that no client accepts, or soon none, is worth a warning.
+//! When a certificate is valid. It warns of a certificate that clients refuse now, or soon will.
 
 use rustls::pki_types::CertificateDer;
 use x509_parser::prelude::{FromDer as _, X509Certificate};

@@ -1,8 +1,7 @@
 //! Binding people to users of the business.
 //!
-//! A binding belongs to a person in one app, or to a unionid. It is read with the session that it
-//! is believed with, and a change of it ends the leases of the person's sessions, as a revocation
-//! does.
+//! A binding belongs to a person in one app, or to a unionid. It is read together with the session,
+//! and a change of it ends the leases of the person's sessions, as a revocation does.
 
 use super::error::SessionError;
 use super::person::PersonId;

@@ -1,7 +1,7 @@
-//! Blocking people: their sessions are not believed, and they cannot open others.
+//! Blocking people: their sessions are not accepted, and they cannot open others.
 //!
-//! A block belongs to a person in one app, or to a unionid. It stands in the person's row beside
-//! the binding, is read with the session, and a change of it ends the leases of the person's
+//! A block belongs to a person in one app, or to a unionid. It is in the person's row, next to the
+//! binding, and is read together with the session. A change of it ends the leases of the person's
 //! sessions.
 
 use std::cmp::Reverse;

@@ -132,7 +132,7 @@ fn default_key(
     let Some(secret) = parse_secret(text.trim_ascii_end()) else {
         findings
             .error("data_dir", format!("file `{}` does not hold 32 bytes as base64", file.display()))
-            .hint("put the file back as it was; or move it away: then a new key is made, and what was sealed is lost");
+            .hint("restore the file; or move it away: then the gateway makes a new key, and sealed data is lost");
         return None;
     };
     // Named after the key itself: another key in its place must have another name.

@@ -110,7 +110,9 @@ impl Sessions {
             // After the sign-in: if it fails, the browser keeps the session that it had.
             let revoked = self.revoke(&SessionScope::Session(before.clone()), now).await;
             if let Err(error) = revoked {
-                warn!("a browser changed persons, and the session of the person before goes on: {error}");
+                warn!(
+                    "another person signed in with a browser, and the previous session was not ended: {error}"
+                );
             }
         }
         Ok(OpenedBrowserSession { id, cookie, expires_at })

@@ -1,4 +1,4 @@
-//! How a person is named who is blocked or bound.
+//! The names of people who are blocked or bound.
 
 use super::scope::SessionScope;
 use crate::identity::{Subject, UnionId};

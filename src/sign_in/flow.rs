@@ -1,5 +1,5 @@
-//! One code becomes one session: limited, exchanged once, and given again to the client that lost
-//! the reply.
+//! One code becomes one session. The limits are checked, the code is exchanged once, and a client
+//! that lost the reply gets the same session again.
 //!
 //! [`SignInFlow`] says what a code is exchanged for and what its client gets: tokens for a mini
 //! program, a cookie for a browser.

@@ -1,15 +1,14 @@
 //! A user signs in, stays signed in, and signs out: the endpoints, what each accepts and what it
 //! answers.
 //!
-//! It decides which paths are its own, which requests are worth reading, and what a failure is
-//! called towards the client. The bytes and connections are `proxy`'s, the exchange with WeChat is
-//! `wechat`'s, what a session is and when it ends is `session`'s, how often a client may try is
-//! `throttle`'s.
+//! It decides which paths it answers, whose bodies it reads, and which error the client gets.
+//! `proxy` handles bytes and connections, `wechat` exchanges the code, `session` decides when a
+//! session ends, and `throttle` how often a client may try.
 //!
-//! The way of a request: `endpoint` lists the endpoints with their handlers, which stand in the
-//! files of their names in `program` and `browser`; `dispatch` gives the request to its handler. A
-//! code becomes a session in `flow`, for a mini program as for a browser; a code that is sent twice
-//! is exchanged once, by `once`. `answer` and `error` write the answers.
+//! `endpoint` lists the endpoints with their handlers. A handler is in the file of its name, in
+//! `program` or `browser`. `dispatch` gives a request to its handler. A code becomes a session in
+//! `flow`, for mini programs and browsers. `once` makes one exchange of a code that is sent twice.
+//! `answer` and `error` write the answers.
 
 mod answer;
 mod browser;

@@ -3,7 +3,7 @@
 //! A row has a key, a value and an end. Each step is atomic and touches one row, or the one log. A
 //! step returns only when it is as durable as the engine is configured to make it. A caller can
 //! pass several writes in their order, so that an engine that makes them together waits only once.
-//! `session`, `login` and `throttle` decide what the bytes mean. A store that does not answer is
+//! `session`, `sign_in` and `throttle` decide what the bytes mean. A store that does not answer is
 //! an error, never an empty answer.
 
 mod embedded;

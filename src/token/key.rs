@@ -47,11 +47,11 @@ pub(super) enum KeyError {
     NotPkcs8,
     #[error("holds no usable {algorithm} key ({source})")]
     Rejected { algorithm: &'static str, source: KeyRejected },
-    #[error("is {0} bytes long; {MIN_SECRET_BYTES} is the least for HS256")]
+    #[error("is {0} bytes long; HS256 needs at least {MIN_SECRET_BYTES}")]
     ShortSecret(usize),
-    #[error("is a file, and HS256 takes a `secret`")]
+    #[error("is a file, and HS256 needs a `secret`")]
     NoKeyFile,
-    #[error("holds a key that the JWT library does not take ({0})")]
+    #[error("holds a key that the JWT library does not accept ({0})")]
     Library(#[from] jsonwebtoken::errors::Error),
 }
 

@@ -183,7 +183,7 @@ fn default_key(
         |error| {
             findings.error("data_dir", format!("file `{}` {error}", file.display())).hint(
                 "put the file or `tokens.algorithm` back as it was; or move the file away: a new key is made, \
-                 and everybody has to sign in again",
+                 and all users must sign in again",
             );
             None
         },

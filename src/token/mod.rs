@@ -1,4 +1,4 @@
-//! Access tokens: minted, verified, and the keys that do it.
+//! Access tokens: issues and verifies them, and holds the keys for it.
 //!
 //! A token is a JWT (RFC 7519, RFC 9068) that names a subject and a session. This module decides
 //! whether a text is a token of ours that is valid now. `route` decides which app may call which
@@ -63,7 +63,7 @@ impl Minted {
     }
 }
 
-/// A token could not be minted.
+/// A token could not be issued.
 #[derive(Debug, thiserror::Error)]
 pub enum MintError {
     /// There was no randomness for the token's id.

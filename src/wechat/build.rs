@@ -109,7 +109,7 @@ fn build_hosts(hosts: &[String], findings: &mut Findings) -> Vec<Url> {
     }
     let mut urls = Vec::with_capacity(hosts.len());
     for (index, host) in hosts.iter().enumerate() {
-        match parse_host(host, "send the app's secret in the clear") {
+        match parse_host(host, "send the app's secret without encryption") {
             Ok(url) => urls.push(url),
             // The message does not repeat the text, since a wrong one may hold a password.
             Err(reason) => {
@@ -125,7 +125,7 @@ fn build_hosts(hosts: &[String], findings: &mut Findings) -> Vec<Url> {
 /// Checks the base URL of WeChat's pages, and returns it as an origin, for links and content
 /// security policies.
 fn build_pages(text: &str, findings: &mut Findings) -> Option<Box<str>> {
-    let url = parse_host(text, "send users to WeChat in the clear").and_then(|url| {
+    let url = parse_host(text, "send users to WeChat without encryption").and_then(|url| {
         let is_plain = url.host_str().is_some_and(|host| host.bytes().all(host::is_plain_byte));
         if is_plain { Ok(url) } else { Err("the host has a character that is not allowed".into()) }
     });

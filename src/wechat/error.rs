@@ -42,7 +42,7 @@ pub enum WeChatError {
         errcode: i64,
     },
     /// The host's address is no longer one of WeChat's.
-    #[error("the address called is retired")]
+    #[error("the called address is retired")]
     HostRetired,
     /// An errcode that is not in the table.
     #[error("unknown errcode {errcode}")]

@@ -358,7 +358,7 @@ fn commands_bind_people_and_say_so() {
         ("bind --user 42", "required"),
         ("bind --app shop --user 42", "required"),
         ("bind --unionid u1 --user 42 --claim role", "role=editor"),
-        ("bind --unionid u1 --user 42 --claim role=a --claim role=b", "a claim stands twice"),
+        ("bind --unionid u1 --user 42 --claim role=a --claim role=b", "a claim occurs twice"),
         ("bind --unionid u1 --user a,b", "`user`: not a user id"),
         ("bound --app nothing --openid o1", "no app of this name is configured"),
     ] {

@@ -226,7 +226,7 @@ fn every_invalid_people_rule_is_reported() {
     let hint = "write `access: authenticated` or `access: optional`, or remove";
     let member =
         format!("lists.staff.members[1]: this is neither a unionid nor `appid:openid`; {HOW_TO_WRITE}");
-    let public = "a public route checks no identity, so it cannot choose among people";
+    let public = "a public route checks no identity, so it cannot permit or refuse single people";
     for (route, expected) in [
         (
             "access: authenticated, allow_lists: [staf], deny_lists: [staff, nobody]",
@@ -256,7 +256,7 @@ fn every_invalid_people_rule_is_reported() {
                 "routes[0].require_claims.Role: not a claim's name of 1 to 32 characters out of a-z 0-9 _ that begins \
                  with a letter"
                     .to_owned(),
-                "routes[0].require_claims.level: no value is listed, so the route would permit nobody; list the permitted values \
+                "routes[0].require_claims.level: no value is listed, so the route would permit no user; list the permitted values \
                  of the claim"
                     .to_owned(),
                 "routes[0].require_claims.team[1]: not a claim's value of 1 to 128 visible ASCII characters".to_owned(),

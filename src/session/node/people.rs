@@ -1,10 +1,11 @@
 //! Reads and writes the rows of people: blocks, and bindings with their claims.
 //!
-//! A person's row outlives sessions, and is read with the session that it decides about. The row of
-//! revocations says of which kinds of people there are rows: until then none is read.
+//! A person's row outlives sessions, and is read together with the session that it decides about.
+//! The row of revocations says which kinds of people (by openid, by unionid) have rows. Rows of a
+//! kind that it does not name are not read.
 //!
-//! That row also holds a copy of the blocks as long as there is room, for gateways of the version
-//! before, which know no other, and holds the blocks that such gateways add or lift. Of two
+//! The row of revocations also has a copy of the blocks, as long as there is room. Gateways of the
+//! previous version read only this copy, and write there the blocks that they add or lift. Of two
 //! statements about a person the later one counts, by the number of the row of revocations.
 
 use std::collections::BTreeMap;
@@ -30,7 +31,7 @@ use crate::store::{Key, Space, Store, StoreError, Write};
 
 /// How many rows of people are read at once for the list of blocked people.
 const PAGE: usize = 500;
-/// How often this node looks whether a gateway of the version before has changed a block.
+/// How often this node looks whether a gateway of the previous version has changed a block.
 const SETTLE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The rows of people in the store.
@@ -234,7 +235,7 @@ impl PersonRows {
     }
 
     /// Moves into the rows of people what the row of revocations says of blocks: at the start, and,
-    /// with a shared store, whenever a gateway of the version before has changed it. Ends when
+    /// with a shared store, whenever a gateway of the previous version has changed it. Ends when
     /// there is nothing more to move.
     pub(in crate::session) async fn follow(&self) {
         let mut settled: Option<Arc<Revocations>> = None;
@@ -243,8 +244,8 @@ impl PersonRows {
                 Ok(revocations) => {
                     if settled.is_none() && revocations.is_copy_incomplete() {
                         warn!(
-                            "more people are blocked than the version before can know: it would let some of \
-                             them in, so do not run it with this store again"
+                            "more people are blocked than the previous version can store: it would let some \
+                             of them in, so do not run it with this store again"
                         );
                     }
                     settled = Some(revocations);

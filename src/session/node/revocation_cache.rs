@@ -121,7 +121,7 @@ impl RevocationCache {
             // written.
             if self.write(bytes.as_deref(), &whole).await? {
                 warn!(
-                    "the store had lost revocations of whole apps, blocks of people, or that people are bound: they were put back"
+                    "the store had lost revocations of apps, or what it knew of blocks and bindings: this node wrote them again"
                 );
                 let whole = self.update(whole);
                 self.end_leases_of_unionids().await;

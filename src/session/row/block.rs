@@ -1,4 +1,4 @@
-//! The copy of the blocks in the row of revocations, for gateways of the version before.
+//! The copy of the blocks in the row of revocations, for gateways of the previous version.
 //!
 //! Each change has the row's number at which it was made, and a lifted block is remembered for a
 //! while. If the store falls back to an earlier row, or two histories meet, the later change
@@ -10,7 +10,7 @@ use minicbor::{Decode, Encode};
 
 use super::person::PersonField;
 
-/// Most people in the copy, as in the version before.
+/// Maximum number of people in the copy, as in the previous version.
 pub(in crate::session) const MOST_COPIED: usize = 1000;
 /// Most bytes for them, because the row must stay below the longest value of a store. Enough for
 /// [`MOST_COPIED`] unionids, or for about eight hundred people by appid and openid.

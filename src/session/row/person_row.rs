@@ -1,7 +1,7 @@
 //! The row of a person: since when the person is blocked, and the business's own user that the
 //! person is bound to.
 //!
-//! A row with a user and without a block is, byte for byte, what the version before wrote for a
+//! A row with a user and without a block is, byte for byte, what the previous version wrote for a
 //! binding. That version reads the user of a row with both. It cannot read a row with a block
 //! alone, and refuses the person, who is blocked; so a lifted block leaves nothing in the row.
 

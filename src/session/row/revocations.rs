@@ -40,7 +40,8 @@ pub(in crate::session) struct Revocations {
     everything: u64,
     #[cbor(n(3), with = "millis")]
     opened_before: Timestamp,
-    /// A copy of the blocks in the rows of people, and what gateways of the version before changed.
+    /// A copy of the blocks in the rows of people, with the changes of gateways of the previous
+    /// version.
     #[n(4)]
     blocks: Option<Blocks>,
     /// `None` if no person was ever blocked or bound. No node reads rows of people until then.

@@ -110,7 +110,7 @@ impl From<BodyFault> for SignInError {
 
 impl From<MintError> for SignInError {
     fn from(error: MintError) -> Self {
-        tracing::error!("no token could be minted: {error}");
+        tracing::error!("no token could be issued: {error}");
         Self::Internal
     }
 }

@@ -1,5 +1,5 @@
 //! Why a program is refused or the exchange of a code fails, and the one table of what the client
-//! gets for it. The reasons that only a browser can meet are in `browser::error`.
+//! gets for it. The errors that only browsers get are in `browser::error`.
 
 mod cause;
 
@@ -32,7 +32,7 @@ pub(super) enum SignInError {
     BodyTooLarge,
     #[error("the body did not arrive in time")]
     BodyTimedOut,
-    #[error("the body broke off")]
+    #[error("the body ended early")]
     BodyIncomplete,
     #[error("{0}")]
     RequestMalformed(#[from] MalformedBody),
@@ -132,7 +132,7 @@ impl SignInError {
                 "the body did not arrive in time: send it again",
             ),
             Self::BodyIncomplete => {
-                reply(400, "invalid_request", "body_incomplete", "the body broke off: send it again")
+                reply(400, "invalid_request", "body_incomplete", "the body ended early: send it again")
             }
             Self::RequestMalformed(malformed) => {
                 reply(400, "invalid_request", "request_malformed", malformed.description())
@@ -186,7 +186,7 @@ impl SignInError {
                 403,
                 "access_denied",
                 "user_blocked",
-                "this person is blocked: do not try again by itself",
+                "this person is blocked: do not retry automatically",
             ),
             Self::SnapshotVisitor => reply(
                 403,
@@ -226,26 +226,26 @@ impl SignInError {
                 502,
                 "server_error",
                 "wechat_unexpected",
-                "WeChat answered what the gateway does not know: call wx.login and send the new code, once",
+                "WeChat sent an unexpected answer: call wx.login and send the new code, once",
             ),
             Self::AppMisconfigured => reply(
                 500,
                 "server_error",
                 "app_misconfigured",
-                "WeChat does not accept the app's id or secret: its operator must mend the configuration",
+                "WeChat does not accept the app's id or secret: the operator must correct the configuration",
             ),
             Self::StoreUnavailable => reply(
                 503,
                 "temporarily_unavailable",
                 "store_unavailable",
-                "sessions cannot be looked up or kept: wait, then send this request again",
+                "sessions cannot be read or stored: wait, then send this request again",
             )
             .after(STORE_SECONDS),
             Self::SessionNotKept => reply(
                 503,
                 "temporarily_unavailable",
                 "store_unavailable",
-                "the session could not be kept and the code is spent: wait, then call wx.login and send the new code",
+                "the session could not be stored and the code is spent: wait, then call wx.login and send the new code",
             )
             .after(STORE_SECONDS),
             Self::Internal => reply(500, "server_error", "internal_error", "the gateway failed"),

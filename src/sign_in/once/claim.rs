@@ -1,7 +1,7 @@
 //! The claim of a code in a shared store: the name of its row, and the row with its outcome.
 //!
 //! The outcome is sealed with a key that is derived from the code: every node that gets the code
-//! can open the row, and a reader of the store cannot. A node's own keys play no part.
+//! can open the row, and a reader of the store cannot. The node's own keys are not used.
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use aws_lc_rs::error::Unspecified;
@@ -156,7 +156,7 @@ impl CodeClaim {
     /// [`SignInError::Internal`] if no node wrote it.
     pub(super) fn read<S: SessionHandle>(&self, row: &[u8]) -> Result<ClaimRow<S>, SignInError> {
         self.try_read(row).ok_or_else(|| {
-            tracing::error!("the store holds a login's row that no node wrote");
+            tracing::error!("the store has a row of a login that no gateway wrote");
             SignInError::Internal
         })
     }

@@ -1,4 +1,4 @@
-//! The codes of the last while in the memory of one node, with their outcomes; of bounded size.
+//! The codes that one node got lately, with their outcomes, in memory of bounded size.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hasher as _;

@@ -49,7 +49,7 @@ impl StoreClaims<'_> {
     /// Frees a code that is not spent. If the store fails, the claim ends by itself.
     async fn release(&self, row: &Bytes) {
         if let Err(error) = self.store.compare_and_delete(&self.claim.key, row).await {
-            tracing::debug!("a claim was left to its end: {error}");
+            tracing::debug!("the claim of a code was not removed, and stays until it expires: {error}");
         }
     }
 }
@@ -104,7 +104,7 @@ impl<S: SessionHandle + Send + Sync> Claims<SignedIn<S>> for StoreClaims<'_> {
             Err(_) => return self.release(&claim).await,
         };
         if let Err(error) = shared {
-            tracing::warn!("a login's outcome was not shared: {error}");
+            tracing::warn!("the outcome of a login was not written for other nodes: {error}");
         }
     }
 }

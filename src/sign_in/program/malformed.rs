@@ -22,7 +22,7 @@ impl MalformedBody {
         match self {
             Self::Empty => "the body is empty",
             Self::NotAnObject => "the body is not one JSON object, although its Content-Type says JSON",
-            Self::FieldTwice => "a field stands in the body twice",
+            Self::FieldTwice => "a field occurs twice in the body",
             Self::NotText => "`code`, `app`, `refresh_token` and `grant_type` must be strings",
             Self::CodeMissing => "`code` is missing: send the code that wx.login gave",
             Self::NotACode => "`code` is not one that wx.login gives: 1 to 128 letters, digits, `-` or `_`",
@@ -32,7 +32,7 @@ impl MalformedBody {
             Self::NotARefresh => "`grant_type` may be left out, or must be `refresh_token`",
             Self::EverywhereNotBoolean => "`everywhere` must be true or false",
             Self::EverywhereByRefreshToken => {
-                "`everywhere` takes an access token: a refresh token ends its own session alone"
+                "`everywhere` needs an access token: a refresh token can only end its own session"
             }
         }
     }

@@ -16,17 +16,17 @@ fn every_problem_of_a_configuration_is_reported() {
         (
             "wechat.hosts[0]",
             |c, _| c.hosts = vec!["http://api.weixin.qq.com".into()],
-            "`http://api.weixin.qq.com` would send the app's secret in the clear",
+            "`http://api.weixin.qq.com` would send the app's secret without encryption",
         ),
         (
             "wechat.hosts[0]",
             |c, _| c.hosts = vec!["http://localhost.evil.com".into()],
-            "`http://localhost.evil.com` would send the app's secret in the clear",
+            "`http://localhost.evil.com` would send the app's secret without encryption",
         ),
         (
             "wechat.hosts[0]",
             |c, _| c.hosts = vec!["http://10.0.0.1".into()],
-            "`http://10.0.0.1` would send the app's secret in the clear",
+            "`http://10.0.0.1` would send the app's secret without encryption",
         ),
         (
             "wechat.hosts[1]",
@@ -81,7 +81,7 @@ fn every_problem_of_a_configuration_is_reported() {
         (
             "wechat.pages",
             |c, _| c.pages = "http://open.weixin.qq.com".into(),
-            "`http://open.weixin.qq.com` would send users to WeChat in the clear",
+            "`http://open.weixin.qq.com` would send users to WeChat without encryption",
         ),
         (
             "wechat.pages",
