@@ -120,9 +120,9 @@ pub enum RateLimitKey {
 pub enum Access {
     /// A caller with a valid token or session.
     Authenticated,
-    /// Everybody. The gateway does not look at tokens and passes on no identity.
+    /// Any client. The gateway does not look at tokens and passes on no identity.
     Public,
-    /// Everybody. The gateway passes on the identity of a valid token or session. It refuses an
+    /// Any client. The gateway passes on the identity of a valid token or session. It refuses an
     /// invalid token. It ignores the cookie of a session that has ended, because browsers go on
     /// sending it.
     Optional,

@@ -1,6 +1,6 @@
 //! Checks that the values of one section fit together.
 //!
-//! The range of a single number is in the schema. What one section says of another is checked by
+//! The range of a single number is in the schema. What one section says about another is checked by
 //! the modules.
 
 use super::{Config, Findings, Listener};

@@ -71,7 +71,7 @@ pub enum KeyAlgorithm {
     EdDSA,
     /// RSA PKCS#1 v1.5 with SHA-256, at least 2048 bits.
     RS256,
-    /// HMAC with SHA-256. Everybody who can verify can also sign.
+    /// HMAC with SHA-256. A program that can verify tokens can also sign them.
     HS256,
 }
 

@@ -7,7 +7,7 @@ use super::*;
 use crate::authn::TokenSources;
 use crate::identity::{AppId, Identity, OpenId, Profile, Subject, UnionId, User, UserId};
 
-/// A request with nothing but headers.
+/// A request with headers only.
 #[derive(Default)]
 struct Request(HeaderMap);
 

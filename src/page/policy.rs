@@ -1,4 +1,4 @@
-//! What the browser of a page may load: nothing but what the page is made of.
+//! What the browser of a page may load: only what the page is made of.
 //!
 //! A style is allowed by its hash and a script by a nonce. A template's styles are the same in
 //! every page, so their hashes are computed once, from trusted samples. A style that data brings

@@ -11,7 +11,7 @@ use super::refusal::Refusal;
 use super::request_id::RequestId;
 use crate::clock::{Clock, Timestamp};
 
-/// What is known of a request before it is looked at.
+/// What is known about a request before it is looked at.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RequestArrival {
     pub(super) started: Instant,

@@ -1,4 +1,4 @@
-//! What the audit log says of requests: who signed in and out, and who was refused.
+//! What the audit log says about requests: who signed in and out, and who was refused.
 
 use http::{Method, StatusCode};
 use pingora::proxy::Session;

@@ -43,7 +43,7 @@ pub struct Context {
     pub(super) break_off: Option<BreakOff>,
 }
 
-/// What was decided of a request.
+/// What was decided about a request.
 pub(super) enum Decision {
     /// Nothing yet. The request is not forwarded.
     Undecided,
@@ -87,7 +87,7 @@ impl Context {
         self.admitted.as_ref().map_or("", |admitted| &admitted.host)
     }
 
-    /// What the access log says of the request.
+    /// What the access log says about the request.
     pub(super) fn logged<'a>(&'a self, session: &'a Session) -> LoggedRequest<'a> {
         let request = session.req_header();
         LoggedRequest {

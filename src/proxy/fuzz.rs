@@ -82,8 +82,8 @@ pub(crate) fn forwarded_for(data: &[u8]) {
     let found = PROXIES.client_address(TRUSTED_PEER, &headers);
     assert!(found.peer_is_trusted && found.peer == TRUSTED_PEER, "{found:?}");
     assert!(found.client == found.client.to_canonical(), "{found:?}");
-    // From the right, trusted proxies speak of each other; the first who is none ends it, or the
-    // first word that is no address.
+    // Read from the right: the addresses of trusted proxies, until another address or a word that
+    // is not an address.
     let texts = lines.iter().map(|line| line.to_str().unwrap_or("?"));
     let entries: Vec<&str> = texts.flat_map(|line| line.split(',')).map(str::trim).collect();
     let of_proxy = |entry: &&&str| address(entry).is_some_and(|address| PROXIES.trusts(address));

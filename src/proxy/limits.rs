@@ -1,4 +1,4 @@
-//! Limits on requests: which clients are refused, what the answers say of the limits, and which
+//! Limits on requests: which clients are refused, what the answers say about the limits, and which
 //! answers count as a client's errors.
 
 use http::{HeaderValue, StatusCode};

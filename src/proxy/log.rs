@@ -1,4 +1,4 @@
-//! The line of the access log: what it says of a request, and how the request ended.
+//! The line of the access log: what it says about a request, and how the request ended.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use super::arrival::RequestArrival;
 use super::reason::Reason;
 use crate::telemetry::access_log::AccessLogEntry;
 
-/// What the access log says of a request besides how it ended.
+/// What the access log says about a request besides how it ended.
 pub(super) struct LoggedRequest<'a> {
     pub(super) arrival: &'a RequestArrival,
     pub(super) method: &'static str,

@@ -1,4 +1,4 @@
-//! The PROXY protocol, versions 1 and 2: what a load balancer says of the client before the
+//! The PROXY protocol, versions 1 and 2: what a load balancer says about the client before the
 //! client's first byte.
 //!
 //! See <https://www.haproxy.org/download/3.0/doc/proxy-protocol.txt>. The header is read to its
@@ -21,7 +21,7 @@ const V2_FIXED_BYTES: usize = 16;
 /// certificate's name.
 const MAX_V2_REST_BYTES: usize = 2048;
 
-/// What a header says of a connection.
+/// What a header says about a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProxyHeader {
     /// The balancer passes on the connection of the client at this address.

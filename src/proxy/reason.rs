@@ -175,7 +175,7 @@ impl Reason {
 
     /// Whether the request was refused for who its caller is, or because its caller is not known.
     ///
-    /// If the store does not answer, nothing is known of the caller, and the audit log says
+    /// If the store does not answer, nothing is known about the caller, and the audit log says
     /// nothing.
     pub(super) fn is_denial(self) -> bool {
         match self {

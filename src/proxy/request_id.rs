@@ -19,8 +19,7 @@ const MAX_LENGTH: usize = 64;
 /// Hexadecimal digits of an id of our own: 128 bits, so that it may serve as a trace id too.
 const OWN_LENGTH: usize = 32;
 
-/// Makes ids that no other process makes, and of which two tell nothing of the requests between
-/// them.
+/// Makes ids that no other process makes. Two ids do not show how many requests came between them.
 ///
 /// An id is a count, encrypted by one block of AES-128 under a key that is drawn at the start: a
 /// keyed permutation, so that distinct counts have distinct ids.

@@ -11,7 +11,7 @@ use crate::proxy::Current;
 /// How often certificate files are checked for changes, and servers' names resolved.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Refreshes certificates and addresses for ever.
+/// Refreshes certificates and addresses forever.
 pub(super) async fn refresh(certificates: Arc<Vec<Arc<Certificates>>>, current: Arc<ArcSwap<Current>>) {
     let mut ticks = tokio::time::interval(REFRESH_INTERVAL);
     ticks.tick().await;

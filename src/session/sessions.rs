@@ -8,7 +8,7 @@ use super::node::core::Core;
 use super::row::limits::SessionLimits;
 use super::row::session_key::SealKeys;
 
-/// The sessions under one configuration. What a caller can ask stands in a file for each question.
+/// The sessions under one configuration. Each operation for callers is in a file of its own.
 pub struct Sessions {
     pub(super) core: Arc<Core>,
     pub(super) limits: SessionLimits,

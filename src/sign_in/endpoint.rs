@@ -1,5 +1,5 @@
 //! The endpoints: one table of their paths, their methods, the body that each reads, the handler,
-//! and what the audit log says of them.
+//! and what the audit log says about them.
 
 use std::pin::Pin;
 use std::sync::Arc;

@@ -79,7 +79,7 @@ pub(crate) fn claim_row(data: &[u8]) {
         data == row || claim.open_row::<OpenedSession>(data).is_none(),
         "a row without a valid seal is accepted"
     );
-    // The kind and the caller are in the clear, but sealed along.
+    // The kind and the caller are readable, but the seal protects them from changes.
     let mut changed = row.clone();
     changed.iter_mut().zip(data).for_each(|(byte, change)| *byte ^= change);
     assert!(

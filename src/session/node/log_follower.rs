@@ -105,8 +105,8 @@ impl LogFollower {
         }
     }
 
-    /// Ends every lease if the clock was set back. Verdicts say by the clock how long they may be
-    /// believed, and a node that is cut off from its store would believe them for that much longer.
+    /// Ends every lease if the clock was set back. A verdict may be used until an instant of the
+    /// clock, and a node that is cut off from its store would use it for that much longer.
     pub(in crate::session) fn check_clock(&self, seen: Timestamp) -> Timestamp {
         let now = self.clock.now();
         if now.plus(CLOCK_SLACK) < seen {

@@ -81,7 +81,7 @@ impl PersonRows {
     /// The rows that decide about the sessions of a row, of which one was read already.
     ///
     /// # Errors
-    /// [`StoreError::Damaged`] denies: what a row says that cannot be read is unknown.
+    /// [`StoreError::Damaged`] denies: it is unknown what an unreadable row says.
     pub(in crate::session) async fn of_session(
         &self,
         row: &SubjectRow,
@@ -203,11 +203,11 @@ impl PersonRows {
         Ok(was_blocked)
     }
 
-    /// Makes a person's row say what counts of it, of `added`, and of what the row of revocations
-    /// says.
+    /// Writes to a person's row which block counts: that of the row, `added`, or that of the row of
+    /// revocations.
     ///
-    /// Looks again after each write: a node that lifts the block meanwhile first says so in the row
-    /// of revocations, and then looks at this one. So one of the two sees what the other wrote.
+    /// Reads again after each write. A node that lifts the block meanwhile first writes this to the
+    /// row of revocations, and then reads this row. So one of the two sees what the other wrote.
     pub(in crate::session) async fn settle_block(
         &self,
         person: &PersonId,
@@ -220,7 +220,7 @@ impl PersonRows {
             let revocations = self.revocations.current().await?;
             let row = match (&stored.row, added) {
                 (Ok(row), _) => row.clone(),
-                // It denies as it is; a block may stand in its place, and nothing else.
+                // An unreadable row denies. Only a block may replace it.
                 (Err(_), Some(_)) => PersonRow::new(field.clone()),
                 (Err(error), None) => return Err(error.clone()),
             };
@@ -234,7 +234,7 @@ impl PersonRows {
         }
     }
 
-    /// Moves into the rows of people what the row of revocations says of blocks: at the start, and,
+    /// Moves the blocks in the row of revocations into the rows of people: at the start, and,
     /// with a shared store, whenever a gateway of the previous version has changed it. Ends when
     /// there is nothing more to move.
     pub(in crate::session) async fn follow(&self) {
@@ -301,7 +301,7 @@ impl PersonRows {
         self.revocations.change(change).await.inspect_err(|_| self.revocations.forget())
     }
 
-    /// Everybody who is blocked, with the number of the block.
+    /// The blocked people, each with the number of the block.
     pub(in crate::session) async fn blocked(&self) -> Result<Vec<(PersonId, u64)>, StoreError> {
         let revocations = self.revocations.current().await?;
         let mut blocked: BTreeMap<PersonField, u64> = revocations.blocks().collect();

@@ -194,12 +194,12 @@ impl RevocationCache {
         rest.is_needed = false;
     }
 
-    /// Keeps what was read together with all that was known: two readers may finish in another
-    /// order than they began, and both of two histories count.
+    /// Adds what was read to what is known: two readers may finish in another order than they
+    /// began, and both of two histories count.
     ///
-    /// The first reader of a change ends the leases that it concerns, be it a sign-in or a read of
-    /// the log. Otherwise verdicts by the revocations of before would be believed until their
-    /// re-check.
+    /// The first reader of a change ends the leases that it concerns. The reader may be a sign-in
+    /// or a read of the log. Without this, verdicts from before the change would be used until
+    /// their re-check.
     fn update(&self, read: Revocations) -> Arc<Revocations> {
         let read = Arc::new(read);
         self.newest.rcu(|known| {

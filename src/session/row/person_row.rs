@@ -24,7 +24,7 @@ pub struct UserBinding {
     pub since: Timestamp,
 }
 
-/// Of which kinds of people there are rows, or were once.
+/// The kinds of people who have rows, or had rows once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, Decode)]
 pub(in crate::session) struct PersonKinds {
     #[n(0)]

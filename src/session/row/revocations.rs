@@ -47,7 +47,7 @@ pub(in crate::session) struct Revocations {
     /// `None` if no person was ever blocked or bound. No node reads rows of people until then.
     #[n(5)]
     pub(in crate::session) people: Option<PersonKinds>,
-    /// Whether a person was blocked for whom the copy had no room.
+    /// Whether a blocked person is missing in the copy because it had no room.
     #[n(6)]
     is_copy_incomplete: Option<bool>,
 }
@@ -106,8 +106,8 @@ impl Revocations {
         self.number = self.number.saturating_add(1).max(now.millis());
     }
 
-    /// These with what another row adds; `None` if it adds nothing. The numbers do not tell: a row
-    /// that went on from an earlier one has a higher number, and lacks what was lost.
+    /// These with what another row adds; `None` if it adds nothing. The numbers do not show it: a
+    /// row that continues an earlier one has a higher number, and lacks what was lost.
     pub(in crate::session) fn extended_by(&self, other: &Self) -> Option<Self> {
         if self == other {
             return None;
@@ -145,10 +145,10 @@ impl Revocations {
         self.apps.push(AppRevocation { appid: TextField(appid.clone()), number: self.number });
     }
 
-    /// Revokes every session that was opened before an instant, and never a session that is still
-    /// to be opened: otherwise an operator who mistypes a year would lock every user out. "Up to
-    /// now" is recorded as a number because clocks differ: by a slow clock, a session that is still
-    /// to be opened would be of before.
+    /// Revokes every session that was opened before an instant, and never a session that is opened
+    /// later: otherwise an operator who mistypes a year would lock every user out. "Up to now" is
+    /// recorded as a number because clocks differ: a node with a slow clock would give a later
+    /// session a time before the instant.
     pub(in crate::session) fn revoke_opened_before(&mut self, instant: Timestamp, now: Timestamp) {
         self.initialize(now);
         self.advance(now);
@@ -159,7 +159,7 @@ impl Revocations {
         }
     }
 
-    /// Whether people are blocked who do not stand in the copy.
+    /// Whether some blocked people are not in the copy.
     pub(in crate::session) fn is_copy_incomplete(&self) -> bool {
         self.is_copy_incomplete == Some(true)
     }
@@ -174,8 +174,8 @@ impl Revocations {
         self.blocks.as_ref().is_some_and(|blocks| !blocks.is_empty())
     }
 
-    /// The number of a person's block, of what the person's row says and what this row says. The
-    /// later statement counts, and a block if both are as late.
+    /// The number of a person's block, by the person's row and by this row. The later statement
+    /// counts. If both have the same number, the block counts.
     pub(in crate::session) fn block_of(&self, person: &PersonField, in_own_row: Option<u64>) -> Option<u64> {
         match self.blocks.as_ref().and_then(|blocks| blocks.change_of(person)) {
             None => in_own_row,

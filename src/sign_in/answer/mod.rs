@@ -17,7 +17,7 @@ use crate::session::SessionInfo;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
-/// An answer, with what the access log says of it.
+/// An answer, with what the access log says about it.
 #[derive(Clone, Debug)]
 pub struct SignInAnswer {
     /// What the client receives. A successful one holds a token.

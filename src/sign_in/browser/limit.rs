@@ -7,8 +7,8 @@ use http::request::Parts;
 use super::may_be_cross_site;
 use crate::throttle::{Throttle, Throttled};
 
-/// Counts a sign-in that a browser begins. Those that a page of another site may have led here
-/// count apart: they must not keep the other clients at the visitor's address from signing in.
+/// Counts a sign-in that a browser begins. A sign-in that a page of another site may have caused is
+/// counted separately: it must not keep other clients at the visitor's address from signing in.
 pub(super) fn check_sign_in_limit(
     throttle: &Throttle,
     request: &Parts,

@@ -105,7 +105,8 @@ impl SignInError {
     }
 
     /// Whether the client may be guessing codes. The answer to another client's code says nothing
-    /// of the code, and is not settled: a thief could have the owner refused otherwise.
+    /// about the code, and is not settled. Otherwise a thief could make the gateway refuse the
+    /// owner.
     pub(super) fn is_failed_guess(&self) -> bool {
         matches!(self, Self::CodeInvalid | Self::CodeAlreadyUsed | Self::CodeOfAnother)
     }

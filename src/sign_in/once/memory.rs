@@ -22,7 +22,7 @@ pub(in crate::sign_in) trait Expiring: Clone {
     fn good_until(&self) -> Timestamp;
 }
 
-/// The codes of the last while, with their outcomes.
+/// The codes that were sent lately, with their outcomes.
 pub(in crate::sign_in) struct CodeMemory<T> {
     keys: [u64; 2],
     window: Duration,

@@ -20,7 +20,7 @@ pub(super) use self::claim::{CodeClaim, SessionHandle, SignedIn};
 pub(super) use self::memory::{CodeMemory, Expiring};
 pub(super) use self::store::StoreClaims;
 
-/// What an exchange comes to.
+/// The result of an exchange.
 pub(super) type SignInResult<T> = Result<T, SignInError>;
 
 /// Where one code of one client is claimed.

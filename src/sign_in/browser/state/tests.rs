@@ -6,7 +6,7 @@ use crate::clock::{Clock, ManualClock};
 use crate::entropy::SystemEntropy;
 use crate::store::testing::SwitchedStore;
 
-/// A source that gives one byte for ever.
+/// A source that gives one byte forever.
 #[derive(Debug)]
 struct Stuck(u8);
 
