@@ -3,7 +3,7 @@
 //! An IPv6 customer commonly holds a whole /64 and may send from any address in it. An IPv4-mapped
 //! IPv6 address is the IPv4 address.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Bits of an IPv6 address that every customer of a provider has for itself at least.
 pub const IPV6_CLIENT_PREFIX: u8 = 64;
@@ -29,6 +29,29 @@ pub fn network(address: IpAddr, ipv6_prefix: u8) -> IpAddr {
     }
 }
 
+/// How many leading bits the addresses of one network have in common.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NetworkPrefix {
+    /// Of an IPv4 address: 0 to 32; more counts as 32.
+    pub ipv4: u8,
+    /// Of an IPv6 address: 0 to 128; more counts as 128.
+    pub ipv6: u8,
+}
+
+impl NetworkPrefix {
+    /// Returns the network of an address. An IPv4-mapped IPv6 address is the IPv4 address.
+    pub fn network(self, address: IpAddr) -> IpAddr {
+        match address.to_canonical() {
+            IpAddr::V4(address) => {
+                let host_bits = 32_u32.saturating_sub(u32::from(self.ipv4));
+                let mask = u32::MAX.checked_shl(host_bits).unwrap_or(0);
+                IpAddr::V4(Ipv4Addr::from_bits(address.to_bits() & mask))
+            }
+            address @ IpAddr::V6(_) => network(address, self.ipv6),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -50,6 +73,22 @@ mod tests {
             if prefix == IPV6_CLIENT_PREFIX {
                 assert_eq!(client_network(address), expected, "{address}");
             }
+        }
+    }
+
+    #[test]
+    fn a_network_has_as_many_bits_in_common_as_its_prefix_says() {
+        for (address, ipv4, ipv6, expected) in [
+            ("192.0.2.129", 24, 48, "192.0.2.0"),
+            ("::ffff:192.0.2.129", 24, 48, "192.0.2.0"),
+            ("192.0.2.129", 32, 48, "192.0.2.129"),
+            ("192.0.2.129", 200, 48, "192.0.2.129"),
+            ("192.0.2.129", 0, 48, "0.0.0.0"),
+            ("2001:db8:1:2:3:4:5:6", 24, 48, "2001:db8:1::"),
+        ] {
+            let (address, expected): (IpAddr, IpAddr) = (address.parse().unwrap(), expected.parse().unwrap());
+
+            assert_eq!(NetworkPrefix { ipv4, ipv6 }.network(address), expected, "{address}/{ipv4}");
         }
     }
 }

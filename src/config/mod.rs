@@ -54,7 +54,7 @@ pub use login::{Login, LoginPage};
 pub use report::Report;
 pub use route::{Access, RateLimit, RateLimitKey, RejectShape, Route};
 pub use schema::{schema, static_changes};
-pub use session::{SealKey, Sessions};
+pub use session::{RetryNetwork, SealKey, Sessions};
 pub use store::{EmbeddedStore, RedisDurability, RedisStore, RedisTls, RedisTopology, Store, StoreEngine};
 pub use telemetry::{AccessLog, AccessLogTarget, AuditLog, Log, LogFormat, Telemetry};
 pub use throttle::{FailedLoginLimit, LoginLimit, Throttle};

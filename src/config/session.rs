@@ -22,6 +22,10 @@ pub struct Sessions {
     /// How long a used refresh token gets the same answer again, if the new token is not used yet.
     /// At most 5 minutes. `0s`: never.
     pub refresh_grace: Duration,
+    /// Which addresses count as one client in a retry: when a used refresh token gets the same answer
+    /// again, and when a code that is sent again does. The `User-Agent` must also be the same, except
+    /// for WeChat's `NetType` and `Language`.
+    pub retry_network: RetryNetwork,
     /// How long a verified token is accepted before its session is looked up again. A node that has
     /// lost its Redis accepts a revoked session no longer than this. 1 second to 5 minutes.
     pub recheck_after: Duration,
@@ -38,9 +42,29 @@ impl Default for Sessions {
             max_per_subject: 10,
             eviction_delay: Duration::from_secs(60),
             refresh_grace: Duration::from_secs(10),
+            retry_network: RetryNetwork::default(),
             recheck_after: Duration::from_secs(30),
             seal_keys: Vec::new(),
         }
+    }
+}
+
+/// `sessions.retry_network`: how many leading bits two addresses of one client have in common. The
+/// defaults are wide enough for the addresses that a carrier gives one phone in turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct RetryNetwork {
+    /// Bits of an IPv4 address. 0 to 32. 0: every address counts as the same.
+    #[schemars(range(min = 0, max = 32))]
+    pub ipv4_prefix: u8,
+    /// Bits of an IPv6 address. 0 to 128. 0: every address counts as the same.
+    #[schemars(range(min = 0, max = 128))]
+    pub ipv6_prefix: u8,
+}
+
+impl Default for RetryNetwork {
+    fn default() -> Self {
+        Self { ipv4_prefix: 24, ipv6_prefix: 48 }
     }
 }
 

@@ -28,6 +28,8 @@ pub struct Throttle {
     pub client_errors: Option<FailedLoginLimit>,
     /// Calls to WeChat for all clients together. Keep it below the quota of your apps.
     pub wechat: LoginLimit,
+    /// Requests for `GET /auth/session` with one session.
+    pub session: LoginLimit,
     /// IPv6 clients with the same leading bits count as one client. This is the number of bits. 32
     /// to 128.
     #[schemars(range(min = 32, max = 128))]
@@ -46,6 +48,7 @@ impl Default for Throttle {
             failed_login: FailedLoginLimit::default(),
             client_errors: None,
             wechat: LoginLimit { rate: Rate::per_minute(4000), burst: 1000 },
+            session: LoginLimit { rate: Rate::per_minute(60), burst: 60 },
             ipv6_prefix: 64,
             capacity: 262_144,
         }

@@ -72,6 +72,14 @@ fn check(config: &config::Sessions, findings: &mut Findings) {
             .error("sessions.idle_timeout", format!("`{idle_timeout}` is longer than the life of a session"))
             .hint(format!("write at most `{lifetime}`, or a longer `sessions.lifetime`"));
     }
+    let config::RetryNetwork { ipv4_prefix, ipv6_prefix } = config.retry_network;
+    for (key, bits, most) in [("ipv4_prefix", ipv4_prefix, 32), ("ipv6_prefix", ipv6_prefix, 128)] {
+        if bits > most {
+            findings
+                .error(format!("sessions.retry_network.{key}"), format!("`{bits}` is out of range"))
+                .hint(format!("write 0 to {most}"));
+        }
+    }
     if !(1..=64).contains(max_per_subject) {
         findings
             .error("sessions.max_per_subject", format!("`{max_per_subject}` is out of range"))

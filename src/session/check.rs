@@ -98,8 +98,8 @@ impl Sessions {
         let user = people.user()?;
 
         let is_written = now.since(entry.last_seen_at) < limits.use_interval;
-        let last_seen_at = if is_written { entry.last_seen_at } else { now };
-        let end = entry.expires_at.min(limits.idle_end(last_seen_at));
+        let last_used_at = if is_written { entry.last_used_at() } else { now };
+        let end = entry.expires_at.min(limits.idle_end(last_used_at));
         if !is_written {
             let core = Arc::clone(core);
             let limits = *limits;

@@ -32,6 +32,10 @@ pub enum RefreshError {
     /// It was spent before, so it was stolen; its session was ended. See RFC 9700 §4.14.2.
     #[error("the refresh token was used twice")]
     Reused,
+    /// It was spent a moment ago by another client than the one that shows it now, and the next one
+    /// is unused. Its session goes on.
+    #[error("the refresh token was spent by another client")]
+    OfOtherClient,
     /// It is good, but of an app that the caller did not allow. It was not spent.
     #[error("the refresh token is of an app that is not allowed")]
     AppNotAllowed,

@@ -4,6 +4,7 @@ use http::HeaderValue;
 use minicbor::{Decode, Encode};
 use zeroize::Zeroizing;
 
+use super::client::Client;
 use super::list::session_infos;
 use super::row::cookie::SessionCookie;
 use super::row::envelope;
@@ -111,8 +112,9 @@ fn use_subject(mut row: SubjectRow) {
     let keys: Vec<EntryId> = row.entries.iter().map(|entry| entry.id).collect();
     // A token that was never issued.
     if let Ok(stranger) = DecodedRefreshToken::generate([8; 16], &NotRandom) {
+        let client = stranger.shown_by(&Client::for_test([192, 0, 2, 1], "curl/8.0"));
         for entry in &row.entries {
-            let judged = entry.family.classify(&stranger, &entry.id, limits.refresh_grace, NOW);
+            let judged = entry.family.classify(&stranger, &client, &entry.id, limits.refresh_grace, NOW);
             assert!(!matches!(judged, Ok(TokenUse::Current)), "a stranger's token counts");
         }
     }
@@ -185,8 +187,10 @@ pub(crate) fn written_rows() -> Vec<(&'static str, Vec<u8>)> {
         device: Some("WeChat 8.0.50 on iPhone".into()),
         cookie: Some([4; 32].into()),
     };
-    token = entry.family.rotate(&token, &SESSION, &NotRandom, NOW).unwrap();
-    entry.family.rotate(&token, &SESSION, &NotRandom, NOW).unwrap();
+    let client = Client::for_test([192, 0, 2, 1], "curl/8.0");
+    let shown = token.shown_by(&client);
+    token = entry.family.rotate(&token, shown, &SESSION, &NotRandom, NOW).unwrap();
+    entry.family.rotate(&token, token.shown_by(&client), &SESSION, &NotRandom, NOW).unwrap();
     full.entries.push(entry);
     full.set_session_key(&seal_keys(), &LOCATOR, &SESSION, &[9; 16], &NotRandom).unwrap();
     let mut revocations = Revocations::default();

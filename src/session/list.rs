@@ -18,8 +18,11 @@ pub struct SessionInfo {
     pub identity: Identity,
     /// When it was opened.
     pub created_at: Timestamp,
-    /// When it was last used, to within a sixteenth of the idle timeout.
+    /// When it was last used, to within a sixteenth of the idle timeout. A refresh is a use.
     pub last_seen_at: Timestamp,
+    /// When it was last used for anything but a refresh. Only this is shown to who holds one of its
+    /// tokens: a thief must not see when the user's client refreshes.
+    pub last_request_at: Timestamp,
     /// When it ends at the latest.
     pub expires_at: Timestamp,
     /// The client's name for itself, in a few printable characters.
@@ -77,7 +80,8 @@ pub(super) fn session_infos(
             id: name::session_id(locator, &entry.id)?,
             identity: row.identity(),
             created_at: entry.created_at,
-            last_seen_at: entry.last_seen_at,
+            last_seen_at: entry.last_used_at(),
+            last_request_at: entry.last_seen_at,
             expires_at: entry.expires_at,
             device: entry.device.clone(),
             profile: row.profile(),

@@ -14,6 +14,7 @@ mod bind;
 mod block;
 mod build;
 mod check;
+mod client;
 mod device;
 mod error;
 #[cfg(any(test, feature = "fuzzing"))]
@@ -34,6 +35,7 @@ mod tests;
 
 pub use self::block::BlockedPerson;
 pub use self::check::CheckedSession;
+pub use self::client::Client;
 pub use self::error::{RefreshError, SessionError};
 pub use self::list::SessionInfo;
 pub use self::node::core::Core;

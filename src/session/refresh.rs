@@ -1,19 +1,26 @@
 //! Spending a refresh token for the next one. See RFC 9700 §4.14.2.
 
-use tracing::warn;
+use tracing::{info, warn};
 
+use super::client::Client;
 use super::error::{RefreshError, SessionError};
 use super::node::attempts::Attempts;
 use super::node::metrics::RefreshOutcome;
 use super::node::subject_rows::StoredSubject;
 use super::open::OpenedSession;
 use super::row::name::{self, EntryId};
-use super::row::refresh_token::{DecodedRefreshToken, RefreshToken, TokenUse};
+use super::row::refresh_token::{ClientHash, DecodedRefreshToken, RefreshToken, TokenUse};
 use super::row::revocations::Revocations;
 use super::row::subject::{SessionEntry, SubjectRow};
 use super::sessions::Sessions;
 use crate::clock::Timestamp;
 use crate::identity::{AppId, Identity};
+
+/// A refresh token as a client shows it.
+struct ShownToken {
+    token: DecodedRefreshToken,
+    client: ClientHash,
+}
 
 /// A refresh token was spent; this is the session with the next one.
 #[derive(Clone, Debug)]
@@ -25,17 +32,18 @@ pub struct RefreshedSession {
 }
 
 impl Sessions {
-    /// Spends a refresh token and returns the next. A retry within the grace time gets the same
-    /// next one.
+    /// Spends a refresh token and returns the next. A retry of the same client within the grace time
+    /// gets the same next one.
     ///
     /// # Errors
     /// [`RefreshError`], by variant.
     pub async fn refresh(
         &self,
         token: &RefreshToken,
+        client: &Client,
         now: Timestamp,
     ) -> Result<RefreshedSession, RefreshError> {
-        self.refresh_if(token, |_| true, now).await
+        self.refresh_if(token, client, |_| true, now).await
     }
 
     /// As [`Sessions::refresh`], if `allows` allows the token's app. A token of another app is not
@@ -46,11 +54,15 @@ impl Sessions {
     pub async fn refresh_if(
         &self,
         token: &RefreshToken,
+        client: &Client,
         allows: impl Fn(&AppId) -> bool + Send + Sync,
         now: Timestamp,
     ) -> Result<RefreshedSession, RefreshError> {
         let result = match token.decode() {
-            Some(token) => self.rotate(&token, allows, now).await,
+            Some(token) => {
+                let client = token.shown_by(client);
+                self.rotate(&ShownToken { token, client }, allows, now).await
+            }
             None => Err(RefreshError::Invalid),
         };
         self.core.metrics.count_refresh(match &result {
@@ -74,17 +86,17 @@ impl Sessions {
         if self.core.people.is_blocked(&stored.row, &revocations).await? {
             return Err(SessionError::Blocked);
         }
-        let token_use = entry.family.classify(&token, &entry.id, self.limits.refresh_grace, now)?;
-        Ok(matches!(token_use, TokenUse::Current))
+        Ok(entry.family.is_current(&token))
     }
 
     async fn rotate(
         &self,
-        token: &DecodedRefreshToken,
+        shown: &ShownToken,
         allows: impl Fn(&AppId) -> bool + Send + Sync,
         now: Timestamp,
     ) -> Result<(RefreshedSession, RefreshOutcome), RefreshError> {
         let (core, limits) = (&self.core, &self.limits);
+        let ShownToken { token, client } = shown;
         let state = core.leases.subject(&token.locator);
         let _lock = state.lock().await?;
         let mut attempts = Attempts::default();
@@ -99,11 +111,17 @@ impl Sessions {
                 // The token stays as it is: it is good again when the block is lifted.
                 return Err(RefreshError::Session(SessionError::Blocked));
             }
-            let token_use = entry.family.classify(token, &entry.id, limits.refresh_grace, now)?;
+            let token_use = entry.family.classify(token, client, &entry.id, limits.refresh_grace, now)?;
             let is_allowed = allows(&stored.row.subject().appid);
             let is_written = match token_use {
                 // A token that is used twice was stolen, whichever app it is of.
                 TokenUse::Reused => return Err(self.end_reused(&stored, entry.id, now).await),
+                // Whoever read the token elsewhere shows it like this, and so does the user's own
+                // client after it changed its network. Neither gets the next token.
+                TokenUse::OfOtherClient => {
+                    info!("a spent refresh token of {} came from another client", stored.row.subject().appid);
+                    return Err(RefreshError::OfOtherClient);
+                }
                 _ if !is_allowed => return Err(RefreshError::AppNotAllowed),
                 // Once the row says that the token is spent, its successor may have reached the
                 // client, and a client that shows the token after the grace time ends the session.
@@ -115,7 +133,7 @@ impl Sessions {
                     is_writable
                 }
                 TokenUse::Current => {
-                    let (row, answer) = self.spend(&stored.row, &entry.id, token, &revocations, now)?;
+                    let (row, answer) = self.spend(&stored.row, &entry.id, shown, &revocations, now)?;
                     if core.subjects.replace(token.locator, Some(&stored), &row, limits, now).await? {
                         return Ok((answer, RefreshOutcome::Rotated));
                     }
@@ -152,14 +170,14 @@ impl Sessions {
         &self,
         before: &SubjectRow,
         id: &EntryId,
-        token: &DecodedRefreshToken,
+        shown: &ShownToken,
         revocations: &Revocations,
         now: Timestamp,
     ) -> Result<(SubjectRow, RefreshedSession), RefreshError> {
         let mut row = before.clone();
         let entry = row.entry_mut(id).ok_or(RefreshError::Invalid)?;
-        let next = entry.family.rotate(token, &entry.id, self.core.entropy.as_ref(), now)?;
-        entry.touch(now);
+        let ShownToken { token, client } = shown;
+        let next = entry.family.rotate(token, *client, &entry.id, self.core.entropy.as_ref(), now)?;
         let answer = refreshed(before, entry, &next)?;
         row.remove_ended(&self.limits, revocations, now);
         Ok((row, answer))

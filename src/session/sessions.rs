@@ -1,9 +1,13 @@
 //! The sessions under one configuration.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::HeaderMap;
+
+use super::client::Client;
 use super::node::core::Core;
 use super::row::limits::SessionLimits;
 use super::row::session_key::SealKeys;
@@ -24,6 +28,11 @@ impl Sessions {
     /// How long a verdict is believed at most before its session is looked up again.
     pub fn recheck_after(&self) -> Duration {
         self.limits.recheck_after
+    }
+
+    /// The client that sent a request, as the one of a retry is compared with it.
+    pub fn client(&self, address: IpAddr, headers: &HeaderMap) -> Client {
+        Client::new(address, headers, self.limits.retry_network)
     }
 
     /// How long a refresh token gets the same answer again.

@@ -74,7 +74,7 @@ impl SignInAttempt {
     pub(super) fn new(
         app: &App,
         code: Code,
-        client_fields: &[&[u8]],
+        client_fields: &[impl AsRef<[u8]>],
         request: &Parts,
         client: IpAddr,
     ) -> Self {
@@ -84,7 +84,7 @@ impl SignInAttempt {
             appid: app.appid.clone(),
             code,
             client,
-            client_fields: client_fields.iter().map(|field| field.to_vec()).collect(),
+            client_fields: client_fields.iter().map(|field| field.as_ref().to_vec()).collect(),
             user_agent: user_agent.map(str::to_owned),
             before: None,
             is_cross_site: false,

@@ -14,7 +14,6 @@ mod answer;
 mod browser;
 mod build;
 mod call;
-mod client;
 mod deps;
 mod dispatch;
 mod endpoint;

@@ -17,6 +17,7 @@ mod errors;
 mod lockout;
 mod rate;
 mod requests;
+mod session;
 mod shared;
 mod table;
 #[cfg(test)]
@@ -37,6 +38,7 @@ use crate::telemetry::metrics::Metrics;
 use client::ClientKeys;
 use lockout::{LockoutPolicy, Lockouts};
 use rate::{ClientRate, GlobalRate};
+use session::SessionRate;
 use shared::SharedBuckets;
 
 pub use requests::{Allowance, Exceeded, RateLimitCaller, RequestLimits};
@@ -55,6 +57,7 @@ pub struct Throttle {
     failed_login: Lockouts,
     client_errors: Option<Lockouts>,
     wechat: GlobalRate,
+    session: SessionRate,
     shared: Option<SharedBuckets>,
     refused: RefusedCounters,
 }
@@ -113,11 +116,13 @@ pub enum Limit {
     Request,
     /// Exchanges with WeChat of all clients together.
     WeChat,
+    /// Questions of one session who it is.
+    Session,
 }
 
 impl Limit {
     /// Every limit.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Login,
         Self::Refresh,
         Self::SignIn,
@@ -126,6 +131,7 @@ impl Limit {
         Self::ClientError,
         Self::Request,
         Self::WeChat,
+        Self::Session,
     ];
 
     /// The limit's name.
@@ -139,6 +145,7 @@ impl Limit {
             Self::ClientError => "client_error",
             Self::Request => "request",
             Self::WeChat => "wechat",
+            Self::Session => "session",
         }
     }
 }
@@ -163,6 +170,7 @@ impl Throttle {
         let client_errors =
             client_errors.map(|limit| LockoutPolicy::build(limit, "throttle.client_errors", findings));
         let wechat = rate::quota(&config.wechat, "throttle.wechat", findings);
+        let session = SessionRate::build(&config.session, capacity, Arc::clone(&clock), entropy, findings);
 
         let capacity = capacity?;
         Some(Self {
@@ -178,6 +186,7 @@ impl Throttle {
                 None => None,
             },
             wechat: GlobalRate::new(wechat?, clock),
+            session: session?,
             shared: None,
             refused: RefusedCounters::new(metrics),
         })
@@ -273,6 +282,14 @@ impl Throttle {
         rate.check(client).map(drop).map_err(|wait| self.refuse(limit, wait))
     }
 
+    /// Checks the limit for one question of a session who it is.
+    ///
+    /// # Errors
+    /// [`Throttled`], when it asks too often.
+    pub fn check_session(&self, session: &str) -> Result<(), Throttled> {
+        self.session.check(session).map_err(|wait| self.refuse(Limit::Session, wait))
+    }
+
     fn check_all_sign_ins(&self) -> Result<(), Throttled> {
         self.all_sign_ins.check().map_err(|wait| self.refuse(Limit::AllSignIns, wait))
     }
@@ -317,6 +334,7 @@ struct RefusedCounters {
     client_error: IntCounter,
     request: IntCounter,
     wechat: IntCounter,
+    session: IntCounter,
 }
 
 impl RefusedCounters {
@@ -331,6 +349,7 @@ impl RefusedCounters {
             client_error: child(Limit::ClientError),
             request: child(Limit::Request),
             wechat: child(Limit::WeChat),
+            session: child(Limit::Session),
         }
     }
 
@@ -344,6 +363,7 @@ impl RefusedCounters {
             Limit::ClientError => &self.client_error,
             Limit::Request => &self.request,
             Limit::WeChat => &self.wechat,
+            Limit::Session => &self.session,
         }
     }
 }

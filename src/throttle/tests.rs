@@ -52,6 +52,7 @@ fn config(burst: u32) -> config::Throttle {
         all_sign_ins: LoginLimit { rate: Rate::per_minute(60), burst: 50 },
         client_errors: None,
         wechat: LoginLimit { rate: Rate::per_minute(60), burst: 5 },
+        session: LoginLimit { rate: Rate::per_minute(60), burst: 3 },
         ipv6_prefix: 64,
         capacity: 1024,
     }
@@ -140,7 +141,7 @@ fn refusal_names_the_limit_and_counts_once() {
     let refusal = bench.throttle.check_login(client).unwrap_err();
 
     assert_eq!(refusal, Throttled { limit: Limit::Login, retry_after: seconds(6) });
-    assert_eq!(Limit::ALL.map(|limit| bench.refused(limit)), [1, 0, 0, 0, 0, 0, 0, 0]);
+    assert_eq!(Limit::ALL.map(|limit| bench.refused(limit)), [1, 0, 0, 0, 0, 0, 0, 0, 0]);
 }
 
 #[test]
@@ -516,6 +517,7 @@ fn every_problem_is_reported_at_once() {
         all_sign_ins: LoginLimit { rate: Rate::per_minute(60), burst: 50 },
         client_errors: None,
         wechat: LoginLimit { rate: Rate { count: u32::MAX, per: seconds(1) }, burst: 1_000_001 },
+        session: LoginLimit { rate: Rate::per_minute(60), burst: 0 },
         ipv6_prefix: 31,
         capacity: 1023,
     };
@@ -531,6 +533,8 @@ fn every_problem_is_reported_at_once() {
         "throttle.failed_login.forget_after: 59s is shorter than the longest lock-out, `max_lockout: 1m`; write `1m` or longer",
         "throttle.wechat.burst: a burst of 1000001 is out of range; write a number from 1 to 1000000",
         "throttle.wechat.rate: a rate of 4294967295/s is out of range; write at least one an hour and at most 1000000000 a second",
+        "throttle.session.burst: a burst of 0 is out of range; write a number from 1 to 1000000",
+        "throttle.session: the table needs a key: the operating system gave no random bytes",
     ];
     assert_eq!(findings(&config, &EmptyEntropy), expected);
 }
@@ -593,4 +597,19 @@ fn extreme_but_accepted_limits_do_not_overflow() {
     bench.fail(client, 2);
 
     assert!(bench.lockout(client).is_some_and(|remaining| remaining > seconds(1_000_000_000)));
+}
+
+#[test]
+fn a_session_that_asks_too_often_waits_and_no_other_does() {
+    let bench = bench(&config(20));
+    for _ in 0..3 {
+        assert_eq!(bench.throttle.check_session("one"), Ok(()));
+    }
+
+    let refusal = bench.throttle.check_session("one").unwrap_err();
+
+    assert_eq!((refusal.limit, refusal.retry_after), (Limit::Session, Duration::from_secs(1)));
+    assert_eq!(bench.throttle.check_session("other"), Ok(()));
+    bench.clock.advance(Duration::from_secs(1));
+    assert_eq!(bench.throttle.check_session("one"), Ok(()));
 }

@@ -36,7 +36,7 @@ const MAY_IMPORT: &[(&str, &str)] = &[
     ("upstream", "clock config"),
     ("store", "clock config telemetry"),
     ("wechat", "clock config entropy host identity telemetry"),
-    ("session", "clock config digest entropy identity key_file telemetry store"),
+    ("session", "address clock config digest entropy identity key_file telemetry store"),
     ("throttle", "clock config digest entropy telemetry store"),
     (
         "authn",
@@ -45,7 +45,7 @@ const MAY_IMPORT: &[(&str, &str)] = &[
     ("identity_headers", "config cookie identity telemetry authn"),
     (
         "sign_in",
-        "address clock config cookie digest entropy host identity path problem single_flight key_file page telemetry token store wechat session throttle authn",
+        "clock config cookie digest entropy host identity path problem single_flight key_file page telemetry token store wechat session throttle authn",
     ),
     (
         "runtime",

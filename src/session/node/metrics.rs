@@ -8,7 +8,7 @@ use crate::telemetry::metrics::Metrics;
 
 pub(in crate::session) struct SessionMetrics {
     checks: OutcomeCounters,
-    refreshes: [IntCounter; 5],
+    refreshes: [IntCounter; 6],
     revocations: [OutcomeCounters; 6],
     pub(in crate::session) evicted: IntCounter,
 }
@@ -22,6 +22,7 @@ pub(in crate::session) enum RefreshOutcome {
     Rotated,
     Repeated,
     Invalid,
+    OtherClient,
     Reused,
     Unavailable,
 }
@@ -32,7 +33,7 @@ const SCOPES: [&str; 6] = ["session", "subject", "unionid", "app", "opened_befor
 
 impl SessionMetrics {
     pub(super) fn new(metrics: &Metrics) -> Self {
-        let refreshes = ["rotated", "repeated", "invalid", "reused", "unavailable"];
+        let refreshes = ["rotated", "repeated", "invalid", "other_client", "reused", "unavailable"];
         let revocation = |scope| {
             let outcomes = ["ended", "nothing", "unavailable"];
             OutcomeCounters(outcomes.map(|outcome| child(&metrics.session_revocations, &[scope, outcome])))
@@ -59,11 +60,12 @@ impl SessionMetrics {
 
     /// Counts a refresh.
     pub(in crate::session) fn count_refresh(&self, outcome: RefreshOutcome) {
-        let [rotated, repeated, invalid, reused, unavailable] = &self.refreshes;
+        let [rotated, repeated, invalid, other_client, reused, unavailable] = &self.refreshes;
         match outcome {
             RefreshOutcome::Rotated => rotated.inc(),
             RefreshOutcome::Repeated => repeated.inc(),
             RefreshOutcome::Invalid => invalid.inc(),
+            RefreshOutcome::OtherClient => other_client.inc(),
             RefreshOutcome::Reused => reused.inc(),
             RefreshOutcome::Unavailable => unavailable.inc(),
         }
@@ -98,6 +100,7 @@ impl From<&RefreshError> for RefreshOutcome {
     fn from(error: &RefreshError) -> Self {
         match error {
             RefreshError::Invalid | RefreshError::AppNotAllowed => Self::Invalid,
+            RefreshError::OfOtherClient => Self::OtherClient,
             RefreshError::Reused => Self::Reused,
             RefreshError::Session(_) => Self::Unavailable,
         }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::address::NetworkPrefix;
 use crate::clock::Timestamp;
 use crate::config;
 
@@ -17,6 +18,8 @@ pub(in crate::session) struct SessionLimits {
     pub(in crate::session) max_per_subject: usize,
     pub(in crate::session) eviction_delay: Duration,
     pub(in crate::session) refresh_grace: Duration,
+    /// How much of its address a client must keep in a retry.
+    pub(in crate::session) retry_network: NetworkPrefix,
     /// How long a verdict is believed. At most half the idle timeout: the session of a client that
     /// sends requests all the time must be looked up before it idles out.
     pub(in crate::session) recheck_after: Duration,
@@ -39,6 +42,10 @@ impl SessionLimits {
             max_per_subject: usize::try_from(config.max_per_subject).unwrap_or(usize::MAX),
             eviction_delay: *config.eviction_delay,
             refresh_grace: *config.refresh_grace,
+            retry_network: NetworkPrefix {
+                ipv4: config.retry_network.ipv4_prefix,
+                ipv6: config.retry_network.ipv6_prefix,
+            },
             recheck_after,
             use_interval: unwritten.saturating_sub(recheck_after),
             idle: idle_timeout.saturating_add(unwritten),

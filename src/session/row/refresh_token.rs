@@ -9,13 +9,19 @@
 //! first, and the fate of the answer is unknown. The successor therefore counts as delivered from
 //! that write on, and the grace time starts there, whatever later answers say. Otherwise a thief
 //! could prolong it.
+//!
+//! Only the client that spent the token gets the successor again. The row holds a hash of that
+//! client, keyed with the spent token. A row that an older gateway wrote holds none; there every
+//! client gets the successor.
 
 use std::time::Duration;
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::hkdf::{HKDF_SHA256, Salt};
+use aws_lc_rs::hmac;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use minicbor::bytes::ByteArray;
 use minicbor::{Decode, Encode};
 use secrecy::{ExposeSecret as _, SecretString};
 use zeroize::Zeroizing;
@@ -27,6 +33,7 @@ use super::seal::{self, SealedBox};
 use crate::clock::Timestamp;
 use crate::digest::sha256;
 use crate::entropy::{self, Entropy};
+use crate::session::client::Client;
 use crate::session::error::{SessionError, internal};
 
 const TOKEN_BYTES: usize = 64;
@@ -122,6 +129,23 @@ impl DecodedRefreshToken {
         sha256(&[b"menshen refresh family v1", self.family.as_slice()])
     }
 
+    /// The hash of the client that shows this token. Its key is the token: a reader of the store
+    /// cannot try addresses.
+    pub(in crate::session) fn shown_by(&self, client: &Client) -> ClientHash {
+        let mut hash = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, self.secret.as_slice()));
+        hash.update(b"menshen refresh client v1");
+        hash.update(&self.locator);
+        hash.update(self.family.as_slice());
+        for field in client.fields() {
+            // A length before each field, so that none can reach into the next.
+            hash.update(&u64::try_from(field.len()).unwrap_or(u64::MAX).to_be_bytes());
+            hash.update(field);
+        }
+        let mut short = [0; 16];
+        short.iter_mut().zip(hash.sign().as_ref()).for_each(|(to, from)| *to = *from);
+        ClientHash(short.into())
+    }
+
     /// Derives the key that seals this token's successor.
     fn successor_key(&self) -> Result<Zeroizing<[u8; 32]>, SessionError> {
         let mut key = Zeroizing::new([0; 32]);
@@ -154,7 +178,15 @@ struct SpentToken {
     at: Timestamp,
     #[n(2)]
     successor: SealedBox,
+    /// The client that spent it; `None` if a gateway did that keeps no client.
+    #[n(3)]
+    client: Option<ClientHash>,
 }
+
+/// A client, as a hash that is keyed with the token that it shows.
+#[derive(Clone, Copy, PartialEq, Encode, Decode)]
+#[cbor(transparent)]
+pub(in crate::session) struct ClientHash(#[n(0)] ByteArray<16>);
 
 /// What a token of a family is good for.
 pub(in crate::session) enum TokenUse {
@@ -163,6 +195,8 @@ pub(in crate::session) enum TokenUse {
     /// It was spent within the grace time and its successor was not: the answer may have been lost.
     /// Holds the successor.
     Repeated(DecodedRefreshToken),
+    /// As before, but another client spent it.
+    OfOtherClient,
     /// It was spent earlier, or never issued: the token was stolen.
     Reused,
 }
@@ -173,41 +207,56 @@ impl RefreshTokenFamily {
         is_equal(&self.id, &token.family_hash())
     }
 
-    /// Tells what a token of this family is good for. Once its successor is spent, the token is no
-    /// longer the spent one, and counts as reused.
+    /// Whether a token is the current one.
+    pub(in crate::session) fn is_current(&self, token: &DecodedRefreshToken) -> bool {
+        is_equal(&self.current, &token.hash())
+    }
+
+    /// When the last token was spent; the start of time if none was.
+    pub(in crate::session) fn spent_at(&self) -> Timestamp {
+        self.spent.as_ref().map(|spent| spent.at).unwrap_or_default()
+    }
+
+    /// Tells what a token of this family is good for, to this client. Once its successor is spent,
+    /// the token is no longer the spent one, and counts as reused.
     pub(in crate::session) fn classify(
         &self,
         token: &DecodedRefreshToken,
+        client: &ClientHash,
         session: &EntryId,
         grace: Duration,
         now: Timestamp,
     ) -> Result<TokenUse, SessionError> {
-        let hash = token.hash();
-        if is_equal(&self.current, &hash) {
+        if self.is_current(token) {
             return Ok(TokenUse::Current);
         }
+        let hash = token.hash();
         let Some(spent) = self.spent.as_ref().filter(|spent| is_equal(&spent.hash, &hash)) else {
             return Ok(TokenUse::Reused);
         };
         if now.since(spent.at) >= grace {
             return Ok(TokenUse::Reused);
         }
+        if spent.client.is_some_and(|ClientHash(known)| !is_equal(&*known, &*client.0)) {
+            return Ok(TokenUse::OfOtherClient);
+        }
         let secret = seal::open(&*token.successor_key()?, session, &spent.successor)
             .map_err(|_| damaged("a refresh token's successor does not open"))?;
         Ok(TokenUse::Repeated(token.successor(secret)))
     }
 
-    /// Spends the current token, which `token` must be, and returns its successor.
+    /// Spends the current token, which `token` must be, for a client, and returns its successor.
     pub(in crate::session) fn rotate(
         &mut self,
         token: &DecodedRefreshToken,
+        client: ClientHash,
         session: &EntryId,
         entropy: &dyn Entropy,
         now: Timestamp,
     ) -> Result<DecodedRefreshToken, SessionError> {
         let next = token.successor(generate_secret(entropy)?);
         let successor = seal::seal(&*token.successor_key()?, session, next.secret.as_slice(), entropy)?;
-        self.spent = Some(SpentToken { hash: self.current, at: now, successor });
+        self.spent = Some(SpentToken { hash: self.current, at: now, successor, client: Some(client) });
         self.current = next.hash();
         Ok(next)
     }
@@ -219,4 +268,63 @@ fn generate_secret(entropy: &dyn Entropy) -> Result<Zeroizing<[u8; 32]>, Session
 
 fn is_equal(known: &[u8], given: &[u8]) -> bool {
     verify_slices_are_equal(known, given).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::entropy::SystemEntropy;
+
+    const SESSION: EntryId = [1; 16];
+    const GRACE: Duration = Duration::from_secs(10);
+
+    /// A family as the version before reads and writes it.
+    #[derive(Encode, Decode)]
+    struct OldFamily {
+        #[cbor(n(0), with = "minicbor::bytes")]
+        id: [u8; 32],
+        #[cbor(n(1), with = "minicbor::bytes")]
+        current: [u8; 32],
+        #[n(2)]
+        spent: Option<OldSpentToken>,
+    }
+
+    #[derive(Encode, Decode)]
+    struct OldSpentToken {
+        #[cbor(n(0), with = "minicbor::bytes")]
+        hash: [u8; 32],
+        #[cbor(n(1), with = "millis")]
+        at: Timestamp,
+        #[n(2)]
+        successor: SealedBox,
+    }
+
+    #[test]
+    fn a_token_that_the_version_before_spent_is_repeated_to_every_client() {
+        let token = DecodedRefreshToken::generate([7; 16], &SystemEntropy).unwrap();
+        let mut family = token.new_family();
+        let shown = token.shown_by(&Client::for_test([192, 0, 2, 1], "one"));
+        let now = Timestamp::from_seconds(1_800_000_000);
+        let next = family.rotate(&token, shown, &SESSION, &SystemEntropy, now).unwrap();
+        let other = token.shown_by(&Client::for_test([198, 51, 100, 1], "other"));
+        let classify = |family: &RefreshTokenFamily| family.classify(&token, &other, &SESSION, GRACE, now);
+        assert!(matches!(classify(&family), Ok(TokenUse::OfOtherClient)));
+
+        // The version before reads the row, and drops what it does not know when it writes it.
+        let read: OldFamily = minicbor::decode(&minicbor::to_vec(&family).unwrap()).unwrap();
+        let written: RefreshTokenFamily = minicbor::decode(&minicbor::to_vec(&read).unwrap()).unwrap();
+
+        let Ok(TokenUse::Repeated(repeated)) = classify(&written) else { panic!("not repeated") };
+        assert_eq!(repeated.hash(), next.hash());
+    }
+
+    #[test]
+    fn the_hash_of_a_client_says_nothing_without_the_token() {
+        let tokens = [(); 2].map(|()| DecodedRefreshToken::generate([7; 16], &SystemEntropy).unwrap());
+        let client = Client::for_test([192, 0, 2, 1], "one");
+
+        let [one, other] = tokens.map(|token| token.shown_by(&client));
+
+        assert!(one != other);
+    }
 }

@@ -43,6 +43,8 @@ pub(in crate::session) struct SessionEntry {
     pub(in crate::session) id: EntryId,
     #[cbor(n(1), with = "millis")]
     pub(in crate::session) created_at: Timestamp,
+    /// When it was last used, except for refreshes: a thief who saw this move after a refresh would
+    /// know when to show the spent token.
     #[cbor(n(2), with = "millis")]
     pub(in crate::session) last_seen_at: Timestamp,
     #[cbor(n(3), with = "millis")]
@@ -239,7 +241,12 @@ impl SubjectRow {
 impl SessionEntry {
     /// When the session ends if it is not used again.
     pub(in crate::session) fn ends_at(&self, limits: &SessionLimits) -> Timestamp {
-        self.expires_at.min(limits.idle_end(self.last_seen_at))
+        self.expires_at.min(limits.idle_end(self.last_used_at()))
+    }
+
+    /// When the session was last used: a refresh is a use.
+    pub(in crate::session) fn last_used_at(&self) -> Timestamp {
+        self.last_seen_at.max(self.family.spent_at())
     }
 
     /// Lets the session end after the eviction delay, but never later than before.

@@ -26,8 +26,8 @@ use zeroize::Zeroizing;
 
 use self::store::TestStore;
 use super::{
-    CheckedSession, Core, NewSession, OpenedBrowserSession, OpenedSession, RefreshError, RefreshToken,
-    RefreshedSession, SessionCookie, SessionError, SessionScope, Sessions,
+    CheckedSession, Client, Core, NewSession, OpenedBrowserSession, OpenedSession, RefreshError,
+    RefreshToken, RefreshedSession, SessionCookie, SessionError, SessionScope, Sessions,
 };
 use crate::clock::{Clock as _, ManualClock, Timestamp};
 use crate::config::{self, Findings};
@@ -180,7 +180,15 @@ impl Node {
     }
 
     async fn refresh(&self, token: &RefreshToken) -> Result<RefreshedSession, RefreshError> {
-        self.sessions.refresh(token, self.now()).await
+        self.sessions.refresh(token, &client(), self.now()).await
+    }
+
+    async fn refresh_as(
+        &self,
+        client: &Client,
+        token: &RefreshToken,
+    ) -> Result<RefreshedSession, RefreshError> {
+        self.sessions.refresh(token, client, self.now()).await
     }
 
     async fn revoke(&self, scope: SessionScope) -> Result<Option<u64>, SessionError> {
@@ -193,6 +201,11 @@ fn build(config: &config::Sessions, core: &Arc<Core>, folder: &TempDir) -> Arc<S
     let sessions =
         Sessions::build(config, folder.path(), OnMissingKey::Create, Arc::clone(core), &mut findings);
     Arc::new(sessions.unwrap_or_else(|| panic!("{findings:?}")))
+}
+
+/// The client of most tests.
+fn client() -> Client {
+    Client::for_test([192, 0, 2, 1], "curl/8.0")
 }
 
 fn person(name: &str) -> Identity {

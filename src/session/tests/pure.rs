@@ -155,7 +155,7 @@ fn a_row_of_most_sessions_takes_less_than_the_longest_value() {
         let mut entry = entry(index);
         let token = DecodedRefreshToken::generate([1; 16], &SystemEntropy).unwrap();
         entry.family = token.new_family();
-        entry.family.rotate(&token, &entry.id, &SystemEntropy, now).unwrap();
+        entry.family.rotate(&token, token.shown_by(&client()), &entry.id, &SystemEntropy, now).unwrap();
         entry.device = Some("x".repeat(64));
         entry.cookie = Some([index; 32].into());
         full.add(entry, &limits, now);

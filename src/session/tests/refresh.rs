@@ -51,6 +51,80 @@ async fn a_retry_within_the_grace_time_gets_the_same_token() {
 }
 
 #[tokio::test]
+async fn a_retry_of_another_client_gets_nothing_and_the_session_goes_on() {
+    let node = Node::new();
+    let alice = person("alice");
+    let opened = node.open(&alice).await;
+    let next = node.refresh(&opened.refresh_token).await.unwrap().session.refresh_token;
+
+    for other in [Client::for_test([192, 0, 3, 1], "curl/8.0"), Client::for_test([192, 0, 2, 1], "curl/8.1")]
+    {
+        let refused = node.refresh_as(&other, &opened.refresh_token).await.unwrap_err();
+        assert_eq!(refused, RefreshError::OfOtherClient, "{other:?}");
+    }
+
+    assert!(node.is_active(&alice, &opened).await);
+    assert_eq!(node.metrics.refreshes.with_label_values(&["other_client"]).get(), 2);
+    let again = node.refresh(&opened.refresh_token).await.unwrap().session.refresh_token;
+    assert_eq!(again.expose(), next.expose(), "the client that spent it");
+    // Only a retry is bound to a client: a phone changes its network between two refreshes.
+    let moved = Client::for_test([198, 51, 100, 1], "curl/9.0");
+    assert!(node.refresh_as(&moved, &next).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_retry_may_come_from_another_address_of_the_network_and_another_kind_of_it() {
+    let node = Node::new();
+    let opened = node.open(&person("alice")).await;
+    let wifi = Client::for_test([192, 0, 2, 1], "MicroMessenger/8.0.50 NetType/WIFI Language/zh_CN");
+    let mobile = Client::for_test([192, 0, 2, 254], "MicroMessenger/8.0.50 NetType/4G Language/en");
+
+    let first = node.refresh_as(&wifi, &opened.refresh_token).await.unwrap();
+    let again = node.refresh_as(&mobile, &opened.refresh_token).await.unwrap();
+
+    assert_eq!(again.session.refresh_token.expose(), first.session.refresh_token.expose());
+}
+
+#[tokio::test]
+async fn a_token_of_another_client_is_reused_after_the_grace_time_or_once_the_successor_is_spent() {
+    let other = Client::for_test([198, 51, 100, 1], "curl/8.0");
+    for is_successor_spent in [false, true] {
+        let node = Node::new();
+        let alice = person("alice");
+        let opened = node.open(&alice).await;
+        let next = node.refresh(&opened.refresh_token).await.unwrap().session.refresh_token;
+        if is_successor_spent {
+            node.refresh(&next).await.unwrap();
+        } else {
+            node.clock.advance(Duration::from_secs(10));
+        }
+
+        let refused = node.refresh_as(&other, &opened.refresh_token).await.unwrap_err();
+
+        assert_eq!(refused, RefreshError::Reused, "{is_successor_spent}");
+        assert!(!node.is_active(&alice, &opened).await);
+    }
+}
+
+#[tokio::test]
+async fn a_refresh_moves_nothing_that_a_holder_of_a_token_is_shown() {
+    let node = Node::new();
+    let alice = person("alice");
+    let opened = node.open(&alice).await;
+    let listed =
+        async || node.sessions.list_by_subject(&alice.subject, node.now()).await.unwrap().pop().unwrap();
+    let before = listed().await;
+    node.clock.advance(DAY);
+
+    node.refresh(&opened.refresh_token).await.unwrap();
+
+    let after = listed().await;
+    assert_eq!(after.last_request_at, before.last_request_at);
+    assert_eq!(after.expires_at, before.expires_at);
+    assert_eq!(after.last_seen_at, node.now(), "an operator sees it");
+}
+
+#[tokio::test]
 async fn a_retry_after_the_grace_time_ends_the_session() {
     let node = Node::new();
     let alice = person("alice");
@@ -173,7 +247,7 @@ pub(super) async fn all_at_once(
 }
 
 #[tokio::test]
-async fn the_store_has_no_refresh_token() {
+async fn the_store_has_no_refresh_token_and_no_client() {
     let node = Node::new();
     let opened = node.open(&person("alice")).await;
     let next = node.refresh(&opened.refresh_token).await.unwrap().session.refresh_token;
@@ -184,6 +258,8 @@ async fn the_store_has_no_refresh_token() {
             for secret in [&bytes[16..32], &bytes[32..48], &bytes[48..]] {
                 assert!(!value.windows(16).any(|window| window == secret), "{key:?}");
             }
+            let mapped = [&[0xff, 0xff][..], &[192, 0, 2]].concat();
+            assert!(!value.windows(5).any(|window| window == mapped), "{key:?}");
         }
     }
 }

@@ -179,7 +179,7 @@ impl SignInAnswer {
             expires_at: caller.expires_at().to_string(),
             session: SessionDocument {
                 created_at: session.created_at.to_string(),
-                last_seen_at: session.last_seen_at.to_string(),
+                last_seen_at: session.last_request_at.to_string(),
                 expires_at: session.expires_at.to_string(),
                 device: session.device.as_deref(),
             },

@@ -102,7 +102,7 @@ async fn verify_state(
     if sign_in.origin != own.as_str() {
         return Err(BrowserError::StateOfOtherOrigin);
     }
-    let client_hash = state.client(client, &request.headers);
+    let client_hash = state.client(&service.deps.sessions.client(client, &request.headers));
     let proof = browser_cookie::check(&request.headers, &sign_in.browser, app.browser_check);
     // Only the user may learn the page. If a browser lost its cookie, as WeChat's does, address
     // and user agent must match. A browser with another cookie is another browser.

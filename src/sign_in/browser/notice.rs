@@ -23,9 +23,10 @@ pub(super) const fn notice(error: &BrowserError) -> Notice {
 
 const fn sign_in_notice(error: &SignInError) -> Notice {
     match error {
-        SignInError::SessionEnded | SignInError::RefreshTokenInvalid | SignInError::RefreshTokenReused => {
-            Notice::Expired
-        }
+        SignInError::SessionEnded
+        | SignInError::RefreshTokenInvalid
+        | SignInError::RefreshTokenOfAnother
+        | SignInError::RefreshTokenReused => Notice::Expired,
         SignInError::CodeInvalid | SignInError::CodeAlreadyUsed | SignInError::CodeOfAnother => {
             Notice::CodeInvalid
         }

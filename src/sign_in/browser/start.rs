@@ -84,8 +84,8 @@ pub(super) async fn begin(
     let state = SignInState::draw(&**entropy)?;
     let app_names = (&*app.name, app.appid.as_str());
     let sign_in = SignInRecord::new(app_names, own.as_str(), return_to.location(), browser.hash(), now);
-    let sign_in =
-        sign_in.started_by(state.client(client, &request.headers), may_be_cross_site(&request.headers));
+    let client = service.deps.sessions.client(client, &request.headers);
+    let sign_in = sign_in.started_by(state.client(&client), may_be_cross_site(&request.headers));
     sign_in.insert(&**store, &state).await?;
     Ok(StartedSignIn {
         state,

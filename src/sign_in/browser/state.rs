@@ -6,11 +6,9 @@
 //! a user who was too slow can try again from there.
 
 use std::fmt;
-use std::net::IpAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::HeaderMap;
 use minicbor::{Decode, Encode};
 use secrecy::{ExposeSecret as _, SecretString};
 use zeroize::Zeroizing;
@@ -19,7 +17,7 @@ use super::BrowserError;
 use crate::clock::Timestamp;
 use crate::digest::sha256;
 use crate::entropy::{self, Entropy, NoEntropy};
-use crate::sign_in::client::{client_address, client_fields};
+use crate::session::Client;
 use crate::sign_in::error::SignInError;
 use crate::store::{Key, Space, Store, ttl_until};
 use crate::wechat::Code;
@@ -78,8 +76,8 @@ pub(super) struct SignInRecord {
     cross_site: Option<bool>,
 }
 
-/// A client, identified by address and user agent. It is a hash that includes the state, so that
-/// the store learns neither of them.
+/// A client, identified by its network and user agent. It is a hash that includes the state, so
+/// that the store learns neither of them.
 #[derive(Clone, Copy, PartialEq, Eq, Encode, Decode)]
 #[cbor(transparent)]
 pub(super) struct ClientHash(#[cbor(n(0), with = "minicbor::bytes")] [u8; 32]);
@@ -134,10 +132,9 @@ impl SignInState {
     }
 
     /// The client that sent a request of this sign-in.
-    pub(super) fn client(&self, client: IpAddr, headers: &HeaderMap) -> ClientHash {
-        let address = client_address(client);
+    pub(super) fn client(&self, client: &Client) -> ClientHash {
         let mut text = Vec::new();
-        for field in client_fields(&address, headers) {
+        for field in client.fields() {
             // The length comes before each field, so that two lists of fields never have one
             // encoding.
             text.extend_from_slice(&field.len().to_le_bytes());

@@ -77,6 +77,7 @@ impl From<RefreshError> for SignInError {
             RefreshError::Invalid
             | RefreshError::AppNotAllowed
             | RefreshError::Session(SessionError::Ended) => Self::RefreshTokenInvalid,
+            RefreshError::OfOtherClient => Self::RefreshTokenOfAnother,
             RefreshError::Reused => Self::RefreshTokenReused,
             RefreshError::Session(error) => error.into(),
         }

@@ -48,6 +48,8 @@ pub(super) enum SignInError {
     CodeOfAnother,
     #[error("the refresh token is not valid")]
     RefreshTokenInvalid,
+    #[error("the refresh token was spent by another client")]
+    RefreshTokenOfAnother,
     #[error("the refresh token was used twice")]
     RefreshTokenReused,
     #[error("a page of another site sent the request")]
@@ -159,12 +161,9 @@ impl SignInError {
                 "code_already_used",
                 "the code was already used: call wx.login for a new one",
             ),
-            Self::RefreshTokenInvalid => reply(
-                401,
-                "invalid_grant",
-                "refresh_token_invalid",
-                "the refresh token is unknown, or its session has ended: sign in again",
-            ),
+            Self::RefreshTokenInvalid => invalid_refresh_token("refresh_token_invalid"),
+            // The same answer: a thief must not learn that the token was good a moment ago.
+            Self::RefreshTokenOfAnother => invalid_refresh_token("refresh_token_of_another"),
             Self::RefreshTokenReused => reply(
                 401,
                 "invalid_grant",
@@ -263,6 +262,16 @@ pub(super) fn reply(
 ) -> ErrorReply {
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     ErrorReply { status, error, code, outcome: code, description, retry_after_seconds: None }
+}
+
+fn invalid_refresh_token(outcome: &'static str) -> ErrorReply {
+    let reply = reply(
+        401,
+        "invalid_grant",
+        "refresh_token_invalid",
+        "the refresh token is unknown, or its session has ended: sign in again",
+    );
+    ErrorReply { outcome, ..reply }
 }
 
 fn invalid_token(outcome: &'static str) -> ErrorReply {

@@ -4,7 +4,6 @@ use super::request::read_body;
 use crate::config::AppKind;
 use crate::sign_in::answer::SignInAnswer;
 use crate::sign_in::call::{ReadBody, SignInCall};
-use crate::sign_in::client::{client_address, client_fields};
 use crate::sign_in::error::SignInError;
 use crate::sign_in::flow::{self, SignInAttempt};
 use crate::sign_in::record::record_sign_in;
@@ -45,9 +44,8 @@ fn read_attempt(
     let (format, body) = read_body(service, request, body)?;
     let body = format.read_login(&body)?;
     let app = choose_app(service, body.app.as_deref())?;
-    let address = client_address(client);
-    let client_fields = client_fields(&address, &request.headers);
-    Ok(SignInAttempt::new(app, body.code, &client_fields, request, client))
+    let fields = service.deps.sessions.client(client, &request.headers);
+    Ok(SignInAttempt::new(app, body.code, fields.fields(), request, client))
 }
 
 /// Finds the mini program of this name; the name may be left out if there is only one.

@@ -1,6 +1,5 @@
 //! `POST /auth/logout`: a user signs out, of this session or of all of theirs.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::header;
@@ -96,11 +95,11 @@ async fn log_out(
     asked: &LogoutRequest,
     call: SignInCall<'_>,
 ) -> Result<SignInAnswer, SignInError> {
-    let SignInCall { request, client, now, request_id } = call;
+    let SignInCall { request, now, request_id, .. } = call;
     let done = match &asked.target {
         LogoutTarget::RefreshToken(token) => {
             refuse_cross_site(request)?;
-            log_out_by_refresh_token(service, token.expose_secret(), client, now).await?
+            log_out_by_refresh_token(service, token.expose_secret(), call).await?
         }
         LogoutTarget::Caller { everywhere } => {
             log_out_caller(service, request, asked.format, *everywhere, now).await?
@@ -194,17 +193,18 @@ async fn find_session_to_end(
 async fn log_out_by_refresh_token(
     service: &SignInService,
     token: &str,
-    client: IpAddr,
-    now: Timestamp,
+    call: SignInCall<'_>,
 ) -> Result<LogoutOutcome, SignInError> {
-    service.deps.throttle.check_refresh(client)?;
-    match spend(service, token, |_| true, client, now).await {
+    let now = call.now;
+    service.deps.throttle.check_refresh(call.client)?;
+    match spend(service, token, |_| true, call).await {
         Ok(refreshed) => {
             service.deps.sessions.revoke(&SessionScope::Session(refreshed.session.id), now).await?;
         }
         Err(SignInError::RefreshTokenReused) => {}
-        // The token is not spent. It ends its session nevertheless.
-        Err(SignInError::UserBlocked) => {
+        // The token is not spent, or another client spent it, such as the user's own before it
+        // changed its network. It ends its session nevertheless.
+        Err(SignInError::UserBlocked | SignInError::RefreshTokenOfAnother) => {
             let token = RefreshToken::parse(token).map_err(|_| SignInError::RefreshTokenInvalid)?;
             let RevocableSession { id, .. } =
                 service.deps.sessions.find_revocable_by_refresh_token(&token, now).await?;

@@ -1,14 +1,11 @@
 //! `POST /auth/refresh`: a refresh token becomes an access token, and the next refresh token. See
 //! RFC 6749 §6 and RFC 9700 §4.14.2.
 
-use std::net::IpAddr;
-
 use secrecy::ExposeSecret as _;
 use tracing::info;
 
 use super::grant::TokenGrant;
 use super::request::read_body;
-use crate::clock::Timestamp;
 use crate::identity::AppId;
 use crate::session::{RefreshError, RefreshToken, RefreshedSession};
 use crate::sign_in::answer::SignInAnswer;
@@ -47,8 +44,7 @@ async fn refresh(service: &SignInService, call: SignInCall<'_>, body: ReadBody) 
     // again.
     let is_configured = |appid: &AppId| service.app_of(appid).is_some();
     let token = body.refresh_token.expose_secret();
-    let RefreshedSession { identity, session } =
-        spend(service, token, is_configured, call.client, call.now).await?;
+    let RefreshedSession { identity, session } = spend(service, token, is_configured, call).await?;
     TokenGrant::mint(&service.deps, identity, session)
 }
 
@@ -58,17 +54,19 @@ pub(super) async fn spend(
     service: &SignInService,
     refresh_token: &str,
     permits: impl Fn(&AppId) -> bool + Send + Sync,
-    client: IpAddr,
-    now: Timestamp,
+    call: SignInCall<'_>,
 ) -> Result<RefreshedSession, SignInError> {
     let token = RefreshToken::parse(refresh_token).map_err(|_| SignInError::RefreshTokenInvalid)?;
     // As before a login: a refresh token is not spent while the store is unavailable.
     if !service.deps.store_health.is_available() {
         return Err(SignInError::StoreUnavailable);
     }
-    let refreshed = service.deps.sessions.refresh_if(&token, permits, now).await;
+    let SignInCall { request, client: address, now, .. } = call;
+    let sessions = &service.deps.sessions;
+    let client = sessions.client(address, &request.headers);
+    let refreshed = sessions.refresh_if(&token, &client, permits, now).await;
     if matches!(refreshed, Err(RefreshError::Invalid | RefreshError::Reused)) {
-        service.deps.throttle.record_login_failure(client);
+        service.deps.throttle.record_login_failure(address);
     }
     Ok(refreshed?)
 }

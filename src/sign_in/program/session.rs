@@ -33,6 +33,9 @@ async fn describe_session(
     now: Timestamp,
 ) -> Result<SignInAnswer, SignInError> {
     let caller = service.authenticate(credential, now).await?;
+    // After the caller is known, so that no other client can use the limit up: a thief who asks often
+    // would otherwise learn when the user's own client is at work.
+    service.deps.throttle.check_session(caller.session().as_str())?;
     let sessions = service.deps.sessions.list_by_subject(&caller.identity().subject, now).await?;
     let session = sessions.iter().find(|session| session.id == *caller.session());
     Ok(SignInAnswer::session(&caller, session.ok_or(SignInError::SessionEnded)?))

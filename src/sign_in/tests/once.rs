@@ -1,7 +1,7 @@
 //! Several gateways on one store.
 
 use super::*;
-use crate::session::OpenedSession;
+use crate::session::{Client, OpenedSession};
 use crate::sign_in::once::{CodeClaim, SignedIn};
 use crate::store::Key;
 
@@ -220,7 +220,8 @@ async fn a_store_that_fails_midway_is_never_a_second_exchange_nor_an_invented_se
             let token = json_of(&first)["refresh_token"].as_str().unwrap().to_owned();
             let sessions = &cluster.nodes[1].login.deps.sessions;
             let token = RefreshToken::parse(&token).unwrap();
-            assert!(sessions.refresh(&token, cluster.nodes[1].clock.now()).await.is_ok(), "{steps}");
+            let client = Client::for_test([192, 0, 2, 1], "curl/8.0");
+            assert!(sessions.refresh(&token, &client, cluster.nodes[1].clock.now()).await.is_ok(), "{steps}");
         }
     }
     assert_eq!(Vec::from_iter(outcomes), ["ok", "store_unavailable"]);

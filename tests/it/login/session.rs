@@ -34,7 +34,12 @@ fn post(world: &World, path: &str, headers: &str, body: &Value) -> Response {
 }
 
 pub(super) fn refresh(world: &World, token: &str) -> Response {
-    post(world, "/auth/refresh", "", &json!({ "refresh_token": token }))
+    refresh_as(world, "", token)
+}
+
+/// A refresh of the client that sends these headers.
+fn refresh_as(world: &World, client: &str, token: &str) -> Response {
+    post(world, "/auth/refresh", client, &json!({ "refresh_token": token }))
 }
 
 fn log_out(world: &World, token: &str, body: &Value) -> Response {
@@ -86,6 +91,78 @@ fn a_spent_refresh_token_ends_its_session_and_the_access_tokens_with_it() {
     assert!(!is_signed_in(&world, &second_access));
     assert!(is_signed_in(&world, &other), "the person's other session goes on");
     assert_refused(&refresh(&world, &second), 401, "invalid_grant", "refresh_token_invalid");
+}
+
+#[test]
+fn a_spent_refresh_token_of_another_client_is_refused_and_the_session_goes_on() {
+    let world = World::with(&format!("{ROUTES}{NO_THROTTLE}trusted_proxies: [127.0.0.0/8]\n"));
+    let client =
+        |address: &str, agent: &str| format!("X-Forwarded-For: {address}\r\nUser-Agent: {agent}\r\n");
+    let own = client("203.0.113.7", "MicroMessenger/8.0.50 NetType/WIFI Language/zh_CN");
+    let (access, first) = sign_in(&world, "alice");
+    let (_, second) = pair(&refresh_as(&world, &own, &first));
+
+    for other in [
+        client("198.51.100.7", "MicroMessenger/8.0.50 NetType/WIFI Language/zh_CN"),
+        client("203.0.113.7", "MicroMessenger/8.0.51 NetType/WIFI Language/zh_CN"),
+        client("2001:db8::7", "MicroMessenger/8.0.50"),
+        "X-Forwarded-For: 203.0.113.7\r\n".to_owned(),
+    ] {
+        let stolen = refresh_as(&world, &other, &first);
+        assert_refused(&stolen, 401, "invalid_grant", "refresh_token_invalid");
+    }
+
+    assert!(is_signed_in(&world, &access), "the family lives on");
+    let same = client("203.0.113.250", "MicroMessenger/8.0.50 NetType/5G Language/en");
+    assert_eq!(pair(&refresh_as(&world, &same, &first)).1, second, "the same client, on another network");
+    let (_, third) = pair(&refresh_as(&world, &own, &second));
+    let stolen = refresh_as(&world, &client("198.51.100.7", "thief"), &first);
+    assert_refused(&stolen, 401, "invalid_grant", "refresh_token_reused");
+    assert_refused(&refresh_as(&world, &own, &third), 401, "invalid_grant", "refresh_token_invalid");
+}
+
+#[test]
+fn a_logout_with_a_token_that_another_client_spent_ends_the_session() {
+    let world = World::new();
+    let (access, first) = sign_in(&world, "alice");
+    refresh_as(&world, "User-Agent: one\r\n", &first);
+
+    let answer = post(&world, "/auth/logout", "User-Agent: other\r\n", &json!({ "refresh_token": first }));
+
+    assert_eq!(answer.status, 204);
+    assert!(!is_signed_in(&world, &access));
+}
+
+#[test]
+fn a_holder_of_an_access_token_does_not_see_a_refresh() {
+    let world = World::new();
+    let (access, first) = sign_in(&world, "alice");
+    let shown = || world.get("/auth/session", &bearer(&access)).json();
+    let before = shown();
+    world.clock.advance(Duration::from_secs(3600));
+
+    pair(&refresh(&world, &first));
+
+    assert_eq!(shown(), before);
+}
+
+#[test]
+fn a_session_that_is_asked_for_too_often_waits_and_no_other_does() {
+    let world = World::new();
+    let [(alice, _), (bob, _)] = ["alice", "bob"].map(|person| sign_in(&world, person));
+    let ask = |token: &str| world.get("/auth/session", &bearer(token));
+    for asked in 0..60 {
+        assert_eq!(ask(&alice).status, 200, "{asked}");
+    }
+
+    let refused = ask(&alice);
+
+    assert_eq!((refused.status, refused.header("retry-after")), (429, Some("1")));
+    assert_eq!(refused.json()["code"], "throttled");
+    assert_eq!(world.get("/x", &bearer(&alice)).status, 200, "only this endpoint is limited");
+    assert_eq!(ask(&bob).status, 200);
+    world.clock.advance(Duration::from_secs(1));
+    assert_eq!(ask(&alice).status, 200);
 }
 
 #[test]

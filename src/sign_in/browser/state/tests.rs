@@ -42,7 +42,7 @@ impl Fixture {
     }
 
     fn bearer(&self, is_browser: bool) -> Bearer {
-        let client = self.state.client(IpAddr::from([203, 0, 113, 7]), &HeaderMap::new());
+        let client = self.state.client(&Client::for_test([203, 0, 113, 7], "one"));
         Bearer { client, is_browser }
     }
 }
@@ -158,12 +158,10 @@ async fn state_calls_fail_while_the_store_is_unavailable() {
 async fn code_may_be_repeated_only_by_its_browser_or_its_client() {
     let fixture = Fixture::new().await;
     let code = Code::parse("code").unwrap();
-    let client = |address: [u8; 4], agent: &str| {
-        let headers = HeaderMap::from_iter([(http::header::USER_AGENT, agent.parse().unwrap())]);
-        fixture.state.client(IpAddr::from(address), &headers)
-    };
-    let first = client([203, 0, 113, 7], "one");
-    let others = [client([203, 0, 113, 8], "one"), client([203, 0, 113, 7], "other")];
+    let client = |address, agent| fixture.state.client(&Client::for_test(address, agent));
+    let first = client([203, 0, 113, 7], "one NetType/WIFI");
+    assert!(first == client([203, 0, 113, 8], "one NetType/4G"), "another address of the carrier");
+    let others = [client([203, 0, 114, 7], "one"), client([203, 0, 113, 7], "other")];
     let bind = async |client, is_browser| {
         let (store, now) = (&*fixture.store, fixture.clock.now());
         let found = StoredSignIn::look_up(store, &fixture.state, now).await?;
@@ -188,10 +186,10 @@ async fn code_may_be_repeated_only_by_its_browser_or_its_client() {
 fn client_hash_depends_on_the_state() {
     let [one, other] =
         [SignInState::draw(&SystemEntropy).unwrap(), SignInState::draw(&SystemEntropy).unwrap()];
-    let address = IpAddr::from([203, 0, 113, 7]);
+    let client = Client::for_test([203, 0, 113, 7], "one");
 
-    assert!(one.client(address, &HeaderMap::new()) == one.client(address, &HeaderMap::new()));
-    assert!(one.client(address, &HeaderMap::new()) != other.client(address, &HeaderMap::new()));
+    assert!(one.client(&client) == one.client(&client));
+    assert!(one.client(&client) != other.client(&client));
 }
 
 /// As a gateway of before wrote it, which knew of no clients.
