@@ -54,8 +54,8 @@ pub(crate) enum KeyFileError {
     Gone,
 }
 
-/// Reads a key file that an operator made; `None` if there is none. Its owner and its mode are
-/// warned of by [`config::warn_of_exposed_file`](crate::config::warn_of_exposed_file).
+/// Reads a key file that an operator made; `None` if there is none. The warnings about its owner
+/// and mode are in [`config::warn_of_exposed_file`](crate::config::warn_of_exposed_file).
 pub(crate) fn read(path: &Path) -> Result<Option<Zeroizing<Vec<u8>>>, KeyFileError> {
     Ok(read_with_access(path)?.map(|file| file.key))
 }

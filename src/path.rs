@@ -15,13 +15,13 @@ pub enum PathError {
     NotAbsolute,
     /// The path has an unescaped character that RFC 3986 §3.3 does not allow, or a backslash, or
     /// `;`.
-    #[error("the path has a character that must not stand there")]
+    #[error("the path has a character that is not allowed there")]
     ForbiddenCharacter,
     /// `%` is not followed by two hexadecimal digits.
     #[error("the path has an incomplete escape")]
     InvalidEscape,
     /// An escape hides a separator, a control character, or the start of another escape.
-    #[error("the path has an escaped character that must not stand there")]
+    #[error("the path has an escaped character that is not allowed there")]
     ForbiddenEscape,
     /// `.` or `..` stands as a segment.
     #[error("the path has a dot segment")]

@@ -191,7 +191,7 @@ impl TokenSources {
             value.split_at_checked(scheme_end).ok_or(AuthnError::Token(VerifyError::Malformed))?;
         if self.bearer && scheme.eq_ignore_ascii_case("bearer") {
             let token = rest.trim_start_matches(' ');
-            // `Bearer`, `Bearer:x` and `Bearer\tx` mean to be bearer tokens, and are none.
+            // `Bearer`, `Bearer:x` and `Bearer\tx` look like bearer tokens, and are malformed.
             return if token.len() < rest.len() {
                 Ok(Some(token.into()))
             } else {

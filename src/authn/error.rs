@@ -33,7 +33,7 @@ pub enum AuthnError {
     CrossSite,
     /// The token is of an app that the route does not permit. This module never returns it; `proxy`
     /// does.
-    #[error("of an app this route does not admit")]
+    #[error("of an app that this route does not permit")]
     AppNotPermitted,
 }
 

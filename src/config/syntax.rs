@@ -33,7 +33,7 @@ pub(super) fn explain(error: &ScanError) -> SyntaxError {
         ErrorKind::MappingValueNotAllowed
         | ErrorKind::InvalidColonPlacement
         | ErrorKind::MappingKeyNotAllowed => (
-            "no key can stand here",
+            "no key is allowed here",
             "check the indentation, the space after each `:`, and the brackets above; put text with `: ` in quotes",
         ),
         ErrorKind::ExpectedBlockMappingKey | ErrorKind::SimpleKeyExpected | ErrorKind::InvalidIndentation => {

@@ -64,7 +64,7 @@ pub enum AuthorizationError {
     #[error("state 参数过长 (state is longer than 128 bytes)")]
     StateTooLong,
     /// The `state` has characters outside `a-zA-Z0-9`.
-    #[error("state 参数错误 (state is not letters and digits alone)")]
+    #[error("state 参数错误 (state has other characters than letters and digits)")]
     StateMalformed,
     /// The official account's parameters are not in the order that WeChat matches.
     #[error("参数顺序错误 (the order is appid, redirect_uri, response_type=code, scope, state)")]

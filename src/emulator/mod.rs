@@ -106,7 +106,7 @@ pub enum ControlError {
     /// A phone cannot do this with a QR code.
     #[error(transparent)]
     QrCode(#[from] QrCodeError),
-    /// The person never logged in to the app, or the key has died.
+    /// The person never logged in to the app, or the key has expired.
     #[error("`{0}` has no session key there: call wx.login first")]
     NoSessionKey(String),
     /// The system gave no random bytes.

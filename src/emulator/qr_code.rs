@@ -51,7 +51,7 @@ pub enum QrCodeStep {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum QrCodeError {
     /// No page shows it, or its time ran out.
-    #[error("the QR code has expired, or never was: open the page again")]
+    #[error("the QR code has expired or never existed: open the page again")]
     Expired,
     /// It must be scanned first.
     #[error("the QR code has not been scanned: scan it first")]

@@ -61,7 +61,7 @@ fn neighbour<'r>(route: &Route, routes: &'r [Route]) -> Option<&'r Route> {
         (route.hosts.is_empty() && other.hosts.is_empty())
             || route.hosts.iter().any(|host| other.hosts.contains(host))
     };
-    // Of two routes with one path, by method, a public one is the one to warn of.
+    // If two routes have one path and different methods, the warning is about the public one.
     routes
         .iter()
         .filter(|other| is_above(other) && serves_same_host(other))

@@ -55,7 +55,7 @@ struct Range<'a> {
 }
 
 impl<'a> Range<'a> {
-    /// An item that makes no sense is none.
+    /// `None` for an item that is malformed.
     fn parse(item: &'a str) -> Option<Self> {
         let mut parts = item.split(';').map(str::trim);
         let tag = parts.next().filter(|tag| !tag.is_empty())?;
@@ -96,7 +96,7 @@ fn thousandths(text: &str) -> Option<u16> {
 enum Wish {
     /// The header excludes it.
     Refused,
-    /// The header does not speak of it.
+    /// The header does not name it.
     Unsaid,
     /// How much, in thousandths, and how far ahead in the header.
     Wanted { quality: u16, position: usize },

@@ -37,7 +37,7 @@ impl Templates {
         Self::new(None, &[], findings)
     }
 
-    /// What is in an operator's folder, in the place of what is delivered.
+    /// The templates of an operator's folder, and a built-in one for each that it does not have.
     pub(super) fn in_folder(folder: &Path, findings: &mut Findings) -> Option<Self> {
         let (replaced, is_complete) = read_folder(folder, findings);
         let templates = Self::new(Some(folder), &replaced, findings)?;
@@ -64,7 +64,7 @@ impl Templates {
         self.environment.get_template(name)?.render(view.clone())
     }
 
-    /// Reports a page that shows no way to sign in; it is none to use.
+    /// Reports a page that shows no way to sign in: it must not be used.
     pub(super) fn refuse_dead_end(&self, rendered: &str, findings: &mut Findings) -> bool {
         let folder =
             self.replaced.as_ref().map(|(folder, _)| folder.display().to_string()).unwrap_or_default();
@@ -138,7 +138,7 @@ enum TemplateFileError {
     NotUtf8,
 }
 
-/// Every template of the folder that can be read, and whether that is all that is there.
+/// Every template of the folder that can be read, and whether all of them can be read.
 fn read_folder(folder: &Path, findings: &mut Findings) -> (Vec<(String, String)>, bool) {
     let names = match names(folder) {
         Ok(names) => names,
@@ -173,7 +173,7 @@ fn read_folder(folder: &Path, findings: &mut Findings) -> (Vec<(String, String)>
     (templates, is_complete)
 }
 
-/// Names in the folder; a hidden one is not for us, such as the `..data` of a Kubernetes volume.
+/// Names in the folder, without hidden names such as the `..data` of a Kubernetes volume.
 fn names(folder: &Path) -> io::Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in fs::read_dir(folder)? {

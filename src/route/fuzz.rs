@@ -8,7 +8,7 @@ use super::RouteTable;
 use crate::config::{Access, Document, Findings};
 use crate::path::{canonicalise, decode};
 
-/// Everything is public but what is not.
+/// A public route for every path, and protected routes below it.
 const CONFIG: &str = r#"
 listeners: [{ address: "127.0.0.1:1" }]
 apps: { shop: { kind: mini_program, appid: wx1, secret: { env: S } } }
@@ -69,8 +69,8 @@ fn readings(canonical: &str) -> Vec<String> {
     readings
 }
 
-/// As a backend reads it that treats backslashes as slashes, and removes parameters, dots and empty
-/// segments.
+/// The path as read by a backend that treats backslashes as slashes, and removes parameters, dots
+/// and empty segments.
 fn tidied(text: &str) -> String {
     let text = text.replace('\\', "/");
     let text = text.split(['?', '#', '\0']).next().unwrap_or_default();

@@ -2,8 +2,8 @@
 //! sign-out or a revocation ends it.
 //!
 //! A subject (a person in one app) has one row in the store, with all sessions of the subject in
-//! it. Every change is one compare-and-set of that row, so a store needs only one atomic
-//! row. Other modules may remember a verdict as long as its [`Lease`] is current. Who may revoke,
+//! it. Every change is one compare-and-set of that row, so a store needs only atomic rows. Other
+//! modules may remember a verdict as long as its [`Lease`] is current. Who may revoke,
 //! and what the client is answered, is decided in other modules.
 //!
 //! Imports run one way: a file for each thing that a caller asks (`open`, `check`, `refresh`,

@@ -20,10 +20,10 @@ pub struct User {
     /// The province; empty if absent, as for every user since 2021.
     #[serde(default)]
     pub province: String,
-    /// The city, likewise.
+    /// The city; empty if absent, as for every user since 2021.
     #[serde(default)]
     pub city: String,
-    /// The country, likewise.
+    /// The country; empty if absent, as for every user since 2021.
     #[serde(default)]
     pub country: String,
     /// The operators' privileges the person has, such as `chinaunicom`.

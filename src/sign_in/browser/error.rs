@@ -15,7 +15,7 @@ pub(in crate::sign_in) enum BrowserError {
     StateMissing,
     #[error("not a state")]
     StateMalformed,
-    #[error("the state expired, came with another code, or never was")]
+    #[error("the state expired, came with another code, or never existed")]
     StateUnknown,
     #[error("the state is of a sign-in to another app")]
     StateOfOtherApp,
