@@ -4,8 +4,12 @@
 //! a failure, and 2 for wrong usage or a wrong configuration. The other modules do the work of the
 //! commands.
 
+mod control;
+mod person;
+mod reload;
 mod session;
 mod store;
+mod table;
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -17,6 +21,7 @@ use clap::{Parser, Subcommand};
 use secrecy::ExposeSecret as _;
 use tokio::signal::unix::{SignalKind, signal};
 
+use self::person::PersonCommand;
 use self::session::SessionCommand;
 use crate::clock::SystemClock;
 use crate::config::{self, Document, Findings, KeyAlgorithm};
@@ -72,9 +77,14 @@ enum Command {
     /// Work with signing keys
     #[command(subcommand)]
     Key(KeyCommand),
-    /// List and end sessions of the gateway on this machine; block people; bind people to users
+    /// List and end sessions of the gateway on this machine
     #[command(subcommand)]
     Session(SessionCommand),
+    /// Block people and bind them to users, at the gateway on this machine
+    #[command(subcommand)]
+    Person(PersonCommand),
+    /// Let the gateway on this machine load its configuration again, as SIGHUP does
+    Reload,
     /// Maintain the embedded store's file while no gateway uses it
     #[command(subcommand)]
     Store(store::StoreCommand),
@@ -119,6 +129,8 @@ impl Arguments {
             Command::Config(ConfigCommand::Schema) => print_schema(),
             Command::Key(KeyCommand::Generate { algorithm }) => generate_key(*algorithm),
             Command::Session(command) => command.run(&self.config),
+            Command::Person(command) => command.run(&self.config),
+            Command::Reload => reload::run(&self.config),
             Command::Store(command) => store::run(command, &self.config),
             Command::Emulator { listen, apps } => run_emulator(*listen, apps.as_deref()),
             Command::Demo { self_test } => run_demo(*self_test),

@@ -44,7 +44,10 @@ pub mod sign_in;
 
 pub mod runtime;
 
+pub mod management;
+
 pub mod admin;
+pub mod control;
 pub mod proxy;
 
 pub mod reload;

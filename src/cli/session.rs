@@ -1,30 +1,18 @@
-//! `menshen session`: lists and ends sessions, blocks people, and binds them to users, through the
-//! admin listener of the gateway on this machine.
+//! `menshen session`: lists and ends sessions. The commands of `menshen person` have an older
+//! spelling here.
 
-mod binding;
-mod people;
-
-use std::fmt::Write as _;
-use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
-use std::time::Duration;
 
 use bytes::Bytes;
 use clap::{ArgGroup, Args, Subcommand};
-use http::header::{CONTENT_TYPE, HOST};
-use http::{Request, Response, StatusCode};
+use http::Request;
+use http::header::CONTENT_TYPE;
 use serde_json::{Map, Value};
 
-use self::binding::BindArgs;
-use self::people::{BlockedArgs, PersonArgs};
-use super::{CommandOutcome, FAILED, MISUSED};
-use crate::admin::client;
-use crate::config::Document;
-
-/// Longest wait for an answer. The store makes one read for a listing, and one write for a
-/// revocation.
-const TIMEOUT: Duration = Duration::from_secs(10);
+use super::CommandOutcome;
+use super::control::{ANSWER_TIMEOUT, ask};
+use super::person::PersonChange;
+use super::table::{format_columns, unreadable_answer};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum SessionCommand {
@@ -32,19 +20,8 @@ pub(super) enum SessionCommand {
     List(ListArgs),
     /// End sessions: at once on this node, within a second on every other node
     Revoke(RevokeArgs),
-    /// Block a person: their sessions are not valid, and they cannot sign in
-    Block(PersonArgs),
-    /// Unblock a person: their sessions are valid again
-    Unblock(PersonArgs),
-    /// List the blocked people
-    Blocked(BlockedArgs),
-    /// Bind a person to a user: menshen session bind --app shop --openid o6_bmj… --user 42 --claim
-    /// role=editor
-    Bind(BindArgs),
-    /// Unbind a person from their user
-    Unbind(PersonArgs),
-    /// Show the user that a person is bound to
-    Bound(PersonArgs),
+    #[command(flatten)]
+    Person(PersonChange),
 }
 
 #[derive(Debug, Args)]
@@ -96,27 +73,16 @@ impl SessionCommand {
         let (request, json) = match self {
             Self::List(list) => (list.request(), list.json),
             Self::Revoke(revoke) => (revoke.request(), revoke.json),
-            Self::Block(person) => (person.request("/people/block"), person.json),
-            Self::Unblock(person) => (person.request("/people/unblock"), person.json),
-            Self::Blocked(blocked) => (people::list_request(), blocked.json),
-            Self::Bind(bind) => (bind.request(), bind.person.json),
-            Self::Unbind(person) => (person.request("/people/unbind"), person.json),
-            Self::Bound(person) => (binding::show_request(person), person.json),
+            Self::Person(change) => return change.run(config),
         };
-        let answer = match send(config, request) {
+        let answer = match ask(config, request, ANSWER_TIMEOUT) {
             Ok(answer) => answer,
             Err(outcome) => return outcome,
         };
         match self {
             _ if json => CommandOutcome::answer(String::from_utf8_lossy(&answer)),
-            Self::List(_) => format_sessions(&answer),
             Self::Revoke(_) => format_revocation(&answer),
-            Self::Block(_) => people::format_change(&answer, "blocked", "was already blocked"),
-            Self::Unblock(_) => people::format_change(&answer, "unblocked", "was not blocked"),
-            Self::Blocked(_) => people::format_list(&answer),
-            Self::Bind(_) => people::format_change(&answer, "bound", "was already bound to this user"),
-            Self::Unbind(_) => people::format_change(&answer, "unbound", "was not bound"),
-            Self::Bound(_) => binding::format_binding(&answer),
+            _ => format_sessions(&answer),
         }
     }
 }
@@ -155,67 +121,6 @@ impl RevokeArgs {
     }
 }
 
-/// The body of the running gateway's answer, or the failure of the command.
-fn send(config: &Path, request: http::Result<Request<Bytes>>) -> Result<Bytes, CommandOutcome> {
-    let document =
-        Document::load(config).map_err(|report| CommandOutcome::failure(MISUSED, report.to_string()))?;
-    let server = connectable_address(document.config.admin.address);
-    if server.port() == 0 {
-        let message = "menshen: `admin.address` has port 0, so the gateway's port is not known";
-        return Err(CommandOutcome::failure(MISUSED, message));
-    }
-    let failed = |message: String| CommandOutcome::failure(FAILED, format!("menshen: {message}"));
-    let mut request = request.map_err(|error| failed(format!("cannot build the request: {error}")))?;
-    if let Ok(host) = server.to_string().parse() {
-        request.headers_mut().insert(HOST, host);
-    }
-    let threads = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| failed(format!("cannot start threads: {error}")))?;
-    let response = threads
-        .block_on(client::send(server, request, TIMEOUT))
-        .map_err(|error| failed(describe_failure(server, &error)))?;
-    if response.status() == StatusCode::OK {
-        return Ok(response.into_body());
-    }
-    Err(refusal(&response))
-}
-
-/// The address to connect to: loopback, if the gateway listens on every address.
-fn connectable_address(address: SocketAddr) -> SocketAddr {
-    let ip = match address.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-        ip => ip,
-    };
-    SocketAddr::new(ip, address.port())
-}
-
-fn describe_failure(server: SocketAddr, error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::ConnectionRefused => format!(
-            "no gateway listens on {server}, the `admin.address` of the configuration: is the gateway running, with this file?"
-        ),
-        io::ErrorKind::TimedOut => {
-            format!("the gateway at {server} did not answer within {} s", TIMEOUT.as_secs())
-        }
-        _ => format!("cannot reach the gateway at {server}: {error}"),
-    }
-}
-
-/// The gateway's refusal. A 400 means that the command was wrong.
-fn refusal(response: &Response<Bytes>) -> CommandOutcome {
-    let problem: Value = serde_json::from_slice(response.body()).unwrap_or_default();
-    let text = |key: &str| problem.get(key).and_then(Value::as_str).map(without_control_characters);
-    let said = text("detail").or_else(|| text("code")).unwrap_or_else(|| "no reason is given".into());
-    let code = if response.status() == StatusCode::BAD_REQUEST { MISUSED } else { FAILED };
-    CommandOutcome::failure(
-        code,
-        format!("menshen: the gateway answered {}: {said}", response.status().as_u16()),
-    )
-}
-
 fn format_revocation(answer: &[u8]) -> CommandOutcome {
     let Ok(answer) = serde_json::from_slice::<Value>(answer) else { return unreadable_answer() };
     match answer.get("ended") {
@@ -243,57 +148,10 @@ fn format_sessions(answer: &[u8]) -> CommandOutcome {
     CommandOutcome::answer(format_columns(COLUMNS, sessions))
 }
 
-/// Objects as lines of text. Each column has a title and the key of its values.
-fn format_columns(columns: &[(&str, &str)], objects: &[Value]) -> String {
-    let mut rows = vec![columns.iter().map(|(title, _)| (*title).to_owned()).collect::<Vec<_>>()];
-    rows.extend(objects.iter().map(|object| {
-        let cell = |key| {
-            object.get(key).and_then(Value::as_str).map_or_else(|| "-".into(), without_control_characters)
-        };
-        columns.iter().map(|(_, key)| cell(key)).collect()
-    }));
-    let mut widths = vec![0; columns.len()];
-    for row in &rows {
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = cell.chars().count().max(*width);
-        }
-    }
-    let mut text = String::new();
-    for row in &rows {
-        let mut line = String::new();
-        for (cell, width) in row.iter().zip(&widths) {
-            // Writing to a string cannot fail.
-            _ = write!(line, "{cell:width$}  ");
-        }
-        _ = writeln!(text, "{}", line.trim_end());
-    }
-    text.trim_end().to_owned()
-}
-
-/// The text without control characters: they can change what a terminal shows.
-fn without_control_characters(text: &str) -> String {
-    text.chars().map(|char| if char.is_control() { '\u{fffd}' } else { char }).collect()
-}
-
-fn unreadable_answer() -> CommandOutcome {
-    CommandOutcome::failure(FAILED, "menshen: cannot read the gateway's answer: is it of another version?")
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::FAILED;
     use super::*;
-
-    #[test]
-    fn listener_on_every_address_is_reached_through_loopback() {
-        for (address, expected) in [
-            ("0.0.0.0:9901", "127.0.0.1:9901"),
-            ("[::]:9901", "[::1]:9901"),
-            ("127.0.0.1:9901", "127.0.0.1:9901"),
-            ("10.1.2.3:80", "10.1.2.3:80"),
-        ] {
-            assert_eq!(connectable_address(address.parse().unwrap()).to_string(), expected);
-        }
-    }
 
     #[test]
     fn table_lines_up_and_prints_no_control_characters() {

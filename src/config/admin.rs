@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Admin {
-    /// Address of the admin listener. It asks for no password: do not bind it to a public network.
+    /// Address of the admin listener. It shows metrics and health, asks for no password and changes
+    /// nothing.
     #[schemars(with = "String", extend("format" = "socket-address"))]
     pub address: SocketAddr,
 }

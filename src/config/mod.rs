@@ -68,9 +68,9 @@ pub use wechat::{Breaker, WeChat};
 #[serde(deny_unknown_fields)]
 #[schemars(title = "Menshen configuration")]
 pub struct Config {
-    /// Folder of the gateway's keys and sessions. The gateway makes it at the first start, with
-    /// mode 0700. It must belong to root or to the gateway's user, and not every user may write
-    /// there.
+    /// Folder of the gateway's keys and sessions, and of the operators' socket. The gateway makes
+    /// it at the first start, with mode 0700. It must belong to root or to the gateway's user, and
+    /// not every user may write there.
     #[serde(default = "default_data_dir")]
     #[schemars(extend("x-static" = true))]
     pub data_dir: PathBuf,

@@ -7,9 +7,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HOST, USER_AGENT};
 use http::{Request, Response};
+use tokio::net::TcpStream;
 
 use super::step::StepCall;
-use crate::admin::client;
+use crate::control::client;
 
 /// Longest wait for an answer.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -42,7 +43,7 @@ pub(super) async fn send(
     }
     let body = call.json.map(&fill_in).unwrap_or_default();
     let request = request.body(Bytes::from(body)).map_err(io::Error::other)?;
-    client::send(server, request, TIMEOUT).await.map(into_text)
+    client::send_over(TcpStream::connect(server), request, TIMEOUT).await.map(into_text)
 }
 
 fn into_text(response: Response<Bytes>) -> TextAnswer {

@@ -61,8 +61,8 @@ targets! {
     wechat_page_reply => crate::wechat::fuzz::page_reply,
     /// `Accept-Language` lines.
     accept_language => crate::page::fuzz::accept_language,
-    /// The scope that an operator names: it is never wider than what is written.
-    admin_names => crate::admin::fuzz::admin_names,
+    /// The scope that an operator or program names: it is never wider than what is written.
+    admin_names => crate::management::fuzz::scope_names,
     /// A configuration file: an accepted one can be written and read again without a change.
     configuration => crate::config::fuzz::configuration,
 }

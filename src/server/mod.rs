@@ -12,6 +12,7 @@ mod first_end;
 mod listen;
 mod open_files;
 mod refresh;
+mod reloading;
 mod run;
 mod running;
 mod start;
@@ -22,6 +23,7 @@ use std::sync::Arc;
 
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, Findings, StoreEngine};
+use crate::control::ControlSocket;
 use crate::entropy::{Entropy, SystemEntropy};
 use crate::key_file::{self, OnMissingKey};
 use crate::runtime::{Runtime, Shared};
@@ -55,6 +57,7 @@ pub fn check(config: &Config, sources: &Sources, findings: &mut Findings) -> Res
     key_file::check_data_dir(&config.data_dir, OnMissingKey::Ephemeral, findings);
     let is_shared = config.store.engine == StoreEngine::Redis;
     let shared = shared(sources, Arc::new(Metrics::new()?), Arc::new(store::Closed { is_shared }))?;
+    ControlSocket::check(&config.data_dir, findings);
     store::check(&config.store, &shared.metrics, findings);
     tls::load(config, sources.clock.now(), findings);
     AccessLog::check(&config.telemetry.access_log, findings);

@@ -2,16 +2,16 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::certificates::Certificates;
+use super::reloading::Reloading;
 use crate::admin::GatewayHealth;
 use crate::config::Report;
 use crate::proxy::connections::Connections;
-use crate::reload::Reload;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::audit_log::AuditLog;
 
@@ -19,17 +19,19 @@ use crate::telemetry::audit_log::AuditLog;
 pub struct RunningGateway {
     pub(super) addresses: Vec<SocketAddr>,
     pub(super) admin_address: SocketAddr,
+    /// `None` if the file system does not allow it.
+    pub(super) control_socket: Option<PathBuf>,
     pub(super) warnings: Report,
-    pub(super) reload: Arc<Reload>,
+    pub(super) reloading: Arc<Reloading>,
     pub(super) access_log: Arc<AccessLog>,
     pub(super) audit_log: Arc<AuditLog>,
-    pub(super) certificates: Arc<Vec<Arc<Certificates>>>,
     pub(super) connections: Arc<Connections>,
     pub(super) health: Arc<GatewayHealth>,
     pub(super) drain_timeout: Duration,
     pub(super) shutdown: watch::Sender<bool>,
-    /// Never sent: the admin listener answers as long as the process drains.
-    pub(super) _admin_shutdown: watch::Sender<bool>,
+    /// Never sent: the admin listener and the socket of the operators answer as long as the process
+    /// drains.
+    pub(super) _doors_shutdown: watch::Sender<bool>,
     /// Becomes true when a service has ended.
     pub(super) ended: watch::Receiver<bool>,
     pub(super) threads: tokio::runtime::Runtime,
@@ -46,6 +48,11 @@ impl RunningGateway {
         self.admin_address
     }
 
+    /// The Unix socket of the operators; `None` if the file system did not allow it.
+    pub fn control_socket(&self) -> Option<&Path> {
+        self.control_socket.as_deref()
+    }
+
     /// The warnings about the configuration at the start.
     pub const fn warnings(&self) -> &Report {
         &self.warnings
@@ -56,12 +63,7 @@ impl RunningGateway {
     /// # Errors
     /// The [`Report`] of all errors; the old configuration stays in use.
     pub fn reload(&self) -> Result<Report, Report> {
-        self.access_log.reopen();
-        self.audit_log.reopen();
-        for certificates in self.certificates.iter() {
-            certificates.refresh();
-        }
-        self.reload.reload()
+        self.reloading.reload()
     }
 
     /// Waits until a service ends without a shutdown.

@@ -4,9 +4,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use parking_lot::Mutex;
 use pingora::proxy::http_proxy;
 use pingora::server::ShutdownWatch;
 use pingora::server::configuration::ServerConf;
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -14,12 +16,15 @@ use super::error::StartError;
 use super::first_end::report_first_end;
 use super::listen::BoundSocket;
 use super::refresh::refresh;
+use super::reloading::Reloading;
 use super::running::RunningGateway;
 use super::tls::{self, ListenerTls};
 use super::{Sources, open_files, shared};
 use crate::admin::{Admin, GatewayHealth};
-use crate::config::{Config, Document, Findings, Report};
+use crate::config::{Config, Document, Findings, Report, StoreEngine};
+use crate::control::{self, Control, ControlSocket};
 use crate::key_file::{self, OnMissingKey};
+use crate::management::Management;
 use crate::proxy::connections::Connections;
 use crate::proxy::guard::{Guard, GuardServices};
 use crate::proxy::{Current, Gateway};
@@ -36,8 +41,8 @@ use crate::telemetry::metrics::Metrics;
 /// [`StartError`]; nothing is left running.
 pub fn start(document: &Document, path: PathBuf, sources: Sources) -> Result<RunningGateway, StartError> {
     let config = &document.config;
-    let Prepared { shared, runtime, access_log, audit_log, listeners_tls, max_connections, warnings } =
-        Prepared::build(document, &sources)?;
+    let prepared = Prepared::build(document, &sources)?;
+    let Prepared { shared, runtime, access_log, audit_log, listeners_tls, max_connections, .. } = prepared;
     let Sockets { admin, listeners } = Sockets::bind(config)?;
     let addresses = listeners.iter().map(|socket| socket.address).collect();
     let admin_address = admin.address;
@@ -55,39 +60,45 @@ pub fn start(document: &Document, path: PathBuf, sources: Sources) -> Result<Run
 
     let (shutdown, shutdown_watch) = watch::channel(false);
     let guards = build_guards(listeners, config, &listeners_tls, &guard_services)?;
-    let (admin_shutdown, admin_watch) = watch::channel(false);
-    let admin_service = build_admin(&shared, &health, &current);
+    let certificates = Arc::new(listeners_tls.into_iter().map(|tls| tls.certificates).collect::<Vec<_>>());
+    threads.spawn(refresh(Arc::clone(&certificates), Arc::clone(&current)));
+    let reloading = Arc::new(Reloading {
+        reload: Reload::new(path, config.clone(), Arc::clone(&current), shared.clone()),
+        access_log: Arc::clone(&access_log),
+        audit_log: Arc::clone(&audit_log),
+        certificates,
+        one_at_a_time: Mutex::default(),
+    });
+    let doors = Doors::build(&shared, &health, &current, &reloading);
+    let (doors_shutdown, doors_watch) = watch::channel(false);
+    let control_socket = prepared.control_socket.as_ref().map(|socket| socket.path().to_owned());
 
     let mut services = JoinSet::new();
-    services
-        .spawn_on(async move { admin.serve("admin", admin_service, admin_watch).await }, threads.handle());
+    doors.serve(admin, prepared.control_socket, &doors_watch, &mut services, threads.handle());
     for (socket, guard) in guards {
         let watch: ShutdownWatch = shutdown_watch.clone();
         services.spawn_on(async move { socket.serve("gateway", guard, watch).await }, threads.handle());
     }
-    let certificates = Arc::new(listeners_tls.into_iter().map(|tls| tls.certificates).collect::<Vec<_>>());
-    threads.spawn(refresh(Arc::clone(&certificates), Arc::clone(&current)));
     let sessions = Arc::clone(&shared.session_core);
     threads.spawn(async move { sessions.follow().await });
     let (ended_sender, ended) = watch::channel(false);
     threads.spawn(report_first_end(services, ended_sender));
 
-    let reload = Arc::new(Reload::new(path, config.clone(), current, shared));
-    reload.record_start();
+    reloading.reload.record_start();
     health.set_ready();
     Ok(RunningGateway {
         addresses,
         admin_address,
-        warnings,
-        reload,
+        control_socket,
+        warnings: prepared.warnings,
+        reloading,
         access_log,
         audit_log,
-        certificates,
         connections: guard_services.connections,
         health,
         drain_timeout: config.drain_timeout.0,
         shutdown,
-        _admin_shutdown: admin_shutdown,
+        _doors_shutdown: doors_shutdown,
         ended,
         threads,
     })
@@ -102,6 +113,8 @@ struct Prepared {
     /// Of the listeners with TLS, in the order of the configuration.
     listeners_tls: Vec<ListenerTls>,
     max_connections: usize,
+    /// `None` if the file system does not allow it.
+    control_socket: Option<ControlSocket>,
     warnings: Report,
 }
 
@@ -128,6 +141,9 @@ impl Prepared {
         let audit_log = AuditLog::open(&config.telemetry.audit_log, dropped_lines, &mut findings);
         let runtime = Runtime::build(config, OnMissingKey::Create, &shared, None, &mut findings);
         let max_connections = open_files::most_connections(config.limits.max_connections, &mut findings);
+        let is_optional = config.store.engine == StoreEngine::Redis;
+        let entropy = shared.entropy.as_ref();
+        let control_socket = ControlSocket::bind(&config.data_dir, is_optional, entropy, &mut findings);
         let warnings = document.report(findings);
         let (Some(runtime), Some(access_log), Some(audit_log), Some(listeners_tls), false) =
             (runtime, access_log, audit_log, listeners_tls, warnings.has_errors())
@@ -136,7 +152,16 @@ impl Prepared {
         };
         let (access_log, audit_log) = (Arc::new(access_log), Arc::new(audit_log));
         let shared = shared.with_audit_log(Arc::clone(&audit_log));
-        Ok(Self { shared, runtime, access_log, audit_log, listeners_tls, max_connections, warnings })
+        Ok(Self {
+            shared,
+            runtime,
+            access_log,
+            audit_log,
+            listeners_tls,
+            max_connections,
+            control_socket,
+            warnings,
+        })
     }
 }
 
@@ -152,6 +177,47 @@ impl Sockets {
         let admin = BoundSocket::bind(config.admin.address)?;
         let listeners = config.listeners.iter().map(|listener| BoundSocket::bind(listener.address));
         Ok(Self { admin, listeners: listeners.collect::<Result<_, _>>()? })
+    }
+}
+
+/// The doors besides the public listeners. They answer as long as the process drains.
+struct Doors {
+    admin: Admin,
+    control: Control,
+}
+
+impl Doors {
+    fn build(
+        shared: &Shared,
+        health: &Arc<GatewayHealth>,
+        current: &Arc<ArcSwap<Current>>,
+        reloading: &Arc<Reloading>,
+    ) -> Self {
+        let running = |current: &Arc<ArcSwap<Current>>| {
+            let current = Arc::clone(current);
+            move || Arc::clone(current.load().runtime())
+        };
+        let management = Arc::new(Management::new(shared.clone(), running(current)));
+        let reloading = Arc::clone(reloading);
+        Self {
+            admin: Admin::new(shared.clone(), Arc::clone(health), running(current)),
+            control: Control::new(management, Box::new(move || reloading.reload())),
+        }
+    }
+
+    fn serve(
+        self,
+        admin: BoundSocket,
+        control: Option<ControlSocket>,
+        shutdown: &ShutdownWatch,
+        services: &mut JoinSet<()>,
+        threads: &Handle,
+    ) {
+        let watch = shutdown.clone();
+        services.spawn_on(async move { admin.serve("admin", self.admin, watch).await }, threads);
+        if let Some(socket) = control {
+            services.spawn_on(control::serve(socket, Arc::new(self.control), shutdown.clone()), threads);
+        }
     }
 }
 
@@ -175,11 +241,6 @@ fn build_guards(
         Ok((socket, Guard::new(listener, &config.limits, tls, services)))
     });
     guards.collect()
-}
-
-fn build_admin(shared: &Shared, health: &Arc<GatewayHealth>, current: &Arc<ArcSwap<Current>>) -> Admin {
-    let current = Arc::clone(current);
-    Admin::new(shared.clone(), Arc::clone(health), move || Arc::clone(current.load().runtime()))
 }
 
 fn start_threads(worker_threads: usize) -> Result<tokio::runtime::Runtime, StartError> {

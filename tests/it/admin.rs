@@ -1,20 +1,22 @@
-//! What an operator asks of a running gateway, over its admin listener and from the command line.
+//! What an operator asks of a running gateway, over its socket and from the command line, and that
+//! each door answers its own requests alone.
 
 use std::fs;
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 
 use serde_json::{Value, json};
 
-use crate::common::{APPID, Connection, NO_THROTTLE, ROUTES, Response, World};
+use crate::common::client::send_to_control;
+use crate::common::{APPID, Connection, NO_THROTTLE, ROUTES, Response, World, eventually};
 use crate::process::{self, Process};
 
-/// A request to the admin listener, as a tool sends it.
+/// A request to the socket of the operators, as a tool sends it.
 fn ask(world: &World, request_line: &str, headers: &str, body: &str) -> Response {
-    let address = world.gateway().admin_address();
     let length = body.len();
     let request = format!(
-        "{request_line} HTTP/1.1\r\nHost: {address}\r\n{headers}Content-Length: {length}\r\n\r\n{body}"
+        "{request_line} HTTP/1.1\r\nHost: localhost\r\n{headers}Content-Length: {length}\r\n\r\n{body}"
     );
-    Connection::open(address).send(request.as_bytes())
+    send_to_control(world.control_socket(), &request)
 }
 
 fn list(world: &World, query: &str) -> Response {
@@ -186,12 +188,6 @@ fn revocation_ends_nothing_unless_it_says_what() {
         (json, &long, 413),
         ("", r#"{"app":"shop","all":true}"#, 415),
         ("Content-Type: text/plain\r\n", r#"{"app":"shop","all":true}"#, 415),
-        ("Content-Type: application/json\r\nOrigin: null\r\n", r#"{"app":"shop","all":true}"#, 403),
-        (
-            "Content-Type: application/json\r\nSec-Fetch-Site: cross-site\r\n",
-            r#"{"app":"shop","all":true}"#,
-            403,
-        ),
     ] {
         let response = ask(&world, "POST /sessions/revoke", headers, body);
 
@@ -212,29 +208,111 @@ fn revocation_ends_nothing_unless_it_says_what() {
 }
 
 #[test]
-fn name_that_was_made_to_resolve_here_is_refused() {
+fn each_door_answers_its_own_requests_alone() {
     let world = World::new();
-    let alice = sign_in(&world, "alice");
-    let body = r#"{"app":"shop","all":true}"#;
-    let address = world.gateway().admin_address();
-    for (host, status) in [("evil.example:9901", 421), ("admin", 421), ("", 400)] {
-        for request in [
-            format!(
-                "GET /sessions?app=shop&openid={} HTTP/1.1\r\nHost: {host}\r\n\r\n",
-                text(&alice, "openid")
-            ),
-            format!(
-                "POST /sessions/revoke HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
-                body.len()
-            ),
-        ] {
-            let response = Connection::open(address).send(request.as_bytes());
+    let openid = text(&sign_in(&world, "alice"), "openid").to_owned();
+    let admin = |line: &str| {
+        let body = r#"{"app":"shop","all":true}"#;
+        let request = format!(
+            "{line} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        Connection::open(world.gateway().admin_address()).send(request.as_bytes()).status
+    };
 
-            assert_eq!(response.status, status, "{request}");
-            assert!(!response.text().contains(text(&alice, "openid")));
-        }
+    let sessions = format!("GET /sessions?app=shop&openid={openid}");
+    for line in [
+        &sessions,
+        "POST /sessions/revoke",
+        "POST /people/block",
+        "POST /people/unblock",
+        "GET /people/blocked",
+        "POST /people/bind",
+        "POST /people/unbind",
+        "GET /people/bound?unionid=u1",
+        "POST /reload",
+    ] {
+        assert_eq!(admin(line), 404, "{line}");
+        assert_ne!(ask(&world, line, "", "").status, 404, "{line}");
+        let public = format!("{line} HTTP/1.1\r\nHost: gateway.test\r\nContent-Length: 0\r\n\r\n");
+        assert_eq!(world.send(&public).status, 401, "{line} is a request for the backend");
     }
-    assert_eq!(visit(&world, &alice), 200);
+    for line in ["GET /metrics", "GET /livez", "GET /readyz"] {
+        assert_eq!(admin(line), 200, "{line}");
+        assert_eq!(ask(&world, line, "", "").status, 404, "{line}");
+    }
+    assert_eq!(world.backend.count(), 0);
+}
+
+#[test]
+fn the_socket_is_for_its_owner_alone() {
+    let world = World::new();
+    let socket = world.data.path().join("state/control.socket");
+
+    assert_eq!(world.control_socket(), socket);
+    let metadata = fs::symlink_metadata(&socket).unwrap();
+    assert!(metadata.file_type().is_socket());
+    assert_eq!(metadata.permissions().mode() & 0o7777, 0o600);
+}
+
+#[test]
+fn a_killed_gateways_socket_is_replaced_and_a_live_ones_is_not_stolen() {
+    let world = World::new();
+    let mut first = Process::like(&world);
+    let yaml = fs::read_to_string(first.config()).unwrap();
+    let other = tempfile::tempdir().unwrap();
+    // A store of its own: that of the first is locked, too.
+    let own_store =
+        format!("{yaml}store: {{ embedded: {{ file: '{}/own.redb' }} }}\n", other.path().display());
+    fs::write(other.path().join("menshen.yaml"), own_store).unwrap();
+
+    let (code, said) = process::run_to_end(other.path());
+
+    assert_eq!(code, Some(2), "{said}");
+    assert!(said.contains("belongs to another gateway that runs"), "{said}");
+    let config = first.config();
+    let blocked = || process::command(&config, &["person", "blocked"]);
+    assert_eq!(blocked().0, Some(0), "the first still answers");
+    first.signal("KILL");
+    first.wait();
+    let (code, _, said) = blocked();
+    assert!(code == Some(1) && said.contains("no gateway answers at "), "{said}");
+    first.start_again();
+    assert_eq!(blocked(), (Some(0), String::new(), "no blocked people\n".into()));
+    first.signal("TERM");
+    assert_eq!(first.wait(), Some(0));
+    assert!(!first.control_socket().exists());
+}
+
+#[test]
+fn reload_command_says_what_the_gateway_found() {
+    let world = World::with(&format!(
+        "{ROUTES}{NO_THROTTLE}telemetry: {{ audit_log: {{ file: '{{data}}/audit.log' }}, access_log: {{ target: off }} }}\n"
+    ));
+    let process = Process::like(&world);
+    let config = process.config();
+    let yaml = fs::read_to_string(&config).unwrap();
+    let page = || process.connect().send(b"GET /new HTTP/1.1\r\nHost: gateway.test\r\n\r\n").status;
+    let route = "  - { name: new, path: /new, access: public, upstream: backend }\n  - { name: public,";
+    assert_eq!(page(), 401);
+
+    fs::write(&config, yaml.replace("  - { name: public,", route)).unwrap();
+    let (code, answer, said) = process::command(&config, &["reload"]);
+    assert_eq!((code, answer.as_str()), (Some(0), "loaded the configuration again\n"), "{said}");
+    assert!(said.contains("warning: apps.shop.secret: "), "{said}");
+    assert_eq!(page(), 200);
+
+    // Wrong in a way that only the running gateway sees: the command reads the file as well.
+    fs::write(&config, yaml.replace("127.0.0.1:0", "127.0.0.1:1")).unwrap();
+    let (code, answer, said) = process::command(&config, &["reload"]);
+    assert_eq!((code, answer.as_str()), (Some(2), ""), "{said}");
+    assert!(said.contains("error: listeners: "), "{said}");
+    assert_eq!(page(), 200);
+    eventually("both are in the audit log", || {
+        let log = process.read("audit.log");
+        log.contains(r#""event":"reload","outcome":"ok""#)
+            && log.contains(r#""event":"reload","outcome":"configuration_invalid""#)
+    });
 }
 
 #[test]
@@ -267,10 +345,7 @@ fn session_commands_ask_the_gateway_that_runs() {
         answer["openid"].as_str().unwrap_or_else(|| panic!("{answer}")).to_owned()
     };
     let (alice, bob) = (login("alice"), login("bob"));
-    let config = process.config().with_file_name("operator.yaml");
-    let yaml = fs::read_to_string(process.config()).unwrap();
-    let here = format!("admin: {{ address: {} }}", process.admin_address);
-    fs::write(&config, yaml.replace("admin: { address: 127.0.0.1:0 }", &here)).unwrap();
+    let config = process.config();
     let run = |arguments: &[&str]| process::command(&config, &[&["session"], arguments].concat());
 
     let (code, table, _) = run(&["list", "--app", "shop", "--openid", &alice]);
@@ -314,19 +389,17 @@ fn session_commands_ask_the_gateway_that_runs() {
 #[test]
 fn session_commands_say_when_no_gateway_runs() {
     let folder = tempfile::tempdir().unwrap();
-    let free = crate::common::redis::free_address();
-    for (address, code, expected) in [
-        (free.to_string(), 1, format!("no gateway listens on {free}")),
-        (format!("0.0.0.0:{}", free.port()), 1, format!("no gateway listens on {free}")),
-        ("127.0.0.1:0".into(), 2, "`admin.address` has port 0".into()),
-    ] {
-        let config = folder.path().join("menshen.yaml");
-        let minimal = fs::read_to_string("conf/minimal.yaml").unwrap();
-        fs::write(&config, format!("admin: {{ address: '{address}' }}\n{minimal}")).unwrap();
+    let config = folder.path().join("menshen.yaml");
+    let minimal = fs::read_to_string("conf/minimal.yaml").unwrap();
+    fs::write(&config, format!("data_dir: '{}/data'\n{minimal}", folder.path().display())).unwrap();
 
-        let (actual, answer, said) = process::command(&config, &["session", "revoke", "s1"]);
+    for command in
+        [["session", "revoke", "s1"].as_slice(), &["person", "block", "--unionid", "u1"], &["reload"]]
+    {
+        let (actual, answer, said) = process::command(&config, command);
 
-        assert_eq!((actual, answer.as_str()), (Some(code), ""), "{said}");
-        assert!(said.contains(&expected), "{said}");
+        assert_eq!((actual, answer.as_str()), (Some(1), ""), "{said}");
+        let place = format!("no gateway answers at {}/data/control.socket", folder.path().display());
+        assert!(said.contains(&place), "{said}");
     }
 }

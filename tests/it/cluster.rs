@@ -13,9 +13,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::common::client::ask_admin;
+use crate::common::client::ask_control;
 use crate::common::redis::RedisServer;
-use crate::common::{Connection, NO_THROTTLE, PATIENCE, ROUTES, Response, World, eventually, now};
+use crate::common::{NO_THROTTLE, PATIENCE, ROUTES, Response, World, eventually, now};
 use crate::process::Process;
 use crate::websocket;
 
@@ -127,22 +127,17 @@ fn refresh(node: &Process, login: &Value) -> Response {
 }
 
 fn revoke(node: &Process, scope: &Value) -> Response {
-    let (address, body) = (node.admin_address, scope.to_string());
-    let request = format!(
-        "POST /sessions/revoke HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
-        body.len()
-    );
-    Connection::open(address).send(request.as_bytes())
+    ask_control(&node.control_socket(), "POST /sessions/revoke", &scope.to_string())
 }
 
 fn change_block(node: &Process, deed: &str, person: &Value) -> Response {
-    ask_admin(node.admin_address, &format!("POST /people/{deed}"), &person.to_string())
+    ask_control(&node.control_socket(), &format!("POST /people/{deed}"), &person.to_string())
 }
 
 fn sessions(node: &Process, login: &Value) -> Value {
-    let (address, openid) = (node.admin_address, login["openid"].as_str().unwrap());
-    let request = format!("GET /sessions?app=shop&openid={openid} HTTP/1.1\r\nHost: {address}\r\n\r\n");
-    Connection::open(address).send(request.as_bytes()).json()["sessions"].clone()
+    let openid = login["openid"].as_str().unwrap();
+    let line = format!("GET /sessions?app=shop&openid={openid}");
+    ask_control(&node.control_socket(), &line, "").json()["sessions"].clone()
 }
 
 fn visit_request(token: &str) -> String {

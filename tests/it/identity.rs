@@ -72,7 +72,7 @@ impl Scene {
         let openid = world.emulator.openid(APPID, "alice");
         let who =
             json!({ "app": "shop", "openid": openid, "user": "user-42", "claims": { "role": "editor" } });
-        assert_eq!(world.admin("POST /people/bind", &who).status, 200);
+        assert_eq!(world.control("POST /people/bind", &who).status, 200);
         let values = [
             openid,
             world.emulator.unionid(APPID, "alice").unwrap(),

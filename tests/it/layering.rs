@@ -51,19 +51,21 @@ const MAY_IMPORT: &[(&str, &str)] = &[
         "runtime",
         "clock config entropy hazard identity key_file page route telemetry token upstream store wechat session throttle authn identity_headers sign_in",
     ),
-    ("admin", "clock identity problem telemetry session runtime"),
+    ("management", "clock identity problem telemetry session runtime"),
+    ("admin", "clock telemetry runtime management"),
+    ("control", "config entropy telemetry management"),
     (
         "proxy",
         "address clock config cookie entropy host identity path problem route telemetry token upstream session throttle authn identity_headers sign_in runtime",
     ),
     ("reload", "config key_file runtime proxy"),
-    ("server", "clock config entropy key_file telemetry store runtime admin proxy reload"),
-    ("demo", "clock config entropy emulator telemetry admin server"),
+    ("server", "clock config entropy key_file telemetry store runtime management admin control proxy reload"),
+    ("demo", "clock config entropy emulator telemetry control server"),
     (
         "fuzz",
-        "clock config entropy identity key_file page route token wechat session identity_headers sign_in admin proxy",
+        "clock config entropy identity key_file page route token wechat session identity_headers sign_in management proxy",
     ),
-    ("cli", "clock config entropy emulator telemetry token store admin server demo"),
+    ("cli", "clock config entropy emulator telemetry token store control server demo"),
 ];
 
 /// External crates, by name and the prefix of names such as `pingora_core`, and the only modules
@@ -75,7 +77,7 @@ const CONFINED: &[(&str, &str)] = &[
     ("redis", "store"),
     ("minijinja", "page"),
     ("qrcode", "emulator"),
-    ("hyper", "emulator demo admin"),
+    ("hyper", "emulator demo control"),
     ("clap", "cli"),
 ];
 

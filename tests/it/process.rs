@@ -53,6 +53,11 @@ impl Process {
         self.folder.path().join("menshen.yaml")
     }
 
+    /// The socket of the operators.
+    pub fn control_socket(&self) -> PathBuf {
+        self.folder.path().join("state/control.socket")
+    }
+
     pub fn stderr(&self) -> String {
         self.read("stderr")
     }

@@ -38,23 +38,25 @@ pub enum AuditEvent {
     Refusal,
     /// A tunnel was closed because its user is no longer allowed.
     TunnelClosed,
-    /// An operator listed sessions, blocked users, or the bindings of a user.
+    /// Sessions, blocked users, or the binding of a user were listed.
     Listing,
-    /// An operator ended sessions.
+    /// Sessions were ended.
     Revocation,
-    /// An operator blocked a user.
+    /// A user was blocked.
     Block,
-    /// An operator unblocked a user.
+    /// A user was unblocked.
     Unblock,
-    /// An operator bound a WeChat identity to a user.
+    /// A WeChat identity was bound to a user.
     Bind,
-    /// An operator removed such a binding.
+    /// Such a binding was removed.
     Unbind,
+    /// The configuration was loaded again.
+    Reload,
 }
 
 impl AuditEvent {
     /// Every event, in order.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Login,
         Self::Refresh,
         Self::Logout,
@@ -66,6 +68,7 @@ impl AuditEvent {
         Self::Unblock,
         Self::Bind,
         Self::Unbind,
+        Self::Reload,
     ];
 
     /// The word in the log.
@@ -82,6 +85,7 @@ impl AuditEvent {
             Self::Unblock => "unblock",
             Self::Bind => "bind",
             Self::Unbind => "unbind",
+            Self::Reload => "reload",
         }
     }
 }
@@ -107,9 +111,13 @@ pub struct AuditLogEntry<'a> {
     pub app: Option<&'a str>,
     /// Keyed hash of the user that the event is about, as in the access log.
     pub subject: Option<&'a str>,
-    /// The user whose sessions an operator named.
+    /// The door that an operator or a program of the business came through.
+    pub door: Option<&'a str>,
+    /// The name of the operator or program.
+    pub requester: Option<&'a str>,
+    /// What was named: a user, an app, a session.
     pub scope: Option<&'a str>,
-    /// The id of the session that an operator named.
+    /// The id of the session that was named.
     pub session: Option<&'a str>,
     /// How many sessions were listed or ended.
     pub count: Option<u64>,
@@ -127,6 +135,8 @@ impl<'a> AuditLogEntry<'a> {
             route: None,
             app: None,
             subject: None,
+            door: None,
+            requester: None,
             scope: None,
             session: None,
             count: None,
@@ -146,6 +156,8 @@ impl<'a> AuditLogEntry<'a> {
         line.optional_text("http.route", self.route);
         line.optional_text("app", self.app);
         line.optional_text("user.hash", self.subject);
+        line.optional_text("door", self.door);
+        line.optional_text("caller", self.requester);
         line.optional_text("scope", self.scope);
         line.optional_text("session.id", self.session);
         if let Some(count) = self.count {
@@ -156,8 +168,10 @@ impl<'a> AuditLogEntry<'a> {
 
     /// An upper bound of the bytes that [`AuditLogEntry::render`] appends.
     fn longest(&self) -> usize {
-        let optional = [self.request_id, self.route, self.app, self.subject, self.scope, self.session];
-        line_log::longest(optional.into_iter().flatten().chain([self.event.as_str(), self.outcome]))
+        let request = [self.request_id, self.route, self.app, self.subject];
+        let order = [self.door, self.requester, self.scope, self.session];
+        let optional = request.into_iter().chain(order).flatten();
+        line_log::longest(optional.chain([self.event.as_str(), self.outcome]))
     }
 }
 

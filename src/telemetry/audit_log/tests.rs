@@ -14,6 +14,8 @@ const FULL: AuditLogEntry<'static> = AuditLogEntry {
     route: Some("orders"),
     app: Some("shop"),
     subject: Some("5bb7a9d5ee13ddaf"),
+    door: Some("internal"),
+    requester: Some("crm"),
     scope: Some("subject"),
     session: Some("q83vEjRWeJA"),
     count: Some(2),
@@ -42,8 +44,8 @@ fn line_has_the_fields_that_are_set_and_no_other() {
         concat!(
             r#"{"timestamp":"2025-11-21T07:38:31.042Z","event":"refusal","outcome":"denied_by_list","#,
             r#""request_id":"3cee1fc1a4cebd9a143d608990761bc8","client.address":"203.0.113.7","http.route":"orders","#,
-            r#""app":"shop","user.hash":"5bb7a9d5ee13ddaf","scope":"subject","session.id":"q83vEjRWeJA","#,
-            r#""session.count":2}"#,
+            r#""app":"shop","user.hash":"5bb7a9d5ee13ddaf","door":"internal","caller":"crm","scope":"subject","#,
+            r#""session.id":"q83vEjRWeJA","session.count":2}"#,
             "\n"
         )
     );

@@ -2,8 +2,9 @@
 
 use serde_json::{Value, json};
 
+use crate::common::client::send_to_control;
 use crate::common::site::{ACCOUNT_APPID, SITE_APPID};
-use crate::common::{APPID, Connection, Response, Site, Visitor};
+use crate::common::{APPID, Response, Site, Visitor};
 
 /// The users that a test needs: alice in three apps, and bob.
 struct People {
@@ -43,8 +44,8 @@ impl People {
         self.site.world.emulator.unionid(APPID, "alice").unwrap()
     }
 
-    fn admin(&self, request: &str) -> Response {
-        Connection::open(self.site.world.gateway().admin_address()).send(request.as_bytes())
+    fn operator(&self, request: &str) -> Response {
+        send_to_control(self.site.world.control_socket(), request)
     }
 }
 
@@ -118,7 +119,7 @@ fn operator_lists_and_ends_all_sessions_of_a_unionid() {
     let unionid = people.unionid();
     let list = format!("GET /sessions?unionid={unionid} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n");
 
-    let listed = people.admin(&list).json();
+    let listed = people.operator(&list).json();
     let sessions = listed["sessions"].as_array().unwrap();
     let mut apps: Vec<&str> = sessions.iter().map(|session| session["app"].as_str().unwrap()).collect();
     apps.sort_unstable();
@@ -126,11 +127,11 @@ fn operator_lists_and_ends_all_sessions_of_a_unionid() {
     assert!(sessions.iter().all(|session| session["unionid"] == unionid), "{listed}");
 
     let body = json!({ "unionid": unionid }).to_string();
-    let response = people.admin(&format!(
+    let response = people.operator(&format!(
         "POST /sessions/revoke HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
     ));
     assert_eq!(response.json()["ended"], json!(3), "{}", response.text());
     assert_eq!(people.statuses(), [401, 401, 401, 200]);
-    assert_eq!(people.admin(&list).json()["sessions"], Value::Array(Vec::new()));
+    assert_eq!(people.operator(&list).json()["sessions"], Value::Array(Vec::new()));
 }

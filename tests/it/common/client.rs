@@ -2,6 +2,8 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 
 use super::PATIENCE;
 use super::leaks::Incoming;
@@ -195,11 +197,18 @@ impl Response {
     }
 }
 
-/// Asks an admin listener.
-pub fn ask_admin(address: SocketAddr, request_line: &str, body: &str) -> Response {
+/// Asks a gateway as an operator does: a method and a path, and a body of JSON.
+pub fn ask_control(socket: &Path, request_line: &str, body: &str) -> Response {
     let length = body.len();
     let request = format!(
-        "{request_line} HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
+        "{request_line} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
     );
-    Connection::open(address).send(request.as_bytes())
+    send_to_control(socket, &request)
+}
+
+/// Sends a request to the socket of the operators.
+pub fn send_to_control(socket: &Path, request: &str) -> Response {
+    let stream = UnixStream::connect(socket).expect("nobody listens");
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    Connection::over(stream).send(request.as_bytes())
 }

@@ -13,7 +13,7 @@ pub mod tally;
 pub mod visitor;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Once};
 use std::time::{Duration, Instant};
 
@@ -187,9 +187,14 @@ impl World {
         admin.send(b"GET /metrics HTTP/1.1\r\nHost: admin\r\n\r\n").text()
     }
 
-    /// Asks the admin listener: a method and a path, and a body of JSON.
-    pub fn admin(&self, request_line: &str, body: &serde_json::Value) -> Response {
-        client::ask_admin(self.gateway().admin_address(), request_line, &body.to_string())
+    /// The socket of the operators.
+    pub fn control_socket(&self) -> &Path {
+        self.gateway().control_socket().unwrap()
+    }
+
+    /// Asks as an operator: a method and a path, and a body of JSON.
+    pub fn control(&self, request_line: &str, body: &serde_json::Value) -> Response {
+        client::ask_control(self.control_socket(), request_line, &body.to_string())
     }
 
     /// The value of one metric line, such as `menshen_throttled_total{limit="login"}`; 0 when it is

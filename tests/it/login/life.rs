@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::session::{Pair, is_signed_in, pair, refresh, sign_in};
-use crate::common::{APPID, Connection, NO_THROTTLE, ROUTES, World, eventually};
+use crate::common::{APPID, NO_THROTTLE, ROUTES, World, eventually};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -23,8 +23,7 @@ fn sign_in_on(world: &World, device: &str) -> Pair {
 /// The sessions of a person, as an operator sees them.
 fn listed(world: &World) -> Vec<Value> {
     let openid = world.emulator.openid(APPID, "alice");
-    let request = format!("GET /sessions?app=shop&openid={openid} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n");
-    let answer = Connection::open(world.gateway().admin_address()).send(request.as_bytes()).json();
+    let answer = world.control(&format!("GET /sessions?app=shop&openid={openid}"), &json!({})).json();
     answer["sessions"].as_array().unwrap_or_else(|| panic!("{answer}")).clone()
 }
 

@@ -1,4 +1,4 @@
-//! `menshen session bind`, `unbind` and `bound`.
+//! `menshen person bind`, `unbind` and `bound`.
 
 use bytes::Bytes;
 use clap::Args;
@@ -7,8 +7,9 @@ use http::{Request, Result};
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value, json};
 
-use super::people::PersonArgs;
-use super::{CommandOutcome, format_columns, unreadable_answer};
+use super::CommandOutcome;
+use super::block::PersonArgs;
+use crate::cli::table::{format_columns, unreadable_answer};
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct BindArgs {
@@ -85,8 +86,8 @@ pub(super) fn format_binding(answer: &[u8]) -> CommandOutcome {
 
 #[cfg(test)]
 mod tests {
-    use super::super::FAILED;
     use super::*;
+    use crate::cli::FAILED;
 
     #[test]
     fn binding_is_printed_as_one_line() {

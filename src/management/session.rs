@@ -1,12 +1,12 @@
 //! The pages where an operator lists and ends sessions. Every call is in the logs, without the
 //! person's ids.
 
-use std::net::SocketAddr;
+use super::requester::Requester;
 
 use serde::Serialize;
 
-use super::Admin;
-use super::answer::AdminAnswer;
+use super::Management;
+use super::answer::ManagementAnswer;
 use super::audit::AuditedAction;
 use super::scope_request::ScopeRequest;
 use crate::runtime::Runtime;
@@ -44,13 +44,13 @@ struct RevocationAnswer {
     ended: Option<u64>,
 }
 
-impl Admin {
+impl Management {
     /// Lists the sessions of one person.
     pub(super) async fn list_sessions(
         &self,
         query: &str,
-        client: Option<SocketAddr>,
-    ) -> Result<AdminAnswer, AdminAnswer> {
+        requester: &Requester,
+    ) -> Result<ManagementAnswer, ManagementAnswer> {
         let runtime = (self.current)();
         let now = self.shared.clock.now();
         let person = self.person(ScopeRequest::parse_query(query), &runtime)?;
@@ -60,27 +60,27 @@ impl Admin {
         };
         let scope = person.scope();
         let count = sessions.as_ref().map(|sessions| Some(sessions.len() as u64));
-        self.audit(AuditedAction { event: AuditEvent::Listing, scope: Some(&scope), client }, count);
-        let sessions = sessions.map_err(|error| AdminAnswer::session_error("list sessions", &error))?;
-        self.log_sessions("listed", &scope, Some(sessions.len() as u64), client);
+        self.audit(AuditedAction { event: AuditEvent::Listing, scope: Some(&scope), requester }, count);
+        let sessions = sessions.map_err(|error| ManagementAnswer::session_error("list sessions", &error))?;
+        self.log_sessions("listed", &scope, Some(sessions.len() as u64), requester);
         let sessions = sessions.iter().map(|session| session_item(session, &runtime)).collect();
-        Ok(AdminAnswer::json(&SessionList { sessions }))
+        Ok(ManagementAnswer::json(&SessionList { sessions }))
     }
 
     /// Ends the sessions of one scope.
     pub(super) async fn revoke_sessions(
         &self,
         body: &[u8],
-        client: Option<SocketAddr>,
-    ) -> Result<AdminAnswer, AdminAnswer> {
+        requester: &Requester,
+    ) -> Result<ManagementAnswer, ManagementAnswer> {
         let runtime = (self.current)();
         let scope = self.scope(ScopeRequest::parse_json(body), &runtime)?;
         let ended = runtime.sessions.revoke(&scope, self.shared.clock.now()).await;
         let count = ended.as_ref().copied();
-        self.audit(AuditedAction { event: AuditEvent::Revocation, scope: Some(&scope), client }, count);
-        let ended = ended.map_err(|error| AdminAnswer::session_error("revoke sessions", &error))?;
-        self.log_sessions("revoked", &scope, ended, client);
-        Ok(AdminAnswer::json(&RevocationAnswer { scope: scope.as_str(), ended }))
+        self.audit(AuditedAction { event: AuditEvent::Revocation, scope: Some(&scope), requester }, count);
+        let ended = ended.map_err(|error| ManagementAnswer::session_error("revoke sessions", &error))?;
+        self.log_sessions("revoked", &scope, ended, requester);
+        Ok(ManagementAnswer::json(&RevocationAnswer { scope: scope.as_str(), ended }))
     }
 }
 

@@ -1,4 +1,4 @@
-//! `menshen session block`, `unblock` and `blocked`.
+//! `menshen person block`, `unblock` and `blocked`.
 
 use bytes::Bytes;
 use clap::{ArgGroup, Args};
@@ -6,7 +6,8 @@ use http::Request;
 use http::header::CONTENT_TYPE;
 use serde_json::{Map, Value};
 
-use super::{CommandOutcome, format_columns, unreadable_answer};
+use super::CommandOutcome;
+use crate::cli::table::{format_columns, unreadable_answer};
 
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("person").args(["app", "unionid"]).required(true))]
@@ -81,8 +82,8 @@ pub(super) fn format_list(answer: &[u8]) -> CommandOutcome {
 
 #[cfg(test)]
 mod tests {
-    use super::super::FAILED;
     use super::*;
+    use crate::cli::FAILED;
 
     #[test]
     fn blocked_people_are_printed_in_columns() {

@@ -1,13 +1,13 @@
 //! The pages where an operator blocks people: their sessions are not valid, and they cannot sign
 //! in.
 
-use std::net::SocketAddr;
+use super::requester::Requester;
 
 use serde::Serialize;
 use tracing::info;
 
-use super::Admin;
-use super::answer::AdminAnswer;
+use super::Management;
+use super::answer::ManagementAnswer;
 use super::audit::AuditedAction;
 use super::scope_request::{ScopeError, ScopeRequest};
 use crate::runtime::Runtime;
@@ -42,27 +42,29 @@ struct BlockedItem<'a> {
     since: String,
 }
 
-impl Admin {
+impl Management {
     /// Lists the blocked people.
     pub(super) async fn list_blocked(
         &self,
         query: &str,
-        client: Option<SocketAddr>,
-    ) -> Result<AdminAnswer, AdminAnswer> {
+        requester: &Requester,
+    ) -> Result<ManagementAnswer, ManagementAnswer> {
         if !query.is_empty() {
             return Err(ScopeError::Unknown(query.to_owned()).answer());
         }
         let runtime = (self.current)();
         let blocked = runtime.sessions.list_blocked().await;
         let count = blocked.as_ref().map(|blocked| Some(blocked.len() as u64));
-        self.audit(AuditedAction { event: AuditEvent::Listing, scope: None, client }, count);
-        let blocked = blocked.map_err(|error| AdminAnswer::session_error("list blocked people", &error))?;
+        self.audit(AuditedAction { event: AuditEvent::Listing, scope: None, requester }, count);
+        let blocked =
+            blocked.map_err(|error| ManagementAnswer::session_error("list blocked people", &error))?;
         info!(
-            client.address = client.map(|client| tracing::field::display(client.ip())),
-            "an operator listed blocked people"
+            client.address = requester.address.map(tracing::field::display),
+            requester.name = requester.name,
+            "{requester} listed blocked people"
         );
         let people = blocked.iter().map(|blocked| blocked_item(blocked, &runtime)).collect();
-        Ok(AdminAnswer::json(&BlockedList { people }))
+        Ok(ManagementAnswer::json(&BlockedList { people }))
     }
 
     /// Blocks a person, or lifts the block.
@@ -70,8 +72,8 @@ impl Admin {
         &self,
         is_block: bool,
         body: &[u8],
-        client: Option<SocketAddr>,
-    ) -> Result<AdminAnswer, AdminAnswer> {
+        requester: &Requester,
+    ) -> Result<ManagementAnswer, ManagementAnswer> {
         let runtime = (self.current)();
         let now = self.shared.clock.now();
         let person = self.person(ScopeRequest::parse_json(body), &runtime)?;
@@ -81,12 +83,12 @@ impl Admin {
         } else {
             (AuditEvent::Unblock, runtime.sessions.unblock(&person, now).await, "unblocked")
         };
-        let action = AuditedAction { event, scope: Some(&scope), client };
+        let action = AuditedAction { event, scope: Some(&scope), requester };
         self.audit(action, done.as_ref().map(|_| None));
         let changed =
-            done.map_err(|error| AdminAnswer::session_error("block or unblock a person", &error))?;
-        self.log_person(verb, &person, client);
-        Ok(AdminAnswer::json(&ChangeAnswer { scope: scope.as_str(), changed }))
+            done.map_err(|error| ManagementAnswer::session_error("block or unblock a person", &error))?;
+        self.log_person(verb, &person, requester);
+        Ok(ManagementAnswer::json(&ChangeAnswer { scope: scope.as_str(), changed }))
     }
 
     /// The scope that a request names.
@@ -94,7 +96,7 @@ impl Admin {
         &self,
         request: Result<ScopeRequest, ScopeError>,
         runtime: &Runtime,
-    ) -> Result<SessionScope, AdminAnswer> {
+    ) -> Result<SessionScope, ManagementAnswer> {
         let now = self.shared.clock.now();
         let scope = request.and_then(|request| request.scope(|name| runtime.appid(name), now));
         scope.map_err(|error| error.answer())
@@ -105,7 +107,7 @@ impl Admin {
         &self,
         request: Result<ScopeRequest, ScopeError>,
         runtime: &Runtime,
-    ) -> Result<PersonId, AdminAnswer> {
+    ) -> Result<PersonId, ManagementAnswer> {
         match self.scope(request, runtime)? {
             SessionScope::Subject(subject) => Ok(PersonId::Subject(subject)),
             SessionScope::UnionId(unionid) => Ok(PersonId::UnionId(unionid)),

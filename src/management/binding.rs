@@ -1,13 +1,13 @@
 //! The pages where an operator, or a program of the business, binds people to users. Backends
 //! receive the user, and routes can require it.
 
+use super::requester::Requester;
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 
 use serde::Serialize;
 
-use super::Admin;
-use super::answer::AdminAnswer;
+use super::Management;
+use super::answer::ManagementAnswer;
 use super::audit::AuditedAction;
 use super::people::ChangeAnswer;
 use super::scope_request::{BindingRequest, ScopeRequest};
@@ -29,64 +29,64 @@ struct BindingDocument<'a> {
     since: String,
 }
 
-impl Admin {
+impl Management {
     /// Shows the user that a person is bound to.
     pub(super) async fn show_binding(
         &self,
         query: &str,
-        client: Option<SocketAddr>,
-    ) -> Result<AdminAnswer, AdminAnswer> {
+        requester: &Requester,
+    ) -> Result<ManagementAnswer, ManagementAnswer> {
         let runtime = (self.current)();
         let person = self.person(ScopeRequest::parse_query(query), &runtime)?;
         let bound = runtime.sessions.binding(&person).await;
         let scope = person.scope();
         let outcome = bound.as_ref().map(|_| None);
-        self.audit(AuditedAction { event: AuditEvent::Listing, scope: Some(&scope), client }, outcome);
-        let bound = bound.map_err(|error| AdminAnswer::session_error("look up a binding", &error))?;
-        self.log_person("looked up the binding of", &person, client);
+        self.audit(AuditedAction { event: AuditEvent::Listing, scope: Some(&scope), requester }, outcome);
+        let bound = bound.map_err(|error| ManagementAnswer::session_error("look up a binding", &error))?;
+        self.log_person("looked up the binding of", &person, requester);
         let binding = bound.as_ref().map(document);
-        Ok(AdminAnswer::json(&BindingAnswer { scope: scope.as_str(), binding }))
+        Ok(ManagementAnswer::json(&BindingAnswer { scope: scope.as_str(), binding }))
     }
 
     /// Binds a person to a user.
     pub(super) async fn bind(
         &self,
         body: &[u8],
-        client: Option<SocketAddr>,
-    ) -> Result<AdminAnswer, AdminAnswer> {
+        requester: &Requester,
+    ) -> Result<ManagementAnswer, ManagementAnswer> {
         let runtime = (self.current)();
         let request = BindingRequest::parse_json(body).map_err(|error| error.answer())?;
         let user = request.user().map_err(|error| error.answer())?;
         let person = self.person(Ok(request.scope_request()), &runtime)?;
         let changed = runtime.sessions.bind(&person, &user, self.shared.clock.now()).await;
-        self.answer_change(AuditEvent::Bind, &person, client, changed)
+        self.answer_change(AuditEvent::Bind, &person, requester, changed)
     }
 
     /// Ends the binding of a person.
     pub(super) async fn unbind(
         &self,
         body: &[u8],
-        client: Option<SocketAddr>,
-    ) -> Result<AdminAnswer, AdminAnswer> {
+        requester: &Requester,
+    ) -> Result<ManagementAnswer, ManagementAnswer> {
         let runtime = (self.current)();
         let person = self.person(ScopeRequest::parse_json(body), &runtime)?;
         let changed = runtime.sessions.unbind(&person).await;
-        self.answer_change(AuditEvent::Unbind, &person, client, changed)
+        self.answer_change(AuditEvent::Unbind, &person, requester, changed)
     }
 
     fn answer_change(
         &self,
         event: AuditEvent,
         person: &PersonId,
-        client: Option<SocketAddr>,
+        requester: &Requester,
         changed: Result<bool, SessionError>,
-    ) -> Result<AdminAnswer, AdminAnswer> {
+    ) -> Result<ManagementAnswer, ManagementAnswer> {
         let scope = person.scope();
-        self.audit(AuditedAction { event, scope: Some(&scope), client }, changed.as_ref().map(|_| None));
-        let changed = changed.map_err(|error| AdminAnswer::session_error("change a binding", &error))?;
+        self.audit(AuditedAction { event, scope: Some(&scope), requester }, changed.as_ref().map(|_| None));
+        let changed = changed.map_err(|error| ManagementAnswer::session_error("change a binding", &error))?;
         let verb = if event == AuditEvent::Bind { "bound" } else { "unbound" };
-        self.log_person(verb, person, client);
-        Ok(AdminAnswer::json(&ChangeAnswer { scope: scope.as_str(), changed }))
+        self.log_person(verb, person, requester);
+        Ok(ManagementAnswer::json(&ChangeAnswer { scope: scope.as_str(), changed }))
     }
 }
 

@@ -1,4 +1,4 @@
-//! What the admin listener sends back.
+//! What is sent back, over whichever door the request came.
 
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderValue, Method, Response, StatusCode};
@@ -11,8 +11,9 @@ use crate::session::SessionError;
 /// `Retry-After` while the store does not answer, in seconds.
 const STORE_RETRY_SECONDS: u64 = 1;
 
-/// An answer of the admin listener, before the headers that every answer has are added.
-pub(super) struct AdminAnswer {
+/// An answer, before the headers that every answer has are added.
+#[derive(Debug)]
+pub struct ManagementAnswer {
     status: StatusCode,
     content_type: &'static str,
     body: Vec<u8>,
@@ -20,16 +21,19 @@ pub(super) struct AdminAnswer {
     retry_after_seconds: Option<u64>,
 }
 
-impl AdminAnswer {
-    pub(super) const fn ok(content_type: &'static str, body: Vec<u8>) -> Self {
+impl ManagementAnswer {
+    /// 200 with this body.
+    pub const fn ok(content_type: &'static str, body: Vec<u8>) -> Self {
         Self { status: StatusCode::OK, content_type, body, allow: None, retry_after_seconds: None }
     }
 
-    pub(super) fn text(text: &str) -> Self {
+    /// 200 with plain text.
+    pub fn text(text: &str) -> Self {
         Self::ok("text/plain; charset=utf-8", text.into())
     }
 
-    pub(super) fn json(value: &impl Serialize) -> Self {
+    /// 200 with JSON.
+    pub fn json(value: &impl Serialize) -> Self {
         match serde_json::to_vec(value) {
             Ok(body) => Self::ok("application/json", body),
             Err(error) => {
@@ -39,7 +43,8 @@ impl AdminAnswer {
         }
     }
 
-    pub(super) fn problem(status: StatusCode, code: &str, detail: Option<&str>) -> Self {
+    /// A problem document.
+    pub fn problem(status: StatusCode, code: &str, detail: Option<&str>) -> Self {
         let title = status.canonical_reason().unwrap_or_default();
         let problem =
             Problem { kind: "about:blank", title, status: status.as_u16(), detail, code, request_id: "" };
@@ -49,7 +54,7 @@ impl AdminAnswer {
     /// Says that an operation on sessions failed. If the store failed, it may have been done in
     /// part.
     pub(super) fn session_error(operation: &'static str, error: &SessionError) -> Self {
-        error!("an operator could not {operation}: {error}");
+        error!("cannot {operation}: {error}");
         match error {
             SessionError::Store(_) => {
                 let detail =
@@ -64,18 +69,19 @@ impl AdminAnswer {
     }
 
     /// Refuses the method with 405 and an `Allow` header.
-    pub(super) fn method_not_allowed(allow: &'static str) -> Self {
+    pub fn method_not_allowed(allow: &'static str) -> Self {
         let answer = Self::problem(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", None);
         Self { allow: Some(allow), ..answer }
     }
 
     /// Adds a `Retry-After` header.
-    pub(super) fn with_retry_after(self, seconds: u64) -> Self {
+    #[must_use]
+    pub fn with_retry_after(self, seconds: u64) -> Self {
         Self { retry_after_seconds: Some(seconds), ..self }
     }
 
     /// Adds the headers that every answer has. The answer to HEAD has the length, but not the body.
-    pub(super) fn into_response(self, method: &Method) -> Response<Vec<u8>> {
+    pub fn into_response(self, method: &Method) -> Response<Vec<u8>> {
         let length = self.body.len();
         let body = if method == Method::HEAD { Vec::new() } else { self.body };
         let mut response = Response::new(body);

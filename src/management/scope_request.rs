@@ -8,7 +8,7 @@ use http::StatusCode;
 use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
 
-use super::answer::AdminAnswer;
+use super::answer::ManagementAnswer;
 use crate::clock::Timestamp;
 use crate::identity::{
     AppId, ClaimName, ClaimValue, InvalidIdentifier, OpenId, SessionId, Subject, UnionId, User, UserId,
@@ -62,8 +62,8 @@ pub(super) enum ScopeError {
 }
 
 impl ScopeError {
-    pub(super) fn answer(&self) -> AdminAnswer {
-        AdminAnswer::problem(StatusCode::BAD_REQUEST, "request_malformed", Some(&self.to_string()))
+    pub(super) fn answer(&self) -> ManagementAnswer {
+        ManagementAnswer::problem(StatusCode::BAD_REQUEST, "request_malformed", Some(&self.to_string()))
     }
 }
 

@@ -1,23 +1,23 @@
-//! What an operator did, in the audit log and in the log. People are named by a hash alone.
-
-use std::net::SocketAddr;
+//! What was asked for and by whom, in the audit log and in the log. People are named by a hash
+//! alone.
 
 use tracing::info;
 
-use super::Admin;
+use super::Management;
+use super::requester::Requester;
 use crate::session::{PersonId, SessionError, SessionScope};
 use crate::telemetry::audit_log::{AuditEvent, AuditLogEntry};
 
-/// An operator's action, for the audit log.
+/// What was asked for, for the audit log.
 #[derive(Clone, Copy)]
 pub(super) struct AuditedAction<'a> {
     pub(super) event: AuditEvent,
     pub(super) scope: Option<&'a SessionScope>,
-    pub(super) client: Option<SocketAddr>,
+    pub(super) requester: &'a Requester,
 }
 
-impl Admin {
-    /// Writes an operator's action to the audit log, whether it succeeded or not.
+impl Management {
+    /// Writes what was asked for to the audit log, whether it succeeded or not.
     pub(super) fn audit(&self, action: AuditedAction<'_>, count: Result<Option<u64>, &SessionError>) {
         let outcome = match count {
             Ok(_) => "ok",
@@ -27,13 +27,13 @@ impl Admin {
         self.audit_outcome(action, outcome, count.ok().flatten());
     }
 
-    /// Writes an operator's action to the audit log, with the word of its outcome.
+    /// Writes what was asked for to the audit log, with the word of its outcome.
     pub(super) fn audit_outcome(&self, action: AuditedAction<'_>, outcome: &str, count: Option<u64>) {
         let log = &self.shared.audit_log;
         if !log.is_on() {
             return;
         }
-        let AuditedAction { event, scope, client } = action;
+        let AuditedAction { event, scope, requester } = action;
         let runtime = (self.current)();
         let appid = match scope {
             Some(SessionScope::Subject(subject)) => Some(&subject.appid),
@@ -41,7 +41,9 @@ impl Admin {
             _ => None,
         };
         log.write(&AuditLogEntry {
-            client_address: client.map(|client| client.ip()),
+            client_address: requester.address,
+            door: Some(requester.door.as_str()),
+            requester: Some(&requester.name),
             app: appid.map(|appid| runtime.app_name(appid).unwrap_or(appid.as_str())),
             subject: scope.and_then(|scope| self.hash(scope)).as_deref(),
             scope: scope.map(SessionScope::as_str),
@@ -53,13 +55,13 @@ impl Admin {
         });
     }
 
-    /// Logs what an operator did to sessions. `verb` is in the past tense.
+    /// Logs what was done to sessions. `verb` is in the past tense.
     pub(super) fn log_sessions(
         &self,
         verb: &'static str,
         scope: &SessionScope,
         count: Option<u64>,
-        client: Option<SocketAddr>,
+        requester: &Requester,
     ) {
         let (app, session) = match scope {
             SessionScope::Subject(subject) => (Some(&subject.appid), None),
@@ -76,20 +78,22 @@ impl Admin {
             app.id = app.map(tracing::field::display),
             session.id = session.map(tracing::field::display),
             session.opened_before = before.map(tracing::field::display),
-            client.address = client.map(|client| tracing::field::display(client.ip())),
-            "an operator {verb} sessions of one {name}"
+            client.address = requester.address.map(tracing::field::display),
+            requester.name = requester.name,
+            "{requester} {verb} sessions of one {name}"
         );
     }
 
-    /// Logs what an operator did to a person. `verb` is in the past tense.
-    pub(super) fn log_person(&self, verb: &'static str, person: &PersonId, client: Option<SocketAddr>) {
+    /// Logs what was done to a person. `verb` is in the past tense.
+    pub(super) fn log_person(&self, verb: &'static str, person: &PersonId, requester: &Requester) {
         let scope = person.scope();
         let name = scope.as_str();
         info!(
             session.scope = name,
             user.hash = self.hash(&scope),
-            client.address = client.map(|client| tracing::field::display(client.ip())),
-            "an operator {verb} one {name}"
+            client.address = requester.address.map(tracing::field::display),
+            requester.name = requester.name,
+            "{requester} {verb} one {name}"
         );
     }
 

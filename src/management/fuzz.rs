@@ -1,4 +1,4 @@
-//! Drives the parsing of the scope that an operator names.
+//! Drives the parsing of the scope that an operator or program names.
 
 use serde_json::Value;
 
@@ -9,7 +9,7 @@ use crate::session::SessionScope;
 
 const NOW: Timestamp = Timestamp::from_seconds(1_795_255_200);
 
-pub(crate) fn admin_names(data: &[u8]) {
+pub(crate) fn scope_names(data: &[u8]) {
     let Ok(shop) = AppId::parse("wx1") else { return };
     let appid_of = |name: &str| (name == "shop").then_some(&shop);
     if let Ok(query) = str::from_utf8(data)

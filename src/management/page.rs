@@ -1,0 +1,62 @@
+//! The pages about sessions and people: their paths and methods.
+
+use http::Method;
+
+use super::answer::ManagementAnswer;
+
+/// A page about sessions or people.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ManagementPage {
+    /// Lists the sessions of a person.
+    Sessions,
+    /// Ends sessions.
+    RevokeSessions,
+    /// Blocks a person.
+    Block,
+    /// Lifts a block.
+    Unblock,
+    /// Lists the blocked people.
+    Blocked,
+    /// Binds a person to a user.
+    Bind,
+    /// Ends a binding.
+    Unbind,
+    /// Shows the user that a person is bound to.
+    Bound,
+}
+
+impl ManagementPage {
+    /// The page at a path.
+    pub fn at(path: &str) -> Option<Self> {
+        match path {
+            "/sessions" => Some(Self::Sessions),
+            "/sessions/revoke" => Some(Self::RevokeSessions),
+            "/people/block" => Some(Self::Block),
+            "/people/unblock" => Some(Self::Unblock),
+            "/people/blocked" => Some(Self::Blocked),
+            "/people/bind" => Some(Self::Bind),
+            "/people/unbind" => Some(Self::Unbind),
+            "/people/bound" => Some(Self::Bound),
+            _ => None,
+        }
+    }
+
+    /// Whether the page changes something: it needs POST and a JSON body.
+    pub(super) const fn is_change(self) -> bool {
+        matches!(self, Self::RevokeSessions | Self::Block | Self::Unblock | Self::Bind | Self::Unbind)
+    }
+
+    pub(super) fn check_method(self, method: &Method) -> Result<(), ManagementAnswer> {
+        if self.is_change() {
+            return if method == Method::POST {
+                Ok(())
+            } else {
+                Err(ManagementAnswer::method_not_allowed("POST"))
+            };
+        }
+        match *method {
+            Method::GET | Method::HEAD => Ok(()),
+            _ => Err(ManagementAnswer::method_not_allowed("GET, HEAD")),
+        }
+    }
+}

@@ -1,0 +1,37 @@
+//! What a reload does besides the configuration: logs and certificates are opened again.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use super::certificates::Certificates;
+use crate::config::Report;
+use crate::reload::Reload;
+use crate::telemetry::access_log::AccessLog;
+use crate::telemetry::audit_log::AuditLog;
+
+/// Reloads a gateway, on a signal or for an operator.
+pub(super) struct Reloading {
+    pub(super) reload: Reload,
+    pub(super) access_log: Arc<AccessLog>,
+    pub(super) audit_log: Arc<AuditLog>,
+    pub(super) certificates: Arc<Vec<Arc<Certificates>>>,
+    /// Of two reloads the one that began later must also end later.
+    pub(super) one_at_a_time: Mutex<()>,
+}
+
+impl Reloading {
+    /// Loads the configuration again, and opens logs and certificates again.
+    ///
+    /// # Errors
+    /// The [`Report`] of all errors; the old configuration stays in use.
+    pub(super) fn reload(&self) -> Result<Report, Report> {
+        let _one_at_a_time = self.one_at_a_time.lock();
+        self.access_log.reopen();
+        self.audit_log.reopen();
+        for certificates in self.certificates.iter() {
+            certificates.refresh();
+        }
+        self.reload.reload()
+    }
+}
