@@ -3,7 +3,7 @@
 //! An IPv6 customer commonly holds a whole /64 and may send from any address in it. An IPv4-mapped
 //! IPv6 address is the IPv4 address.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// Bits of an IPv6 address that every customer of a provider has for itself at least.
 pub const IPV6_CLIENT_PREFIX: u8 = 64;
@@ -52,9 +52,70 @@ impl NetworkPrefix {
     }
 }
 
+/// Parses an address, with the port that some proxies add.
+pub fn parse(text: &str) -> Option<IpAddr> {
+    let address = text
+        .parse::<IpAddr>()
+        .ok()
+        .or_else(|| text.parse::<SocketAddr>().ok().map(|with_port| with_port.ip()));
+    address.map(|address| address.to_canonical())
+}
+
+/// Whether an address is of this machine or of a network of its owner, which no client on the
+/// internet has: loopback, private, link-local, or a carrier's (RFC 6598).
+pub fn is_internal(address: IpAddr) -> bool {
+    match address.to_canonical() {
+        IpAddr::V4(v4) => v4.is_loopback() || v4.is_private() || v4.is_link_local() || is_shared(v4),
+        IpAddr::V6(v6) => v6.is_loopback() || v6.is_unique_local() || v6.is_unicast_link_local(),
+    }
+}
+
+/// 100.64.0.0/10, which Kubernetes and the load balancers of clouds use too.
+const fn is_shared(address: Ipv4Addr) -> bool {
+    let [first, second, ..] = address.octets();
+    first == 100 && second & 0xc0 == 64
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_internal_address_is_one_that_no_client_on_the_internet_has() {
+        for address in [
+            "127.0.0.1",
+            "10.1.2.3",
+            "172.31.255.1",
+            "192.168.0.1",
+            "169.254.1.1",
+            "100.64.0.1",
+            "100.127.255.255",
+            "::1",
+            "fd00::1",
+            "fe80::1",
+            "::ffff:10.0.0.1",
+        ] {
+            assert!(is_internal(address.parse().unwrap()), "{address}");
+        }
+        for address in ["203.0.113.1", "172.32.0.1", "100.128.0.1", "100.63.0.1", "2001:db8::1", "0.0.0.0"] {
+            assert!(!is_internal(address.parse().unwrap()), "{address}");
+        }
+    }
+
+    #[test]
+    fn an_address_may_have_a_port() {
+        for (text, expected) in [
+            ("1.2.3.4", Some("1.2.3.4")),
+            ("1.2.3.4:99", Some("1.2.3.4")),
+            ("[2001:db8::1]:99", Some("2001:db8::1")),
+            ("::ffff:1.2.3.4", Some("1.2.3.4")),
+            ("1.2.3.4, 5.6.7.8", None),
+            ("unknown", None),
+            ("", None),
+        ] {
+            assert_eq!(parse(text).map(|address| address.to_string()).as_deref(), expected, "{text}");
+        }
+    }
 
     #[test]
     fn an_ipv6_client_is_a_network_and_an_ipv4_client_an_address() {

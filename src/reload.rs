@@ -39,6 +39,8 @@ impl Reload {
         self.record(loaded.is_ok());
         let (runtime, warnings) = loaded?;
         self.current.swap(Arc::new(Current::new(runtime))).retire();
+        // The new configuration may trust them.
+        self.shared.metrics.untrusted_proxies.set(0);
         Ok(warnings)
     }
 

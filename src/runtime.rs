@@ -14,7 +14,7 @@ use crate::config::{self, Config, Findings};
 use crate::entropy::{Entropy, NoEntropy};
 use crate::hazard;
 use crate::identity::AppId;
-use crate::identity_headers::HeaderEdits;
+use crate::identity_headers::{HeaderEdits, HeaderSettings};
 use crate::key_file::OnMissingKey;
 use crate::page::Pages;
 use crate::route::{METHODS, Route, RouteTable};
@@ -111,8 +111,8 @@ pub struct Runtime {
     pub sign_in: Arc<SignInService>,
     /// Limits on connections and requests.
     pub limits: config::Limits,
-    /// Peers whose forwarding headers are trusted.
-    pub trusted_proxies: Vec<ipnet::IpNet>,
+    /// The proxies in front.
+    pub trusted_proxies: Vec<config::TrustedProxy>,
     /// Limits on logins and on errors.
     pub throttle: Arc<Throttle>,
     /// Limits on the requests of each route.
@@ -306,15 +306,19 @@ impl BuiltSections {
             ),
             pages: Pages::build(&config.login.page, findings).map(Arc::new),
             sign_in: SignInSettings::build(&config.login, &config.apps, entropy_source, findings),
-            header_edits: HeaderEdits::build(
-                &config.identity_headers,
-                config.limits.header_names,
-                config.routes.iter().any(|route| !route.methods.is_empty()),
-                metrics,
-                findings,
-            ),
+            header_edits: build_header_edits(config, metrics, findings),
         }
     }
+}
+
+fn build_header_edits(config: &Config, metrics: &Metrics, findings: &mut Findings) -> Option<HeaderEdits> {
+    let settings = HeaderSettings {
+        identity_headers: &config.identity_headers,
+        trusted_proxies: &config.trusted_proxies,
+        header_names: config.limits.header_names,
+        distinguishes_methods: config.routes.iter().any(|route| !route.methods.is_empty()),
+    };
+    HeaderEdits::build(settings, metrics, findings)
 }
 
 fn build_authenticator(

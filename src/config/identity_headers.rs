@@ -30,8 +30,13 @@ pub struct IdentityHeaders {
     pub nickname: Option<String>,
     /// Header of the avatar's URL, such as `X-WX-AVATAR`. Not set: it is not sent.
     pub avatar: Option<String>,
-    /// More headers that the gateway removes from requests of clients, in every spelling.
+    /// More headers that the gateway removes from requests of clients, in every spelling: by name,
+    /// or by the beginning of their names, such as `X-Corp-*`.
     pub remove: Vec<String>,
+    /// Headers of other gateways, such as `X-Auth-User`, that clients themselves can send: by name,
+    /// or by the beginning of their names. The backend must not take them for the truth. See
+    /// docs/headers.md.
+    pub pass: Vec<String>,
 }
 
 impl IdentityHeaders {
@@ -54,6 +59,7 @@ impl Default for IdentityHeaders {
             nickname: None,
             avatar: None,
             remove: Vec::new(),
+            pass: Vec::new(),
         }
     }
 }

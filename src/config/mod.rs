@@ -29,6 +29,7 @@ mod telemetry;
 mod throttle;
 mod token;
 mod tree;
+mod trusted_proxy;
 mod upstream;
 pub mod value;
 mod wechat;
@@ -37,7 +38,6 @@ mod wording;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -59,6 +59,7 @@ pub use store::{EmbeddedStore, RedisDurability, RedisStore, RedisTls, RedisTopol
 pub use telemetry::{AccessLog, AccessLogTarget, AuditLog, Log, LogFormat, Telemetry};
 pub use throttle::{FailedLoginLimit, LoginLimit, Throttle};
 pub use token::{KeyAlgorithm, SigningKey, TokenCache, TokenSources, Tokens};
+pub use trusted_proxy::TrustedProxy;
 pub use upstream::{Balance, Server, Upstream, UpstreamProtocol, UpstreamTls};
 pub use value::{ByteSize, Duration, Rate, SecretSource};
 pub use wechat::{Breaker, WeChat};
@@ -89,12 +90,12 @@ pub struct Config {
     #[serde(default)]
     #[schemars(extend("x-static" = true))]
     pub admin: Admin,
-    /// Proxies in front of the gateway, as addresses or CIDR blocks. The gateway believes
-    /// `X-Forwarded-For` and `X-Forwarded-Proto` only if the request comes from one of them.
-    /// Default: none.
-    #[serde(default, deserialize_with = "value::networks")]
-    #[schemars(schema_with = "value::networks_schema")]
-    pub trusted_proxies: Vec<IpNet>,
+    /// Proxies in front of the gateway: addresses, CIDR blocks, or objects that name the headers to
+    /// believe. From an address or a block the gateway believes `X-Forwarded-For` and
+    /// `X-Forwarded-Proto`. From all other peers, and by default, it believes nothing. See
+    /// docs/headers.md.
+    #[serde(default)]
+    pub trusted_proxies: Vec<TrustedProxy>,
     /// The WeChat apps whose users sign in. Each has a name of your choice.
     #[schemars(extend("minProperties" = 1))]
     pub apps: BTreeMap<String, App>,

@@ -3,7 +3,7 @@
 //! The range of a single number is in the schema. What one section says about another is checked by
 //! the modules.
 
-use super::{Config, Findings, Listener};
+use super::{Config, Findings, Listener, TrustedProxy};
 
 /// Everything in `config` that contradicts itself.
 pub(super) fn check(config: &Config) -> Findings {
@@ -39,14 +39,32 @@ fn listeners(listeners: &[Listener], findings: &mut Findings) {
 }
 
 fn trusted_proxies(config: &Config, findings: &mut Findings) {
-    for (index, network) in config.trusted_proxies.iter().enumerate() {
-        if network.prefix_len() == 0 {
+    let proxies = &config.trusted_proxies;
+    for (index, proxy) in proxies.iter().enumerate() {
+        for network in proxy.from.iter().filter(|network| network.prefix_len() == 0) {
             findings
                 .warning(
                     format!("trusted_proxies[{index}]"),
                     format!("`{network}` is every address: any client can claim any address, and no limit on logins works"),
                 )
                 .hint("write only the addresses of your proxies");
+        }
+        let differs = |other: &TrustedProxy| {
+            (&other.believe, &other.client_address) != (&proxy.believe, &proxy.client_address)
+        };
+        for network in &proxy.from {
+            let mut earlier = proxies.iter().take(index);
+            let names_it =
+                |other: &TrustedProxy| other.from.iter().any(|other| other.trunc() == network.trunc());
+            let earlier = earlier.position(|other| names_it(other) && differs(other));
+            if let Some(earlier) = earlier {
+                findings
+                    .error(
+                        format!("trusted_proxies[{index}]"),
+                        format!("trusted_proxies[{earlier}] already says what is believed from `{network}`"),
+                    )
+                    .hint("write the network once, with everything to believe from it");
+            }
         }
     }
 }

@@ -276,7 +276,7 @@ fn fits(schema: &Schema, kind: ScalarKind) -> bool {
 
 fn is_list_of_text(schema: &'static Schema) -> bool {
     let items = schema.get("items").map(alternatives).unwrap_or_default();
-    !items.is_empty() && items.iter().all(|item| allows(item, "string"))
+    items.iter().any(|item| allows(item, "string"))
 }
 
 /// Whether a key without a value is `key:value`, written without the space.

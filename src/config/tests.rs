@@ -42,8 +42,8 @@ fn every_valid_file_loads_without_a_message() {
     assert_eq!(files.len(), VALID, "a fixture was added or lost");
 }
 
-const INVALID: usize = 35;
-const VALID: usize = 8;
+const INVALID: usize = 36;
+const VALID: usize = 9;
 
 #[test]
 fn example_files_load_without_a_message() {
@@ -188,6 +188,45 @@ fn section_with_an_error_of_its_own_is_not_built() {
     assert_eq!((sound, wrong), (Some("b"), None));
     let paths: Vec<&str> = findings.iter().map(|finding| finding.path.as_str()).collect();
     assert_eq!(paths, ["a", "b", "c"]);
+}
+
+#[test]
+fn a_proxy_is_believed_about_address_and_scheme_unless_more_is_said() {
+    let proxies =
+        |written: &str| parse("f", &format!("{MINIMAL}trusted_proxies: {written}\n")).config.trusted_proxies;
+    let both = ["X-Forwarded-For", "X-Forwarded-Proto"];
+    for (written, believe) in [
+        ("[10.0.0.0/8]", &both[..]),
+        ("[{ from: 10.0.0.0/8 }]", &both),
+        ("[{ from: [10.0.0.0/8], believe: [X-Request-Id] }]", &["X-Request-Id"]),
+        ("[{ from: 10.0.0.0/8, believe: [] }]", &[]),
+        // The list of addresses is not read, so nobody vouches for it.
+        ("[{ from: 10.0.0.0/8, client_address: X-Real-IP }]", &["X-Forwarded-Proto"]),
+        (
+            "[{ from: 10.0.0.0/8, client_address: X-Real-IP, believe: [X-Forwarded-For] }]",
+            &["X-Forwarded-For"],
+        ),
+    ] {
+        let proxies = proxies(written);
+        assert_eq!(proxies[0].believe, believe, "{written}");
+        assert_eq!(proxies[0].from, ["10.0.0.0/8".parse().unwrap()], "{written}");
+    }
+}
+
+#[test]
+fn two_entries_that_believe_one_network_differently_are_refused() {
+    let said = |written: &str| {
+        let text = format!("{MINIMAL}trusted_proxies: {written}\n");
+        parse("f", &text).report(Findings::default()).to_string()
+    };
+    for written in ["[10.0.0.0/8, 10.0.0.0/8]", "[10.0.0.0/8, { from: 10.0.0.1, believe: [] }]"] {
+        assert_eq!(said(written), "", "{written}");
+    }
+    assert_eq!(
+        said("[10.0.0.0/8, { from: 10.0.0.0/8, believe: [] }]"),
+        "f:18:31: error: trusted_proxies[1]: trusted_proxies[0] already says what is believed from `10.0.0.0/8`; \
+         write the network once, with everything to believe from it"
+    );
 }
 
 #[test]

@@ -267,6 +267,34 @@ pub(super) fn networks_schema(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "array", "items": { "type": "string", "format": "ip-network" } })
 }
 
+/// Reads one address or CIDR block.
+pub(super) fn one_network<'de, D: Deserializer<'de>>(deserializer: D) -> Result<IpNet, D::Error> {
+    network(&String::deserialize(deserializer)?).map_err(D::Error::custom)
+}
+
+/// Reads one address or CIDR block, or a list of them.
+pub(super) fn one_or_more_networks<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Vec<IpNet>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Written {
+        One(String),
+        Several(Vec<String>),
+    }
+
+    let texts = match Written::deserialize(deserializer)? {
+        Written::One(text) => vec![text],
+        Written::Several(texts) => texts,
+    };
+    texts.iter().map(|text| network(text).map_err(D::Error::custom)).collect()
+}
+
+pub(super) fn one_or_more_networks_schema(_: &mut SchemaGenerator) -> Schema {
+    let network = json_schema!({ "type": "string", "format": "ip-network" });
+    json_schema!({ "anyOf": [network, { "type": "array", "minItems": 1, "items": network }] })
+}
+
 pub(super) fn network(text: &str) -> Result<IpNet, InvalidValue> {
     let address = || text.parse::<IpAddr>().map(IpNet::from);
     text.parse::<IpNet>().or_else(|_| address()).map_err(|_| {

@@ -4,14 +4,17 @@
 //! name. The edits are applied to the request that goes upstream, after hop-by-hop headers are
 //! removed, so that a client cannot remove an added header by naming it in `Connection`.
 
+mod believed;
 pub mod credential;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzz;
+mod managed;
 mod names;
+mod origin;
+mod pattern;
 
-use std::collections::{BTreeSet, HashMap, HashSet};
-use std::fmt::Write as _;
-use std::net::IpAddr;
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
@@ -21,9 +24,13 @@ use crate::authn::{Authenticated, ProfileValues};
 use crate::config::{self, Findings, HeaderNames};
 use crate::telemetry::metrics::Metrics;
 
-use self::names::{Class, GUARDED, NEEDED, classes, family, plain};
+use self::managed::{ManagedNames, NameClasses};
+use self::names::{Class, GUARDED, NEEDED, plain};
+use self::pattern::NamePattern;
 
+pub use self::believed::Believed;
 pub use self::names::has_unusual_character;
+pub use self::origin::RequestOrigin;
 
 /// What edits a header map: the request's own, which may keep more than the map.
 pub trait EditHeaders {
@@ -38,10 +45,8 @@ pub trait EditHeaders {
 /// The edits of one configuration, ready to be applied.
 #[derive(Debug)]
 pub struct HeaderEdits {
-    classes: HashMap<HeaderName, Class>,
-    shapes: Shapes,
-    /// Names no alias may stand for.
-    plain: HashSet<String>,
+    names: ManagedNames,
+    believed: Vec<Arc<Believed>>,
     openid: InjectedName,
     unionid: InjectedName,
     appid: InjectedName,
@@ -52,7 +57,21 @@ pub struct HeaderEdits {
     avatar: Option<InjectedName>,
     strips_method_overrides: bool,
     strips_unusual_names: bool,
+    passes_trace: bool,
     stripped: IntCounter,
+}
+
+/// What the edits are built from.
+#[derive(Clone, Copy, Debug)]
+pub struct HeaderSettings<'c> {
+    /// Names of headers that are written, removed and passed on.
+    pub identity_headers: &'c config::IdentityHeaders,
+    /// Who is believed about which header.
+    pub trusted_proxies: &'c [config::TrustedProxy],
+    /// What becomes of unusual names.
+    pub header_names: HeaderNames,
+    /// Whether any route depends on the method.
+    pub distinguishes_methods: bool,
 }
 
 /// A name that is injected, with the spelling it was configured in.
@@ -62,33 +81,11 @@ struct InjectedName {
     spelling: Bytes,
 }
 
-/// Where a request came from, as the gateway tells the backend.
-#[derive(Debug)]
-pub struct RequestOrigin<'a> {
-    /// Whether the peer is a trusted proxy.
-    pub peer_is_trusted: bool,
-    /// The peer itself.
-    pub peer: IpAddr,
-    /// `http` or `https`, as the client used it.
-    pub scheme: &'static str,
-    /// The host the client asked for.
-    pub host: &'a str,
-    /// The request's id.
-    pub request_id: &'a str,
-    /// The `traceparent` of a new trace; `None` if the client's trace continues.
-    pub traceparent: Option<&'a str>,
-}
-
 impl HeaderEdits {
     /// Builds the edits; a finding for every name that is not a header name or that the gateway
     /// needs itself.
-    pub fn build(
-        config: &config::IdentityHeaders,
-        header_names: HeaderNames,
-        distinguishes_methods: bool,
-        metrics: &Metrics,
-        findings: &mut Findings,
-    ) -> Option<Self> {
+    pub fn build(settings: HeaderSettings<'_>, metrics: &Metrics, findings: &mut Findings) -> Option<Self> {
+        let config = settings.identity_headers;
         findings.scope(|findings| {
             let mut injected =
                 |key: &str, text: &str| injected_name(&format!("identity_headers.{key}"), text, findings);
@@ -108,14 +105,11 @@ impl HeaderEdits {
 
             let names = [&openid, &unionid, &appid, &user, &source, &env, &nickname, &avatar];
             let names: Vec<&HeaderName> = names.into_iter().flatten().map(|name| &name.name).collect();
-            let mut classes = classes();
-            classify_injected(&names, &mut classes, findings);
-            classify_removed(&config.remove, &mut classes, findings);
-            let plain = classes.keys().map(HeaderName::as_str).chain(GUARDED.iter().copied());
+            let (classes, believed) = classify(&settings, &names, findings);
             Some(Self {
-                plain: plain.map(str::to_owned).collect(),
-                shapes: Shapes::of(classes.keys()),
-                classes,
+                believed,
+                passes_trace: classes.is_released("traceparent"),
+                names: classes.table(),
                 openid: openid?,
                 unionid: unionid?,
                 appid: appid?,
@@ -124,8 +118,8 @@ impl HeaderEdits {
                 env: env.zip(environment.and_then(Result::ok)),
                 nickname,
                 avatar,
-                strips_method_overrides: distinguishes_methods,
-                strips_unusual_names: header_names != HeaderNames::Pass,
+                strips_method_overrides: settings.distinguishes_methods,
+                strips_unusual_names: settings.header_names != HeaderNames::Pass,
                 stripped: metrics.identity_headers_stripped.clone(),
             })
         })
@@ -138,9 +132,9 @@ impl HeaderEdits {
         authenticated: Option<&Authenticated>,
         origin: &RequestOrigin<'_>,
     ) {
-        let forwarded_for = Self::forwarded_for(request.headers(), origin);
-        self.strip(request, origin.peer_is_trusted);
-        set_origin(request, origin, forwarded_for);
+        let written = origin.written(request.headers());
+        self.strip(request, origin);
+        written.set(request);
         if let Some(authenticated) = authenticated {
             self.inject(request, authenticated);
         }
@@ -148,7 +142,18 @@ impl HeaderEdits {
 
     /// Whether the gateway writes this header itself, so that it can carry nothing else.
     pub fn writes(&self, name: &HeaderName) -> bool {
-        name.as_str() == "traceparent" || matches!(self.class(name), Some(Class::Identity | Class::Own))
+        let class = self.names.class(name.as_str());
+        name.as_str() == "traceparent" || matches!(class, Some(Class::Identity | Class::Own | Class::Removed))
+    }
+
+    /// What each entry of `trusted_proxies` is believed about, in their order.
+    pub fn believed(&self) -> &[Arc<Believed>] {
+        &self.believed
+    }
+
+    /// Whether clients themselves may go on with a trace.
+    pub const fn passes_trace(&self) -> bool {
+        self.passes_trace
     }
 
     fn inject(&self, request: &mut impl EditHeaders, authenticated: &Authenticated) {
@@ -175,18 +180,19 @@ impl HeaderEdits {
         }
     }
 
-    fn strip(&self, request: &mut impl EditHeaders, peer_is_trusted: bool) {
+    fn strip(&self, request: &mut impl EditHeaders, origin: &RequestOrigin<'_>) {
         // Almost no request has one, and an empty vector costs nothing.
         let mut removed: Vec<HeaderName> = Vec::new();
-        for name in request.headers().keys() {
+        let headers = request.headers();
+        for name in headers.keys() {
             let is_removed = if has_unusual_character(name) {
                 self.strips_unusual_names || self.is_alias(name)
             } else {
-                match self.class(name) {
+                match self.names.class(name.as_str()) {
                     None => false,
-                    Some(Class::Identity | Class::Misleading | Class::Own) => true,
                     Some(Class::MethodOverride) => self.strips_method_overrides,
-                    Some(Class::Forwarding | Class::Foreign) => !peer_is_trusted,
+                    Some(Class::Trace) => origin.traceparent.is_some() || !origin.continues_trace,
+                    Some(class) => !origin.believed.is_some_and(|proxy| proxy.passes(name, class, headers)),
                 }
             };
             if is_removed {
@@ -202,12 +208,8 @@ impl HeaderEdits {
     }
 
     fn is_identity(&self, name: &HeaderName) -> bool {
-        self.class(name) == Some(Class::Identity) || self.is_alias(name)
-    }
-
-    fn class(&self, name: &HeaderName) -> Option<Class> {
-        let listed = if self.shapes.may_hold(name) { self.classes.get(name).copied() } else { None };
-        listed.or_else(|| family(name.as_str()))
+        let class = self.names.class(name.as_str());
+        matches!(class, Some(Class::Identity | Class::Removed)) || self.is_alias(name)
     }
 
     /// Whether a CGI-style backend would read this name as a managed one.
@@ -216,89 +218,38 @@ impl HeaderEdits {
             return false;
         }
         let plain = plain(name.as_str());
-        self.plain.contains(&plain) || family(&plain).is_some()
-    }
-
-    /// A trusted proxy's list is continued; that of another peer is dropped.
-    fn forwarded_for(headers: &HeaderMap, origin: &RequestOrigin<'_>) -> Option<HeaderValue> {
-        let mut list = String::new();
-        if origin.peer_is_trusted {
-            for value in headers.get_all("x-forwarded-for") {
-                let Ok(text) = value.to_str() else { continue };
-                list.push_str(text.trim());
-                list.push_str(", ");
-            }
-        }
-        write!(list, "{}", origin.peer).ok()?;
-        HeaderValue::try_from(list).ok()
+        self.names.class(&plain).is_some() || GUARDED.contains(&&*plain)
     }
 }
 
-/// First letters and lengths of the managed names. Most headers share them with none, and need not
-/// be hashed.
-#[derive(Debug)]
-struct Shapes {
-    /// For each first byte, a bit for each length modulo 64.
-    lengths: Box<[u64; 256]>,
-}
-
-impl Shapes {
-    fn of<'n>(names: impl Iterator<Item = &'n HeaderName>) -> Self {
-        let mut lengths = Box::new([0; 256]);
-        for (first, bit) in names.filter_map(shape) {
-            if let Some(bits) = lengths.get_mut(usize::from(first)) {
-                *bits |= bit;
-            }
-        }
-        Self { lengths }
-    }
-
-    fn may_hold(&self, name: &HeaderName) -> bool {
-        let Some((first, bit)) = shape(name) else { return false };
-        self.lengths.get(usize::from(first)).is_some_and(|bits| bits & bit != 0)
-    }
-}
-
-fn shape(name: &HeaderName) -> Option<(u8, u64)> {
-    let name = name.as_str().as_bytes();
-    Some((*name.first()?, 1 << (name.len() % 64)))
-}
-
-fn set_origin(
-    request: &mut impl EditHeaders,
-    origin: &RequestOrigin<'_>,
-    forwarded_for: Option<HeaderValue>,
-) {
-    static FORWARDED_FOR: Bytes = Bytes::from_static(b"X-Forwarded-For");
-    static FORWARDED_PROTO: Bytes = Bytes::from_static(b"X-Forwarded-Proto");
-    static FORWARDED_HOST: Bytes = Bytes::from_static(b"X-Forwarded-Host");
-    static REQUEST_ID: Bytes = Bytes::from_static(b"X-Request-Id");
-    static TRACEPARENT: Bytes = Bytes::from_static(b"traceparent");
-
-    let mut set = |name: &Bytes, value: Option<HeaderValue>| {
-        if let Some(value) = value {
-            request.set(name, value);
-        }
-    };
-    set(&FORWARDED_FOR, forwarded_for);
-    set(&FORWARDED_PROTO, Some(HeaderValue::from_static(origin.scheme)));
-    set(&FORWARDED_HOST, HeaderValue::from_str(origin.host).ok());
-    set(&REQUEST_ID, HeaderValue::from_str(origin.request_id).ok());
-    set(&TRACEPARENT, origin.traceparent.and_then(|text| HeaderValue::from_str(text).ok()));
+/// The class of every managed name, and what each trusted proxy is believed about.
+fn classify(
+    settings: &HeaderSettings<'_>,
+    injected: &[&HeaderName],
+    findings: &mut Findings,
+) -> (NameClasses, Vec<Arc<Believed>>) {
+    let mut classes = NameClasses::listed();
+    classify_injected(injected, &mut classes, findings);
+    classify_removed(&settings.identity_headers.remove, &mut classes, findings);
+    classify_passed(&settings.identity_headers.pass, &mut classes, findings);
+    let proxies = settings.trusted_proxies.iter().enumerate();
+    let believed = proxies.map(|(index, proxy)| {
+        Arc::new(Believed::build(&format!("trusted_proxies[{index}]"), proxy, &mut classes, findings))
+    });
+    let believed = believed.collect();
+    (classes, believed)
 }
 
 /// Adds the names that the gateway writes identities to; a finding for each that is needed
 /// otherwise or stands twice.
-fn classify_injected(
-    names: &[&HeaderName],
-    classes: &mut HashMap<HeaderName, Class>,
-    findings: &mut Findings,
-) {
+fn classify_injected(names: &[&HeaderName], classes: &mut NameClasses, findings: &mut Findings) {
     for name in names {
-        let known = classes.insert((*name).clone(), Class::Identity);
+        let pattern = NamePattern { text: name.as_str().to_owned(), is_prefix: false };
+        let known = classes.of_pattern(&pattern);
         if known.is_some_and(|class| !matches!(class, Class::Identity | Class::Foreign)) {
             findings.error("identity_headers", format!("`{name}` is a header the gateway needs itself"));
         }
+        classes.set(pattern, Class::Identity);
     }
     let distinct: BTreeSet<&str> = names.iter().map(|name| name.as_str()).collect();
     if distinct.len() < names.len() {
@@ -307,18 +258,56 @@ fn classify_injected(
 }
 
 /// Adds the names of `identity_headers.remove`.
-fn classify_removed(list: &[String], classes: &mut HashMap<HeaderName, Class>, findings: &mut Findings) {
+fn classify_removed(list: &[String], classes: &mut NameClasses, findings: &mut Findings) {
     for (position, text) in list.iter().enumerate() {
         let path = format!("identity_headers.remove[{position}]");
-        // An alias is recognised by the plain name that it stands for, so the plain name is kept.
-        let name =
-            HeaderName::try_from(text.as_str()).and_then(|name| HeaderName::try_from(plain(name.as_str())));
-        match name {
-            Ok(name) if NEEDED.contains(&name.as_str()) => {
+        match NamePattern::parse(text) {
+            Ok(pattern) if NEEDED.iter().any(|needed| pattern.matches(needed)) => {
                 _ = findings.error(path, format!("`{text}` is a header that every request needs"));
             }
-            Ok(name) => _ = classes.insert(name, Class::Identity),
-            Err(_) => _ = findings.error(path, format!("`{text}` is not a header name")),
+            Ok(pattern) => {
+                // What the gateway writes is removed in any case, and written again.
+                if classes.of_pattern(&pattern).is_none_or(Class::can_be_taken_over) {
+                    classes.set(pattern, Class::Removed);
+                }
+            }
+            Err(reason) => _ = findings.error(path, format!("`{text}` {reason}")),
+        }
+    }
+}
+
+/// Lets clients send the names of `identity_headers.pass`.
+fn classify_passed(list: &[String], classes: &mut NameClasses, findings: &mut Findings) {
+    for (position, text) in list.iter().enumerate() {
+        let path = format!("identity_headers.pass[{position}]");
+        let pattern = match NamePattern::parse(text) {
+            Ok(pattern) => pattern,
+            Err(reason) => {
+                findings.error(path, format!("`{text}` {reason}"));
+                continue;
+            }
+        };
+        let own = if pattern.is_prefix { None } else { classes.class(&pattern.text) };
+        match own {
+            Some(Class::Identity | Class::Own) => {
+                findings.error(path, format!("`{text}` is a header that the gateway writes itself"));
+            }
+            Some(Class::Misleading | Class::MethodOverride) => {
+                let reason =
+                    format!("`{text}` names another path or method than the one that the gateway checks");
+                findings.error(path, reason);
+            }
+            _ if classes.of_pattern(&pattern) == Some(Class::Removed) => {
+                findings
+                    .error(path, format!("`identity_headers.remove` has `{text}` too"))
+                    .hint("write it in one of the two lists");
+            }
+            _ if classes.release(&pattern) => {}
+            _ => {
+                findings
+                    .warning(path, format!("clients can send `{text}` already"))
+                    .hint("remove it from the list");
+            }
         }
     }
 }

@@ -1,7 +1,5 @@
-//! Lists of managed header names: what no client may send, and what is accepted from trusted
-//! proxies only.
-
-use std::collections::HashMap;
+//! Lists of managed header names: what no client may send, and what a proxy may send if the
+//! configuration believes it. `docs/headers.md` shows them; a test holds the two together.
 
 use http::HeaderName;
 
@@ -23,22 +21,23 @@ pub(super) const MISLEADING: &[&str] = &[
 pub(super) const METHOD_OVERRIDES: &[&str] =
     &["x-http-method-override", "x-http-method", "x-method-override"];
 
-/// Headers that say where a request came from; accepted from a trusted proxy only.
+/// Headers that say where a request came from.
 pub(super) const FORWARDING: &[&str] = &[
     "forwarded",
-    "x-real-ip",
     "x-client-ip",
     "x-cluster-client-ip",
     "x-original-forwarded-for",
-    "x-forwarded-server",
-    "x-forwarded-port",
-    "x-forwarded-ssl",
-    "x-forwarded-scheme",
     "x-url-scheme",
     "front-end-https",
     "true-client-ip",
     "cf-connecting-ip",
+    "cf-connecting-ipv6",
+    "cf-pseudo-ipv4",
+    "cf-visitor",
+    "cloudfront-forwarded-proto",
+    "cloudfront-viewer-address",
     "fastly-client-ip",
+    "fastly-ssl",
     "x-envoy-external-address",
     "x-envoy-internal",
     "x-envoy-original-path",
@@ -48,47 +47,107 @@ pub(super) const FORWARDING: &[&str] = &[
     "client-ip",
     "proxy-client-ip",
     "wl-proxy-client-ip",
-    "x-remote-ip",
-    "x-remote-addr",
+    "wl-proxy-ssl",
     "ali-cdn-real-ip",
     "cdn-src-ip",
+    "eo-client-ip",
+    "eo-connecting-ip",
     "fly-client-ip",
     "x-azure-clientip",
+    "x-azure-socketip",
     "x-appengine-user-ip",
+    "x-originating-ip",
     "x-original-host",
+    "x-original-proto",
+    "x-original-scheme",
+    "x-scheme",
+    "x-arr-ssl",
     "x-host",
     "x-http-host-override",
+    // WeChat Gateway's.
+    "x-wx-client-ip",
 ];
 
-/// Headers in which other gateways and web servers name a person. A backend that was behind one of
-/// them still trusts them, so they are accepted from a trusted proxy only. Each of them may be
-/// configured as one of our names.
+/// Headers in which other gateways and web servers name a person or a client's certificate. A
+/// backend that was behind one of them still trusts them. Each of them may be configured as one of
+/// our names.
 pub(super) const FOREIGN: &[&str] = &[
-    "remote-user",
-    "x-remote-user",
-    "x-remote-email",
-    "x-remote-groups",
-    "x-webauth-user",
-    "x-authenticated-user",
-    "x-authenticated-userid",
-    "x-consumer-id",
-    "x-consumer-username",
-    "x-credential-identifier",
+    "x-auth-user",
+    "x-auth-username",
+    "x-auth-email",
+    "x-auth-groups",
+    "x-auth-roles",
     "x-userinfo",
-    "x-goog-authenticated-user-email",
-    "x-goog-authenticated-user-id",
-    "x-pomerium-jwt-assertion",
-    "cf-access-authenticated-user-email",
-    "cf-access-jwt-assertion",
+    "x-anonymous-consumer",
+    "x-endpoint-api-userinfo",
+    "x-apigateway-api-userinfo",
+    "x-goog-iap-jwt-assertion",
+    "x-jwt-assertion",
+    "x-token-subject",
+    "x-proxy-user",
+    "x-proxy-remote-user",
+    "proxy-remote-user",
+    "oam-remote-user",
+    "iv-user",
+    "iv-groups",
+    "iv-creds",
+    "sm-user",
+    "sm-userdn",
+    "sm-universalid",
+    "teleport-jwt-assertion",
+    "client-cert",
+    "client-cert-chain",
+    "x-client-dn",
+    "x-client-s-dn",
+    "x-client-verify",
+    "x-ssl-cert",
+    "x-arr-clientcert",
+    "wl-proxy-client-cert",
 ];
 
 /// Beginnings of the names of other gateways' headers. The beginning decides, because only proxies
 /// use such headers.
-pub(super) const FOREIGN_FAMILIES: &[&str] =
-    &["x-forwarded-", "x-auth-request-", "x-authentik-", "x-pomerium-claim-", "x-amzn-oidc-"];
+pub(super) const FOREIGN_FAMILIES: &[&str] = &[
+    "x-forwarded-",
+    "x-auth-request-",
+    "x-authenticated-",
+    "x-authentik-",
+    "x-pomerium-",
+    "x-amzn-oidc-",
+    "x-amzn-mtls-",
+    "x-goog-authenticated-user-",
+    "x-ms-client-principal",
+    "x-ms-token-",
+    "x-consumer-",
+    "x-credential-",
+    "x-remote-",
+    "x-vouch-",
+    "x-webauth-",
+    "x-token-user-",
+    "cf-access-",
+    "impersonate-",
+    "oidc-",
+    "remote-",
+    "shib-",
+    "ssl-client-",
+    "tailscale-",
+    "x-client-cert",
+    "x-ssl-client-",
+    "x-tls-client-",
+];
 
 /// Headers the gateway always sets itself.
-pub(super) const OWN: &[&str] = &["x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "x-request-id"];
+pub(super) const OWN: &[&str] = &[
+    "x-forwarded-for",
+    "x-forwarded-proto",
+    "x-forwarded-host",
+    "x-forwarded-port",
+    "x-real-ip",
+    "x-request-id",
+];
+
+/// The trace of a request; W3C Trace Context. The second means nothing without the first.
+pub(super) const TRACE: &[&str] = &["traceparent", "tracestate"];
 
 /// Headers in which the gateway of WeChat Cloud Run names an identity, and our own ones, whatever
 /// names are configured.
@@ -113,9 +172,6 @@ pub(super) const GUARDED: &[&str] = &[
     "te",
     "trailer",
     "expect",
-    "x-forwarded-host",
-    "traceparent",
-    "tracestate",
 ];
 
 /// Headers that a backend needs to read a request.
@@ -124,38 +180,57 @@ pub(super) const NEEDED: &[&str] = &["host", "content-length", "transfer-encodin
 /// Why a name is managed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Class {
+    /// The gateway writes it, or would if it were configured so. Removed from every request.
     Identity,
+    /// Removed from every request.
     Misleading,
+    /// Removed if a route depends on the method.
     MethodOverride,
+    /// Where a request came from: removed, unless the proxy is believed.
     Forwarding,
+    /// An identity in the words of another gateway: removed, unless the proxy is believed.
     Foreign,
+    /// Named by `identity_headers.remove`: removed, unless the proxy is believed.
+    Removed,
+    /// Written by the gateway for each request.
     Own,
+    /// Begun by the gateway, unless the proxy is believed.
+    Trace,
 }
 
-/// Every managed name with its class.
-pub(super) fn classes() -> HashMap<HeaderName, Class> {
-    let of = |names: &'static [&'static str], class: Class| {
-        names.iter().map(move |name| (HeaderName::from_static(name), class))
-    };
-    of(MISLEADING, Class::Misleading)
-        .chain(of(METHOD_OVERRIDES, Class::MethodOverride))
-        .chain(of(FORWARDING, Class::Forwarding))
-        .chain(of(FOREIGN, Class::Foreign))
-        .chain(of(OWN, Class::Own))
-        .chain(of(CLOUD_RUN, Class::Identity))
-        .collect()
-}
-
-/// The class of a name, of letters, digits and `-`, that its beginning decides.
-pub(super) fn family(plain: &str) -> Option<Class> {
-    let begins_as_one_of = |families: &[&str]| families.iter().any(|family| plain.starts_with(family));
-    if begins_as_one_of(CLOUD_RUN_FAMILIES) {
-        Some(Class::Identity)
-    } else if begins_as_one_of(FOREIGN_FAMILIES) {
-        Some(Class::Foreign)
-    } else {
-        None
+impl Class {
+    /// Whether a proxy may send such a header if the configuration believes it.
+    pub(super) const fn can_be_believed(self) -> bool {
+        !matches!(self, Self::Identity | Self::Misleading | Self::MethodOverride)
     }
+
+    /// Whether `identity_headers.remove` may remove such a header for a reason of its own. The
+    /// others are removed from every request in any case.
+    pub(super) const fn can_be_taken_over(self) -> bool {
+        matches!(self, Self::Forwarding | Self::Foreign | Self::Removed | Self::MethodOverride)
+    }
+}
+
+/// Every name that is managed whatever is configured, with its class.
+pub(super) fn listed() -> impl Iterator<Item = (&'static str, Class)> {
+    [
+        (MISLEADING, Class::Misleading),
+        (METHOD_OVERRIDES, Class::MethodOverride),
+        (FORWARDING, Class::Forwarding),
+        (FOREIGN, Class::Foreign),
+        (OWN, Class::Own),
+        (TRACE, Class::Trace),
+        (CLOUD_RUN, Class::Identity),
+    ]
+    .into_iter()
+    .flat_map(|(names, class)| names.iter().map(move |name| (*name, class)))
+}
+
+/// Every beginning of a name that decides, whatever is configured, with its class.
+pub(super) fn families() -> impl Iterator<Item = (&'static str, Class)> {
+    [(CLOUD_RUN_FAMILIES, Class::Identity), (FOREIGN_FAMILIES, Class::Foreign)]
+        .into_iter()
+        .flat_map(|(families, class)| families.iter().map(move |family| (*family, class)))
 }
 
 /// Whether a header name has a character outside letters, digits and `-`.

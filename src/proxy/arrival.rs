@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Instant;
 
+use http::HeaderMap;
 use pingora::proxy::Session;
 
 use super::client_address::{ClientAddress, TrustedProxies};
@@ -10,6 +11,7 @@ use super::reason::Reason;
 use super::refusal::Refusal;
 use super::request_id::RequestId;
 use crate::clock::{Clock, Timestamp};
+use crate::identity_headers::Believed;
 
 /// What is known about a request before it is looked at.
 #[derive(Clone, Copy, Debug)]
@@ -29,12 +31,13 @@ impl RequestArrival {
             started: clock.instant(),
             now: clock.now(),
             request_id,
-            client: ClientAddress { peer: unknown, peer_is_trusted: false, client: unknown },
+            client: ClientAddress { peer: unknown, proxy: None, client: unknown },
             is_https: false,
         }
     }
 
-    /// Finds the client's address, and takes over the id that a trusted proxy gave the request.
+    /// Finds the client's address, and takes over the id that a proxy gave the request if the proxy
+    /// is believed about it.
     ///
     /// # Errors
     /// [`Reason::PeerUnknown`]
@@ -48,8 +51,9 @@ impl RequestArrival {
         let headers = &session.req_header().headers;
         self.is_https = session.digest().is_some_and(|digest| digest.ssl_digest.is_some());
         self.client = trusted_proxies.client_address(peer, headers);
-        if self.client.peer_is_trusted
-            && let Some(id) = headers.get("x-request-id").and_then(|id| RequestId::parse(id.to_str().ok()?))
+        let believed = trusted_proxies.believed(self.client.proxy);
+        if believed.is_some_and(Believed::request_id)
+            && let Some(id) = given_id(headers)
         {
             self.request_id = id;
         }
@@ -60,4 +64,11 @@ impl RequestArrival {
     pub(super) const fn scheme(&self) -> &'static str {
         if self.is_https { "https" } else { "http" }
     }
+}
+
+/// The one id that a request brings. Of two, the client may have written one.
+fn given_id(headers: &HeaderMap) -> Option<RequestId> {
+    let mut ids = headers.get_all("x-request-id").iter();
+    let id = RequestId::parse(ids.next()?.to_str().ok()?)?;
+    ids.next().is_none().then_some(id)
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::admission::Admission;
 use super::client_address::TrustedProxies;
+use super::unbelieved::UnbelievedProxies;
 use crate::runtime::Runtime;
 
 /// One configuration, with what the proxy derives from it.
@@ -13,6 +14,7 @@ pub struct Current {
     pub(super) runtime: Arc<Runtime>,
     pub(super) admission: Admission,
     pub(super) trusted_proxies: TrustedProxies,
+    pub(super) unbelieved_proxies: UnbelievedProxies,
     /// Becomes true when another one replaces it: tunnels are then decided again.
     is_replaced: tokio::sync::watch::Sender<bool>,
 }
@@ -22,7 +24,8 @@ impl Current {
     pub fn new(runtime: Runtime) -> Self {
         Self {
             admission: Admission::new(&runtime.limits),
-            trusted_proxies: TrustedProxies::new(&runtime.trusted_proxies),
+            trusted_proxies: TrustedProxies::new(&runtime.trusted_proxies, runtime.header_edits.believed()),
+            unbelieved_proxies: UnbelievedProxies::default(),
             runtime: Arc::new(runtime),
             is_replaced: tokio::sync::watch::Sender::new(false),
         }

@@ -11,7 +11,7 @@ use super::current::Current;
 use super::permit::Permit;
 use crate::authn::query_without;
 use crate::cookie;
-use crate::identity_headers::{EditHeaders, RequestOrigin, credential};
+use crate::identity_headers::{Believed, EditHeaders, RequestOrigin, credential};
 
 /// Removes what the client claims, and writes what the gateway knows. Runs again for each try,
 /// after Pingora has removed the hop-by-hop headers.
@@ -23,15 +23,19 @@ pub(super) fn edit_request(
     current: &Current,
 ) -> pingora::Result<()> {
     let runtime = current.runtime();
-    let begins_trace = !request.headers.contains_key("traceparent");
-    let traceparent = if begins_trace { arrival.request_id.traceparent() } else { None };
+    let believed = current.trusted_proxies.believed(arrival.client.proxy);
+    let is_trace_believed = runtime.header_edits.passes_trace() || believed.is_some_and(Believed::trace);
+    let continues_trace = is_trace_believed && has_trace(&request.headers);
+    let traceparent = if continues_trace { None } else { arrival.request_id.traceparent() };
     let origin = RequestOrigin {
-        peer_is_trusted: arrival.client.peer_is_trusted,
+        believed,
         peer: arrival.client.peer,
-        scheme: scheme(received, arrival),
-        host: forwarded_host(received, arrival),
+        client: arrival.client.client,
+        scheme: scheme(received, arrival, believed),
+        host: forwarded_host(received, believed),
         request_id: arrival.request_id.as_str(),
         traceparent: traceparent.as_deref(),
+        continues_trace,
     };
     let speaks_http2 = permit.upstream.speaks_http2;
 
@@ -91,10 +95,10 @@ fn drop_own_cookies(response: &mut ResponseHeader) -> pingora::Result<()> {
     Ok(())
 }
 
-/// `https` if the client used it, with the gateway or with a trusted proxy before it.
-fn scheme(received: &RequestHeader, arrival: &RequestArrival) -> &'static str {
-    let forwarded =
-        if arrival.client.peer_is_trusted { received.headers.get("x-forwarded-proto") } else { None };
+/// `https` if the client used it, with the gateway or with a proxy before it that is believed.
+fn scheme(received: &RequestHeader, arrival: &RequestArrival, believed: Option<&Believed>) -> &'static str {
+    let is_believed = believed.is_some_and(Believed::forwarded_proto);
+    let forwarded = if is_believed { only(&received.headers, "x-forwarded-proto") } else { None };
     match forwarded.map(HeaderValue::as_bytes) {
         Some(b"https") => "https",
         Some(b"http") => "http",
@@ -102,13 +106,41 @@ fn scheme(received: &RequestHeader, arrival: &RequestArrival) -> &'static str {
     }
 }
 
-/// The host that the client asked for, with its port: the request's own, or what a trusted proxy
-/// says it was.
-fn forwarded_host<'r>(received: &'r RequestHeader, arrival: &RequestArrival) -> &'r str {
-    let forwarded =
-        if arrival.client.peer_is_trusted { received.headers.get("x-forwarded-host") } else { None };
+/// The host that the client asked for, with its port: the request's own, or what a proxy says it
+/// was, if it is believed about that. A backend that writes links to it must not get a host that
+/// the client made up besides its request's own.
+fn forwarded_host<'r>(received: &'r RequestHeader, believed: Option<&Believed>) -> &'r str {
+    let is_believed = believed.is_some_and(Believed::forwarded_host);
+    let forwarded = if is_believed { only(&received.headers, "x-forwarded-host") } else { None };
     let forwarded = forwarded.and_then(|host| host.to_str().ok()).filter(|host| is_authority(host));
     forwarded.unwrap_or_else(|| authority(received))
+}
+
+/// Whether a request has one `traceparent` that means something; W3C Trace Context §3.2.
+fn has_trace(headers: &HeaderMap) -> bool {
+    only(headers, "traceparent").is_some_and(|value| is_traceparent(value.as_bytes()))
+}
+
+/// The value of a header that stands once. Of two, the client may have written one.
+fn only<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h HeaderValue> {
+    let mut values = headers.get_all(name).iter();
+    let value = values.next()?;
+    values.next().is_none().then_some(value)
+}
+
+/// `00-` and the ids of trace and parent, not all zero, and flags. A later version may add more.
+fn is_traceparent(text: &[u8]) -> bool {
+    let is_hex = |field: &[u8]| field.iter().all(|byte| byte.is_ascii_digit() || matches!(byte, b'a'..=b'f'));
+    let is_id = |field: &[u8], length| {
+        field.len() == length && is_hex(field) && field.iter().any(|byte| *byte != b'0')
+    };
+    let fields: Vec<&[u8]> = text.splitn(5, |byte| *byte == b'-').collect();
+    let ([version, trace, parent, flags] | [version, trace, parent, flags, _]) = fields.as_slice() else {
+        return false;
+    };
+    let is_version = version.len() == 2 && is_hex(version) && *version != b"ff";
+    let is_whole = fields.len() == 4 || *version != b"00";
+    is_version && is_whole && is_id(trace, 32) && is_id(parent, 16) && flags.len() == 2 && is_hex(flags)
 }
 
 /// The authority of an admitted request.

@@ -2,7 +2,7 @@
 //! header.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use futures_util::FutureExt as _;
 use http::request::Parts;
@@ -12,8 +12,9 @@ use tokio::io::AsyncReadExt as _;
 use super::admission::{Admission, Received};
 use super::client_address::TrustedProxies;
 use super::proxy_protocol::{self, ProxyHeader};
-use crate::config::Limits;
+use crate::config::{Limits, TrustedProxy};
 use crate::host::is_host_name;
+use crate::identity_headers::Believed;
 use crate::path::canonicalise;
 use crate::route::METHODS;
 
@@ -24,8 +25,9 @@ const STRANGER: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 9));
 const TRUSTED: [&str; 2] = ["10.0.0.0/8", "2001:db8:ffff::/48"];
 
 static PROXIES: LazyLock<TrustedProxies> = LazyLock::new(|| {
-    let networks: Vec<_> = TRUSTED.iter().filter_map(|text| text.parse().ok()).collect();
-    TrustedProxies::new(&networks)
+    let networks = TRUSTED.iter().filter_map(|text| text.parse().ok()).collect();
+    let believed = Believed::in_names(&["X-Forwarded-For"], None);
+    TrustedProxies::new(&[TrustedProxy::at(networks)], &[Arc::new(believed)])
 });
 
 pub(crate) fn request(data: &[u8]) {
@@ -77,10 +79,10 @@ pub(crate) fn forwarded_for(data: &[u8]) {
     let headers = headers_of(&lines);
 
     let stranger = PROXIES.client_address(STRANGER, &headers);
-    assert!(!stranger.peer_is_trusted && stranger.client == STRANGER, "a stranger is trusted: {stranger:?}");
+    assert!(stranger.proxy.is_none() && stranger.client == STRANGER, "a stranger is trusted: {stranger:?}");
 
     let found = PROXIES.client_address(TRUSTED_PEER, &headers);
-    assert!(found.peer_is_trusted && found.peer == TRUSTED_PEER, "{found:?}");
+    assert!(found.proxy == Some(0) && found.peer == TRUSTED_PEER, "{found:?}");
     assert!(found.client == found.client.to_canonical(), "{found:?}");
     // Read from the right: the addresses of trusted proxies, until another address or a word that
     // is not an address.

@@ -78,7 +78,11 @@ impl ProxyHttp for Gateway {
     }
 
     async fn request_filter(&self, session: &mut Session, ctx: &mut Context) -> pingora::Result<bool> {
-        let response = match decide(session, ctx).await {
+        let decided = decide(session, ctx).await;
+        let headers = &session.req_header().headers;
+        let untrusted_proxies = &self.shared.metrics.untrusted_proxies;
+        ctx.current.unbelieved_proxies.look_at(&ctx.arrival.client, headers, untrusted_proxies);
+        let response = match decided {
             Ok(Decided::Forward(permit)) => {
                 ctx.reason = permit.reason();
                 ctx.decision = Decision::Permitted(permit);

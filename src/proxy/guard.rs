@@ -26,7 +26,7 @@ use tokio::time::Instant;
 
 use self::http1::Http1;
 use self::listener::GuardedListener;
-use super::client_address::TrustedProxies;
+use super::client_address::Networks;
 use super::connections::{Connections, OpenConnection};
 use super::current::Current;
 use super::gateway::Gateway;
@@ -57,7 +57,7 @@ impl Guard {
             proxy: Arc::clone(&services.proxy),
             current: Arc::clone(&services.current),
             connections: Arc::clone(&services.connections),
-            balancers: TrustedProxies::new(&config.proxy_protocol),
+            balancers: Networks::new(&config.proxy_protocol),
             speaks_h2c: config.h2c && tls.is_none(),
             tls,
             http2: http2::server_options(limits),

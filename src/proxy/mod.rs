@@ -37,6 +37,7 @@ mod sign_in;
 #[cfg(test)]
 mod tests;
 mod tunnel;
+mod unbelieved;
 mod watch;
 
 pub use self::current::Current;

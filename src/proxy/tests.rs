@@ -69,9 +69,14 @@ impl Bench {
 
     /// Trusts these proxies.
     pub(super) fn behind(trusted: &str) -> Self {
+        Self::with(trusted, "")
+    }
+
+    /// Trusts these proxies, and has these sections too.
+    pub(super) fn with(trusted: &str, sections: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let clock = ManualClock::start_now();
-        let yaml = CONFIG.replace("TRUSTED", trusted);
+        let yaml = format!("{}{sections}", CONFIG.replace("TRUSTED", trusted));
         let (_, runtime, store) = Runtime::for_test_of(&yaml, folder.path(), Arc::new(clock.clone()));
         let lose_store = Box::new(move || store.set_away(true));
         Self { current: Arc::new(Current::new(runtime)), lose_store, clock, _folder: folder }

@@ -32,6 +32,8 @@ pub struct Metrics {
     pub upstream_failures: IntCounterVec,
     /// `menshen_open_connections`
     pub open_connections: IntGauge,
+    /// `menshen_untrusted_proxies`
+    pub untrusted_proxies: IntGauge,
     /// `menshen_rejected_connections_total{reason}`
     pub rejected_connections: IntCounterVec,
     /// `menshen_logins_total{provider,flow,outcome}`
@@ -126,6 +128,10 @@ impl Metrics {
                 &["upstream", "reason"],
             )?,
             open_connections: new.gauge("open_connections", "Client connections open now.")?,
+            untrusted_proxies: new.gauge(
+                "untrusted_proxies",
+                "Peers in internal networks that sent X-Forwarded-For since the configuration was loaded, and are not in trusted_proxies. At most 64.",
+            )?,
             rejected_connections: new.counter_vec(
                 "rejected_connections_total",
                 "Total number of client connections closed before a complete request arrived.",

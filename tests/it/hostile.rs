@@ -37,8 +37,33 @@ const CLAIMS: &[&str] = &[
     "X-Amzn-Oidc-Identity",
     "X-Consumer-Username",
     "Remote-User",
+    "Remote-Groups",
+    "Remote-Name",
+    "Remote-Email",
     "X-Remote-User",
     "X-WebAuth-User",
+    "X-Auth-User",
+    "X-Vouch-User",
+    "X-MS-CLIENT-PRINCIPAL",
+    "X-MS-CLIENT-PRINCIPAL-NAME",
+    "X-SSL-Client-Verify",
+    "X-SSL-Client-S-DN",
+    "SSL-Client-Cert",
+    "X-Client-Cert",
+    "OIDC-CLAIM-sub",
+    "Impersonate-User",
+    "Impersonate-Extra-scopes",
+    "X-Pomerium-Jwt-Assertion",
+    "X-Goog-Authenticated-User-Email",
+    "X-Endpoint-API-UserInfo",
+    "CF-Access-Authenticated-User-Email",
+    "X-WX-Client-IP",
+    "X-Real-IP",
+    "X-Forwarded-Port",
+    "X-Forwarded-Host",
+    "X-Request-Id",
+    "traceparent",
+    "tracestate",
 ];
 
 /// E1, A11, A12: headers of another gateway have no effect.
@@ -68,14 +93,105 @@ fn a_client_claims_nothing_in_the_name_of_another_gateway() {
     }
 }
 
+/// A proxy passes on what its client wrote in every header that it does not write itself.
 #[test]
-fn a_trusted_proxy_may_say_what_it_found_out() {
+fn a_trusted_proxy_is_believed_about_address_and_scheme_alone() {
     let world = World::with(&format!("{ROUTES}{NO_THROTTLE}trusted_proxies: [127.0.0.1]\n"));
+    let token = world.bearer("alice");
+    let mut tally = Tally::default();
 
-    for name in ["X-Forwarded-Client-Cert", "X-Auth-Request-User", "Remote-User", "Client-IP"] {
-        world.get("/pub/x", &format!("{name}: found-out\r\n"));
-        assert_eq!(world.backend.last().header(name), ["found-out"]);
+    for name in CLAIMS {
+        for (path, lines) in [("/x", &*token), ("/pub/x", ""), ("/opt/x", "")] {
+            let response = world.get(path, &format!("{lines}{name}: {VICTIM}\r\n"));
+            assert_eq!(response.status, 200, "{name}");
+            let request = world.backend.last();
+            assert!(!request.head.contains(VICTIM), "{path}: {}", request.head);
+            tally.add(response.status, 1);
+        }
     }
+    let forwarded = "X-Forwarded-For: 203.0.113.7\r\nX-Forwarded-Proto: https\r\n";
+    world.get("/pub/x", forwarded);
+    let request = world.backend.last();
+    for (name, expected) in [
+        ("X-Forwarded-For", "203.0.113.7, 127.0.0.1"),
+        ("X-Real-IP", "203.0.113.7"),
+        ("X-Forwarded-Proto", "https"),
+        ("X-Forwarded-Host", "gateway.test"),
+        ("X-Forwarded-Port", "443"),
+    ] {
+        assert_eq!(request.header(name), [expected], "{name}");
+    }
+    tally.report("hostile: claims through a trusted proxy");
+}
+
+#[test]
+fn a_proxy_may_say_what_the_configuration_believes_it_about() {
+    let believe = "[X-Forwarded-Client-Cert, X-SSL-Client-*, Remote-User, X-Forwarded-Host, X-Request-Id, traceparent, X-Front]";
+    let world = World::with(&format!(
+        "{ROUTES}{NO_THROTTLE}trusted_proxies: [{{ from: [127.0.0.0/8], believe: {believe}, client_address: X-WX-Client-IP }}]\n"
+    ));
+    let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+
+    for (name, value) in [
+        ("X-Forwarded-Client-Cert", "found-out"),
+        ("X-SSL-Client-S-DN", "CN=alice"),
+        ("Remote-User", "found-out"),
+        ("X-Forwarded-Host", "shop.example"),
+        ("X-Request-Id", "given-1"),
+        ("X-Front", "found-out"),
+        ("X-WX-Client-IP", "203.0.113.7"),
+        ("traceparent", trace),
+    ] {
+        assert_eq!(world.get("/pub/x", &format!("{name}: {value}\r\n")).status, 200);
+        assert_eq!(world.backend.last().header(name), [value]);
+    }
+    for name in ["X-Auth-Request-User", "Client-IP", "X-WX-OPENID"] {
+        world.get("/pub/x", &format!("{name}: {VICTIM}\r\n"));
+        assert!(world.backend.last().header(name).is_empty(), "{name}");
+    }
+    world.get("/pub/x", "X-WX-Client-IP: 203.0.113.7\r\nX-Forwarded-For: 203.0.113.8\r\n");
+    let request = world.backend.last();
+    assert_eq!(request.header("X-Real-IP"), ["203.0.113.7"]);
+    assert_eq!(request.header("X-Forwarded-For"), ["203.0.113.7, 127.0.0.1"]);
+}
+
+#[test]
+fn a_header_that_one_proxy_is_believed_about_is_removed_from_all_others() {
+    let world = World::with(&format!(
+        "{ROUTES}{NO_THROTTLE}trusted_proxies: [{{ from: 192.0.2.1, believe: [X-Front], client_address: X-Where }}]\nidentity_headers: {{ remove: [X-Corp-*], pass: [X-Auth-User] }}\n"
+    ));
+
+    for name in ["X-Front", "x_front", "X-Where", "X-Corp-User", "X_Corp.Group", "Remote-User"] {
+        let response = world.get("/pub/x", &format!("{name}: {VICTIM}\r\n"));
+        if response.status == 200 {
+            assert!(world.backend.last().folded(name).is_empty(), "{name}");
+        }
+    }
+    assert_eq!(world.get("/pub/x", "X-Auth-User: 7\r\n").status, 200);
+    assert_eq!(world.backend.last().header("X-Auth-User"), ["7"]);
+}
+
+#[test]
+fn a_proxy_that_the_configuration_forgot_is_named_once() {
+    let world = World::with(&format!("{ROUTES}{NO_THROTTLE}"));
+    let mut process = Process::like(&world);
+
+    for _ in 0..3 {
+        let request = "GET /pub/x HTTP/1.1\r\nHost: gateway.test\r\nX-Forwarded-For: 203.0.113.7\r\n\r\n";
+        assert_eq!(process.connect().send(request.as_bytes()).status, 200);
+    }
+    let metrics = process.admin("/metrics");
+    process.signal("TERM");
+    assert_eq!(process.wait(), Some(0));
+
+    let log = process.stderr();
+    let warnings: Vec<&str> = log.lines().filter(|line| line.contains("trusted_proxies")).collect();
+    assert_eq!(warnings.len(), 1, "{log}");
+    assert!(
+        warnings[0].contains("127.0.0.1") && warnings[0].contains("`trusted_proxies: [127.0.0.1]`"),
+        "{log}"
+    );
+    assert!(metrics.contains("menshen_untrusted_proxies 1\n"), "{metrics}");
 }
 
 /// A backend that stood behind another gateway goes on unchanged: its name for the person may be

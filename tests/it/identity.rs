@@ -127,18 +127,26 @@ impl Scene {
                 faults.push(format!("{name} is {found:?}, not {expected:?}"));
             }
         };
-        let origin = ["X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host", "X-Request-Id"];
+        let origin = ["X-Forwarded-Proto", "X-Request-Id", "traceparent"];
+        let is_https = received.folded("X-Forwarded-Proto") == ["https"];
+        let known = [
+            ("X-Forwarded-For", "127.0.0.1"),
+            ("X-Real-IP", "127.0.0.1"),
+            ("X-Forwarded-Host", "gateway.test"),
+            ("X-Forwarded-Port", if is_https { "443" } else { "80" }),
+        ];
         for name in &self.managed {
             match self.injected.iter().find(|(injected, _)| injected == name) {
                 Some((_, value)) if kind.is_identified => expect(name, &[value]),
-                _ if origin.contains(name) => {}
+                _ if origin.contains(name) || known.iter().any(|(known, _)| known == name) => {}
                 _ => expect(name, &[]),
             }
         }
-        expect("X-Forwarded-For", &["127.0.0.1"]);
-        expect("X-Forwarded-Host", &["gateway.test"]);
+        for (name, value) in known {
+            expect(name, &[value]);
+        }
         expect("Authorization", &[]);
-        for name in ["X-Request-Id", "X-Forwarded-Proto", "Host"] {
+        for name in ["X-Request-Id", "X-Forwarded-Proto", "traceparent", "Host"] {
             if received.folded(name).len() != 1 {
                 faults.push(format!("{name} is {:?}", received.folded(name)));
             }

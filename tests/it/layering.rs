@@ -42,7 +42,7 @@ const MAY_IMPORT: &[(&str, &str)] = &[
         "authn",
         "clock config cookie entropy host identity single_flight key_file telemetry token store session",
     ),
-    ("identity_headers", "config cookie identity telemetry authn"),
+    ("identity_headers", "address config cookie identity telemetry authn"),
     (
         "sign_in",
         "clock config cookie digest entropy host identity path problem single_flight key_file page telemetry token store wechat session throttle authn",

@@ -73,10 +73,19 @@ async fn options_of_the_server_itself_is_answered_with_the_methods() {
 }
 
 #[tokio::test]
-async fn only_a_trusted_proxy_gives_a_request_its_id() {
-    let given = format!("{HOST}X-Request-Id: given-1\r\nX-Forwarded-For: 203.0.113.9\r\n");
-    for (trusted, is_given, client) in [("", false, "127.0.0.1"), ("127.0.0.1", true, "203.0.113.9")] {
+async fn only_a_proxy_that_is_believed_gives_a_request_its_id() {
+    const TWICE: &str = "X-Request-Id: given-2\r\n";
+    for (trusted, more, is_given, client) in [
+        ("", "", false, "127.0.0.1"),
+        ("127.0.0.1", "", false, "203.0.113.9"),
+        ("{ from: 127.0.0.1, believe: [X-Request-Id] }", "", true, "127.0.0.1"),
+        ("{ from: 127.0.0.1, believe: [X-Request-Id] }", TWICE, false, "127.0.0.1"),
+        ("{ from: [127.0.0.1], believe: [x-request-id, x-forwarded-for] }", "", true, "203.0.113.9"),
+        ("{ from: 127.0.0.1, client_address: X-Real-IP }", "", false, "203.0.113.8"),
+    ] {
         let bench = Bench::behind(trusted);
+        let forwarded = "X-Forwarded-For: 203.0.113.9\r\nX-Real-IP: 203.0.113.8\r\n";
+        let given = format!("{HOST}X-Request-Id: given-1\r\n{forwarded}{more}");
         let mut received = receive("GET /", &given).await;
         let mut ctx = bench.context();
 

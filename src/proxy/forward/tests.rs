@@ -35,7 +35,7 @@ fn value_of<'r>(request: &'r RequestHeader, name: &str) -> Option<&'r str> {
 
 #[test]
 fn the_backend_gets_the_scheme_that_the_client_used() {
-    let bench = Bench::new();
+    let bench = Bench::behind("10.0.0.1");
     for (peer_is_trusted, is_https, stated, expected) in [
         (false, false, None, "http"),
         (false, true, None, "https"),
@@ -49,7 +49,7 @@ fn the_backend_gets_the_scheme_that_the_client_used() {
         (true, true, Some("wss"), "https"),
     ] {
         let (permit, mut arrival) = (bench.permit_on("/"), bench.arrival());
-        (arrival.client.peer_is_trusted, arrival.is_https) = (peer_is_trusted, is_https);
+        (arrival.client.proxy, arrival.is_https) = (peer_is_trusted.then_some(0), is_https);
         let lines: Vec<(&str, &str)> =
             stated.map(|stated| ("x-forwarded-proto", stated)).into_iter().collect();
 
@@ -62,27 +62,32 @@ fn the_backend_gets_the_scheme_that_the_client_used() {
 
 #[test]
 fn the_backend_gets_the_host_that_the_client_asked_for() {
-    let bench = Bench::new();
-    for (peer_is_trusted, stated, expected) in [
-        (false, None, "a.test:8080"),
-        (false, Some("b.test"), "a.test:8080"),
-        (true, None, "a.test:8080"),
-        (true, Some("b.test"), "b.test"),
-        (true, Some("B-1_x.test:443"), "B-1_x.test:443"),
-        (true, Some("[::1]:443"), "[::1]:443"),
-        (true, Some(""), "a.test:8080"),
-        (true, Some("b.test, c.test"), "a.test:8080"),
-        (true, Some("b.test/x"), "a.test:8080"),
-        (true, Some("u@b.test"), "a.test:8080"),
+    let bench = Bench::behind("10.0.0.1, { from: 10.0.0.2, believe: [X-Forwarded-Host] }");
+    let (nobody, plain, believed) = (None, Some(0), Some(1));
+    for (proxy, stated, expected) in [
+        (nobody, &[][..], "a.test:8080"),
+        (nobody, &["b.test"], "a.test:8080"),
+        (plain, &["b.test"], "a.test:8080"),
+        (believed, &[], "a.test:8080"),
+        (believed, &["b.test"], "b.test"),
+        (believed, &["B-1_x.test:443"], "B-1_x.test:443"),
+        (believed, &["[::1]:443"], "[::1]:443"),
+        (believed, &[""], "a.test:8080"),
+        (believed, &["b.test, c.test"], "a.test:8080"),
+        (believed, &["b.test", "c.test"], "a.test:8080"),
+        (believed, &["b.test/x"], "a.test:8080"),
+        (believed, &["u@b.test"], "a.test:8080"),
     ] {
         let (permit, mut arrival) = (bench.permit_on("/"), bench.arrival());
-        arrival.client.peer_is_trusted = peer_is_trusted;
+        arrival.client.proxy = proxy;
         let mut lines = vec![("host", "a.test:8080")];
-        lines.extend(stated.map(|stated| ("x-forwarded-host", stated)));
+        lines.extend(stated.iter().map(|stated| ("x-forwarded-host", *stated)));
 
         let request = forwarded(&request("/", &lines), &bench, &permit, &arrival);
 
-        assert_eq!(value_of(&request, "x-forwarded-host"), Some(expected), "{peer_is_trusted} {stated:?}");
+        assert_eq!(value_of(&request, "x-forwarded-host"), Some(expected), "{proxy:?} {stated:?}");
+        let port = expected.rsplit(':').next().filter(|port| !port.contains("test")).unwrap_or("80");
+        assert_eq!(value_of(&request, "x-forwarded-port"), Some(port), "{proxy:?} {stated:?}");
     }
 }
 
@@ -97,15 +102,53 @@ fn the_authority_of_http_2_is_the_requested_host() {
 }
 
 #[test]
-fn a_trace_begins_with_the_request_unless_the_client_began_one() {
-    let bench = Bench::new();
-    let (permit, arrival) = (bench.permit_on("/"), bench.arrival());
+fn a_trace_begins_with_the_request_unless_who_began_one_is_believed() {
+    const GIVEN: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let trusted = "10.0.0.1, { from: 10.0.0.2, believe: [traceparent] }";
+    let passing = Bench::with(trusted, "identity_headers: { pass: [traceparent] }");
+    let bench = Bench::behind(trusted);
+    for (bench, proxy, given, continues) in [
+        (&bench, None, &[GIVEN][..], false),
+        (&bench, Some(0), &[GIVEN], false),
+        (&bench, Some(1), &[GIVEN], true),
+        (&bench, Some(1), &[], false),
+        (&bench, Some(1), &[GIVEN, GIVEN], false),
+        (&bench, Some(1), &["00-x-y-01"], false),
+        (&passing, None, &[GIVEN], true),
+        (&passing, None, &["00-x-y-01"], false),
+    ] {
+        let (permit, mut arrival) = (bench.permit_on("/"), bench.arrival());
+        arrival.client.proxy = proxy;
+        let mut lines = vec![("tracestate", "a=1")];
+        lines.extend(given.iter().map(|given| ("traceparent", *given)));
 
-    let begun = forwarded(&request("/", &[]), &bench, &permit, &arrival);
-    let gone_on = forwarded(&request("/", &[("traceparent", "00-x-y-01")]), &bench, &permit, &arrival);
+        let request = forwarded(&request("/", &lines), bench, &permit, &arrival);
 
-    assert_eq!(value_of(&begun, "traceparent").map(str::to_owned), arrival.request_id.traceparent());
-    assert_eq!(value_of(&gone_on, "traceparent"), Some("00-x-y-01"));
+        let begun = arrival.request_id.traceparent();
+        let expected = if continues { Some(GIVEN) } else { begun.as_deref() };
+        assert_eq!(value_of(&request, "traceparent"), expected, "{proxy:?} {given:?}");
+        let state = continues.then_some("a=1");
+        assert_eq!(value_of(&request, "tracestate"), state, "{proxy:?} {given:?}");
+    }
+}
+
+#[test]
+fn a_traceparent_has_the_form_of_the_standard() {
+    let (trace, parent) = ("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331");
+    for (text, is_valid) in [
+        (format!("00-{trace}-{parent}-01"), true),
+        (format!("01-{trace}-{parent}-01-more"), true),
+        (format!("00-{trace}-{parent}-01-more"), false),
+        (format!("ff-{trace}-{parent}-01"), false),
+        (format!("00-{trace}-{parent}"), false),
+        (format!("00-{}-{parent}-01", "0".repeat(32)), false),
+        (format!("00-{trace}-{}-01", "0".repeat(16)), false),
+        (format!("00-{}-{parent}-01", trace.to_uppercase()), false),
+        (format!("00-{trace}a-{parent}-01"), false),
+        (String::new(), false),
+    ] {
+        assert_eq!(is_traceparent(text.as_bytes()), is_valid, "{text}");
+    }
 }
 
 #[test]

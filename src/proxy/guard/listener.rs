@@ -14,7 +14,7 @@ use pingora::protocols::{SocketDigest, Stream};
 use pingora::proxy::HttpProxy;
 use tokio::time::Instant;
 
-use super::super::client_address::TrustedProxies;
+use super::super::client_address::Networks;
 use super::super::connections::{Connections, OpenConnection};
 use super::super::current::Current;
 use super::super::gateway::Gateway;
@@ -27,7 +27,7 @@ pub(super) struct GuardedListener {
     pub(super) connections: Arc<Connections>,
     /// Peers that begin with a header of the PROXY protocol. If there are any, no other peer is
     /// served.
-    pub(super) balancers: TrustedProxies,
+    pub(super) balancers: Networks,
     pub(super) tls: Option<Acceptor>,
     /// HTTP/2 without TLS, for clients that begin with its preface.
     pub(super) speaks_h2c: bool,
@@ -84,7 +84,8 @@ impl GuardedListener {
     /// Reads the client's address from a load balancer. A peer that is no balancer, or sends no
     /// header, is not served: the gateway cannot know which client it serves.
     async fn read_client_address(&self, stream: &mut Stream, peer: IpAddr) -> Option<IpAddr> {
-        let header = if self.balancers.trusts(peer) { proxy_protocol::read(stream).await.ok() } else { None };
+        let header =
+            if self.balancers.contain(peer) { proxy_protocol::read(stream).await.ok() } else { None };
         match header {
             None => {
                 self.connections.rejected().proxy_protocol.inc();

@@ -39,6 +39,8 @@ pub const OTHERS: &[&str] = &[
     "True-Client-IP",
     "CF-Connecting-IP",
     "Forwarded",
+    "traceparent",
+    "X-Remote-User",
     "X-Original-URL",
     "X-Original-URI",
     "X-Rewrite-URL",
