@@ -1,7 +1,8 @@
-//! Which client sends a request, as far as two clients can be told apart that are not identified.
+//! The client that sends a request. Two clients that are not identified differ in their network or
+//! their `User-Agent`.
 //!
-//! A retry must come from the client that sent the first request: whoever saw a spent token or a
-//! used code is another client, most of the time.
+//! A retry must come from the client that sent the first request. An attacker who saw a spent token
+//! or a used code is usually another client.
 
 use std::net::IpAddr;
 
@@ -9,11 +10,11 @@ use http::{HeaderMap, HeaderValue, header};
 
 use crate::address::NetworkPrefix;
 
-/// Product tokens of WeChat's `User-Agent` that change while a client goes on: the kind of its
-/// network, and its language.
+/// Product tokens of WeChat's `User-Agent` that change although the client is the same: the kind of
+/// its network, and its language.
 const CHANGING: [&[u8]; 2] = [b"nettype/", b"language/"];
 
-/// A client: its network, and each `User-Agent` without what changes while the client goes on.
+/// A client: its network, and each `User-Agent` without the parts that change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Client(Vec<Vec<u8>>);
 

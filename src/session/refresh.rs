@@ -116,8 +116,8 @@ impl Sessions {
             let is_written = match token_use {
                 // A token that is used twice was stolen, whichever app it is of.
                 TokenUse::Reused => return Err(self.end_reused(&stored, entry.id, now).await),
-                // Whoever read the token elsewhere shows it like this, and so does the user's own
-                // client after it changed its network. Neither gets the next token.
+                // It may be a thief who read the token elsewhere, or the user's own client after it
+                // changed its network. Neither gets the next token.
                 TokenUse::OfOtherClient => {
                     info!("a spent refresh token of {} came from another client", stored.row.subject().appid);
                     return Err(RefreshError::OfOtherClient);

@@ -178,7 +178,7 @@ struct SpentToken {
     at: Timestamp,
     #[n(2)]
     successor: SealedBox,
-    /// The client that spent it; `None` if a gateway did that keeps no client.
+    /// The client that spent it; `None` if a gateway spent it that does not store the client.
     #[n(3)]
     client: Option<ClientHash>,
 }
