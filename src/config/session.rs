@@ -22,9 +22,9 @@ pub struct Sessions {
     /// How long a used refresh token gets the same answer again, if the new token is not used yet.
     /// At most 5 minutes. `0s`: never.
     pub refresh_grace: Duration,
-    /// Which addresses count as one client in a retry: when a used refresh token gets the same answer
-    /// again, and when a code that is sent again does. The `User-Agent` must also be the same, except
-    /// for WeChat's `NetType` and `Language`.
+    /// Which addresses count as one client in a retry: when a used refresh token gets the same
+    /// answer again, and when a code that is sent again does. The `User-Agent` must also be the
+    /// same, except for WeChat's `NetType` and `Language`.
     pub retry_network: RetryNetwork,
     /// How long a verified token is accepted before its session is looked up again. A node that has
     /// lost its Redis accepts a revoked session no longer than this. 1 second to 5 minutes.

@@ -32,8 +32,8 @@ pub struct RefreshedSession {
 }
 
 impl Sessions {
-    /// Spends a refresh token and returns the next. A retry of the same client within the grace time
-    /// gets the same next one.
+    /// Spends a refresh token and returns the next. A retry of the same client within the grace
+    /// time gets the same next one.
     ///
     /// # Errors
     /// [`RefreshError`], by variant.

@@ -33,8 +33,7 @@ async fn describe_session(
     now: Timestamp,
 ) -> Result<SignInAnswer, SignInError> {
     let caller = service.authenticate(credential, now).await?;
-    // After the caller is known, so that no other client can use the limit up: a thief who asks often
-    // would otherwise learn when the user's own client is at work.
+    // After the caller is known: no other session can use the limit up.
     service.deps.throttle.check_session(caller.session().as_str())?;
     let sessions = service.deps.sessions.list_by_subject(&caller.identity().subject, now).await?;
     let session = sessions.iter().find(|session| session.id == *caller.session());
