@@ -81,8 +81,10 @@ fn verify(path: &Path, config: &EmbeddedStore) -> CommandOutcome {
 }
 
 fn format_counts(path: &Path, verified: &Verified) -> String {
-    let rows =
-        Space::ALL.map(|space| (plural_name(space), verified.rows.get(&space).copied().unwrap_or_default()));
+    let count = |space| verified.rows.get(&space).copied().unwrap_or_default();
+    // A store has at most one key of its own, and none before a gateway made it.
+    let spaces = Space::ALL.into_iter().filter(|space| *space != Space::Key || count(Space::Key) > 0);
+    let rows = spaces.map(|space| (plural_name(space), count(space)));
     let counts = rows.into_iter().chain([("log", verified.log), ("ended", verified.ended)]);
     let lines = counts.map(|(what, count)| format!("\n{what:13}{count}"));
     format!("{}{}", path.display(), lines.collect::<String>())
@@ -96,6 +98,7 @@ const fn plural_name(space: Space) -> &'static str {
         Space::Code => "codes",
         Space::SignIn => "sign-ins",
         Space::Person => "people",
+        Space::Key => "keys",
     }
 }
 

@@ -5,6 +5,7 @@
 //! not wait for more steps: a single caller waits for one `fsync`, and many callers share one.
 //! Reads see the last commit and do not wait for the next one.
 
+mod compaction;
 mod fault;
 mod file;
 mod gauge;
@@ -13,6 +14,7 @@ mod step;
 mod upkeep;
 mod writer;
 
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
@@ -32,7 +34,7 @@ use self::gauge::Gauges;
 use self::row::name_of;
 use self::step::Tables;
 pub use self::upkeep::{Compacted, ExportError, Verified, compact, export, verify};
-use self::writer::{Job, Opened, Pending, Writer, guarded};
+use self::writer::{Job, Opened, Pending, Reclaims, Writer, guarded};
 use super::operation::Operation;
 use super::{
     Key, LogEntries, MAX_VALUE_BYTES, ScanCursor, ScanPage, SharedRates, Space, Store, StoreError, Write,
@@ -55,6 +57,7 @@ pub struct Embedded {
     /// How many more bytes the queue accepts.
     room: Arc<Semaphore>,
     writer: Option<JoinHandle<()>>,
+    reclaims: Arc<Reclaims>,
 }
 
 impl Embedded {
@@ -73,12 +76,17 @@ impl Embedded {
         let opened = Arc::new(RwLock::new(Ok(Arc::new(database))));
         let (queue, queued) = sync_channel(QUEUE);
         let room = Arc::new(Semaphore::new(QUEUE_BYTES));
+        let reclaims = Arc::<Reclaims>::default();
         let writer = Writer {
             path: path.to_owned(),
             cache_bytes,
             clock: Arc::clone(&clock),
             opened: Arc::clone(&opened),
             commit_duration: metrics.store_commit_duration.clone(),
+            reclaims: Arc::clone(&reclaims),
+            compacting: RefCell::default(),
+            removed_bytes: Cell::default(),
+            rests_until: Cell::default(),
         };
         let writer = std::thread::Builder::new()
             .name("store".to_owned())
@@ -91,6 +99,7 @@ impl Embedded {
             queue: Some(queue),
             room,
             writer: Some(writer),
+            reclaims,
         })
     }
 
@@ -270,6 +279,14 @@ impl Store for Embedded {
 
     async fn ping(&self) -> Result<(), StoreError> {
         self.change(Operation::Ping, 0, |_| Ok(())).await
+    }
+
+    async fn reclaim(&self) -> Result<(), StoreError> {
+        let (waiting, answered) = oneshot::channel();
+        self.reclaims.lock().push(waiting);
+        // Wakes the writer.
+        self.ping().await?;
+        answered.await.unwrap_or_else(|_| Err(writer_gone()))
     }
 
     fn shared_rates(&self) -> Option<&dyn SharedRates> {

@@ -47,12 +47,14 @@ pub enum Space {
     SignIn,
     /// A person, with the block and the binding.
     Person,
+    /// The key of the store itself, sealed.
+    Key,
 }
 
 impl Space {
     /// Every space.
-    pub const ALL: [Self; 6] =
-        [Self::Subject, Self::UnionId, Self::Revocation, Self::Code, Self::SignIn, Self::Person];
+    pub const ALL: [Self; 7] =
+        [Self::Subject, Self::UnionId, Self::Revocation, Self::Code, Self::SignIn, Self::Person, Self::Key];
 
     /// The first letter of the keys of the space.
     pub const fn letter(self) -> char {
@@ -63,6 +65,7 @@ impl Space {
             Self::Code => 'c',
             Self::SignIn => 'i',
             Self::Person => 'p',
+            Self::Key => 'k',
         }
     }
 }
@@ -231,6 +234,17 @@ pub trait Store: Send + Sync + fmt::Debug {
 
     /// Checks that the store answers.
     async fn ping(&self) -> Result<(), StoreError>;
+
+    /// Whether a gateway of the version before wrote its sign of life within the last minute.
+    async fn has_older_peer(&self) -> Result<bool, StoreError> {
+        Ok(false)
+    }
+
+    /// Gives back the room of rows that are gone, and their bytes with it, if the engine keeps
+    /// them. Returns when that is done.
+    async fn reclaim(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
 
     /// Rates that the store counts for all nodes; `None` if nodes do not share it.
     fn shared_rates(&self) -> Option<&dyn SharedRates>;

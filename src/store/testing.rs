@@ -140,6 +140,10 @@ impl Store for SwitchedStore {
         self.step()?.ping().await
     }
 
+    async fn reclaim(&self) -> Result<(), StoreError> {
+        self.step()?.reclaim().await
+    }
+
     fn shared_rates(&self) -> Option<&dyn SharedRates> {
         None
     }

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use redb::{Database, DatabaseError, Durability, ReadableDatabase as _, StorageError, TableHandle as _};
 
+use super::compaction;
 use super::fault::Fault;
 use super::row::{ENDS, FORMAT, LOG, LOG_LAST, META, ROWS, seal, unseal};
 use crate::clock::{Clock, Timestamp};
@@ -112,6 +113,8 @@ pub(super) fn open_existing(
     // Only after the check that the file is a store: a wrong path must not change the permissions
     // of another program's file.
     keep_to_owner(&kept).map_err(io_error)?;
+    // Only now, since the file is locked: a compaction of another process may be under way.
+    path.canonicalize().and_then(|path| compaction::remove_draft(&path)).map_err(io_error)?;
     if is_repaired.load(Ordering::Relaxed) {
         let duration = clock.instant().saturating_duration_since(began);
         tracing::info!(
@@ -228,7 +231,7 @@ fn format(database: &Database) -> Result<Format, Fault> {
     }
 }
 
-fn make_tables(database: &Database) -> Result<(), Fault> {
+pub(super) fn make_tables(database: &Database) -> Result<(), Fault> {
     let mut transaction = database.begin_write()?;
     transaction.set_durability(Durability::Immediate).map_err(|error| Fault::Storage(error.into()))?;
     transaction.open_table(ROWS)?;

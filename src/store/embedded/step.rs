@@ -23,6 +23,17 @@ pub(super) struct Tables<'a> {
     meta: Table<'a, &'static str, &'static [u8]>,
     /// One instant for all steps of a transaction.
     now: Timestamp,
+    changed: Vec<Name>,
+    removed_bytes: u64,
+}
+
+/// What a transaction changed.
+#[derive(Debug, Default)]
+pub(super) struct Changes {
+    /// The rows and entries of the log. A name can stand in it several times.
+    pub(super) names: Vec<Name>,
+    /// How many bytes of rows are gone.
+    pub(super) removed_bytes: u64,
 }
 
 impl<'a> Tables<'a> {
@@ -33,7 +44,45 @@ impl<'a> Tables<'a> {
             log: transaction.open_table(LOG)?,
             meta: transaction.open_table(META)?,
             now,
+            changed: Vec::new(),
+            removed_bytes: 0,
         })
+    }
+
+    /// Ends the steps of a transaction; what they changed.
+    pub(super) fn into_changes(self) -> Changes {
+        Changes { names: self.changed, removed_bytes: self.removed_bytes }
+    }
+
+    /// Makes a row, or an entry of the log, what it is in another file; absent without a value. A
+    /// damaged value is copied as it is, so that `verify` finds it.
+    pub(super) fn mirror(&mut self, name: &Name, sealed: Option<&[u8]>) -> Result<(), Fault> {
+        let number = entry_number(name);
+        let before = match (number, sealed) {
+            (Some(number), Some(sealed)) => self.log.insert(number, sealed)?,
+            (Some(number), None) => self.log.remove(number)?,
+            (None, Some(sealed)) => self.rows.insert(name, sealed)?,
+            (None, None) => self.rows.remove(name)?,
+        };
+        let end = |sealed: &[u8]| unseal(name, sealed).ok().map(|row| row.end);
+        let old_end = before.and_then(|before| end(before.value()));
+        let new_end = sealed.and_then(end);
+        if old_end == new_end {
+            return Ok(());
+        }
+        if let Some(old_end) = old_end {
+            self.ends.remove(&end_key(old_end, name))?;
+        }
+        if let Some(new_end) = new_end {
+            self.ends.insert(&end_key(new_end, name), ())?;
+        }
+        Ok(())
+    }
+
+    /// Makes a fact about the file what it is in another file.
+    pub(super) fn mirror_meta(&mut self, name: &'static str, sealed: &[u8]) -> Result<(), Fault> {
+        self.meta.insert(name, sealed)?;
+        Ok(())
     }
 
     pub(super) fn put(&mut self, name: &Name, value: &[u8], end: Timestamp) -> Result<(), Fault> {
@@ -90,6 +139,7 @@ impl<'a> Tables<'a> {
         let name = entry_name(number);
         let forever = Timestamp::from_millis(u64::MAX);
         self.log.insert(number, seal(&name, end, entry).as_slice())?;
+        self.changed.push(name);
         self.ends.insert(&end_key(end, &name), ())?;
         self.meta.insert(LOG_LAST, seal(LOG_LAST.as_bytes(), forever, &number.to_be_bytes()).as_slice())?;
         Ok(number)
@@ -107,11 +157,13 @@ impl<'a> Tables<'a> {
         }
         for (key, end, name) in &over {
             self.ends.remove(key)?;
+            self.changed.push(*name);
             match entry_number(name) {
                 Some(number) => drop(self.log.remove(number)?),
                 // A damaged row stays, so that `verify` finds it.
                 None if matches!(self.find(name), Ok(Some(row)) if row.end == *end) => {
-                    self.rows.remove(name)?;
+                    let removed = self.rows.remove(name)?;
+                    self.removed_bytes += removed.map_or(0, |removed| length(removed.value()));
                 }
                 None => {}
             }
@@ -131,6 +183,7 @@ impl<'a> Tables<'a> {
         old_end: Option<Timestamp>,
     ) -> Result<(), Fault> {
         self.rows.insert(name, seal(name, end, value).as_slice())?;
+        self.changed.push(*name);
         if old_end != Some(end) {
             if let Some(old_end) = old_end {
                 self.ends.remove(&end_key(old_end, name))?;
@@ -141,7 +194,9 @@ impl<'a> Tables<'a> {
     }
 
     fn remove(&mut self, name: &Name, end: Timestamp) -> Result<(), Fault> {
-        self.rows.remove(name)?;
+        let removed = self.rows.remove(name)?;
+        self.removed_bytes += removed.map_or(0, |removed| length(removed.value()));
+        self.changed.push(*name);
         self.ends.remove(&end_key(end, name))?;
         Ok(())
     }
@@ -239,6 +294,10 @@ pub(super) fn last_entry(meta: &impl ReadableTable<&'static str, &'static [u8]>)
     let sealed = meta.get(LOG_LAST)?.ok_or_else(missing)?;
     let row = unseal(LOG_LAST.as_bytes(), sealed.value()).map_err(|_| broken_seal())?;
     row.value.try_into().map(u64::from_be_bytes).map_err(|_| missing())
+}
+
+fn length(bytes: &[u8]) -> u64 {
+    u64::try_from(bytes.len()).unwrap_or(u64::MAX)
 }
 
 fn broken_seal() -> Fault {

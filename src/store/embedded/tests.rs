@@ -1,3 +1,4 @@
+use std::path::Path;
 use std::sync::mpsc;
 
 use redb::{ReadableDatabase as _, ReadableTableMetadata as _};
@@ -211,4 +212,157 @@ async fn writes_in_order_share_a_commit() {
 
     assert_eq!(metrics.store_commit_duration.get_sample_count(), 1);
     assert_eq!(in_file(&store), [5, 5, 0]);
+}
+
+/// What the store says of a row, and of the log.
+async fn contents(store: &Embedded, rows: u32) -> (Vec<Option<Bytes>>, LogEntries) {
+    let mut found = Vec::new();
+    for number in 0..rows {
+        found.push(store.get(&key(number)).await.unwrap());
+    }
+    (found, store.log_after(0).await.unwrap())
+}
+
+#[tokio::test]
+async fn compaction_keeps_rows_that_change_meanwhile_and_forgets_those_that_are_gone() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("sessions.redb");
+    let (clock, metrics) = (ManualClock::start_now(), Metrics::new().unwrap());
+    let open = || {
+        Embedded::open(&path, &config::EmbeddedStore::default(), Arc::new(clock.clone()), &metrics).unwrap()
+    };
+    let store = Arc::new(open());
+    let secret = b"the bytes of a person who was erased";
+    let row = |number: u32| Bytes::from([&number.to_be_bytes()[..], &[7; 4000]].concat());
+    let writes = |numbers: std::ops::Range<u32>| {
+        let write = |number| Write { key: key(number), expected: None, value: row(number), ttl: LONG };
+        numbers.map(write).collect::<Vec<_>>()
+    };
+    for start in (0..2000).step_by(500) {
+        assert!(store.write_in_order(writes(start..start + 500)).await.unwrap());
+    }
+    store.append(Bytes::from_static(b"entry"), LONG).await.unwrap();
+    for number in 0..1500 {
+        store.compare_and_delete(&key(number), &row(number)).await.unwrap();
+    }
+    store.put(&key(9999), Bytes::from_static(secret), LONG).await.unwrap();
+    assert!(store.compare_and_delete(&key(9999), secret).await.unwrap());
+    let size_before = std::fs::metadata(&path).unwrap().len();
+    let holds_secret = || std::fs::read(&path).unwrap().windows(secret.len()).any(|bytes| bytes == secret);
+    assert!(holds_secret(), "the file keeps what is gone");
+
+    let compacting = tokio::spawn({
+        let store = Arc::clone(&store);
+        async move { store.reclaim().await }
+    });
+    // Before, behind and at the place that is copied.
+    let (mut steps, mut longest) = (0_u32, Duration::ZERO);
+    while !compacting.is_finished() {
+        let began = SystemClock.instant();
+        let number = steps.wrapping_mul(2_654_435_761) % 2000;
+        store.put(&key(number), Bytes::from(steps.to_be_bytes().to_vec()), LONG).await.unwrap();
+        let other = steps.wrapping_mul(40_503) % 2000;
+        if let Some(value) = store.get(&key(other)).await.unwrap() {
+            assert!(store.compare_and_delete(&key(other), &value).await.unwrap());
+        }
+        store.append(Bytes::from(steps.to_be_bytes().to_vec()), LONG).await.unwrap();
+        longest = longest.max((SystemClock.instant() - began) / 3);
+        steps += 1;
+    }
+    compacting.await.unwrap().unwrap();
+
+    assert!(steps > 1, "nothing changed meanwhile");
+    assert!(longest < Duration::from_secs(1), "a step took {longest:?}");
+    assert!(!holds_secret());
+    let size = std::fs::metadata(&path).unwrap().len();
+    assert!(size < size_before / 2, "{size} of {size_before}");
+    store.put(&key(1), Bytes::from_static(b"after"), LONG).await.unwrap();
+    let before = contents(&store, 2000).await;
+    let counts = in_file(&store);
+    drop(store);
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    let verified = verify(&path, &config::EmbeddedStore::default(), &clock).unwrap();
+    assert_eq!(verified.faults, Vec::<String>::new());
+    let store = open();
+    assert_eq!(contents(&store, 2000).await, before);
+    assert_eq!(in_file(&store), counts);
+}
+
+#[tokio::test]
+async fn file_is_whole_after_each_piece_of_a_compaction() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("sessions.redb");
+    let clock = ManualClock::start_now();
+    let open = |path: &Path| {
+        let metrics = Metrics::new().unwrap();
+        Embedded::open(path, &config::EmbeddedStore::default(), Arc::new(clock.clone()), &metrics).unwrap()
+    };
+    let store = open(&path);
+    for number in 0..1200 {
+        store.put(&key(number), Bytes::from(vec![7; 4000]), LONG).await.unwrap();
+    }
+    let database = store.opened.read().clone().unwrap();
+    let mut compaction = compaction::Compaction::begin(&path, 1024 * 1024).unwrap();
+    // What a process that is killed leaves behind, and what the next one makes of it.
+    let killed = async |what: &str| {
+        let copy = tempfile::tempdir().unwrap();
+        for file in std::fs::read_dir(folder.path()).unwrap() {
+            let file = file.unwrap();
+            std::fs::copy(file.path(), copy.path().join(file.file_name())).unwrap();
+        }
+        let store = open(&copy.path().join("sessions.redb"));
+        for number in 0..1200 {
+            assert!(store.get(&key(number)).await.unwrap().is_some(), "{what}: row {number} is gone");
+        }
+        drop(store);
+        assert_eq!(std::fs::read_dir(copy.path()).unwrap().count(), 1, "{what}: a draft is left");
+    };
+    let mut pieces = 0;
+    while !compaction.copy_piece(&database, clock.now()).unwrap() {
+        pieces += 1;
+        killed(&format!("piece {pieces}")).await;
+    }
+    killed("the last piece").await;
+    let finished = compaction.finish().unwrap();
+    killed("the end").await;
+
+    assert!(pieces > 2, "{pieces}");
+    drop(finished);
+}
+
+#[tokio::test]
+async fn compaction_that_cannot_be_made_leaves_the_file_as_it_is() {
+    let Fixture { store, _folder: folder, clock, .. } = fixture();
+    store.put(&key(1), Bytes::from_static(b"row"), LONG).await.unwrap();
+    // Nothing can be created in the place of the draft.
+    std::fs::create_dir(folder.path().join(".sessions.redb.compacted.tmp")).unwrap();
+
+    assert!(matches!(store.reclaim().await, Err(StoreError::Unavailable(_))));
+
+    assert_eq!(store.get(&key(1)).await, Ok(Some(Bytes::from_static(b"row"))));
+    std::fs::remove_dir(folder.path().join(".sessions.redb.compacted.tmp")).unwrap();
+    clock.advance(Duration::from_secs(600));
+    assert_eq!(store.reclaim().await, Ok(()));
+    assert_eq!(store.get(&key(1)).await, Ok(Some(Bytes::from_static(b"row"))));
+}
+
+#[tokio::test]
+async fn file_that_is_mostly_empty_is_compacted_by_itself() {
+    let Fixture { store, _folder: folder, clock, .. } = fixture();
+    let write =
+        |number| Write { key: key(number), expected: None, value: vec![7; 60_000].into(), ttl: SHORT };
+    for start in (0..500).step_by(100) {
+        assert!(store.write_in_order((start..start + 100).map(write).collect()).await.unwrap());
+    }
+    let path = folder.path().join("sessions.redb");
+    assert!(std::fs::metadata(&path).unwrap().len() > 16 * 1024 * 1024);
+
+    clock.advance(SHORT);
+
+    eventually("the file is small", async || {
+        clock.advance(Duration::from_secs(1));
+        std::fs::metadata(&path).unwrap().len() < 4 * 1024 * 1024
+    })
+    .await;
+    assert_eq!(store.ping().await, Ok(()));
 }

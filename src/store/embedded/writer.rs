@@ -1,20 +1,22 @@
 //! The one thread that writes. It commits the waiting steps together and answers their callers
 //! after the commit.
 
-use std::path::PathBuf;
+use std::cell::{Cell, RefCell};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use prometheus::Histogram;
 use redb::{Database, Durability};
 use tokio::sync::oneshot;
 
 use super::super::StoreError;
+use super::compaction::Compaction;
 use super::fault::Fault;
-use super::file;
-use super::step::{self, Tables};
+use super::file::{self, FileError};
+use super::step::{self, Changes, Tables};
 use crate::clock::Clock;
 use crate::telemetry::panics;
 
@@ -22,11 +24,20 @@ use crate::telemetry::panics;
 const BATCH: usize = 1024;
 /// Most ended rows removed in one transaction. Bounds how long a login waits for the removal.
 const SWEEP: usize = 512;
+/// Smallest file that is compacted by itself.
+const LEAST_COMPACTED: u64 = 16 * 1024 * 1024;
+/// After a compaction, how many times its duration must pass before the next.
+const RESTS_FOR: u32 = 4;
+/// Counts as the duration of a compaction that failed, for example because the disk is full.
+const FAILED_REST: Duration = Duration::from_secs(15);
 /// How often the writer removes ended rows, and tries to open a failed file again.
 const TEND_EVERY: Duration = Duration::from_secs(1);
 
 /// The open file, or why it is not open.
 pub(super) type Opened = RwLock<Result<Arc<Database>, StoreError>>;
+
+/// Callers that wait until the file has given room back.
+pub(super) type Reclaims = Mutex<Vec<oneshot::Sender<Result<(), StoreError>>>>;
 
 /// A step on its way through the writer.
 pub(super) trait Job: Send {
@@ -81,6 +92,21 @@ pub(super) struct Writer {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) opened: Arc<Opened>,
     pub(super) commit_duration: Histogram,
+    pub(super) reclaims: Arc<Reclaims>,
+    pub(super) compacting: RefCell<Option<Compacting>>,
+    /// How many bytes of rows are gone since the last compaction.
+    pub(super) removed_bytes: Cell<u64>,
+    /// When the next compaction may begin.
+    pub(super) rests_until: Cell<Option<Instant>>,
+}
+
+/// A compaction under way.
+pub(super) struct Compacting {
+    compaction: Compaction,
+    began: Instant,
+    size_before: u64,
+    /// Who waited when it began. Rows that are removed later may have been copied.
+    waiting: Vec<oneshot::Sender<Result<(), StoreError>>>,
 }
 
 impl Writer {
@@ -88,20 +114,99 @@ impl Writer {
     pub(super) fn run(self, queue: &Receiver<Box<dyn Job>>) {
         let mut tended = self.clock.instant();
         loop {
-            match queue.recv_timeout(TEND_EVERY) {
+            let wait = if self.compacting.borrow().is_some() { Duration::ZERO } else { TEND_EVERY };
+            match queue.recv_timeout(wait) {
                 Ok(first) => {
                     let mut batch = vec![first];
                     batch.extend(queue.try_iter().take(BATCH - 1));
                     self.commit(batch);
                 }
+                Err(RecvTimeoutError::Timeout) if wait.is_zero() => {}
                 Err(RecvTimeoutError::Timeout) => self.tend(&mut tended),
                 Err(RecvTimeoutError::Disconnected) => break,
             }
+            self.compact();
             if self.clock.instant().saturating_duration_since(tended) >= TEND_EVERY {
                 self.tend(&mut tended);
             }
         }
         self.close(StoreError::Unavailable("the store is closed".into()));
+    }
+
+    /// Begins a compaction if one is due, or goes on with the one that is under way. Each call
+    /// takes about as long as a commit.
+    fn compact(&self) {
+        let database = self.opened.read().clone();
+        let Ok(database) = database else { return };
+        let Some(mut compacting) = self.compacting.take() else { return self.begin_compaction() };
+        let now = self.clock.now();
+        match guarded(|| compacting.compaction.copy_piece(&database, now)) {
+            Ok(false) => *self.compacting.borrow_mut() = Some(compacting),
+            Ok(true) => {
+                drop(database);
+                self.replace(compacting);
+            }
+            Err(error) => {
+                self.rest(FAILED_REST);
+                tracing::warn!("the session store could not be compacted: {error}");
+                answer_all(compacting.waiting, &Err(error));
+            }
+        }
+    }
+
+    fn begin_compaction(&self) {
+        let is_resting = self.rests_until.get().is_some_and(|end| self.clock.instant() < end);
+        let is_wasteful = || {
+            let size = size_of(&self.path);
+            size >= LEAST_COMPACTED && self.removed_bytes.get() > size / 2
+        };
+        if is_resting || (self.reclaims.lock().is_empty() && !is_wasteful()) {
+            return;
+        }
+        let waiting = std::mem::take(&mut *self.reclaims.lock());
+        self.removed_bytes.set(0);
+        let (began, size_before) = (self.clock.instant(), size_of(&self.path));
+        match guarded_open(|| Compaction::begin(&self.path, self.cache_bytes)) {
+            Ok(compaction) => {
+                *self.compacting.borrow_mut() = Some(Compacting { compaction, began, size_before, waiting });
+            }
+            Err(error) => {
+                self.rest(FAILED_REST);
+                tracing::warn!("the session store could not be compacted: {error}");
+                answer_all(waiting, &Err(error));
+            }
+        }
+    }
+
+    /// Lets the copy take the place of the file.
+    fn replace(&self, compacting: Compacting) {
+        let Compacting { compaction, began, size_before, waiting } = compacting;
+        let took = self.clock.instant().saturating_duration_since(began);
+        self.rest(took);
+        match guarded_open(|| compaction.finish()) {
+            Ok(database) => {
+                let before = std::mem::replace(&mut *self.opened.write(), Ok(Arc::new(database)));
+                // Closing writes the old file once more, and no step needs to wait for that.
+                std::thread::spawn(move || _ = panics::catch(|| drop(before)));
+                tracing::info!(
+                    duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+                    "compacted {}: {} bytes, {size_before} before",
+                    self.path.display(),
+                    size_of(&self.path)
+                );
+                answer_all(waiting, &Ok(()));
+            }
+            Err(error) => {
+                answer_all(waiting, &Err(error.clone()));
+                // The copy may have the path already. The file that has it is opened again.
+                self.fail(error);
+            }
+        }
+    }
+
+    /// Lets no compaction begin for a while: copying takes part of the disk's time.
+    fn rest(&self, took: Duration) {
+        self.rests_until.set(self.clock.instant().checked_add(took.saturating_mul(RESTS_FOR)));
     }
 
     fn commit(&self, mut batch: Vec<Box<dyn Job>>) {
@@ -160,11 +265,19 @@ impl Writer {
             transaction
                 .set_durability(Durability::Immediate)
                 .map_err(|error| Fault::Storage(error.into()))?;
-            work(&mut Tables::open(&transaction, self.clock.now())?)?;
-            Ok(transaction.commit()?)
+            let mut tables = Tables::open(&transaction, self.clock.now())?;
+            work(&mut tables)?;
+            let changes = tables.into_changes();
+            transaction.commit()?;
+            Ok(changes)
         });
         drop(database);
-        done.inspect_err(|error| self.fail(error.clone()))
+        let Changes { names, removed_bytes } = done.inspect_err(|error| self.fail(error.clone()))?;
+        self.removed_bytes.set(self.removed_bytes.get().saturating_add(removed_bytes));
+        if let Some(compacting) = &mut *self.compacting.borrow_mut() {
+            compacting.compaction.note(names);
+        }
+        Ok(())
     }
 
     fn fail(&self, error: StoreError) {
@@ -173,6 +286,9 @@ impl Writer {
     }
 
     fn close(&self, why: StoreError) {
+        if let Some(compacting) = self.compacting.take() {
+            answer_all(compacting.waiting, &Err(why.clone()));
+        }
         let closed = std::mem::replace(&mut *self.opened.write(), Err(why));
         // Closing reads and writes the file, and redb can panic on a damaged file.
         let _ = panics::catch(|| drop(closed));
@@ -187,6 +303,22 @@ impl Writer {
             Err(error) => tracing::error!("the session store stays closed: {error}"),
         }
     }
+}
+
+fn answer_all(waiting: Vec<oneshot::Sender<Result<(), StoreError>>>, outcome: &Result<(), StoreError>) {
+    for waiting in waiting {
+        // The caller may have stopped waiting.
+        let _ = waiting.send(outcome.clone());
+    }
+}
+
+fn size_of(path: &Path) -> u64 {
+    std::fs::metadata(path).map_or(0, |metadata| metadata.len())
+}
+
+/// As [`guarded`], for what opens files.
+fn guarded_open<T>(open: impl FnOnce() -> Result<T, FileError>) -> Result<T, StoreError> {
+    guarded(|| Ok(open()))?.map_err(|error| StoreError::Unavailable(error.to_string().into()))
 }
 
 /// Turns a panic into [`StoreError::Damaged`]: the file's bytes are input, and redb trusts many of
