@@ -38,6 +38,7 @@ impl Reload {
         let loaded = self.load();
         self.record(loaded.is_ok());
         let (runtime, warnings) = loaded?;
+        runtime.sessions.use_seal_keys();
         self.current.swap(Arc::new(Current::new(runtime))).retire();
         // The new configuration may trust them.
         self.shared.metrics.untrusted_proxies.set(0);

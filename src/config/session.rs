@@ -29,8 +29,8 @@ pub struct Sessions {
     /// How long a verified token is accepted before its session is looked up again. A node that has
     /// lost its Redis accepts a revoked session no longer than this. 1 second to 5 minutes.
     pub recheck_after: Duration,
-    /// Keys that encrypt WeChat's session keys. The first encrypts, all decrypt. Empty: the gateway
-    /// makes one key at the first start and keeps it in `data_dir`.
+    /// Keys that encrypt the key of the store, which encrypts rows that name people. Each of them
+    /// decrypts it. Empty: the gateway makes one key at the first start and keeps it in `data_dir`.
     pub seal_keys: Vec<SealKey>,
 }
 
@@ -68,7 +68,7 @@ impl Default for RetryNetwork {
     }
 }
 
-/// `sessions.seal_keys[]`: a key that encrypts WeChat's session keys.
+/// `sessions.seal_keys[]`: a key that encrypts the key of the store.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SealKey {

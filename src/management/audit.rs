@@ -67,7 +67,7 @@ impl Management {
             SessionScope::Subject(subject) => (Some(&subject.appid), None),
             SessionScope::App(appid) => (Some(appid), None),
             SessionScope::Session(session) => (None, Some(session)),
-            SessionScope::UnionId(_) | SessionScope::OpenedBefore(_) => (None, None),
+            SessionScope::UnionId(_) | SessionScope::User(_) | SessionScope::OpenedBefore(_) => (None, None),
         };
         let before = if let SessionScope::OpenedBefore(instant) = scope { Some(instant) } else { None };
         let name = scope.as_str();
@@ -103,7 +103,10 @@ impl Management {
         match scope {
             SessionScope::Subject(subject) => Some(hasher.hash(subject)),
             SessionScope::UnionId(unionid) => Some(hasher.hash_unionid(unionid)),
-            SessionScope::App(_) | SessionScope::Session(_) | SessionScope::OpenedBefore(_) => None,
+            SessionScope::App(_)
+            | SessionScope::Session(_)
+            | SessionScope::User(_)
+            | SessionScope::OpenedBefore(_) => None,
         }
     }
 }

@@ -48,6 +48,7 @@ pub(crate) fn scope_names(data: &[u8]) {
         SessionScope::Session(id) => says("session") == Some(id.as_str()),
         SessionScope::UnionId(unionid) => says("unionid") == Some(unionid.as_str()),
         SessionScope::Subject(subject) => says("openid") == Some(subject.openid.as_str()),
+        SessionScope::User(user) => says("user") == Some(user.as_str()),
         SessionScope::App(_) => {
             json.get("all") == Some(&Value::Bool(true)) && json.get("openid").is_none_or(Value::is_null)
         }

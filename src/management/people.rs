@@ -11,7 +11,7 @@ use super::answer::ManagementAnswer;
 use super::audit::AuditedAction;
 use super::scope_request::{ScopeError, ScopeRequest};
 use crate::runtime::Runtime;
-use crate::session::{BlockedPerson, PersonId, SessionScope};
+use crate::session::{BlockedName, BlockedPerson, PersonId, SessionScope};
 use crate::telemetry::audit_log::AuditEvent;
 
 /// The answer to a change of a block or a binding.
@@ -39,7 +39,16 @@ struct BlockedItem<'a> {
     appid: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     openid: Option<&'a str>,
+    /// The keyed hash of a person who was erased.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    erased: Option<String>,
     since: String,
+}
+
+impl BlockedItem<'_> {
+    const fn since(since: String) -> Self {
+        Self { unionid: None, app: None, appid: None, openid: None, erased: None, since }
+    }
 }
 
 impl Management {
@@ -111,7 +120,10 @@ impl Management {
         match self.scope(request, runtime)? {
             SessionScope::Subject(subject) => Ok(PersonId::Subject(subject)),
             SessionScope::UnionId(unionid) => Ok(PersonId::UnionId(unionid)),
-            SessionScope::Session(_) | SessionScope::App(_) | SessionScope::OpenedBefore(_) => {
+            SessionScope::Session(_)
+            | SessionScope::User(_)
+            | SessionScope::App(_)
+            | SessionScope::OpenedBefore(_) => {
                 Err(ScopeError::Missing("no person or scope is named").answer())
             }
         }
@@ -121,15 +133,18 @@ impl Management {
 fn blocked_item<'a>(blocked: &'a BlockedPerson, runtime: &'a Runtime) -> BlockedItem<'a> {
     let since = blocked.since.to_string();
     match &blocked.person {
-        PersonId::UnionId(unionid) => {
-            BlockedItem { unionid: Some(unionid.as_str()), app: None, appid: None, openid: None, since }
+        BlockedName::Person(PersonId::UnionId(unionid)) => {
+            BlockedItem { unionid: Some(unionid.as_str()), ..BlockedItem::since(since) }
         }
-        PersonId::Subject(subject) => BlockedItem {
-            unionid: None,
+        BlockedName::Erased(hash) => BlockedItem {
+            erased: Some(format!("{:032x}", u128::from_be_bytes(*hash))),
+            ..BlockedItem::since(since)
+        },
+        BlockedName::Person(PersonId::Subject(subject)) => BlockedItem {
             app: runtime.app_name(&subject.appid),
             appid: Some(subject.appid.as_str()),
             openid: Some(subject.openid.as_str()),
-            since,
+            ..BlockedItem::since(since)
         },
     }
 }

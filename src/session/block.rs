@@ -8,6 +8,7 @@ use std::cmp::Reverse;
 
 use super::error::SessionError;
 use super::person::PersonId;
+use super::row::person::PersonField;
 use super::sessions::Sessions;
 use crate::clock::Timestamp;
 
@@ -15,9 +16,19 @@ use crate::clock::Timestamp;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BlockedPerson {
     /// The person.
-    pub person: PersonId,
+    pub person: BlockedName,
     /// Since when, as exactly as the clocks of the nodes agree.
     pub since: Timestamp,
+}
+
+/// How a person is known who is blocked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BlockedName {
+    /// By name.
+    Person(PersonId),
+    /// By a keyed hash alone, since the person was erased. Whoever knows the name can lift the
+    /// block.
+    Erased([u8; 16]),
 }
 
 impl Sessions {
@@ -49,9 +60,22 @@ impl Sessions {
         let blocked = self.core.people.blocked().await?;
         let mut blocked: Vec<BlockedPerson> = blocked
             .into_iter()
-            .map(|(person, number)| BlockedPerson { person, since: Timestamp::from_millis(number) })
+            .map(|(field, number)| BlockedPerson {
+                person: BlockedName::from(&field),
+                since: Timestamp::from_millis(number),
+            })
             .collect();
         blocked.sort_by_key(|blocked| Reverse(blocked.since));
         Ok(blocked)
+    }
+}
+
+impl From<&PersonField> for BlockedName {
+    fn from(field: &PersonField) -> Self {
+        match (field, field.person_id()) {
+            (_, Some(person)) => Self::Person(person),
+            (PersonField::Hashed(hash), None) => Self::Erased(*hash),
+            (_, None) => Self::Erased([0; 16]),
+        }
     }
 }

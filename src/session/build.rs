@@ -45,13 +45,18 @@ impl Sessions {
                     .warning("sessions.seal_keys", "each gateway of the cluster makes a key of its own")
                     .hint("give all of them the same key, such as the output of `openssl rand -base64 32`");
                     }
-                    default_key(data_dir, missing, core.entropy.as_ref(), findings)
-                        .map(|first| SealKeys { first, others: Vec::new() })
+                    default_key(data_dir, missing, core.entropy.as_ref(), findings).map(|first| SealKeys {
+                        first,
+                        others: Vec::new(),
+                        are_configured: false,
+                    })
                 } else {
                     configured_keys(&config.seal_keys, findings)
                 }
             })?;
-        Some(Self { core, limits: SessionLimits::new(config), keys })
+        let keys = Arc::new(keys);
+        core.keyring.use_first_seal_keys(&keys);
+        Some(Self { core, limits: SessionLimits::new(config), keys, keeps_session_keys: false })
     }
 }
 
@@ -116,7 +121,7 @@ fn configured_keys(keys: &[config::SealKey], findings: &mut Findings) -> Option<
         read.push(secret.map(|secret| SealKey { kid: kid.clone(), secret }));
     }
     let mut read = read.into_iter().collect::<Option<Vec<SealKey>>>()?.into_iter();
-    Some(SealKeys { first: read.next()?, others: read.collect() })
+    Some(SealKeys { first: read.next()?, others: read.collect(), are_configured: true })
 }
 
 fn default_key(

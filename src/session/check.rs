@@ -91,11 +91,8 @@ impl Sessions {
         let id = find(row).ok_or(SessionError::Ended)?;
         let revocations = core.revocations.at_least(row.revocation_number(&id)).await?;
         let entry = row.live_entry(&id, limits, &revocations, now).ok_or(SessionError::Ended)?;
-        let people = core.people.of_session(row, of_subject?, kinds).await?;
-        if people.are_blocked(row, &revocations) {
-            return Err(SessionError::Blocked);
-        }
-        let user = people.user()?;
+        let people = core.people.of_session(row, of_subject?, &revocations).await?;
+        let user = people.user_of(entry.revocation_number)?;
 
         let is_written = now.since(entry.last_seen_at) < limits.use_interval;
         let last_used_at = if is_written { entry.last_used_at() } else { now };

@@ -16,6 +16,7 @@ mod build;
 mod check;
 mod client;
 mod device;
+mod erase;
 mod error;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzz;
@@ -23,6 +24,7 @@ mod list;
 mod node;
 mod open;
 mod person;
+mod personal_data;
 mod refresh;
 mod revocable;
 mod revoke;
@@ -33,15 +35,17 @@ mod sessions;
 #[cfg(test)]
 mod tests;
 
-pub use self::block::BlockedPerson;
+pub use self::block::{BlockedName, BlockedPerson};
 pub use self::check::CheckedSession;
 pub use self::client::Client;
+pub use self::erase::{EraseError, ErasedPerson};
 pub use self::error::{RefreshError, SessionError};
 pub use self::list::SessionInfo;
 pub use self::node::core::Core;
 pub use self::node::lease::Lease;
 pub use self::open::{NewSession, OpenedBrowserSession, OpenedSession};
 pub use self::person::PersonId;
+pub use self::personal_data::{BoundPerson, PersonInApp, PersonalData};
 pub use self::refresh::RefreshedSession;
 pub use self::revocable::RevocableSession;
 pub use self::row::cookie::{InvalidSessionCookie, SessionCookie};

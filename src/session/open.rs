@@ -6,7 +6,7 @@ use zeroize::Zeroizing;
 use super::device;
 use super::error::{SessionError, internal};
 use super::node::attempts::Attempts;
-use super::node::subject_rows::{StoredSubject, replacement};
+use super::node::subject_rows::StoredSubject;
 use super::row::cookie::SessionCookie;
 use super::row::name::{self, EntryId, Locator};
 use super::row::refresh_token::{DecodedRefreshToken, RefreshToken};
@@ -179,7 +179,7 @@ impl Sessions {
         if row.set_unionid(new.identity.unionid.as_ref()) {
             warn!("WeChat gave a person of {} another unionid: the new one counts", subject.appid);
         }
-        if core.people.is_blocked(&row, revocations).await? {
+        if core.people.of_row(&row, revocations).await?.are_blocked() {
             return Err(SessionError::Blocked);
         }
         row.set_profile(new.profile);
@@ -189,14 +189,17 @@ impl Sessions {
             None => None,
         };
         row.remove_ended(limits, revocations, now);
+        if !self.keeps_session_keys {
+            row.session_key = None;
+        }
         // Before the new one counts: a browser that signs in again must not push out another
         // device.
         let is_replaced = replaces.is_some_and(|before| row.evict(&before, limits, now));
         let evicted = row.add(entry.clone(), limits, now);
-        if let Some(secret) = new.session_key {
+        if let Some(secret) = new.session_key.filter(|_| self.keeps_session_keys) {
             row.set_session_key(&self.keys, locator, &entry.id, secret, core.entropy.as_ref())?;
         }
-        let write = replacement(*locator, stored, &row, limits, now)?;
+        let write = core.subjects.replacement(*locator, stored, &row, limits, now).await?;
         let is_written = core.store.write_in_order(listing.into_iter().chain([write]).collect()).await?;
         if is_written {
             core.metrics.evicted.inc_by(evicted);

@@ -83,9 +83,11 @@ impl Sessions {
         };
         let mut live = stored.row.live_entries(&self.limits, &revocations, now);
         let Some(entry) = live.find(|entry| entry.family.contains(&token)) else { return Ok(false) };
-        if self.core.people.is_blocked(&stored.row, &revocations).await? {
-            return Err(SessionError::Blocked);
-        }
+        let people = self.core.people.of_row(&stored.row, &revocations).await?;
+        match people.user_of(entry.revocation_number) {
+            Err(SessionError::Ended) => return Ok(false),
+            judged => judged?,
+        };
         Ok(entry.family.is_current(&token))
     }
 
@@ -107,10 +109,10 @@ impl Sessions {
             let mut live = stored.row.live_entries(limits, &revocations, now);
             // A client that does not know the family must not be able to end the session.
             let entry = live.find(|entry| entry.family.contains(token)).ok_or(RefreshError::Invalid)?;
-            if core.people.is_blocked(&stored.row, &revocations).await? {
-                // The token stays as it is: it is good again when the block is lifted.
-                return Err(RefreshError::Session(SessionError::Blocked));
-            }
+            // The token of a blocked person stays as it is: it is good again when the block is
+            // lifted.
+            let people = core.people.of_row(&stored.row, &revocations).await?;
+            people.user_of(entry.revocation_number)?;
             let token_use = entry.family.classify(token, client, &entry.id, limits.refresh_grace, now)?;
             let is_allowed = allows(&stored.row.subject().appid);
             let is_written = match token_use {

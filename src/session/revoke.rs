@@ -2,12 +2,13 @@
 
 use super::error::SessionError;
 use super::node::attempts::Attempts;
+use super::person::PersonId;
 use super::row::invalidation::Invalidation;
 use super::row::name::{self, EntryId, Locator};
 use super::scope::SessionScope;
 use super::sessions::Sessions;
 use crate::clock::Timestamp;
-use crate::identity::{Identity, SessionId, Subject, UnionId};
+use crate::identity::{Identity, SessionId, Subject, UnionId, UserId};
 use crate::store::StoreError;
 
 impl Sessions {
@@ -23,6 +24,7 @@ impl Sessions {
                 self.revoke_row(name::locator(subject), None, now).await.map(Some)
             }
             SessionScope::UnionId(unionid) => self.revoke_unionid(unionid, None, now).await.map(Some),
+            SessionScope::User(user) => self.revoke_user(user, now).await.map(Some),
             SessionScope::App(_) | SessionScope::OpenedBefore(_) => {
                 self.revoke_many(scope, now).await.map(|()| None)
             }
@@ -84,8 +86,27 @@ impl Sessions {
         failed.map_or(Ok(ended), Err)
     }
 
+    /// Ends the sessions of every person who is bound to a user.
+    async fn revoke_user(&self, user: &UserId, now: Timestamp) -> Result<u64, StoreError> {
+        let (mut ended, mut failed) = (0, None);
+        for (person, binding) in self.core.people.bindings().await? {
+            if binding.user.id() != user {
+                continue;
+            }
+            let revoked = match &person {
+                PersonId::Subject(subject) => self.revoke_row(name::locator(subject), None, now).await,
+                PersonId::UnionId(unionid) => self.revoke_unionid(unionid, None, now).await,
+            };
+            match revoked {
+                Ok(count) => ended += count,
+                Err(error) => failed = Some(error),
+            }
+        }
+        failed.map_or(Ok(ended), Err)
+    }
+
     /// Removes a row with all its sessions. If a unionid is given, the row must have it.
-    async fn revoke_row(
+    pub(super) async fn revoke_row(
         &self,
         locator: Locator,
         unionid: Option<&UnionId>,
@@ -144,7 +165,10 @@ impl Sessions {
             .change(|revocations| match scope {
                 SessionScope::App(appid) => revocations.revoke_app(appid, now),
                 SessionScope::OpenedBefore(instant) => revocations.revoke_opened_before(*instant, now),
-                SessionScope::Session(_) | SessionScope::Subject(_) | SessionScope::UnionId(_) => {}
+                SessionScope::Session(_)
+                | SessionScope::Subject(_)
+                | SessionScope::UnionId(_)
+                | SessionScope::User(_) => {}
             })
             .await;
         if changed.is_err() {

@@ -1,7 +1,7 @@
 //! Which sessions are listed or revoked.
 
 use crate::clock::Timestamp;
-use crate::identity::{AppId, SessionId, Subject, UnionId};
+use crate::identity::{AppId, SessionId, Subject, UnionId, UserId};
 
 /// Which sessions are meant.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,6 +12,8 @@ pub enum SessionScope {
     Subject(Subject),
     /// All sessions of a person in every app.
     UnionId(UnionId),
+    /// All sessions of every person who is bound to this user.
+    User(UserId),
     /// All sessions of an app.
     App(AppId),
     /// All sessions that were opened before this instant.
@@ -25,6 +27,7 @@ impl SessionScope {
             Self::Session(_) => "session",
             Self::Subject(_) => "subject",
             Self::UnionId(_) => "unionid",
+            Self::User(_) => "user",
             Self::App(_) => "app",
             Self::OpenedBefore(_) => "opened_before",
         }

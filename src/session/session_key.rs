@@ -23,10 +23,8 @@ impl Sessions {
         let (core, limits) = (&self.core, &self.limits);
         let (locator, id) = name::locate(subject, session)?;
         let (stored, revocations) = core.read_subject(locator).await?.ok_or(SessionError::Ended)?;
-        stored.row.live_entry(&id, limits, &revocations, now).ok_or(SessionError::Ended)?;
-        if core.people.is_blocked(&stored.row, &revocations).await? {
-            return Err(SessionError::Blocked);
-        }
+        let entry = stored.row.live_entry(&id, limits, &revocations, now).ok_or(SessionError::Ended)?;
+        core.people.of_row(&stored.row, &revocations).await?.user_of(entry.revocation_number)?;
         let Some(sealed) = stored.row.session_key.as_ref().filter(|sealed| sealed.session == id) else {
             return Ok(None);
         };

@@ -16,13 +16,20 @@ use super::row::session_key::SealKeys;
 pub struct Sessions {
     pub(super) core: Arc<Core>,
     pub(super) limits: SessionLimits,
-    pub(super) keys: SealKeys,
+    pub(super) keys: Arc<SealKeys>,
+    /// Whether something is configured that opens WeChat's `session_key`s. Nothing is so far.
+    pub(super) keeps_session_keys: bool,
 }
 
 impl Sessions {
     /// What all configurations share.
     pub fn core(&self) -> &Arc<Core> {
         &self.core
+    }
+
+    /// Uses the seal keys of this configuration for the rows of the store, from now on.
+    pub fn use_seal_keys(&self) {
+        self.core.keyring.use_seal_keys(&self.keys);
     }
 
     /// How long a verdict is believed at most before its session is looked up again.

@@ -343,11 +343,19 @@ impl Store for Redis {
     async fn ping(&self) -> Result<(), StoreError> {
         // Not `PING`: Redis answers it even to a user without rights, and even when a replica or
         // full memory refuses every write.
-        let key = format!("{}:alive", self.log_key);
+        let key = format!("{}:alive:2", self.log_key);
         let mut command = redis::cmd("SET");
         command.arg(&key).arg("").arg("PX").arg(millis(PING_LASTS));
         let step = Step { has_written: |_| true, ..self.command(Operation::Ping, key, command) };
         self.make(step).await.map(drop)
+    }
+
+    async fn has_older_peer(&self) -> Result<bool, StoreError> {
+        // The key that the version before writes every second.
+        let key = format!("{}:alive", self.log_key);
+        let mut command = redis::cmd("GET");
+        command.arg(&key);
+        Ok(row(self.make(self.command(Operation::Get, key, command)).await?)?.is_some())
     }
 
     fn shared_rates(&self) -> Option<&dyn SharedRates> {

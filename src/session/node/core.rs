@@ -3,6 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use super::form::RowForms;
+use super::keyring::StoreKeyring;
 use super::lease::Leases;
 use super::log_follower::LogFollower;
 use super::metrics::SessionMetrics;
@@ -29,8 +31,10 @@ pub struct Core {
     pub(in crate::session) revocations: Arc<RevocationCache>,
     pub(in crate::session) subjects: SubjectRows,
     pub(in crate::session) unionids: UnionIdRows,
-    pub(in crate::session) people: PersonRows,
+    pub(in crate::session) people: Arc<PersonRows>,
     pub(in crate::session) log: LogFollower,
+    pub(in crate::session) keyring: Arc<StoreKeyring>,
+    pub(in crate::session) forms: RowForms,
 }
 
 impl Core {
@@ -43,13 +47,32 @@ impl Core {
         metrics: Arc<Metrics>,
     ) -> Self {
         let leases = Arc::new(Leases::default());
-        let revocations =
-            Arc::new(RevocationCache::new(Arc::clone(&store), Arc::clone(&entropy), Arc::clone(&leases)));
+        let keyring = Arc::new(StoreKeyring::new(Arc::clone(&store), Arc::clone(&entropy)));
+        let revocations = Arc::new(RevocationCache::new(
+            Arc::clone(&store),
+            Arc::clone(&entropy),
+            Arc::clone(&leases),
+            Arc::clone(&keyring),
+        ));
+        let people = Arc::new(PersonRows::new(
+            Arc::clone(&store),
+            Arc::clone(&entropy),
+            Arc::clone(&revocations),
+            Arc::clone(&keyring),
+        ));
         Self {
             metrics: SessionMetrics::new(&metrics),
-            subjects: SubjectRows::new(Arc::clone(&store)),
-            unionids: UnionIdRows::new(Arc::clone(&store)),
-            people: PersonRows::new(Arc::clone(&store), Arc::clone(&entropy), Arc::clone(&revocations)),
+            subjects: SubjectRows::new(Arc::clone(&store), Arc::clone(&keyring)),
+            unionids: UnionIdRows::new(Arc::clone(&store), Arc::clone(&keyring)),
+            forms: RowForms::new(
+                Arc::clone(&store),
+                Arc::clone(&clock),
+                Arc::clone(&revocations),
+                Arc::clone(&people),
+                Arc::clone(&keyring),
+            ),
+            people,
+            keyring,
             log: LogFollower::new(
                 Arc::clone(&store),
                 clock,
@@ -68,7 +91,7 @@ impl Core {
     /// Follows what other nodes change, for as long as it is polled, and records the store's
     /// health.
     pub async fn follow(&self) {
-        tokio::join!(self.log.follow(), self.people.follow());
+        tokio::join!(self.log.follow(), self.people.follow(), self.forms.follow());
     }
 
     /// Ends the leases of a person's sessions, here and on the other nodes.

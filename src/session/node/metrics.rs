@@ -9,7 +9,7 @@ use crate::telemetry::metrics::Metrics;
 pub(in crate::session) struct SessionMetrics {
     checks: OutcomeCounters,
     refreshes: [IntCounter; 6],
-    revocations: [OutcomeCounters; 6],
+    revocations: [OutcomeCounters; SCOPES.len()],
     pub(in crate::session) evicted: IntCounter,
 }
 
@@ -29,7 +29,7 @@ pub(in crate::session) enum RefreshOutcome {
 
 /// A scope of its own: sessions that ended because a refresh token was used twice.
 const REUSE: &str = "reuse";
-const SCOPES: [&str; 6] = ["session", "subject", "unionid", "app", "opened_before", REUSE];
+const SCOPES: [&str; 7] = ["session", "subject", "unionid", "user", "app", "opened_before", REUSE];
 
 impl SessionMetrics {
     pub(super) fn new(metrics: &Metrics) -> Self {

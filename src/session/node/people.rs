@@ -1,27 +1,25 @@
 //! Reads and writes the rows of people: blocks, and bindings with their claims.
 //!
-//! A person's row outlives sessions, and is read together with the session that it decides about.
-//! The row of revocations says which kinds of people (by openid, by unionid) have rows. Rows of a
-//! kind that it does not name are not read.
-//!
-//! The row of revocations also has a copy of the blocks, as long as there is room. Gateways of the
-//! previous version read only this copy, and write there the blocks that they add or lift. Of two
-//! statements about a person the later one counts, by the number of the row of revocations.
+//! A person's row outlives sessions, and is read with the session that it decides about. The row of
+//! revocations says of which kinds of people there are rows: until then none is read. A person who
+//! was erased has a row under a keyed hash, with the block and the number of the erasure alone.
+//! `blocks` changes blocks.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tracing::{debug, warn};
 
 use super::attempts::Attempts;
+use super::keyring::StoreKeyring;
 use super::revocation_cache::RevocationCache;
 use crate::clock::Timestamp;
 use crate::entropy::Entropy;
 use crate::identity::User;
+use crate::session::error::SessionError;
 use crate::session::person::PersonId;
-use crate::session::row::envelope::{self, damaged};
+use crate::session::row::envelope::damaged;
 use crate::session::row::name::{self, Locator};
 use crate::session::row::person::PersonField;
 use crate::session::row::person_row::{PersonKinds, PersonRow, UserBinding};
@@ -29,29 +27,31 @@ use crate::session::row::revocations::{FOREVER, Revocations};
 use crate::session::row::subject::SubjectRow;
 use crate::store::{Key, Space, Store, StoreError, Write};
 
-/// How many rows of people are read at once for the list of blocked people.
+/// How many rows of people are read at once for a list.
 const PAGE: usize = 500;
-/// How often this node looks whether a gateway of the previous version has changed a block.
-const SETTLE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The rows of people in the store.
 pub(in crate::session) struct PersonRows {
-    store: Arc<dyn Store>,
-    entropy: Arc<dyn Entropy>,
-    revocations: Arc<RevocationCache>,
+    pub(super) store: Arc<dyn Store>,
+    pub(super) entropy: Arc<dyn Entropy>,
+    pub(super) revocations: Arc<RevocationCache>,
+    pub(super) keyring: Arc<StoreKeyring>,
 }
 
-/// The rows that decide about a session: of its subject, and of its unionid.
+/// What the rows of people say about a session.
 pub(in crate::session) struct SessionPeople {
-    subject: Option<PersonRow>,
-    unionid: Option<PersonRow>,
+    is_blocked: bool,
+    /// Sessions with a lower number are of a person who was erased.
+    erased_number: Option<u64>,
+    user: Option<User>,
 }
 
 /// What stands under a person's key.
-struct StoredPerson {
+pub(super) struct StoredPerson {
+    key: Key,
     bytes: Option<Bytes>,
     /// The row, a new one if there is none, or why it cannot be read.
-    row: Result<PersonRow, StoreError>,
+    pub(super) row: Result<PersonRow, StoreError>,
 }
 
 impl PersonRows {
@@ -59,8 +59,9 @@ impl PersonRows {
         store: Arc<dyn Store>,
         entropy: Arc<dyn Entropy>,
         revocations: Arc<RevocationCache>,
+        keyring: Arc<StoreKeyring>,
     ) -> Self {
-        Self { store, entropy, revocations }
+        Self { store, entropy, revocations, keyring }
     }
 
     /// The row under a subject's locator. [`PersonRows::of_session`] checks that it is of the
@@ -75,10 +76,10 @@ impl PersonRows {
         }
         let key = name::subject_person_key(locator);
         let Some(bytes) = self.store.get(&key).await? else { return Ok(None) };
-        envelope::decode(&key, &bytes).map(Some)
+        self.keyring.decode(&key, &bytes).await.map(Some)
     }
 
-    /// The rows that decide about the sessions of a row, of which one was read already.
+    /// What counts for the sessions of a row. The row of its subject as a person was read already.
     ///
     /// # Errors
     /// [`StoreError::Damaged`] denies: it is unknown what an unreadable row says.
@@ -86,30 +87,93 @@ impl PersonRows {
         &self,
         row: &SubjectRow,
         of_subject: Option<PersonRow>,
-        kinds: Option<PersonKinds>,
+        revocations: &Revocations,
     ) -> Result<SessionPeople, StoreError> {
-        let subject = match of_subject {
-            Some(person) => Some(person.require_person(&PersonField::from(&row.subject()))?),
-            None => None,
-        };
-        let unionid = match row.unionid() {
-            Some(unionid) if kinds.is_some_and(|kinds| kinds.of_unionids) => {
-                self.read(&PersonId::UnionId(unionid.clone())).await?
-            }
+        let subject = PersonField::from(&row.subject());
+        let unionid = row.unionid().map(PersonField::from);
+        let kinds = revocations.people.unwrap_or_default();
+        let of_subject = of_subject.map(|person| person.require_person(&subject)).transpose()?;
+        let of_unionid = match &unionid {
+            Some(unionid) if kinds.of_unionids => self.read(unionid).await?,
             _ => None,
         };
-        Ok(SessionPeople { subject, unionid })
+        let mut people = SessionPeople { is_blocked: false, erased_number: None, user: None };
+        for (field, own) in [(Some(&subject), of_subject), (unionid.as_ref(), of_unionid)] {
+            let Some(field) = field else { continue };
+            self.add_row(&mut people, field, own.as_ref(), revocations).await?;
+            if kinds.of_erased() {
+                let hashed = self.hashed(field).await?;
+                let erased = self.read(&hashed).await?;
+                self.add_row(&mut people, &hashed, erased.as_ref(), revocations).await?;
+            }
+        }
+        Ok(people)
     }
 
-    /// Whether the person of a row is blocked.
-    pub(in crate::session) async fn is_blocked(
+    /// Adds what a row says of a person. The first user counts: the user of the subject, or else
+    /// the user of the unionid. The two are never mixed.
+    async fn add_row(
+        &self,
+        people: &mut SessionPeople,
+        field: &PersonField,
+        row: Option<&PersonRow>,
+        revocations: &Revocations,
+    ) -> Result<(), StoreError> {
+        let own = row.and_then(PersonRow::block_number);
+        if self.counted_block(field, own, revocations).await?.is_some() {
+            people.is_blocked = true;
+        }
+        let Some(row) = row else { return Ok(()) };
+        people.erased_number = people.erased_number.max(row.erased_number());
+        if people.user.is_none() {
+            people.user = row.binding()?.map(|binding| binding.user);
+        }
+        Ok(())
+    }
+
+    /// What counts for the sessions of a row.
+    ///
+    /// # Errors
+    /// As [`Self::of_session`].
+    pub(in crate::session) async fn of_row(
         &self,
         row: &SubjectRow,
         revocations: &Revocations,
-    ) -> Result<bool, StoreError> {
-        let kinds = revocations.people;
-        let of_subject = self.read_of_subject(name::locator(&row.subject()), kinds).await?;
-        Ok(self.of_session(row, of_subject, kinds).await?.are_blocked(row, revocations))
+    ) -> Result<SessionPeople, StoreError> {
+        let locator = name::locator(&row.subject());
+        let of_subject = self.read_of_subject(locator, revocations.people).await?;
+        self.of_session(row, of_subject, revocations).await
+    }
+
+    /// The number of the block that counts, of what a person's row says and what the row of
+    /// revocations says.
+    pub(super) async fn counted_block(
+        &self,
+        field: &PersonField,
+        own: Option<u64>,
+        revocations: &Revocations,
+    ) -> Result<Option<u64>, StoreError> {
+        if !revocations.has_blocks() || (revocations.is_sealing() && own.is_none()) {
+            return Ok(own);
+        }
+        Ok(revocations.block_of(&self.name_in_copy(field, revocations).await?, own))
+    }
+
+    /// A person as the row of revocations names them.
+    pub(super) async fn name_in_copy(
+        &self,
+        field: &PersonField,
+        revocations: &Revocations,
+    ) -> Result<PersonField, StoreError> {
+        if revocations.is_sealing() { self.hashed(field).await } else { Ok(field.clone()) }
+    }
+
+    /// A person as the keyed hash names them.
+    pub(in crate::session) async fn hashed(&self, field: &PersonField) -> Result<PersonField, StoreError> {
+        match field {
+            PersonField::Hashed(_) => Ok(field.clone()),
+            named => Ok(PersonField::Hashed(self.keyring.key().await?.hash(named))),
+        }
     }
 
     /// The binding of exactly this person.
@@ -117,7 +181,19 @@ impl PersonRows {
         &self,
         person: &PersonId,
     ) -> Result<Option<UserBinding>, StoreError> {
-        self.read(person).await?.map_or(Ok(None), |row| row.binding())
+        self.read(&PersonField::from(person)).await?.map_or(Ok(None), |row| row.binding())
+    }
+
+    /// The number of the block that counts of exactly this person, who may have been erased.
+    pub(in crate::session) async fn block_number(
+        &self,
+        person: &PersonId,
+    ) -> Result<Option<u64>, StoreError> {
+        let field = PersonField::from(person);
+        let revocations = self.revocations.current().await?;
+        let own = self.stored(&field).await?.row?.block_number();
+        let own = self.counted_block(&field, own, &revocations).await?;
+        Ok(own.max(self.block_of_erased(&field).await?))
     }
 
     /// Binds a person, whatever the row holds, even if it cannot be read. Whether the user or the
@@ -133,18 +209,19 @@ impl PersonRows {
         if !self.revocations.current().await?.people.is_some_and(|known| known.contains(kinds)) {
             self.change_revocations(|row| row.add_person_kinds(kinds, now)).await?;
         }
+        let field = PersonField::from(person);
         let mut attempts = Attempts::default();
         loop {
-            let stored = self.stored(person).await?;
+            let stored = self.stored(&field).await?;
             let is_damaged = stored.row.is_err();
-            let row = stored.row.clone().unwrap_or_else(|_| PersonRow::new(PersonField::from(person)));
+            let row = stored.row.clone().unwrap_or_else(|_| PersonRow::new(field.clone()));
             let same = row.binding()?.filter(|before| before.user == *user);
             let since = same.as_ref().map_or(now, |before| before.since);
             // Also if it says the same: an earlier write may have reached too few servers, or the
             // other nodes may not have been told.
-            if self.replace(person, &stored, row.with_user(user, since)).await? {
+            if self.replace(&stored, row.with_user(user, since)).await? {
                 if is_damaged {
-                    self.settle_block(person, None).await?;
+                    self.settle_block(&field, None).await?;
                 }
                 return Ok(same.is_none());
             }
@@ -154,17 +231,18 @@ impl PersonRows {
 
     /// Removes a person's binding, even if the row cannot be read; whether there was one.
     pub(in crate::session) async fn unbind(&self, person: &PersonId) -> Result<bool, StoreError> {
+        let field = PersonField::from(person);
         let mut attempts = Attempts::default();
         loop {
-            let stored = self.stored(person).await?;
+            let stored = self.stored(&field).await?;
             let is_damaged = stored.row.is_err();
-            let row = stored.row.clone().unwrap_or_else(|_| PersonRow::new(PersonField::from(person)));
+            let row = stored.row.clone().unwrap_or_else(|_| PersonRow::new(field.clone()));
             if !is_damaged && row.binding()?.is_none() {
                 return Ok(false);
             }
-            if self.replace(person, &stored, row.without_user()).await? {
+            if self.replace(&stored, row.without_user()).await? {
                 if is_damaged {
-                    self.settle_block(person, None).await?;
+                    self.settle_block(&field, None).await?;
                 }
                 return Ok(true);
             }
@@ -172,222 +250,154 @@ impl PersonRows {
         }
     }
 
-    /// Blocks a person, even if the row cannot be read; whether the person was not blocked before.
-    pub(in crate::session) async fn block(
-        &self,
-        person: &PersonId,
-        now: Timestamp,
-    ) -> Result<bool, StoreError> {
-        let field = PersonField::from(person);
-        let known = match self.stored(person).await?.row {
-            Ok(row) => row.block_number(),
-            Err(_) => None,
-        };
-        // First, since it gives the number. Other nodes that find no room for one more person here
-        // see the block once it is in the person's row.
-        let (is_new, number) = self.change_revocations(|row| row.block(&field, known, now)).await?;
-        self.settle_block(person, Some(number)).await?;
-        Ok(is_new)
-    }
-
-    /// Lifts a block; whether the person was blocked.
-    pub(in crate::session) async fn unblock(
-        &self,
-        person: &PersonId,
-        now: Timestamp,
-    ) -> Result<bool, StoreError> {
-        let field = PersonField::from(person);
-        let known = self.stored(person).await?.row?.block_number();
-        let was_blocked = self.change_revocations(|row| row.unblock(&field, known, now)).await?;
-        self.settle_block(person, None).await?;
-        Ok(was_blocked)
-    }
-
-    /// Writes to a person's row which block counts: that of the row, `added`, or that of the row of
-    /// revocations.
-    ///
-    /// Reads again after each write. A node that lifts the block meanwhile first writes this to the
-    /// row of revocations, and then reads this row. So one of the two sees what the other wrote.
-    pub(in crate::session) async fn settle_block(
-        &self,
-        person: &PersonId,
-        added: Option<u64>,
-    ) -> Result<(), StoreError> {
-        let field = PersonField::from(person);
-        let mut attempts = Attempts::default();
-        loop {
-            let stored = self.stored(person).await?;
-            let revocations = self.revocations.current().await?;
-            let row = match (&stored.row, added) {
-                (Ok(row), _) => row.clone(),
-                // An unreadable row denies. Only a block may replace it.
-                (Err(_), Some(_)) => PersonRow::new(field.clone()),
-                (Err(error), None) => return Err(error.clone()),
-            };
-            let counts = revocations.block_of(&field, row.block_number().max(added));
-            if stored.row.is_ok() && counts == row.block_number() {
-                return Ok(());
-            }
-            if !self.replace(person, &stored, row.with_block(counts)).await? {
-                attempts.wait(self.entropy.as_ref()).await?;
-            }
-        }
-    }
-
-    /// Moves the blocks in the row of revocations into the rows of people: at the start, and,
-    /// with a shared store, whenever a gateway of the previous version has changed it. Ends when
-    /// there is nothing more to move.
-    pub(in crate::session) async fn follow(&self) {
-        let mut settled: Option<Arc<Revocations>> = None;
-        loop {
-            match self.settle_changes(settled.as_deref()).await {
-                Ok(revocations) => {
-                    if settled.is_none() && revocations.is_copy_incomplete() {
-                        warn!(
-                            "more people are blocked than the previous version can store: it would let some \
-                             of them in, so do not run it with this store again"
-                        );
-                    }
-                    settled = Some(revocations);
-                    if !self.store.is_shared() {
-                        return;
-                    }
-                }
-                // The store says itself that it does not answer.
-                Err(error) => debug!("blocks could not be moved yet: {error}"),
-            }
-            tokio::time::sleep(SETTLE_INTERVAL).await;
-        }
-    }
-
-    pub(in crate::session) async fn settle_changes(
-        &self,
-        settled: Option<&Revocations>,
-    ) -> Result<Arc<Revocations>, StoreError> {
-        let revocations = self.revocations.cached().await?;
-        let changed = match settled {
-            Some(settled) => revocations.changed_people(settled),
-            None => revocations.block_changes().map(|change| change.person.clone()).collect(),
-        };
-        for field in &changed {
-            let person = PersonId::from(field);
-            let row = match self.stored(&person).await?.row {
-                Ok(row) => row,
-                // It denies, whatever the copy says.
-                Err(StoreError::Damaged(reason)) => {
-                    warn!("the row of a person cannot be read: {reason}");
-                    continue;
-                }
-                Err(error) => return Err(error),
-            };
-            let counts = revocations.block_of(field, row.block_number());
-            if counts == row.block_number() {
-                continue;
-            }
-            let kinds = PersonKinds::of(field);
-            if !self.revocations.cached().await?.people.is_some_and(|known| known.contains(kinds)) {
-                let now = Timestamp::default();
-                self.change_revocations(|row| row.add_person_kinds(kinds, now)).await?;
-            }
-            self.settle_block(&person, None).await?;
-        }
-        Ok(revocations)
-    }
-
-    async fn change_revocations<T: Send>(
+    pub(in crate::session) async fn change_revocations<T: Send>(
         &self,
         change: impl Fn(&mut Revocations) -> T + Send + Sync,
     ) -> Result<T, StoreError> {
         self.revocations.change(change).await.inspect_err(|_| self.revocations.forget())
     }
 
-    /// The blocked people, each with the number of the block.
-    pub(in crate::session) async fn blocked(&self) -> Result<Vec<(PersonId, u64)>, StoreError> {
+    /// Everybody who is blocked, with the number of the block.
+    pub(in crate::session) async fn blocked(&self) -> Result<Vec<(PersonField, u64)>, StoreError> {
         let revocations = self.revocations.current().await?;
         let mut blocked: BTreeMap<PersonField, u64> = revocations.blocks().collect();
-        let mut next = None;
+        for row in self.rows(&revocations).await? {
+            let counts = self.counted_block(row.person(), row.block_number(), &revocations).await?;
+            if let Some(number) = counts {
+                blocked.insert(row.person().clone(), number);
+            }
+        }
+        Ok(blocked.into_iter().collect())
+    }
+
+    /// Every binding, in the order of the people.
+    pub(in crate::session) async fn bindings(&self) -> Result<Vec<(PersonId, UserBinding)>, StoreError> {
+        let revocations = self.revocations.current().await?;
+        let mut bindings = BTreeMap::new();
+        for row in self.rows(&revocations).await? {
+            if let Some(binding) = row.binding()?
+                && let Some(person) = row.person().person_id()
+            {
+                bindings.insert(row.person().clone(), (person, binding));
+            }
+        }
+        Ok(bindings.into_values().collect())
+    }
+
+    /// The row of every person.
+    async fn rows(&self, revocations: &Revocations) -> Result<Vec<PersonRow>, StoreError> {
+        let (mut rows, mut next) = (Vec::new(), None);
         while revocations.people.is_some() {
             let page = self.store.scan(Space::Person, next.as_ref(), PAGE).await?;
             for (key, bytes) in page.rows {
-                let row: PersonRow = envelope::decode(&key, &bytes)?;
-                let field = PersonField::from(&row.person());
-                let row = row.require_person(&field)?;
-                if name::person_key(&row.person()) != key {
+                let row: PersonRow = self.keyring.decode(&key, &bytes).await?;
+                let field = row.person().clone();
+                if field.row_key() != key {
                     return Err(damaged("a row is of another person"));
                 }
-                if let Some(number) = revocations.block_of(&field, row.block_number()) {
-                    blocked.insert(field, number);
-                }
+                rows.push(row.require_person(&field)?);
             }
             next = page.next;
             if next.is_none() {
                 break;
             }
         }
-        Ok(blocked.into_iter().map(|(field, number)| (PersonId::from(&field), number)).collect())
+        Ok(rows)
     }
 
-    async fn read(&self, person: &PersonId) -> Result<Option<PersonRow>, StoreError> {
-        let stored = self.stored(person).await?;
+    async fn read(&self, field: &PersonField) -> Result<Option<PersonRow>, StoreError> {
+        let stored = self.stored(field).await?;
         let row = stored.row?;
         Ok(stored.bytes.map(|_| row))
     }
 
-    async fn stored(&self, person: &PersonId) -> Result<StoredPerson, StoreError> {
-        let (key, field) = (name::person_key(person), PersonField::from(person));
+    pub(super) async fn stored(&self, field: &PersonField) -> Result<StoredPerson, StoreError> {
+        let key = field.row_key();
         let bytes = self.store.get(&key).await?;
         let row = match &bytes {
-            Some(bytes) => {
-                envelope::decode::<PersonRow>(&key, bytes).and_then(|row| row.require_person(&field))
-            }
-            None => Ok(PersonRow::new(field)),
+            Some(bytes) => match self.keyring.decode::<PersonRow>(&key, bytes).await {
+                Ok(row) => row.require_person(field),
+                Err(error @ StoreError::Damaged(_)) => Err(error),
+                // Not known to be damaged, so nothing may be written in its place.
+                Err(error) => return Err(error),
+            },
+            None => Ok(PersonRow::new(field.clone())),
         };
-        Ok(StoredPerson { bytes, row })
+        Ok(StoredPerson { key, bytes, row })
     }
 
     /// Replaces what was read by a row, or removes it if the row is empty; `false` if another
     /// writer was faster.
-    async fn replace(
+    pub(super) async fn replace(&self, stored: &StoredPerson, row: PersonRow) -> Result<bool, StoreError> {
+        self.replace_for(stored, row, FOREVER).await
+    }
+
+    async fn replace_for(
         &self,
-        person: &PersonId,
         stored: &StoredPerson,
         row: PersonRow,
+        ttl: Duration,
     ) -> Result<bool, StoreError> {
-        let key: Key = name::person_key(person);
-        let expected = stored.bytes.clone();
+        let (key, expected) = (stored.key.clone(), stored.bytes.clone());
         if row.is_empty() {
             return match expected {
                 Some(expected) => self.store.compare_and_delete(&key, &expected).await,
                 None => Ok(true),
             };
         }
-        let value = envelope::encode(&key, &row)?;
-        self.store.write(Write { key, expected, value, ttl: FOREVER }).await
+        let value = self.keyring.encode(&key, &row).await?;
+        self.store.write(Write { key, expected, value, ttl }).await
+    }
+
+    /// Leaves of a person only what outlives an erasure, under the keyed hash: the block, and the
+    /// number of the erasure for as long as a token may be good.
+    pub(in crate::session) async fn erase(
+        &self,
+        field: &PersonField,
+        number: u64,
+        lasts: Duration,
+    ) -> Result<(), StoreError> {
+        let revocations = self.revocations.current().await?;
+        let hashed = self.hashed(field).await?;
+        let mut attempts = Attempts::default();
+        loop {
+            let named = self.stored(field).await?;
+            // Of a row that cannot be read it is not known whether it is a block.
+            let own = named.row.clone()?.block_number();
+            let block = self.counted_block(field, own, &revocations).await?;
+            let kept = self.stored(&hashed).await?;
+            let row = kept.row.clone()?;
+            let block = row.block_number().max(block);
+            let row = row.with_block(block).with_erasure(number);
+            let ttl = if row.block_number().is_some() { FOREVER } else { lasts };
+            // First: until it is there, the other row counts.
+            let is_kept = self.replace_for(&kept, row, ttl).await?;
+            if is_kept && self.replace(&named, PersonRow::new(field.clone())).await? {
+                return Ok(());
+            }
+            attempts.wait(self.entropy.as_ref()).await?;
+        }
     }
 }
 
 impl SessionPeople {
     /// Whether the person is blocked, in this app or by unionid.
-    pub(in crate::session) fn are_blocked(&self, row: &SubjectRow, revocations: &Revocations) -> bool {
-        let number = |person: &Option<PersonRow>| person.as_ref().and_then(PersonRow::block_number);
-        let (of_subject, of_unionid) = (number(&self.subject), number(&self.unionid));
-        if of_subject.is_none() && of_unionid.is_none() && !revocations.has_blocks() {
-            return false;
-        }
-        let is_blocked =
-            |field: PersonField, number: Option<u64>| revocations.block_of(&field, number).is_some();
-        is_blocked(PersonField::from(&row.subject()), of_subject)
-            || row.unionid().is_some_and(|unionid| is_blocked(PersonField::from(unionid), of_unionid))
+    pub(in crate::session) const fn are_blocked(&self) -> bool {
+        self.is_blocked
     }
 
-    /// The user of a session: the user of its subject, or else the user of its unionid. The two are
-    /// never mixed.
-    pub(in crate::session) fn user(&self) -> Result<Option<User>, StoreError> {
-        for person in [&self.subject, &self.unionid].into_iter().flatten() {
-            if let Some(binding) = person.binding()? {
-                return Ok(Some(binding.user));
-            }
+    /// The user of a session with this number.
+    ///
+    /// # Errors
+    /// [`SessionError::Blocked`], and [`SessionError::Ended`] if the session was opened before the
+    /// person was erased.
+    pub(in crate::session) fn user_of(self, number: u64) -> Result<Option<User>, SessionError> {
+        if self.is_blocked {
+            return Err(SessionError::Blocked);
         }
-        Ok(None)
+        if self.erased_number.is_some_and(|erased| number < erased) {
+            return Err(SessionError::Ended);
+        }
+        Ok(self.user)
     }
 }

@@ -7,6 +7,7 @@ use parking_lot::Mutex;
 use tracing::warn;
 
 use super::attempts::Attempts;
+use super::keyring::StoreKeyring;
 use super::lease::Leases;
 use super::unionid_rows::UnionIdRows;
 use crate::clock::Timestamp;
@@ -26,6 +27,7 @@ pub(in crate::session) struct RevocationCache {
     store: Arc<dyn Store>,
     entropy: Arc<dyn Entropy>,
     leases: Arc<Leases>,
+    keyring: Arc<StoreKeyring>,
     /// As last read; `None` if it was never read, or is known to be out of date.
     cached: ArcSwapOption<Revocations>,
     /// Everything that this node ever read or wrote, in case the store loses some of it.
@@ -50,9 +52,15 @@ impl Drop for EndsAllLeases<'_> {
 }
 
 impl RevocationCache {
-    pub(super) fn new(store: Arc<dyn Store>, entropy: Arc<dyn Entropy>, leases: Arc<Leases>) -> Self {
+    pub(super) fn new(
+        store: Arc<dyn Store>,
+        entropy: Arc<dyn Entropy>,
+        leases: Arc<Leases>,
+        keyring: Arc<StoreKeyring>,
+    ) -> Self {
         Self {
-            unionids: UnionIdRows::new(Arc::clone(&store)),
+            unionids: UnionIdRows::new(Arc::clone(&store), Arc::clone(&keyring)),
+            keyring,
             store,
             entropy,
             leases,
@@ -172,9 +180,11 @@ impl RevocationCache {
             return self.leases.end_all();
         }
         for person in people {
-            match PersonId::from(&person) {
-                PersonId::Subject(subject) => self.leases.end(&name::locator(&subject)),
-                PersonId::UnionId(unionid) => self.changed_unionids.lock().push(unionid),
+            match person.person_id() {
+                Some(PersonId::Subject(subject)) => self.leases.end(&name::locator(&subject)),
+                Some(PersonId::UnionId(unionid)) => self.changed_unionids.lock().push(unionid),
+                // A lifted block: it ends nothing.
+                None => {}
             }
         }
     }
@@ -201,6 +211,9 @@ impl RevocationCache {
     /// or a read of the log. Without this, verdicts from before the change would be used until
     /// their re-check.
     fn update(&self, read: Revocations) -> Arc<Revocations> {
+        if read.is_sealing() {
+            self.keyring.start_sealing();
+        }
         let read = Arc::new(read);
         self.newest.rcu(|known| {
             let whole = known.as_ref().and_then(|known| read.extended_by(known));

@@ -4,16 +4,21 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::keyring::StoreKeyring;
 use crate::clock::Timestamp;
-use crate::session::row::envelope::{self, damaged};
+use crate::session::row::envelope::damaged;
 use crate::session::row::limits::SessionLimits;
 use crate::session::row::name::{self, Locator};
 use crate::session::row::subject::SubjectRow;
-use crate::store::{self, Store, StoreError, Write};
+use crate::store::{self, ScanCursor, Space, Store, StoreError, Write};
+
+/// How many rows are read at once when all are.
+const PAGE: usize = 500;
 
 /// The rows of subjects in the store.
 pub(in crate::session) struct SubjectRows {
     store: Arc<dyn Store>,
+    keyring: Arc<StoreKeyring>,
 }
 
 /// A subject's row, with the bytes it was read from.
@@ -22,9 +27,16 @@ pub(in crate::session) struct StoredSubject {
     pub(in crate::session) row: SubjectRow,
 }
 
+/// Some of the subjects with a row.
+pub(in crate::session) struct SubjectPage {
+    pub(in crate::session) rows: Vec<SubjectRow>,
+    pub(in crate::session) unreadable: u64,
+    pub(in crate::session) next: Option<ScanCursor>,
+}
+
 impl SubjectRows {
-    pub(super) fn new(store: Arc<dyn Store>) -> Self {
-        Self { store }
+    pub(super) fn new(store: Arc<dyn Store>, keyring: Arc<StoreKeyring>) -> Self {
+        Self { store, keyring }
     }
 
     /// Reads a row, and checks that it stands under its own key.
@@ -34,7 +46,7 @@ impl SubjectRows {
     ) -> Result<Option<StoredSubject>, StoreError> {
         let key = name::subject_key(locator);
         let Some(bytes) = self.store.get(&key).await? else { return Ok(None) };
-        let row: SubjectRow = envelope::decode(&key, &bytes)?;
+        let row: SubjectRow = self.keyring.decode(&key, &bytes).await?;
         if name::locator(&row.subject()) != locator {
             return Err(damaged("a row is of another subject"));
         }
@@ -57,7 +69,7 @@ impl SubjectRows {
                 None => Ok(true),
             };
         }
-        self.store.write(replacement(locator, before, row, limits, now)?).await
+        self.store.write(self.replacement(locator, before, row, limits, now).await?).await
     }
 
     /// Removes a row; `false` if another writer was faster.
@@ -77,18 +89,38 @@ impl SubjectRows {
             None => Ok(true),
         }
     }
-}
 
-/// The write that replaces `before` by a row.
-pub(in crate::session) fn replacement(
-    locator: Locator,
-    before: Option<&StoredSubject>,
-    row: &SubjectRow,
-    limits: &SessionLimits,
-    now: Timestamp,
-) -> Result<Write, StoreError> {
-    let key = name::subject_key(locator);
-    let value = envelope::encode(&key, row)?;
-    let ttl = store::ttl_until(limits.row_end(row.ends_at(limits)), now);
-    Ok(Write { key, expected: before.map(|before| before.bytes.clone()), value, ttl })
+    /// The write that replaces `before` by a row.
+    pub(in crate::session) async fn replacement(
+        &self,
+        locator: Locator,
+        before: Option<&StoredSubject>,
+        row: &SubjectRow,
+        limits: &SessionLimits,
+        now: Timestamp,
+    ) -> Result<Write, StoreError> {
+        let key = name::subject_key(locator);
+        let value = self.keyring.encode(&key, row).await?;
+        let ttl = store::ttl_until(limits.row_end(row.ends_at(limits)), now);
+        Ok(Write { key, expected: before.map(|before| before.bytes.clone()), value, ttl })
+    }
+
+    /// Some of the subjects with a row, from a place on. A row that cannot be read is counted: it
+    /// may be of anybody.
+    pub(in crate::session) async fn page(
+        &self,
+        from: Option<&ScanCursor>,
+    ) -> Result<SubjectPage, StoreError> {
+        let page = self.store.scan(Space::Subject, from, PAGE).await?;
+        let mut rows =
+            SubjectPage { rows: Vec::with_capacity(page.rows.len()), unreadable: 0, next: page.next };
+        for (key, bytes) in page.rows {
+            match self.keyring.decode::<SubjectRow>(&key, &bytes).await {
+                Ok(row) => rows.rows.push(row),
+                Err(StoreError::Damaged(_)) => rows.unreadable += 1,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(rows)
+    }
 }

@@ -62,6 +62,21 @@ impl Blocks {
         self.0.binary_search_by(|change| change.person.cmp(person))
     }
 
+    /// Keeps only lifted blocks, and puts hashes in the place of people. Blocks stand in the rows
+    /// of people alone from then on.
+    pub(in crate::session) fn hash_lifted(&mut self, hash: impl Fn(&PersonField) -> [u8; 16]) {
+        self.0.retain(|change| change.is_lifted);
+        for change in &mut self.0 {
+            change.person = PersonField::Hashed(hash(&change.person));
+        }
+        self.sort();
+    }
+
+    /// Drops what names a person.
+    pub(in crate::session) fn drop_named(&mut self) {
+        self.0.retain(|change| matches!(change.person, PersonField::Hashed(_)));
+    }
+
     /// Restores the order of the people, which the search needs.
     pub(in crate::session) fn sort(&mut self) {
         self.0.sort_by(|one, other| one.person.cmp(&other.person));

@@ -64,7 +64,7 @@ impl SessionLimits {
 
     /// When the store may drop a row whose last session ends at this instant.
     pub(in crate::session) fn row_end(&self, sessions_end: Timestamp) -> Timestamp {
-        sessions_end.plus(CLOCK_MARGIN)
+        row_end(sessions_end)
     }
 
     /// How long a unionid lists a subject beyond the end of its session, so that few sign-ins
@@ -72,4 +72,9 @@ impl SessionLimits {
     pub(in crate::session) fn membership_slack(&self) -> Duration {
         self.lifetime / 8 + CLOCK_MARGIN
     }
+}
+
+/// When the store may drop a row whose last session ends at this instant.
+pub(in crate::session) fn row_end(sessions_end: Timestamp) -> Timestamp {
+    sessions_end.plus(CLOCK_MARGIN)
 }

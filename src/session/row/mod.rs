@@ -12,6 +12,8 @@ pub(super) mod person_row;
 pub(super) mod refresh_token;
 pub(super) mod revocations;
 pub(super) mod seal;
+pub(super) mod sealed;
 pub(super) mod session_key;
+pub(super) mod store_key;
 pub(super) mod subject;
 pub(super) mod unionid;

@@ -12,7 +12,6 @@ use super::field::{TextField, millis};
 use super::person::PersonField;
 use crate::clock::Timestamp;
 use crate::identity::{ClaimName, ClaimValue, User, UserId};
-use crate::session::person::PersonId;
 use crate::store::StoreError;
 
 /// The user that a person is bound to.
@@ -31,28 +30,41 @@ pub(in crate::session) struct PersonKinds {
     pub(in crate::session) of_subjects: bool,
     #[n(1)]
     pub(in crate::session) of_unionids: bool,
+    /// Whether a person was erased: their rows have keyed hashes for names.
+    #[n(2)]
+    of_erased: Option<bool>,
 }
 
 impl PersonKinds {
     /// The kind of this person.
-    pub(in crate::session) const fn of(person: &PersonField) -> Self {
+    pub(in crate::session) fn of(person: &PersonField) -> Self {
         let of_subjects = matches!(person, PersonField::Subject(..));
-        Self { of_subjects, of_unionids: !of_subjects }
+        let of_unionids = matches!(person, PersonField::UnionId(_));
+        let of_erased = matches!(person, PersonField::Hashed(_)).then_some(true);
+        Self { of_subjects, of_unionids, of_erased }
+    }
+
+    /// Whether there are rows of people who were erased.
+    pub(in crate::session) fn of_erased(self) -> bool {
+        self.of_erased == Some(true)
     }
 
     /// Whether these include the others.
-    pub(in crate::session) const fn contains(self, others: Self) -> bool {
-        (self.of_subjects || !others.of_subjects) && (self.of_unionids || !others.of_unionids)
+    pub(in crate::session) fn contains(self, others: Self) -> bool {
+        (self.of_subjects || !others.of_subjects)
+            && (self.of_unionids || !others.of_unionids)
+            && (self.of_erased() || !others.of_erased())
     }
 
     /// Adds the kinds of another row.
     pub(in crate::session) fn merge(&mut self, other: Self) {
         self.of_subjects |= other.of_subjects;
         self.of_unionids |= other.of_unionids;
+        self.of_erased = self.of_erased.max(other.of_erased);
     }
 }
 
-/// The person, the block and the user. Never without both.
+/// The person, the block, the user, and when the person was erased. Never without all of them.
 #[derive(Clone, PartialEq, Encode, Decode)]
 pub(in crate::session) struct PersonRow {
     #[n(0)]
@@ -68,6 +80,10 @@ pub(in crate::session) struct PersonRow {
     /// blocked.
     #[n(4)]
     block_number: Option<u64>,
+    /// The number that the row of revocations had when the person was erased. It ends sessions with
+    /// a lower number, which a store that falls back to an earlier state could bring back.
+    #[n(5)]
+    erased_number: Option<u64>,
 }
 
 #[derive(Clone, PartialEq, Encode, Decode)]
@@ -81,12 +97,19 @@ struct ClaimField {
 impl PersonRow {
     /// A row that says nothing yet.
     pub(in crate::session) fn new(person: PersonField) -> Self {
-        Self { person, user: None, claims: Vec::new(), bound_at: Timestamp::default(), block_number: None }
+        Self {
+            person,
+            user: None,
+            claims: Vec::new(),
+            bound_at: Timestamp::default(),
+            block_number: None,
+            erased_number: None,
+        }
     }
 
     /// The person whom the row says it is of.
-    pub(in crate::session) fn person(&self) -> PersonId {
-        PersonId::from(&self.person)
+    pub(in crate::session) const fn person(&self) -> &PersonField {
+        &self.person
     }
 
     /// Returns the row if it is of this person, and says what a row can say.
@@ -100,6 +123,9 @@ impl PersonRow {
         if self.is_empty() || (self.user.is_none() && !self.claims.is_empty()) {
             return Err(damaged("a row says neither that its person is blocked nor bound"));
         }
+        if matches!(person, PersonField::Hashed(_)) && self.user.is_some() {
+            return Err(damaged("a row of a person who was erased has a user"));
+        }
         // A user is never read in part.
         self.binding()?;
         Ok(self)
@@ -107,12 +133,22 @@ impl PersonRow {
 
     /// Whether the row says nothing of its person.
     pub(in crate::session) const fn is_empty(&self) -> bool {
-        self.user.is_none() && self.block_number.is_none()
+        self.user.is_none() && self.block_number.is_none() && self.erased_number.is_none()
     }
 
     /// The number of the block.
     pub(in crate::session) const fn block_number(&self) -> Option<u64> {
         self.block_number
+    }
+
+    /// The number at which the person was erased.
+    pub(in crate::session) const fn erased_number(&self) -> Option<u64> {
+        self.erased_number
+    }
+
+    /// The same row, of a person who was erased at this number.
+    pub(in crate::session) fn with_erasure(self, number: u64) -> Self {
+        Self { erased_number: self.erased_number.max(Some(number)), ..self }
     }
 
     /// The same row with this block, or without one.

@@ -1,4 +1,5 @@
-//! The row of revocations: the not-before marks of whole apps, and a copy of the blocks.
+//! The row of revocations: the not-before marks of whole apps, and a copy of the blocks for
+//! gateways of the version before.
 //!
 //! The row counts its changes. A session holds the number that the row had when the session was
 //! opened; a mark holds the number at which its app was revoked. So a session is judged by what
@@ -50,6 +51,22 @@ pub(in crate::session) struct Revocations {
     /// Whether a blocked person is missing in the copy because it had no room.
     #[n(6)]
     is_copy_incomplete: Option<bool>,
+    /// The form in which rows are written; `None` if gateways of the previous version may read
+    /// them.
+    #[n(7)]
+    form: Option<RowForm>,
+}
+
+/// The form in which rows are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
+#[cbor(index_only)]
+enum RowForm {
+    /// Rows that name people are sealed. Some of an earlier form may be left.
+    #[n(0)]
+    Sealed,
+    /// No row of an earlier form is left.
+    #[n(1)]
+    SealedThroughout,
 }
 
 #[derive(Clone, PartialEq, Encode, Decode)]
@@ -129,6 +146,11 @@ impl Revocations {
             self.people.get_or_insert_default().merge(people);
         }
         self.is_copy_incomplete = self.is_copy_incomplete.max(other.is_copy_incomplete);
+        self.form = self.form.max(other.form);
+        if self.is_sealing() {
+            // One of the two rows is of before.
+            self.drop_copy();
+        }
         for theirs in &other.apps {
             match self.apps.iter_mut().find(|ours| ours.appid == theirs.appid) {
                 Some(ours) => ours.number = ours.number.max(theirs.number),
@@ -159,7 +181,60 @@ impl Revocations {
         }
     }
 
-    /// Whether some blocked people are not in the copy.
+    /// Whether rows that name people are sealed, and this row names no person.
+    pub(in crate::session) const fn is_sealing(&self) -> bool {
+        self.form.is_some()
+    }
+
+    /// Whether every row that names people is sealed.
+    pub(in crate::session) fn is_sealed_throughout(&self) -> bool {
+        self.form == Some(RowForm::SealedThroughout)
+    }
+
+    /// Says that every row that names people is sealed.
+    pub(in crate::session) fn mark_sealed_throughout(&mut self) {
+        self.form = Some(RowForm::SealedThroughout);
+    }
+
+    /// Lets rows be sealed from now on, if all blocks here were `settled` into the rows of people;
+    /// whether they were.
+    pub(in crate::session) fn start_sealing(
+        &mut self,
+        settled: &Self,
+        hash: impl Fn(&PersonField) -> [u8; 16],
+        now: Timestamp,
+    ) -> bool {
+        if self.is_sealing() {
+            return true;
+        }
+        if !self.changed_people(settled).is_empty() {
+            return false;
+        }
+        self.initialize(now);
+        if let Some(blocks) = &mut self.blocks {
+            blocks.hash_lifted(hash);
+        }
+        self.form = Some(RowForm::Sealed);
+        self.drop_copy();
+        true
+    }
+
+    /// Drops the copy for gateways of the previous version, which names people.
+    fn drop_copy(&mut self) {
+        self.blocks.iter_mut().for_each(Blocks::drop_named);
+        self.blocks = self.blocks.take().filter(|blocks| !blocks.is_empty());
+        self.is_copy_incomplete = None;
+    }
+
+    /// Records that a person was erased; the number of the erasure.
+    pub(in crate::session) fn erase(&mut self, person: &PersonField, now: Timestamp) -> u64 {
+        self.initialize(now);
+        self.advance(now);
+        self.people.get_or_insert_default().merge(PersonKinds::of(person));
+        self.number
+    }
+
+    /// Whether people are blocked who do not stand in the copy.
     pub(in crate::session) fn is_copy_incomplete(&self) -> bool {
         self.is_copy_incomplete == Some(true)
     }
@@ -212,23 +287,29 @@ impl Revocations {
             || self.everything != other.everything
             || self.opened_before != other.opened_before
             || self.people != other.people
+            || self.form.is_some() != other.form.is_some()
     }
 
-    /// Records that a person is blocked, in the copy if there is room: whether that is new, and the
-    /// number of the block. `in_own_row` is what the person's row says.
+    /// Records that a person is blocked, in the copy if there is one and there is room: whether
+    /// that is new, and the number of the block. `in_copy` is the person as this row names them,
+    /// `in_own_row` what the person's row says.
     pub(in crate::session) fn block(
         &mut self,
         person: &PersonField,
+        in_copy: &PersonField,
         in_own_row: Option<u64>,
         now: Timestamp,
     ) -> (bool, u64) {
         self.initialize(now);
-        let before = self.block_of(person, in_own_row);
+        let before = self.block_of(in_copy, in_own_row);
         let number = before.unwrap_or_else(|| {
             self.advance(now);
             self.number
         });
         self.people.get_or_insert_default().merge(PersonKinds::of(person));
+        if self.is_sealing() {
+            return (before.is_none(), number);
+        }
         let blocks = self.blocks.get_or_insert_default();
         if blocks.contains(person) || blocks.has_room_for(person) {
             blocks.add(BlockChange { person: person.clone(), number, is_lifted: false });
@@ -249,8 +330,11 @@ impl Revocations {
         self.initialize(now);
         self.number = self.number.max(number);
         self.advance(now);
-        let change = BlockChange { person: person.clone(), number: self.number, is_lifted: true };
-        self.blocks.get_or_insert_default().add(change);
+        // A row that names no person learns only hashes; the person's own row says the same.
+        if !self.is_sealing() || matches!(person, PersonField::Hashed(_)) {
+            let change = BlockChange { person: person.clone(), number: self.number, is_lifted: true };
+            self.blocks.get_or_insert_default().add(change);
+        }
         true
     }
 

@@ -45,16 +45,27 @@ pub(in crate::session) fn open<const N: usize>(
     purpose: &[u8],
     sealed: &SealedBox,
 ) -> Result<Zeroizing<[u8; N]>, CannotOpen> {
-    let mut bytes = Zeroizing::new(sealed.ciphertext.clone());
-    let nonce = Nonce::assume_unique_for_key(sealed.nonce);
-    let opened =
-        aead_key(key)?.open_in_place(nonce, Aad::from(purpose), &mut bytes).map_err(|_| CannotOpen)?;
+    let opened = open_all(key, purpose, sealed)?;
     let mut secret = Zeroizing::new([0; N]);
     if opened.len() != N {
         return Err(CannotOpen);
     }
-    secret.copy_from_slice(opened);
+    secret.copy_from_slice(&opened);
     Ok(secret)
+}
+
+/// Opens a box of any length.
+pub(in crate::session) fn open_all(
+    key: &[u8; 32],
+    purpose: &[u8],
+    sealed: &SealedBox,
+) -> Result<Zeroizing<Vec<u8>>, CannotOpen> {
+    let mut bytes = Zeroizing::new(sealed.ciphertext.clone());
+    let nonce = Nonce::assume_unique_for_key(sealed.nonce);
+    let length =
+        aead_key(key)?.open_in_place(nonce, Aad::from(purpose), &mut bytes).map_err(|_| CannotOpen)?.len();
+    bytes.truncate(length);
+    Ok(bytes)
 }
 
 fn aead_key(key: &[u8; 32]) -> Result<LessSafeKey, CannotOpen> {

@@ -20,6 +20,8 @@ pub(in crate::session) struct SealKey {
 pub(in crate::session) struct SealKeys {
     pub(in crate::session) first: SealKey,
     pub(in crate::session) others: Vec<SealKey>,
+    /// Whether the configuration names them, so that all gateways of a store can have them.
+    pub(in crate::session) are_configured: bool,
 }
 
 /// A `session_key` as the row holds it.
@@ -47,6 +49,11 @@ pub(in crate::session) struct SealPurpose<'a> {
 }
 
 impl SealKeys {
+    /// Every key, the one that seals first.
+    pub(in crate::session) fn iter(&self) -> impl Iterator<Item = &SealKey> {
+        std::iter::once(&self.first).chain(&self.others)
+    }
+
     /// Seals a `session_key` with the first key.
     pub(in crate::session) fn seal(
         &self,
@@ -70,8 +77,8 @@ impl SealKeys {
         entropy: &dyn Entropy,
     ) -> Result<(Zeroizing<[u8; 16]>, Option<SealedSessionKey>), SessionError> {
         let SealedSessionKey { kid, session, generation, sealed } = sealed;
-        let key = std::iter::once(&self.first)
-            .chain(&self.others)
+        let key = self
+            .iter()
             .find(|key| key.kid == *kid)
             .ok_or_else(|| internal(format!("no seal key is named `{kid}`")))?;
         let purpose = SealPurpose { subject, locator, session, generation: *generation };
@@ -106,7 +113,7 @@ mod tests {
     #[test]
     fn a_sealed_key_opens_where_it_was_sealed_and_nowhere_else() {
         let key = |kid: &str| SealKey { kid: kid.into(), secret: Zeroizing::new([7; 32]) };
-        let keys = SealKeys { first: key("k"), others: vec![key("other")] };
+        let keys = SealKeys { first: key("k"), others: vec![key("other")], are_configured: true };
         let subject = |appid: &str, openid: &str| Subject {
             appid: AppId::parse(appid).unwrap(),
             openid: OpenId::parse(openid).unwrap(),

@@ -232,6 +232,11 @@ impl SubjectRow {
         self.entry_mut(id).map(|entry| entry.evict(limits, now)).is_some()
     }
 
+    /// When the last session of the row ends, if all are used until then.
+    pub(in crate::session) fn latest_end(&self) -> Timestamp {
+        self.entries.iter().map(|entry| entry.expires_at).max().unwrap_or_default()
+    }
+
     /// When the last session of the row ends, if none is used again.
     pub(in crate::session) fn ends_at(&self, limits: &SessionLimits) -> Timestamp {
         self.entries.iter().map(|entry| entry.ends_at(limits)).max().unwrap_or_default()

@@ -7,9 +7,8 @@
 use minicbor::{Decode, Encode};
 use tracing::warn;
 
-use super::envelope::{self, damaged};
+use super::envelope::damaged;
 use super::field::{TextField, millis};
-use super::name;
 use crate::clock::Timestamp;
 use crate::identity::{AppId, OpenId, Subject, UnionId};
 use crate::store::StoreError;
@@ -41,16 +40,15 @@ impl UnionIdRow {
         Self { unionid: TextField(unionid.clone()), members: Vec::new() }
     }
 
-    /// Reads the row of a unionid.
+    /// Returns the row if it is of this unionid.
     ///
     /// # Errors
     /// [`StoreError::Damaged`]
-    pub(in crate::session) fn decode(unionid: &UnionId, bytes: &[u8]) -> Result<Self, StoreError> {
-        let row: Self = envelope::decode(&name::unionid_key(unionid), bytes)?;
-        if row.unionid.0 != *unionid {
+    pub(in crate::session) fn require_unionid(self, unionid: &UnionId) -> Result<Self, StoreError> {
+        if self.unionid.0 != *unionid {
             return Err(damaged("a row is of another unionid"));
         }
-        Ok(row)
+        Ok(self)
     }
 
     /// Whether the row lists a subject until this instant at least.

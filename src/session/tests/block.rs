@@ -23,7 +23,8 @@ impl Node {
     }
 
     async fn blocked(&self) -> Vec<PersonId> {
-        self.sessions.list_blocked().await.unwrap().into_iter().map(|blocked| blocked.person).collect()
+        let blocked = self.sessions.list_blocked().await.unwrap().into_iter();
+        blocked.map(|blocked| version_before::named(blocked.person)).collect()
     }
 
     async fn is_blocked(&self, identity: &Identity, opened: &OpenedSession) -> bool {

@@ -4,6 +4,7 @@ mod binding;
 mod block;
 mod browser;
 mod durable;
+mod erase;
 mod expiry;
 mod follow;
 mod interleaved;
@@ -200,7 +201,9 @@ fn build(config: &config::Sessions, core: &Arc<Core>, folder: &TempDir) -> Arc<S
     let mut findings = Findings::default();
     let sessions =
         Sessions::build(config, folder.path(), OnMissingKey::Create, Arc::clone(core), &mut findings);
-    Arc::new(sessions.unwrap_or_else(|| panic!("{findings:?}")))
+    let mut sessions = sessions.unwrap_or_else(|| panic!("{findings:?}"));
+    sessions.keeps_session_keys = true;
+    Arc::new(sessions)
 }
 
 /// The client of most tests.

@@ -31,6 +31,8 @@ pub(super) struct TestStore {
     pub(super) log_is_gone: AtomicBool,
     pub(super) writes: AtomicU64,
     pub(super) bindings_read: AtomicU64,
+    /// Whether a gateway of the previous version runs.
+    pub(super) has_older_peer: AtomicBool,
 }
 
 impl TestStore {
@@ -49,6 +51,7 @@ impl TestStore {
             log_is_gone: AtomicBool::new(false),
             writes: AtomicU64::new(0),
             bindings_read: AtomicU64::new(0),
+            has_older_peer: AtomicBool::new(false),
         }
     }
 
@@ -206,6 +209,10 @@ impl Store for TestStore {
     async fn ping(&self) -> Result<(), StoreError> {
         self.work().await?;
         if self.ping_fails.load(Ordering::SeqCst) { Err(failed()) } else { Ok(()) }
+    }
+
+    async fn has_older_peer(&self) -> Result<bool, StoreError> {
+        Ok(self.has_older_peer.load(Ordering::SeqCst))
     }
 
     fn shared_rates(&self) -> Option<&dyn SharedRates> {

@@ -12,10 +12,10 @@ use serde_json::Value;
 
 use super::*;
 use crate::identity::{User, UserId};
-use crate::session::PersonId;
 use crate::session::row::envelope;
 use crate::session::row::name::{self, REVOCATIONS_KEY};
 use crate::session::row::revocations::Revocations;
+use crate::session::{BlockedName, PersonId};
 use crate::store::{Key, Space};
 
 /// The row of revocations, as the version before reads and writes it.
@@ -99,7 +99,7 @@ fn old_who(person: &PersonId) -> OldWho {
     }
 }
 
-/// What a gateway of the version before does with a store.
+/// What a gateway of the previous version does with a store.
 struct OldGateway<'a>(&'a Node);
 
 impl OldGateway<'_> {
@@ -163,6 +163,13 @@ impl OldGateway<'_> {
     }
 }
 
+pub(super) fn named(person: BlockedName) -> PersonId {
+    match person {
+        BlockedName::Person(person) => person,
+        BlockedName::Erased(hash) => panic!("only a hash is known: {hash:?}"),
+    }
+}
+
 fn here(person: &Identity) -> PersonId {
     PersonId::Subject(person.subject.clone())
 }
@@ -178,7 +185,7 @@ impl Node {
     }
 
     async fn blocked_people(&self) -> Vec<PersonId> {
-        self.sessions.list_blocked().await.unwrap().into_iter().map(|blocked| blocked.person).collect()
+        self.sessions.list_blocked().await.unwrap().into_iter().map(|blocked| named(blocked.person)).collect()
     }
 
     fn people_rows(&self) -> BTreeMap<Key, Bytes> {
@@ -285,7 +292,7 @@ async fn holds(node: &Node, contents: &Value) {
     let blocked = node.sessions.list_blocked().await.unwrap();
     let since = blocked.iter().map(|blocked| blocked.since.to_string());
     assert_eq!(Vec::from_iter(since), ["2026-12-02T00:01:00Z", "2026-12-02T00:00:00Z"]);
-    let people = blocked.into_iter().map(|blocked| blocked.person);
+    let people = blocked.into_iter().map(|blocked| named(blocked.person));
     assert_eq!(Vec::from_iter(people), [everywhere("u-frank"), here(&in_app("wx1", "o-bob"))]);
     let alice = node.sessions.binding(&here(&in_app("wx1", "o-alice"))).await.unwrap().unwrap();
     let claims = alice.user.claims().map(|(name, value)| (name.as_str(), value.as_str()));
@@ -542,7 +549,7 @@ proptest! {
             // Each statement is later than all before it, as the clock is.
             let known = row.block_of(&who, own_row).is_some();
             if is_block {
-                let (is_new, number) = row.block(&who, own_row, at);
+                let (is_new, number) = row.block(&who, &who, own_row, at);
                 prop_assert_eq!(is_new, !known);
                 own_row = row.block_of(&who, own_row.max(Some(number)));
             } else {
