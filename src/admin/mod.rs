@@ -1,6 +1,6 @@
 //! The admin listener: metrics for Prometheus, liveness and readiness.
 //!
-//! Decides what each path answers. It only shows, so that it may be scraped from other machines; it
+//! Decides what each path answers. It changes nothing, so it may be scraped from other machines; it
 //! asks for no password. Operators have the door `control`, programs of the business `internal`.
 
 mod health;

@@ -34,8 +34,7 @@ pub struct IdentityHeaders {
     /// or by the beginning of their names, such as `X-Corp-*`.
     pub remove: Vec<String>,
     /// Headers of other gateways, such as `X-Auth-User`, that clients themselves can send: by name,
-    /// or by the beginning of their names. The backend must not take them for the truth. See
-    /// docs/headers.md.
+    /// or by the beginning of their names. The backend must not trust them. See docs/headers.md.
     pub pass: Vec<String>,
 }
 

@@ -77,14 +77,14 @@ struct BelievedProxy {
     from: Vec<IpNet>,
     /// Headers that the gateway believes from this proxy, by name, or by the beginning of their
     /// names: `X-SSL-Client-*`. The gateway removes each of them from all other requests. Name only
-    /// headers that the proxy itself writes: a proxy passes on what the client wrote otherwise.
-    /// Default: `X-Forwarded-For` and `X-Forwarded-Proto`; with `client_address`
-    /// `X-Forwarded-Proto` alone. See docs/headers.md.
+    /// headers that the proxy itself writes: it passes on other headers as the client wrote them.
+    /// Default: `X-Forwarded-For` and `X-Forwarded-Proto`; with `client_address` only
+    /// `X-Forwarded-Proto`. See docs/headers.md.
     #[serde(default)]
     believe: Option<Vec<String>>,
-    /// Header in which this proxy names the client's address, such as `X-WX-Client-IP`. It alone
-    /// decides. A request in which it is missing, stands twice or is no address counts as the
-    /// proxy's own. Default: the gateway reads `X-Forwarded-For`.
+    /// Header in which this proxy names the client's address, such as `X-WX-Client-IP`. Only this
+    /// header counts. If it is missing, occurs twice or is not an address, the proxy itself counts
+    /// as the client. Default: the gateway reads `X-Forwarded-For`.
     #[serde(default)]
     client_address: Option<String>,
 }

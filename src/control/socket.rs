@@ -35,7 +35,7 @@ pub struct ControlSocket {
 /// Why a socket cannot be bound.
 #[derive(Debug, thiserror::Error)]
 enum ControlSocketError {
-    #[error("belongs to another gateway that runs")]
+    #[error("belongs to another running gateway")]
     InUse,
     #[error("cannot be made: {0}")]
     Io(#[from] io::Error),
@@ -108,7 +108,7 @@ impl ControlSocket {
         }
         let path = socket_path(data_dir);
         // The mode of a new socket depends on the umask of the whole process. So it is made in a
-        // folder that nobody else enters, and moved once its mode is right.
+        // folder that no other user can enter, and moved once its mode is right.
         let number = u32::from_be_bytes(entropy::bytes(entropy).map_err(io::Error::other)?);
         let folder = data_dir.join(format!(".c{number:08x}"));
         DirBuilder::new().mode(0o700).create(&folder)?;

@@ -22,7 +22,7 @@ pub struct Believed {
 
 impl Believed {
     /// What a proxy of the configuration is believed about; a finding for every header that no
-    /// proxy can speak for. Names of the proxy's own become managed: nobody else may send them.
+    /// proxy may write. Its names become managed: no other peer may send them.
     pub(super) fn build(
         path: &str,
         proxy: &config::TrustedProxy,
@@ -133,7 +133,7 @@ impl Believed {
     }
 }
 
-/// Makes sure that a name may be believed, and that only who is believed may send it.
+/// Makes sure that a name may be believed, and that only a proxy that is believed may send it.
 fn believe(pattern: &NamePattern, classes: &mut NameClasses) -> Result<(), &'static str> {
     if !pattern.is_prefix {
         let name = HeaderName::try_from(pattern.text.as_str()).map_err(|_| "is not a header name")?;
@@ -142,7 +142,7 @@ fn believe(pattern: &NamePattern, classes: &mut NameClasses) -> Result<(), &'sta
         }
         match classes.class(&pattern.text) {
             Some(Class::Identity) => {
-                return Err("carries an identity, which the gateway alone writes");
+                return Err("carries an identity, which only the gateway writes");
             }
             Some(Class::Misleading | Class::MethodOverride) => {
                 return Err("names another path or method than the one that the gateway checks");

@@ -1,4 +1,4 @@
-//! Notices proxies that the configuration forgot: all of their clients count as one.
+//! Notices proxies that are missing in the configuration: all of their clients count as one.
 
 use std::net::IpAddr;
 
@@ -9,7 +9,7 @@ use prometheus::IntGauge;
 use super::client_address::ClientAddress;
 use crate::address;
 
-/// Peers of internal networks that say for whom they speak, and are not trusted.
+/// Peers of internal networks that send `X-Forwarded-For` and are not trusted.
 #[derive(Debug, Default)]
 pub(super) struct UnbelievedProxies(ArcSwap<Vec<IpAddr>>);
 
@@ -19,7 +19,7 @@ const CAPACITY: usize = 64;
 static FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 impl UnbelievedProxies {
-    /// Warns the first time that a peer sends `X-Forwarded-For` in vain.
+    /// Warns the first time that a peer sends `X-Forwarded-For` and is not believed.
     pub(super) fn look_at(&self, client: &ClientAddress, headers: &HeaderMap, count: &IntGauge) {
         if client.proxy.is_some()
             || !address::is_internal(client.peer)
