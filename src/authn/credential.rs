@@ -6,7 +6,7 @@ use std::fmt;
 
 use http::header::{AUTHORIZATION, COOKIE};
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName};
 use percent_encoding::percent_decode_str;
 
 use super::AuthnError;
@@ -191,8 +191,9 @@ impl TokenSources {
             value.split_at_checked(scheme_end).ok_or(AuthnError::Token(VerifyError::Malformed))?;
         if self.bearer && scheme.eq_ignore_ascii_case("bearer") {
             let token = rest.trim_start_matches(' ');
-            // `Bearer`, `Bearer:x` and `Bearer\tx` look like bearer tokens, and are malformed.
-            return if token.len() < rest.len() {
+            // `Bearer:x` and `Bearer\tx` look like bearer tokens, and are malformed. `Bearer` alone has an
+            // empty token.
+            return if token.len() < rest.len() || rest.is_empty() {
                 Ok(Some(token.into()))
             } else {
                 Err(AuthnError::Token(VerifyError::Malformed))
@@ -227,10 +228,9 @@ fn in_header<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<Cow
 fn in_cookie<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<Cow<'a, str>>, AuthnError> {
     let mut found = None;
     for line in headers.get_all(COOKIE) {
-        for value in cookie::values(visible(line)?.as_bytes(), name) {
-            // A part of visible text is text.
-            let value = str::from_utf8(value).unwrap_or_default();
-            if found.replace(Cow::Borrowed(value)).is_some() {
+        // The bytes of other cookies do not matter: they are of other applications.
+        for value in cookie::values(line.as_bytes(), name) {
+            if found.replace(Cow::Borrowed(visible(value)?)).is_some() {
                 return Err(AuthnError::SeveralTokens);
             }
         }
@@ -254,10 +254,8 @@ fn add<'a>(
     source: Source,
     token: Option<Cow<'a, str>>,
 ) -> Result<(), AuthnError> {
-    let Some(token) = token else { return Ok(()) };
-    if token.is_empty() {
-        return Err(AuthnError::Token(VerifyError::Malformed));
-    }
+    // Programs send an empty value if the user is signed out.
+    let Some(token) = token.filter(|token| !token.is_empty()) else { return Ok(()) };
     match found {
         Some(credential) if credential.token != token => Err(AuthnError::SeveralTokens),
         Some(credential) => {
@@ -277,15 +275,14 @@ fn only_value<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'
     if values.next().is_some() {
         return Err(AuthnError::SeveralTokens);
     }
-    visible(value).map(Some)
+    visible(value.as_bytes()).map(Some)
 }
 
 /// The value as text, if it is visible ASCII: a byte above 0x7f reads differently on every server.
-fn visible(value: &HeaderValue) -> Result<&str, AuthnError> {
-    value
-        .to_str()
-        .map(|text| text.trim_matches([' ', '\t']))
-        .map_err(|_| AuthnError::Token(VerifyError::Malformed))
+fn visible(value: &[u8]) -> Result<&str, AuthnError> {
+    let is_visible = |byte: &u8| matches!(byte, b'\t' | b' '..=b'~');
+    let text = str::from_utf8(value).ok().filter(|text| text.as_bytes().iter().all(is_visible));
+    text.map(|text| text.trim_matches([' ', '\t'])).ok_or(AuthnError::Token(VerifyError::Malformed))
 }
 
 /// The parameter's value, still encoded, if this is its name, however encoded.

@@ -83,10 +83,13 @@ fn request_with(shown: &[Shown], token: &str, cookie: &str) -> Parts {
     request
 }
 
-/// Whether a header shows nothing that a gateway would look at: another scheme, or nothing but
-/// another cookie.
+/// Whether a header shows nothing that a gateway would look at: another scheme, or an empty token.
 fn is_elses(name: &HeaderName, value: &HeaderValue) -> bool {
     let bytes = value.as_bytes();
+    let first_cookie = bytes.split(|byte| *byte == b';').next().unwrap().trim_ascii();
+    if matches!(bytes.trim_ascii(), b"" | b"Bearer") || name == "cookie" && first_cookie == b"token=" {
+        return true;
+    }
     name == "authorization"
         && !bytes.starts_with(b"Bearer ")
         && bytes.trim_ascii().iter().any(|byte| b" \t".contains(byte))
