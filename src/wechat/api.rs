@@ -11,8 +11,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use reqwest::Url;
 use secrecy::{ExposeSecret, SecretString};
+use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
-use serde_json::Value;
 use zeroize::Zeroizing;
 
 use super::App;
@@ -123,24 +123,31 @@ impl<T> ApiCall<'_, T> {
         url
     }
 
+    /// The reply as text. Half a character in a nickname, or a control character, must not cost the
+    /// user's ids: an id with a character that was put there instead is refused as malformed.
+    fn text<'b>(&self, body: &'b [u8]) -> Option<Cow<'b, str>> {
+        if self.endpoint != ApiEndpoint::UserInfo {
+            return str::from_utf8(body).ok().map(Cow::Borrowed);
+        }
+        let text = String::from_utf8_lossy(body);
+        let has_control = text.bytes().any(|byte| byte.is_ascii_control());
+        Some(if has_control { text.replace(|it: char| it.is_ascii_control(), " ").into() } else { text })
+    }
+
     /// Reads the JSON of a reply and ignores its `Content-Type`.
     pub(super) fn reply(&self, body: &[u8]) -> ApiReply<T> {
         let not_json = || WeChatError::UnexpectedReply(ReplyFault::NotJson);
         let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
-        let text = std::str::from_utf8(body).map_err(|_| not_json());
-        let status = text.and_then(|text| {
-            serde_json::from_str::<ReplyStatus>(text).map(|status| (text, status)).map_err(|_| not_json())
-        });
-        match status {
-            Ok((text, ReplyStatus { errcode: 0, .. })) => {
-                ApiReply { errcode: 0, rid: None, result: (self.read)(text) }
-            }
-            Ok((_, ReplyStatus { errcode, errmsg })) => ApiReply {
+        let Some(text) = self.text(body) else { return not_json().into() };
+        let text = &*text;
+        match serde_json::from_str(text).map(|ReplyStatus { errcode }| errcode) {
+            Ok(0) => ApiReply { errcode: 0, rid: None, result: (self.read)(text) },
+            Ok(errcode) => ApiReply {
                 errcode,
-                rid: errmsg.as_str().and_then(find_rid).map(str::to_owned),
+                rid: find_rid(&display_text(text, "errmsg")).map(str::to_owned),
                 result: Err(error::from_errcode(errcode)),
             },
-            Err(error) => error.into(),
+            Err(_) => not_json().into(),
         }
     }
 }
@@ -193,8 +200,6 @@ impl<T> From<WeChatError> for ApiReply<T> {
 struct ReplyStatus {
     #[serde(default, deserialize_with = "number_or_text")]
     errcode: i64,
-    #[serde(default)]
-    errmsg: Value,
 }
 
 /// A string that borrows from the reply. An owned string leaves a copy of a key or a token in freed
@@ -205,6 +210,68 @@ pub(super) struct ReplyText<'a>(#[serde(borrow)] pub(super) Cow<'a, str>);
 /// Reads a reply's members.
 pub(super) fn members<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, WeChatError> {
     serde_json::from_str(text).map_err(|_| WeChatError::UnexpectedReply(ReplyFault::NotJson))
+}
+
+/// A member of a reply that is only shown to people: empty if it is absent or no text. Characters that
+/// are broken, such as half an emoji, are left out.
+pub(super) fn display_text(text: &str, name: &str) -> String {
+    let found = FindMember(name).deserialize(&mut serde_json::Deserializer::from_str(text));
+    found.unwrap_or_default().replace(char::REPLACEMENT_CHARACTER, "")
+}
+
+/// Finds one member of an object, and reads it as text.
+struct FindMember<'n>(&'n str);
+
+impl<'de> DeserializeSeed<'de> for FindMember<'_> {
+    type Value = String;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<String, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for FindMember<'_> {
+    type Value = String;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<String, A::Error> {
+        let mut found = String::new();
+        while let Some(AnyText(name)) = members.next_key()? {
+            if name == self.0 {
+                AnyText(found) = members.next_value()?;
+            } else {
+                members.next_value::<IgnoredAny>()?;
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// Text in which a surrogate may stand alone, as WeChat writes an emoji that it cut in two. Only the
+/// bytes of such text can be read.
+struct AnyText(String);
+
+impl<'de> Deserialize<'de> for AnyText {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Bytes;
+
+        impl Visitor<'_> for Bytes {
+            type Value = AnyText;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("text")
+            }
+
+            fn visit_bytes<E>(self, bytes: &[u8]) -> Result<AnyText, E> {
+                Ok(AnyText(String::from_utf8_lossy(bytes).into_owned()))
+            }
+        }
+
+        deserializer.deserialize_bytes(Bytes)
+    }
 }
 
 /// The openid of a reply, which has one.

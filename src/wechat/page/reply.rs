@@ -114,22 +114,16 @@ fn read_user_info(text: &str) -> Result<UserInfo, WeChatError> {
         openid: Option<ReplyText<'a>>,
         #[serde(borrow)]
         unionid: Option<ReplyText<'a>>,
-        #[serde(borrow)]
-        nickname: Option<ReplyText<'a>>,
-        #[serde(borrow)]
-        headimgurl: Option<ReplyText<'a>>,
         #[serde(default)]
         is_snapshotuser: Value,
     }
 
     let members: Members<'_> = api::members(text)?;
     refuse_snapshot(&members.is_snapshotuser)?;
-    let text =
-        |text: &'_ Option<ReplyText<'_>>| text.as_ref().map(|text| text.0.to_string()).unwrap_or_default();
     Ok(UserInfo {
         openid: api::openid(members.openid.as_ref())?,
         unionid: api::unionid(members.unionid.as_ref())?,
-        profile: Profile::new(&text(&members.nickname), &text(&members.headimgurl)),
+        profile: Profile::new(&api::display_text(text, "nickname"), &api::display_text(text, "headimgurl")),
     })
 }
 
