@@ -58,7 +58,7 @@ pub use session::{RetryNetwork, SealKey, Sessions};
 pub use store::{EmbeddedStore, RedisDurability, RedisStore, RedisTls, RedisTopology, Store, StoreEngine};
 pub use telemetry::{AccessLog, AccessLogTarget, AuditLog, Log, LogFormat, Telemetry};
 pub use throttle::{FailedLoginLimit, LoginLimit, Throttle};
-pub use token::{KeyAlgorithm, SigningKey, TokenCache, TokenSources, Tokens};
+pub use token::{KeyAlgorithm, SigningKey, TokenCache, TokenSources, TokenType, Tokens};
 pub use trusted_proxy::TrustedProxy;
 pub use upstream::{Balance, Server, Upstream, UpstreamProtocol, UpstreamTls};
 pub use value::{ByteSize, Duration, Rate, SecretSource};

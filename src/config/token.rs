@@ -15,6 +15,9 @@ pub struct Tokens {
     pub issuer: String,
     /// The `aud` claim: the services that the tokens are for.
     pub audience: String,
+    /// The `typ` of the tokens' headers.
+    #[serde(rename = "type")]
+    pub token_type: TokenType,
     /// How long an access token is valid. 1 minute to 24 hours.
     pub lifetime: Duration,
     /// Allowed difference between clocks when `nbf` and `iat` are checked. At most 5 minutes. It
@@ -36,6 +39,7 @@ impl Default for Tokens {
         Self {
             issuer: "menshen".into(),
             audience: "menshen".into(),
+            token_type: TokenType::AtJwt,
             lifetime: Duration::from_secs(2 * 3600),
             clock_skew: Duration::from_secs(30),
             algorithm: KeyAlgorithm::ES256,
@@ -60,6 +64,19 @@ pub struct SigningKey {
     /// The shared secret, at least 32 bytes. For HS256.
     #[serde(default)]
     pub secret: Option<SecretSource>,
+}
+
+/// Type of a token, as its header names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum TokenType {
+    /// An access token (RFC 9068). A JWT of another kind that one of the keys signed is no token.
+    #[serde(rename = "at+jwt")]
+    AtJwt,
+    /// Any JWT (RFC 7519): for libraries that accept no other type, such as Spring Security with its
+    /// default decoder. The gateway then also accepts other JWTs that its keys signed, if they have
+    /// every claim of a token.
+    #[serde(rename = "JWT")]
+    Jwt,
 }
 
 /// Signature algorithm of a key.

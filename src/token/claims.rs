@@ -58,6 +58,8 @@ pub(super) struct NewClaims<'a> {
     pub(super) nbf: u64,
     pub(super) jti: String,
     pub(super) sid: &'a SessionId,
+    /// The app again: RFC 9068 §2.2 requires the claim.
+    pub(super) client_id: &'a AppId,
     pub(super) appid: &'a AppId,
     pub(super) openid: &'a OpenId,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -6,6 +6,7 @@ use super::VerifyError;
 use super::encoding::BASE64URL;
 use super::header::Header;
 use super::key::SigningKey;
+use crate::config::TokenType;
 
 /// Longest token that is parsed; ours have about 500 bytes.
 const MAX_TOKEN_BYTES: usize = 8 * 1024;
@@ -21,14 +22,14 @@ pub(super) struct UnverifiedJws<'a> {
 
 impl<'a> UnverifiedJws<'a> {
     /// Splits a token into its parts, none of which is verified.
-    pub(super) fn parse(token: &'a str) -> Result<Self, VerifyError> {
+    pub(super) fn parse(token: &'a str, token_type: TokenType) -> Result<Self, VerifyError> {
         if token.len() > MAX_TOKEN_BYTES {
             return Err(VerifyError::Malformed);
         }
         let (signed, signature) = token.rsplit_once('.').ok_or(VerifyError::Malformed)?;
         let (header, payload) = signed.split_once('.').ok_or(VerifyError::Malformed)?;
 
-        let header = Header::parse(&decode(header)?).ok_or(VerifyError::Malformed)?;
+        let header = Header::parse(&decode(header)?, token_type).ok_or(VerifyError::Malformed)?;
         decode(signature)?;
         Ok(Self { header, signed, payload: decode(payload)?, signature })
     }

@@ -15,7 +15,7 @@ use rustls::pki_types::pem::PemObject;
 use super::encoding::BASE64URL;
 use super::header::encode_header;
 use super::jwk::{Jwk, PublicKey};
-use crate::config::KeyAlgorithm;
+use crate::config::{KeyAlgorithm, TokenType};
 
 /// Shortest HS256 secret, in bytes: RFC 7518 §3.2 asks for as many as the hash has.
 const MIN_SECRET_BYTES: usize = 32;
@@ -24,8 +24,8 @@ const MIN_SECRET_BYTES: usize = 32;
 pub(super) struct SigningKey {
     kid: String,
     algorithm: KeyAlgorithm,
-    /// The encoded header of every token it signs.
-    header: String,
+    /// The encoded headers of the tokens it signs: as `at+jwt`, and as `JWT`.
+    headers: [String; 2],
     public: Option<PublicKey>,
     signer: Signer,
     verifier: DecodingKey,
@@ -87,8 +87,9 @@ impl SigningKey {
     ) -> Self {
         // JSON never escapes a character of the id: `keys` checks a configured one, and a
         // thumbprint is base64url.
-        let header = encode_header(algorithm_name(algorithm), &kid);
-        Self { kid, algorithm, header, public, signer, verifier }
+        let headers = [TokenType::AtJwt, TokenType::Jwt]
+            .map(|token_type| encode_header(token_type, algorithm_name(algorithm), &kid));
+        Self { kid, algorithm, headers, public, signer, verifier }
     }
 
     pub(super) fn kid(&self) -> &str {
@@ -105,8 +106,12 @@ impl SigningKey {
     }
 
     /// Signs a payload; returns the whole token.
-    pub(super) fn sign(&self, payload: &[u8]) -> Result<String, Unspecified> {
-        let mut token = self.header.clone();
+    pub(super) fn sign(&self, payload: &[u8], token_type: TokenType) -> Result<String, Unspecified> {
+        let [at_jwt, jwt] = &self.headers;
+        let mut token = match token_type {
+            TokenType::AtJwt => at_jwt.clone(),
+            TokenType::Jwt => jwt.clone(),
+        };
         token.push('.');
         BASE64URL.encode_string(payload, &mut token);
         let signature = self.signer.sign(token.as_bytes())?;

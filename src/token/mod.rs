@@ -28,7 +28,7 @@ pub use self::generate::{GenerateError, GeneratedKey, generate_key};
 use self::jws::UnverifiedJws;
 use self::keys::KeyRing;
 use crate::clock::Timestamp;
-use crate::config::{self, Findings};
+use crate::config::{self, Findings, TokenType};
 use crate::entropy::{self, Entropy, NoEntropy};
 use crate::identity::{Identity, SessionId};
 use crate::key_file::OnMissingKey;
@@ -43,6 +43,7 @@ pub struct Tokens {
     keys: KeyRing,
     jwks: Bytes,
     expected: Expectations,
+    token_type: TokenType,
     lifetime: Duration,
 }
 
@@ -129,7 +130,8 @@ impl Tokens {
             audience: config.audience.clone(),
             clock_skew: *config.clock_skew,
         };
-        Some(Self { jwks: keys.jwks(), keys, expected, lifetime: *config.lifetime })
+        let (token_type, lifetime) = (config.token_type, *config.lifetime);
+        Some(Self { jwks: keys.jwks(), keys, expected, token_type, lifetime })
     }
 
     /// Mints a token for a session that ends at `session_end`. It is valid for the configured
@@ -159,11 +161,12 @@ impl Tokens {
             nbf: issued_at,
             jti: entropy::identifier(entropy)?,
             sid: session,
+            client_id: &identity.subject.appid,
             appid: &identity.subject.appid,
             openid: &identity.subject.openid,
             unionid: identity.unionid.as_ref(),
         };
-        let token = self.keys.signing().sign(&serde_json::to_vec(&claims)?)?;
+        let token = self.keys.signing().sign(&serde_json::to_vec(&claims)?, self.token_type)?;
         Ok(Minted {
             token: token.into(),
             expires_in: Duration::from_secs(expires_at - issued_at),
@@ -176,7 +179,7 @@ impl Tokens {
     /// # Errors
     /// [`VerifyError`], by variant. The claims are checked only after the signature.
     pub fn verify(&self, token: &str, now: Timestamp) -> Result<VerifiedClaims, VerifyError> {
-        let jws = UnverifiedJws::parse(token)?;
+        let jws = UnverifiedJws::parse(token, self.token_type)?;
         let key = self.keys.find(jws.kid()).ok_or(VerifyError::UnknownKey)?;
         let payload = jws.payload_signed_by(key)?;
         UnverifiedClaims::parse(payload)?.check(&self.expected, now)

@@ -34,9 +34,13 @@ struct Gateway {
 
 impl Gateway {
     fn with(algorithm: KeyAlgorithm) -> Self {
+        Self::of_type(algorithm, TokenType::AtJwt)
+    }
+
+    fn of_type(algorithm: KeyAlgorithm, token_type: TokenType) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let (key, algorithm, encoding) = make_key(algorithm, "k1", folder.path());
-        let config = config::Tokens { keys: vec![key], ..config::Tokens::default() };
+        let config = config::Tokens { keys: vec![key], token_type, ..config::Tokens::default() };
         Self { tokens: build(&config, folder.path()), algorithm, key: encoding, _folder: folder }
     }
 
@@ -114,7 +118,7 @@ fn claims() -> Value {
     json!({
         "iss": "menshen", "aud": "menshen", "sub": "wx0123456789:o-Alice_1", "jti": "j1", "sid": "session-1",
         "exp": NOW.seconds() + 7200, "iat": NOW.seconds(), "nbf": NOW.seconds(),
-        "appid": "wx0123456789", "openid": "o-Alice_1", "unionid": "u-Alice",
+        "client_id": "wx0123456789", "appid": "wx0123456789", "openid": "o-Alice_1", "unionid": "u-Alice",
     })
 }
 
@@ -239,6 +243,33 @@ fn tokens_verify_with_another_library_and_our_published_keys() {
         let decoded = jsonwebtoken::decode::<Value>(gateway.mint(), &key, &validation).unwrap();
 
         assert_eq!(decoded.claims["openid"], "o-Alice_1", "{algorithm:?}");
+    }
+}
+
+#[test]
+fn a_token_has_the_configured_type_and_another_type_is_no_token() {
+    let mint = |gateway: &Gateway| {
+        let token = gateway.mint();
+        let header: Value =
+            serde_json::from_slice(&URL_SAFE_NO_PAD.decode(token.split('.').next().unwrap()).unwrap())
+                .unwrap();
+        (header["typ"].as_str().unwrap().to_owned(), token)
+    };
+    let strict = Gateway::with(KeyAlgorithm::HS256);
+    let lenient = Gateway::of_type(KeyAlgorithm::HS256, TokenType::Jwt);
+
+    let (typ, at_jwt) = mint(&strict);
+    assert_eq!(typ, "at+jwt");
+    let (typ, jwt) = mint(&lenient);
+    assert_eq!(typ, "JWT");
+
+    assert!(lenient.verify(&jwt).is_ok());
+    assert!(lenient.verify(&at_jwt).is_ok(), "a change signs no user out");
+    assert_eq!(strict.verify(&jwt).unwrap_err(), VerifyError::Malformed);
+    for typ in ["jwt", "logout+jwt", "dpop+jwt", "", "at+JWT"] {
+        let token =
+            lenient.forge(&with(strict.header(), "typ", json!(typ)).to_string(), &claims().to_string());
+        assert_eq!(lenient.verify(&token).unwrap_err(), VerifyError::Malformed, "{typ}");
     }
 }
 
