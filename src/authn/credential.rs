@@ -191,8 +191,8 @@ impl TokenSources {
             value.split_at_checked(scheme_end).ok_or(AuthnError::Token(VerifyError::Malformed))?;
         if self.bearer && scheme.eq_ignore_ascii_case("bearer") {
             let token = rest.trim_start_matches(' ');
-            // `Bearer:x` and `Bearer\tx` look like bearer tokens, and are malformed. `Bearer` alone has an
-            // empty token.
+            // `Bearer:x` and `Bearer\tx` look like bearer tokens, and are malformed. `Bearer` alone
+            // has an empty token.
             return if token.len() < rest.len() || rest.is_empty() {
                 Ok(Some(token.into()))
             } else {

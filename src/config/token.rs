@@ -72,9 +72,9 @@ pub enum TokenType {
     /// An access token (RFC 9068). A JWT of another kind that one of the keys signed is no token.
     #[serde(rename = "at+jwt")]
     AtJwt,
-    /// Any JWT (RFC 7519): for libraries that accept no other type, such as Spring Security with its
-    /// default decoder. The gateway then also accepts other JWTs that its keys signed, if they have
-    /// every claim of a token.
+    /// Any JWT (RFC 7519): for libraries that accept no other type, such as Spring Security with
+    /// its default decoder. The gateway then also accepts other JWTs that its keys signed, if they
+    /// have every claim of a token.
     #[serde(rename = "JWT")]
     Jwt,
 }

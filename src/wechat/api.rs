@@ -212,8 +212,8 @@ pub(super) fn members<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, WeChat
     serde_json::from_str(text).map_err(|_| WeChatError::UnexpectedReply(ReplyFault::NotJson))
 }
 
-/// A member of a reply that is only shown to people: empty if it is absent or no text. Characters that
-/// are broken, such as half an emoji, are left out.
+/// A member of a reply that is only shown to people: empty if it is absent or no text. Characters
+/// that are broken, such as half an emoji, are left out.
 pub(super) fn display_text(text: &str, name: &str) -> String {
     let found = FindMember(name).deserialize(&mut serde_json::Deserializer::from_str(text));
     found.unwrap_or_default().replace(char::REPLACEMENT_CHARACTER, "")
@@ -250,8 +250,8 @@ impl<'de> Visitor<'de> for FindMember<'_> {
     }
 }
 
-/// Text in which a surrogate may stand alone, as WeChat writes an emoji that it cut in two. Only the
-/// bytes of such text can be read.
+/// Text in which a surrogate may stand alone, as WeChat writes an emoji that it cut in two. Only
+/// the bytes of such text can be read.
 struct AnyText(String);
 
 impl<'de> Deserialize<'de> for AnyText {

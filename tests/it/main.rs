@@ -48,5 +48,6 @@ mod store;
 mod throttle;
 mod tls;
 mod tokens;
+mod verifiers;
 mod websocket;
 mod wechat_page;

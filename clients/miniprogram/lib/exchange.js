@@ -56,6 +56,9 @@ class Exchange {
       if (error.status === 401 && pair !== undefined && renewals > 0) {
         return this.client.session.pairAfter(pair).then(() => this.attempt(renewals - 1, waits))
       }
+      if (error.code === 'unionid_unknown' && pair !== undefined && renewals > 0 && !pair.askedForUnionid) {
+        return this.client.session.askForUnionid(pair).then(() => this.attempt(renewals - 1, waits))
+      }
       const asksToWait = (error.status === 429 || error.status === 503) && error.retryAfter <= this.client.maxWait
       if (asksToWait && waits > 0 && !this.isAborted) {
         return sleep(error.retryAfter).then(() => this.attempt(renewals, waits - 1))

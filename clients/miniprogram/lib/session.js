@@ -69,6 +69,19 @@ class Session {
     }
   }
 
+  /**
+   * Signs in again, once for a session: an app that was bound to an open platform after the sign-in has a unionid now.
+   */
+  askForUnionid(used) {
+    const stored = this.read()
+    if (stored.pair !== undefined && stored.pair.access_token !== used.access_token) return this.pair()
+    return this.once(() => this.loginWithCode(1).then(pair => {
+      const asked = Object.assign({}, pair, { askedForUnionid: true })
+      this.write({ pair: asked })
+      return asked
+    }))
+  }
+
   /** Signs in with a code of `wx.login`, even after `signOut()`. */
   signIn() {
     return this.once(() => this.loginWithCode(LOGINS))
@@ -101,7 +114,7 @@ class Session {
 
   renew(pair) {
     return this.once(() => this.patiently('/refresh', { refresh_token: pair.refresh_token })
-      .then(response => this.keep(response))
+      .then(response => this.keep(response, pair))
       // The refresh token is spent, or its session has ended.
       .catch(error => (error.status === 401 ? this.loginWithCode(LOGINS) : Promise.reject(error))))
   }
@@ -167,13 +180,15 @@ class Session {
     }))
   }
 
-  keep(response) {
+  /** Stores the pair of an answer; `before` is the pair of the same session, if it was renewed. */
+  keep(response, before) {
     const body = json(response.data)
     if (body === undefined || typeof body.access_token !== 'string' || typeof body.refresh_token !== 'string') {
       throw failure(response)
     }
     const lifetime = Number(body.expires_in) * 1000 || 0
     const pair = {
+      askedForUnionid: Boolean(before && before.askedForUnionid),
       access_token: body.access_token,
       refresh_token: body.refresh_token,
       renewAt: Date.now() + lifetime - Math.min(RENEWED_BEFORE_MS, lifetime / 10),

@@ -318,6 +318,20 @@ test('code written for Cloud Run keeps its calls', needs, async () => {
   assert.equal(answer.statusCode, 200)
 })
 
+test('an unknown unionid leads to one new sign-in for a session', needs, async () => {
+  const url = await proxy(({ request, response, forward }) => (
+    request.url === '/vip' ? refuse(response, 403, 'unionid_unknown', 1) : forward()))
+  const { wx, counts } = phone()
+  const client = createClient({ baseUrl: url, platform: wx })
+  await client.request({ url: '/' })
+
+  for (let i = 0; i < 3; i++) {
+    const error = await refusalOf(client.request({ url: '/vip' }))
+    assert.deepEqual([error.code, error.status], ['unionid_unknown', 403])
+  }
+  assert.equal(counts.login, 2)
+})
+
 test('an error of a route is a typed error', needs, async () => {
   const { wx } = phone()
   const error = await refusalOf(createClient({ baseUrl: GATEWAY, platform: wx }).request({ url: '/auth/nothing' }))
