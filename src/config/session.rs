@@ -30,7 +30,8 @@ pub struct Sessions {
     /// lost its Redis accepts a revoked session no longer than this. 1 second to 5 minutes.
     pub recheck_after: Duration,
     /// Keys that encrypt the key of the store, which encrypts rows that name people. Each of them
-    /// decrypts it. Empty: the gateway makes one key at the first start and keeps it in `data_dir`.
+    /// can decrypt it. Empty: the gateway makes one key at the first start and keeps it in
+    /// `data_dir`.
     pub seal_keys: Vec<SealKey>,
 }
 

@@ -26,8 +26,8 @@ pub struct BlockedPerson {
 pub enum BlockedName {
     /// By name.
     Person(PersonId),
-    /// By a keyed hash alone, since the person was erased. Whoever knows the name can lift the
-    /// block.
+    /// Only by a keyed hash, because the person was erased. An operator who knows the name can lift
+    /// the block.
     Erased([u8; 16]),
 }
 

@@ -235,7 +235,7 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// Checks that the store answers.
     async fn ping(&self) -> Result<(), StoreError>;
 
-    /// Whether a gateway of the version before wrote its sign of life within the last minute.
+    /// Whether a gateway of the previous version wrote its sign of life within the last minute.
     async fn has_older_peer(&self) -> Result<bool, StoreError> {
         Ok(false)
     }

@@ -351,7 +351,7 @@ impl Store for Redis {
     }
 
     async fn has_older_peer(&self) -> Result<bool, StoreError> {
-        // The key that the version before writes every second.
+        // The key that the previous version writes every second.
         let key = format!("{}:alive", self.log_key);
         let mut command = redis::cmd("GET");
         command.arg(&key);

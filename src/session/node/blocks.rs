@@ -1,9 +1,9 @@
-//! Changes blocks, and moves what the version before wrote of them.
+//! Changes blocks, and moves the blocks that the previous version wrote.
 //!
 //! As long as gateways of the previous version may run, the row of revocations holds a copy of the
 //! blocks, as many as there is room for, and the blocks that such gateways add or lift. Of two
-//! statements about a person the later one counts, by the number of the row of revocations. From
-//! then on that row holds lifted blocks alone, as keyed hashes.
+//! statements about a person the later one counts, by the number of the row of revocations. After
+//! that the row holds only lifted blocks, as keyed hashes.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -86,11 +86,11 @@ impl PersonRows {
         }
     }
 
-    /// Makes a person's row say what counts of it, of `added`, and of what the row of revocations
-    /// says.
+    /// Writes to a person's row which block counts: that of the row, `added`, or that of the row of
+    /// revocations.
     ///
-    /// Looks again after each write: a node that lifts the block meanwhile first says so in the row
-    /// of revocations, and then looks at this one. So one of the two sees what the other wrote.
+    /// Reads again after each write. A node that lifts the block meanwhile first writes this to the
+    /// row of revocations, and then reads this row. So one of the two sees what the other wrote.
     pub(in crate::session) async fn settle_block(
         &self,
         field: &PersonField,
@@ -102,7 +102,7 @@ impl PersonRows {
             let revocations = self.revocations.current().await?;
             let row = match (&stored.row, added) {
                 (Ok(row), _) => row.clone(),
-                // It denies as it is; a block may stand in its place, and nothing else.
+                // An unreadable row denies. Only a block may replace it.
                 (Err(_), Some(_)) => PersonRow::new(field.clone()),
                 (Err(error), None) => return Err(error.clone()),
             };
@@ -116,7 +116,7 @@ impl PersonRows {
         }
     }
 
-    /// Moves into the rows of people what the row of revocations says of blocks: at the start, and,
+    /// Moves the blocks in the row of revocations into the rows of people: at the start, and,
     /// with a shared store, whenever a gateway of the previous version has changed it. Ends when
     /// there is nothing more to move.
     pub(in crate::session) async fn follow(&self) {

@@ -27,8 +27,8 @@ use crate::store::{self, Key, Space, Store, StoreError};
 
 /// How often this node looks.
 const INTERVAL: Duration = Duration::from_secs(1);
-/// How often in a row nothing must speak against it on a shared store: a gateway that cannot open
-/// the store key looks as often.
+/// How many looks in a row must find no objection on a shared store: a gateway that cannot open the
+/// store key looks as often.
 const QUIET_LOOKS: u32 = 3;
 /// How many rows are read at once to be sealed, and how many are written at the same time.
 const PAGE: usize = 500;
@@ -66,7 +66,7 @@ impl RowForms {
         }
     }
 
-    /// Looks once; `quiet` counts the looks at which nothing spoke against sealing.
+    /// Looks once; `quiet` counts the looks that found no objection to sealing.
     pub(in crate::session) async fn look(&self, quiet: &mut u32) -> Result<(), StoreError> {
         self.keyring.tend().await?;
         let revocations = self.revocations.cached().await?;
@@ -158,7 +158,7 @@ impl RowForms {
                 let value = self.keyring.encode(&key, &row).await?;
                 self.store.compare_and_set(&key, &bytes, value, lasts(&row)).await.map(drop)
             }
-            // It lets nobody in, and stays for `menshen store verify`.
+            // It gives no access, and stays for `menshen store verify`.
             Err(StoreError::Damaged(_)) => Ok(()),
             Err(error) => Err(error),
         }

@@ -1,9 +1,9 @@
 //! Reads and writes the rows of people: blocks, and bindings with their claims.
 //!
-//! A person's row outlives sessions, and is read with the session that it decides about. The row of
-//! revocations says of which kinds of people there are rows: until then none is read. A person who
-//! was erased has a row under a keyed hash, with the block and the number of the erasure alone.
-//! `blocks` changes blocks.
+//! A person's row outlives sessions, and is read together with the session that it decides about.
+//! The row of revocations says which kinds of people have rows. Rows of other kinds are not read.
+//! A person who was erased has a row under a keyed hash, with only the block and the number of the
+//! erasure. `blocks` changes blocks.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -145,8 +145,7 @@ impl PersonRows {
         self.of_session(row, of_subject, revocations).await
     }
 
-    /// The number of the block that counts, of what a person's row says and what the row of
-    /// revocations says.
+    /// The number of the block that counts, by a person's row and by the row of revocations.
     pub(super) async fn counted_block(
         &self,
         field: &PersonField,
@@ -257,7 +256,7 @@ impl PersonRows {
         self.revocations.change(change).await.inspect_err(|_| self.revocations.forget())
     }
 
-    /// Everybody who is blocked, with the number of the block.
+    /// The blocked people, each with the number of the block.
     pub(in crate::session) async fn blocked(&self) -> Result<Vec<(PersonField, u64)>, StoreError> {
         let revocations = self.revocations.current().await?;
         let mut blocked: BTreeMap<PersonField, u64> = revocations.blocks().collect();
@@ -349,8 +348,8 @@ impl PersonRows {
         self.store.write(Write { key, expected, value, ttl }).await
     }
 
-    /// Leaves of a person only what outlives an erasure, under the keyed hash: the block, and the
-    /// number of the erasure for as long as a token may be good.
+    /// Keeps only the data that outlives an erasure, under the keyed hash: the block, and the
+    /// number of the erasure for as long as a token may be valid.
     pub(in crate::session) async fn erase(
         &self,
         field: &PersonField,
@@ -362,7 +361,7 @@ impl PersonRows {
         let mut attempts = Attempts::default();
         loop {
             let named = self.stored(field).await?;
-            // Of a row that cannot be read it is not known whether it is a block.
+            // It is not known whether a row that cannot be read is a block.
             let own = named.row.clone()?.block_number();
             let block = self.counted_block(field, own, &revocations).await?;
             let kept = self.stored(&hashed).await?;

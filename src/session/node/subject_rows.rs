@@ -106,7 +106,7 @@ impl SubjectRows {
     }
 
     /// Some of the subjects with a row, from a place on. A row that cannot be read is counted: it
-    /// may be of anybody.
+    /// may be of any person.
     pub(in crate::session) async fn page(
         &self,
         from: Option<&ScanCursor>,

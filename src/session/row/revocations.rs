@@ -1,5 +1,5 @@
 //! The row of revocations: the not-before marks of whole apps, and a copy of the blocks for
-//! gateways of the version before.
+//! gateways of the previous version.
 //!
 //! The row counts its changes. A session holds the number that the row had when the session was
 //! opened; a mark holds the number at which its app was revoked. So a session is judged by what
@@ -148,7 +148,7 @@ impl Revocations {
         self.is_copy_incomplete = self.is_copy_incomplete.max(other.is_copy_incomplete);
         self.form = self.form.max(other.form);
         if self.is_sealing() {
-            // One of the two rows is of before.
+            // One of the two rows is older.
             self.drop_copy();
         }
         for theirs in &other.apps {

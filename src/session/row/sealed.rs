@@ -1,5 +1,5 @@
 //! Rows that only the store key opens. They have a version of their own, which gateways of the
-//! version before refuse to read.
+//! previous version refuse to read.
 
 use bytes::Bytes;
 use minicbor::{Decode, Encode};

@@ -72,7 +72,7 @@ impl StoreKey {
         verify_slices_are_equal(self.secret.as_slice(), other.secret.as_slice()).is_ok()
     }
 
-    /// The keyed hash of a person. Without the store key it says nothing of the person.
+    /// The keyed hash of a person. Without the store key it shows nothing about the person.
     pub(in crate::session) fn hash(&self, person: &PersonField) -> [u8; 16] {
         let mut text = b"menshen person v1".to_vec();
         for word in person.words() {
@@ -84,8 +84,8 @@ impl StoreKey {
         hash.as_ref().first_chunk().copied().unwrap_or_default()
     }
 
-    /// Seals the content of a row. Each row has a key of its own, so that no number of rows wears
-    /// one key out.
+    /// Seals the content of a row. Each row has a key of its own, so that the limit on the uses of
+    /// one key does not bound the number of rows.
     pub(in crate::session) fn seal_row(
         &self,
         key: &Key,

@@ -1,5 +1,5 @@
-//! Gives room back while the gateway runs: copies what the file holds into a new file, a piece at a
-//! time between two batches of steps, and puts the new file in its place.
+//! Compacts the file while the gateway runs: copies its content into a new file, a piece at a time
+//! between two batches of steps, and puts the new file in its place.
 //!
 //! Steps wait for one piece at most. What they change in rows that were copied already is copied
 //! again. The new file is on disk before it gets the path, so a process that is killed at any
@@ -44,7 +44,7 @@ enum Place {
 }
 
 impl Compaction {
-    /// Makes the new file, beside the one that it is to replace.
+    /// Makes the new file, next to the one that it is to replace.
     pub(super) fn begin(path: &Path, cache_bytes: usize) -> Result<Self, FileError> {
         let io_error = |source| FileError::Io { path: path.to_owned(), source };
         // A new file in the place of a link would leave the old file where the link leads.
