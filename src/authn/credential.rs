@@ -91,6 +91,7 @@ pub struct TokenSources {
     bearer: bool,
     raw_authorization: bool,
     header: Option<HeaderName>,
+    header_as_written: Option<String>,
     cookie: Option<String>,
     websocket_query: Option<String>,
 }
@@ -106,6 +107,7 @@ impl TokenSources {
                     .error("tokens.sources", "no token can reach the gateway: every source is off")
                     .hint("write `bearer: true`");
             }
+            let header_as_written = header.clone();
             let header = header.as_deref().and_then(|name| header_name(name, findings));
             if let Some(name) = cookie.as_deref().filter(|name| !is_token(name)) {
                 findings
@@ -126,6 +128,7 @@ impl TokenSources {
                 bearer: *bearer,
                 raw_authorization: *raw_authorization,
                 header,
+                header_as_written,
                 cookie: cookie.clone(),
                 websocket_query: websocket_query.clone(),
             })
@@ -140,6 +143,11 @@ impl TokenSources {
     /// The header that carries the bare token.
     pub fn header(&self) -> Option<&HeaderName> {
         self.header.as_ref()
+    }
+
+    /// The name of that header, in the letter case of the configuration.
+    pub fn header_as_written(&self) -> Option<&str> {
+        self.header_as_written.as_deref()
     }
 
     /// The cookie that carries the token.

@@ -61,6 +61,12 @@ pub struct Route {
     /// Whether a page of another site can use the session cookie for requests other than reads.
     #[serde(default)]
     pub allow_cross_site: bool,
+    /// Whether shared caches can keep answers to signed-in users for as long as the backend says.
+    /// By default the gateway makes such an answer `private`, unless the user was identified by
+    /// `Authorization`, or the backend says `public` or `s-maxage`. In any case `Vary` names the
+    /// header that identified the user, so that a cache keeps one answer for each user.
+    #[serde(default)]
+    pub allow_shared_caching: bool,
     /// The backend of this route: a name under `upstreams`.
     pub upstream: String,
     /// Longest pause of the upstream on this route. Default: the upstream's own `read_timeout`.

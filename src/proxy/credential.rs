@@ -22,8 +22,10 @@ pub(super) struct Judged {
 pub(super) struct CredentialPlace {
     /// In `Authorization`.
     pub(super) is_in_authorization: bool,
-    /// In cookies alone, which a browser adds by itself.
-    pub(super) is_in_cookies_alone: bool,
+    /// In the header of `tokens.sources.header`.
+    pub(super) is_in_header: bool,
+    /// In `Cookie`.
+    pub(super) is_in_cookies: bool,
 }
 
 /// What kind of credential a request shows.
@@ -86,7 +88,8 @@ pub(super) async fn judge(
     let shown = if credential.is_session_cookie() { Shown::SessionCookie } else { Shown::Token };
     let place = CredentialPlace {
         is_in_authorization: credential.is_in(authn::Source::Authorization),
-        is_in_cookies_alone: credential.is_in_cookies_alone(),
+        is_in_header: credential.is_in(authn::Source::Header),
+        is_in_cookies: credential.is_session_cookie() || credential.is_in(authn::Source::Cookie),
     };
     let verdict = match authenticator.cached(&credential, now) {
         Some(verdict) => verdict,

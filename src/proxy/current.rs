@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::admission::Admission;
 use super::client_address::TrustedProxies;
+use super::read_headers::ReadHeaders;
 use super::unbelieved::UnbelievedProxies;
 use crate::runtime::Runtime;
 
@@ -15,6 +16,7 @@ pub struct Current {
     pub(super) admission: Admission,
     pub(super) trusted_proxies: TrustedProxies,
     pub(super) unbelieved_proxies: UnbelievedProxies,
+    pub(super) read_headers: ReadHeaders,
     /// Becomes true when another one replaces it: tunnels are then decided again.
     is_replaced: tokio::sync::watch::Sender<bool>,
 }
@@ -26,6 +28,7 @@ impl Current {
             admission: Admission::new(&runtime.limits),
             trusted_proxies: TrustedProxies::new(&runtime.trusted_proxies, runtime.header_edits.believed()),
             unbelieved_proxies: UnbelievedProxies::default(),
+            read_headers: ReadHeaders::new(runtime.authenticator.sources()),
             runtime: Arc::new(runtime),
             is_replaced: tokio::sync::watch::Sender::new(false),
         }

@@ -7,6 +7,7 @@ use pingora::{Error, ErrorType};
 
 use super::admission::with_path_and_query;
 use super::arrival::RequestArrival;
+use super::caching;
 use super::current::Current;
 use super::permit::Permit;
 use crate::authn::query_without;
@@ -57,25 +58,15 @@ pub(super) fn edit_request(
     Ok(())
 }
 
-/// Removes the gateway's cookies from a backend's answer, and adds what the backend cannot know.
-pub(super) fn edit_response(response: &mut ResponseHeader, permit: &Permit) -> pingora::Result<()> {
-    if permit.credential.is_in_cookies_alone && permit.authenticated().is_some() {
-        make_private(response)?;
-    }
+/// Removes the gateway's cookies from a backend's answer, and says what the backend cannot know:
+/// whose answer it is.
+pub(super) fn edit_response(
+    response: &mut ResponseHeader,
+    permit: &Permit,
+    current: &Current,
+) -> pingora::Result<()> {
+    caching::restrict(response, permit, &current.read_headers)?;
     drop_own_cookies(response)
-}
-
-/// Keeps the answer to a cookie out of shared caches.
-///
-/// Caches know that an answer to `Authorization` is for one person, RFC 9111 §3.5, but not that an
-/// answer to a cookie is. If the answer does not say how long it is fresh, they would guess, and
-/// show it to the next client.
-fn make_private(response: &mut ResponseHeader) -> pingora::Result<()> {
-    let headers = &response.headers;
-    if headers.contains_key(header::CACHE_CONTROL) || headers.contains_key(header::EXPIRES) {
-        return Ok(());
-    }
-    response.insert_header(header::CACHE_CONTROL, HeaderValue::from_static("private, no-cache"))
 }
 
 /// Removes cookies of the gateway's own from a backend's answer. With them a backend, or an

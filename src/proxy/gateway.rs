@@ -185,7 +185,7 @@ impl ProxyHttp for Gateway {
             // §6.1.
             response.remove_header(&header::TRANSFER_ENCODING);
         }
-        forward::edit_response(response, permit)
+        forward::edit_response(response, permit, &ctx.current)
     }
 
     fn error_while_proxy(

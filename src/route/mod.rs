@@ -65,6 +65,8 @@ pub struct Route {
     pub sign_in: Vec<Arc<str>>,
     /// Whether a request that a page of another site made may use a cookie, other than to read.
     pub allow_cross_site: bool,
+    /// Whether shared caches may keep answers to people.
+    pub allow_shared_caching: bool,
     /// Which signed-in users may call, in addition to [`Route::permits_app`].
     pub rules: Rules,
     methods: Vec<Method>,
@@ -229,6 +231,7 @@ impl Route {
             forward_token: config.forward_token,
             sign_in: build_sign_in(config, at, apps, findings),
             allow_cross_site: config.allow_cross_site,
+            allow_shared_caching: config.allow_shared_caching,
             rules: Rules::build(config, at, lists, findings),
             apps: config.apps.iter().map(|app| app.as_str().into()).collect(),
         }

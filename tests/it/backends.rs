@@ -8,7 +8,7 @@ mod framing;
 mod identity;
 mod path;
 mod seen;
-mod server;
+pub mod server;
 
 use self::server::{DJANGO, EXPRESS, FLASK, PHP, Program, TOMCAT};
 

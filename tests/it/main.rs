@@ -30,6 +30,7 @@ mod demo;
 mod docs;
 mod floods;
 mod framing;
+mod fronts;
 mod hostile;
 mod identity;
 mod layering;

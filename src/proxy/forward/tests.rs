@@ -264,23 +264,3 @@ fn a_backend_sets_any_cookie_but_those_of_the_gateway() {
         assert_eq!(kept, expected, "{lines:?}");
     }
 }
-
-#[test]
-fn an_answer_to_a_cookie_is_private_unless_the_backend_says_how_to_cache_it() {
-    for (line, expected) in [
-        (None, Some("private, no-cache")),
-        (Some(("etag", "\"1\"")), Some("private, no-cache")),
-        (Some(("cache-control", "max-age=60")), Some("max-age=60")),
-        (Some(("expires", "0")), None),
-    ] {
-        let mut response = ResponseHeader::build(200, None).unwrap();
-        if let Some((name, value)) = line {
-            response.insert_header(name, value).unwrap();
-        }
-
-        make_private(&mut response).unwrap();
-
-        let stated = response.headers.get("cache-control").map(|value| value.to_str().unwrap());
-        assert_eq!(stated, expected, "{line:?}");
-    }
-}

@@ -116,9 +116,9 @@ pub const TOMCAT: Program = Program {
 };
 
 /// Where a server listens and keeps its files.
-struct Place {
-    address: SocketAddr,
-    folder: PathBuf,
+pub struct Place {
+    pub address: SocketAddr,
+    pub folder: PathBuf,
 }
 
 /// A server that answers. It is killed when this is dropped, or when the tests' process ends in
@@ -132,7 +132,7 @@ pub struct Server {
 
 /// A process and all that it starts, in the care of a shell that kills their group once its own
 /// input ends.
-struct Process {
+pub struct Process {
     shell: Child,
     id: String,
 }
@@ -233,7 +233,7 @@ impl Place {
 }
 
 impl Process {
-    fn start(command: &[String], place: &Place) -> Self {
+    pub fn start(command: &[String], place: &Place) -> Self {
         let mut shell = Command::new("sh")
             .args([
                 "-c",
@@ -262,7 +262,7 @@ impl Process {
         Self { shell, id: id.trim().to_owned() }
     }
 
-    fn is_running(&self) -> bool {
+    pub fn is_running(&self) -> bool {
         let state = fs::read_to_string(format!("/proc/{}/stat", self.id)).unwrap_or_default();
         !state.is_empty() && !state.contains(") Z ")
     }

@@ -1,0 +1,5 @@
+//! The gateway behind proxies and caches as people run them: Debian's nginx and Varnish.
+
+mod cache;
+mod front;
+mod proxy;
