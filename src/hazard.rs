@@ -11,6 +11,7 @@ use crate::host::is_loopback;
 /// Warns of every hazard that the configuration alone shows.
 pub fn warn(config: &Config, findings: &mut Findings) {
     warn_of_admin_address(config, findings);
+    warn_of_internal_address(config, findings);
     warn_of_emulator(config, findings);
     if config.store.engine == StoreEngine::Redis {
         warn_of_open_redis(&config.store.redis, findings);
@@ -29,6 +30,30 @@ fn warn_of_admin_address(config: &Config, findings: &mut Findings) {
             )
             .hint("write `127.0.0.1:9901`, or let a firewall admit only your own machines");
     }
+}
+
+/// Refuses an internal listener whose tokens everybody on the network could read, and warns of one
+/// that other machines reach.
+fn warn_of_internal_address(config: &Config, findings: &mut Findings) {
+    let Some(internal) = &config.internal else { return };
+    let address = internal.address;
+    if address.ip().to_canonical().is_loopback() {
+        return;
+    }
+    if internal.tls.is_none() {
+        findings
+            .error(
+                "internal.address",
+                format!(
+                    "`{address}` is not loopback: without TLS, the tokens of the clients go in the clear"
+                ),
+            )
+            .hint("write `internal.tls`, or a loopback address such as `127.0.0.1:9902`");
+        return;
+    }
+    findings
+        .warning("internal.address", format!("`{address}` is not loopback: whoever has a token can use it"))
+        .hint("make sure by a firewall that only machines of your own reach it, or write `internal.tls.client_ca_file`");
 }
 
 /// Warns of addresses of WeChat that only an emulator has: loopback, or plain HTTP.

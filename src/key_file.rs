@@ -1,6 +1,8 @@
 //! Secret keys on disk: checks who may use them and their folder, and makes the first one exactly
 //! once.
 
+pub(crate) mod named;
+
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};

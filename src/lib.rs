@@ -48,6 +48,7 @@ pub mod management;
 
 pub mod admin;
 pub mod control;
+pub mod internal;
 pub mod proxy;
 
 pub mod reload;

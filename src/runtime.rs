@@ -8,10 +8,10 @@ use std::sync::{Arc, OnceLock};
 use http::Method;
 use prometheus::{Histogram, IntCounter};
 
-use crate::authn::{self, Authenticator, SubjectHasher};
+use crate::authn::{self, Authenticator, InternalClients, SubjectHasher};
 use crate::clock::Clock;
 use crate::config::{self, Config, Findings};
-use crate::entropy::{Entropy, NoEntropy};
+use crate::entropy::Entropy;
 use crate::hazard;
 use crate::identity::AppId;
 use crate::identity_headers::{HeaderEdits, HeaderSettings};
@@ -52,17 +52,14 @@ pub struct Shared {
 }
 
 impl Shared {
-    /// Draws the key of the hashes that name people in logs.
-    ///
-    /// # Errors
-    /// [`NoEntropy`]
+    /// Gathers what outlives a reload.
     pub fn new(
         clock: Arc<dyn Clock>,
         entropy: Arc<dyn Entropy>,
         metrics: Arc<Metrics>,
         store: Arc<dyn Store>,
-    ) -> Result<Self, NoEntropy> {
-        let subject_hasher = SubjectHasher::new(entropy.as_ref())?;
+        subject_hasher: SubjectHasher,
+    ) -> Self {
         let store_health = Arc::new(StoreHealth::new(store.as_ref(), &metrics));
         let session_core = Arc::new(session::Core::new(
             Arc::clone(&store),
@@ -71,7 +68,7 @@ impl Shared {
             Arc::clone(&entropy),
             Arc::clone(&metrics),
         ));
-        Ok(Self {
+        Self {
             clock,
             entropy,
             metrics,
@@ -80,7 +77,7 @@ impl Shared {
             session_core,
             audit_log: Arc::default(),
             subject_hasher,
-        })
+        }
     }
 
     /// Sets the audit log.
@@ -109,6 +106,8 @@ pub struct Runtime {
     pub header_edits: HeaderEdits,
     /// The sign-in endpoints.
     pub sign_in: Arc<SignInService>,
+    /// The programs of the business.
+    pub internal_clients: InternalClients,
     /// Limits on connections and requests.
     pub limits: config::Limits,
     /// The proxies in front.
@@ -158,6 +157,7 @@ impl Runtime {
         check_routes_below_login(config, findings);
         check_shared_keys(config, findings);
         hazard::warn(config, findings);
+        let internal_clients = InternalClients::build(config.internal.as_ref(), findings);
         let sections = BuiltSections::build(config, missing, shared, previous, findings);
         // All sections were built, so that their findings are known. What follows needs all of
         // them.
@@ -192,6 +192,7 @@ impl Runtime {
             sessions,
             header_edits: sections.header_edits?,
             sign_in: Arc::new(sign_in),
+            internal_clients: internal_clients?,
             limits: config.limits.clone(),
             trusted_proxies: config.trusted_proxies.clone(),
             apps: wechat.apps().map(|app| (Arc::clone(&app.name), app.appid.clone())).collect(),
@@ -231,7 +232,8 @@ impl Runtime {
         let document = config::Document::parse("test.yaml", yaml).unwrap();
         let metrics = Arc::new(Metrics::new().unwrap());
         let store = SwitchedStore::open(folder, Arc::clone(&clock));
-        let shared = Shared::new(clock, Arc::new(SystemEntropy), metrics, store.clone()).unwrap();
+        let hasher = SubjectHasher::ephemeral(&SystemEntropy).unwrap();
+        let shared = Shared::new(clock, Arc::new(SystemEntropy), metrics, store.clone(), hasher);
         let mut findings = Findings::default();
         let runtime = Self::build(&document.config, OnMissingKey::Ephemeral, &shared, None, &mut findings);
         (shared, runtime.unwrap_or_else(|| panic!("{findings:?}")), store)
@@ -338,7 +340,7 @@ fn build_authenticator(
         &config.apps,
         dependencies,
         &shared.metrics,
-        shared.subject_hasher,
+        shared.subject_hasher.clone(),
         shared.entropy.as_ref(),
         findings,
     )

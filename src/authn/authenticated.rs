@@ -85,8 +85,7 @@ impl Authenticated {
         self.0.expires_at
     }
 
-    /// The subject as logs may show it: 16 hexadecimal characters, the same until the gateway
-    /// restarts.
+    /// The subject as logs show it: a hash that begins with the id of its key.
     pub fn subject_hash(&self) -> &str {
         &self.0.subject_hash
     }

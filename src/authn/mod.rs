@@ -13,6 +13,7 @@ mod cross_site;
 mod error;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzz;
+mod internal_client;
 mod subject_hash;
 #[cfg(test)]
 mod tests;
@@ -34,6 +35,7 @@ pub use self::authenticated::{Authenticated, HeaderValues, ProfileValues};
 pub use self::credential::{Credential, Source, TokenSources, query_without};
 pub use self::cross_site::{CrossSite, is_cross_site};
 pub use self::error::AuthnError;
+pub use self::internal_client::{InternalClient, InternalClients};
 pub use self::subject_hash::SubjectHasher;
 use crate::clock::Timestamp;
 use crate::config::{self, Findings};
@@ -190,6 +192,16 @@ impl Authenticator {
         };
         self.counters.count(verdict.as_ref());
         verdict
+    }
+
+    /// Checks an access token that a program of the business was given. It is no request of the
+    /// token's owner: it is not counted as one.
+    ///
+    /// # Errors
+    /// As [`Authenticator::verify`].
+    pub async fn introspect(&self, token: &str, now: Timestamp) -> Result<Authenticated, AuthnError> {
+        let hash = self.hashers.tokens.hash(token.as_bytes()).as_u128();
+        self.authenticate_token(token, hash, now).await
     }
 
     /// Updates the metric of cached tokens. Call it before the metric is read, because the cache

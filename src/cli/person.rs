@@ -6,16 +6,20 @@ mod block;
 use std::path::Path;
 
 use clap::Subcommand;
+use serde_json::Value;
 
 use self::binding::BindArgs;
 use self::block::{BlockedArgs, PersonArgs};
 use super::CommandOutcome;
 use super::control::{ANSWER_TIMEOUT, ask};
+use super::table::{unreadable_answer, without_control_characters};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum PersonCommand {
     #[command(flatten)]
     Change(PersonChange),
+    /// Print the hash that stands for a person in the logs
+    Hash(PersonArgs),
 }
 
 /// The commands that `menshen session` has as well.
@@ -40,7 +44,20 @@ impl PersonCommand {
     pub(super) fn run(&self, config: &Path) -> CommandOutcome {
         match self {
             Self::Change(change) => change.run(config),
+            Self::Hash(person) => hash(person, config),
         }
+    }
+}
+
+fn hash(person: &PersonArgs, config: &Path) -> CommandOutcome {
+    match ask(config, person.query("/people/hash"), ANSWER_TIMEOUT) {
+        Ok(answer) if person.json => CommandOutcome::answer(String::from_utf8_lossy(&answer)),
+        Ok(answer) => {
+            let answer: Value = serde_json::from_slice(&answer).unwrap_or_default();
+            let hash = answer.get("hash").and_then(Value::as_str).map(without_control_characters);
+            hash.map_or_else(unreadable_answer, CommandOutcome::answer)
+        }
+        Err(outcome) => outcome,
     }
 }
 
@@ -52,7 +69,7 @@ impl PersonChange {
             Self::Blocked(blocked) => (block::list_request(), blocked.json),
             Self::Bind(bind) => (bind.request(), bind.person.json),
             Self::Unbind(person) => (person.request("/people/unbind"), person.json),
-            Self::Bound(person) => (binding::show_request(person), person.json),
+            Self::Bound(person) => (person.query("/people/bound"), person.json),
         };
         let answer = match ask(config, request, ANSWER_TIMEOUT) {
             Ok(answer) => answer,

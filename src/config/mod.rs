@@ -12,6 +12,7 @@ mod format;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzz;
 mod identity_headers;
+mod internal;
 mod limits;
 mod list;
 mod listener;
@@ -47,6 +48,7 @@ pub use document::Document;
 pub use exposure::{FileAccess, warn_of_exposed_file};
 pub use finding::{Finding, Findings, Severity};
 pub use identity_headers::IdentityHeaders;
+pub use internal::{Internal, InternalClient, InternalPermission, InternalTls};
 pub use limits::{H2Limits, HeaderNames, Limits};
 pub use list::List;
 pub use listener::{Certificate, Listener, ListenerTls};
@@ -56,7 +58,7 @@ pub use route::{Access, RateLimit, RateLimitKey, RejectShape, Route};
 pub use schema::{schema, static_changes};
 pub use session::{RetryNetwork, SealKey, Sessions};
 pub use store::{EmbeddedStore, RedisDurability, RedisStore, RedisTls, RedisTopology, Store, StoreEngine};
-pub use telemetry::{AccessLog, AccessLogTarget, AuditLog, Log, LogFormat, Telemetry};
+pub use telemetry::{AccessLog, AccessLogTarget, AuditLog, Log, LogFormat, Telemetry, UserHashKey};
 pub use throttle::{FailedLoginLimit, LoginLimit, Throttle};
 pub use token::{KeyAlgorithm, SigningKey, TokenCache, TokenSources, TokenType, Tokens};
 pub use trusted_proxy::TrustedProxy;
@@ -90,6 +92,9 @@ pub struct Config {
     #[serde(default)]
     #[schemars(extend("x-static" = true))]
     pub admin: Admin,
+    /// The internal listener, for programs of the business. Not set: there is none.
+    #[serde(default)]
+    pub internal: Option<Internal>,
     /// Proxies in front of the gateway: addresses, CIDR blocks, or objects that name the headers to
     /// believe. From an address or a block the gateway believes `X-Forwarded-For` and
     /// `X-Forwarded-Proto`. From all other peers, and by default, it believes nothing. See

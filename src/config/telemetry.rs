@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::ByteSize;
+use super::{ByteSize, SecretSource};
 
 /// `telemetry`
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -17,6 +17,20 @@ pub struct Telemetry {
     pub access_log: AccessLog,
     /// One line for each login, logout, refusal of a user, and action of an operator.
     pub audit_log: AuditLog,
+    /// Keys of the hashes that stand for people in the logs. The first hashes; `menshen person
+    /// hash` knows the others as well. Empty: the gateway makes one key at the first start and
+    /// keeps it in `data_dir`. With `store.engine: redis` at least one, the same on every gateway.
+    pub user_hash_keys: Vec<UserHashKey>,
+}
+
+/// `telemetry.user_hash_keys[]`: a key of the hashes that stand for people.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct UserHashKey {
+    /// The key's id. Each hash begins with it, and it must be unique.
+    pub kid: String,
+    /// 32 random bytes in base64, such as the output of `openssl rand -base64 32`.
+    pub secret: SecretSource,
 }
 
 /// `telemetry.log`

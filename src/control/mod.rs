@@ -3,7 +3,6 @@
 //! Decides what each path of the socket answers. Only root and the user of the gateway can connect:
 //! the file's mode says so, so no password is asked for.
 
-mod body;
 pub mod client;
 mod serve;
 mod socket;

@@ -14,9 +14,9 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::UnixStream;
 use tokio::sync::{Semaphore, watch};
 
+use super::Control;
 use super::socket::ControlSocket;
-use super::{Control, body};
-use crate::management::{Door, Requester};
+use crate::management::{Door, Requester, read_body};
 
 /// Most connections at once. A command makes one.
 const MAX_CONNECTIONS: usize = 64;
@@ -67,7 +67,7 @@ async fn serve_connection(stream: UnixStream, control: &Control) {
         let requester = &requester;
         async move {
             let (parts, incoming) = request.into_parts();
-            let response = control.answer(&parts, requester, body::read(incoming)).await;
+            let response = control.answer(&parts, requester, read_body(incoming)).await;
             Ok::<_, Infallible>(response.map(|body| Full::new(Bytes::from(body))))
         }
     });

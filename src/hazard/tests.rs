@@ -3,6 +3,12 @@ use crate::config::Document;
 
 /// The warnings of a configuration with these sections, as `key: reason; hint`.
 fn warnings(sections: &str) -> Vec<String> {
+    let findings = findings(sections);
+    assert!(!findings.has_errors());
+    findings.iter().map(ToString::to_string).collect()
+}
+
+fn findings(sections: &str) -> Findings {
     let routes = "routes: [{ path: /, access: authenticated, upstream: api }]";
     let routes = if sections.contains("routes:") { "" } else { routes };
     let yaml = format!(
@@ -17,8 +23,7 @@ upstreams: {{ api: {{ servers: ['127.0.0.1:2'] }}, other: {{ servers: ['127.0.0.
     let document = Document::parse("test.yaml", &yaml).unwrap();
     let mut findings = Findings::default();
     warn(&document.config, &mut findings);
-    assert!(!findings.has_errors());
-    findings.iter().map(ToString::to_string).collect()
+    findings
 }
 
 /// The keys that a configuration with these sections is warned of.
@@ -45,6 +50,27 @@ fn an_admin_listener_off_loopback_is_a_hazard() {
         let found = keys(&format!("admin: {{ address: '{address}' }}"));
 
         assert_eq!(found == ["admin.address"], is_hazard, "{address}: {found:?}");
+    }
+}
+
+#[test]
+fn an_internal_listener_off_loopback_is_refused_without_tls_and_a_hazard_with_it() {
+    let clients = "clients: [{ name: crm, token: { env: T }, may: [bind] }]";
+    let tls = "tls: { certificates: [{ certificate: a, key: b }] }";
+    for (address, tls, expected) in [
+        ("127.0.0.1:9902", "", None),
+        ("[::1]:9902", "", None),
+        ("0.0.0.0:9902", "", Some("without TLS")),
+        ("10.0.0.1:9902", "", Some("without TLS")),
+        ("10.0.0.1:9902", tls, Some("whoever has a token")),
+        ("127.0.0.1:9902", tls, None),
+    ] {
+        let separator = if tls.is_empty() { "" } else { ", " };
+        let found = findings(&format!("internal: {{ address: '{address}', {clients}{separator}{tls} }}"));
+        assert_eq!(found.has_errors(), expected == Some("without TLS"), "{address}");
+        let found: Vec<String> = found.iter().map(ToString::to_string).collect();
+        assert_eq!(found.len(), usize::from(expected.is_some()), "{address}: {found:?}");
+        assert!(found.iter().all(|said| said.contains(expected.unwrap_or_default())), "{found:?}");
     }
 }
 

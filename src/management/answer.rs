@@ -1,6 +1,8 @@
 //! What is sent back, over whichever door the request came.
 
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS};
+use http::header::{
+    ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
+};
 use http::{HeaderValue, Method, Response, StatusCode};
 use serde::Serialize;
 use tracing::error;
@@ -19,12 +21,20 @@ pub struct ManagementAnswer {
     body: Vec<u8>,
     allow: Option<&'static str>,
     retry_after_seconds: Option<u64>,
+    has_bearer_challenge: bool,
 }
 
 impl ManagementAnswer {
     /// 200 with this body.
     pub const fn ok(content_type: &'static str, body: Vec<u8>) -> Self {
-        Self { status: StatusCode::OK, content_type, body, allow: None, retry_after_seconds: None }
+        Self {
+            status: StatusCode::OK,
+            content_type,
+            body,
+            allow: None,
+            retry_after_seconds: None,
+            has_bearer_challenge: false,
+        }
     }
 
     /// 200 with plain text.
@@ -80,6 +90,12 @@ impl ManagementAnswer {
         Self { retry_after_seconds: Some(seconds), ..self }
     }
 
+    /// Adds that a token is asked for. See RFC 6750 §3.
+    #[must_use]
+    pub fn with_bearer_challenge(self) -> Self {
+        Self { has_bearer_challenge: true, ..self }
+    }
+
     /// Adds the headers that every answer has. The answer to HEAD has the length, but not the body.
     pub fn into_response(self, method: &Method) -> Response<Vec<u8>> {
         let length = self.body.len();
@@ -94,6 +110,9 @@ impl ManagementAnswer {
         headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         if let Some(allow) = self.allow {
             headers.insert(ALLOW, HeaderValue::from_static(allow));
+        }
+        if self.has_bearer_challenge {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         if let Some(seconds) = self.retry_after_seconds {
             headers.insert(RETRY_AFTER, seconds.into());

@@ -5,6 +5,7 @@ use tracing::info;
 
 use super::Management;
 use super::requester::Requester;
+use crate::identity::UserId;
 use crate::session::{PersonId, SessionError, SessionScope};
 use crate::telemetry::audit_log::{AuditEvent, AuditLogEntry};
 
@@ -14,6 +15,8 @@ pub(super) struct AuditedAction<'a> {
     pub(super) event: AuditEvent,
     pub(super) scope: Option<&'a SessionScope>,
     pub(super) requester: &'a Requester,
+    /// The user of the business that a person is bound to.
+    pub(super) user: Option<&'a UserId>,
 }
 
 impl Management {
@@ -33,7 +36,7 @@ impl Management {
         if !log.is_on() {
             return;
         }
-        let AuditedAction { event, scope, requester } = action;
+        let AuditedAction { event, scope, requester, user } = action;
         let runtime = (self.current)();
         let appid = match scope {
             Some(SessionScope::Subject(subject)) => Some(&subject.appid),
@@ -46,6 +49,7 @@ impl Management {
             requester: Some(&requester.name),
             app: appid.map(|appid| runtime.app_name(appid).unwrap_or(appid.as_str())),
             subject: scope.and_then(|scope| self.hash(scope)).as_deref(),
+            bound_user: user.map(|user| self.shared.subject_hasher().hash_user(user)).as_deref(),
             scope: scope.map(SessionScope::as_str),
             session: scope.and_then(|scope| {
                 if let SessionScope::Session(session) = scope { Some(session.as_str()) } else { None }
@@ -53,6 +57,12 @@ impl Management {
             count,
             ..AuditLogEntry::new(self.shared.clock.now(), event, outcome)
         });
+    }
+
+    /// Writes to the audit log that a program asked for what it may not.
+    pub fn audit_refusal(&self, requester: &Requester) {
+        let action = AuditedAction { event: AuditEvent::Refusal, scope: None, requester, user: None };
+        self.audit_outcome(action, "not_permitted", None);
     }
 
     /// Logs what was done to sessions. `verb` is in the past tense.

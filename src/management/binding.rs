@@ -11,6 +11,7 @@ use super::answer::ManagementAnswer;
 use super::audit::AuditedAction;
 use super::people::ChangeAnswer;
 use super::scope_request::{BindingRequest, ScopeRequest};
+use crate::identity::UserId;
 use crate::session::{PersonId, SessionError, UserBinding};
 use crate::telemetry::audit_log::AuditEvent;
 
@@ -41,7 +42,10 @@ impl Management {
         let bound = runtime.sessions.binding(&person).await;
         let scope = person.scope();
         let outcome = bound.as_ref().map(|_| None);
-        self.audit(AuditedAction { event: AuditEvent::Listing, scope: Some(&scope), requester }, outcome);
+        self.audit(
+            AuditedAction { event: AuditEvent::Listing, scope: Some(&scope), requester, user: None },
+            outcome,
+        );
         let bound = bound.map_err(|error| ManagementAnswer::session_error("look up a binding", &error))?;
         self.log_person("looked up the binding of", &person, requester);
         let binding = bound.as_ref().map(document);
@@ -59,7 +63,7 @@ impl Management {
         let user = request.user().map_err(|error| error.answer())?;
         let person = self.person(Ok(request.scope_request()), &runtime)?;
         let changed = runtime.sessions.bind(&person, &user, self.shared.clock.now()).await;
-        self.answer_change(AuditEvent::Bind, &person, requester, changed)
+        self.answer_change(AuditEvent::Bind, &person, Some(user.id()), requester, changed)
     }
 
     /// Ends the binding of a person.
@@ -71,18 +75,20 @@ impl Management {
         let runtime = (self.current)();
         let person = self.person(ScopeRequest::parse_json(body), &runtime)?;
         let changed = runtime.sessions.unbind(&person).await;
-        self.answer_change(AuditEvent::Unbind, &person, requester, changed)
+        self.answer_change(AuditEvent::Unbind, &person, None, requester, changed)
     }
 
     fn answer_change(
         &self,
         event: AuditEvent,
         person: &PersonId,
+        user: Option<&UserId>,
         requester: &Requester,
         changed: Result<bool, SessionError>,
     ) -> Result<ManagementAnswer, ManagementAnswer> {
         let scope = person.scope();
-        self.audit(AuditedAction { event, scope: Some(&scope), requester }, changed.as_ref().map(|_| None));
+        let action = AuditedAction { event, scope: Some(&scope), requester, user };
+        self.audit(action, changed.as_ref().map(|_| None));
         let changed = changed.map_err(|error| ManagementAnswer::session_error("change a binding", &error))?;
         let verb = if event == AuditEvent::Bind { "bound" } else { "unbound" };
         self.log_person(verb, person, requester);

@@ -10,6 +10,7 @@ mod binding;
 mod body;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzz;
+mod hash;
 mod media_type;
 mod page;
 mod people;
@@ -24,7 +25,7 @@ use bytes::Bytes;
 use http::request::Parts;
 
 pub use self::answer::ManagementAnswer;
-pub use self::body::{BODY_TIMEOUT, MAX_BODY_BYTES, ManagementBodyError};
+pub use self::body::{ManagementBodyError, read_body};
 pub use self::media_type::read_json;
 pub use self::page::ManagementPage;
 pub use self::requester::{Door, Requester};
@@ -45,6 +46,11 @@ impl Management {
     /// What outlives a reload.
     pub const fn shared(&self) -> &Shared {
         &self.shared
+    }
+
+    /// The configuration in use.
+    pub fn runtime(&self) -> Arc<Runtime> {
+        (self.current)()
     }
 
     /// The answer of a page. The body is read only if the page changes something.
@@ -70,6 +76,7 @@ impl Management {
             ManagementPage::Bound => self.show_binding(query, requester).await,
             ManagementPage::Bind => self.bind(&body, requester).await,
             ManagementPage::Unbind => self.unbind(&body, requester).await,
+            ManagementPage::Hash => self.show_hash(query, requester),
         }
     }
 }

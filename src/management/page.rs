@@ -3,6 +3,7 @@
 use http::Method;
 
 use super::answer::ManagementAnswer;
+use crate::config::InternalPermission;
 
 /// A page about sessions or people.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +24,8 @@ pub enum ManagementPage {
     Unbind,
     /// Shows the user that a person is bound to.
     Bound,
+    /// Shows the hash that stands for a person in the logs.
+    Hash,
 }
 
 impl ManagementPage {
@@ -37,7 +40,17 @@ impl ManagementPage {
             "/people/bind" => Some(Self::Bind),
             "/people/unbind" => Some(Self::Unbind),
             "/people/bound" => Some(Self::Bound),
+            "/people/hash" => Some(Self::Hash),
             _ => None,
+        }
+    }
+
+    /// What a program of the business must be permitted to ask for the page.
+    pub const fn permission(self) -> InternalPermission {
+        match self {
+            Self::Sessions | Self::RevokeSessions => InternalPermission::Sessions,
+            Self::Block | Self::Unblock | Self::Blocked | Self::Hash => InternalPermission::People,
+            Self::Bind | Self::Unbind | Self::Bound => InternalPermission::Bind,
         }
     }
 

@@ -64,7 +64,7 @@ impl Management {
         let runtime = (self.current)();
         let blocked = runtime.sessions.list_blocked().await;
         let count = blocked.as_ref().map(|blocked| Some(blocked.len() as u64));
-        self.audit(AuditedAction { event: AuditEvent::Listing, scope: None, requester }, count);
+        self.audit(AuditedAction { event: AuditEvent::Listing, scope: None, requester, user: None }, count);
         let blocked =
             blocked.map_err(|error| ManagementAnswer::session_error("list blocked people", &error))?;
         info!(
@@ -92,7 +92,7 @@ impl Management {
         } else {
             (AuditEvent::Unblock, runtime.sessions.unblock(&person, now).await, "unblocked")
         };
-        let action = AuditedAction { event, scope: Some(&scope), requester };
+        let action = AuditedAction { event, scope: Some(&scope), requester, user: None };
         self.audit(action, done.as_ref().map(|_| None));
         let changed =
             done.map_err(|error| ManagementAnswer::session_error("block or unblock a person", &error))?;

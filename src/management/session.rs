@@ -60,7 +60,10 @@ impl Management {
         };
         let scope = person.scope();
         let count = sessions.as_ref().map(|sessions| Some(sessions.len() as u64));
-        self.audit(AuditedAction { event: AuditEvent::Listing, scope: Some(&scope), requester }, count);
+        self.audit(
+            AuditedAction { event: AuditEvent::Listing, scope: Some(&scope), requester, user: None },
+            count,
+        );
         let sessions = sessions.map_err(|error| ManagementAnswer::session_error("list sessions", &error))?;
         self.log_sessions("listed", &scope, Some(sessions.len() as u64), requester);
         let sessions = sessions.iter().map(|session| session_item(session, &runtime)).collect();
@@ -77,7 +80,10 @@ impl Management {
         let scope = self.scope(ScopeRequest::parse_json(body), &runtime)?;
         let ended = runtime.sessions.revoke(&scope, self.shared.clock.now()).await;
         let count = ended.as_ref().copied();
-        self.audit(AuditedAction { event: AuditEvent::Revocation, scope: Some(&scope), requester }, count);
+        self.audit(
+            AuditedAction { event: AuditEvent::Revocation, scope: Some(&scope), requester, user: None },
+            count,
+        );
         let ended = ended.map_err(|error| ManagementAnswer::session_error("revoke sessions", &error))?;
         self.log_sessions("revoked", &scope, ended, requester);
         Ok(ManagementAnswer::json(&RevocationAnswer { scope: scope.as_str(), ended }))

@@ -1,4 +1,5 @@
-//! What the audit log says about requests: who signed in and out, and who was refused.
+//! What the audit log says about requests: who signed in and out, and which
+//! known user was refused.
 
 use http::{Method, StatusCode};
 use pingora::proxy::Session;
@@ -12,6 +13,11 @@ pub(super) fn write_answer(log: &AuditLog, session: &Session, ctx: &Context, sta
         return;
     }
     let Some(event) = event(ctx, &session.req_header().method, status) else { return };
+    if event == AuditEvent::Refusal && ctx.decision.subject_hash().is_none() {
+        // The access log has it. Here it would say of no person that anything happened, and clients
+        // that nobody knows could fill the log.
+        return;
+    }
     log.write(&AuditLogEntry {
         request_id: Some(ctx.arrival.request_id.as_str()),
         client_address: Some(ctx.arrival.client.client),

@@ -48,6 +48,11 @@ impl BoundSocket {
         Ok(Self { address, socket })
     }
 
+    /// The socket, for what does not serve through Pingora.
+    pub(super) fn into_socket(self) -> TcpListener {
+        self.socket
+    }
+
     /// Accepts connections until the shutdown.
     pub(super) async fn serve<A>(self, name: &str, app: A, shutdown: ShutdownWatch)
     where

@@ -21,6 +21,7 @@ mod validity;
 
 use std::sync::Arc;
 
+use crate::authn::SubjectHasher;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, Findings, StoreEngine};
 use crate::control::ControlSocket;
@@ -56,10 +57,14 @@ impl Default for Sources {
 pub fn check(config: &Config, sources: &Sources, findings: &mut Findings) -> Result<(), StartError> {
     key_file::check_data_dir(&config.data_dir, OnMissingKey::Ephemeral, findings);
     let is_shared = config.store.engine == StoreEngine::Redis;
-    let shared = shared(sources, Arc::new(Metrics::new()?), Arc::new(store::Closed { is_shared }))?;
+    let (metrics, store) = (Arc::new(Metrics::new()?), Arc::new(store::Closed { is_shared }));
+    let shared = shared(config, sources, OnMissingKey::Ephemeral, metrics, store, findings)?;
     ControlSocket::check(&config.data_dir, findings);
     store::check(&config.store, &shared.metrics, findings);
-    tls::load(config, sources.clock.now(), findings);
+    let now = sources.clock.now();
+    tls::load(config, now, findings);
+    tls::load_internal(config, now, findings);
+    tls::warn_of_client_certificates(config, now, findings);
     AccessLog::check(&config.telemetry.access_log, findings);
     AuditLog::check(&config.telemetry.audit_log, findings);
     crate::telemetry::diagnostics::check(&config.telemetry.log, findings);
@@ -67,6 +72,22 @@ pub fn check(config: &Config, sources: &Sources, findings: &mut Findings) -> Res
     Ok(())
 }
 
-fn shared(sources: &Sources, metrics: Arc<Metrics>, store: Arc<dyn Store>) -> Result<Shared, StartError> {
-    Ok(Shared::new(Arc::clone(&sources.clock), Arc::clone(&sources.entropy), metrics, store)?)
+/// What outlives a reload. If the keys of the hashes of people cannot be used, others take their
+/// place, so that everything else is checked as well.
+fn shared(
+    config: &Config,
+    sources: &Sources,
+    missing: OnMissingKey,
+    metrics: Arc<Metrics>,
+    store: Arc<dyn Store>,
+    findings: &mut Findings,
+) -> Result<Shared, StartError> {
+    let entropy = sources.entropy.as_ref();
+    let keys = &config.telemetry.user_hash_keys;
+    let hasher = SubjectHasher::build(keys, &config.data_dir, missing, store.is_shared(), entropy, findings);
+    let hasher = match hasher {
+        Some(hasher) => hasher,
+        None => SubjectHasher::ephemeral(entropy)?,
+    };
+    Ok(Shared::new(Arc::clone(&sources.clock), Arc::clone(&sources.entropy), metrics, store, hasher))
 }

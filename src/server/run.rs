@@ -67,6 +67,9 @@ fn log_start(running: &RunningGateway, config: &Config) {
         tracing::info!(server.address = %address, "listening on {address}");
     }
     tracing::info!(server.address = %running.admin_address, "admin listening on {}", running.admin_address);
+    if let Some(address) = running.internal_address {
+        tracing::info!(server.address = %address, "programs of the business are answered at {address}");
+    }
     if let Some(socket) = &running.control_socket {
         tracing::info!("operators are answered at {}", socket.display());
     }

@@ -21,6 +21,8 @@ pub struct RunningGateway {
     pub(super) admin_address: SocketAddr,
     /// `None` if the file system does not allow it.
     pub(super) control_socket: Option<PathBuf>,
+    /// `None` if none is configured.
+    pub(super) internal_address: Option<SocketAddr>,
     pub(super) warnings: Report,
     pub(super) reloading: Arc<Reloading>,
     pub(super) access_log: Arc<AccessLog>,
@@ -46,6 +48,11 @@ impl RunningGateway {
     /// The bound address of the admin listener.
     pub const fn admin_address(&self) -> SocketAddr {
         self.admin_address
+    }
+
+    /// The bound address of the internal listener, if there is one.
+    pub const fn internal_address(&self) -> Option<SocketAddr> {
+        self.internal_address
     }
 
     /// The Unix socket of the operators; `None` if the file system did not allow it.

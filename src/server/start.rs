@@ -23,6 +23,7 @@ use super::{Sources, open_files, shared};
 use crate::admin::{Admin, GatewayHealth};
 use crate::config::{Config, Document, Findings, Report, StoreEngine};
 use crate::control::{self, Control, ControlSocket};
+use crate::internal::{self, Internal, InternalListener};
 use crate::key_file::{self, OnMissingKey};
 use crate::management::Management;
 use crate::proxy::connections::Connections;
@@ -43,9 +44,11 @@ pub fn start(document: &Document, path: PathBuf, sources: Sources) -> Result<Run
     let config = &document.config;
     let prepared = Prepared::build(document, &sources)?;
     let Prepared { shared, runtime, access_log, audit_log, listeners_tls, max_connections, .. } = prepared;
-    let Sockets { admin, listeners } = Sockets::bind(config)?;
+    let internal_tls = prepared.internal_tls;
+    let Sockets { admin, internal, listeners } = Sockets::bind(config)?;
     let addresses = listeners.iter().map(|socket| socket.address).collect();
     let admin_address = admin.address;
+    let internal_address = internal.as_ref().map(|socket| socket.address);
 
     let worker_threads = worker_threads(config);
     let threads = start_threads(worker_threads)?;
@@ -60,7 +63,14 @@ pub fn start(document: &Document, path: PathBuf, sources: Sources) -> Result<Run
 
     let (shutdown, shutdown_watch) = watch::channel(false);
     let guards = build_guards(listeners, config, &listeners_tls, &guard_services)?;
-    let certificates = Arc::new(listeners_tls.into_iter().map(|tls| tls.certificates).collect::<Vec<_>>());
+    let internal = internal
+        .map(|socket| {
+            let tls = internal_tls.as_ref().map(|tls| tls.acceptor(false)).transpose()?;
+            Ok::<_, StartError>(InternalListener { socket: socket.into_socket(), tls })
+        })
+        .transpose()?;
+    let certificates = listeners_tls.into_iter().chain(internal_tls).map(|tls| tls.certificates);
+    let certificates = Arc::new(certificates.collect::<Vec<_>>());
     threads.spawn(refresh(Arc::clone(&certificates), Arc::clone(&current)));
     let reloading = Arc::new(Reloading {
         reload: Reload::new(path, config.clone(), Arc::clone(&current), shared.clone()),
@@ -74,7 +84,8 @@ pub fn start(document: &Document, path: PathBuf, sources: Sources) -> Result<Run
     let control_socket = prepared.control_socket.as_ref().map(|socket| socket.path().to_owned());
 
     let mut services = JoinSet::new();
-    doors.serve(admin, prepared.control_socket, &doors_watch, &mut services, threads.handle());
+    let sockets = DoorSockets { admin, control: prepared.control_socket, internal };
+    doors.serve(sockets, &doors_watch, &mut services, threads.handle());
     for (socket, guard) in guards {
         let watch: ShutdownWatch = shutdown_watch.clone();
         services.spawn_on(async move { socket.serve("gateway", guard, watch).await }, threads.handle());
@@ -90,6 +101,7 @@ pub fn start(document: &Document, path: PathBuf, sources: Sources) -> Result<Run
         addresses,
         admin_address,
         control_socket,
+        internal_address,
         warnings: prepared.warnings,
         reloading,
         access_log,
@@ -112,6 +124,7 @@ struct Prepared {
     audit_log: Arc<AuditLog>,
     /// Of the listeners with TLS, in the order of the configuration.
     listeners_tls: Vec<ListenerTls>,
+    internal_tls: Option<ListenerTls>,
     max_connections: usize,
     /// `None` if the file system does not allow it.
     control_socket: Option<ControlSocket>,
@@ -133,8 +146,11 @@ impl Prepared {
         let Some(store) = store::open(&config.store, &config.data_dir, clock, &metrics, &mut findings) else {
             return Err(StartError::Config(document.report(findings)));
         };
-        let shared = shared(sources, metrics, store)?;
-        let listeners_tls = tls::load(config, shared.clock.now(), &mut findings);
+        let shared = shared(config, sources, OnMissingKey::Create, metrics, store, &mut findings)?;
+        let now = shared.clock.now();
+        let listeners_tls = tls::load(config, now, &mut findings);
+        let internal_tls = tls::load_internal(config, now, &mut findings);
+        tls::warn_of_client_certificates(config, now, &mut findings);
         let dropped_lines = shared.metrics.access_log_dropped_lines.clone();
         let access_log = AccessLog::open(&config.telemetry.access_log, dropped_lines, &mut findings);
         let dropped_lines = shared.metrics.audit_log_dropped_lines.clone();
@@ -145,9 +161,12 @@ impl Prepared {
         let entropy = shared.entropy.as_ref();
         let control_socket = ControlSocket::bind(&config.data_dir, is_optional, entropy, &mut findings);
         let warnings = document.report(findings);
-        let (Some(runtime), Some(access_log), Some(audit_log), Some(listeners_tls), false) =
-            (runtime, access_log, audit_log, listeners_tls, warnings.has_errors())
+        let (Some(runtime), Some(access_log), Some(audit_log), false) =
+            (runtime, access_log, audit_log, warnings.has_errors())
         else {
+            return Err(StartError::Config(warnings));
+        };
+        let (Some(listeners_tls), Some(internal_tls)) = (listeners_tls, internal_tls) else {
             return Err(StartError::Config(warnings));
         };
         let (access_log, audit_log) = (Arc::new(access_log), Arc::new(audit_log));
@@ -158,6 +177,7 @@ impl Prepared {
             access_log,
             audit_log,
             listeners_tls,
+            internal_tls,
             max_connections,
             control_socket,
             warnings,
@@ -168,6 +188,7 @@ impl Prepared {
 /// The bound sockets.
 struct Sockets {
     admin: BoundSocket,
+    internal: Option<BoundSocket>,
     /// In the order of the configuration.
     listeners: Vec<BoundSocket>,
 }
@@ -175,8 +196,9 @@ struct Sockets {
 impl Sockets {
     fn bind(config: &Config) -> Result<Self, StartError> {
         let admin = BoundSocket::bind(config.admin.address)?;
+        let internal = config.internal.as_ref().map(|internal| BoundSocket::bind(internal.address));
         let listeners = config.listeners.iter().map(|listener| BoundSocket::bind(listener.address));
-        Ok(Self { admin, listeners: listeners.collect::<Result<_, _>>()? })
+        Ok(Self { admin, internal: internal.transpose()?, listeners: listeners.collect::<Result<_, _>>()? })
     }
 }
 
@@ -184,6 +206,14 @@ impl Sockets {
 struct Doors {
     admin: Admin,
     control: Control,
+    internal: Internal,
+}
+
+/// Where the doors are.
+struct DoorSockets {
+    admin: BoundSocket,
+    control: Option<ControlSocket>,
+    internal: Option<InternalListener>,
 }
 
 impl Doors {
@@ -201,22 +231,26 @@ impl Doors {
         let reloading = Arc::clone(reloading);
         Self {
             admin: Admin::new(shared.clone(), Arc::clone(health), running(current)),
+            internal: Internal::new(Arc::clone(&management)),
             control: Control::new(management, Box::new(move || reloading.reload())),
         }
     }
 
     fn serve(
         self,
-        admin: BoundSocket,
-        control: Option<ControlSocket>,
+        sockets: DoorSockets,
         shutdown: &ShutdownWatch,
         services: &mut JoinSet<()>,
         threads: &Handle,
     ) {
+        let DoorSockets { admin, control, internal } = sockets;
         let watch = shutdown.clone();
         services.spawn_on(async move { admin.serve("admin", self.admin, watch).await }, threads);
         if let Some(socket) = control {
             services.spawn_on(control::serve(socket, Arc::new(self.control), shutdown.clone()), threads);
+        }
+        if let Some(listener) = internal {
+            services.spawn_on(internal::serve(listener, Arc::new(self.internal), shutdown.clone()), threads);
         }
     }
 }

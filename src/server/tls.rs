@@ -1,16 +1,20 @@
 //! TLS of a listener: its certificates, and which client certificates it requires.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use pingora::listeners::tls::{Acceptor, TlsSettings};
 use pingora::protocols::ALPN;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 use rustls::server::danger::ClientCertVerifier;
 
 use super::certificates::Certificates;
 use super::clients;
 use super::error::StartError;
+use super::validity;
 use crate::clock::Timestamp;
-use crate::config::{Config, Findings};
+use crate::config::{Certificate, Config, Findings, StoreEngine};
 
 /// The certificates of a listener with TLS, and of its clients.
 pub(super) struct ListenerTls {
@@ -30,19 +34,63 @@ pub(super) fn load(config: &Config, now: Timestamp, findings: &mut Findings) -> 
         .filter_map(|(index, listener)| Some((index, listener.tls.as_ref()?)));
     let loaded: Vec<Option<ListenerTls>> = with_tls
         .map(|(index, tls)| {
-            let at = format!("listeners[{index}].tls");
-            let certificates = Certificates::load(&tls.certificates, &format!("{at}.certificates"), findings);
-            if let Some(certificates) = &certificates {
-                certificates.warn_of_doubtful(now, &format!("{at}.certificates"), findings);
-            }
-            let clients = match &tls.client_ca_file {
-                None => None,
-                Some(file) => Some(clients::verifier(file, &format!("{at}.client_ca_file"), findings)?),
-            };
-            Some(ListenerTls { certificates: Arc::new(certificates?), clients })
+            let clients = tls.client_ca_file.as_deref();
+            load_one(&tls.certificates, clients, &format!("listeners[{index}].tls"), now, findings)
         })
         .collect();
     loaded.into_iter().collect()
+}
+
+/// As [`load`], for the internal listener. `Some(None)` if it has no TLS.
+pub(super) fn load_internal(
+    config: &Config,
+    now: Timestamp,
+    findings: &mut Findings,
+) -> Option<Option<ListenerTls>> {
+    let Some(tls) = config.internal.as_ref().and_then(|internal| internal.tls.as_ref()) else {
+        return Some(None);
+    };
+    let clients = tls.client_ca_file.as_deref();
+    load_one(&tls.certificates, clients, "internal.tls", now, findings).map(Some)
+}
+
+fn load_one(
+    certificates: &[Certificate],
+    clients: Option<&Path>,
+    at: &str,
+    now: Timestamp,
+    findings: &mut Findings,
+) -> Option<ListenerTls> {
+    let certificates = Certificates::load(certificates, &format!("{at}.certificates"), findings);
+    if let Some(certificates) = &certificates {
+        certificates.warn_of_doubtful(now, &format!("{at}.certificates"), findings);
+    }
+    let clients = match clients {
+        None => None,
+        Some(file) => Some(clients::verifier(file, &format!("{at}.client_ca_file"), findings)?),
+    };
+    Some(ListenerTls { certificates: Arc::new(certificates?), clients })
+}
+
+/// Warns of each certificate that the gateway shows to servers if it is not valid `now`, or ends
+/// soon. A file that cannot be read is left to what connects with it.
+pub(super) fn warn_of_client_certificates(config: &Config, now: Timestamp, findings: &mut Findings) {
+    let upstreams = config.upstreams.iter().filter_map(|(name, upstream)| {
+        let certificate = upstream.tls.as_ref()?.client_certificate.as_ref()?;
+        Some((format!("upstreams.{name}.tls.client_certificate.certificate"), &certificate.certificate))
+    });
+    let is_redis = config.store.engine == StoreEngine::Redis;
+    let redis = config.store.redis.tls.as_ref().and_then(|tls| tls.certificate.as_ref());
+    let redis = redis.filter(|_| is_redis).map(|file| ("store.redis.tls.certificate".to_owned(), file));
+    for (at, file) in upstreams.chain(redis) {
+        let Ok(mut chain) = CertificateDer::pem_file_iter(file) else { continue };
+        let doubt = chain.next().and_then(Result::ok).and_then(|leaf| validity::doubt(&leaf, now));
+        if let Some(doubt) = doubt {
+            findings
+                .warning(at, format!("certificate `{}` {doubt}", file.display()))
+                .hint("renew it, and restart the gateway");
+        }
+    }
 }
 
 impl ListenerTls {

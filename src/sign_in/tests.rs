@@ -183,7 +183,7 @@ fn dependencies(
         &apps,
         authn::Dependencies { tokens: tokens.clone(), sessions: sessions.clone(), tells_profile: false },
         metrics,
-        SubjectHasher::new(&*entropy).unwrap(),
+        SubjectHasher::ephemeral(&*entropy).unwrap(),
         &*entropy,
         findings,
     );

@@ -237,6 +237,7 @@ fn each_door_answers_its_own_requests_alone() {
         let public = format!("{line} HTTP/1.1\r\nHost: gateway.test\r\nContent-Length: 0\r\n\r\n");
         assert_eq!(world.send(&public).status, 401, "{line} is a request for the backend");
     }
+    assert_eq!(admin("GET /people/hash?unionid=u1"), 404);
     for line in ["GET /metrics", "GET /livez", "GET /readyz"] {
         assert_eq!(admin(line), 200, "{line}");
         assert_eq!(ask(&world, line, "", "").status, 404, "{line}");

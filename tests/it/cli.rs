@@ -192,6 +192,7 @@ fn check_warns_of_what_is_dangerous_by_its_key_and_still_exits_0() {
   - { path: /shared, access: public, upstream: backend }
   - { path: /shared/admin, access: authenticated, upstream: backend }
 admin: { address: 0.0.0.0:9901 }
+telemetry: { user_hash_keys: [{ kid: k, secret: MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY= }] }
 store: { engine: redis, redis: { addresses: ['redis.example.com:6379'] } }
 ";
     let yaml = minimal.trim_end().replace("path: /", "path: /\n    allow_cross_site: true");
@@ -233,9 +234,14 @@ fn configuration_with_files(folder: &Path) -> (PathBuf, Vec<(PathBuf, &'static s
         (file("client.pem", &key), "upstreams.backend.tls.client_certificate.key"),
         (file("redis-password", "secret"), "store.redis.password"),
         (file("redis.pem", &key), "store.redis.tls.key"),
+        (
+            file("user-hash", "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=\n"),
+            "telemetry.user_hash_keys[0].secret",
+        ),
+        (file("crm-token", "0123456789abcdef"), "internal.clients[0].token"),
     ];
-    let [secret, seal, signing, listener, client, password, redis] =
-        [0, 1, 2, 3, 4, 5, 6].map(|n| files[n].0.display());
+    let [secret, seal, signing, listener, client, password, redis, user_hash, token] =
+        [0, 1, 2, 3, 4, 5, 6, 7, 8].map(|n| files[n].0.display());
     let certificate = certificate.display();
     let yaml = format!(
         "
@@ -249,6 +255,8 @@ upstreams:
     tls: {{ server_name: b.test, client_certificate: {{ certificate: {certificate}, key: {client} }} }}
 routes: [{{ path: /, access: authenticated, upstream: backend }}]
 sessions: {{ seal_keys: [{{ kid: k, secret: {{ file: {seal} }} }}] }}
+telemetry: {{ user_hash_keys: [{{ kid: k, secret: {{ file: {user_hash} }} }}] }}
+internal: {{ address: 127.0.0.1:0, clients: [{{ name: crm, token: {{ file: {token} }}, may: [bind] }}] }}
 tokens: {{ keys: [{{ kid: k, algorithm: ES256, file: {signing} }}] }}
 store:
   engine: redis
@@ -373,5 +381,34 @@ fn check_warns_of_certificates_that_clients_refuse_or_soon_will() {
             ran.stderr.lines().find(|line| line.contains("listeners[0].tls.certificates[0].certificate: "));
         assert_eq!(warning.is_some(), expected.is_some(), "{}", ran.stderr);
         assert!(warning.unwrap_or_default().contains(expected.unwrap_or_default()), "{}", ran.stderr);
+    }
+}
+
+#[test]
+fn check_warns_of_certificates_that_the_gateway_shows_and_servers_refuse_or_soon_will() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, _) = configuration_with_files(folder.path());
+    let certificate = folder.path().join("certificate.pem");
+    let day = Duration::from_secs(24 * 3600);
+    let now = SystemTime::UNIX_EPOCH + Duration::from_millis(SystemClock.now().millis());
+    for (until, expected) in
+        [(now + 30 * day, None), (now + 13 * day, Some("within 14 days")), (now - day, Some("expired at "))]
+    {
+        let signing_key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(vec!["shop.test".to_owned()]).unwrap();
+        (params.not_before, params.not_after) = ((now - 90 * day).into(), until.into());
+        fs::write(&certificate, params.self_signed(&signing_key).unwrap().pem()).unwrap();
+        for key in ["listener.pem", "client.pem", "redis.pem"] {
+            fs::write(folder.path().join(key), signing_key.serialize_pem()).unwrap();
+        }
+
+        let ran = menshen(&["check", "--config", path.to_str().unwrap()]);
+
+        assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+        for key in ["upstreams.backend.tls.client_certificate.certificate", "store.redis.tls.certificate"] {
+            let warning = ran.stderr.lines().find(|line| line.contains(&format!("warning: {key}: ")));
+            assert_eq!(warning.is_some(), expected.is_some(), "{key}: {}", ran.stderr);
+            assert!(warning.unwrap_or_default().contains(expected.unwrap_or_default()), "{}", ran.stderr);
+        }
     }
 }

@@ -28,7 +28,7 @@ const MAY_IMPORT: &[(&str, &str)] = &[
     ("single_flight", ""),
     ("emulator", "clock config digest entropy"),
     ("hazard", "config host"),
-    ("key_file", "config entropy"),
+    ("key_file", "config digest entropy"),
     ("page", "config digest entropy"),
     ("route", "config host identity path"),
     ("telemetry", "clock config"),
@@ -40,7 +40,7 @@ const MAY_IMPORT: &[(&str, &str)] = &[
     ("throttle", "clock config digest entropy telemetry store"),
     (
         "authn",
-        "clock config cookie entropy host identity single_flight key_file telemetry token store session",
+        "clock config cookie digest entropy host identity single_flight key_file telemetry token store session",
     ),
     ("identity_headers", "address config cookie identity telemetry authn"),
     (
@@ -51,15 +51,19 @@ const MAY_IMPORT: &[(&str, &str)] = &[
         "runtime",
         "clock config entropy hazard identity key_file page route telemetry token upstream store wechat session throttle authn identity_headers sign_in",
     ),
-    ("management", "clock identity problem telemetry session runtime"),
+    ("management", "clock config identity problem telemetry session runtime"),
     ("admin", "clock telemetry runtime management"),
     ("control", "config entropy telemetry management"),
+    ("internal", "config authn management"),
     (
         "proxy",
         "address clock config cookie entropy host identity path problem route telemetry token upstream session throttle authn identity_headers sign_in runtime",
     ),
     ("reload", "config key_file runtime proxy"),
-    ("server", "clock config entropy key_file telemetry store runtime management admin control proxy reload"),
+    (
+        "server",
+        "clock config entropy key_file telemetry store authn runtime management admin control internal proxy reload",
+    ),
     ("demo", "clock config entropy emulator telemetry control server"),
     (
         "fuzz",
@@ -71,13 +75,13 @@ const MAY_IMPORT: &[(&str, &str)] = &[
 /// External crates, by name and the prefix of names such as `pingora_core`, and the only modules
 /// that may name them.
 const CONFINED: &[(&str, &str)] = &[
-    ("pingora", "upstream proxy admin server"),
+    ("pingora", "upstream internal proxy admin server"),
     ("reqwest", "wechat"),
     ("redb", "store"),
     ("redis", "store"),
     ("minijinja", "page"),
     ("qrcode", "emulator"),
-    ("hyper", "emulator demo control"),
+    ("hyper", "emulator demo management control internal"),
     ("clap", "cli"),
 ];
 

@@ -33,6 +33,7 @@ mod framing;
 mod fronts;
 mod hostile;
 mod identity;
+mod internal;
 mod layering;
 mod lexicon;
 mod limits;

@@ -68,7 +68,7 @@ fn subject_hash_differs_from_the_hash_across_apps() {
         [hasher.hash(&identity.subject), hasher.hash_unionid(&alice), hasher.hash_unionid(&bob)]
     );
     assert_eq!(BTreeSet::from_iter(&names).len(), 3, "{names:?}");
-    assert!(names.iter().all(|name| name.len() == 16), "{names:?}");
+    assert!(names.iter().all(|name| name.starts_with("ephemeral:") && name.len() == 42), "{names:?}");
 }
 
 #[test]

@@ -56,14 +56,6 @@ impl BindArgs {
     }
 }
 
-pub(super) fn show_request(person: &PersonArgs) -> Result<Request<Bytes>> {
-    let mut query = form_urlencoded::Serializer::new(String::new());
-    for (name, value) in &person.names() {
-        query.append_pair(name, value.as_str().unwrap_or_default());
-    }
-    Request::get(format!("/people/bound?{}", query.finish())).body(Bytes::new())
-}
-
 pub(super) fn format_binding(answer: &[u8]) -> CommandOutcome {
     const COLUMNS: &[(&str, &str)] = &[("USER", "user"), ("CLAIMS", "claims"), ("SINCE", "since")];
     let answer: Value = serde_json::from_slice(answer).unwrap_or_default();

@@ -40,6 +40,15 @@ impl PersonArgs {
         given.map(|(name, value)| (name.into(), value.into())).collect()
     }
 
+    /// A request that names the person in its query.
+    pub(super) fn query(&self, path: &str) -> http::Result<Request<Bytes>> {
+        let mut query = form_urlencoded::Serializer::new(String::new());
+        for (name, value) in &self.names() {
+            query.append_pair(name, value.as_str().unwrap_or_default());
+        }
+        Request::get(format!("{path}?{}", query.finish())).body(Bytes::new())
+    }
+
     pub(super) fn request(&self, path: &str) -> http::Result<Request<Bytes>> {
         let body = Value::Object(self.names()).to_string();
         Request::post(path).header(CONTENT_TYPE, "application/json").body(body.into())

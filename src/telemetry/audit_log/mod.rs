@@ -111,6 +111,8 @@ pub struct AuditLogEntry<'a> {
     pub app: Option<&'a str>,
     /// Keyed hash of the user that the event is about, as in the access log.
     pub subject: Option<&'a str>,
+    /// Keyed hash of the user of the business that a person was bound to.
+    pub bound_user: Option<&'a str>,
     /// The door that an operator or a program of the business came through.
     pub door: Option<&'a str>,
     /// The name of the operator or program.
@@ -135,6 +137,7 @@ impl<'a> AuditLogEntry<'a> {
             route: None,
             app: None,
             subject: None,
+            bound_user: None,
             door: None,
             requester: None,
             scope: None,
@@ -156,6 +159,7 @@ impl<'a> AuditLogEntry<'a> {
         line.optional_text("http.route", self.route);
         line.optional_text("app", self.app);
         line.optional_text("user.hash", self.subject);
+        line.optional_text("bound_user.hash", self.bound_user);
         line.optional_text("door", self.door);
         line.optional_text("caller", self.requester);
         line.optional_text("scope", self.scope);
@@ -169,7 +173,7 @@ impl<'a> AuditLogEntry<'a> {
     /// An upper bound of the bytes that [`AuditLogEntry::render`] appends.
     fn longest(&self) -> usize {
         let request = [self.request_id, self.route, self.app, self.subject];
-        let order = [self.door, self.requester, self.scope, self.session];
+        let order = [self.bound_user, self.door, self.requester, self.scope, self.session];
         let optional = request.into_iter().chain(order).flatten();
         line_log::longest(optional.chain([self.event.as_str(), self.outcome]))
     }

@@ -14,6 +14,7 @@ const FULL: AuditLogEntry<'static> = AuditLogEntry {
     route: Some("orders"),
     app: Some("shop"),
     subject: Some("5bb7a9d5ee13ddaf"),
+    bound_user: Some("made-1:83c1"),
     door: Some("internal"),
     requester: Some("crm"),
     scope: Some("subject"),
@@ -44,7 +45,7 @@ fn line_has_the_fields_that_are_set_and_no_other() {
         concat!(
             r#"{"timestamp":"2025-11-21T07:38:31.042Z","event":"refusal","outcome":"denied_by_list","#,
             r#""request_id":"3cee1fc1a4cebd9a143d608990761bc8","client.address":"203.0.113.7","http.route":"orders","#,
-            r#""app":"shop","user.hash":"5bb7a9d5ee13ddaf","door":"internal","caller":"crm","scope":"subject","#,
+            r#""app":"shop","user.hash":"5bb7a9d5ee13ddaf","bound_user.hash":"made-1:83c1","door":"internal","caller":"crm","scope":"subject","#,
             r#""session.id":"q83vEjRWeJA","session.count":2}"#,
             "\n"
         )

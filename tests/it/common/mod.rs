@@ -294,5 +294,18 @@ pub fn yaml(sections: &str) -> String {
     ];
     let is_given = |key: &str| sections.lines().any(|line| line.starts_with(&format!("{key}:")));
     let missing = defaults.iter().filter(|(key, _)| !is_given(key)).map(|(_, text)| *text);
-    missing.collect::<String>() + sections
+    with_user_hash_key(missing.collect::<String>() + sections)
+}
+
+/// Gateways on one Redis must have a common key of the hashes in logs.
+fn with_user_hash_key(yaml: String) -> String {
+    const KEY: &str = "user_hash_keys: [{ kid: test, secret: MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY= }]";
+    if !yaml.contains("engine: redis") || yaml.contains("user_hash_keys") {
+        return yaml;
+    }
+    yaml.replacen("\ntelemetry: {", &format!("\ntelemetry: {{ {KEY},"), 1).replacen(
+        "\ntelemetry:\n",
+        &format!("\ntelemetry:\n  {KEY}\n"),
+        1,
+    )
 }

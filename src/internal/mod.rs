@@ -1,0 +1,100 @@
+//! The door of the programs of the business: a listener of its own, off by default.
+//!
+//! Decides which program asks, whether it may, and what is answered. Each program has a token and a
+//! list of what it may; the audit log has its name.
+
+mod introspect;
+mod serve;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::request::Parts;
+use http::{Response, StatusCode};
+
+pub use self::serve::{InternalListener, serve};
+use crate::config::InternalPermission;
+use crate::management::{Door, Management, ManagementAnswer, ManagementBodyError, ManagementPage, Requester};
+
+/// Answers the programs of the business.
+pub struct Internal {
+    management: Arc<Management>,
+}
+
+/// A page of the listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum InternalPage {
+    Introspect,
+    Management(ManagementPage),
+}
+
+impl InternalPage {
+    fn at(path: &str) -> Option<Self> {
+        match path {
+            "/introspect" => Some(Self::Introspect),
+            _ => ManagementPage::at(path).map(Self::Management),
+        }
+    }
+
+    /// What a client must be permitted.
+    const fn permission(self) -> InternalPermission {
+        match self {
+            Self::Introspect => InternalPermission::Introspect,
+            Self::Management(page) => page.permission(),
+        }
+    }
+}
+
+impl Internal {
+    /// Makes the service.
+    pub const fn new(management: Arc<Management>) -> Self {
+        Self { management }
+    }
+
+    /// Answers a request from an address.
+    async fn answer(
+        &self,
+        request: &Parts,
+        client: SocketAddr,
+        body: impl Future<Output = Result<Bytes, ManagementBodyError>>,
+    ) -> Response<Vec<u8>> {
+        let answer = self.answer_page(request, client, body).await;
+        answer.unwrap_or_else(|refused| refused).into_response(&request.method)
+    }
+
+    async fn answer_page(
+        &self,
+        request: &Parts,
+        address: SocketAddr,
+        body: impl Future<Output = Result<Bytes, ManagementBodyError>>,
+    ) -> Result<ManagementAnswer, ManagementAnswer> {
+        let page = InternalPage::at(request.uri.path())
+            .ok_or_else(|| ManagementAnswer::problem(StatusCode::NOT_FOUND, "not_found", None))?;
+        let runtime = self.management.runtime();
+        let client = runtime.internal_clients.find(&request.headers).ok_or_else(|| {
+            let detail = "send the token of a client: `Authorization: Bearer …`";
+            ManagementAnswer::problem(StatusCode::UNAUTHORIZED, "client_unknown", Some(detail))
+                .with_bearer_challenge()
+        })?;
+        let name = client.name().to_owned();
+        let requester = Requester { door: Door::Internal, name, address: Some(address.ip().to_canonical()) };
+        if !client.may(page.permission()) {
+            self.management.audit_refusal(&requester);
+            let detail =
+                format!("`may` of the client `{}` does not have what this page needs", requester.name);
+            return Err(ManagementAnswer::problem(StatusCode::FORBIDDEN, "not_permitted", Some(&detail)));
+        }
+        match page {
+            InternalPage::Introspect => introspect::answer(&self.management, request, body).await,
+            InternalPage::Management(page) => self.management.answer(page, request, &requester, body).await,
+        }
+    }
+}
+
+impl fmt::Debug for Internal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Internal").finish_non_exhaustive()
+    }
+}
