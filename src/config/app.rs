@@ -28,6 +28,30 @@ pub struct App {
     /// that signs the victim in as the attacker.
     #[serde(default)]
     pub browser_check: BrowserCheck,
+    /// Whether a user may sign in for whom WeChat gives no unionid. Write `refuse` if you block or
+    /// deny people by unionid: a block by unionid cannot reach a user whose unionid is not known.
+    /// Sessions that were opened before go on. Default: `admit`.
+    #[serde(default)]
+    pub unknown_unionid: Option<UnknownUnionId>,
+}
+
+impl App {
+    /// Whether WeChat gives no unionid at a sign-in to this app. A mini program or an official
+    /// account that is not bound to an Open Platform account gives none either; the configuration
+    /// does not show it.
+    pub fn gives_no_unionid(&self) -> bool {
+        self.kind == AppKind::OfficialAccount && self.scope != Some(OAuthScope::UserInfo)
+    }
+}
+
+/// Whether a user passes whose unionid is not known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum UnknownUnionId {
+    /// The user passes.
+    Admit,
+    /// The user is refused.
+    Refuse,
 }
 
 /// The kind of an app at WeChat.

@@ -43,7 +43,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use admin::Admin;
-pub use app::{App, AppKind, BrowserCheck, OAuthScope};
+pub use app::{App, AppKind, BrowserCheck, OAuthScope, UnknownUnionId};
 pub use document::Document;
 pub use exposure::{FileAccess, warn_of_exposed_file};
 pub use finding::{Finding, Findings, Severity};

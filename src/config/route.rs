@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{ByteSize, Duration, Rate};
+use super::{ByteSize, Duration, Rate, UnknownUnionId};
 
 /// `routes[]`
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -39,6 +39,10 @@ pub struct Route {
     /// allows them.
     #[serde(default)]
     pub deny_lists: Vec<String>,
+    /// Whether a caller may pass whose unionid is not known, if a list in `deny_lists` has
+    /// unionids. It cannot be told whether such a caller is on the list. Default: `refuse`.
+    #[serde(default)]
+    pub unknown_unionid: Option<UnknownUnionId>,
     /// Whether the caller's unionid must be known.
     #[serde(default)]
     pub require_unionid: bool,

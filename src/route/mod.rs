@@ -232,7 +232,7 @@ impl Route {
             sign_in: build_sign_in(config, at, apps, findings),
             allow_cross_site: config.allow_cross_site,
             allow_shared_caching: config.allow_shared_caching,
-            rules: Rules::build(config, at, lists, findings),
+            rules: Rules::build(config, at, apps, lists, findings),
             apps: config.apps.iter().map(|app| app.as_str().into()).collect(),
         }
     }

@@ -10,7 +10,7 @@ use std::io::{self, Read as _};
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::config::{self, Access, Findings};
+use crate::config::{self, Access, Findings, UnknownUnionId};
 use crate::identity::{AppId, ClaimName, ClaimValue, Identity, OpenId, Subject, UnionId, User};
 
 /// Largest file of members: half a million of them.
@@ -33,6 +33,8 @@ struct People {
 #[derive(Debug)]
 pub struct Rules {
     deny: Vec<Arc<People>>,
+    /// Whether a person may be on a deny list without the gateway knowing it.
+    refuse_unknown_unionid: bool,
     require_unionid: bool,
     require_user: bool,
     require_claims: Vec<RequiredClaim>,
@@ -53,7 +55,7 @@ struct RequiredClaim {
 pub enum Denied {
     /// The person is on a deny list.
     ByList,
-    /// The route requires a unionid, and the person's is not known.
+    /// The person's unionid is not known, and the route requires one or denies some.
     UnionIdUnknown,
     /// The route requires a user of the business, and the person is bound to none.
     UserUnbound,
@@ -81,12 +83,12 @@ impl Rules {
     ///
     /// # Errors
     /// [`Denied`]. A deny list takes precedence over allow lists. A list can match a person by
-    /// unionid only if the unionid is known.
+    /// unionid only if the unionid is known; if it is not, a deny list refuses the person.
     pub fn permits(&self, person: &Identity, user: Option<&User>) -> Result<(), Denied> {
         if self.deny.iter().any(|people| people.include(person)) {
             return Err(Denied::ByList);
         }
-        if self.require_unionid && person.unionid.is_none() {
+        if (self.require_unionid || self.refuse_unknown_unionid) && person.unionid.is_none() {
             return Err(Denied::UnionIdUnknown);
         }
         if self.require_user && user.is_none() {
@@ -103,10 +105,17 @@ impl Rules {
 
     /// Builds the rules of one route; findings for names without a list, and for rules that have no
     /// effect.
-    pub(super) fn build(config: &config::Route, at: &str, lists: &Lists, findings: &mut Findings) -> Self {
+    pub(super) fn build(
+        config: &config::Route,
+        at: &str,
+        apps: &BTreeMap<String, config::App>,
+        lists: &Lists,
+        findings: &mut Findings,
+    ) -> Self {
         let keys =
             [("allow_lists", !config.allow_lists.is_empty()), ("deny_lists", !config.deny_lists.is_empty())];
         let keys = keys.into_iter().chain([
+            ("unknown_unionid", config.unknown_unionid.is_some()),
             ("require_unionid", config.require_unionid),
             ("require_user", config.require_user),
             ("require_claims", !config.require_claims.is_empty()),
@@ -130,13 +139,70 @@ impl Rules {
                 )
                 .hint(format!("add `members` or a `file` to `lists.{name}`, or remove it here"));
         }
+        let denies_unionids = deny.iter().any(|people| !people.unionids.is_empty());
+        warn_of_unknown_unionids(config, at, apps, denies_unionids, findings);
         Self {
             deny,
+            refuse_unknown_unionid: denies_unionids && !admits_unknown_unionid(config),
             require_unionid: config.require_unionid,
             require_user: config.require_user,
             require_claims: RequiredClaim::build(&config.require_claims, at, findings),
             allow: (!config.allow_lists.is_empty()).then_some(allow),
         }
+    }
+}
+
+fn admits_unknown_unionid(config: &config::Route) -> bool {
+    config.unknown_unionid == Some(UnknownUnionId::Admit)
+}
+
+/// Warns of a route that denies unionids, for the apps whose users have none: it refuses all of
+/// them, or lets in who is on the list.
+fn warn_of_unknown_unionids(
+    config: &config::Route,
+    at: &str,
+    apps: &BTreeMap<String, config::App>,
+    denies_unionids: bool,
+    findings: &mut Findings,
+) {
+    let is_permitted = |name: &String| config.apps.is_empty() || config.apps.contains(name);
+    let silent = apps.iter().filter(|(name, app)| is_permitted(name) && app.gives_no_unionid());
+    let silent: Vec<String> = silent.map(|(name, _)| format!("`{name}`")).collect();
+    let (route, silent) = (config.full_name(), silent.join(", "));
+    let key = format!("{at}.unknown_unionid");
+    match (denies_unionids, admits_unknown_unionid(config), silent.as_str()) {
+        (true, true, "") => {
+            findings
+                .warning(
+                    key,
+                    format!("route `{route}` lets in people on a deny list whose unionid is not known"),
+                )
+                .hint("remove it, unless every app is bound to your Open Platform account");
+        }
+        (true, true, silent) => {
+            findings
+                .warning(
+                    key,
+                    format!("route `{route}` lets in people on a deny list: no unionid is known of users of {silent}"),
+                )
+                .hint("remove it, or write `scope: snsapi_userinfo` for these apps");
+        }
+        (true, false, silent) if !silent.is_empty() => {
+            findings
+                .warning(
+                    format!("{at}.deny_lists"),
+                    format!(
+                        "route `{route}` refuses every user of {silent}: no unionid is known of them, and a list here denies unionids"
+                    ),
+                )
+                .hint("write `scope: snsapi_userinfo` for these apps, or name other `apps` on this route");
+        }
+        (false, true, _) => {
+            findings
+                .warning(key, "no list in `deny_lists` has a unionid, so it has no effect")
+                .hint("remove it");
+        }
+        _ => {}
     }
 }
 

@@ -15,7 +15,7 @@ use super::error::SignInError;
 use super::once::{
     CodeClaim, CodeMemory, Expiring, Once, SessionHandle, SignInResult, SignedIn, StoreClaims, once,
 };
-use crate::identity::{AppId, SessionId};
+use crate::identity::{AppId, SessionId, UnionId};
 use crate::session::SessionError;
 use crate::wechat::{App, Code};
 
@@ -181,6 +181,14 @@ async fn exchange<F: SignInFlow>(
     let app = deps.wechat.app(&attempt.app).ok_or(SignInError::AppUnknown)?;
     deps.throttle.check_exchange().await?;
     F::exchange(deps, app, attempt).await
+}
+
+/// The unionid of an exchange, if the app lets users sign in without one.
+pub(super) fn require_unionid(app: &App, unionid: Option<UnionId>) -> SignInResult<Option<UnionId>> {
+    if unionid.is_none() && app.refuses_unknown_unionid {
+        return Err(SignInError::UnionIdUnknown);
+    }
+    Ok(unionid)
 }
 
 fn record_failure(deps: &SignInDependencies, attempt: &SignInAttempt, error: &SignInError) {

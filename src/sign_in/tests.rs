@@ -55,6 +55,8 @@ struct Setup {
     throttle: config::Throttle,
     sessions: config::Sessions,
     cookie: Option<&'static str>,
+    /// Of every app.
+    unknown_unionid: Option<config::UnknownUnionId>,
 }
 
 impl Default for Setup {
@@ -75,6 +77,7 @@ impl Default for Setup {
             throttle,
             sessions: config::Sessions::default(),
             cookie: None,
+            unknown_unionid: None,
         }
     }
 }
@@ -146,7 +149,10 @@ fn apps(setup: &Setup) -> BTreeMap<String, config::App> {
     let apps = apps.chain(setup.browser_apps.iter().copied());
     let apps = apps.enumerate().map(|(index, (name, kind, browser_check))| {
         let (appid, secret) = (format!("wx{index}"), SecretSource::Inline("s".into()));
-        (name.to_owned(), config::App { kind, appid, secret, title: None, scope: None, browser_check })
+        let unknown_unionid = setup.unknown_unionid;
+        let app =
+            config::App { kind, appid, secret, title: None, scope: None, browser_check, unknown_unionid };
+        (name.to_owned(), app)
     });
     BTreeMap::from_iter(apps)
 }
@@ -618,6 +624,22 @@ async fn a_code_of_another_client_is_refused_without_asking_wechat() {
             assert_eq!(harness.fake.requests().len(), 1);
         }
     }
+}
+
+#[tokio::test]
+async fn an_app_that_refuses_an_unknown_unionid_signs_in_only_who_has_one() {
+    let known = SUCCESS.replace('}', r#","unionid":"oGZUI0egBJY1"}"#);
+    let replies = [Reply::json(SUCCESS), Reply::json(&known)];
+    let harness =
+        Harness::with(replies, |setup| setup.unknown_unionid = Some(config::UnknownUnionId::Refuse)).await;
+
+    for _ in 0..2 {
+        let refused = refusal_of(&harness.login(CODE).await);
+        assert_eq!((refused.0, refused.1), (403, "unionid_unknown"));
+    }
+
+    assert_eq!(harness.fake.requests().len(), 1, "the refusal is remembered with the code");
+    assert_eq!(harness.login("another-code").await.outcome, "ok");
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ use tokio::sync::Semaphore;
 use super::breaker::Breaker;
 use super::{App, WeChat};
 use crate::clock::Clock;
-use crate::config::{self, AppKind, BrowserCheck, Findings, OAuthScope};
+use crate::config::{self, AppKind, BrowserCheck, Findings, OAuthScope, UnknownUnionId};
 use crate::entropy::Entropy;
 use crate::host;
 use crate::identity::AppId;
@@ -243,7 +243,10 @@ fn build_apps(
         let title = app.title.as_deref().unwrap_or(&name).into();
         let (kind, browser_check) = (app.kind, app.browser_check);
         let scope = app.scope.unwrap_or(OAuthScope::Base);
-        built.insert(name.clone(), App { name, appid, kind, title, browser_check, scope, secret, breaker });
+        let refuses_unknown_unionid = app.unknown_unionid == Some(UnknownUnionId::Refuse);
+        let built_app =
+            App { name, appid, kind, title, browser_check, refuses_unknown_unionid, scope, secret, breaker };
+        built.insert(Arc::clone(&built_app.name), built_app);
     }
     built
 }
@@ -255,6 +258,14 @@ fn check_kind(key: &str, app: &config::App, findings: &mut Findings) {
         findings
             .error(format!("{key}.scope"), format!("a `{}` has no choice of scope", app.kind.as_str()))
             .hint("remove it; it is for an `official_account`");
+    }
+    if app.unknown_unionid == Some(UnknownUnionId::Refuse) && app.gives_no_unionid() {
+        findings
+            .warning(
+                format!("{key}.unknown_unionid"),
+                "no user can sign in: with `snsapi_base`, WeChat gives no unionid",
+            )
+            .hint("write `scope: snsapi_userinfo`, or remove it");
     }
     if app.browser_check == BrowserCheck::Loose && !app.kind.is_for_browsers() {
         findings

@@ -67,6 +67,8 @@ pub struct App {
     pub title: Arc<str>,
     /// Whether a sign-in can be finished only in the browser that started it.
     pub browser_check: BrowserCheck,
+    /// Whether a user is refused for whom WeChat gives no unionid.
+    pub refuses_unknown_unionid: bool,
     /// The scope that an official account asks the user for.
     scope: OAuthScope,
     secret: SecretString,

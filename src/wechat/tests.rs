@@ -80,6 +80,7 @@ fn app(appid: &str) -> config::App {
         title: None,
         scope: None,
         browser_check: BrowserCheck::default(),
+        unknown_unionid: None,
     }
 }
 

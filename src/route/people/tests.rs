@@ -3,13 +3,24 @@ use std::fs;
 use super::*;
 use crate::identity::UserId;
 
+/// An app whose users have unionids, and one whose users have none.
+const APPS: &str = "{
+    mp: { kind: mini_program, appid: wx1, secret: { env: S } },
+    oa: { kind: official_account, appid: wx2, secret: { env: S } },
+    site: { kind: official_account, appid: wx3, secret: { env: S }, scope: snsapi_userinfo } }";
+
 fn rules(lists: &str, route: &str) -> (Rules, Vec<String>) {
+    rules_with_apps("{}", lists, route)
+}
+
+fn rules_with_apps(apps: &str, lists: &str, route: &str) -> (Rules, Vec<String>) {
+    let apps: BTreeMap<String, config::App> = serde_saphyr::from_str(apps).unwrap();
     let lists: BTreeMap<String, config::List> = serde_saphyr::from_str(lists).unwrap();
     let yaml = format!("{{ path: /, upstream: api, {route} }}");
     let route: config::Route = serde_saphyr::from_str(&yaml).unwrap();
     let mut findings = Findings::default();
     let lists = Lists::build(&lists, &mut findings);
-    let rules = Rules::build(&route, "routes[0]", &lists, &mut findings);
+    let rules = Rules::build(&route, "routes[0]", &apps, &lists, &mut findings);
     (rules, findings.iter().map(ToString::to_string).collect())
 }
 
@@ -39,7 +50,8 @@ fn lists_decide_in_their_order_and_a_deny_list_wins() {
         (allow, "o9", Some("o3"), no(Denied::NotOnList)),
         (deny, "o9", Some("u2"), no(Denied::ByList)),
         (deny, "o4", None, no(Denied::ByList)),
-        (deny, "o1", None, Ok(())),
+        (deny, "o1", None, no(Denied::UnionIdUnknown)),
+        (deny, "o1", Some("u9"), Ok(())),
         (both, "o9", Some("u2"), no(Denied::ByList)),
         (both, "o9", Some("u1"), Ok(())),
         (both, "o4", Some("u1"), no(Denied::ByList)),
@@ -54,6 +66,62 @@ fn lists_decide_in_their_order_and_a_deny_list_wins() {
 
         assert_eq!(findings, [""; 0]);
         assert_eq!(rules.permits(&person(openid, unionid), None), expected, "{route}: {openid} {unionid:?}");
+    }
+}
+
+#[test]
+fn a_deny_list_with_unionids_refuses_who_has_none_unless_the_route_admits_them() {
+    let lists = "{ unions: { members: [u2, 'wx1:o4'] }, openids: { members: ['wx1:o4'] } }";
+    for (route, expected) in [
+        ("deny_lists: [unions]", Err(Denied::UnionIdUnknown)),
+        ("deny_lists: [unions], unknown_unionid: refuse", Err(Denied::UnionIdUnknown)),
+        ("deny_lists: [openids, unions]", Err(Denied::UnionIdUnknown)),
+        ("deny_lists: [unions], unknown_unionid: admit", Ok(())),
+        ("deny_lists: [unions], unknown_unionid: admit, require_unionid: true", Err(Denied::UnionIdUnknown)),
+        ("deny_lists: [openids]", Ok(())),
+        ("allow_lists: [unions]", Err(Denied::NotOnList)),
+    ] {
+        let (rules, _) = rules(lists, &format!("access: authenticated, {route}"));
+
+        assert_eq!(rules.permits(&person("o9", None), None), expected, "{route}");
+        assert_eq!(rules.permits(&person("o4", None), None).is_ok(), route.starts_with("allow"), "{route}");
+    }
+}
+
+#[test]
+fn a_route_that_admits_unknown_unionids_is_warned_of_with_the_apps_that_give_none() {
+    let lists = "{ unions: { members: [u2] }, openids: { members: ['wx1:o4'] } }";
+    for (route, expected) in [
+        ("deny_lists: [unions], apps: [mp, site]", None),
+        ("deny_lists: [openids]", None),
+        (
+            "deny_lists: [unions], unknown_unionid: admit",
+            Some(
+                "routes[0].unknown_unionid: route `/` lets in people on a deny list: no unionid is known of users of `oa`; remove it, or write `scope: snsapi_userinfo` for these apps",
+            ),
+        ),
+        (
+            "deny_lists: [unions], unknown_unionid: admit, apps: [mp]",
+            Some(
+                "routes[0].unknown_unionid: route `/` lets in people on a deny list whose unionid is not known; remove it, unless every app is bound to your Open Platform account",
+            ),
+        ),
+        (
+            "deny_lists: [unions]",
+            Some(
+                "routes[0].deny_lists: route `/` refuses every user of `oa`: no unionid is known of them, and a list here denies unionids; write `scope: snsapi_userinfo` for these apps, or name other `apps` on this route",
+            ),
+        ),
+        (
+            "deny_lists: [openids], unknown_unionid: admit",
+            Some(
+                "routes[0].unknown_unionid: no list in `deny_lists` has a unionid, so it has no effect; remove it",
+            ),
+        ),
+    ] {
+        let (_, findings) = rules_with_apps(APPS, lists, &format!("access: authenticated, {route}"));
+
+        assert_eq!(findings, Vec::from_iter(expected), "{route}");
     }
 }
 

@@ -5,7 +5,7 @@ use crate::identity::{Identity, SessionId, Subject};
 use crate::session::{NewSession, OpenedBrowserSession, SessionCookie, SessionError};
 use crate::sign_in::deps::SignInDependencies;
 use crate::sign_in::error::SignInError;
-use crate::sign_in::flow::{SignInAttempt, SignInFlow, open_failed};
+use crate::sign_in::flow::{SignInAttempt, SignInFlow, open_failed, require_unionid};
 use crate::sign_in::once::{Expiring, SessionHandle, SignInResult, SignedIn};
 use crate::wechat::App;
 
@@ -28,7 +28,7 @@ impl SignInFlow for BrowserGrant {
         let exchange = wechat.exchange_page_code(app, &attempt.code).await?;
 
         let subject = Subject { appid: app.appid.clone(), openid: exchange.openid };
-        let identity = Identity { subject, unionid: exchange.unionid };
+        let identity = Identity { subject, unionid: require_unionid(app, exchange.unionid)? };
         let new = NewSession {
             identity: &identity,
             session_key: None,

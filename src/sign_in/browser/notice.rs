@@ -31,7 +31,7 @@ const fn sign_in_notice(error: &SignInError) -> Notice {
             Notice::CodeInvalid
         }
         SignInError::SnapshotVisitor => Notice::SnapshotVisitor,
-        SignInError::UserBlocked => Notice::UserBlocked,
+        SignInError::UserBlocked | SignInError::UnionIdUnknown => Notice::UserBlocked,
         SignInError::Throttled { .. } => Notice::Throttled,
         SignInError::WeChatBusy
         | SignInError::QuotaExhausted

@@ -60,6 +60,8 @@ pub(super) enum SignInError {
     SessionEnded,
     #[error("the person is blocked, by wechat or by an operator")]
     UserBlocked,
+    #[error("wechat gave no unionid, and the app requires one")]
+    UnionIdUnknown,
     #[error("a visitor of a snapshot page")]
     SnapshotVisitor,
     #[error("too many logins, for {retry_after_seconds} s")]
@@ -103,7 +105,14 @@ impl SignInError {
 
     /// Whether the same code is refused every time.
     pub(super) fn is_settled(&self) -> bool {
-        matches!(self, Self::CodeInvalid | Self::CodeAlreadyUsed | Self::UserBlocked | Self::SnapshotVisitor)
+        matches!(
+            self,
+            Self::CodeInvalid
+                | Self::CodeAlreadyUsed
+                | Self::UserBlocked
+                | Self::UnionIdUnknown
+                | Self::SnapshotVisitor
+        )
     }
 
     /// Whether the client may be guessing codes. The answer to another client's code says nothing
@@ -187,6 +196,12 @@ impl SignInError {
                 "access_denied",
                 "user_blocked",
                 "this person is blocked: do not retry automatically",
+            ),
+            Self::UnionIdUnknown => reply(
+                403,
+                "access_denied",
+                "unionid_unknown",
+                "WeChat gave no unionid for this person, and the app requires one: do not try again by itself",
             ),
             Self::SnapshotVisitor => reply(
                 403,

@@ -228,6 +228,7 @@ fn settled_refusal(code: &str) -> Option<SignInError> {
         SignInError::CodeInvalid,
         SignInError::CodeAlreadyUsed,
         SignInError::UserBlocked,
+        SignInError::UnionIdUnknown,
         SignInError::SnapshotVisitor,
     ];
     known.into_iter().find(|error| error.code() == code)

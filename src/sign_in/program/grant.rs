@@ -7,7 +7,7 @@ use crate::identity::{Identity, SessionId, Subject};
 use crate::session::{NewSession, OpenedSession, RefreshToken};
 use crate::sign_in::deps::SignInDependencies;
 use crate::sign_in::error::SignInError;
-use crate::sign_in::flow::{SignInAttempt, SignInFlow, open_failed};
+use crate::sign_in::flow::{SignInAttempt, SignInFlow, open_failed, require_unionid};
 use crate::sign_in::once::{Expiring, SessionHandle, SignInResult, SignedIn};
 use crate::token::Minted;
 use crate::wechat::App;
@@ -45,7 +45,7 @@ impl SignInFlow for TokenGrant {
         let exchange = wechat.exchange_code(app, &attempt.code).await?;
 
         let subject = Subject { appid: app.appid.clone(), openid: exchange.openid };
-        let identity = Identity { subject, unionid: exchange.unionid };
+        let identity = Identity { subject, unionid: require_unionid(app, exchange.unionid)? };
         let session_key = exchange.session_key.into_bytes();
         let new = NewSession {
             identity: &identity,

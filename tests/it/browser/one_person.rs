@@ -1,10 +1,12 @@
 //! One person in a mini program, on a website and in an official account.
 
+use menshen::emulator::Config;
 use serde_json::{Value, json};
 
 use crate::common::client::send_to_control;
 use crate::common::site::{ACCOUNT_APPID, SITE_APPID};
 use crate::common::{APPID, Response, Site, Visitor};
+use crate::proxying::logged;
 
 /// The users that a test needs: alice in three apps, and bob.
 struct People {
@@ -134,4 +136,43 @@ fn operator_lists_and_ends_all_sessions_of_a_unionid() {
     assert_eq!(response.json()["ended"], json!(3), "{}", response.text());
     assert_eq!(people.statuses(), [401, 401, 401, 200]);
     assert_eq!(people.operator(&list).json()["sessions"], Value::Array(Vec::new()));
+}
+
+/// With `snsapi_base`, WeChat gives no unionid.
+const BASE: (&str, &str) = (", scope: snsapi_userinfo", "");
+const PROTECTED: &str = "path: /, access: authenticated";
+
+#[test]
+fn a_deny_list_with_unionids_refuses_who_comes_without_one() {
+    for (key, expected) in [("", 403), (", unknown_unionid: admit", 200)] {
+        let rule = format!("{PROTECTED}, deny_lists: [out]{key}");
+        let lists = ("identity_headers:", "lists: { out: { members: [u-somebody] } }\nidentity_headers:");
+        let site = Site::with(Config::default(), &[BASE, (PROTECTED, &rule), lists]);
+        let [mut website, mut account] = [(); 2].map(|()| Visitor::at(site.world.address()));
+        website.sign_in(&site.world.emulator, "site", "alice");
+        account.sign_in(&site.world.emulator, "account", "alice");
+
+        let response = account.send_only("GET", "/page", "", "");
+
+        assert_eq!(response.status, expected, "{key}: {}", response.text());
+        if expected == 403 {
+            assert_eq!(response.json()["code"], "unionid_unknown");
+        }
+        assert_eq!(website.send_only("GET", "/page", "", "").status, 200, "{key}");
+    }
+}
+
+#[test]
+fn an_app_that_refuses_an_unknown_unionid_refuses_the_sign_in() {
+    let refuse = (BASE.0, ", unknown_unionid: refuse");
+    let site = Site::with(Config::default(), &[refuse]);
+    let mut account = Visitor::at(site.world.address());
+    let begun = account.begin("account", "/page");
+
+    let response = account.come_back(&site.world.emulator, &begun, "alice");
+
+    assert_eq!(response.status, 403, "{}", response.text());
+    let line = logged(&site.world, "/auth/web/account/callback");
+    assert_eq!(line["reason"], "unionid_unknown", "{line}");
+    assert_eq!(account.send_only("GET", "/page", "", "").status, 401);
 }
