@@ -79,6 +79,22 @@ pub enum AdmissionError {
     /// A line ends without CR.
     #[error("a line of the header does not end with CR LF")]
     LineEnding,
+    /// The request line is not a method, a target and a version of HTTP/1.
+    #[error("the request line is malformed")]
+    RequestLine,
+    /// A line of the header is no field: it has no colon or no name, or goes on with the line
+    /// before it.
+    #[error("a line of the header is not a field")]
+    HeaderLine,
+    /// The value of a field has a control character.
+    #[error("the value of a header field has a control character")]
+    HeaderValue,
+    /// The client speaks TLS to a listener without TLS.
+    #[error("this listener does not speak TLS")]
+    Tls,
+    /// A chunked body is not framed as RFC 9112 §7.1 says.
+    #[error("a chunk of the body is malformed")]
+    Chunk,
     /// `Expect` asks for something other than `100-continue`.
     #[error("the expectation cannot be met")]
     Expectation,
@@ -97,7 +113,12 @@ impl AdmissionError {
             | Self::Host
             | Self::HeaderName
             | Self::Framing
-            | Self::LineEnding => StatusCode::BAD_REQUEST,
+            | Self::LineEnding
+            | Self::RequestLine
+            | Self::HeaderLine
+            | Self::HeaderValue
+            | Self::Tls
+            | Self::Chunk => StatusCode::BAD_REQUEST,
         }
     }
 
@@ -113,6 +134,11 @@ impl AdmissionError {
             Self::HeaderName => "header_name_refused",
             Self::Framing => "framing_ambiguous",
             Self::LineEnding => "line_ending_malformed",
+            Self::RequestLine => "request_line_malformed",
+            Self::HeaderLine => "header_line_malformed",
+            Self::HeaderValue => "header_value_malformed",
+            Self::Tls => "tls_on_plain_listener",
+            Self::Chunk => "chunk_malformed",
             Self::Expectation => "expectation_failed",
         }
     }
@@ -258,7 +284,9 @@ fn canonical_target(
     }
     let origin = if target.starts_with('/') { target } else { origin_form(target, authority)? };
     let (path, query) = origin.split_once('?').map_or((origin, None), |(path, query)| (path, Some(query)));
-    let is_query = |query: &str| query.bytes().all(|byte| byte.is_ascii_graphic());
+    // `"`, `<` and `>` may not stand in a URI, RFC 3986 §2, and Pingora reads none with them.
+    let is_query_character = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'<' | b'>');
+    let is_query = |query: &str| query.bytes().all(is_query_character);
     if !query.is_none_or(is_query) {
         return Err(AdmissionError::Target);
     }

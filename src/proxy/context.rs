@@ -12,6 +12,7 @@ use super::admit::Admitted;
 use super::arrival::RequestArrival;
 use super::break_off::BreakOff;
 use super::current::Current;
+use super::handover::{Gate, RefusedHeader};
 use super::log::LoggedRequest;
 use super::permit::Permit;
 use super::reason::Reason;
@@ -41,6 +42,11 @@ pub struct Context {
     pub(super) watch: Option<TunnelWatch>,
     /// What ends the connection to the client if nothing else does; `None` for HTTP/2.
     pub(super) break_off: Option<BreakOff>,
+    /// The gate before the client; `None` for HTTP/2.
+    pub(super) gate: Option<Gate>,
+    /// The header or body that was refused before the request was decided. The request is a
+    /// substitute for it.
+    pub(super) refused: Option<Box<RefusedHeader>>,
 }
 
 /// What was decided about a request.
@@ -79,6 +85,8 @@ impl Context {
             tunnel: None,
             watch: None,
             break_off: None,
+            gate: None,
+            refused: None,
         }
     }
 
@@ -87,15 +95,30 @@ impl Context {
         self.admitted.as_ref().map_or("", |admitted| &admitted.host)
     }
 
+    /// Whether a trusted proxy sent a malformed header that does not say for which client.
+    pub(super) fn is_of_unknown_client(&self) -> bool {
+        let client = &self.arrival.client;
+        self.refused.is_some() && client.proxy.is_some() && client.client == client.peer
+    }
+
+    /// Whether the client sent a chunk that is malformed.
+    pub(super) fn has_malformed_body(&self) -> bool {
+        self.gate.as_ref().is_some_and(Gate::has_malformed_chunk)
+    }
+
     /// What the access log says about the request.
     pub(super) fn logged<'a>(&'a self, session: &'a Session) -> LoggedRequest<'a> {
         let request = session.req_header();
+        let (method, path) = match &self.refused {
+            Some(refused) => (refused.method, &*refused.path),
+            None => (logged_method(&request.method), request.uri.path()),
+        };
         LoggedRequest {
             arrival: &self.arrival,
-            method: logged_method(&request.method),
+            method,
             version: request.version,
             host: self.host(),
-            path: request.uri.path(),
+            path,
             route: self.decision.route().map(|route| &*route.name),
             app: self.decision.app(),
             subject_hash: self.decision.subject_hash(),

@@ -6,6 +6,7 @@ use pingora::proxy::Session;
 use super::admit::admit;
 use super::context::Context;
 use super::permit::{Permit, permit};
+use super::reason::Reason;
 use super::refusal::Refusal;
 use super::routing::route;
 use super::sign_in::{self, GatewayAnswer};
@@ -26,7 +27,10 @@ pub(super) enum Decided {
 pub(super) async fn decide(session: &mut Session, ctx: &mut Context) -> Result<Decided, Refusal> {
     let current = &*ctx.current;
     let admitted = match ctx.arrival.identify_client(session, &current.trusted_proxies) {
-        Ok(()) => admit(session, &current.admission),
+        Ok(()) => match &ctx.refused {
+            Some(refused) => Err(Refusal::without_route(Reason::Admission(refused.error))),
+            None => admit(session, &current.admission),
+        },
         Err(refusal) => Err(refusal),
     };
     // The client's address is known only now. A client that is locked out gets no other refusal.

@@ -15,10 +15,12 @@ use pingora::prelude::HttpPeer;
 use pingora::proxy::{FailToProxy, ProxyHttp, Session};
 use pingora::{Error, ErrorSource, ErrorType};
 
+use super::admission::AdmissionError;
 use super::arrival::RequestArrival;
 use super::context::{Context, Decision, Tries};
 use super::current::Current;
 use super::decide::{Decided, decide};
+use super::handover::Handover;
 use super::log::RequestEnd;
 use super::permit::{Caller, Permit};
 use super::reason::Reason;
@@ -98,6 +100,9 @@ impl ProxyHttp for Gateway {
                 let response = respond::refusal(reason, answer, routed.as_ref(), current, request_id);
                 ctx.reason = reason;
                 ctx.decision = Decision::Refused { routed, person };
+                if reason.leaves_end_unknown() {
+                    session.set_keepalive(None);
+                }
                 response
             }
         };
@@ -229,7 +234,9 @@ impl ProxyHttp for Gateway {
 
     async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut Context) -> FailToProxy {
         let cut_reason = ctx.tunnel.as_ref().and_then(Tunnel::cut_reason);
-        let reason = cut_reason.unwrap_or_else(|| failure::reason(error));
+        let reason = cut_reason
+            .or_else(|| ctx.has_malformed_body().then_some(Reason::Admission(AdmissionError::Chunk)))
+            .unwrap_or_else(|| failure::reason(error));
         // A refusal whose answer could not be sent was counted already, and keeps its reason.
         if !ctx.reason.is_refusal() {
             ctx.reason = reason;
@@ -261,7 +268,9 @@ impl ProxyHttp for Gateway {
     async fn logging(&self, session: &mut Session, _error: Option<&Error>, ctx: &mut Context) {
         let status = session.response_written().map_or(0, |response| response.status.as_u16());
         let was_forwarded = ctx.tries.started.is_some();
-        limits::count_answer(status, ctx.reason, was_forwarded, &ctx.arrival, &ctx.current);
+        if !ctx.is_of_unknown_client() {
+            limits::count_answer(status, ctx.reason, was_forwarded, &ctx.arrival, &ctx.current);
+        }
         let metrics = ctx.current.runtime().route_metrics(ctx.decision.route().map(|route| route.index));
         metrics.count(&session.req_header().method, status);
         let duration = self.since(ctx.arrival.started);
@@ -281,12 +290,15 @@ impl ProxyHttp for Gateway {
 
     fn on_connection_reuse(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         ctx: &mut Context,
         context: Box<dyn Any + Send + Sync>,
     ) {
         // Every request of HTTP/1 has one, also the first of its connection.
-        ctx.break_off = context.downcast().ok().map(|break_off| *break_off);
+        let Ok(mut handover) = context.downcast::<Handover>() else { return };
+        handover.open_gate(session);
+        let Handover { break_off, gate, refused } = *handover;
+        (ctx.break_off, ctx.gate, ctx.refused) = (Some(break_off), Some(gate), refused);
     }
 
     fn suppress_error_log(&self, _session: &Session, _ctx: &Context, _error: &Error) -> bool {

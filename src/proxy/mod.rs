@@ -1,6 +1,7 @@
 //! What happens to a request: it is admitted, routed, permitted and forwarded, or answered here.
 //!
-//! `guard` reads connections before Pingora does, and `gateway` has Pingora's phases. `decide`
+//! `guard` reads connections before Pingora does, `handover` goes with a request from there to
+//! `gateway`, which has Pingora's phases. `decide`
 //! takes a request through three steps, each of which returns the proof that the next one needs:
 //! `admit` an `Admitted`, `routing` a `Routed`, `permit` a `Permit`. A `Refusal` ends it, for a
 //! `Reason`.
@@ -24,6 +25,7 @@ mod forward;
 pub(crate) mod fuzz;
 mod gateway;
 pub mod guard;
+mod handover;
 mod limits;
 mod log;
 mod permit;

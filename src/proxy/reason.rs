@@ -173,6 +173,13 @@ impl Reason {
         self.disposition() == Disposition::Refused && self != Self::Undecided
     }
 
+    /// Whether what follows the header cannot be told from another request.
+    pub(super) const fn leaves_end_unknown(self) -> bool {
+        use AdmissionError as A;
+
+        matches!(self, Self::Admission(A::Framing | A::LineEnding | A::Chunk))
+    }
+
     /// Whether the request was refused for who its caller is, or because its caller is not known.
     ///
     /// If the store does not answer, nothing is known about the caller, and the audit log says
@@ -213,6 +220,11 @@ mod tests {
             (R::Admission(A::HeaderName), Some(400), "header_name_refused"),
             (R::Admission(A::Framing), Some(400), "framing_ambiguous"),
             (R::Admission(A::LineEnding), Some(400), "line_ending_malformed"),
+            (R::Admission(A::RequestLine), Some(400), "request_line_malformed"),
+            (R::Admission(A::HeaderLine), Some(400), "header_line_malformed"),
+            (R::Admission(A::HeaderValue), Some(400), "header_value_malformed"),
+            (R::Admission(A::Tls), Some(400), "tls_on_plain_listener"),
+            (R::Admission(A::Chunk), Some(400), "chunk_malformed"),
             (R::Admission(A::Expectation), Some(417), "expectation_failed"),
             (R::TooManyErrors, Some(429), "too_many_errors"),
             (R::RouteUnknown, Some(404), "route_unknown"),
@@ -250,7 +262,7 @@ mod tests {
     #[test]
     fn each_reason_has_one_status_and_one_word() {
         let table = table();
-        assert_eq!(table.len(), 39 + authn::AuthnError::ALL.len());
+        assert_eq!(table.len(), 44 + authn::AuthnError::ALL.len());
         for (reason, status, word) in table {
             assert_eq!(reason.status().map(|status| status.as_u16()), status, "{reason:?}");
             assert_eq!(reason.as_str(), word, "{reason:?}");

@@ -43,6 +43,7 @@ mod metrics;
 mod paths;
 mod process;
 mod proxying;
+mod refusals;
 mod reload;
 mod secrets;
 mod stalled;

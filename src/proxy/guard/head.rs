@@ -1,14 +1,17 @@
 //! Whether the header of a request of HTTP/1 is whole, and Pingora need not wait for more of it.
 //!
-//! This decides only where to stop reading. Pingora parses the header, and `admission` judges it.
+//! This decides where to stop reading, and whether a request line is one that Pingora would repair.
+//! Pingora parses the header, and `admission` judges it.
 
-use memchr::memchr_iter;
+use memchr::{memchr, memchr_iter};
 
 /// How much of a header has arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Head {
-    /// All of it, or bytes that never become a header.
-    Whole,
+    /// All of it. It ends there.
+    Whole { end: usize },
+    /// Bytes that never become a header.
+    Never,
     /// Not yet all of it.
     Unfinished,
 }
@@ -25,15 +28,32 @@ pub(super) fn inspect(bytes: &[u8], seen: usize) -> Head {
     // No method begins so. A client that speaks TLS to a listener without TLS gets an answer at
     // once.
     if !bytes.get(start).is_some_and(u8::is_ascii_graphic) {
-        return Head::Whole;
-    }
-    if bytes.ends_with(b"\r\n\r\n") {
-        return Head::Whole;
+        return Head::Never;
     }
     // The end may have begun in the bytes inspected before.
-    let unseen = bytes.get(start.max(seen.saturating_sub(2))..).unwrap_or_default();
-    let ends_at = |at: usize| matches!(unseen.get(at + 1..), Some([b'\n', ..] | [b'\r', b'\n', ..]));
-    if memchr_iter(b'\n', unseen).any(ends_at) { Head::Whole } else { Head::Unfinished }
+    let from = start.max(seen.saturating_sub(2));
+    let unseen = bytes.get(from..).unwrap_or_default();
+    let end_after = |at: usize| match unseen.get(at + 1..) {
+        Some([b'\n', ..]) => Some(from + at + 2),
+        Some([b'\r', b'\n', ..]) => Some(from + at + 3),
+        _ => None,
+    };
+    let end = memchr_iter(b'\n', unseen).find_map(end_after);
+    end.map_or(Head::Unfinished, |end| Head::Whole { end })
+}
+
+/// Whether the request line of a whole header has two spaces and no other blank or control
+/// character.
+///
+/// Pingora repairs every other line that it can: it escapes a space in the target. Another server
+/// would read another target, so such a line is refused; RFC 9112 §3.2.
+pub(super) fn has_plain_request_line(header: &[u8]) -> bool {
+    let start = header.iter().position(|byte| !matches!(byte, b'\r' | b'\n')).unwrap_or(0);
+    let line = header.get(start..).unwrap_or_default();
+    let line = line.get(..memchr(b'\n', line).unwrap_or(line.len())).unwrap_or_default();
+    // Counted without a branch, so that the compiler compares many bytes at once.
+    let blanks: usize = line.iter().map(|byte| usize::from(*byte <= b' ' || *byte == 0x7f)).sum();
+    blanks == 3 && line.ends_with(b"\r")
 }
 
 #[cfg(test)]
@@ -79,7 +99,38 @@ mod tests {
     }
 
     fn is_whole(bytes: &[u8]) -> bool {
-        inspect(bytes, 0) == Head::Whole
+        inspect(bytes, 0) != Head::Unfinished
+    }
+
+    #[test]
+    fn a_header_ends_with_its_empty_line_and_what_follows_is_no_part_of_it() {
+        for header in
+            ["GET / HTTP/1.1\r\nHost: a\r\n\r\n", "\r\n\r\nGET / HTTP/1.1\r\n\r\n", "GET / HTTP/1.1\n\n"]
+        {
+            for body in ["", "5\r\nhello\r\n0\r\n\r\n", "\r\n\r\n"] {
+                let bytes = format!("{header}{body}");
+                assert_eq!(inspect(bytes.as_bytes(), 0), Head::Whole { end: header.len() }, "{bytes:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_request_line_that_pingora_would_repair_is_not_plain() {
+        for (line, is_plain) in [
+            ("GET / HTTP/1.1", true),
+            ("\r\nGET /\u{e9} HTTP/1.0", true),
+            ("GET /a b HTTP/1.1", false),
+            ("GET  / HTTP/1.1", false),
+            ("GET / HTTP/1.1 ", false),
+            ("GET /\t HTTP/1.1", false),
+            ("GET\t/\tHTTP/1.1", true), // Pingora refuses it.
+            ("GET /\u{7f} HTTP/1.1", false),
+            ("GET /", false),
+        ] {
+            let header = format!("{line}\r\nHost: a\r\n\r\n");
+            assert_eq!(has_plain_request_line(header.as_bytes()), is_plain, "{line:?}");
+        }
+        assert!(!has_plain_request_line(b"GET / HTTP/1.1\nHost: a\r\n\r\n"));
     }
 
     #[test]
@@ -150,7 +201,7 @@ mod tests {
             let first = (0..=bytes.len()).find(|end| is_whole(&bytes[..*end]));
             let mut seen = 0;
             let stepwise = (0..=bytes.len()).find(|end| {
-                let is_whole = inspect(&bytes[..*end], seen) == Head::Whole;
+                let is_whole = inspect(&bytes[..*end], seen) != Head::Unfinished;
                 seen = *end;
                 is_whole
             });

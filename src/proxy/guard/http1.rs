@@ -11,10 +11,11 @@ use pingora::apps::{HttpServerApp as _, ReusedHttpStream};
 use pingora::protocols::Stream;
 use pingora::protocols::http::ServerSession;
 use pingora::server::ShutdownWatch;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::AsyncReadExt as _;
 use tokio::time::{Duration, Instant, timeout, timeout_at};
 
 use super::super::break_off::BreakOff;
+use super::super::handover::{Gate, GatedStream, Handover, RefusedHeader};
 use super::head::{self, Head};
 use super::listener::{GuardedListener, tcp};
 
@@ -22,24 +23,23 @@ use super::listener::{GuardedListener, tcp};
 const FIRST_READ: usize = 4096;
 /// The preface of HTTP/2, up to its first empty line; RFC 9113 §3.4.
 const H2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\n";
-/// The whole answer to a header that is too large to be parsed.
-const TOO_LARGE: &[u8] =
-    b"HTTP/1.1 431 Request Header Fields Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
-/// How long a client may go on sending before it reads that answer.
+/// How long a client whose request was refused may go on sending before it reads the answer.
 const LINGER: Duration = Duration::from_secs(1);
 
 /// One connection.
 pub(super) struct Http1<'l> {
     listener: &'l GuardedListener,
-    stream: Stream,
+    /// `None` while Pingora has it.
+    stream: Option<Stream>,
     shutdown: ShutdownWatch,
     break_off: BreakOff,
+    gate: Gate,
 }
 
 /// How the reading of a header ended.
 enum HeaderRead {
-    /// With a whole header, or with bytes that never become one.
-    Header(BytesMut),
+    /// With a whole header, which ends there, or with bytes that never become one.
+    Header(BytesMut, Head),
     /// With more than is kept.
     TooLarge(BytesMut),
     /// With the end of the connection.
@@ -49,35 +49,63 @@ enum HeaderRead {
 impl<'l> Http1<'l> {
     pub(super) fn new(listener: &'l GuardedListener, stream: Stream, shutdown: &ShutdownWatch) -> Self {
         let break_off = BreakOff::default();
-        Self { listener, stream, shutdown: shutdown.clone(), break_off }
+        let (stream, shutdown) = (Some(stream), shutdown.clone());
+        Self { listener, stream, shutdown, break_off, gate: Gate::default() }
     }
 
     /// Serves requests until the connection ends; returns it if it begins with the preface of
     /// HTTP/2.
     pub(super) async fn serve(mut self, deadline: Instant) -> Option<Stream> {
-        let mut header = self.first_header(deadline).await?;
-        if self.listener.speaks_h2c && header.starts_with(H2_PREFACE) {
-            let mut stream = tcp(self.stream)?;
-            stream.rewind(&header);
+        let mut read = self.first_header(deadline).await?;
+        if let HeaderRead::Header(header, _) = &read
+            && self.listener.speaks_h2c
+            && header.starts_with(H2_PREFACE)
+        {
+            let mut stream = tcp(self.stream?)?;
+            stream.rewind(header);
             return Some(stream);
         }
+        let stream = self.stream.take()?;
+        self.stream = Some(self.behind_gate(stream));
         loop {
-            let mut request = self.listener.request(self.stream, header, &self.break_off, &self.shutdown);
+            let (bytes, end) = match read {
+                HeaderRead::Header(bytes, Head::Whole { end }) if head::has_plain_request_line(&bytes) => {
+                    (bytes, end)
+                }
+                HeaderRead::Header(bytes, _) => {
+                    Box::pin(self.refuse(RefusedHeader::explain(&bytes), &bytes)).await;
+                    return None;
+                }
+                HeaderRead::TooLarge(bytes) => {
+                    Box::pin(self.refuse(RefusedHeader::too_large(&bytes), &bytes)).await;
+                    return None;
+                }
+                HeaderRead::Closed => return None,
+            };
+            self.gate.close(&bytes, end);
+            let stream = self.stream.take()?;
+            let mut request = self.request(stream, bytes, None);
             let reused = tokio::select! {
                 biased;
-                reused = &mut request => reused?,
+                reused = &mut request => reused,
                 () = self.break_off.requested() => return None,
             };
             drop(request);
             // What a request leaves for the next one is dropped: Pingora ends connections on which
             // a client sent more than one request ahead.
-            (self.stream, _) = reused.consume();
-            header = self.next_header().await?;
+            let Some(reused) = reused else {
+                if !self.gate.is_open() {
+                    Box::pin(self.refuse_in_place_of_pingora()).await;
+                }
+                return None;
+            };
+            self.stream = Some(reused.consume().0);
+            read = self.next_header().await?;
         }
     }
 
-    /// Reads the header of a connection's first request.
-    async fn first_header(&mut self, deadline: Instant) -> Option<BytesMut> {
+    /// Reads the header of a connection's first request; `None` if it does not arrive in time.
+    async fn first_header(&mut self, deadline: Instant) -> Option<HeaderRead> {
         let read = timeout_at(deadline, async {
             match self.beginning().await {
                 Some(bytes) => self.rest(bytes).await,
@@ -85,22 +113,23 @@ impl<'l> Http1<'l> {
             }
         });
         let read = read.await.ok();
-        self.accept_header(read).await
+        self.count(read)
     }
 
     /// Reads the header of a later request. The connection is idle until it begins.
-    async fn next_header(&mut self) -> Option<BytesMut> {
+    async fn next_header(&mut self) -> Option<HeaderRead> {
         let bytes = timeout(self.listener.keepalive_timeout, self.beginning()).await.ok()??;
-        if head::inspect(&bytes, 0) == Head::Whole {
-            return Some(bytes);
+        let head = head::inspect(&bytes, 0);
+        if head != Head::Unfinished {
+            return Some(HeaderRead::Header(bytes, head));
         }
         let read = timeout(self.listener.header_timeout, self.rest(bytes)).await.ok();
-        self.accept_header(read).await
+        self.count(read)
     }
 
     /// Reads the first bytes of a request; `None` if the connection or the gateway ends.
     async fn beginning(&mut self) -> Option<BytesMut> {
-        let stream = &mut self.stream;
+        let stream = self.stream.as_mut()?;
         let read = poll_fn(|context| {
             // A new buffer for each poll, so that none is held while there is nothing to read.
             let mut bytes = BytesMut::with_capacity(FIRST_READ);
@@ -115,70 +144,93 @@ impl<'l> Http1<'l> {
 
     /// Reads on until a header is whole.
     async fn rest(&mut self, mut bytes: BytesMut) -> HeaderRead {
+        let Some(stream) = &mut self.stream else { return HeaderRead::Closed };
         let mut seen = 0;
-        while head::inspect(&bytes, seen) == Head::Unfinished {
+        loop {
+            let head = head::inspect(&bytes, seen);
+            if head != Head::Unfinished {
+                return HeaderRead::Header(bytes, head);
+            }
             if bytes.len() >= self.listener.max_head {
                 return HeaderRead::TooLarge(bytes);
             }
             seen = bytes.len();
             let count = tokio::select! {
                 biased;
-                count = self.stream.read_buf(&mut bytes) => count.unwrap_or(0),
+                count = stream.read_buf(&mut bytes) => count.unwrap_or(0),
                 () = ended(&mut self.shutdown) => 0,
             };
             if count == 0 {
                 return HeaderRead::Closed;
             }
         }
-        HeaderRead::Header(bytes)
     }
 
-    /// Returns the header if it was read in time; otherwise counts why not.
-    async fn accept_header(&mut self, read: Option<HeaderRead>) -> Option<BytesMut> {
-        match read {
-            Some(HeaderRead::Header(bytes)) => Some(bytes),
-            Some(HeaderRead::Closed) => None,
-            Some(HeaderRead::TooLarge(bytes)) => {
-                self.listener.connections.rejected().large_header.inc();
-                Box::pin(timeout(LINGER, self.refuse(bytes))).await.ok()?;
-                None
-            }
-            None => {
-                self.listener.connections.rejected().slow_header.inc();
-                None
-            }
-        }
+    fn behind_gate(&self, stream: Stream) -> Stream {
+        Box::new(GatedStream::new(stream, self.gate.clone()))
     }
 
-    /// Answers a header that is too large, and discards what else arrives: the answer could be lost
-    /// if the connection closed at once.
-    async fn refuse(&mut self, mut bytes: BytesMut) {
-        if self.stream.write_all(TOO_LARGE).await.is_err() || self.stream.flush().await.is_err() {
-            return;
+    /// Counts a header that was not read in time, or is too large.
+    fn count(&self, read: Option<HeaderRead>) -> Option<HeaderRead> {
+        let rejected = self.listener.connections.rejected();
+        match &read {
+            Some(HeaderRead::Header(..) | HeaderRead::Closed) => {}
+            Some(HeaderRead::TooLarge(_)) => rejected.large_header.inc(),
+            None => rejected.slow_header.inc(),
         }
-        _ = self.stream.shutdown().await;
-        loop {
-            bytes.clear();
-            if !matches!(self.stream.read_buf(&mut bytes).await, Ok(1..)) {
-                return;
-            }
+        read
+    }
+
+    /// Lets Pingora serve a request whose header has arrived.
+    fn request(
+        &self,
+        stream: Stream,
+        header: BytesMut,
+        refused: Option<Box<RefusedHeader>>,
+    ) -> ServedRequest<'_> {
+        let mut session = ServerSession::new_http1(stream);
+        session.set_pipelined_prefix(header);
+        let handover = Handover { break_off: self.break_off.clone(), gate: self.gate.clone(), refused };
+        session.set_connection_user_context(Some(Box::new(handover)));
+        self.listener.proxy.process_new_http(session, &self.shutdown)
+    }
+
+    /// Refuses a request whose header Pingora did not take.
+    async fn refuse_in_place_of_pingora(&mut self) {
+        let (stream, header) = self.gate.take_back();
+        // Pingora drops a connection without a word if the gateway ends.
+        let Some(stream) = stream.filter(|_| !*self.shutdown.borrow()) else { return };
+        self.stream = Some(self.behind_gate(stream));
+        self.refuse(RefusedHeader::explain(&header), &header).await;
+    }
+
+    /// Answers and logs a header that is refused, and discards what else arrives: the answer could
+    /// be lost if the connection closed at once.
+    async fn refuse(&mut self, refused: RefusedHeader, bytes: &[u8]) {
+        let Some(stream) = self.stream.take() else { return };
+        let substitute = BytesMut::from(&*refused.substitute(bytes));
+        self.gate.close(&[], 0);
+        self.gate.keep_stream();
+        let mut request = self.request(stream, substitute, Some(Box::new(refused)));
+        tokio::select! {
+            biased;
+            _ = &mut request => {}
+            () = self.break_off.requested() => return,
         }
+        drop(request);
+        let (Some(mut stream), _) = self.gate.take_back() else { return };
+        _ = timeout(LINGER, discard(&mut stream)).await;
     }
 }
 
-impl GuardedListener {
-    /// Lets Pingora serve a request whose header has arrived.
-    fn request<'r>(
-        &'r self,
-        stream: Stream,
-        header: BytesMut,
-        break_off: &BreakOff,
-        shutdown: &'r ShutdownWatch,
-    ) -> Pin<Box<dyn Future<Output = Option<ReusedHttpStream>> + Send + 'r>> {
-        let mut session = ServerSession::new_http1(stream);
-        session.set_pipelined_prefix(header);
-        session.set_connection_user_context(Some(Box::new(break_off.clone())));
-        self.proxy.process_new_http(session, shutdown)
+/// A request that Pingora serves.
+type ServedRequest<'r> = Pin<Box<dyn Future<Output = Option<ReusedHttpStream>> + Send + 'r>>;
+
+/// Reads until the client closes.
+async fn discard(stream: &mut Stream) {
+    let mut bytes = BytesMut::with_capacity(FIRST_READ);
+    while matches!(stream.read_buf(&mut bytes).await, Ok(1..)) {
+        bytes.clear();
     }
 }
 
