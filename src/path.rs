@@ -23,7 +23,7 @@ pub enum PathError {
     /// An escape hides a separator, a control character, or the start of another escape.
     #[error("the path has an escaped character that is not allowed there")]
     ForbiddenEscape,
-    /// `.` or `..` stands as a segment.
+    /// A segment has dots and blanks alone, or some backend reads it as one that has.
     #[error("the path has a dot segment")]
     DotSegment,
     /// Two slashes stand together.
@@ -124,9 +124,21 @@ fn refuse_ambiguous_segments(canonical: &str) -> Result<(), PathError> {
         }
         previous = byte;
     }
-    let has_dot_segment =
-        canonical.contains("/.") && canonical.split('/').any(|segment| matches!(segment, "." | ".."));
+    // Blanks and letters of other scripts are escaped, and are looked at with the escapes.
+    let has_dot_segment = canonical.contains("/.") && has_dot_segment(canonical);
     if has_dot_segment { Err(PathError::DotSegment) } else { Ok(()) }
+}
+
+/// Whether a segment of a decoded path has dots and blanks alone. Windows drops trailing dots and
+/// blanks, so `/.%20` is `/` there, and `/...` may be `/..`. A backend that folds full-width forms
+/// (NFKC) reads `．．` as `..`, and `／` as a slash.
+fn has_dot_segment(path: &str) -> bool {
+    path.split(['/', '／', '＼']).any(|segment| !segment.is_empty() && segment.chars().all(is_dot_or_blank))
+}
+
+/// A dot or a blank, or a character that is folded to dots or blanks.
+fn is_dot_or_blank(character: char) -> bool {
+    matches!(character, '.' | '．' | '。' | '｡' | '․' | '‥' | '…' | '﹒') || character.is_whitespace()
 }
 
 /// Refuses what a backend that decodes once, or once more, would read as structure.
@@ -149,7 +161,8 @@ fn refuse_ambiguous_escapes(canonical: &str) -> Result<(), PathError> {
         bytes.push(value);
         rest = tail;
     }
-    std::str::from_utf8(&bytes).map_or(Err(PathError::NotUtf8), |_| Ok(()))
+    let decoded = std::str::from_utf8(&bytes).map_err(|_| PathError::NotUtf8)?;
+    if has_dot_segment(decoded) { Err(PathError::DotSegment) } else { Ok(()) }
 }
 
 /// Characters that end a path, a segment or a string for some backend.
@@ -194,7 +207,8 @@ mod tests {
             "/a:b@c,d=e+f*g(h)'i!$&",
             "/.well-known/x",
             "/a..b",
-            "/...",
+            "/..a",
+            "/a.",
         ] {
             assert!(matches!(canonicalise(path), Ok(Cow::Borrowed(same)) if same == path), "{path}");
         }
@@ -208,6 +222,9 @@ mod tests {
             ("/%7Ejoe", "/~joe"),
             ("/caf%c3%a9", "/caf%C3%A9"),
             ("/a%20b", "/a%20b"),
+            ("/a%20", "/a%20"),
+            ("/%EF%BC%8Ea", "/%EF%BC%8Ea"),
+            ("/1%EF%BC%8F2", "/1%EF%BC%8F2"),
             ("/100%25", "/100%25"),
             ("/api/%2a", "/api/%2A"),
         ] {
@@ -270,6 +287,25 @@ mod tests {
             ("/./api", DotSegment),
             ("/api/..", DotSegment),
             ("/api/.", DotSegment),
+            ("/...", DotSegment),
+            ("/pub/..../x", DotSegment),
+            ("/pub/%20/x", DotSegment),
+            ("/pub/%20%20", DotSegment),
+            ("/pub/.%20/x", DotSegment),
+            ("/pub/..%20/x", DotSegment),
+            ("/pub/%20../x", DotSegment),
+            ("/pub/.%20./x", DotSegment),
+            ("/pub/%C2%A0.", DotSegment),
+            ("/pub/%E3%80%80", DotSegment),
+            ("/pub/%EF%BC%8E%EF%BC%8E/api", DotSegment),
+            ("/pub/.%ef%bc%8e/api", DotSegment),
+            ("/pub/%EF%BC%8E%EF%BC%8E%EF%BC%8Fapi", DotSegment),
+            ("/pub/a%EF%BC%BC..%EF%BC%BCapi", DotSegment),
+            ("/pub/%E2%80%A5/api", DotSegment),
+            ("/pub/%E2%80%A6/api", DotSegment),
+            ("/pub/%E2%80%A4%E2%80%A4/api", DotSegment),
+            ("/pub/%E3%80%82%E3%80%82/api", DotSegment),
+            ("/pub/%EF%BD%A1%EF%BD%A1/api", DotSegment),
             ("//api", EmptySegment),
             ("/pub//x", EmptySegment),
             ("///", EmptySegment),

@@ -40,7 +40,8 @@ pub struct Limits {
     /// `trusted_proxies` have no such limit.
     #[schemars(range(min = 1), extend("x-static" = true))]
     pub max_connections_per_address: usize,
-    /// Most TLS handshakes at once. The gateway closes connections beyond it.
+    /// Most TLS handshakes at once. A handshake begins when the client's whole first message has
+    /// arrived. Beyond this the client with the most handshakes loses its oldest one.
     #[schemars(range(min = 1), extend("x-static" = true))]
     pub max_handshakes: usize,
     /// Lowest average rate of a request's body, in bytes per second, after the first 10 seconds. A

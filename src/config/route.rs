@@ -20,8 +20,9 @@ pub struct Route {
     pub hosts: Vec<String>,
     /// Path prefix in whole segments: `/api` matches `/api` and `/api/x`, but not `/apix`. Letter
     /// case matters. If the backend reads `/API` as `/api`, make sure that no shorter public path
-    /// matches `/API`. A pattern such as `/api/*` is refused. For a path with the character `*`,
-    /// write the escape `%2A`.
+    /// matches `/API`. On Windows the same is true of `/api.` and `/api%20`: it drops trailing dots
+    /// and blanks. A pattern such as `/api/*` is refused. For a path with the character `*`, write
+    /// the escape `%2A`.
     pub path: String,
     /// Methods of this route. Empty: every method that the gateway accepts.
     #[serde(default)]

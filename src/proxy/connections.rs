@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use parking_lot::Mutex;
 use prometheus::{IntCounter, IntGauge};
 
+use super::places::{Place, Places};
 use crate::address::client_network;
 use crate::config;
 use crate::telemetry::metrics::Metrics;
@@ -23,8 +24,7 @@ pub struct Connections {
     most: usize,
     of_address: Mutex<HashMap<IpAddr, usize>>,
     most_of_address: usize,
-    handshakes: AtomicUsize,
-    most_handshakes: usize,
+    handshakes: Arc<Places>,
     gauge: IntGauge,
     rejected: RejectedConnections,
 }
@@ -51,8 +51,7 @@ impl Connections {
             most,
             of_address: Mutex::default(),
             most_of_address: limits.max_connections_per_address,
-            handshakes: AtomicUsize::new(0),
-            most_handshakes: limits.max_handshakes,
+            handshakes: Places::new(limits.max_handshakes),
             gauge: metrics.open_connections.clone(),
             rejected: RejectedConnections {
                 too_many: rejected("too_many"),
@@ -87,15 +86,14 @@ impl Connections {
         None
     }
 
-    /// Counts a handshake until the value is dropped; `None` if there are too many.
-    pub(super) fn begin_handshake(&self) -> Option<CountedHandshake<'_>> {
-        let before = self.handshakes.fetch_add(1, Ordering::Relaxed);
-        let handshake = CountedHandshake(&self.handshakes);
-        if before < self.most_handshakes {
-            return Some(handshake);
+    /// Gives a client's handshake a place until the value is dropped. If all are taken, another
+    /// handshake loses its own.
+    pub(super) fn begin_handshake(&self, client: IpAddr) -> Place {
+        let (place, was_full) = self.handshakes.take(client);
+        if was_full {
+            self.rejected.too_many_handshakes.inc();
         }
-        self.rejected.too_many_handshakes.inc();
-        None
+        place
     }
 }
 
@@ -138,17 +136,10 @@ impl Drop for OpenConnection {
     }
 }
 
-/// A TLS handshake that is counted.
-pub(super) struct CountedHandshake<'a>(&'a AtomicUsize);
-
-impl Drop for CountedHandshake<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt as _;
+
     use super::*;
 
     fn connections(most: usize, of_address: usize, handshakes: usize) -> Arc<Connections> {
@@ -218,13 +209,16 @@ mod tests {
     }
 
     #[test]
-    fn handshakes_are_counted_while_they_last() {
+    fn a_handshake_without_a_place_takes_one_and_the_loss_is_counted() {
         let connections = connections(10, 10, 1);
-        let first = connections.begin_handshake();
-
-        assert!(first.is_some());
-        assert!(connections.begin_handshake().is_none());
+        let first = connections.begin_handshake(ip("192.0.2.1"));
         drop(first);
-        assert!(connections.begin_handshake().is_some());
+        let second = connections.begin_handshake(ip("192.0.2.1"));
+        assert_eq!(connections.rejected.too_many_handshakes.get(), 0);
+
+        let _third = connections.begin_handshake(ip("192.0.2.2"));
+
+        assert!(second.lost().now_or_never().is_some());
+        assert_eq!(connections.rejected.too_many_handshakes.get(), 1);
     }
 }

@@ -8,7 +8,9 @@
 //! before it asks whether there is room. So the guard does all of that, and gives Pingora a
 //! connection only with a request.
 
+mod door;
 mod head;
+mod hello;
 mod http1;
 mod http2;
 mod listener;
@@ -24,6 +26,7 @@ use pingora::proxy::HttpProxy;
 use pingora::server::ShutdownWatch;
 use tokio::time::Instant;
 
+pub use self::door::DoorGuard;
 use self::http1::Http1;
 use self::listener::GuardedListener;
 use super::client_address::Networks;

@@ -29,6 +29,7 @@ mod handover;
 mod limits;
 mod log;
 mod permit;
+mod places;
 pub mod proxy_protocol;
 mod read_headers;
 mod reason;

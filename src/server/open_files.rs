@@ -7,8 +7,8 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use crate::config::Findings;
 
-/// Files reserved for connections to backends and to the store, listeners and logs; a quarter if
-/// there are few files.
+/// Files reserved for connections to backends and to the store, listeners, logs, monitoring and
+/// operators; a quarter if there are few files.
 const RESERVED: usize = 1024;
 
 /// Raises the limit of open files as far as the process may, and returns how many connections it
@@ -33,6 +33,18 @@ fn raise_limit() -> Option<usize> {
     Some(usize::try_from(limit).unwrap_or(usize::MAX))
 }
 
+/// How many connections each listener that is not for clients may have, of the files that are
+/// reserved.
+pub(super) fn door_connections() -> usize {
+    let files = getrlimit(Resource::RLIMIT_NOFILE)
+        .map_or(usize::MAX, |(soft, _)| usize::try_from(soft).unwrap_or(usize::MAX));
+    door_share(files)
+}
+
+fn door_share(files: usize) -> usize {
+    RESERVED.min(files / 4) / 4
+}
+
 fn room(files: usize) -> usize {
     files - RESERVED.min(files / 4)
 }
@@ -43,6 +55,7 @@ mod tests {
 
     #[test]
     fn some_files_are_reserved_for_other_uses() {
+        assert_eq!((door_share(1024), door_share(20_000)), (64, 256));
         assert_eq!(room(1024), 768);
         assert_eq!(room(20_000), 18_976);
         assert_eq!(room(usize::MAX), usize::MAX - 1024);

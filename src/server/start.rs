@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
@@ -27,11 +28,11 @@ use crate::internal::{self, Internal, InternalListener};
 use crate::key_file::{self, OnMissingKey};
 use crate::management::Management;
 use crate::proxy::connections::Connections;
-use crate::proxy::guard::{Guard, GuardServices};
+use crate::proxy::guard::{DoorGuard, Guard, GuardServices};
 use crate::proxy::{Current, Gateway};
 use crate::reload::Reload;
 use crate::runtime::{Runtime, Shared};
-use crate::store;
+use crate::store::{self, StoreHealth};
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::audit_log::AuditLog;
 use crate::telemetry::metrics::Metrics;
@@ -88,7 +89,12 @@ pub fn start(document: &Document, path: PathBuf, sources: Sources) -> Result<Run
     doors.serve(sockets, &doors_watch, &mut services, threads.handle());
     for (socket, guard) in guards {
         let watch: ShutdownWatch = shutdown_watch.clone();
-        services.spawn_on(async move { socket.serve("gateway", guard, watch).await }, threads.handle());
+        let store_health = Arc::clone(&shared.store_health);
+        let serve = async move {
+            wait_for_store(&store_health).await;
+            socket.serve("gateway", guard, watch).await;
+        };
+        services.spawn_on(serve, threads.handle());
     }
     let sessions = Arc::clone(&shared.session_core);
     threads.spawn(async move { sessions.follow().await });
@@ -114,6 +120,22 @@ pub fn start(document: &Document, path: PathBuf, sources: Sources) -> Result<Run
         ended,
         threads,
     })
+}
+
+/// Waits until the store has answered, for two seconds at most: until then a gateway that shares
+/// its store knows of no revocation, and refuses every token. Clients that connect meanwhile wait
+/// to be accepted. Later `/readyz` and `Retry-After` say that the store does not answer.
+async fn wait_for_store(health: &StoreHealth) {
+    /// How often it is asked whether the store has answered.
+    const POLL: Duration = Duration::from_millis(10);
+    const LONGEST: Duration = Duration::from_secs(2);
+
+    let answered = async {
+        while !health.is_available() {
+            tokio::time::sleep(POLL).await;
+        }
+    };
+    _ = tokio::time::timeout(LONGEST, answered).await;
 }
 
 /// What is built before an address is bound.
@@ -204,7 +226,7 @@ impl Sockets {
 
 /// The doors besides the public listeners. They answer as long as the process drains.
 struct Doors {
-    admin: Admin,
+    admin: DoorGuard<Admin>,
     control: Control,
     internal: Internal,
 }
@@ -229,8 +251,9 @@ impl Doors {
         };
         let management = Arc::new(Management::new(shared.clone(), running(current)));
         let reloading = Arc::clone(reloading);
+        let admin = Admin::new(shared.clone(), Arc::clone(health), running(current));
         Self {
-            admin: Admin::new(shared.clone(), Arc::clone(health), running(current)),
+            admin: DoorGuard::new(admin, open_files::door_connections(), &shared.metrics),
             internal: Internal::new(Arc::clone(&management)),
             control: Control::new(management, Box::new(move || reloading.reload())),
         }

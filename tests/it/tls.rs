@@ -1,5 +1,6 @@
 //! TLS on either side: which certificate answers, what is accepted, and what is never believed.
 
+mod handshakes;
 mod mutual;
 
 use std::fs;
@@ -241,7 +242,9 @@ fn a_handshake_counts_as_a_connection_and_must_end_in_time() {
 
     let open = since.elapsed();
     assert!(open > Duration::from_millis(500) && open < Duration::from_secs(5), "{open:?}");
-    assert_eq!(world.metric(r#"menshen_rejected_connections_total{reason="header_timeout"}"#), 2.0);
+    eventually("both are counted", || {
+        world.metric(r#"menshen_rejected_connections_total{reason="header_timeout"}"#) == 2.0
+    });
     let config = authority.client(ALL, &[]);
     eventually("there is room again", || world.metric("menshen_open_connections") == 0.0);
     assert_eq!(serial(world.address(), &config, "gateway.test"), Ok(1));

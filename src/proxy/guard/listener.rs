@@ -19,6 +19,10 @@ use super::super::connections::{Connections, OpenConnection};
 use super::super::current::Current;
 use super::super::gateway::Gateway;
 use super::super::proxy_protocol::{self, ProxyHeader};
+use super::hello;
+
+/// How long a client may take for its first message of TLS, which it sends at once.
+const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What the connections of one listener share.
 pub(super) struct GuardedListener {
@@ -53,8 +57,8 @@ impl GuardedListener {
         }
         // Boxed, so that its memory is freed before the first request.
         let prepared = Box::pin(async {
-            let stream = self.identify(stream, open).await?;
-            self.handshake(stream).await
+            let (stream, client) = self.identify(stream, open).await?;
+            self.handshake(stream, client).await
         });
         if let Ok(stream) = tokio::time::timeout_at(deadline, prepared).await {
             return stream;
@@ -70,7 +74,7 @@ impl GuardedListener {
     }
 
     /// Finds the client's address, and counts the connection for it.
-    async fn identify(&self, mut stream: Stream, open: &mut OpenConnection) -> Option<Stream> {
+    async fn identify(&self, mut stream: Stream, open: &mut OpenConnection) -> Option<(Stream, IpAddr)> {
         let peer = peer(&stream)?;
         let client = if self.balancers.is_empty() {
             peer
@@ -78,7 +82,7 @@ impl GuardedListener {
             self.read_client_address(&mut stream, peer).await?
         };
         self.count(client, open)?;
-        Some(stream)
+        Some((stream, client))
     }
 
     /// Reads the client's address from a load balancer. A peer that is no balancer, or sends no
@@ -102,11 +106,24 @@ impl GuardedListener {
     }
 
     /// Decrypts the stream if the listener speaks TLS.
-    async fn handshake(&self, stream: Stream) -> Option<Stream> {
+    ///
+    /// The handshake begins once the client's first message has arrived. Until then the client has
+    /// no place among the handshakes.
+    async fn handshake(&self, stream: Stream, client: IpAddr) -> Option<Stream> {
         let Some(tls) = &self.tls else { return Some(stream) };
-        let stream = tcp(stream)?;
-        let _counted = self.connections.begin_handshake()?;
-        match tls.tls_handshake(*stream).await {
+        let mut stream = tcp(stream)?;
+        let Ok(read) = tokio::time::timeout(HELLO_TIMEOUT, hello::read(&mut stream)).await else {
+            self.connections.rejected().slow_header.inc();
+            return None;
+        };
+        stream.rewind(&read?);
+        let place = self.connections.begin_handshake(client);
+        let shaken = tokio::select! {
+            biased;
+            shaken = tls.tls_handshake(*stream) => shaken,
+            () = place.lost() => return None,
+        };
+        match shaken {
             Ok(stream) => Some(Box::new(stream)),
             Err(error) => {
                 self.connections.rejected().tls_failed.inc();
@@ -117,7 +134,8 @@ impl GuardedListener {
     }
 }
 
-fn peer(stream: &Stream) -> Option<IpAddr> {
+/// The address at the other end of a connection.
+pub(super) fn peer(stream: &Stream) -> Option<IpAddr> {
     Some(stream.get_socket_digest()?.peer_addr()?.as_inet()?.ip())
 }
 
