@@ -3,6 +3,7 @@
 //! An IPv6 customer commonly holds a whole /64 and may send from any address in it. An IPv4-mapped
 //! IPv6 address is the IPv4 address.
 
+use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// Bits of an IPv6 address that every customer of a provider has for itself at least.
@@ -61,6 +62,26 @@ pub fn parse(text: &str) -> Option<IpAddr> {
     address.map(|address| address.to_canonical())
 }
 
+/// Appends an address to a text. Every forwarded request needs this, so the usual kind is written
+/// without the machinery of formatting.
+pub fn push(text: &mut String, address: IpAddr) {
+    let IpAddr::V4(v4) = address else {
+        // A text never refuses to be written to.
+        _ = write!(text, "{address}");
+        return;
+    };
+    for (place, octet) in v4.octets().into_iter().enumerate() {
+        if place > 0 {
+            text.push('.');
+        }
+        for (least, digit) in [(100, octet / 100), (10, octet / 10 % 10), (0, octet % 10)] {
+            if octet >= least {
+                text.push(char::from(b'0' + digit));
+            }
+        }
+    }
+}
+
 /// Whether an address is of this machine or of a network of its owner, which no client on the
 /// internet has: loopback, private, link-local, or a carrier's (RFC 6598).
 pub fn is_internal(address: IpAddr) -> bool {
@@ -99,6 +120,17 @@ mod tests {
         }
         for address in ["203.0.113.1", "172.32.0.1", "100.128.0.1", "100.63.0.1", "2001:db8::1", "0.0.0.0"] {
             assert!(!is_internal(address.parse().unwrap()), "{address}");
+        }
+    }
+
+    #[test]
+    fn an_address_is_appended_as_it_is_displayed() {
+        let mut addresses: Vec<IpAddr> = (0..=255).map(|octet| [octet, 0, 255 - octet, 9].into()).collect();
+        addresses.extend(["2001:db8::1", "::ffff:1.2.3.4"].map(|text| text.parse::<IpAddr>().unwrap()));
+        for address in addresses {
+            let mut text = String::from("a, ");
+            push(&mut text, address);
+            assert_eq!(text, format!("a, {address}"));
         }
     }
 

@@ -235,8 +235,22 @@ pub(super) fn families() -> impl Iterator<Item = (&'static str, Class)> {
 
 /// Whether a header name has a character outside letters, digits and `-`.
 pub fn has_unusual_character(name: &HeaderName) -> bool {
-    !name.as_str().bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+    !name.as_str().bytes().all(|byte| USUAL.get(usize::from(byte)) == Some(&true))
 }
+
+/// The characters that are usual. Each name of each request is looked at twice, so it is a table.
+static USUAL: [bool; 256] = {
+    let mut usual = [false; 256];
+    let mut byte = 0_u8;
+    while byte < u8::MAX {
+        #[expect(clippy::indexing_slicing, reason = "the table has a place for each byte")]
+        {
+            usual[byte as usize] = byte.is_ascii_alphanumeric() || byte == b'-';
+        }
+        byte += 1;
+    }
+    usual
+};
 
 /// The plain name, in lower case, that a CGI-style backend reads a name as: to it, all characters
 /// but letters and digits are the same.

@@ -1,6 +1,5 @@
 //! Where a request came from, as the gateway tells the backend.
 
-use std::fmt::Write as _;
 use std::net::IpAddr;
 
 use bytes::Bytes;
@@ -9,6 +8,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use super::EditHeaders;
 use super::believed::Believed;
 use super::names::Class;
+use crate::address;
 
 /// Where a request came from.
 #[derive(Debug)]
@@ -66,7 +66,7 @@ impl RequestOrigin<'_> {
     /// The list of a proxy that is believed about it is continued. Another list says only what the
     /// gateway found out.
     fn forwarded_for(&self, headers: &HeaderMap) -> Option<HeaderValue> {
-        let mut list = String::new();
+        let mut list = String::with_capacity(15);
         if self.believed.is_some_and(Believed::forwarded_for) {
             for value in headers.get_all("x-forwarded-for") {
                 let Ok(text) = value.to_str() else { continue };
@@ -74,9 +74,10 @@ impl RequestOrigin<'_> {
                 list.push_str(", ");
             }
         } else if self.client != self.peer {
-            write!(list, "{}, ", self.client).ok()?;
+            address::push(&mut list, self.client);
+            list.push_str(", ");
         }
-        write!(list, "{}", self.peer).ok()?;
+        address::push(&mut list, self.peer);
         HeaderValue::try_from(list).ok()
     }
 

@@ -107,7 +107,7 @@ fn directives_of(line: &[u8]) -> impl Iterator<Item = &[u8]> {
 fn add_vary(response: &mut ResponseHeader, names: &HeaderValue) -> pingora::Result<()> {
     let stated = joined(&response.headers, &header::VARY);
     if stated.is_empty() {
-        return response.insert_header(header::VARY, names.clone());
+        return response.insert_header("Vary", names.clone());
     }
     let members: Vec<&[u8]> = stated.split(|byte| *byte == b',').map(<[u8]>::trim_ascii).collect();
     if members.contains(&&b"*"[..]) {
@@ -121,8 +121,7 @@ fn add_vary(response: &mut ResponseHeader, names: &HeaderValue) -> pingora::Resu
             line.extend_from_slice(name);
         }
     }
-    response
-        .insert_header(header::VARY, HeaderValue::from_bytes(&line).unwrap_or(HeaderValue::from_static("*")))
+    response.insert_header("Vary", HeaderValue::from_bytes(&line).unwrap_or(HeaderValue::from_static("*")))
 }
 
 /// The lines of a header as one.
