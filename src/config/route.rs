@@ -54,7 +54,7 @@ pub struct Route {
     /// each name. Empty: none.
     #[serde(default)]
     pub require_claims: BTreeMap<String, Vec<String>>,
-    /// Limits on the rate of requests. A request must pass all of them. At most 4. Each takes 18
+    /// Limits on the rate of requests. A request must pass all of them. At most 4. Each takes 17
     /// bytes times `throttle.capacity` of memory at start; a limit by subject takes twice that if
     /// access is optional.
     #[serde(default)]

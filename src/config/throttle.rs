@@ -9,43 +9,58 @@ use super::{Duration, Rate};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Throttle {
-    /// Logins of one client address. Refreshes have a second limit of the same size.
+    /// Logins of one client address that failed or are under way: a login that succeeds gives back
+    /// what it took. If none is left, the next login waits; a code that was told to wait and comes
+    /// back has a second limit of the same size. Refreshes that fail have one too, and so have the
+    /// refreshes of one user. Of IPv6, the /56 around a client has twice, and the /48 four times as
+    /// much.
     pub login: LoginLimit,
+    /// Sign-ins of one user whose address has nothing left. The user is known by an access token of
+    /// the gateway, expired or not, or by a live refresh token or session cookie. A code of another
+    /// user is refused.
+    pub known_user: LoginLimit,
     /// Sign-ins that one client address begins in a browser: sign-in pages and redirects to WeChat.
-    /// Requests that pages of other sites may have caused have a second limit of the same size.
+    /// A sign-in that succeeds gives back what it took. Requests that pages of other sites may have
+    /// caused have a second limit of the same size. Of IPv6, the /56 around a client has twice, and
+    /// the /48 four times as much.
     pub sign_in: LoginLimit,
     /// Sign-ins that all clients together begin in browsers, at this gateway. Each takes up to 2.4
     /// KB of the store for twenty minutes. With the defaults, sign-ins that never end take at most
-    /// 146 MB.
+    /// 146 MB. A quarter of the burst is kept for addresses from which users signed in lately, and
+    /// half of it from addresses that failed often.
     pub all_sign_ins: LoginLimit,
-    /// Failed logins and refreshes of one client address.
-    pub failed_login: FailedLoginLimit,
+    /// Has no effect any longer, and is accepted with a warning: failures take from `login`.
+    pub failed_login: Option<FailedLoginLimit>,
     /// Answers with a status 4xx to one client address, from the gateway or a backend. Each other
     /// answer cancels one of them. While an address is locked out, every request is answered 429.
     /// Not set: not counted. Set `trusted_proxies` first: otherwise all clients behind one proxy
     /// count as one. A page can make the browsers of its visitors ask for paths that do not exist,
     /// so choose a high limit if many users share an address.
     pub client_errors: Option<FailedLoginLimit>,
-    /// Calls to WeChat for all clients together. Keep it below the quota of your apps.
+    /// Calls to WeChat for all clients together. Keep it below the quota of your apps. A quarter of
+    /// the burst is kept for addresses from which users signed in lately, and half of it from
+    /// addresses that failed often.
     pub wechat: LoginLimit,
     /// Requests for `GET /auth/session` with one session.
     pub session: LoginLimit,
     /// IPv6 clients with the same leading bits count as one client. This is the number of bits. 32
-    /// to 128.
+    /// to 128. Logins and sign-ins count in the /64, the /56 and the /48 around it besides.
     #[schemars(range(min = 32, max = 128))]
     pub ipv6_prefix: u8,
-    /// Most client addresses that each limit remembers. An entry takes 18 bytes, or 27 in a limit
-    /// with lock-outs. The memory is allocated at start. 1024 to 16777216.
+    /// Most client addresses that each limit remembers. An entry takes 17 bytes, or 25 in a limit
+    /// with lock-outs. When all places are taken, a new address replaces the one with the least
+    /// count. The memory is allocated at start. 1024 to 16777216.
     pub capacity: usize,
 }
 
 impl Default for Throttle {
     fn default() -> Self {
         Self {
-            login: LoginLimit { rate: Rate::per_minute(10), burst: 20 },
-            sign_in: LoginLimit { rate: Rate::per_minute(30), burst: 60 },
+            login: LoginLimit { rate: Rate::per_minute(200), burst: 300 },
+            known_user: LoginLimit { rate: Rate::per_minute(10), burst: 10 },
+            sign_in: LoginLimit { rate: Rate::per_minute(200), burst: 300 },
             all_sign_ins: LoginLimit { rate: Rate::per_minute(3000), burst: 1000 },
-            failed_login: FailedLoginLimit::default(),
+            failed_login: None,
             client_errors: None,
             wechat: LoginLimit { rate: Rate::per_minute(4000), burst: 1000 },
             session: LoginLimit { rate: Rate::per_minute(60), burst: 60 },
@@ -66,8 +81,8 @@ pub struct LoginLimit {
     pub burst: u32,
 }
 
-/// `throttle.failed_login`: each failure after the first `allowed` ones locks the address out. Each
-/// lock-out is twice as long as the one before.
+/// `throttle.client_errors`: each failure after the first `allowed` ones locks the address out.
+/// Each lock-out is twice as long as the one before, up to `max_lockout`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct FailedLoginLimit {

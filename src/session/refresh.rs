@@ -14,7 +14,7 @@ use super::row::revocations::Revocations;
 use super::row::subject::{SessionEntry, SubjectRow};
 use super::sessions::Sessions;
 use crate::clock::Timestamp;
-use crate::identity::{AppId, Identity};
+use crate::identity::{Identity, Subject};
 
 /// A refresh token as a client shows it.
 struct ShownToken {
@@ -46,8 +46,8 @@ impl Sessions {
         self.refresh_if(token, client, |_| true, now).await
     }
 
-    /// As [`Sessions::refresh`], if `allows` allows the token's app. A token of another app is not
-    /// spent.
+    /// As [`Sessions::refresh`], if `allows` allows the token's user. The token of another user is
+    /// not spent.
     ///
     /// # Errors
     /// [`RefreshError`], by variant.
@@ -55,7 +55,7 @@ impl Sessions {
         &self,
         token: &RefreshToken,
         client: &Client,
-        allows: impl Fn(&AppId) -> bool + Send + Sync,
+        allows: impl Fn(&Subject) -> bool + Send + Sync,
         now: Timestamp,
     ) -> Result<RefreshedSession, RefreshError> {
         let result = match token.decode() {
@@ -94,7 +94,7 @@ impl Sessions {
     async fn rotate(
         &self,
         shown: &ShownToken,
-        allows: impl Fn(&AppId) -> bool + Send + Sync,
+        allows: impl Fn(&Subject) -> bool + Send + Sync,
         now: Timestamp,
     ) -> Result<(RefreshedSession, RefreshOutcome), RefreshError> {
         let (core, limits) = (&self.core, &self.limits);
@@ -114,7 +114,7 @@ impl Sessions {
             let people = core.people.of_row(&stored.row, &revocations).await?;
             people.user_of(entry.revocation_number)?;
             let token_use = entry.family.classify(token, client, &entry.id, limits.refresh_grace, now)?;
-            let is_allowed = allows(&stored.row.subject().appid);
+            let is_allowed = allows(&stored.row.subject());
             let is_written = match token_use {
                 // A token that is used twice was stolen, whichever app it is of.
                 TokenUse::Reused => return Err(self.end_reused(&stored, entry.id, now).await),

@@ -10,12 +10,13 @@ use std::sync::Arc;
 use http::header;
 use http::request::Parts;
 
+use super::charge::CodeCharge;
 use super::deps::SignInDependencies;
 use super::error::SignInError;
 use super::once::{
     CodeClaim, CodeMemory, Expiring, Once, SessionHandle, SignInResult, SignedIn, StoreClaims, once,
 };
-use crate::identity::{AppId, SessionId, UnionId};
+use crate::identity::{AppId, OpenId, SessionId, UnionId};
 use crate::session::SessionError;
 use crate::wechat::{App, Code};
 
@@ -32,9 +33,9 @@ pub(super) struct SignInAttempt {
     pub(super) user_agent: Option<String>,
     /// The session that the browser holds now.
     pub(super) before: Option<SessionId>,
-    /// Whether a page of another site may have led the browser to this. It then does not count
-    /// against the limit that the other clients at the address share.
-    pub(super) is_cross_site: bool,
+    /// What it took from the limits. `None` if a page of another site may have led the browser to
+    /// this: it then does not count against the limit that the other clients at the address share.
+    pub(super) charge: Option<CodeCharge>,
     /// Whether a failure does not count as a guess of the client: another person may have made the
     /// code up, or it was sent before.
     pub(super) is_blameless: bool,
@@ -87,9 +88,14 @@ impl SignInAttempt {
             client_fields: client_fields.iter().map(|field| field.as_ref().to_vec()).collect(),
             user_agent: user_agent.map(str::to_owned),
             before: None,
-            is_cross_site: false,
+            charge: None,
             is_blameless: false,
         }
+    }
+
+    /// Checks that the user whom WeChat names may sign in with what the attempt took.
+    pub(super) fn check_user(&self, openid: &OpenId) -> Result<(), SignInError> {
+        self.charge.as_ref().map_or(Ok(()), |charge| charge.check_user(openid))
     }
 }
 
@@ -99,42 +105,41 @@ pub(super) async fn sign_in<F: SignInFlow>(
     codes: &Arc<CodeMemory<F>>,
     attempt: SignInAttempt,
 ) -> SignInResult<F> {
-    if !attempt.is_cross_site {
-        deps.throttle.check_login_across_nodes(attempt.client).await?;
-    }
     // In its own task: WeChat spends the code, whether or not this client waits for the answer.
     let (deps, codes) = (Arc::clone(deps), Arc::clone(codes));
-    let task = tokio::spawn(async move { sign_in_once(&deps, &codes, &attempt).await });
+    let task = tokio::spawn(async move { sign_in_once(&deps, &codes, attempt).await });
     task.await.unwrap_or(Err(SignInError::Internal))
 }
 
-/// Claims the code among the requests that this node gets.
+/// Claims the code among the requests that this node gets. What the attempt took from the limits is
+/// given back, unless it was a failed guess.
 async fn sign_in_once<F: SignInFlow>(
     deps: &SignInDependencies,
     codes: &Arc<CodeMemory<F>>,
-    attempt: &SignInAttempt,
+    attempt: SignInAttempt,
 ) -> SignInResult<F> {
     let claims = codes.claims(&attempt.appid, &attempt.code, &attempt.client_fields, &*deps.clock);
-    let exchange = || async {
-        let outcome = open_session::<F>(deps, codes, attempt).await;
-        match &outcome {
-            Ok(_) => deps.throttle.record_login_success(attempt.client),
-            Err(error) => record_failure(deps, attempt, error),
-        }
-        outcome
+    let exchange = || open_session::<F>(deps, codes, &attempt);
+    let (outcome, is_new) = match once(&claims, exchange).await {
+        Ok(Once::Exchanged(outcome)) => (outcome, true),
+        Ok(Once::Joined(outcome)) => (outcome.and_then(|grant| grant.renew(deps)), false),
+        Ok(Once::Repeated(outcome)) => (give_again(deps, outcome).await, false),
+        Err(error) => (Err(error), false),
     };
-    match once(&claims, exchange).await? {
-        Once::Exchanged(outcome) => outcome,
-        Once::Joined(outcome) => outcome?.renew(deps),
-        Once::Repeated(Ok(grant)) => {
-            F::check(deps, grant.session()).await?;
-            grant.renew(deps)
-        }
-        Once::Repeated(Err(error)) => {
-            record_failure(deps, attempt, &error);
-            Err(error)
-        }
+    let taken = attempt.charge.map(|charge| charge.taken);
+    match (&outcome, taken) {
+        (Ok(_), Some(taken)) if is_new => taken.succeed(),
+        (Err(error), Some(taken)) if error.is_failed_guess() && !attempt.is_blameless => taken.fail().await,
+        _ => {}
     }
+    outcome
+}
+
+/// Gives the outcome of an earlier request again, if its session goes on.
+async fn give_again<F: SignInFlow>(deps: &SignInDependencies, outcome: SignInResult<F>) -> SignInResult<F> {
+    let grant = outcome?;
+    F::check(deps, grant.session()).await?;
+    grant.renew(deps)
 }
 
 /// Claims the code among the nodes that share a store, and gives the client what it gets of the
@@ -179,7 +184,11 @@ async fn exchange<F: SignInFlow>(
     attempt: &SignInAttempt,
 ) -> SignInResult<SignedIn<F::Session>> {
     let app = deps.wechat.app(&attempt.app).ok_or(SignInError::AppUnknown)?;
-    deps.throttle.check_exchange().await?;
+    let standing = match &attempt.charge {
+        Some(charge) => charge.taken.standing(),
+        None => deps.throttle.standing(attempt.client),
+    };
+    deps.throttle.check_exchange(standing).await?;
     F::exchange(deps, app, attempt).await
 }
 
@@ -189,12 +198,6 @@ pub(super) fn require_unionid(app: &App, unionid: Option<UnionId>) -> SignInResu
         return Err(SignInError::UnionIdUnknown);
     }
     Ok(unionid)
-}
-
-fn record_failure(deps: &SignInDependencies, attempt: &SignInAttempt, error: &SignInError) {
-    if error.is_failed_guess() && !attempt.is_blameless {
-        deps.throttle.record_login_failure(attempt.client);
-    }
 }
 
 /// A session that could not be opened, once the code was spent.

@@ -14,6 +14,7 @@ mod answer;
 mod browser;
 mod build;
 mod call;
+mod charge;
 mod deps;
 mod dispatch;
 mod endpoint;
@@ -21,6 +22,7 @@ mod error;
 mod flow;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzz;
+mod known_user;
 mod once;
 mod precheck;
 mod program;

@@ -2,7 +2,8 @@
 
 use std::time::Instant;
 
-use tracing::info;
+use http::StatusCode;
+use tracing::{debug, info};
 
 use super::answer::SignInAnswer;
 use super::deps::SignInDependencies;
@@ -19,8 +20,13 @@ pub(super) fn record_sign_in(
     answer: &SignInAnswer,
     request_id: &str,
 ) {
-    let elapsed = deps.clock.instant().saturating_duration_since(started);
     count_sign_in(deps, flow, answer.outcome);
+    if answer.response.status() == StatusCode::TOO_MANY_REQUESTS {
+        // A flood of them must not fill the log, nor make logins look fast.
+        debug!(http.request.id = request_id, "a login was throttled");
+        return;
+    }
+    let elapsed = deps.clock.instant().saturating_duration_since(started);
     if let Some(app) = &answer.app {
         deps.metrics.login_duration.with_label_values(&[&**app]).observe(elapsed.as_secs_f64());
     }

@@ -1,6 +1,7 @@
 //! The login against a WeChat that writes raw bytes, with time that stands still.
 
 mod browser;
+mod known_user;
 mod once;
 mod session;
 
@@ -62,13 +63,12 @@ struct Setup {
 impl Default for Setup {
     fn default() -> Self {
         let many = config::LoginLimit { rate: Rate::per_minute(60_000), burst: 10_000 };
-        let mut throttle = config::Throttle {
+        let throttle = config::Throttle {
             login: many.clone(),
             sign_in: many.clone(),
             wechat: many,
             ..Default::default()
         };
-        throttle.failed_login.allowed = 1000;
         Self {
             apps: vec!["shop"],
             browser_apps: Vec::new(),
@@ -136,6 +136,11 @@ impl Harness {
 
     async fn login(&self, code: &str) -> SignInAnswer {
         self.send(login_request(&json!({ "code": code }).to_string())).await
+    }
+
+    /// Whether the failures of the client slow its next login.
+    fn is_slowed(&self) -> bool {
+        self.login.deps.throttle.is_slowing_logins(CLIENT.parse().unwrap())
     }
 
     fn logins(&self, outcome: &str) -> u64 {
@@ -744,19 +749,33 @@ async fn a_reload_forgets_no_answer_unless_the_limits_changed() {
 }
 
 #[tokio::test]
-async fn a_client_that_logs_in_too_often_gets_the_time_to_wait() {
-    let harness = Harness::with([Reply::json(SUCCESS)], |setup| {
-        setup.throttle.login = config::LoginLimit { rate: Rate::per_minute(6), burst: 2 };
+async fn a_client_that_fails_too_often_gets_the_time_to_wait() {
+    let harness = Harness::with([Reply::json(r#"{"errcode":40029}"#)], |setup| {
+        setup.throttle.login = few_failures(2);
     })
     .await;
     harness.login("a").await;
-    harness.login("a").await;
+    harness.login("b").await;
 
-    let answer = harness.login("a").await;
+    let answer = harness.login("c").await;
 
     assert_eq!(refusal_of(&answer), (429, "throttled", "temporarily_unavailable".to_owned()));
     assert_eq!(header(&answer, "retry-after"), Some("10"));
     assert_eq!(harness.logins("throttled"), 1);
+}
+
+#[tokio::test]
+async fn logins_that_succeed_are_not_limited_by_address() {
+    let harness = Harness::with([Reply::json(SUCCESS)], |setup| setup.throttle.login = few_failures(1)).await;
+
+    for attempt in 0..20 {
+        assert_eq!(harness.login(&format!("code{attempt}")).await.outcome, "ok");
+    }
+}
+
+/// Of failures so many at once, and then one in ten seconds.
+fn few_failures(burst: u32) -> config::LoginLimit {
+    config::LoginLimit { rate: Rate::per_minute(6), burst }
 }
 
 #[tokio::test]
@@ -777,7 +796,7 @@ async fn only_a_real_exchange_counts_against_the_quota() {
 }
 
 #[tokio::test]
-async fn failures_lock_a_client_out_only_if_it_guesses_codes() {
+async fn failures_slow_a_client_only_if_it_guesses_codes() {
     let errcode = |errcode: i64| Reply::json(&format!(r#"{{"errcode":{errcode}}}"#));
     let table = [
         (errcode(40029), true),
@@ -787,22 +806,21 @@ async fn failures_lock_a_client_out_only_if_it_guesses_codes() {
         (errcode(40125), false),
         (Reply::json("<html>"), false),
     ];
-    for (reply, locks) in table {
-        let harness = Harness::with([reply], |setup| setup.throttle.failed_login.allowed = 3).await;
+    for (reply, slows) in table {
+        let harness = Harness::with([reply], |setup| setup.throttle.login = few_failures(4)).await;
         let mut outcomes = Vec::new();
 
         for attempt in 0..6 {
             outcomes.push(harness.login(&format!("guess{attempt}")).await.outcome);
         }
 
-        assert_eq!(outcomes.contains(&"throttled"), locks, "{outcomes:?}");
+        assert_eq!(outcomes.contains(&"throttled"), slows, "{outcomes:?}");
     }
 }
 
 #[tokio::test]
 async fn a_stolen_code_counts_as_a_failure_of_the_thief() {
-    let harness =
-        Harness::with([Reply::json(SUCCESS)], |setup| setup.throttle.failed_login.allowed = 2).await;
+    let harness = Harness::with([Reply::json(SUCCESS)], |setup| setup.throttle.login = few_failures(3)).await;
     harness.login(CODE).await;
     let body = json!({ "code": CODE }).to_string();
 

@@ -269,6 +269,9 @@ pub struct SharedRate {
 pub trait SharedRates: Send + Sync {
     /// Acquires one from the bucket of this name. The inner error is the time until one is free.
     async fn acquire(&self, bucket: &[u8; 16], rate: SharedRate) -> Result<Result<(), Duration>, StoreError>;
+
+    /// Makes the bucket of this name as if nothing had been acquired from it.
+    async fn reset(&self, bucket: &[u8; 16]) -> Result<(), StoreError>;
 }
 
 /// Opens the store that the configuration names; `None` if it cannot, and a finding says why.

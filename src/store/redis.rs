@@ -374,6 +374,13 @@ impl SharedRates for Redis {
         let wait = number(&self.make(step).await?)?;
         Ok(if wait == 0 { Ok(()) } else { Err(Duration::from_micros(wait)) })
     }
+
+    async fn reset(&self, bucket: &[u8; 16]) -> Result<(), StoreError> {
+        let key = self.name('b', bucket);
+        let mut command = redis::cmd("DEL");
+        command.arg(&key);
+        self.make(self.command(Operation::Acquire, key, command)).await.map(drop)
+    }
 }
 
 fn checked(value: &Bytes) -> Result<&[u8], StoreError> {

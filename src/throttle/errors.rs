@@ -16,8 +16,9 @@ impl Throttle {
     /// [`Throttled`] while the client is locked out.
     pub fn check_request(&self, client: IpAddr) -> Result<(), Throttled> {
         let Some(errors) = &self.client_errors else { return Ok(()) };
-        match errors.remaining(self.clients.key(client)) {
-            Some(remaining) => Err(self.refuse(Limit::ClientError, remaining)),
+        let network = self.clients.network(client);
+        match errors.remaining(network.key) {
+            Some(remaining) => Err(self.refuse_named(Limit::ClientError, network.name, remaining)),
             None => Ok(()),
         }
     }

@@ -1,4 +1,4 @@
-//! Lock-outs after failures, such as failed logins. Each further failure doubles the lock-out.
+//! Lock-outs after failures. Each further failure doubles the lock-out, up to the longest.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -74,16 +74,10 @@ impl LockoutPolicy {
         failures.count == 0 || failures.last.plus(self.forget_after) <= now
     }
 
-    /// Whether a new client may replace these failures in the table, and how early. A client that
-    /// was locked out keeps its place until its failures are forgotten. Of the others, the one with
-    /// the fewest and oldest failures is replaced first, so new clients replace each other and not
-    /// an attacker.
-    fn worth(&self, failures: &Failures, now: Moment) -> Option<(u32, Moment)> {
-        match failures {
-            _ if self.is_forgotten(failures, now) => Some((0, Moment(0))),
-            Failures { count, last } if *count <= self.allowed => Some((*count, *last)),
-            _ => None,
-        }
+    /// How early a new client replaces these failures in the table: forgotten ones first, then the
+    /// fewest and oldest. So new clients replace each other, and not an attacker.
+    fn worth(&self, failures: &Failures, now: Moment) -> (u32, Moment) {
+        if self.is_forgotten(failures, now) { (0, Moment(0)) } else { (failures.count, failures.last) }
     }
 }
 
@@ -123,14 +117,14 @@ impl Lockouts {
     /// How long the client is still locked out, if it is.
     pub(super) fn remaining(&self, client: ClientKey) -> Option<Duration> {
         let now = self.now();
-        let failures = self.table.read(client, |failures| self.policy.worth(failures, now));
+        let failures = self.table.read(client);
         now.until(self.policy.locked_until(&failures))
     }
 
     /// Counts a failure.
     pub(super) fn record_failure(&self, client: ClientKey) {
         let now = self.now();
-        let worth = |failures: &Failures| self.policy.worth(failures, now);
+        let worth = |failures: &Failures| Some(self.policy.worth(failures, now));
         self.table.update(client, worth, |failures| {
             if now < self.policy.locked_until(failures) {
                 // This login passed before the lock-out began. Failures at the same time double the
@@ -152,13 +146,12 @@ impl Lockouts {
         });
     }
 
-    fn now(&self) -> Moment {
-        Moment(0).plus(self.clock.instant().saturating_duration_since(self.start))
+    /// Forgets the failures of a client.
+    pub(super) fn clear(&self, client: ClientKey) {
+        self.table.update_known(client, |failures| *failures = Failures::default());
     }
 
-    /// Bytes of the table.
-    #[cfg(test)]
-    pub(super) fn bytes(&self) -> usize {
-        self.table.bytes()
+    fn now(&self) -> Moment {
+        Moment(0).plus(self.clock.instant().saturating_duration_since(self.start))
     }
 }

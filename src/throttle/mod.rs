@@ -1,24 +1,40 @@
 //! Limits on logins, requests and errors, in memory of fixed size.
 //!
 //! Decides whether a client may try a login, whether the gateway may call WeChat, and how long a
-//! refused client must wait. One client has limits on logins, refreshes and started sign-ins (GCRA:
-//! a burst and then a steady rate). Sign-ins that a page of another site may have started are
-//! counted separately. A client also has a limit on failed logins (a lock-out that doubles). All
-//! clients together have limits on started sign-ins and on exchanges with WeChat (GCRA, below
-//! WeChat's quota). Two limits apply to all requests: those of a route ([`RequestLimits`]), and one
-//! on 4xx responses to one client (a lock-out). Other modules decide who the client is, what counts
-//! as a failed login and what a refusal looks like.
+//! refused client must wait. The rule is that nobody can keep others from signing in:
 //!
-//! If nodes share a store, they also count together the logins and exchanges that a single node has
-//! let pass. Each node counts refreshes, failures, errors and requests by itself.
+//! - What can be judged without WeChat is judged first. A good refresh token is never refused for
+//!   what others at its address did; only refreshes that fail are counted by address, apart from
+//!   logins. A good one is counted by its user.
+//! - A login takes from a bucket of its address and gives it back unless it fails because of the
+//!   client ([`LoginCharge`]). A full bucket slows the next logins and locks nobody out.
+//! - An IPv6 address counts in its own network and in the wider ones around it.
+//! - Of what all clients together may do, a share is kept for addresses from which users signed in
+//!   lately ([`Standing`]).
+//! - If a table is full, a new client is not counted, rather than refused.
+//!
+//! Sign-ins that a browser starts have a rate by address, and one of all clients together. Those
+//! that a page of another site may have started are counted separately. Two limits apply to all
+//! requests: those of a route ([`RequestLimits`]), and one on 4xx responses to one client (a
+//! lock-out, if configured). Other modules decide who the client is, what counts as a failed login
+//! and what a refusal looks like.
+//!
+//! If nodes share a store, they count together the failed logins, and the exchanges that a single
+//! node has let pass. Each node counts the rest by itself.
 
+mod bucket;
 mod client;
 mod errors;
+mod global;
+mod lift;
+mod listing;
 mod lockout;
+mod login;
 mod rate;
 mod requests;
 mod session;
 mod shared;
+mod standing;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -29,35 +45,51 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus::IntCounter;
+use tracing::warn;
 
 use crate::clock::{Clock, seconds_rounded_up};
 use crate::config::{self, Findings};
 use crate::entropy::Entropy;
+use crate::identity::Subject;
 use crate::store::{Store, StoreError};
 use crate::telemetry::metrics::Metrics;
-use client::ClientKeys;
+use bucket::{Buckets, FullBucket};
+use client::{ClientKey, ClientKeys, NameKeys, NetworkName};
+use global::GlobalRate;
+use listing::Listing;
 use lockout::{LockoutPolicy, Lockouts};
-use rate::{ClientRate, GlobalRate};
+use login::Logins;
+use rate::ClientRate;
 use session::SessionRate;
 use shared::SharedBuckets;
+use standing::Standings;
 
+pub use listing::ThrottledAddress;
+pub use login::LoginCharge;
 pub use requests::{Allowance, Exceeded, RateLimitCaller, RequestLimits};
+pub use standing::Standing;
 
 /// The limits on logins, and the one on errors.
 ///
-/// It holds its counts itself. A rebuild forgets every lock-out, so a reload keeps the existing one
-/// if the configuration is the same.
+/// It holds its counts itself. A rebuild forgets them, so a reload keeps the existing one if the
+/// configuration is the same.
 pub struct Throttle {
     clients: ClientKeys,
-    login: ClientRate,
+    names: NameKeys,
+    logins: Logins,
+    /// Sign-ins and refreshes of users who show a credential, by user.
+    known: ClientRate,
+    /// Refreshes with a good token, by user.
     refresh: ClientRate,
-    sign_in: ClientRate,
-    cross_site: ClientRate,
+    failed_refresh: Buckets,
+    sign_in: Buckets,
+    cross_site: Buckets,
     all_sign_ins: GlobalRate,
-    failed_login: Lockouts,
     client_errors: Option<Lockouts>,
     wechat: GlobalRate,
     session: SessionRate,
+    standings: Standings,
+    listing: Listing,
     shared: Option<SharedBuckets>,
     refused: RefusedCounters,
 }
@@ -100,16 +132,14 @@ fn seconds_to_wait(wait: Duration) -> u64 {
 /// The limits, as the metric `menshen_throttled_total` and the access log name them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Limit {
-    /// Logins of one client address.
+    /// Logins of one client address: failed ones, and those under way.
     Login,
-    /// Refreshes of one client address.
+    /// Refreshes of one user, and failed ones of one client address.
     Refresh,
     /// Sign-ins begun in a browser by one client address.
     SignIn,
     /// Sign-ins begun in browsers by all clients together.
     AllSignIns,
-    /// Failed logins and refreshes of one client address.
-    FailedLogin,
     /// 4xx responses to one client address.
     ClientError,
     /// Requests to one route, by one of the route's limits.
@@ -122,12 +152,11 @@ pub enum Limit {
 
 impl Limit {
     /// Every limit.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 8] = [
         Self::Login,
         Self::Refresh,
         Self::SignIn,
         Self::AllSignIns,
-        Self::FailedLogin,
         Self::ClientError,
         Self::Request,
         Self::WeChat,
@@ -141,7 +170,6 @@ impl Limit {
             Self::Refresh => "refresh",
             Self::SignIn => "sign_in",
             Self::AllSignIns => "all_sign_ins",
-            Self::FailedLogin => "failed_login",
             Self::ClientError => "client_error",
             Self::Request => "request",
             Self::WeChat => "wechat",
@@ -163,30 +191,37 @@ impl Throttle {
         let capacity = table::Capacity::build(config.capacity, findings);
         let clients = ClientKeys::build(config.ipv6_prefix, entropy, findings);
         let login = rate::quota(&config.login, "throttle.login", findings);
+        let known = rate::quota(&config.known_user, "throttle.known_user", findings);
         let sign_in = rate::quota(&config.sign_in, "throttle.sign_in", findings);
         let all_sign_ins = rate::quota(&config.all_sign_ins, "throttle.all_sign_ins", findings);
-        let failed_login = LockoutPolicy::build(&config.failed_login, "throttle.failed_login", findings);
         let client_errors = config.client_errors.as_ref();
         let client_errors =
             client_errors.map(|limit| LockoutPolicy::build(limit, "throttle.client_errors", findings));
         let wechat = rate::quota(&config.wechat, "throttle.wechat", findings);
         let session = SessionRate::build(&config.session, capacity, Arc::clone(&clock), entropy, findings);
+        warn_of_failed_login(config, findings)?;
 
-        let capacity = capacity?;
+        let (capacity, login, sign_in) = (capacity?, login?, sign_in?);
+        let buckets = |quota| Buckets::new(quota, capacity, Arc::clone(&clock));
+        let by_user = |quota| ClientRate::new(quota, capacity, Arc::clone(&clock));
         Some(Self {
             clients: clients?,
-            login: ClientRate::new(login?, capacity, Arc::clone(&clock)),
-            refresh: ClientRate::new(login?, capacity, Arc::clone(&clock)),
-            sign_in: ClientRate::new(sign_in?, capacity, Arc::clone(&clock)),
-            cross_site: ClientRate::new(sign_in?, capacity, Arc::clone(&clock)),
+            names: NameKeys::new(entropy).ok()?,
+            logins: Logins::new(login, capacity, Arc::clone(&clock)),
+            known: by_user(known?),
+            refresh: by_user(login),
+            failed_refresh: buckets(login),
+            sign_in: buckets(sign_in),
+            cross_site: buckets(sign_in),
             all_sign_ins: GlobalRate::new(all_sign_ins?, Arc::clone(&clock)),
-            failed_login: Lockouts::new(failed_login?, capacity, Arc::clone(&clock)),
             client_errors: match client_errors {
                 Some(rule) => Some(Lockouts::new(rule?, capacity, Arc::clone(&clock))),
                 None => None,
             },
-            wechat: GlobalRate::new(wechat?, clock),
+            wechat: GlobalRate::new(wechat?, Arc::clone(&clock)),
             session: session?,
+            standings: Standings::new(capacity, Arc::clone(&clock)),
+            listing: Listing::new(clock),
             shared: None,
             refused: RefusedCounters::new(metrics),
         })
@@ -198,34 +233,51 @@ impl Throttle {
         Self { shared: SharedBuckets::new(store, &config.login, &config.wechat), ..self }
     }
 
-    /// Checks the limits of this node for one login of this client.
+    /// Counts a refresh that failed because its token is not good.
     ///
     /// # Errors
-    /// [`Throttled`] while the client is locked out, or when it logs in too often.
-    pub fn check_login(&self, client: IpAddr) -> Result<(), Throttled> {
-        self.check_client(client, &self.login, Limit::Login)
+    /// [`Throttled`] if too many refreshes of this client failed. Good tokens are not refused.
+    pub fn charge_failed_refresh(&self, client: IpAddr) -> Result<(), Throttled> {
+        let taken = self.failed_refresh.take(&self.clients.networks(client));
+        taken.map_err(|full| self.refuse_network(Limit::Refresh, &full))
     }
 
-    /// Checks the limits for one refresh of this client.
+    /// Checks the limit on refreshes of one user, for one with a good token.
     ///
-    /// The rate is that of logins, but refreshes are counted separately: many users may share an
-    /// address, and refreshes of one must not stop another from signing in. Failures lock out as
-    /// those of logins do, so that made-up tokens do not load the store.
+    /// The rate is that of the logins of one address.
     ///
     /// # Errors
-    /// [`Throttled`] while the client is locked out, or when it refreshes too often.
-    pub fn check_refresh(&self, client: IpAddr) -> Result<(), Throttled> {
-        self.check_client(client, &self.refresh, Limit::Refresh)
+    /// [`Throttled`] if the user refreshes too often.
+    pub fn check_refresh_of(&self, user: &Subject) -> Result<(), Throttled> {
+        let taken = self.refresh.check(self.subject_key(user));
+        taken.map(drop).map_err(|wait| self.refuse(Limit::Refresh, wait))
     }
 
-    /// Checks the limits for one sign-in that this client starts in a browser.
+    /// Checks the limits for one sign-in that this client starts in a browser. `known` is the user
+    /// that the request shows a credential of: this user has a rate of their own.
     ///
     /// # Errors
-    /// [`Throttled`] while the client is locked out, when it starts too many sign-ins, or when all
-    /// clients together do: each sign-in takes room in the store until it ends or expires.
-    pub fn check_sign_in(&self, client: IpAddr) -> Result<(), Throttled> {
-        self.check_client(client, &self.sign_in, Limit::SignIn)?;
-        self.check_all_sign_ins()
+    /// [`Throttled`] when the client starts too many sign-ins, or when all clients together do:
+    /// each sign-in takes room in the store until it ends or expires.
+    pub fn check_sign_in(&self, client: IpAddr, known: Option<&Subject>) -> Result<(), Throttled> {
+        let networks = self.clients.networks(client);
+        let standing = match self.sign_in.take(&networks) {
+            Ok(()) => self.standings.of(&networks),
+            Err(_) if known.is_some_and(|known| self.take_of_known_user(known)) => Standing::Known,
+            Err(full) => return Err(self.refuse_network(Limit::SignIn, &full)),
+        };
+        self.check_all_sign_ins(standing)
+    }
+
+    /// Whether this client has to wait for its next sign-in in a browser.
+    pub fn is_slowing_sign_ins(&self, client: IpAddr) -> bool {
+        self.sign_in.full(&self.clients.networks(client)).is_some()
+    }
+
+    /// Gives back what the start of a sign-in took from the limit of its address, when the sign-in
+    /// has succeeded.
+    pub fn give_back_sign_in(&self, client: IpAddr) {
+        self.sign_in.give_back(&self.clients.networks(client));
     }
 
     /// Checks the limits for one step of a sign-in that a page of another site may have started in
@@ -238,7 +290,8 @@ impl Throttle {
     /// # Errors
     /// As [`Throttle::check_sign_in`].
     pub fn check_cross_site(&self, client: IpAddr) -> Result<(), Throttled> {
-        self.check_client(client, &self.cross_site, Limit::SignIn)
+        let taken = self.cross_site.take(&self.clients.networks(client));
+        taken.map_err(|full| self.refuse_network(Limit::SignIn, &full))
     }
 
     /// As [`Throttle::check_cross_site`], for a step that starts a sign-in and takes room in the
@@ -248,38 +301,24 @@ impl Throttle {
     /// As [`Throttle::check_sign_in`].
     pub fn check_cross_site_sign_in(&self, client: IpAddr) -> Result<(), Throttled> {
         self.check_cross_site(client)?;
-        self.check_all_sign_ins()
+        self.check_all_sign_ins(self.standing(client))
     }
 
-    /// Checks the limit of all nodes together for a login that passed [`Throttle::check_login`].
-    ///
-    /// # Errors
-    /// [`ThrottleError`]
-    pub async fn check_login_across_nodes(&self, client: IpAddr) -> Result<(), ThrottleError> {
-        let Some(shared) = &self.shared else { return Ok(()) };
-        let result = shared.check_login(self.clients.network(client)).await?;
-        result.map_err(|wait| self.refuse(Limit::Login, wait).into())
+    /// How this client ranks where all clients share a budget.
+    pub fn standing(&self, client: IpAddr) -> Standing {
+        self.standings.of(&self.clients.networks(client))
     }
 
-    /// Checks the limit for one exchange with WeChat by any client: on this node, then on all nodes
-    /// together.
+    /// Checks the limit for one exchange with WeChat by a client of this standing: on this node,
+    /// then on all nodes together.
     ///
     /// # Errors
     /// [`ThrottleError`], when all clients together would exceed the quota or the store does not
     /// answer.
-    pub async fn check_exchange(&self) -> Result<(), ThrottleError> {
-        self.check_exchange_here()?;
+    pub async fn check_exchange(&self, standing: Standing) -> Result<(), ThrottleError> {
+        self.wechat.take(standing).map_err(|wait| self.refuse(Limit::WeChat, wait))?;
         let Some(shared) = &self.shared else { return Ok(()) };
-        shared.check_exchange().await?.map_err(|wait| self.refuse(Limit::WeChat, wait).into())
-    }
-
-    /// Checks one action of this client against its rate, unless the client is locked out.
-    fn check_client(&self, client: IpAddr, rate: &ClientRate, limit: Limit) -> Result<(), Throttled> {
-        let client = self.clients.key(client);
-        if let Some(remaining) = self.failed_login.remaining(client) {
-            return Err(self.refuse(Limit::FailedLogin, remaining));
-        }
-        rate.check(client).map(drop).map_err(|wait| self.refuse(limit, wait))
+        shared.check_exchange(standing).await?.map_err(|wait| self.refuse(Limit::WeChat, wait).into())
     }
 
     /// Checks the limit for one question of a session who it is.
@@ -290,32 +329,47 @@ impl Throttle {
         self.session.check(session).map_err(|wait| self.refuse(Limit::Session, wait))
     }
 
-    fn check_all_sign_ins(&self) -> Result<(), Throttled> {
-        self.all_sign_ins.check().map_err(|wait| self.refuse(Limit::AllSignIns, wait))
+    fn check_all_sign_ins(&self, standing: Standing) -> Result<(), Throttled> {
+        self.all_sign_ins.take(standing).map_err(|wait| self.refuse(Limit::AllSignIns, wait))
     }
 
-    fn check_exchange_here(&self) -> Result<(), Throttled> {
-        self.wechat.check().map_err(|wait| self.refuse(Limit::WeChat, wait))
+    fn subject_key(&self, user: &Subject) -> ClientKey {
+        self.names.key(&[user.appid.as_str(), user.openid.as_str()])
     }
 
-    /// Counts a login or refresh that failed because of the client.
-    pub fn record_login_failure(&self, client: IpAddr) {
-        self.failed_login.record_failure(self.clients.key(client));
+    fn refuse_network(&self, limit: Limit, full: &FullBucket) -> Throttled {
+        self.refuse_named(limit, full.network.name, full.wait)
     }
 
-    /// Removes one counted failure.
-    ///
-    /// It removes one, not all: otherwise an attacker with one good account clears its failures
-    /// with every tenth try. An address shared by many users still stays far from a lock-out, since
-    /// few of their logins fail.
-    pub fn record_login_success(&self, client: IpAddr) {
-        self.failed_login.record_success(self.clients.key(client));
+    /// Refuses a client by a limit of its own, and names it in the log if that is new.
+    fn refuse_named(&self, limit: Limit, name: NetworkName, retry_after: Duration) -> Throttled {
+        if self.listing.note(name, limit, retry_after) {
+            warn!(
+                client.address = %name,
+                throttle.limit = limit.as_str(),
+                "{name} is throttled by the limit `{}`: `menshen throttle list` shows it, `menshen throttle lift {name}` lifts it",
+                limit.as_str()
+            );
+        }
+        self.refuse(limit, retry_after)
     }
 
     fn refuse(&self, limit: Limit, retry_after: Duration) -> Throttled {
         self.refused.of(limit).inc();
         Throttled { limit, retry_after }
     }
+}
+
+/// Warns of a section that has no effect any longer. What is wrong in it is an error nevertheless.
+fn warn_of_failed_login(config: &config::Throttle, findings: &mut Findings) -> Option<()> {
+    let Some(section) = &config.failed_login else { return Some(()) };
+    findings
+        .warning(
+            "throttle.failed_login",
+            "no address is locked out any longer: a failed login takes from `throttle.login`, and one that succeeds gives back what it took",
+        )
+        .hint("remove the section");
+    LockoutPolicy::build(section, "throttle.failed_login", findings).map(drop)
 }
 
 impl fmt::Debug for Throttle {
@@ -330,7 +384,6 @@ struct RefusedCounters {
     refresh: IntCounter,
     sign_in: IntCounter,
     all_sign_ins: IntCounter,
-    failed_login: IntCounter,
     client_error: IntCounter,
     request: IntCounter,
     wechat: IntCounter,
@@ -345,7 +398,6 @@ impl RefusedCounters {
             refresh: child(Limit::Refresh),
             sign_in: child(Limit::SignIn),
             all_sign_ins: child(Limit::AllSignIns),
-            failed_login: child(Limit::FailedLogin),
             client_error: child(Limit::ClientError),
             request: child(Limit::Request),
             wechat: child(Limit::WeChat),
@@ -359,7 +411,6 @@ impl RefusedCounters {
             Limit::Refresh => &self.refresh,
             Limit::SignIn => &self.sign_in,
             Limit::AllSignIns => &self.all_sign_ins,
-            Limit::FailedLogin => &self.failed_login,
             Limit::ClientError => &self.client_error,
             Limit::Request => &self.request,
             Limit::WeChat => &self.wechat,

@@ -4,9 +4,9 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use governor::middleware::{NoOpMiddleware, StateInformationMiddleware};
+use governor::middleware::StateInformationMiddleware;
 use governor::nanos::Nanos;
-use governor::state::{InMemoryState, NotKeyed, StateStore};
+use governor::state::StateStore;
 use governor::{NotUntil, Quota, RateLimiter};
 
 use super::client::ClientKey;
@@ -72,22 +72,6 @@ impl ClientRate {
     }
 }
 
-/// One rate for all clients.
-pub(super) struct GlobalRate {
-    limiter: RateLimiter<NotKeyed, InMemoryState, Monotonic, NoOpMiddleware<Instant>>,
-}
-
-impl GlobalRate {
-    pub(super) fn new(quota: Quota, clock: Arc<dyn Clock>) -> Self {
-        Self { limiter: RateLimiter::new(quota, InMemoryState::default(), Monotonic(clock)) }
-    }
-
-    /// Takes one token, or returns the wait until the next one.
-    pub(super) fn check(&self) -> Result<(), Duration> {
-        self.limiter.check().map_err(|until| wait(&until, self.limiter.clock()))
-    }
-}
-
 fn wait(until: &NotUntil<Instant>, clock: &Monotonic) -> Duration {
     until.wait_time_from(clock.0.instant())
 }
@@ -109,19 +93,20 @@ struct Buckets(ClientTable<Nanos>);
 impl StateStore for Buckets {
     type Key = ClientKey;
 
-    /// A bucket may be replaced if it answers like an unused one: then it is full, and nothing is
-    /// lost.
+    /// The bucket that is full first is replaced first: while the table is full, new clients
+    /// replace each other.
     fn measure_and_replace<T, F, E>(&self, client: &ClientKey, decide: F) -> Result<T, E>
     where
         F: Fn(Option<Nanos>) -> Result<(T, Nanos), E>,
     {
-        let answer = |full_at: Option<Nanos>| decide(full_at).ok().map(|(_, next)| next);
-        let unused = answer(None);
-        let worth = |full_at: &Nanos| (answer(Some(*full_at)) == unused).then_some(());
-        self.0.update(*client, worth, |full_at| {
-            let (outcome, next) = decide(Some(*full_at))?;
-            *full_at = next;
-            Ok(outcome)
-        })
+        self.0.update(
+            *client,
+            |full_at| Some(*full_at),
+            |full_at| {
+                let (outcome, next) = decide(Some(*full_at))?;
+                *full_at = next;
+                Ok(outcome)
+            },
+        )
     }
 }

@@ -1,10 +1,10 @@
-//! A map from clients to their counts, in memory of fixed size that never forgets an offender.
+//! A map from clients to their counts, in memory of fixed size.
 //!
 //! The map is an array of small sets; a client's key selects its set. If all places of a set are
-//! taken, a new client replaces the client whose count is worth least, if the limit allows any to
-//! be replaced. If it allows none, the new client is counted in the set's overflow, together with
-//! all other new clients of that set. This is too strict for a short time. To let the client pass
-//! uncounted, or to forget an offender, would open a way around the limit.
+//! taken, a new client replaces the client whose count is worth least. Clients that owe much are
+//! worth most, so new clients replace each other and not an offender. A client that finds no place
+//! counts as unknown: it is never refused for what others did. Somebody with more addresses than
+//! the map has places therefore is held back by the limits of all clients together.
 
 use std::num::NonZeroUsize;
 
@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use super::client::ClientKey;
 use crate::config::Findings;
 
-/// Places of one set. With half of all places taken, a set overflows once in about 300.
+/// Places of one set. With half of all places taken, a set is full once in about 300.
 const PLACES: usize = 16;
 
 /// Fewest and most clients that a table may be configured for; the most takes about 0.7 GiB.
@@ -54,20 +54,23 @@ impl<V: Copy + Default> ClientTable<V> {
     /// Runs `change` on the client's count, under the set's lock.
     ///
     /// `worth` says whether a new client may replace a count: `None` is never; of the others the
-    /// least is replaced first.
+    /// least is replaced first. If none may be replaced, `change` sees the count of an unknown
+    /// client, and what it changes is lost.
     pub(super) fn update<W: Ord, R>(
         &self,
         client: ClientKey,
         worth: impl Fn(&V) -> Option<W>,
         change: impl FnOnce(&mut V) -> R,
     ) -> R {
-        match self.set(client) {
-            Some(set) => change(set.lock().claim(client, worth)),
+        let Some(set) = self.set(client) else { return change(&mut V::default()) };
+        let mut set = set.lock();
+        match set.claim(client, worth) {
+            Some(count) => change(count),
             None => change(&mut V::default()),
         }
     }
 
-    /// Runs `change` on the client's count, if it has a place of its own.
+    /// Runs `change` on the client's count, if the client has a place.
     pub(super) fn update_known(&self, client: ClientKey, change: impl FnOnce(&mut V)) {
         let Some(set) = self.set(client) else { return };
         let mut set = set.lock();
@@ -76,10 +79,12 @@ impl<V: Copy + Default> ClientTable<V> {
         }
     }
 
-    /// The count that [`ClientTable::update`] passes to `change`, without taking a place for the
-    /// client.
-    pub(super) fn read<W: Ord>(&self, client: ClientKey, worth: impl Fn(&V) -> Option<W>) -> V {
-        self.set(client).map_or_else(V::default, |set| set.lock().read(client, worth))
+    /// The client's count. It takes no place.
+    pub(super) fn read(&self, client: ClientKey) -> V {
+        let Some(set) = self.set(client) else { return V::default() };
+        let set = set.lock();
+        let place = set.places.iter().find(|place| place.client == Some(client));
+        place.map_or_else(V::default, |place| place.count)
     }
 
     /// The client's set. It always exists, since a table has at least one set.
@@ -100,7 +105,6 @@ impl<V: Copy + Default> ClientTable<V> {
 #[derive(Default)]
 struct ClientSet<V> {
     places: [ClientPlace<V>; PLACES],
-    overflow: V,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -110,33 +114,21 @@ struct ClientPlace<V> {
 }
 
 impl<V: Copy + Default> ClientSet<V> {
-    fn claim<W: Ord>(&mut self, client: ClientKey, worth: impl Fn(&V) -> Option<W>) -> &mut V {
+    fn claim<W: Ord>(&mut self, client: ClientKey, worth: impl Fn(&V) -> Option<W>) -> Option<&mut V> {
         let known = self.places.iter().position(|place| place.client == Some(client));
-        let position = known.or_else(|| self.cheapest(worth));
-        match position.and_then(|position| self.places.get_mut(position)) {
-            Some(place) => {
-                if place.client != Some(client) {
-                    *place = ClientPlace { client: Some(client), count: V::default() };
-                }
-                &mut place.count
-            }
-            None => &mut self.overflow,
+        let position = known.or_else(|| self.cheapest(worth))?;
+        let place = self.places.get_mut(position)?;
+        if place.client != Some(client) {
+            *place = ClientPlace { client: Some(client), count: V::default() };
         }
+        Some(&mut place.count)
     }
 
-    fn read<W: Ord>(&self, client: ClientKey, worth: impl Fn(&V) -> Option<W>) -> V {
-        match self.places.iter().find(|place| place.client == Some(client)) {
-            Some(place) => place.count,
-            None if self.cheapest(worth).is_some() => V::default(),
-            None => self.overflow,
-        }
-    }
-
-    /// The place that a new client takes. An empty place has no count, so it is worth as little as
-    /// a forgotten one.
+    /// The place that a new client takes. An empty place has the count of an unknown client.
     fn cheapest<W: Ord>(&self, worth: impl Fn(&V) -> Option<W>) -> Option<usize> {
         let worths = self.places.iter().enumerate();
-        let spare = worths.filter_map(|(position, place)| Some((worth(&place.count)?, position)));
-        spare.min().map(|(_, position)| position)
+        let spare = worths
+            .filter_map(|(position, place)| Some((worth(&place.count)?, place.client.is_some(), position)));
+        spare.min().map(|(_, _, position)| position)
     }
 }

@@ -1,16 +1,19 @@
 mod errors;
+mod figures;
+mod login;
 
 use std::net::Ipv4Addr;
-use std::sync::Barrier;
+use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Barrier};
+use std::task::{Context, Poll, Waker};
 use std::thread;
-
-use proptest::prelude::*;
 
 use super::*;
 use crate::clock::{ManualClock, Timestamp};
 use crate::config::{FailedLoginLimit, LoginLimit, Rate};
 use crate::entropy::NoEntropy;
+use crate::identity::{AppId, OpenId};
 
 #[derive(Debug)]
 struct FixedEntropy;
@@ -32,22 +35,18 @@ impl Entropy for EmptyEntropy {
 }
 
 struct Bench {
-    throttle: Throttle,
+    throttle: Arc<Throttle>,
     clock: ManualClock,
     metrics: Metrics,
+    codes: AtomicUsize,
 }
 
-/// Ten logins a minute with the burst `burst`. Three failures are allowed, then lock-outs of 10 s,
-/// 20 s … 60 s; failures are forgotten after 120 s.
+/// Ten failed logins a minute with the burst `burst`.
 fn config(burst: u32) -> config::Throttle {
     config::Throttle {
         login: LoginLimit { rate: Rate::per_minute(10), burst },
-        failed_login: FailedLoginLimit {
-            allowed: 3,
-            lockout: config::Duration::from_secs(10),
-            max_lockout: config::Duration::from_secs(60),
-            forget_after: config::Duration::from_secs(120),
-        },
+        known_user: LoginLimit { rate: Rate::per_minute(10), burst: 10 },
+        failed_login: None,
         sign_in: LoginLimit { rate: Rate::per_minute(10), burst: 10 },
         all_sign_ins: LoginLimit { rate: Rate::per_minute(60), burst: 50 },
         client_errors: None,
@@ -65,51 +64,49 @@ fn bench(config: &config::Throttle) -> Bench {
     let throttle =
         Throttle::build(config, &metrics, Arc::new(clock.clone()), &FixedEntropy, &mut findings).unwrap();
     assert_eq!(findings, Findings::default());
-    Bench { throttle, clock, metrics }
+    Bench { throttle: Arc::new(throttle), clock, metrics, codes: AtomicUsize::new(0) }
 }
 
 fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
 }
 
-#[tokio::test]
-async fn store_that_is_not_shared_is_not_asked() {
-    let Bench { throttle, .. } = bench(&config(5));
-    // `Closed` answers every call with an error.
-    let throttle = throttle.shared_in(Arc::new(crate::store::Closed::default()), &config(5));
-
-    for _ in 0..5 {
-        assert_eq!(throttle.check_login(ip("192.0.2.1")), Ok(()));
-        assert_eq!(throttle.check_login_across_nodes(ip("192.0.2.1")).await, Ok(()));
-        assert_eq!(throttle.check_exchange().await, Ok(()));
-    }
-    let refusal = throttle.check_exchange().await.unwrap_err();
-    assert!(
-        matches!(refusal, ThrottleError::Throttled(Throttled { limit: Limit::WeChat, .. })),
-        "{refusal:?}"
-    );
-    assert!(throttle.check_login(ip("192.0.2.1")).is_err());
+fn user(openid: &str) -> Subject {
+    Subject { appid: AppId::parse("wx0").unwrap(), openid: OpenId::parse(openid).unwrap() }
 }
 
 fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
+/// What a future that waits for nothing gives.
+fn at_once<T>(future: impl Future<Output = T>) -> T {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(value) => value,
+        Poll::Pending => panic!("it waits"),
+    }
+}
+
 impl Bench {
-    /// How many of `tries` logins in a row pass.
-    fn passed(&self, client: IpAddr, tries: usize) -> usize {
-        (0..tries).filter(|_| self.throttle.check_login(client).is_ok()).count()
+    fn new_code(&self) -> String {
+        format!("code{}", self.codes.fetch_add(1, Ordering::Relaxed))
     }
 
-    fn fail(&self, client: IpAddr, times: usize) {
-        (0..times).for_each(|_| self.throttle.record_login_failure(client));
+    /// A login with a made-up code.
+    fn forge_one(&self, client: IpAddr, code: &str) -> Result<(), Throttled> {
+        let charge = self.throttle.charge_login(client, code, None)?;
+        at_once(charge.fail());
+        Ok(())
     }
 
-    fn lockout(&self, client: IpAddr) -> Option<Duration> {
-        match self.throttle.check_login(client) {
-            Err(Throttled { limit: Limit::FailedLogin, retry_after }) => Some(retry_after),
-            _ => None,
-        }
+    /// How many of so many logins with made-up codes are let pass.
+    fn forge(&self, client: IpAddr, times: usize) -> usize {
+        (0..times).filter(|_| self.forge_one(client, &self.new_code()).is_ok()).count()
+    }
+
+    /// A login with a good code.
+    fn log_in(&self, client: IpAddr, code: &str) -> Result<(), Throttled> {
+        self.throttle.charge_login(client, code, None).map(LoginCharge::succeed)
     }
 
     fn refused(&self, limit: Limit) -> u64 {
@@ -117,51 +114,32 @@ impl Bench {
     }
 }
 
-#[test]
-fn client_may_log_in_as_often_as_the_burst_and_then_at_the_rate() {
-    let bench = bench(&config(4));
-    let client = ip("192.0.2.1");
-
-    assert_eq!(bench.passed(client, 10), 4);
-    assert_eq!(bench.passed(ip("192.0.2.2"), 10), 4, "another client has its own bucket");
-    bench.clock.advance(Duration::from_millis(5_999));
-    assert_eq!(bench.passed(client, 10), 0);
-    bench.clock.advance(Duration::from_millis(1));
-    assert_eq!(bench.passed(client, 10), 1);
-    bench.clock.advance(seconds(3600));
-    assert_eq!(bench.passed(client, 10), 4, "a long pause gives no more than the burst");
+/// The `n`th of many IPv6 networks and IPv4 addresses, all different.
+fn nth_client(n: u32) -> IpAddr {
+    if n.is_multiple_of(2) {
+        IpAddr::from((0x2001_0db8_0000_0000_0000_0000_0000_0001 + (u128::from(n) << 80)).to_be_bytes())
+    } else {
+        Ipv4Addr::from_bits(n).into()
+    }
 }
 
-#[test]
-fn refusal_names_the_limit_and_counts_once() {
-    let bench = bench(&config(1));
-    let client = ip("192.0.2.1");
+#[tokio::test]
+async fn store_that_is_not_shared_is_not_asked() {
+    let Bench { throttle, .. } = bench(&config(5));
+    // `Closed` answers every call with an error.
+    let throttle = Arc::into_inner(throttle).unwrap();
+    let throttle = Arc::new(throttle.shared_in(Arc::new(crate::store::Closed::default()), &config(5)));
 
-    assert_eq!(bench.throttle.check_login(client), Ok(()));
-    let refusal = bench.throttle.check_login(client).unwrap_err();
-
-    assert_eq!(refusal, Throttled { limit: Limit::Login, retry_after: seconds(6) });
-    assert_eq!(Limit::ALL.map(|limit| bench.refused(limit)), [1, 0, 0, 0, 0, 0, 0, 0, 0]);
-}
-
-#[test]
-fn refreshes_have_a_rate_of_their_own_and_share_the_lock_out() {
-    let bench = bench(&config(2));
-    let client = ip("192.0.2.1");
-    for _ in 0..2 {
-        assert_eq!(bench.throttle.check_refresh(client), Ok(()));
+    for _ in 0..5 {
+        throttle.charge_login(ip("192.0.2.1"), "guess", None).unwrap().fail().await;
+        assert_eq!(throttle.check_exchange(Standing::Known).await, Ok(()));
     }
-
-    let refusal = bench.throttle.check_refresh(client).unwrap_err();
-
-    assert_eq!(refusal, Throttled { limit: Limit::Refresh, retry_after: seconds(6) });
-    assert_eq!(bench.passed(client, 3), 2, "refreshes do not count as logins");
-    bench.clock.advance(seconds(60));
-    for _ in 0..4 {
-        bench.throttle.record_login_failure(client);
-    }
-    let refusal = bench.throttle.check_refresh(client).unwrap_err();
-    assert_eq!(refusal, Throttled { limit: Limit::FailedLogin, retry_after: seconds(10) });
+    let refusal = throttle.check_exchange(Standing::Known).await.unwrap_err();
+    assert!(
+        matches!(refusal, ThrottleError::Throttled(Throttled { limit: Limit::WeChat, .. })),
+        "{refusal:?}"
+    );
+    assert!(throttle.charge_login(ip("192.0.2.1"), "guess", None).is_err());
 }
 
 #[test]
@@ -175,59 +153,56 @@ fn retry_after_is_whole_seconds_rounded_up_and_never_zero() {
 }
 
 #[test]
-fn spellings_of_one_client_share_its_bucket() {
-    let one_client = [
-        ("10.0.0.1", "::ffff:10.0.0.1"),
-        ("2001:db8:1:2::1", "2001:db8:1:2::2"),
-        ("2001:db8:1:2::", "2001:db8:1:2:ffff:ffff:ffff:ffff"),
-    ];
-    let two_clients = [
-        ("10.0.0.1", "10.0.0.2"),
-        ("::ffff:10.0.0.1", "::ffff:10.0.0.2"),
-        ("10.0.0.1", "::10.0.0.1"),
-        ("2001:db8:1:2::1", "2001:db8:1:3::1"),
-        ("0.0.0.0", "::"),
-    ];
-    for (pairs, expected) in [(&one_client[..], 0), (&two_clients[..], 1)] {
-        for (first, second) in pairs {
-            let bench = bench(&config(1));
-            bench.passed(ip(first), 1);
-            assert_eq!(bench.passed(ip(second), 1), expected, "{first} then {second}");
-        }
-    }
+fn failed_refreshes_are_slowed_and_cost_logins_and_good_refreshes_nothing() {
+    let bench = bench(&config(2));
+    let client = ip("192.0.2.1");
+
+    let failed = (0..1000).filter(|_| bench.throttle.charge_failed_refresh(client).is_ok()).count();
+
+    assert_eq!(failed, 2);
+    let refusal = bench.throttle.charge_failed_refresh(client).unwrap_err();
+    assert_eq!(refusal, Throttled { limit: Limit::Refresh, retry_after: seconds(6) });
+    assert_eq!(bench.throttle.check_refresh_of(&user("alice")), Ok(()));
+    assert_eq!(bench.throttle.check_sign_in(client, None), Ok(()));
+    assert_eq!(bench.forge(client, 3), 2);
+    assert_eq!(bench.throttle.charge_failed_refresh(ip("192.0.2.2")), Ok(()));
 }
 
 #[test]
-fn ipv6_prefix_sets_how_many_bits_make_a_client() {
-    for (prefix, first, second, expected) in [
-        (32, "2001:db8::1", "2001:db8:ffff::1", 0),
-        (32, "2001:db8::1", "2001:db9::1", 1),
-        (56, "2001:db8:0:ff::", "2001:db8:0:1::", 0),
-        (128, "2001:db8::1", "2001:db8::2", 1),
-        (32, "10.0.0.1", "10.0.0.2", 1),
+fn good_refreshes_are_counted_by_user() {
+    let bench = bench(&config(2));
+
+    let passed = (0..9).filter(|_| bench.throttle.check_refresh_of(&user("alice")).is_ok()).count();
+
+    assert_eq!(passed, 2);
+    let refusal = bench.throttle.check_refresh_of(&user("alice")).unwrap_err();
+    assert_eq!(refusal, Throttled { limit: Limit::Refresh, retry_after: seconds(6) });
+    assert_eq!(bench.throttle.check_refresh_of(&user("bob")), Ok(()));
+}
+
+#[test]
+fn exchanges_of_all_clients_share_one_rate_of_which_a_share_is_kept_for_known_addresses() {
+    use Standing::{Failing, Known, New};
+    let passed = |bench: &Bench, standing| {
+        (0..9).filter(|_| at_once(bench.throttle.check_exchange(standing)).is_ok()).count()
+    };
+    for (standings, expected) in [
+        ([Failing, New, Known], [3, 1, 1]),
+        ([New, Failing, Known], [4, 0, 1]),
+        ([Known, New, Failing], [5, 0, 0]),
     ] {
-        let bench = bench(&config::Throttle { ipv6_prefix: prefix, ..config(1) });
-        bench.passed(ip(first), 1);
-        assert_eq!(bench.passed(ip(second), 1), expected, "/{prefix}: {first} then {second}");
+        let bench = bench(&config(10));
+        assert_eq!(standings.map(|standing| passed(&bench, standing)), expected, "{standings:?}");
+        let refusal = at_once(bench.throttle.check_exchange(Known)).unwrap_err();
+        assert_eq!(refusal, Throttled { limit: Limit::WeChat, retry_after: seconds(1) }.into());
+        bench.clock.advance(seconds(2));
+        let refilled = match standings {
+            [Failing, New, Known] => [0, 1, 1],
+            [New, Failing, Known] => [1, 0, 1],
+            _ => [2, 0, 0],
+        };
+        assert_eq!(standings.map(|standing| passed(&bench, standing)), refilled, "{standings:?}");
     }
-}
-
-#[test]
-fn thousand_logins_at_once_pass_no_more_than_the_burst() {
-    let bench = bench(&config(10));
-    let (client, passed, start) = (ip("192.0.2.1"), AtomicUsize::new(0), Barrier::new(8));
-
-    thread::scope(|scope| {
-        for _ in 0..8 {
-            scope.spawn(|| {
-                start.wait();
-                passed.fetch_add(bench.passed(client, 125), Ordering::Relaxed);
-            });
-        }
-    });
-
-    assert_eq!(passed.into_inner(), 10);
-    assert_eq!(bench.refused(Limit::Login), 990);
 }
 
 #[test]
@@ -239,8 +214,8 @@ fn thousand_exchanges_at_once_pass_no_more_than_the_burst() {
         for _ in 0..8 {
             scope.spawn(|| {
                 start.wait();
-                let ok = (0..125).filter(|_| bench.throttle.check_exchange_here().is_ok()).count();
-                passed.fetch_add(ok, Ordering::Relaxed);
+                let check = |_: &usize| at_once(bench.throttle.check_exchange(Standing::Known)).is_ok();
+                passed.fetch_add((0..125).filter(check).count(), Ordering::Relaxed);
             });
         }
     });
@@ -250,248 +225,140 @@ fn thousand_exchanges_at_once_pass_no_more_than_the_burst() {
 }
 
 #[test]
-fn exchanges_of_all_clients_share_one_rate() {
-    let bench = bench(&config(10));
-
-    assert_eq!((0..9).filter(|_| bench.throttle.check_exchange_here().is_ok()).count(), 5);
-    let refusal = bench.throttle.check_exchange_here().unwrap_err();
-    assert_eq!(refusal, Throttled { limit: Limit::WeChat, retry_after: seconds(1) });
-    bench.clock.advance(seconds(2));
-    assert_eq!((0..9).filter(|_| bench.throttle.check_exchange_here().is_ok()).count(), 2);
-}
-
-#[test]
 fn sign_ins_of_all_clients_share_a_rate_besides_their_own() {
     let bench = bench(&config(5));
     let throttle = &bench.throttle;
+    let known = ip("203.0.113.1");
+    bench.log_in(known, "code").unwrap();
     let passed = (0..20_u8)
         .flat_map(|client| [client; 10])
-        .filter(|client| throttle.check_sign_in(IpAddr::from([192, 0, 2, *client])).is_ok());
+        .filter(|client| throttle.check_sign_in(IpAddr::from([192, 0, 2, *client]), None).is_ok());
 
-    assert_eq!(passed.count(), 50);
-    let refused = throttle.check_sign_in(ip("198.51.100.1")).unwrap_err();
+    assert_eq!(passed.count(), 38, "of 50 a quarter is kept");
+    let refused = throttle.check_sign_in(ip("198.51.100.1"), None).unwrap_err();
     assert_eq!((refused.limit, refused.retry_after), (Limit::AllSignIns, seconds(1)));
-    assert_eq!(bench.refused(Limit::AllSignIns), 151);
-    bench.clock.advance(seconds(1));
-    assert_eq!(throttle.check_sign_in(ip("198.51.100.1")), Ok(()));
+    assert_eq!(bench.refused(Limit::AllSignIns), 163);
+    assert_eq!((0..20).filter(|_| throttle.check_sign_in(known, None).is_ok()).count(), 10);
+    bench.clock.advance(seconds(12));
+    assert_eq!(throttle.check_sign_in(ip("198.51.100.1"), None), Ok(()));
 }
 
 #[test]
-fn failures_beyond_the_allowed_lock_out_twice_as_long_each_time() {
-    let bench = bench(&config(1000));
-    let client = ip("192.0.2.1");
-
-    bench.fail(client, 3);
-    assert_eq!(bench.lockout(client), None, "allowed failures cost nothing");
-    for expected in [10, 20, 40, 60, 60] {
-        bench.fail(client, 1);
-        assert_eq!(bench.lockout(client), Some(seconds(expected)));
-        bench.clock.advance(seconds(expected) - Duration::from_millis(1));
-        assert_eq!(bench.lockout(client), Some(Duration::from_millis(1)));
-        bench.clock.advance(Duration::from_millis(1));
-        assert_eq!(bench.lockout(client), None);
-    }
-    assert_eq!(bench.refused(Limit::FailedLogin), 10);
-}
-
-#[test]
-fn lock_out_affects_one_client() {
-    let bench = bench(&config(1000));
-
-    bench.fail(ip("2001:db8:1:2::1"), 4);
-
-    assert!(bench.lockout(ip("2001:db8:1:2::2")).is_some(), "same /64");
-    assert_eq!(bench.lockout(ip("2001:db8:1:3::1")), None);
-}
-
-#[test]
-fn failures_at_the_same_time_count_as_one_offence() {
-    let bench = bench(&config(1000));
-    let client = ip("192.0.2.1");
-
-    bench.fail(client, 100);
-
-    assert_eq!(bench.lockout(client), Some(seconds(10)));
-}
-
-#[test]
-fn refused_login_of_a_locked_out_client_spends_nothing() {
-    let bench = bench(&config(2));
-    let client = ip("192.0.2.1");
-    bench.fail(client, 4);
-
-    assert_eq!(bench.passed(client, 100), 0);
-    bench.clock.advance(seconds(10));
-
-    assert_eq!(bench.passed(client, 100), 2);
-}
-
-#[test]
-fn failures_are_forgotten_after_a_pause() {
-    let bench = bench(&config(1000));
-    let client = ip("192.0.2.1");
-    bench.fail(client, 4);
-
-    bench.clock.advance(Duration::from_millis(119_999));
-    bench.fail(client, 1);
-    assert_eq!(bench.lockout(client), Some(seconds(20)), "remembered to the end");
-    bench.clock.advance(seconds(120));
-    bench.fail(client, 3);
-
-    assert_eq!(bench.lockout(client), None, "the count started from zero");
-}
-
-#[test]
-fn success_removes_one_failure_and_ends_no_lock_out() {
-    let bench = bench(&config(1000));
-    let client = ip("192.0.2.1");
-    bench.fail(client, 3);
-    bench.throttle.record_login_success(client);
-    bench.fail(client, 1);
-    assert_eq!(bench.lockout(client), None, "three are allowed, one was removed");
-
-    bench.fail(client, 1);
-    bench.throttle.record_login_success(client);
-
-    assert_eq!(bench.lockout(client), Some(seconds(10)), "a login that started before the lock-out");
-    bench.clock.advance(seconds(10));
-    bench.fail(client, 1);
-    assert_eq!(bench.lockout(client), Some(seconds(20)), "it removed no failure");
-}
-
-#[test]
-fn success_of_an_unknown_client_gives_no_credit() {
-    let bench = bench(&config(1000));
-    let client = ip("192.0.2.1");
-
-    (0..100).for_each(|_| bench.throttle.record_login_success(client));
-    bench.fail(client, 4);
-
-    assert!(bench.lockout(client).is_some());
-}
-
-/// The `n`th of many IPv6 networks and IPv4 addresses, all different.
-fn nth_client(n: u32) -> IpAddr {
-    if n.is_multiple_of(2) {
-        IpAddr::from((0x2001_0db8_0000_0000_0000_0000_0000_0001 + (u128::from(n) << 64)).to_be_bytes())
-    } else {
-        Ipv4Addr::from_bits(n).into()
-    }
-}
-
-#[test]
-fn flood_of_addresses_neither_grows_memory_nor_frees_an_offender() {
+fn sign_in_that_succeeds_gives_back_what_it_took_of_its_address() {
     let bench = bench(&config(5));
-    let (eager, locked_out) = (ip("192.0.2.1"), ip("198.51.100.1"));
-    bench.passed(eager, 5);
-    bench.fail(locked_out, 4);
-    let bytes = bench.throttle.failed_login.bytes();
+    let client = ip("192.0.2.1");
+    for _ in 0..40 {
+        assert_eq!(bench.throttle.check_sign_in(client, None), Ok(()));
+        bench.throttle.give_back_sign_in(client);
+        bench.clock.advance(seconds(1));
+    }
 
+    let passed = (0..20).filter(|_| bench.throttle.check_sign_in(client, None).is_ok()).count();
+
+    assert_eq!(passed, 10);
+    let known = user("alice");
+    assert!(bench.throttle.is_slowing_sign_ins(client));
+    assert!(bench.throttle.check_sign_in(client, None).is_err());
+    let passed = (0..20).filter(|_| bench.throttle.check_sign_in(client, Some(&known)).is_ok()).count();
+    assert_eq!(passed, 10, "a known user has a rate of their own");
+}
+
+#[test]
+fn flood_of_addresses_does_not_grow_memory_nor_free_an_offender_nor_refuse_a_stranger() {
+    let bench = bench(&config(5));
+    let offender = ip("198.51.100.1");
+    bench.forge(offender, 5);
+    let bytes = bench.throttle.logins.bytes();
+
+    let mut refused = 0;
     for n in 0..300_000 {
-        let _ = bench.throttle.check_login(nth_client(n));
-        bench.throttle.record_login_failure(nth_client(n));
+        refused += u32::from(bench.forge_one(nth_client(n), "guess").is_err());
+        let _ = bench.throttle.charge_failed_refresh(nth_client(n));
+        let _ = bench.throttle.check_cross_site(nth_client(n));
     }
 
-    assert_eq!(bench.passed(eager, 1), 0, "its bucket is still empty");
-    assert_eq!(bench.lockout(locked_out), Some(seconds(10)));
-    assert_eq!(bench.throttle.failed_login.bytes(), bytes);
-    assert!(bytes <= 1024 * 27, "{bytes} bytes of lock-outs for 1024 clients");
-    let bytes = bench.throttle.login.bytes();
-    assert!(bytes <= 1024 * 18, "{bytes} bytes of rates for 1024 clients");
+    assert_eq!(refused, 0, "each came once");
+    assert_eq!(bench.forge(offender, 1), 0, "its bucket is still full");
+    for stranger in 0..100 {
+        let stranger = IpAddr::from([100, 64, 0, stranger]);
+        assert_eq!(bench.log_in(stranger, &bench.new_code()), Ok(()));
+        assert_eq!(bench.throttle.charge_failed_refresh(stranger), Ok(()));
+        assert_eq!(bench.throttle.check_cross_site(stranger), Ok(()));
+    }
+    assert_eq!(bench.throttle.logins.bytes(), bytes);
+    assert!(bytes <= 1024 * (17 + 17 + 25), "{bytes} bytes for 1024 clients in three tables");
 }
 
 #[test]
-fn flood_of_addresses_is_itself_refused() {
-    let bench = bench(&config(5));
+fn full_table_of_offenders_refuses_no_stranger() {
+    let bench = bench(&config::Throttle {
+        client_errors: Some(FailedLoginLimit { allowed: 3, ..FailedLoginLimit::default() }),
+        ..config(5)
+    });
+    for n in 0..10_000 {
+        bench.forge(nth_client(n), 6);
+        (0..6).for_each(|_| bench.throttle.record_response(nth_client(n), 404));
+    }
 
-    let passed = (0..100_000).filter(|n| bench.throttle.check_login(nth_client(*n)).is_ok()).count();
-
-    assert!(passed <= 1024 + 1024 / 16 * 5, "{passed} passed: each place once, each overflow its burst");
+    for stranger in 0..100 {
+        let stranger = IpAddr::from([100, 64, 0, stranger]);
+        assert_eq!(bench.log_in(stranger, &bench.new_code()), Ok(()));
+        assert_eq!(bench.throttle.check_request(stranger), Ok(()));
+    }
 }
 
 #[test]
-fn new_clients_replace_full_buckets() {
-    let bench = bench(&config(5));
-    (0..10_000).for_each(|n| _ = bench.throttle.check_login(nth_client(n)));
-    assert!(bench.throttle.check_login(ip("192.0.2.1")).is_err(), "shares an overflow already spent");
+fn throttled_addresses_are_listed_and_lifted() {
+    let bench = bench(&config(2));
+    let (one, other) = (ip("192.0.2.1"), ip("2001:db8:1:2::1"));
+    assert_eq!(bench.throttle.list(), []);
+    bench.forge(one, 5);
+    bench.clock.advance(seconds(2));
+    bench.forge(other, 3);
+    bench.throttle.charge_failed_refresh(other).unwrap();
 
-    bench.clock.advance(seconds(6));
+    let listed: Vec<_> = bench.throttle.list();
 
-    assert_eq!(bench.passed(ip("192.0.2.1"), 10), 5, "has a place of its own");
-}
-
-#[test]
-fn new_clients_with_one_failure_replace_each_other_not_one_with_more() {
-    let bench = bench(&config(5));
-    let client = ip("192.0.2.1");
-    bench.fail(client, 2);
-
-    (0..50_000).for_each(|n| bench.throttle.record_login_failure(nth_client(n)));
-    bench.fail(client, 2);
-
-    assert!(bench.lockout(client).is_some(), "its two failures were remembered");
-}
-
-#[test]
-fn new_client_does_not_pay_for_the_failures_of_others() {
-    let bench = bench(&config(5));
-    (0..10_000).for_each(|n| bench.fail(nth_client(n), 3));
-
-    bench.fail(ip("192.0.2.1"), 1);
-
-    assert_eq!(bench.lockout(ip("192.0.2.1")), None);
-}
-
-#[test]
-fn new_clients_in_a_set_of_offenders_are_counted_together() {
-    let bench = bench(&config(5));
-    bench.fail(ip("198.51.100.1"), 4);
-    (0..10_000).for_each(|n| bench.fail(nth_client(n), 4));
-
-    assert!(bench.lockout(ip("198.51.100.1")).is_some(), "no offender frees another");
-    assert!(bench.lockout(ip("192.0.2.1")).is_some(), "its set is full of locked-out clients");
+    let named = |entry: &ThrottledAddress| (entry.address.clone(), entry.limit, entry.refused);
+    assert_eq!(
+        listed.iter().map(named).collect::<Vec<_>>(),
+        [("192.0.2.1".into(), Limit::Login, 3), ("2001:db8:1:2::/64".into(), Limit::Login, 1)]
+    );
+    assert_eq!(listed[1].since.since(listed[0].since), seconds(2));
+    assert_eq!(at_once(bench.throttle.lift(ip("192.0.2.2"))), Ok(0));
+    assert_eq!(at_once(bench.throttle.lift(ip("2001:db8:1:2::99"))), Ok(1));
+    assert_eq!(bench.throttle.list().len(), 1);
+    assert_eq!(bench.forge(other, 3), 2, "as if nothing had been counted");
     bench.clock.advance(seconds(120));
-    assert_eq!(bench.lockout(ip("192.0.2.1")), None);
+    assert_eq!(bench.throttle.list(), [], "the rest is over by itself");
 }
 
-proptest! {
-    /// The law of the leaky bucket: no period passes more than the burst and the rate allow.
-    #[test]
-    fn no_period_allows_more_than_burst_and_rate(
-        gaps in prop::collection::vec(0_u64..20_000, 1..100),
-        burst in 1_u32..8,
-    ) {
-        let bench = bench(&config(burst));
-        let (client, mut now, mut passed) = (ip("192.0.2.1"), 0, Vec::new());
-        for gap in gaps {
-            bench.clock.advance(Duration::from_millis(gap));
-            now += gap;
-            if bench.throttle.check_login(client).is_ok() {
-                passed.push(now);
-            }
-        }
+#[test]
+fn each_row_of_refusals_is_named_once() {
+    let bench = bench(&config(2));
+    let name = bench.throttle.clients.network(ip("192.0.2.1")).name;
+    let note = || bench.throttle.listing.note(name, Limit::Login, seconds(6));
 
-        for (first, start) in passed.iter().enumerate() {
-            for (last, end) in passed.iter().enumerate().skip(first) {
-                let allowed = u64::from(burst) + (end - start) / 6_000;
-                prop_assert!((last - first + 1) as u64 <= allowed, "{passed:?}");
-            }
-        }
-    }
+    assert_eq!([(); 3].map(|()| note()), [true, false, false]);
+    bench.clock.advance(seconds(65));
+    assert!(!note(), "it goes on");
+    bench.clock.advance(seconds(66));
+    assert!(note(), "a new row");
+    assert!(bench.throttle.listing.note(name, Limit::SignIn, seconds(6)), "another limit");
+}
 
-    #[test]
-    fn client_that_waits_for_retry_after_is_allowed(burst in 1_u32..8, delay in 0_u64..6_000) {
-        let bench = bench(&config(burst));
-        let client = ip("192.0.2.1");
-        bench.passed(client, burst as usize);
-        bench.clock.advance(Duration::from_millis(delay));
+#[test]
+fn list_is_bounded() {
+    let bench = bench(&config(2));
+    let note = |n| {
+        let name = bench.throttle.clients.network(nth_client(n)).name;
+        bench.throttle.listing.note(name, Limit::Login, seconds(6))
+    };
 
-        let told = bench.throttle.check_login(client).unwrap_err().retry_after;
-        bench.clock.advance(told - Duration::from_millis(1));
-        prop_assert!(bench.throttle.check_login(client).is_err());
-        bench.clock.advance(Duration::from_millis(1));
-        prop_assert!(bench.throttle.check_login(client).is_ok());
-    }
+    assert_eq!((0..10_000).filter(|n| note(*n)).count(), 4096);
+    assert_eq!(bench.throttle.list().len(), 4096);
+    bench.clock.advance(seconds(66));
+    assert!(note(10_000));
 }
 
 /// What `build` reports about a configuration.
@@ -507,12 +374,13 @@ fn findings(config: &config::Throttle, entropy: &dyn Entropy) -> Vec<String> {
 fn every_problem_is_reported_at_once() {
     let config = config::Throttle {
         login: LoginLimit { rate: Rate { count: 0, per: seconds(1) }, burst: 0 },
-        failed_login: FailedLoginLimit {
+        known_user: LoginLimit { rate: Rate::per_minute(10), burst: 0 },
+        failed_login: Some(FailedLoginLimit {
             allowed: 0,
             lockout: config::Duration::from_secs(0),
             max_lockout: config::Duration::from_secs(60),
             forget_after: config::Duration::from_secs(59),
-        },
+        }),
         sign_in: LoginLimit { rate: Rate::per_minute(10), burst: 10 },
         all_sign_ins: LoginLimit { rate: Rate::per_minute(60), burst: 50 },
         client_errors: None,
@@ -528,13 +396,15 @@ fn every_problem_is_reported_at_once() {
         "throttle.ipv6_prefix: 31 bits are out of range for the prefix of a client; write a number from 32 to 128",
         "throttle.login.burst: a burst of 0 is out of range; write a number from 1 to 1000000",
         "throttle.login.rate: a rate of 0/s is out of range; write at least one an hour and at most 1000000000 a second",
-        "throttle.failed_login.allowed: the first failure would lock a client out; write a number from 1",
-        "throttle.failed_login.lockout: a lock-out of 0s has no effect; write a duration such as `10s`",
-        "throttle.failed_login.forget_after: 59s is shorter than the longest lock-out, `max_lockout: 1m`; write `1m` or longer",
+        "throttle.known_user.burst: a burst of 0 is out of range; write a number from 1 to 1000000",
         "throttle.wechat.burst: a burst of 1000001 is out of range; write a number from 1 to 1000000",
         "throttle.wechat.rate: a rate of 4294967295/s is out of range; write at least one an hour and at most 1000000000 a second",
         "throttle.session.burst: a burst of 0 is out of range; write a number from 1 to 1000000",
         "throttle.session: the table needs a key: the operating system gave no random bytes",
+        "throttle.failed_login: no address is locked out any longer: a failed login takes from `throttle.login`, and one that succeeds gives back what it took; remove the section",
+        "throttle.failed_login.allowed: the first failure would lock a client out; write a number from 1",
+        "throttle.failed_login.lockout: a lock-out of 0s has no effect; write a duration such as `10s`",
+        "throttle.failed_login.forget_after: 59s is shorter than the longest lock-out, `max_lockout: 1m`; write `1m` or longer",
     ];
     assert_eq!(findings(&config, &EmptyEntropy), expected);
 }
@@ -542,13 +412,13 @@ fn every_problem_is_reported_at_once() {
 #[test]
 fn limits_of_each_key_are_inclusive() {
     let duration = config::Duration::from_secs;
-    let failed = |lockout, max_lockout, forget_after| config::Throttle {
-        failed_login: FailedLoginLimit {
+    let errors = |lockout, max_lockout, forget_after| config::Throttle {
+        client_errors: Some(FailedLoginLimit {
             allowed: 1,
             lockout: duration(lockout),
             max_lockout: duration(max_lockout),
             forget_after: duration(forget_after),
-        },
+        }),
         ..config(1)
     };
     let table = [
@@ -560,10 +430,10 @@ fn limits_of_each_key_are_inclusive() {
         (config::Throttle { capacity: usize::MAX, ..config(1) }, 1),
         (config(1_000_000), 0),
         (config(u32::MAX), 1),
-        (failed(10, 10, 10), 0),
-        (failed(10, 9, 10), 1),
-        (failed(10, 11, 10), 1),
-        (failed(u64::MAX / 1000, u64::MAX / 1000, u64::MAX / 1000), 0),
+        (errors(10, 10, 10), 0),
+        (errors(10, 9, 10), 1),
+        (errors(10, 11, 10), 1),
+        (errors(u64::MAX / 1000, u64::MAX / 1000, u64::MAX / 1000), 0),
     ];
     for (config, expected) in table {
         let found = findings(&config, &FixedEntropy);
@@ -577,26 +447,43 @@ fn default_configuration_is_valid() {
 }
 
 #[test]
+fn section_without_effect_is_accepted_with_a_warning() {
+    let section = config::Throttle { failed_login: Some(FailedLoginLimit::default()), ..config(1) };
+
+    let clock = Arc::new(ManualClock::start_now());
+    let mut findings = Findings::default();
+    let built =
+        Throttle::build(&section, &Metrics::new().unwrap(), clock, &FixedEntropy, &mut findings).unwrap();
+
+    assert!(!findings.has_errors());
+    assert_eq!(findings.iter().count(), 1);
+    assert!(findings.iter().next().unwrap().to_string().contains("throttle.login"));
+    drop(built);
+}
+
+#[test]
 fn extreme_but_accepted_limits_do_not_overflow() {
     let slowest = Rate { count: 1, per: seconds(3600) };
     let longest = config::Duration::from_millis(u64::MAX);
     let bench = bench(&config::Throttle {
         login: LoginLimit { rate: slowest, burst: 1_000_000 },
-        failed_login: FailedLoginLimit {
+        client_errors: Some(FailedLoginLimit {
             allowed: 1,
             lockout: longest,
             max_lockout: longest,
             forget_after: longest,
-        },
+        }),
         wechat: LoginLimit { rate: Rate { count: 1_000_000_000, per: seconds(1) }, burst: 1 },
         ..config(1)
     });
-    let client = ip("192.0.2.1");
+    let client = ip("2001:db8::1");
 
-    assert_eq!(bench.passed(client, 10), 10);
-    bench.fail(client, 2);
+    assert_eq!(bench.forge(client, 10), 10);
+    bench.throttle.record_response(client, 404);
+    bench.throttle.record_response(client, 404);
 
-    assert!(bench.lockout(client).is_some_and(|remaining| remaining > seconds(1_000_000_000)));
+    let remaining = bench.throttle.check_request(client).unwrap_err().retry_after;
+    assert!(remaining > seconds(1_000_000_000));
 }
 
 #[test]

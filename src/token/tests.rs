@@ -295,3 +295,27 @@ fn token_is_valid_from_its_issue_to_just_before_its_expiry() {
         assert_eq!(gateway.tokens.verify(&token, now).map(drop), expected, "at {now:?}");
     }
 }
+
+#[test]
+fn subject_of_a_token_is_found_when_it_has_expired_and_never_without_its_signature() {
+    let gateway = Gateway::with(KeyAlgorithm::ES256);
+    let token = gateway.mint();
+    let expired = gateway.forge(&gateway.header().to_string(), &with(claims(), "exp", json!(1)).to_string());
+    let (message, _) = token.rsplit_once('.').unwrap();
+    let (_, of_another) = expired.rsplit_once('.').unwrap();
+
+    assert_eq!(gateway.tokens.past_subject(&token), Ok(identity().subject));
+    assert_eq!(gateway.tokens.past_subject(&expired), Ok(identity().subject));
+    let forged = format!("{message}.{of_another}");
+    assert_eq!(gateway.tokens.past_subject(&forged), Err(VerifyError::BadSignature));
+    assert_eq!(
+        Gateway::with(KeyAlgorithm::ES256)
+            .tokens
+            .past_subject(&token)
+            .map_err(|error| matches!(error, VerifyError::UnknownKey | VerifyError::BadSignature)),
+        Err(true)
+    );
+    let foreign =
+        gateway.forge(&gateway.header().to_string(), &with(claims(), "iss", json!("x")).to_string());
+    assert_eq!(gateway.tokens.past_subject(&foreign), Err(VerifyError::WrongIssuer));
+}

@@ -248,8 +248,9 @@ fn the_body_of_a_request_that_was_answered_early_is_never_a_request() {
 fn the_body_of_a_throttled_login_is_never_a_request() {
     let world = World::with(&format!("{ROUTES}\nthrottle: {{ login: {{ rate: 1/h, burst: 1 }} }}\n"));
     world.login_with(r#"{"code":"x"}"#);
-    let head = "POST /auth/login HTTP/1.1\r\nHost: gateway.test\r\nContent-Type: application/json\r\n";
-    let sent = format!("{head}Content-Length: {}\r\n\r\n{SMUGGLED}", SMUGGLED.len());
+    let head = "POST /auth/login HTTP/1.1\r\nHost: gateway.test\r\nContent-Type: application/x-www-form-urlencoded\r\n";
+    let body = format!("code=y&other={SMUGGLED}");
+    let sent = format!("{head}Content-Length: {}\r\n\r\n{body}", body.len());
 
     let answered = answers(&world, sent.as_bytes());
 

@@ -37,7 +37,7 @@ const MAY_IMPORT: &[(&str, &str)] = &[
     ("store", "clock config telemetry"),
     ("wechat", "clock config entropy host identity telemetry"),
     ("session", "address clock config digest entropy identity key_file telemetry store"),
-    ("throttle", "clock config digest entropy telemetry store"),
+    ("throttle", "address clock config digest entropy identity telemetry store"),
     (
         "authn",
         "clock config cookie digest entropy host identity single_flight key_file telemetry token store session",

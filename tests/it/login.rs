@@ -18,7 +18,6 @@ routes:
 throttle:
   login: { rate: 1000000/s, burst: 1000000 }
   wechat: { rate: 1000000/s, burst: 1000000 }
-  failed_login: { allowed: 1000000 }
 ";
 
 fn login(world: &World, code: &str) -> Response {

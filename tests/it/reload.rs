@@ -107,7 +107,7 @@ fn a_bad_configuration_changes_nothing_and_every_problem_is_named() {
         ("secret: emulator-secret-1", "secret: { file: /nonexistent/secret }", "apps.shop.secret"),
         ("hosts: ['http://", "hosts: ['http://example.com', 'http://", "wechat.hosts[0]"),
         ("rate: 1000000/s", "rate: fast", "throttle.login.rate"),
-        ("allowed: 1000000", "allowed: 0", "throttle.failed_login.allowed"),
+        ("burst: 1000000", "burst: 0", "throttle.login.burst"),
     ] {
         edit(&world, from, to);
 

@@ -225,6 +225,10 @@ impl SharedRates for TestStore {
     async fn acquire(&self, _: &[u8; 16], _: SharedRate) -> Result<Result<(), Duration>, StoreError> {
         unreachable!("sessions limit nothing")
     }
+
+    async fn reset(&self, _: &[u8; 16]) -> Result<(), StoreError> {
+        unreachable!("sessions limit nothing")
+    }
 }
 
 fn failed() -> StoreError {

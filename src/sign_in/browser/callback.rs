@@ -15,6 +15,7 @@ use crate::config::AppKind;
 use crate::identity::SessionId;
 use crate::page::Action;
 use crate::session::SessionError;
+use crate::sign_in::charge::CodeCharge;
 use crate::sign_in::error::SignInError;
 use crate::sign_in::flow::{self, SignInAttempt};
 use crate::sign_in::record::record_sign_in;
@@ -36,6 +37,9 @@ struct VerifiedCallback {
     proof: BrowserProof,
     /// None if the user refused.
     code: Option<Code>,
+    /// What the code took from the limits of the client's address, unless a page of another site
+    /// may have caused the callback.
+    charge: Option<CodeCharge>,
 }
 
 /// Answers `GET /auth/web/{app}/callback`.
@@ -121,12 +125,15 @@ async fn verify_state(
         return Err(BrowserError::StateUnknown);
     }
     let proof = proof?;
-    if is_cross_site(proof, sign_in) {
-        service.deps.throttle.check_cross_site(client)?;
-    } else {
-        service.deps.throttle.check_login(client)?;
-    }
-    Ok(VerifiedCallback { state, found, client: client_hash, proof, code })
+    let charge = match &code {
+        _ if is_cross_site(proof, sign_in) => {
+            service.deps.throttle.check_cross_site(client)?;
+            None
+        }
+        Some(code) => Some(service.charge_code(&app.appid, code, None, call).await?),
+        None => None,
+    };
+    Ok(VerifiedCallback { state, found, client: client_hash, proof, code, charge })
 }
 
 /// Exchanges the code and redirects the user back.
@@ -170,11 +177,10 @@ async fn exchange_code(
     call: SignInCall<'_>,
 ) -> Result<BrowserGrant, BrowserError> {
     let SignInCall { request, client, now, .. } = call;
-    let VerifiedCallback { state, found, client: client_hash, proof, code } = arrival;
+    let VerifiedCallback { state, found, client: client_hash, proof, code, charge } = arrival;
     let code = code.ok_or(BrowserError::PersonRefused)?;
     let before = session_before(service, &request.headers, now).await?;
     let store = &service.deps.store;
-    let is_cross_site = is_cross_site(proof, &found.sign_in);
     let is_repeated = found.sign_in.has_code();
     let bearer = Bearer { client: client_hash, is_browser: proof == BrowserProof::Cookie };
     found.bind(&**store, &state, &code, bearer, now).await?;
@@ -184,11 +190,16 @@ async fn exchange_code(
     let client_fields = [&b"browser"[..], &state.name()];
     let mut attempt = SignInAttempt::new(app, code, &client_fields, request, client);
     attempt.before = before;
-    attempt.is_cross_site = is_cross_site;
+    let is_own_start = charge.is_some() && !is_repeated;
+    attempt.charge = charge;
     // Without the cookie, an attacker may have begun and made up the code. With it that is not
     // possible, because a page does not know the state.
     attempt.is_blameless = is_repeated || proof == BrowserProof::Nothing;
-    Ok(flow::sign_in(&service.deps, &service.settings.browser_codes, attempt).await?)
+    let grant = flow::sign_in(&service.deps, &service.settings.browser_codes, attempt).await?;
+    if is_own_start {
+        service.deps.throttle.give_back_sign_in(client);
+    }
+    Ok(grant)
 }
 
 /// The session that the browser holds now. It ends when the browser gets another.

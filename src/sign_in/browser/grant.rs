@@ -26,6 +26,7 @@ impl SignInFlow for BrowserGrant {
     ) -> SignInResult<SignedIn<OpenedBrowserSession>> {
         let SignInDependencies { wechat, sessions, clock, .. } = deps;
         let exchange = wechat.exchange_page_code(app, &attempt.code).await?;
+        attempt.check_user(&exchange.openid)?;
 
         let subject = Subject { appid: app.appid.clone(), openid: exchange.openid };
         let identity = Identity { subject, unionid: require_unionid(app, exchange.unionid)? };

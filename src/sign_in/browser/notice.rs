@@ -27,9 +27,10 @@ const fn sign_in_notice(error: &SignInError) -> Notice {
         | SignInError::RefreshTokenInvalid
         | SignInError::RefreshTokenOfAnother
         | SignInError::RefreshTokenReused => Notice::Expired,
-        SignInError::CodeInvalid | SignInError::CodeAlreadyUsed | SignInError::CodeOfAnother => {
-            Notice::CodeInvalid
-        }
+        SignInError::CodeInvalid
+        | SignInError::CodeAlreadyUsed
+        | SignInError::CodeOfAnother
+        | SignInError::CodeOfAnotherUser => Notice::CodeInvalid,
         SignInError::SnapshotVisitor => Notice::SnapshotVisitor,
         SignInError::UserBlocked | SignInError::UnionIdUnknown => Notice::UserBlocked,
         SignInError::Throttled { .. } => Notice::Throttled,

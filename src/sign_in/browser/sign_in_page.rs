@@ -77,7 +77,7 @@ async fn show(
     offer: &Offer<'_>,
     call: SignInCall<'_>,
 ) -> Result<SignInAnswer, SignInError> {
-    let SignInCall { request, client, now, request_id } = call;
+    let SignInCall { request, now, request_id, .. } = call;
     if is_signed_in(service, &offer.apps, &request.headers, now).await? {
         return SignInAnswer::see_other("signed_in_already", offer.return_to.location());
     }
@@ -93,7 +93,7 @@ async fn show(
     if let Some(app) = official_account.filter(|_| is_in_wechat) {
         return SignInAnswer::see_other("sign_in", &service.start_path(app, &offer.return_to));
     }
-    check_sign_in_limit(&service.deps.throttle, request, client)?;
+    check_sign_in_limit(service, call).await?;
     let website = offer.apps.iter().find(|app| app.kind == AppKind::Website);
     let Some(website) = website else {
         let message = Message::new(Notice::OpenInWeChat, Action::Nothing, request_id);

@@ -54,7 +54,7 @@ async fn send_to_wechat(
     return_to: &ReturnTo,
     call: SignInCall<'_>,
 ) -> Result<SignInAnswer, SignInError> {
-    check_sign_in_limit(&service.deps.throttle, call.request, call.client)?;
+    check_sign_in_limit(service, call).await?;
     let begun = begin(service, app, own, return_to, call).await?;
     let visit = Visit {
         redirect_uri: &begun.redirect_uri,

@@ -46,6 +46,8 @@ pub(super) enum SignInError {
     CodeAlreadyUsed,
     #[error("the code was sent by another client")]
     CodeOfAnother,
+    #[error("the code is of another user than the credential that came with it")]
+    CodeOfAnotherUser,
     #[error("the refresh token is not valid")]
     RefreshTokenInvalid,
     #[error("the refresh token was spent by another client")]
@@ -109,6 +111,7 @@ impl SignInError {
             self,
             Self::CodeInvalid
                 | Self::CodeAlreadyUsed
+                | Self::CodeOfAnotherUser
                 | Self::UserBlocked
                 | Self::UnionIdUnknown
                 | Self::SnapshotVisitor
@@ -119,7 +122,10 @@ impl SignInError {
     /// about the code, and is not settled. Otherwise a thief could make the gateway refuse the
     /// owner.
     pub(super) fn is_failed_guess(&self) -> bool {
-        matches!(self, Self::CodeInvalid | Self::CodeAlreadyUsed | Self::CodeOfAnother)
+        matches!(
+            self,
+            Self::CodeInvalid | Self::CodeAlreadyUsed | Self::CodeOfAnother | Self::CodeOfAnotherUser
+        )
     }
 
     /// Whether the credential of the request is good for no session, and will not be later.
@@ -169,6 +175,12 @@ impl SignInError {
                 "invalid_grant",
                 "code_already_used",
                 "the code was already used: call wx.login for a new one",
+            ),
+            Self::CodeOfAnotherUser => reply(
+                401,
+                "invalid_grant",
+                "code_invalid",
+                "the code is of another user than the token or cookie that came with it: call wx.login and send the new code without them",
             ),
             Self::RefreshTokenInvalid => invalid_refresh_token("refresh_token_invalid"),
             // The same answer: a thief must not learn that the token was good a moment ago.

@@ -21,6 +21,9 @@ pub(in crate::sign_in) struct LoginBody {
     pub(in crate::sign_in) code: Code,
     /// The app's name in the configuration.
     pub(in crate::sign_in) app: Option<String>,
+    /// A refresh token that the client has from an earlier login. It is not spent: it says who the
+    /// client was.
+    pub(in crate::sign_in) refresh_token: Option<SecretString>,
 }
 
 /// What a refresh asks for.
@@ -80,11 +83,14 @@ impl BodyFormat {
         let fields = self.fields(body)?;
         let code = fields.text("code")?.ok_or(MalformedBody::CodeMissing)?;
         let app = fields.text("app")?;
+        // Any other value than a text is a field of the client's own, as every unknown field is.
+        let refresh_token = fields.text("refresh_token").unwrap_or_default();
         fields.check_unique()?;
 
         Ok(LoginBody {
             code: Code::parse(code).map_err(|_| MalformedBody::NotACode)?,
             app: app.map(str::to_owned),
+            refresh_token: refresh_token.map(SecretString::from),
         })
     }
 

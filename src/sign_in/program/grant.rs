@@ -43,6 +43,7 @@ impl SignInFlow for TokenGrant {
     ) -> SignInResult<SignedIn<OpenedSession>> {
         let SignInDependencies { wechat, sessions, clock, .. } = deps;
         let exchange = wechat.exchange_code(app, &attempt.code).await?;
+        attempt.check_user(&exchange.openid)?;
 
         let subject = Subject { appid: app.appid.clone(), openid: exchange.openid };
         let identity = Identity { subject, unionid: require_unionid(app, exchange.unionid)? };

@@ -1,11 +1,16 @@
 //! `POST /auth/login`: a code from `wx.login` becomes a session and its tokens.
 
+use std::sync::Arc;
+
+use super::body::LoginBody;
+use super::grant::TokenGrant;
 use super::request::read_body;
 use crate::config::AppKind;
 use crate::sign_in::answer::SignInAnswer;
 use crate::sign_in::call::{ReadBody, SignInCall};
 use crate::sign_in::error::SignInError;
 use crate::sign_in::flow::{self, SignInAttempt};
+use crate::sign_in::once::SignInResult;
 use crate::sign_in::record::record_sign_in;
 use crate::sign_in::service::SignInService;
 use crate::wechat::App;
@@ -18,10 +23,10 @@ pub(in crate::sign_in) async fn respond(
 ) -> SignInAnswer {
     let deps = &service.deps;
     let started = deps.clock.instant();
-    let attempt = read_attempt(service, call, body);
-    let app = attempt.as_ref().ok().map(|attempt| attempt.app.clone());
-    let result = match attempt {
-        Ok(attempt) => flow::sign_in(deps, &service.settings.program_codes, attempt).await,
+    let body = read_login(service, call, body);
+    let app = body.as_ref().ok().map(|(app, _)| Arc::clone(&app.name));
+    let result = match body {
+        Ok((app, body)) => sign_in(service, call, app, body).await,
         Err(error) => Err(error),
     };
 
@@ -35,17 +40,29 @@ pub(in crate::sign_in) async fn respond(
 }
 
 /// Reads the app and the code, without a question to WeChat.
-fn read_attempt(
-    service: &SignInService,
+fn read_login<'a>(
+    service: &'a SignInService,
     call: SignInCall<'_>,
     body: ReadBody,
-) -> Result<SignInAttempt, SignInError> {
-    let SignInCall { request, client, .. } = call;
-    let (format, body) = read_body(service, request, body)?;
+) -> Result<(&'a App, LoginBody), SignInError> {
+    let (format, body) = read_body(service, call.request, body)?;
     let body = format.read_login(&body)?;
-    let app = choose_app(service, body.app.as_deref())?;
+    Ok((choose_app(service, body.app.as_deref())?, body))
+}
+
+async fn sign_in(
+    service: &SignInService,
+    call: SignInCall<'_>,
+    app: &App,
+    body: LoginBody,
+) -> SignInResult<TokenGrant> {
+    let SignInCall { request, client, .. } = call;
+    let LoginBody { code, refresh_token, .. } = body;
+    let charge = service.charge_code(&app.appid, &code, refresh_token.as_ref(), call).await?;
     let fields = service.deps.sessions.client(client, &request.headers);
-    Ok(SignInAttempt::new(app, body.code, fields.fields(), request, client))
+    let mut attempt = SignInAttempt::new(app, code, fields.fields(), request, client);
+    attempt.charge = Some(charge);
+    flow::sign_in(&service.deps, &service.settings.program_codes, attempt).await
 }
 
 /// Finds the mini program of this name; the name may be left out if there is only one.

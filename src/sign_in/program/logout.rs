@@ -196,7 +196,6 @@ async fn log_out_by_refresh_token(
     call: SignInCall<'_>,
 ) -> Result<LogoutOutcome, SignInError> {
     let now = call.now;
-    service.deps.throttle.check_refresh(call.client)?;
     match spend(service, token, |_| true, call).await {
         Ok(refreshed) => {
             service.deps.sessions.revoke(&SessionScope::Session(refreshed.session.id), now).await?;

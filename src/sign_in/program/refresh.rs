@@ -1,12 +1,15 @@
 //! `POST /auth/refresh`: a refresh token becomes an access token, and the next refresh token. See
 //! RFC 6749 §6 and RFC 9700 §4.14.2.
 
+use std::sync::OnceLock;
+
+use http::StatusCode;
 use secrecy::ExposeSecret as _;
-use tracing::info;
+use tracing::{debug, info};
 
 use super::grant::TokenGrant;
 use super::request::read_body;
-use crate::identity::AppId;
+use crate::identity::Subject;
 use crate::session::{RefreshError, RefreshToken, RefreshedSession};
 use crate::sign_in::answer::SignInAnswer;
 use crate::sign_in::call::{ReadBody, SignInCall};
@@ -32,7 +35,12 @@ pub(in crate::sign_in) async fn respond(
         Err(error) => SignInAnswer::refused(&error.reply(), request_id),
     };
     let outcome = answer.outcome;
-    info!(refresh.outcome = outcome, http.request.id = request_id, "a refresh ended: {outcome}");
+    if answer.response.status() == StatusCode::TOO_MANY_REQUESTS {
+        // A flood of them must not fill the log.
+        debug!(http.request.id = request_id, "a refresh was throttled");
+    } else {
+        info!(refresh.outcome = outcome, http.request.id = request_id, "a refresh ended: {outcome}");
+    }
     answer
 }
 
@@ -42,18 +50,28 @@ async fn refresh(service: &SignInService, call: SignInCall<'_>, body: ReadBody) 
 
     // Access tokens of a removed app are refused; its sessions stay for the case that it is added
     // again.
-    let is_configured = |appid: &AppId| service.app_of(appid).is_some();
+    let within_limit = OnceLock::new();
+    let permits = |user: &Subject| {
+        let check = || service.deps.throttle.check_refresh_of(user);
+        service.app_of(&user.appid).is_some() && within_limit.get_or_init(check).is_ok()
+    };
     let token = body.refresh_token.expose_secret();
-    let RefreshedSession { identity, session } = spend(service, token, is_configured, call).await?;
-    TokenGrant::mint(&service.deps, identity, session)
+    match (spend(service, token, permits, call).await, within_limit.get()) {
+        (Err(SignInError::RefreshTokenInvalid), Some(Err(throttled))) => Err((*throttled).into()),
+        (refreshed, _) => {
+            let RefreshedSession { identity, session } = refreshed?;
+            TokenGrant::mint(&service.deps, identity, session)
+        }
+    }
 }
 
-/// Spends a refresh token. One that is not valid counts as a failed login of the client: a client
-/// that sends many of them makes them up, and each costs a look-up in the store.
+/// Spends a refresh token. It is judged before anything is refused: a good one is not refused for
+/// what others at the address did. One that is not valid counts as a failure of the address, and
+/// many of them are answered that they come too often.
 pub(super) async fn spend(
     service: &SignInService,
     refresh_token: &str,
-    permits: impl Fn(&AppId) -> bool + Send + Sync,
+    permits: impl Fn(&Subject) -> bool + Send + Sync,
     call: SignInCall<'_>,
 ) -> Result<RefreshedSession, SignInError> {
     let token = RefreshToken::parse(refresh_token).map_err(|_| SignInError::RefreshTokenInvalid)?;
@@ -65,8 +83,8 @@ pub(super) async fn spend(
     let sessions = &service.deps.sessions;
     let client = sessions.client(address, &request.headers);
     let refreshed = sessions.refresh_if(&token, &client, permits, now).await;
-    if matches!(refreshed, Err(RefreshError::Invalid | RefreshError::Reused)) {
-        service.deps.throttle.record_login_failure(address);
+    if matches!(refreshed, Err(RefreshError::Invalid)) {
+        service.deps.throttle.charge_failed_refresh(address)?;
     }
     Ok(refreshed?)
 }

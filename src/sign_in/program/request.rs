@@ -10,17 +10,15 @@ use crate::sign_in::browser::is_sent_without_preflight;
 use crate::sign_in::call::{BodyLimit, ReadBody};
 use crate::sign_in::error::SignInError;
 use crate::sign_in::service::SignInService;
-use crate::throttle::Throttled;
 
-/// Checks that a request is one of a program, and counts it.
+/// Checks that a request is one of a program. It counts nothing: a good token or a known user in it
+/// must not be refused for what others at the address did.
 pub(in crate::sign_in) fn precheck_program(
     service: &SignInService,
     request: &Parts,
-    check_limit: impl FnOnce() -> Result<(), Throttled>,
 ) -> Result<Option<BodyLimit>, SignInError> {
     let body_limit = precheck_post(service, request)?;
     refuse_cross_site(request)?;
-    check_limit()?;
     Ok(body_limit)
 }
 

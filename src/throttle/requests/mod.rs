@@ -6,8 +6,8 @@
 //! verify each token of a flood of forged ones; the others are checked afterwards. A refused
 //! request is counted by the limits that it passed before, and not by later ones.
 //!
-//! Memory is allocated at start and never grows. A limit by address or subject takes 18 bytes for
-//! each client of `throttle.capacity`; a limit by app takes 18 KiB. If a route accepts anonymous
+//! Memory is allocated at start and never grows. A limit by address or subject takes 17 bytes for
+//! each client of `throttle.capacity`; a limit by app takes 17 KiB. If a route accepts anonymous
 //! callers, limits by subject and app count them by address, in a second table of
 //! `throttle.capacity`: a flood of anonymous callers then takes no place of authenticated users.
 

@@ -1,9 +1,15 @@
 use super::*;
 
+const LIMIT: FailedLoginLimit = FailedLoginLimit {
+    allowed: 3,
+    lockout: config::Duration::from_secs(10),
+    max_lockout: config::Duration::from_secs(60),
+    forget_after: config::Duration::from_secs(120),
+};
+
 /// Three errors allowed, then 10 s, 20 s … 60 s; forgotten after 120 s.
 fn counting() -> Bench {
-    let failed_login = config(1000).failed_login;
-    bench(&config::Throttle { client_errors: Some(failed_login), ..config(1000) })
+    bench(&config::Throttle { client_errors: Some(LIMIT), ..config(1000) })
 }
 
 fn record_response(bench: &Bench, client: &str, statuses: &[u16]) {
@@ -63,9 +69,9 @@ fn errors_lock_out_of_requests_and_login_failures_do_not() {
     let bench = counting();
 
     record_response(&bench, "192.0.2.1", &[404; 4]);
-    bench.fail(ip("192.0.2.2"), 4);
+    bench.forge(ip("192.0.2.2"), 4);
 
-    assert_eq!(bench.throttle.check_login(ip("192.0.2.1")), Ok(()), "the proxy refuses it before");
+    assert_eq!(bench.log_in(ip("192.0.2.1"), "code"), Ok(()), "the proxy refuses it before");
     assert_eq!(locked_out(&bench, "192.0.2.2"), None);
     bench.clock.advance(seconds(10));
     assert_eq!(locked_out(&bench, "192.0.2.1"), None);
@@ -84,7 +90,7 @@ fn errors_are_not_counted_without_configuration() {
 
 #[test]
 fn problems_name_the_section_they_are_in() {
-    let nothing_allowed = FailedLoginLimit { allowed: 0, ..config(1).failed_login };
+    let nothing_allowed = FailedLoginLimit { allowed: 0, ..LIMIT };
     let config = config::Throttle { client_errors: Some(nothing_allowed), ..config(1) };
 
     assert_eq!(

@@ -64,7 +64,6 @@ throttle:
   sign_in: { rate: 1000000/s, burst: 1000000 }
   all_sign_ins: { rate: 1000000/s, burst: 1000000 }
   wechat: { rate: 1000000/s, burst: 1000000 }
-  failed_login: { allowed: 1000000 }
 ";
 
 impl World {

@@ -15,7 +15,6 @@ routes:
 throttle:
   login: { rate: 1000000/s, burst: 1000000 }
   wechat: { rate: 1000000/s, burst: 1000000 }
-  failed_login: { allowed: 1000000 }
 ";
 
 fn set(name: &str, value: serde_json::Value) -> Effect {

@@ -241,7 +241,8 @@ async fn return_to_survives_a_lost_cookie_and_is_shown_to_no_other_client() {
 
 #[tokio::test]
 async fn client_with_too_many_callbacks_is_limited_and_may_reload() {
-    let harness = Harness::with([Reply::json(GRANT)], |setup| {
+    let refusal = Reply::json(r#"{"errcode":40029}"#);
+    let harness = Harness::with([refusal, Reply::json(GRANT)], |setup| {
         with_browsers(setup);
         setup.throttle.login = config::LoginLimit { rate: Rate::per_minute(60), burst: 1 };
     })
@@ -264,14 +265,14 @@ async fn client_with_too_many_callbacks_is_limited_and_may_reload() {
 }
 
 #[tokio::test]
-async fn client_locked_out_longer_than_a_code_lives_starts_again_from_return_to() {
+async fn client_slowed_longer_than_a_code_lives_starts_again_from_return_to() {
     let harness = Harness::with([Reply::json(r#"{"errcode":40029}"#)], |setup| {
         with_browsers(setup);
-        setup.throttle.failed_login.allowed = 1;
-        setup.throttle.failed_login.lockout = config::Duration(Duration::from_secs(600));
+        let rate = Rate { count: 6, per: Duration::from_secs(3600) };
+        setup.throttle.login = config::LoginLimit { rate, burst: 2 };
     })
     .await;
-    let mut browser = Browser::new(&harness);
+    let mut browser = Browser::new(&harness).with("sec-fetch-site", Some("none"));
     let state = browser.start("account", "/cart?a=b&c").await;
     harness.login("guess1").await;
     harness.login("guess2").await;

@@ -254,7 +254,6 @@ async fn a_blocked_person_can_sign_out_of_a_mini_program() {
 async fn cross_site_form_neither_signs_in_nor_locks_out() {
     let harness = Harness::with([Reply::json(SUCCESS)], |setup| {
         with_browsers(setup);
-        setup.throttle.failed_login.allowed = 1;
         setup.throttle.login = config::LoginLimit { rate: Rate::per_minute(60), burst: 1 };
     })
     .await;

@@ -106,7 +106,6 @@ async fn request_embedded_by_another_site_does_not_count_against_the_user() {
         with_browsers(setup);
         let once = config::LoginLimit { rate: Rate::per_minute(60), burst: 1 };
         (setup.throttle.login, setup.throttle.sign_in) = (once.clone(), once);
-        setup.throttle.failed_login.allowed = 1;
     })
     .await;
     let opened = Browser::new(&harness);

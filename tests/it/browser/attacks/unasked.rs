@@ -18,7 +18,6 @@ fn site() -> Site {
         &[
             ("\n  login: { rate: 1000000/s, burst: 1000000 }", "\n  login: { rate: 1/min, burst: 2 }"),
             ("sign_in: { rate: 1000000/s, burst: 1000000 }", "sign_in: { rate: 1/min, burst: 1 }"),
-            ("failed_login: { allowed: 1000000 }", "failed_login: { allowed: 2 }"),
         ],
     )
 }
