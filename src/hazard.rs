@@ -32,7 +32,7 @@ fn warn_of_admin_address(config: &Config, findings: &mut Findings) {
     }
 }
 
-/// Refuses an internal listener whose tokens everybody on the network could read, and warns of one
+/// Refuses an internal listener whose tokens could be read on the network, and warns of one
 /// that other machines reach.
 fn warn_of_internal_address(config: &Config, findings: &mut Findings) {
     let Some(internal) = &config.internal else { return };
@@ -52,8 +52,11 @@ fn warn_of_internal_address(config: &Config, findings: &mut Findings) {
         return;
     }
     findings
-        .warning("internal.address", format!("`{address}` is not loopback: whoever has a token can use it"))
-        .hint("make sure by a firewall that only machines of your own reach it, or write `internal.tls.client_ca_file`");
+        .warning(
+            "internal.address",
+            format!("`{address}` is not loopback: every program with a token can use it"),
+        )
+        .hint("let a firewall admit only your own machines, or write `internal.tls.client_ca_file`");
 }
 
 /// Warns of addresses of WeChat that only an emulator has: loopback, or plain HTTP.

@@ -28,7 +28,7 @@ pub struct App {
     /// that signs the victim in as the attacker.
     #[serde(default)]
     pub browser_check: BrowserCheck,
-    /// Whether a user may sign in for whom WeChat gives no unionid. Write `refuse` if you block or
+    /// Whether a user for whom WeChat gives no unionid may sign in. Write `refuse` if you block or
     /// deny people by unionid: a block by unionid cannot reach a user whose unionid is not known.
     /// Sessions that were opened before go on. Default: `admit`.
     #[serde(default)]
@@ -44,11 +44,11 @@ impl App {
     }
 }
 
-/// Whether a user passes whose unionid is not known.
+/// Whether a user whose unionid is not known is accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum UnknownUnionId {
-    /// The user passes.
+    /// The user is accepted.
     Admit,
     /// The user is refused.
     Refuse,

@@ -40,8 +40,8 @@ pub struct Route {
     /// allows them.
     #[serde(default)]
     pub deny_lists: Vec<String>,
-    /// Whether a caller may pass whose unionid is not known, if a list in `deny_lists` has
-    /// unionids. It cannot be told whether such a caller is on the list. Default: `refuse`.
+    /// Whether a caller whose unionid is not known is accepted if a list in `deny_lists` has
+    /// unionids. The gateway cannot know whether such a caller is on the list. Default: `refuse`.
     #[serde(default)]
     pub unknown_unionid: Option<UnknownUnionId>,
     /// Whether the caller's unionid must be known.

@@ -17,9 +17,10 @@ pub struct Telemetry {
     pub access_log: AccessLog,
     /// One line for each login, logout, refusal of a user, and action of an operator.
     pub audit_log: AuditLog,
-    /// Keys of the hashes that stand for people in the logs. The first hashes; `menshen person
-    /// hash` knows the others as well. Empty: the gateway makes one key at the first start and
-    /// keeps it in `data_dir`. With `store.engine: redis` at least one, the same on every gateway.
+    /// Keys of the hashes that stand for people in the logs. The first is used; `menshen person
+    /// hash` also prints the hashes of the others. Empty: the gateway makes one key at the first
+    /// start and keeps it in `data_dir`. With `store.engine: redis`, at least one key is required,
+    /// the same on every gateway.
     pub user_hash_keys: Vec<UserHashKey>,
 }
 

@@ -62,7 +62,7 @@ fn an_internal_listener_off_loopback_is_refused_without_tls_and_a_hazard_with_it
         ("[::1]:9902", "", None),
         ("0.0.0.0:9902", "", Some("without TLS")),
         ("10.0.0.1:9902", "", Some("without TLS")),
-        ("10.0.0.1:9902", tls, Some("whoever has a token")),
+        ("10.0.0.1:9902", tls, Some("every program with a token")),
         ("127.0.0.1:9902", tls, None),
     ] {
         let separator = if tls.is_empty() { "" } else { ", " };

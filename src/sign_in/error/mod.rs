@@ -213,7 +213,7 @@ impl SignInError {
                 403,
                 "access_denied",
                 "unionid_unknown",
-                "WeChat gave no unionid for this person, and the app requires one: do not try again by itself",
+                "WeChat gave no unionid for this person, and the app requires one: do not retry automatically",
             ),
             Self::SnapshotVisitor => reply(
                 403,
