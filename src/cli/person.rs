@@ -1,7 +1,8 @@
-//! `menshen person`: blocks people and binds them to users.
+//! `menshen person`: blocks people, binds them to users, shows and erases them.
 
 mod binding;
 mod block;
+mod data;
 
 use std::path::Path;
 
@@ -9,7 +10,8 @@ use clap::Subcommand;
 use serde_json::Value;
 
 use self::binding::BindArgs;
-use self::block::{BlockedArgs, PersonArgs};
+use self::block::{BlockedArgs, PeopleArgs, PersonArgs};
+use self::data::ListArgs;
 use super::CommandOutcome;
 use super::control::{ANSWER_TIMEOUT, ask};
 use super::table::{unreadable_answer, without_control_characters};
@@ -20,15 +22,23 @@ pub(super) enum PersonCommand {
     Change(PersonChange),
     /// Print the hash that stands for a person in the logs
     Hash(PersonArgs),
+    /// Show what is known of a person: menshen person show --app shop --openid o6_bmj…
+    Show(PeopleArgs),
+    /// Print what is known of a person as JSON
+    Export(PeopleArgs),
+    /// Erase a person: sessions, profile and bindings in every app. A block stays
+    Erase(PeopleArgs),
+    /// List who is bound to a user: menshen person list --user 42
+    List(ListArgs),
 }
 
 /// The commands that `menshen session` has as well.
 #[derive(Debug, Subcommand)]
 pub(super) enum PersonChange {
     /// Block a person: their sessions are not valid, and they cannot sign in
-    Block(PersonArgs),
+    Block(PeopleArgs),
     /// Unblock a person: their sessions are valid again
-    Unblock(PersonArgs),
+    Unblock(PeopleArgs),
     /// List the blocked people
     Blocked(BlockedArgs),
     /// Bind a person to a user: menshen person bind --app shop --openid o6_bmj… --user 42 --claim
@@ -45,6 +55,10 @@ impl PersonCommand {
         match self {
             Self::Change(change) => change.run(config),
             Self::Hash(person) => hash(person, config),
+            Self::Show(people) => data::show(people, config),
+            Self::Export(people) => data::export(people, config),
+            Self::Erase(people) => data::erase(people, config),
+            Self::List(list) => data::list(list, config),
         }
     }
 }

@@ -25,7 +25,7 @@ pub(super) enum SessionCommand {
 }
 
 #[derive(Debug, Args)]
-#[command(group = ArgGroup::new("person").args(["app", "unionid"]).required(true))]
+#[command(group = ArgGroup::new("person").args(["app", "unionid", "user"]).required(true))]
 pub(super) struct ListArgs {
     /// The app's name in the configuration
     #[arg(long, value_name = "NAME", requires = "openid")]
@@ -36,13 +36,16 @@ pub(super) struct ListArgs {
     /// The person's id across apps
     #[arg(long, value_name = "UNIONID")]
     unionid: Option<String>,
+    /// The id of your user: every person who is bound to it
+    #[arg(long, value_name = "ID")]
+    user: Option<String>,
     /// Print the gateway's answer as JSON
     #[arg(long)]
     json: bool,
 }
 
 #[derive(Debug, Args)]
-#[command(group = ArgGroup::new("scope").args(["session", "app", "unionid", "opened_before"]).required(true))]
+#[command(group = ArgGroup::new("scope").args(["session", "app", "unionid", "user", "opened_before"]).required(true))]
 #[command(group = ArgGroup::new("who").args(["openid", "all"]))]
 pub(super) struct RevokeArgs {
     /// The session's id, from `menshen session list`
@@ -60,6 +63,9 @@ pub(super) struct RevokeArgs {
     /// The person's id across apps
     #[arg(long, value_name = "UNIONID")]
     unionid: Option<String>,
+    /// The id of your user: every person who is bound to it
+    #[arg(long, value_name = "ID")]
+    user: Option<String>,
     /// All sessions that were opened before this time, such as 2026-11-21T10:00:00Z
     #[arg(long, value_name = "INSTANT")]
     opened_before: Option<String>,
@@ -90,7 +96,9 @@ impl SessionCommand {
 impl ListArgs {
     fn request(&self) -> http::Result<Request<Bytes>> {
         let mut query = form_urlencoded::Serializer::new(String::new());
-        for (name, value) in [("app", &self.app), ("openid", &self.openid), ("unionid", &self.unionid)] {
+        let names =
+            [("app", &self.app), ("openid", &self.openid), ("unionid", &self.unionid), ("user", &self.user)];
+        for (name, value) in names {
             if let Some(value) = value {
                 query.append_pair(name, value);
             }
@@ -107,6 +115,7 @@ impl RevokeArgs {
             ("app", &self.app),
             ("openid", &self.openid),
             ("unionid", &self.unionid),
+            ("user", &self.user),
             ("opened_before", &self.opened_before),
         ] {
             if let Some(value) = value {

@@ -24,7 +24,7 @@ struct BindingAnswer<'a> {
 }
 
 #[derive(Serialize)]
-struct BindingDocument<'a> {
+pub(super) struct BindingDocument<'a> {
     user: &'a str,
     claims: BTreeMap<&'a str, &'a str>,
     since: String,
@@ -96,7 +96,7 @@ impl Management {
     }
 }
 
-fn document(bound: &UserBinding) -> BindingDocument<'_> {
+pub(super) fn document(bound: &UserBinding) -> BindingDocument<'_> {
     let claims = bound.user.claims().map(|(name, value)| (name.as_str(), value.as_str()));
     BindingDocument {
         user: bound.user.id().as_str(),

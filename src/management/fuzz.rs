@@ -16,7 +16,7 @@ pub(crate) fn scope_names(data: &[u8]) {
         && let Ok(scope) = ScopeRequest::parse_query(query).and_then(|request| request.scope(appid_of, NOW))
     {
         assert!(
-            matches!(scope, SessionScope::Subject(_) | SessionScope::UnionId(_)),
+            matches!(scope, SessionScope::Subject(_) | SessionScope::UnionId(_) | SessionScope::User(_)),
             "a query names {scope:?}"
         );
     }

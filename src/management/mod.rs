@@ -14,6 +14,7 @@ mod hash;
 mod media_type;
 mod page;
 mod people;
+mod person;
 mod requester;
 mod scope_request;
 mod session;
@@ -77,6 +78,9 @@ impl Management {
             ManagementPage::Bind => self.bind(&body, requester).await,
             ManagementPage::Unbind => self.unbind(&body, requester).await,
             ManagementPage::Hash => self.show_hash(query, requester),
+            ManagementPage::Bindings => self.list_bindings(query, requester).await,
+            ManagementPage::Person => self.show_person(query, requester).await,
+            ManagementPage::Erase => self.erase_person(&body, requester).await,
         }
     }
 }

@@ -26,6 +26,12 @@ pub enum ManagementPage {
     Bound,
     /// Shows the hash that stands for a person in the logs.
     Hash,
+    /// Lists who is bound to a user, or to any.
+    Bindings,
+    /// Shows all that is known of a person.
+    Person,
+    /// Erases a person.
+    Erase,
 }
 
 impl ManagementPage {
@@ -41,6 +47,9 @@ impl ManagementPage {
             "/people/unbind" => Some(Self::Unbind),
             "/people/bound" => Some(Self::Bound),
             "/people/hash" => Some(Self::Hash),
+            "/people/bindings" => Some(Self::Bindings),
+            "/people/show" => Some(Self::Person),
+            "/people/erase" => Some(Self::Erase),
             _ => None,
         }
     }
@@ -49,14 +58,19 @@ impl ManagementPage {
     pub const fn permission(self) -> InternalPermission {
         match self {
             Self::Sessions | Self::RevokeSessions => InternalPermission::Sessions,
-            Self::Block | Self::Unblock | Self::Blocked | Self::Hash => InternalPermission::People,
-            Self::Bind | Self::Unbind | Self::Bound => InternalPermission::Bind,
+            Self::Block | Self::Unblock | Self::Blocked | Self::Hash | Self::Person | Self::Erase => {
+                InternalPermission::People
+            }
+            Self::Bind | Self::Unbind | Self::Bound | Self::Bindings => InternalPermission::Bind,
         }
     }
 
     /// Whether the page changes something: it needs POST and a JSON body.
     pub(super) const fn is_change(self) -> bool {
-        matches!(self, Self::RevokeSessions | Self::Block | Self::Unblock | Self::Bind | Self::Unbind)
+        matches!(
+            self,
+            Self::RevokeSessions | Self::Block | Self::Unblock | Self::Bind | Self::Unbind | Self::Erase
+        )
     }
 
     pub(super) fn check_method(self, method: &Method) -> Result<(), ManagementAnswer> {

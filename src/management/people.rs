@@ -3,6 +3,7 @@
 
 use super::requester::Requester;
 
+use http::StatusCode;
 use serde::Serialize;
 use tracing::info;
 
@@ -85,18 +86,26 @@ impl Management {
     ) -> Result<ManagementAnswer, ManagementAnswer> {
         let runtime = (self.current)();
         let now = self.shared.clock.now();
-        let person = self.person(ScopeRequest::parse_json(body), &runtime)?;
-        let scope = person.scope();
-        let (event, done, verb) = if is_block {
-            (AuditEvent::Block, runtime.sessions.block(&person, now).await, "blocked")
-        } else {
-            (AuditEvent::Unblock, runtime.sessions.unblock(&person, now).await, "unblocked")
-        };
+        let (scope, people) = self.people(ScopeRequest::parse_json(body), &runtime).await?;
+        let (event, verb) =
+            if is_block { (AuditEvent::Block, "blocked") } else { (AuditEvent::Unblock, "unblocked") };
+        let mut done = Ok(false);
+        for person in &people {
+            let changed = if is_block {
+                runtime.sessions.block(person, now).await
+            } else {
+                runtime.sessions.unblock(person, now).await
+            };
+            done = match (done, changed) {
+                (Ok(before), Ok(changed)) => Ok(before || changed),
+                (Err(error), _) | (_, Err(error)) => Err(error),
+            };
+        }
         let action = AuditedAction { event, scope: Some(&scope), requester, user: None };
         self.audit(action, done.as_ref().map(|_| None));
         let changed =
             done.map_err(|error| ManagementAnswer::session_error("block or unblock a person", &error))?;
-        self.log_person(verb, &person, requester);
+        people.iter().for_each(|person| self.log_person(verb, person, requester));
         Ok(ManagementAnswer::json(&ChangeAnswer { scope: scope.as_str(), changed }))
     }
 
@@ -109,6 +118,33 @@ impl Management {
         let now = self.shared.clock.now();
         let scope = request.and_then(|request| request.scope(|name| runtime.appid(name), now));
         scope.map_err(|error| error.answer())
+    }
+
+    /// The people that a request names: one, or all who are bound to a user.
+    pub(super) async fn people(
+        &self,
+        request: Result<ScopeRequest, ScopeError>,
+        runtime: &Runtime,
+    ) -> Result<(SessionScope, Vec<PersonId>), ManagementAnswer> {
+        let scope = self.scope(request, runtime)?;
+        let people = match &scope {
+            SessionScope::Subject(subject) => vec![PersonId::Subject(subject.clone())],
+            SessionScope::UnionId(unionid) => vec![PersonId::UnionId(unionid.clone())],
+            SessionScope::User(user) => {
+                let bound = runtime.sessions.list_bound(Some(user)).await;
+                let bound =
+                    bound.map_err(|error| ManagementAnswer::session_error("look for a user", &error))?;
+                bound.into_iter().map(|bound| bound.person).collect()
+            }
+            SessionScope::Session(_) | SessionScope::App(_) | SessionScope::OpenedBefore(_) => {
+                return Err(ScopeError::Missing("no person or scope is named").answer());
+            }
+        };
+        if people.is_empty() {
+            let detail = Some("no person is bound to this user");
+            return Err(ManagementAnswer::problem(StatusCode::NOT_FOUND, "user_unknown", detail));
+        }
+        Ok((scope, people))
     }
 
     /// The one person that a request names. A scope that is narrower or wider is refused.

@@ -24,6 +24,7 @@ pub(super) struct ScopeRequest {
     appid: Option<String>,
     openid: Option<String>,
     unionid: Option<String>,
+    user: Option<String>,
     all: bool,
     opened_before: Option<String>,
 }
@@ -77,6 +78,7 @@ impl ScopeRequest {
                 "appid" => (&mut request.appid, "appid"),
                 "openid" => (&mut request.openid, "openid"),
                 "unionid" => (&mut request.unionid, "unionid"),
+                "user" => (&mut request.user, "user"),
                 _ => return Err(ScopeError::Unknown(key.into_owned())),
             };
             if slot.replace(value.into_owned()).is_some() {
@@ -103,6 +105,11 @@ impl ScopeRequest {
         }
         if let Some(unionid) = &self.unionid {
             return UnionId::parse(unionid).map(SessionScope::UnionId).map_err(invalid("unionid"));
+        }
+        if let Some(user) = &self.user {
+            return UserId::parse(user)
+                .map(SessionScope::User)
+                .map_err(|error| ScopeError::Invalid("user", error.to_string().into()));
         }
         if let Some(instant) = &self.opened_before {
             return opened_before(instant, now);
@@ -131,6 +138,7 @@ impl ScopeRequest {
             ("app", self.app.is_some()),
             ("appid", self.appid.is_some()),
             ("unionid", self.unionid.is_some()),
+            ("user", self.user.is_some()),
             ("opened_before", self.opened_before.is_some()),
         ];
         let mut named = ways.into_iter().filter(|(_, is_named)| *is_named).map(|(name, _)| name);

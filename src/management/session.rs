@@ -20,7 +20,7 @@ struct SessionList<'a> {
 }
 
 #[derive(Serialize)]
-struct SessionItem<'a> {
+pub(super) struct SessionItem<'a> {
     id: &'a str,
     /// The app's name; left out if the app is no longer configured.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -53,12 +53,18 @@ impl Management {
     ) -> Result<ManagementAnswer, ManagementAnswer> {
         let runtime = (self.current)();
         let now = self.shared.clock.now();
-        let person = self.person(ScopeRequest::parse_query(query), &runtime)?;
-        let sessions = match &person {
-            PersonId::Subject(subject) => runtime.sessions.list_by_subject(subject, now).await,
-            PersonId::UnionId(unionid) => runtime.sessions.list_by_unionid(unionid, now).await,
-        };
-        let scope = person.scope();
+        let (scope, people) = self.people(ScopeRequest::parse_query(query), &runtime).await?;
+        let mut sessions = Ok(Vec::new());
+        for person in &people {
+            let listed = match person {
+                PersonId::Subject(subject) => runtime.sessions.list_by_subject(subject, now).await,
+                PersonId::UnionId(unionid) => runtime.sessions.list_by_unionid(unionid, now).await,
+            };
+            sessions = sessions.and_then(|mut sessions| {
+                sessions.extend(listed?);
+                Ok(sessions)
+            });
+        }
         let count = sessions.as_ref().map(|sessions| Some(sessions.len() as u64));
         self.audit(
             AuditedAction { event: AuditEvent::Listing, scope: Some(&scope), requester, user: None },
@@ -90,7 +96,7 @@ impl Management {
     }
 }
 
-fn session_item<'a>(session: &'a SessionInfo, runtime: &'a Runtime) -> SessionItem<'a> {
+pub(super) fn session_item<'a>(session: &'a SessionInfo, runtime: &'a Runtime) -> SessionItem<'a> {
     let subject = &session.identity.subject;
     SessionItem {
         id: session.id.as_str(),

@@ -39,7 +39,7 @@ impl Sessions {
                 if config.seal_keys.is_empty() {
                     if core.store.is_shared() {
                         findings
-                    .warning("sessions.seal_keys", "each gateway of the cluster makes a key of its own")
+                    .warning("sessions.seal_keys", "each gateway of the cluster makes a key of its own, and the key that seals rows stands in Redis as it is")
                     .hint("give all of them the same key, such as the output of `openssl rand -base64 32`");
                     }
                     default_key(data_dir, missing, core.entropy.as_ref(), findings).map(|first| SealKeys {

@@ -19,8 +19,8 @@ use crate::identity::Subject;
 use crate::store::StoreError;
 
 /// How often the store is asked whether rows can be erased, and how long at most.
-const LOOK_INTERVAL: Duration = Duration::from_millis(500);
-const MOST_LOOKS: u32 = 20;
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+const MOST_LOOKS: u32 = 10;
 /// Longest wait until the file has lost the bytes.
 const LONGEST_RECLAIM: Duration = Duration::from_secs(30);
 /// How often the person is looked for again: another gateway may open a session meanwhile.
@@ -62,17 +62,17 @@ pub enum EraseError {
 }
 
 impl Sessions {
-    /// Erases a person: in every app, if a unionid is known. A block stays, and sessions of before
-    /// stay ended. When this returns, no row names the person.
+    /// Erases the person with these names: in every app, if a unionid is known. A block stays, and
+    /// sessions of before stay ended. When this returns, no row names the person.
     ///
     /// # Errors
     /// [`EraseError`]: part of the person may be left; ask again.
-    pub async fn erase(&self, person: &PersonId, now: Timestamp) -> Result<ErasedPerson, EraseError> {
+    pub async fn erase(&self, known: &[PersonId], now: Timestamp) -> Result<ErasedPerson, EraseError> {
         self.require_sealed_rows().await?;
         let (mut erased, mut names) = (ErasedPerson::default(), PersonNames::default());
         for round in 0..MOST_ROUNDS {
             // A name that was known before counts, although no row says so any more.
-            names.add(self.find_person(person).await.map_err(SessionError::from)?);
+            names.add(self.find_person(known).await.map_err(SessionError::from)?);
             if round > 0 && !self.is_left(&names).await.map_err(SessionError::from)? {
                 erased.apps = u64::try_from(erased.subjects.len()).unwrap_or(u64::MAX);
                 erased.unreadable_rows = names.unreadable_rows;

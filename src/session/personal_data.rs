@@ -58,17 +58,17 @@ pub(super) struct PersonNames {
 }
 
 impl Sessions {
-    /// Everything that the store knows of a person. If a unionid of the person is known, this is
-    /// the person in every app, and every row is read.
+    /// Everything that the store knows of the person with these names. If a unionid of the person
+    /// is known, this is the person in every app, and every row is read.
     ///
     /// # Errors
     /// [`SessionError::Store`]
     pub async fn personal_data(
         &self,
-        person: &PersonId,
+        names: &[PersonId],
         now: Timestamp,
     ) -> Result<PersonalData, SessionError> {
-        let names = self.find_person(person).await?;
+        let names = self.find_person(names).await?;
         let mut data = PersonalData { unreadable_rows: names.unreadable_rows, ..PersonalData::default() };
         for subject in &names.subjects {
             data.apps.extend(self.person_in_app(subject, now).await?);
@@ -113,11 +113,13 @@ impl Sessions {
 
     /// Every name of a person in the store: the subjects of each unionid, and the unionid of each
     /// subject.
-    pub(super) async fn find_person(&self, person: &PersonId) -> Result<PersonNames, StoreError> {
+    pub(super) async fn find_person(&self, known: &[PersonId]) -> Result<PersonNames, StoreError> {
         let mut names = PersonNames::default();
-        match person {
-            PersonId::Subject(subject) => _ = names.subjects.insert(subject.clone()),
-            PersonId::UnionId(unionid) => _ = names.unionids.insert(unionid.clone()),
+        for name in known {
+            match name {
+                PersonId::Subject(subject) => _ = names.subjects.insert(subject.clone()),
+                PersonId::UnionId(unionid) => _ = names.unionids.insert(unionid.clone()),
+            }
         }
         self.follow_names(&mut names).await?;
         if names.unionids.is_empty() {

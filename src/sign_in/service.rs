@@ -1,5 +1,6 @@
 //! The sign-in service: its configuration, what it remembers, and the services that it works with.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -10,7 +11,7 @@ use super::deps::SignInDependencies;
 use super::error::SignInError;
 use crate::authn::{Authenticated, Credential, CrossSite};
 use crate::clock::Timestamp;
-use crate::identity::AppId;
+use crate::identity::{AppId, Identity, Subject};
 use crate::wechat::App;
 
 /// The login endpoints.
@@ -35,6 +36,13 @@ impl SignInService {
             settings.browser_codes = Arc::clone(&previous.browser_codes);
         }
         self
+    }
+
+    /// Forgets the sign-ins of these subjects that would be answered again.
+    pub fn forget(&self, subjects: &BTreeSet<Subject>) {
+        let is_meant = |identity: &Identity| subjects.contains(&identity.subject);
+        self.settings.program_codes.forget(|grant| is_meant(&grant.identity));
+        self.settings.browser_codes.forget(|grant| is_meant(grant.identity()));
     }
 
     /// The token or session cookie of a request, from every place where a route accepts one.

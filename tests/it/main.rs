@@ -28,6 +28,7 @@ mod common;
 mod crash;
 mod demo;
 mod docs;
+mod erasure;
 mod floods;
 mod framing;
 mod fronts;

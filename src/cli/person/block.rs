@@ -26,11 +26,53 @@ pub(in crate::cli) struct PersonArgs {
     pub(super) json: bool,
 }
 
+/// One person, or every person who is bound to a user.
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("person").args(["app", "unionid", "user"]).required(true))]
+pub(in crate::cli) struct PeopleArgs {
+    /// The app's name in the configuration
+    #[arg(long, value_name = "NAME", requires = "openid")]
+    app: Option<String>,
+    /// The person's id within the app
+    #[arg(long, value_name = "OPENID", requires = "app")]
+    openid: Option<String>,
+    /// The person's id across apps
+    #[arg(long, value_name = "UNIONID")]
+    unionid: Option<String>,
+    /// The id of your user: every person who is bound to it
+    #[arg(long, value_name = "ID")]
+    user: Option<String>,
+    /// Print the gateway's answer as JSON
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
 #[derive(Debug, Args)]
 pub(in crate::cli) struct BlockedArgs {
     /// Print the gateway's answer as JSON
     #[arg(long)]
     pub(super) json: bool,
+}
+
+impl PeopleArgs {
+    fn names(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        let names =
+            [("app", &self.app), ("openid", &self.openid), ("unionid", &self.unionid), ("user", &self.user)];
+        names.into_iter().filter_map(|(name, value)| Some((name, value.as_deref()?)))
+    }
+
+    pub(super) fn request(&self, path: &str) -> http::Result<Request<Bytes>> {
+        let names: Map<String, Value> =
+            self.names().map(|(name, value)| (name.into(), value.into())).collect();
+        let body = Value::Object(names).to_string();
+        Request::post(path).header(CONTENT_TYPE, "application/json").body(body.into())
+    }
+
+    pub(super) fn look(&self, path: &str) -> http::Result<Request<Bytes>> {
+        let mut query = form_urlencoded::Serializer::new(String::new());
+        query.extend_pairs(self.names());
+        Request::get(format!("{path}?{}", query.finish())).body(Bytes::new())
+    }
 }
 
 impl PersonArgs {
@@ -80,6 +122,7 @@ pub(super) fn format_list(answer: &[u8]) -> CommandOutcome {
         ("APP", "app"),
         ("APPID", "appid"),
         ("OPENID", "openid"),
+        ("ERASED", "erased"),
     ];
     let answer: Value = serde_json::from_slice(answer).unwrap_or_default();
     let Some(people) = answer.get("people").and_then(Value::as_array) else { return unreadable_answer() };
@@ -98,14 +141,16 @@ mod tests {
     fn blocked_people_are_printed_in_columns() {
         let answer = r#"{"people":[
             {"unionid":"u1","since":"2026-11-21T10:00:00Z"},
-            {"app":"shop","appid":"wx1","openid":"o\u001b1","since":"2026-11-20T10:00:00.5Z"}
+            {"app":"shop","appid":"wx1","openid":"o\u001b1","since":"2026-11-20T10:00:00.5Z"},
+            {"erased":"00ff","since":"2026-11-19T10:00:00Z"}
         ]}"#;
 
         assert_eq!(
             format_list(answer.as_bytes()).answer,
-            "SINCE                   UNIONID  APP   APPID  OPENID\n\
-             2026-11-21T10:00:00Z    u1       -     -      -\n\
-             2026-11-20T10:00:00.5Z  -        shop  wx1    o\u{fffd}1"
+            "SINCE                   UNIONID  APP   APPID  OPENID  ERASED\n\
+             2026-11-21T10:00:00Z    u1       -     -      -       -\n\
+             2026-11-20T10:00:00.5Z  -        shop  wx1    o\u{fffd}1     -\n\
+             2026-11-19T10:00:00Z    -        -     -      -       00ff"
         );
         assert_eq!(format_list(br#"{"people":[]}"#).messages, "no blocked people");
     }

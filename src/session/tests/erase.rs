@@ -123,7 +123,7 @@ async fn rows_stay_readable_for_a_gateway_of_the_version_before_as_long_as_one_r
     }
 
     assert!(!node.holds_bytes(OPENID).is_empty());
-    let refused = node.sessions.erase(&subject_id(&shop), node.now()).await;
+    let refused = node.sessions.erase(&[subject_id(&shop)], node.now()).await;
     assert_eq!(refused, Err(EraseError::OlderGateway));
     assert!(node.is_active(&shop, &opened).await, "nothing was erased");
 
@@ -172,7 +172,7 @@ async fn a_change_of_the_seal_keys_changes_one_row() {
     let opened = node.open(&shop).await;
     node.sessions.block(&unionid_id("u-blocked"), node.now()).await.unwrap();
     node.seal_rows().await;
-    node.sessions.erase(&unionid_id("u-blocked"), node.now()).await.unwrap();
+    node.sessions.erase(&[unionid_id("u-blocked")], node.now()).await.unwrap();
     let before = node.store.rows.lock().clone();
 
     let mut quiet = 0;
@@ -211,7 +211,7 @@ async fn a_person_is_erased_in_every_app_whichever_name_is_given() {
         one.seal_rows().await;
         let other_lease = other.check(&shop, &opened[0]).await.unwrap().lease;
 
-        let erased = other.sessions.erase(&person, one.now()).await.unwrap();
+        let erased = other.sessions.erase(std::slice::from_ref(&person), one.now()).await.unwrap();
         one.core.log.poll().await.unwrap();
 
         assert_eq!(
@@ -226,7 +226,7 @@ async fn a_person_is_erased_in_every_app_whichever_name_is_given() {
             assert!(!node.is_active(&club, &opened[1]).await);
             assert!(node.is_active(&bystander, &stays).await);
             assert!(node.refresh(&opened[0].refresh_token).await.is_err());
-            let data = node.sessions.personal_data(&person, one.now()).await.unwrap();
+            let data = node.sessions.personal_data(std::slice::from_ref(&person), one.now()).await.unwrap();
             assert_eq!(data, crate::session::PersonalData::default());
         }
         // The bystander's two rows, and for each of three names what ends the sessions of before.
@@ -252,7 +252,7 @@ async fn a_block_outlives_an_erasure_under_a_keyed_hash() {
         node.open(&shop).await;
         node.sessions.block(&blocked, node.now()).await.unwrap();
 
-        let erased = node.sessions.erase(&person, node.now()).await.unwrap();
+        let erased = node.sessions.erase(std::slice::from_ref(&person), node.now()).await.unwrap();
         let restarted = node.another();
 
         assert_eq!(erased.blocks, 1);
@@ -275,7 +275,7 @@ async fn a_row_that_comes_back_after_an_erasure_revives_no_session() {
     node.seal_rows().await;
     let key = name::subject_key(name::locator(&shop.subject));
     let row = node.store.rows.lock().get(&key).cloned().unwrap();
-    node.sessions.erase(&subject_id(&shop), node.now()).await.unwrap();
+    node.sessions.erase(&[subject_id(&shop)], node.now()).await.unwrap();
 
     // A store that falls back to an earlier state, as after a failover.
     node.store.rows.lock().insert(key, row);
@@ -297,11 +297,11 @@ async fn an_erasure_that_breaks_off_anywhere_is_made_whole_when_asked_again() {
         node.seal_rows().await;
 
         node.store.lose_answers_after(writes);
-        let _ = node.sessions.erase(&unionid_id(UNIONID), node.now()).await;
+        let _ = node.sessions.erase(&[unionid_id(UNIONID)], node.now()).await;
         node.store.lose_answers_after(u64::MAX);
         let checked = node.check(&shop, &opened).await;
         assert!(checked.is_err(), "a person who is blocked got in after {writes} writes: {checked:?}");
-        node.sessions.erase(&unionid_id(UNIONID), node.now()).await.unwrap();
+        node.sessions.erase(&[unionid_id(UNIONID)], node.now()).await.unwrap();
 
         assert_eq!((node.count(Space::Subject), node.count(Space::UnionId)), (0, 0), "{writes}");
         assert_eq!(node.try_open(&shop, None).await.map(drop), Err(SessionError::Blocked), "{writes}");
@@ -317,7 +317,7 @@ async fn a_person_is_shown_with_all_that_the_store_knows() {
     node.sessions.bind(&unionid_id(UNIONID), &user("43"), node.now()).await.unwrap();
     node.sessions.block(&subject_id(&club), node.now()).await.unwrap();
 
-    let data = node.sessions.personal_data(&subject_id(&club), node.now()).await.unwrap();
+    let data = node.sessions.personal_data(&[subject_id(&club)], node.now()).await.unwrap();
 
     let apps: Vec<_> = data.apps.iter().map(|app| (&app.identity, app.sessions.len())).collect();
     assert_eq!(apps, [(&shop, 1), (&club, 1)]);

@@ -97,7 +97,7 @@ fn a_missing_seal_key_is_refused_if_one_was_in_use() {
     let empty = tempfile::tempdir().unwrap();
 
     let findings = build_findings(&config::Sessions::default(), &node, empty.path(), OnMissingKey::Refuse);
-    assert!(findings.contains("seal-key` is gone"), "{findings}");
+    assert!(findings.contains("seal-key` is missing"), "{findings}");
     let findings = build_findings(&config::Sessions::default(), &node, empty.path(), OnMissingKey::Ephemeral);
     assert_eq!(findings, "");
     assert_eq!(std::fs::read_dir(empty.path()).unwrap().count(), 0);

@@ -16,6 +16,13 @@ pub(in crate::sign_in) struct BrowserGrant {
     pub(super) session: OpenedBrowserSession,
 }
 
+impl BrowserGrant {
+    /// Who signed in.
+    pub(in crate::sign_in) const fn identity(&self) -> &Identity {
+        &self.identity
+    }
+}
+
 impl SignInFlow for BrowserGrant {
     type Session = OpenedBrowserSession;
 

@@ -100,6 +100,14 @@ impl<T: Expiring> CodeMemory<T> {
         MemoryClaims { memory: self, code, client: ClientFingerprint(self.hash(client_fields)), clock }
     }
 
+    /// Forgets the codes whose outcome is meant.
+    pub(in crate::sign_in) fn forget(&self, is_meant: impl Fn(&T) -> bool) {
+        self.table.lock().entries.retain(|_, entry| match &entry.state {
+            CodeState::Settled { outcome: Ok(outcome), .. } => !is_meant(outcome),
+            CodeState::Settled { outcome: Err(_), .. } | CodeState::UnderWay(_) => true,
+        });
+    }
+
     /// How long an outcome is kept.
     pub(in crate::sign_in) const fn window(&self) -> Duration {
         self.window

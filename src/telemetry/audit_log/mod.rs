@@ -50,13 +50,15 @@ pub enum AuditEvent {
     Bind,
     /// Such a binding was removed.
     Unbind,
+    /// A person was erased.
+    Erasure,
     /// The configuration was loaded again.
     Reload,
 }
 
 impl AuditEvent {
     /// Every event, in order.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Login,
         Self::Refresh,
         Self::Logout,
@@ -68,6 +70,7 @@ impl AuditEvent {
         Self::Unblock,
         Self::Bind,
         Self::Unbind,
+        Self::Erasure,
         Self::Reload,
     ];
 
@@ -85,6 +88,7 @@ impl AuditEvent {
             Self::Unblock => "unblock",
             Self::Bind => "bind",
             Self::Unbind => "unbind",
+            Self::Erasure => "erasure",
             Self::Reload => "reload",
         }
     }

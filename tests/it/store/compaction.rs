@@ -1,0 +1,114 @@
+//! What a compaction costs steps that are made meanwhile, and what is left of a file when the
+//! process is killed during one.
+
+use std::fs;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use bytes::Bytes;
+use menshen::clock::ManualClock;
+use menshen::store::{Key, Space, Store, Write};
+
+use super::embedded::{file, open, threads};
+use crate::common::{NO_THROTTLE, ROUTES, World, now, times};
+use crate::process::{self, Process};
+
+const LONG: Duration = Duration::from_secs(24 * 3600);
+const ROW_BYTES: usize = 10_000;
+
+fn key(number: u32) -> Key {
+    Key { space: Space::Code, name: u128::from(number).to_be_bytes() }
+}
+
+fn row(number: u32) -> Bytes {
+    Bytes::from([&number.to_be_bytes()[..], &[b'x'; ROW_BYTES]].concat())
+}
+
+async fn fill(store: &dyn Store, rows: u32) {
+    let write = |number| Write { key: key(number), expected: None, value: row(number), ttl: LONG };
+    for start in (0..rows).step_by(500) {
+        let writes = (start..rows.min(start + 500)).map(write).collect();
+        assert!(store.write_in_order(writes).await.unwrap());
+    }
+}
+
+#[test]
+fn no_step_waits_a_second_while_the_file_is_compacted() {
+    let folder = tempfile::tempdir().unwrap();
+    let store: Arc<dyn Store> = Arc::new(open(&file(&folder), &ManualClock::start_now()).unwrap());
+    // 300 MB with `--full`.
+    let rows: u32 = if times() > 1 { 30_000 } else { 2_000 };
+    threads().block_on(async {
+        fill(&*store, rows).await;
+        let size_before = fs::metadata(file(&folder)).unwrap().len();
+        for number in (0..rows).filter(|number| number % 10 != 0) {
+            store.compare_and_delete(&key(number), &row(number)).await.unwrap();
+        }
+        let began = now();
+        let compacting = tokio::spawn({
+            let store = Arc::clone(&store);
+            async move { store.reclaim().await }
+        });
+        let (mut steps, mut longest) = (0_u32, Duration::ZERO);
+        while !compacting.is_finished() {
+            let step = now();
+            store.put(&key(rows + steps), Bytes::from_static(b"meanwhile"), LONG).await.unwrap();
+            longest = longest.max(step.elapsed());
+            steps += 1;
+        }
+        compacting.await.unwrap().unwrap();
+        let (took, size) = (began.elapsed(), fs::metadata(file(&folder)).unwrap().len());
+
+        println!(
+            "compacted {} MB to {} MB in {took:.1?}; of {steps} steps meanwhile the longest took {longest:.1?}",
+            size_before / 1_000_000,
+            size / 1_000_000
+        );
+        assert!(size < size_before / 2, "{size} of {size_before}");
+        assert!(longest < Duration::from_secs(1), "{longest:?}");
+        for number in (0..rows).step_by(10) {
+            assert_eq!(store.get(&key(number)).await.unwrap(), Some(row(number)), "{number}");
+        }
+        for number in rows..rows + steps {
+            assert!(store.get(&key(number)).await.unwrap().is_some(), "{number}");
+        }
+    });
+}
+
+#[test]
+fn a_gateway_that_is_killed_while_it_compacts_leaves_one_whole_file() {
+    const ROWS: u32 = 1500;
+    let mut world = World::with(&format!("{ROUTES}{NO_THROTTLE}"));
+    let mut process = Process::like(&world);
+    world.stop();
+    process.signal("TERM");
+    process.wait();
+    let state = process.config().with_file_name("state");
+    {
+        let store = open(&state.join("sessions.redb"), &ManualClock::start_now()).unwrap();
+        threads().block_on(fill(&store, ROWS));
+    }
+    let mut drafts = 0;
+    for round in 0..8 {
+        process.start_again();
+        let config = process.config();
+        // A person whom nobody knows: all that an erasure does is to compact the file.
+        let erasing =
+            thread::spawn(move || process::command(&config, &["person", "erase", "--unionid", "u0"]));
+        thread::park_timeout(Duration::from_millis(15 * (round + 1)));
+        process.signal("KILL");
+        erasing.join().unwrap();
+        drafts += usize::from(state.join(".sessions.redb.compacted.tmp").exists());
+    }
+    process.start_again();
+    process.signal("TERM");
+    process.wait();
+
+    let (code, counts, messages) = process::command(&process.config(), &["store", "verify"]);
+
+    assert_eq!(code, Some(0), "{messages}");
+    assert!(counts.contains(&format!("codes        {ROWS}\n")), "{counts}");
+    assert!(!state.join(".sessions.redb.compacted.tmp").exists(), "a draft is left");
+    println!("killed 8 times, {drafts} times with a new file that was not finished");
+}
