@@ -85,7 +85,7 @@ enum Command {
     Person(PersonCommand),
     /// Let the gateway on this machine load its configuration again, as SIGHUP does
     Reload,
-    /// Maintain the embedded store's file while no gateway uses it
+    /// Maintain the embedded store's file, and copy it while a gateway uses it
     #[command(subcommand)]
     Store(store::StoreCommand),
     /// Run an emulated WeChat on 127.0.0.1:9900, for development and tests

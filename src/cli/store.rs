@@ -1,14 +1,24 @@
-//! `menshen store`: maintains the embedded store's file while no gateway uses it.
+//! `menshen store`: maintains the embedded store's file while no gateway uses it, and copies it
+//! while one does.
 
 use std::io::{self, BufWriter};
-use std::path::{Path, PathBuf};
+use std::path::{self, Path, PathBuf};
+use std::time::Duration;
 
 use clap::Subcommand;
+use http::Request;
+use http::header::CONTENT_TYPE;
+use serde_json::{Value, json};
 
+use super::control::ask;
+use super::table::unreadable_answer;
 use super::{CommandOutcome, FAILED, MISUSED};
 use crate::clock::SystemClock;
 use crate::config::{Document, EmbeddedStore, StoreEngine};
 use crate::store::{self, ExportError, Space, Verified};
+
+/// Longest wait for a copy of the file.
+const BACKUP_TIMEOUT: Duration = Duration::from_secs(3600);
 
 #[derive(Debug, Subcommand)]
 pub(super) enum StoreCommand {
@@ -16,6 +26,12 @@ pub(super) enum StoreCommand {
     Compact,
     /// Check the file for damage and count its rows
     Verify,
+    /// Copy the file of the gateway that runs
+    Backup {
+        /// The new file. The gateway writes it, so its user must be allowed to
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
     /// Print every row as a line of JSON
     ///
     /// Tokens are hashed and session keys are encrypted. The rows are still personal data: they
@@ -29,6 +45,7 @@ pub(super) fn run(command: &StoreCommand, config: &Path) -> CommandOutcome {
         Err(outcome) => return outcome,
     };
     match command {
+        StoreCommand::Backup { file } => back_up(file, config),
         StoreCommand::Compact => compact(&path, &embedded),
         StoreCommand::Verify => verify(&path, &embedded),
         StoreCommand::Export => export(&path, &embedded),
@@ -49,6 +66,26 @@ fn find_file(config: &Path) -> Result<(PathBuf, EmbeddedStore), CommandOutcome> 
             "menshen: `store.engine` is `redis`, but these commands are for the embedded store's file: \
              use the tools of the Redis server",
         )),
+    }
+}
+
+fn back_up(file: &Path, config: &Path) -> CommandOutcome {
+    // The gateway's working directory may be another one.
+    let file = match path::absolute(file) {
+        Ok(file) => file,
+        Err(error) => return CommandOutcome::failure(MISUSED, format!("menshen: {error}")),
+    };
+    let body = json!({ "file": file.to_string_lossy() }).to_string();
+    let request = Request::post("/store/backup").header(CONTENT_TYPE, "application/json").body(body.into());
+    match ask(config, request, BACKUP_TIMEOUT) {
+        Ok(answer) => {
+            let answer: Value = serde_json::from_slice(&answer).unwrap_or_default();
+            match answer.get("bytes").and_then(Value::as_u64) {
+                Some(bytes) => CommandOutcome::answer(format!("{}: {bytes} bytes", file.display())),
+                None => unreadable_answer(),
+            }
+        }
+        Err(outcome) => outcome,
     }
 }
 

@@ -3,6 +3,7 @@
 //! Decides what each path of the socket answers. Only root and the user of the gateway can connect:
 //! the file's mode says so, so no password is asked for.
 
+mod backup;
 pub mod client;
 mod serve;
 mod socket;
@@ -43,6 +44,7 @@ struct ReloadAnswer {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ControlPage {
     Reload,
+    Backup,
     Management(ManagementPage),
 }
 
@@ -50,6 +52,7 @@ impl ControlPage {
     fn at(path: &str) -> Option<Self> {
         match path {
             "/reload" => Some(Self::Reload),
+            "/store/backup" => Some(Self::Backup),
             _ => ManagementPage::at(path).map(Self::Management),
         }
     }
@@ -71,6 +74,7 @@ impl Control {
         let answer = match ControlPage::at(request.uri.path()) {
             None => Err(ManagementAnswer::problem(StatusCode::NOT_FOUND, "not_found", None)),
             Some(ControlPage::Reload) => self.reload(request, requester, body).await,
+            Some(ControlPage::Backup) => self.back_up(request, requester, body).await,
             Some(ControlPage::Management(page)) => {
                 self.management.answer(page, request, requester, body).await
             }

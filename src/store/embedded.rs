@@ -5,6 +5,7 @@
 //! not wait for more steps: a single caller waits for one `fsync`, and many callers share one.
 //! Reads see the last commit and do not wait for the next one.
 
+mod backup;
 mod compaction;
 mod fault;
 mod file;
@@ -37,7 +38,8 @@ pub use self::upkeep::{Compacted, ExportError, Verified, compact, export, verify
 use self::writer::{Job, Opened, Pending, Reclaims, Writer, guarded};
 use super::operation::Operation;
 use super::{
-    Key, LogEntries, MAX_VALUE_BYTES, ScanCursor, ScanPage, SharedRates, Space, Store, StoreError, Write,
+    BackupError, Key, LogEntries, MAX_VALUE_BYTES, ScanCursor, ScanPage, SharedRates, Space, Store,
+    StoreError, Write,
 };
 use crate::clock::{Clock, Timestamp};
 use crate::config;
@@ -287,6 +289,11 @@ impl Store for Embedded {
         // Wakes the writer.
         self.ping().await?;
         answered.await.unwrap_or_else(|_| Err(writer_gone()))
+    }
+
+    fn back_up(&self, to: &Path) -> Result<u64, BackupError> {
+        let database = self.opened.read().clone()?;
+        backup::write(&database, to, self.clock.now())
     }
 
     fn shared_rates(&self) -> Option<&dyn SharedRates> {

@@ -6,6 +6,7 @@
 //! `session`, `sign_in` and `throttle` decide what the bytes mean. A store that does not answer is
 //! an error, never an empty answer.
 
+mod backup;
 mod embedded;
 mod health;
 mod operation;
@@ -21,6 +22,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 
+pub use self::backup::BackupError;
 pub use self::embedded::{Compacted, Embedded, ExportError, FileError, Verified};
 pub use self::embedded::{compact, export, verify};
 pub use self::health::StoreHealth;
@@ -244,6 +246,15 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// them. Returns when that is done.
     async fn reclaim(&self) -> Result<(), StoreError> {
         Ok(())
+    }
+
+    /// Writes a copy to a new file, and returns how many bytes it has. It blocks for as long as the
+    /// disk needs; other operations do not wait for it.
+    ///
+    /// # Errors
+    /// [`BackupError`], by variant. Nothing is overwritten.
+    fn back_up(&self, _to: &Path) -> Result<u64, BackupError> {
+        Err(BackupError::NotAFile)
     }
 
     /// Rates that the store counts for all nodes; `None` if nodes do not share it.

@@ -6,7 +6,7 @@ use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 
 use serde_json::{Value, json};
 
-use crate::common::client::send_to_control;
+use crate::common::client::{ask_control, send_to_control};
 use crate::common::{APPID, Connection, NO_THROTTLE, ROUTES, Response, World, eventually};
 use crate::process::{self, Process};
 
@@ -231,6 +231,7 @@ fn each_door_answers_its_own_requests_alone() {
         "POST /people/unbind",
         "GET /people/bound?unionid=u1",
         "POST /reload",
+        "POST /store/backup",
     ] {
         assert_eq!(admin(line), 404, "{line}");
         assert_ne!(ask(&world, line, "", "").status, 404, "{line}");
@@ -403,4 +404,51 @@ fn session_commands_say_when_no_gateway_runs() {
         let place = format!("no gateway answers at {}/data/control.socket", folder.path().display());
         assert!(said.contains(&place), "{said}");
     }
+}
+
+#[test]
+fn a_running_store_is_copied_and_the_copy_is_the_store_of_that_moment() {
+    let mut world = World::with(&format!("{ROUTES}{NO_THROTTLE}"));
+    let mut process = Process::like(&world);
+    world.stop();
+    let login = |process: &Process, person: &str| {
+        let body = json!({ "code": world.code(person) }).to_string();
+        let request = format!(
+            "POST /auth/login HTTP/1.1\r\nHost: gateway.test\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        process.connect().send(request.as_bytes()).json()
+    };
+    let visit = |process: &Process, login: &Value| {
+        let token = login["access_token"].as_str().unwrap();
+        let request =
+            format!("GET /page HTTP/1.1\r\nHost: gateway.test\r\nAuthorization: Bearer {token}\r\n\r\n");
+        process.connect().send(request.as_bytes()).status
+    };
+    let alice = login(&process, "alice");
+    let config = process.config();
+    let copy = config.with_file_name("copy.redb");
+    let back_up = || process::command(&config, &["store", "backup", copy.to_str().unwrap()]);
+
+    let (code, answer, said) = back_up();
+    let bob = login(&process, "bob");
+
+    let length = fs::metadata(&copy).unwrap().len();
+    assert_eq!((code, answer), (Some(0), format!("{}: {length} bytes\n", copy.display())), "{said}");
+    assert_eq!(fs::metadata(&copy).unwrap().permissions().mode() & 0o7777, 0o600);
+    let (code, answer, said) = back_up();
+    assert_eq!((code, answer.as_str()), (Some(1), ""), "{said}");
+    assert!(said.contains("is there already"), "{said}");
+    let socket = process.control_socket();
+    for body in [r#"{"file":"relative"}"#, "{}", r#"{"file":1}"#] {
+        assert_eq!(ask_control(&socket, "POST /store/backup", body).status, 400, "{body}");
+    }
+    assert_eq!([visit(&process, &alice), visit(&process, &bob)], [200, 200]);
+    process.signal("TERM");
+    process.wait();
+    fs::rename(&copy, config.with_file_name("state").join("sessions.redb")).unwrap();
+    let (code, answer, said) = process::command(&config, &["store", "verify"]);
+    assert_eq!(code, Some(0), "{answer}{said}");
+    process.start_again();
+    assert_eq!([visit(&process, &alice), visit(&process, &bob)], [200, 401]);
 }

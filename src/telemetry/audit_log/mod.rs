@@ -54,11 +54,13 @@ pub enum AuditEvent {
     Erasure,
     /// The configuration was loaded again.
     Reload,
+    /// A copy of the store was written.
+    Backup,
 }
 
 impl AuditEvent {
     /// Every event, in order.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Login,
         Self::Refresh,
         Self::Logout,
@@ -72,6 +74,7 @@ impl AuditEvent {
         Self::Unbind,
         Self::Erasure,
         Self::Reload,
+        Self::Backup,
     ];
 
     /// The word in the log.
@@ -90,6 +93,7 @@ impl AuditEvent {
             Self::Unbind => "unbind",
             Self::Erasure => "erasure",
             Self::Reload => "reload",
+            Self::Backup => "backup",
         }
     }
 }
