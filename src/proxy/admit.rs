@@ -1,6 +1,8 @@
 //! The first step of the decision: a request is admitted, and gets its one canonical target and
 //! host.
 
+use std::sync::Arc;
+
 use http::header;
 use http::uri::PathAndQuery;
 use pingora::http::RequestHeader;
@@ -14,7 +16,7 @@ use super::refusal::Refusal;
 #[derive(Debug)]
 pub(super) struct Admitted {
     /// Lower case, without port and trailing dot.
-    pub(super) host: String,
+    pub(super) host: Arc<str>,
     /// `OPTIONS *`: the request is about the gateway itself.
     pub(super) is_about_server: bool,
 }
@@ -31,7 +33,7 @@ pub(super) fn admit(session: &mut Session, admission: &Admission) -> Result<Admi
     let refused = |error| Refusal::without_route(Reason::Admission(error));
     let CanonicalRequest { host, rewritten_target, rewritten_authority, is_about_server } =
         admission.admit(&received).map_err(refused)?;
-    let admitted = Admitted { host: host.into_owned(), is_about_server };
+    let admitted = Admitted { host: host.into(), is_about_server };
     if !is_about_server && (rewritten_target.is_some() || rewritten_authority.is_some()) {
         rewrite(session.req_header_mut(), rewritten_target, rewritten_authority)
             .ok_or_else(|| refused(AdmissionError::Target))?;

@@ -5,6 +5,7 @@ use http::{Method, StatusCode};
 use pingora::proxy::Session;
 
 use super::context::{Context, Decision};
+use crate::clock::Timestamp;
 use crate::telemetry::audit_log::{AuditEvent, AuditLog, AuditLogEntry};
 
 /// Writes a line for an answer of the gateway's own, if it is an event of the audit log.
@@ -25,6 +26,22 @@ pub(super) fn write_answer(log: &AuditLog, session: &Session, ctx: &Context, sta
         app: ctx.decision.app(),
         subject: ctx.decision.subject_hash(),
         ..AuditLogEntry::new(ctx.arrival.now, event, ctx.reason.as_str())
+    });
+}
+
+/// Writes a line for a request that was cut off because its caller is no longer permitted.
+pub(super) fn write_cut(log: &AuditLog, ctx: &Context, now: Timestamp) {
+    if !log.is_on() || !ctx.reason.ends_permission() {
+        return;
+    }
+    let event = if ctx.counted_tunnel.is_some() { AuditEvent::TunnelClosed } else { AuditEvent::RequestCut };
+    log.write(&AuditLogEntry {
+        request_id: Some(ctx.arrival.request_id.as_str()),
+        client_address: Some(ctx.arrival.client.client),
+        route: ctx.decision.route().map(|route| &*route.name),
+        app: ctx.decision.app(),
+        subject: ctx.decision.subject_hash(),
+        ..AuditLogEntry::new(now, event, ctx.reason.as_str())
     });
 }
 

@@ -4,13 +4,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::Method;
+use http::{Method, StatusCode, Version};
 use pingora::Error;
-use pingora::proxy::Session;
+use prometheus::IntGauge;
 
 use super::admit::Admitted;
 use super::arrival::RequestArrival;
-use super::break_off::BreakOff;
 use super::current::Current;
 use super::handover::{Gate, RefusedHeader};
 use super::log::LoggedRequest;
@@ -19,13 +18,12 @@ use super::reason::Reason;
 use super::refusal::LoggedPerson;
 use super::request_id::RequestId;
 use super::routed::Routed;
-use super::tunnel::Tunnel;
-use super::watch::TunnelWatch;
+use super::watch::WatchedRequest;
 use crate::authn::Authenticated;
 use crate::clock::Clock;
 use crate::route::{METHODS, Route};
 use crate::sign_in::Endpoint;
-use crate::upstream::{InFlight, Upstream};
+use crate::upstream::{InFlight, TunnelSwitch, Upstream};
 
 /// A request on its way, as Pingora carries it from phase to phase.
 pub struct Context {
@@ -37,16 +35,40 @@ pub struct Context {
     pub(super) reason: Reason,
     pub(super) tries: Tries,
     /// The tunnel that the request may open.
-    pub(super) tunnel: Option<Tunnel>,
-    /// What ends the tunnel with its session. It ends with the request.
-    pub(super) watch: Option<TunnelWatch>,
-    /// What ends the connection to the client if nothing else does; `None` for HTTP/2.
-    pub(super) break_off: Option<BreakOff>,
+    pub(super) tunnel: Option<TunnelSwitch>,
     /// The gate before the client; `None` for HTTP/2.
     pub(super) gate: Option<Gate>,
     /// The header or body that was refused before the request was decided. The request is a
     /// substitute for it.
     pub(super) refused: Option<Box<RefusedHeader>>,
+    /// Set while the request is forwarded, if it may be cut off.
+    pub(super) open: Option<WatchedRequest>,
+    /// Set while the request is a tunnel that ends with its session.
+    pub(super) counted_tunnel: Option<CountedTunnel>,
+    /// Of the answer that the client gets.
+    pub(super) status: Option<StatusCode>,
+    /// Bytes of the body that have come from the client.
+    pub(super) request_bytes: u64,
+    /// Bytes of the answer's body that were handed to Pingora for the client.
+    pub(super) response_bytes: u64,
+    /// Whether the line of the access log is written.
+    pub(super) is_logged: bool,
+}
+
+/// One more in a gauge, until dropped.
+pub(super) struct CountedTunnel(IntGauge);
+
+impl CountedTunnel {
+    pub(super) fn new(gauge: IntGauge) -> Self {
+        gauge.inc();
+        Self(gauge)
+    }
+}
+
+impl Drop for CountedTunnel {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
 }
 
 /// What was decided about a request.
@@ -83,10 +105,14 @@ impl Context {
             reason: Reason::Undecided,
             tries: Tries::default(),
             tunnel: None,
-            watch: None,
-            break_off: None,
             gate: None,
             refused: None,
+            open: None,
+            counted_tunnel: None,
+            status: None,
+            request_bytes: 0,
+            response_bytes: 0,
+            is_logged: false,
         }
     }
 
@@ -107,16 +133,20 @@ impl Context {
     }
 
     /// What the access log says about the request.
-    pub(super) fn logged<'a>(&'a self, session: &'a Session) -> LoggedRequest<'a> {
-        let request = session.req_header();
+    pub(super) fn logged<'a>(
+        &'a self,
+        method: &Method,
+        version: Version,
+        path: &'a str,
+    ) -> LoggedRequest<'a> {
         let (method, path) = match &self.refused {
             Some(refused) => (refused.method, &*refused.path),
-            None => (logged_method(&request.method), request.uri.path()),
+            None => (logged_method(method), path),
         };
         LoggedRequest {
             arrival: &self.arrival,
             method,
-            version: request.version,
+            version,
             host: self.host(),
             path,
             route: self.decision.route().map(|route| &*route.name),

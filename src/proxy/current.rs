@@ -2,6 +2,7 @@
 //! of them.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::admission::Admission;
 use super::client_address::TrustedProxies;
@@ -17,8 +18,10 @@ pub struct Current {
     pub(super) trusted_proxies: TrustedProxies,
     pub(super) unbelieved_proxies: UnbelievedProxies,
     pub(super) read_headers: ReadHeaders,
-    /// Becomes true when another one replaces it: tunnels are then decided again.
+    /// Becomes true when another one replaces it: requests under way are then decided again.
     is_replaced: tokio::sync::watch::Sender<bool>,
+    /// The same, to be asked at each chunk.
+    is_retired: AtomicBool,
 }
 
 impl Current {
@@ -31,16 +34,23 @@ impl Current {
             read_headers: ReadHeaders::new(runtime.authenticator.sources()),
             runtime: Arc::new(runtime),
             is_replaced: tokio::sync::watch::Sender::new(false),
+            is_retired: AtomicBool::new(false),
         }
     }
 
     /// Wakes what waits for another configuration to replace this one.
     pub fn retire(&self) {
+        self.is_retired.store(true, Ordering::Release);
         self.is_replaced.send_replace(true);
     }
 
     pub(super) fn replaced(&self) -> tokio::sync::watch::Receiver<bool> {
         self.is_replaced.subscribe()
+    }
+
+    /// Whether another one has replaced it.
+    pub(super) fn is_retired(&self) -> bool {
+        self.is_retired.load(Ordering::Acquire)
     }
 
     /// The runtime itself.

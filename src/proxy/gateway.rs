@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::Bytes;
+use http::uri::PathAndQuery;
 use http::{StatusCode, Version, header};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
@@ -17,29 +18,33 @@ use pingora::{Error, ErrorSource, ErrorType};
 
 use super::admission::AdmissionError;
 use super::arrival::RequestArrival;
-use super::context::{Context, Decision, Tries};
+use super::context::{Context, CountedTunnel, Decision, Tries};
 use super::current::Current;
 use super::decide::{Decided, decide};
 use super::handover::Handover;
 use super::log::RequestEnd;
+use super::open_request::{AwaitedBody, LongestSilence, OpenRequest};
 use super::permit::{Caller, Permit};
 use super::reason::Reason;
-use super::refusal::Refusal;
+use super::record::{self, RequestLine};
+use super::records::Records;
+use super::refusal::{Refusal, RefusalAnswer};
 use super::request_id::RequestIds;
+use super::review::ReviewedRequest;
 use super::sign_in::GatewayAnswer;
-use super::tunnel::{Tunnel, TunnelRecord};
-use super::watch::{TunnelEnds, TunnelPolicy, TunnelSession, TunnelWatch};
+use super::watch::{Watch, WatchedRequest};
 use super::{audit, body, failure, forward, limits, respond};
-use crate::authn::Authenticated;
 use crate::entropy::NoEntropy;
+use crate::route::Route;
 use crate::runtime::Shared;
 use crate::telemetry::access_log::AccessLog;
+use crate::upstream::TunnelSwitch;
 
 /// The gateway, as Pingora drives it.
 pub struct Gateway {
     current: Arc<ArcSwap<Current>>,
-    shared: Shared,
-    access_log: Arc<AccessLog>,
+    records: Records,
+    watch: Arc<Watch>,
     request_ids: RequestIds,
 }
 
@@ -54,7 +59,14 @@ impl Gateway {
         access_log: Arc<AccessLog>,
     ) -> Result<Self, NoEntropy> {
         let request_ids = RequestIds::new(shared.entropy.as_ref())?;
-        Ok(Self { current, shared, access_log, request_ids })
+        let records = Records { shared, access_log };
+        let watch = Arc::new(Watch::new(Arc::clone(&current), records.clone()));
+        Ok(Self { current, records, watch, request_ids })
+    }
+
+    /// Watches the requests under way, for ever.
+    pub fn watch_requests(&self) -> impl Future<Output = ()> + Send + use<> {
+        Arc::clone(&self.watch).run()
     }
 }
 
@@ -63,7 +75,7 @@ impl ProxyHttp for Gateway {
     type CTX = Context;
 
     fn new_ctx(&self) -> Context {
-        Context::new(self.current.load_full(), self.shared.clock.as_ref(), self.request_ids.next())
+        Context::new(self.current.load_full(), self.records.shared.clock.as_ref(), self.request_ids.next())
     }
 
     fn init_downstream_modules(&self, _modules: &mut HttpModules) {
@@ -82,11 +94,15 @@ impl ProxyHttp for Gateway {
     async fn request_filter(&self, session: &mut Session, ctx: &mut Context) -> pingora::Result<bool> {
         let decided = decide(session, ctx).await;
         let headers = &session.req_header().headers;
-        let untrusted_proxies = &self.shared.metrics.untrusted_proxies;
+        let untrusted_proxies = &self.records.shared.metrics.untrusted_proxies;
         ctx.current.unbelieved_proxies.look_at(&ctx.arrival.client, headers, untrusted_proxies);
         let response = match decided {
             Ok(Decided::Forward(permit)) => {
                 ctx.reason = permit.reason();
+                let has_body = !session.is_body_empty();
+                if has_body || permit.authenticated().is_some() {
+                    ctx.open = Some(self.open(session, ctx, Some(&permit), has_body));
+                }
                 ctx.decision = Decision::Permitted(permit);
                 return Ok(false);
             }
@@ -106,8 +122,8 @@ impl ProxyHttp for Gateway {
                 response
             }
         };
-        self.count_refusal(ctx.reason);
-        audit::write_answer(&self.shared.audit_log, session, ctx, response.status());
+        self.records.count_refusal(ctx.reason);
+        audit::write_answer(&self.records.shared.audit_log, session, ctx, response.status());
         respond::send(session, response, &ctx.arrival.request_id).await?;
         Ok(true)
     }
@@ -118,8 +134,14 @@ impl ProxyHttp for Gateway {
         ctx: &mut Context,
     ) -> pingora::Result<Box<HttpPeer>> {
         let permit = ctx.decision.permit()?;
-        ctx.tunnel = permit.is_websocket.then(Tunnel::default);
-        choose_peer(permit, &ctx.arrival, ctx.tunnel.as_ref(), &mut ctx.tries, self.shared.clock.instant())
+        ctx.tunnel = permit.is_websocket.then(TunnelSwitch::default);
+        choose_peer(
+            permit,
+            &ctx.arrival,
+            ctx.tunnel.as_ref(),
+            &mut ctx.tries,
+            self.records.shared.clock.instant(),
+        )
     }
 
     async fn upstream_request_filter(
@@ -139,6 +161,12 @@ impl ProxyHttp for Gateway {
         is_end: bool,
         ctx: &mut Context,
     ) -> pingora::Result<()> {
+        let length = body.as_ref().map_or(0, Bytes::len);
+        ctx.request_bytes += length as u64;
+        self.check_open(session, ctx)?;
+        if let Some(open) = &ctx.open {
+            open.record_body(length, is_end);
+        }
         if body.is_some() && ctx.tunnel.is_none() {
             self.check_body_rate(session, ctx)?;
         }
@@ -163,18 +191,14 @@ impl ProxyHttp for Gateway {
             let what = "the backend switched protocols without being asked";
             return Err(Error::explain(ErrorType::InvalidHTTPHeader, what).into_up());
         }
-        ctx.tries.duration = ctx.tries.started.map(|started| self.since(started));
-        if let Some(tunnel) = ctx.tunnel.as_ref().filter(|_| is_tunnel) {
+        ctx.tries.duration = ctx.tries.started.map(|started| self.records.since(started));
+        if is_tunnel {
             // Either side of a tunnel may be silent as long as it likes. TCP notices if one of them
             // is gone.
-            tunnel.switch().open();
             session.set_read_timeout(None);
-            let permit = ctx.decision.permit()?;
-            ctx.watch = permit
-                .authenticated()
-                .map(|authenticated| self.watch(tunnel, permit, authenticated, session, ctx));
+            self.open_tunnel(session, ctx);
         }
-        Ok(())
+        self.check_open(session, ctx)
     }
 
     async fn response_filter(
@@ -183,6 +207,14 @@ impl ProxyHttp for Gateway {
         response: &mut ResponseHeader,
         ctx: &mut Context,
     ) -> pingora::Result<()> {
+        let is_final =
+            !response.status.is_informational() || response.status == StatusCode::SWITCHING_PROTOCOLS;
+        if is_final {
+            ctx.status = Some(response.status);
+            if let Some(open) = &ctx.open {
+                open.request().await_no_body();
+            }
+        }
         let permit = ctx.decision.permit()?;
         limits::add_fields(response, permit, &ctx.current)?;
         if session.req_header().version < Version::HTTP_11 {
@@ -191,6 +223,18 @@ impl ProxyHttp for Gateway {
             response.remove_header(&header::TRANSFER_ENCODING);
         }
         forward::edit_response(response, permit, &ctx.current)
+    }
+
+    fn response_body_filter(
+        &self,
+        session: &mut Session,
+        body: &mut Option<Bytes>,
+        _is_end: bool,
+        ctx: &mut Context,
+    ) -> pingora::Result<Option<Duration>> {
+        ctx.response_bytes += body.as_ref().map_or(0, Bytes::len) as u64;
+        self.check_open(session, ctx)?;
+        Ok(None)
     }
 
     fn error_while_proxy(
@@ -202,8 +246,9 @@ impl ProxyHttp for Gateway {
         is_reused: bool,
     ) -> Box<Error> {
         let mut error = error.more_context(format!("peer {peer}"));
-        let is_repeatable =
-            session.req_header().method.is_idempotent() && !session.as_ref().retry_buffer_truncated();
+        let is_repeatable = cut_reason(ctx).is_none()
+            && session.req_header().method.is_idempotent()
+            && !session.as_ref().retry_buffer_truncated();
         if is_repeatable {
             error.retry.decide_reuse(is_reused);
         } else {
@@ -233,20 +278,22 @@ impl ProxyHttp for Gateway {
     }
 
     async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut Context) -> FailToProxy {
-        let cut_reason = ctx.tunnel.as_ref().and_then(Tunnel::cut_reason);
+        let cut_reason = cut_reason(ctx);
         let reason = cut_reason
             .or_else(|| ctx.has_malformed_body().then_some(Reason::Admission(AdmissionError::Chunk)))
             .unwrap_or_else(|| failure::reason(error));
-        // A refusal whose answer could not be sent was counted already, and keeps its reason.
-        if !ctx.reason.is_refusal() {
+        if cut_reason.is_some() {
+            record::note_cut(&self.records, ctx, reason);
+        } else if !ctx.reason.is_refusal() {
+            // A refusal whose answer could not be sent was counted already, and keeps its reason.
             ctx.reason = reason;
-            self.count_refusal(reason);
+            self.records.count_refusal(reason);
         }
         if let Some(upstream) = ctx.decision.upstream()
             && *error.esource() == ErrorSource::Upstream
             && cut_reason.is_none()
         {
-            let failures = &self.shared.metrics.upstream_failures;
+            let failures = &self.records.shared.metrics.upstream_failures;
             failures.with_label_values(&[&*upstream.name, reason.as_str()]).inc();
         }
         let request_id = &ctx.arrival.request_id;
@@ -255,37 +302,36 @@ impl ProxyHttp for Gateway {
             "request {request_id} failed: {}",
             failure::description(error)
         );
-        // A tunnel that was cut has had its answer.
-        let status = if cut_reason.is_some() { None } else { reason.status() };
+        let status = reason.status();
         if status.is_some() && session.response_written().is_none() {
             session.set_keepalive(None);
+            let response = match (&ctx.decision, cut_reason) {
+                // In the shape of the route, as a refusal.
+                (Decision::Permitted(permit), Some(_)) => {
+                    let (routed, _) = permit.clone().revoke();
+                    let document = RefusalAnswer::Document;
+                    respond::refusal(reason, document, Some(&routed), &ctx.current, request_id)
+                }
+                _ => respond::failure(reason, request_id),
+            };
             // If the client is gone, there is no one to answer.
-            _ = respond::send(session, respond::failure(reason, request_id), request_id).await;
+            _ = respond::send(session, response, request_id).await;
         }
         FailToProxy { error_code: status.map_or(0, |status| status.as_u16()), can_reuse_downstream: false }
     }
 
     async fn logging(&self, session: &mut Session, _error: Option<&Error>, ctx: &mut Context) {
-        let status = session.response_written().map_or(0, |response| response.status.as_u16());
-        let was_forwarded = ctx.tries.started.is_some();
-        if !ctx.is_of_unknown_client() {
-            limits::count_answer(status, ctx.reason, was_forwarded, &ctx.arrival, &ctx.current);
-        }
-        let metrics = ctx.current.runtime().route_metrics(ctx.decision.route().map(|route| route.index));
-        metrics.count(&session.req_header().method, status);
-        let duration = self.since(ctx.arrival.started);
-        metrics.duration.observe(duration.as_secs_f64());
-        if let (Some(upstream), Some(duration)) = (&metrics.upstream_duration, ctx.tries.duration) {
-            upstream.observe(duration.as_secs_f64());
-        }
         let end = RequestEnd {
             reason: ctx.reason,
-            status,
-            duration,
+            status: session.response_written().map_or(0, |response| response.status.as_u16()),
+            duration: self.records.since(ctx.arrival.started),
             request_bytes: session.body_bytes_read() as u64,
             response_bytes: session.body_bytes_sent() as u64,
         };
-        self.access_log.write(&ctx.logged(session).entry(&end));
+        let header = session.req_header();
+        let (method, version, path) = (&header.method, header.version, header.uri.path());
+        record::write(&self.records, ctx, &RequestLine { method, version, path }, &end);
+        ctx.is_logged = true;
     }
 
     fn on_connection_reuse(
@@ -297,8 +343,8 @@ impl ProxyHttp for Gateway {
         // Every request of HTTP/1 has one, also the first of its connection.
         let Ok(mut handover) = context.downcast::<Handover>() else { return };
         handover.open_gate(session);
-        let Handover { break_off, gate, refused } = *handover;
-        (ctx.break_off, ctx.gate, ctx.refused) = (Some(break_off), Some(gate), refused);
+        let Handover { gate, refused } = *handover;
+        (ctx.gate, ctx.refused) = (Some(gate), refused);
     }
 
     fn suppress_error_log(&self, _session: &Session, _ctx: &Context, _error: &Error) -> bool {
@@ -308,67 +354,99 @@ impl ProxyHttp for Gateway {
 }
 
 impl Gateway {
-    fn count_refusal(&self, reason: Reason) {
-        if reason.is_refusal() {
-            self.shared.metrics.refused_requests.with_label_values(&[reason.as_str()]).inc();
-        }
-    }
-
-    /// Watches the tunnel of a caller who is known.
-    fn watch(
+    /// Adds a forwarded request to those that may be cut off.
+    fn open(
         &self,
-        tunnel: &Tunnel,
-        permit: &Permit,
-        authenticated: &Authenticated,
         session: &Session,
         ctx: &Context,
-    ) -> TunnelWatch {
-        let Shared { clock, metrics, .. } = &self.shared;
-        let record = TunnelRecord {
-            shared: self.shared.clone(),
-            access_log: Arc::clone(&self.access_log),
-            current: Arc::clone(&ctx.current),
-            arrival: ctx.arrival,
-            permit: permit.clone(),
-            authenticated: authenticated.clone(),
-            host: ctx.host().to_owned(),
-            path: session.req_header().uri.path().to_owned(),
-            upstream_address: ctx.tries.servers.last().copied(),
-            upstream_duration: ctx.tries.duration,
+        permit: Option<&Permit>,
+        awaits_body: bool,
+    ) -> WatchedRequest {
+        let received = session.req_header();
+        let target = received.uri.path_and_query().cloned();
+        let request = ReviewedRequest {
+            method: received.method.clone(),
+            host: ctx.admitted.as_ref().map_or_else(|| "".into(), |admitted| Arc::clone(&admitted.host)),
+            target: target.unwrap_or_else(|| PathAndQuery::from_static("/")),
         };
-        let ends = TunnelEnds { tunnel: tunnel.clone(), client: ctx.break_off.clone(), record };
-        let policy = TunnelPolicy::new(Arc::clone(&self.current), &ctx.current, Arc::clone(&permit.route));
-        let session = TunnelSession {
-            authenticated: authenticated.clone(),
-            sessions: Arc::clone(&ctx.current.runtime().sessions),
-            clock: Arc::clone(clock),
+        let now = self.watch.now();
+        let body = permit.filter(|_| awaits_body).map(|permit| {
+            let limits = &ctx.current.runtime().limits;
+            // Pingora measures the silence of a client of HTTP/1 alone.
+            let longest = || LongestSilence::new(limits.read_timeout.0, permit.upstream.write_timeout());
+            let is_http2 = received.version == Version::HTTP_2;
+            let silence = is_http2.then(longest);
+            let body = AwaitedBody::new(silence, least_body_rate(&permit.route, ctx), now);
+            // Over HTTP/2 Pingora sends no `100 Continue`, and no client waits for one in vain.
+            if !is_http2 && received.headers.contains_key(header::EXPECT) {
+                body.after_continue()
+            } else {
+                body
+            }
+        });
+        let authenticated = permit.and_then(Permit::authenticated).cloned();
+        let current = Arc::clone(&ctx.current);
+        self.watch.add(OpenRequest::new(request, received.version, current, authenticated, body, now))
+    }
+
+    /// Opens the tunnel that a request asked for, because its server has switched.
+    fn open_tunnel(&self, session: &Session, ctx: &mut Context) {
+        let Some(switch) = ctx.tunnel.clone() else { return };
+        switch.open();
+        let open = match ctx.open.take() {
+            Some(open) => open,
+            None => self.open(session, ctx, None, false),
         };
-        TunnelWatch::start(ends, policy, session, &metrics.watched_tunnels)
+        open.request().become_tunnel(&switch);
+        if open.request().authenticated.is_some() {
+            let gauge = &self.records.shared.metrics.watched_tunnels;
+            ctx.counted_tunnel = Some(CountedTunnel::new(gauge.clone()));
+        }
+        open.follow();
+        ctx.open = Some(open);
+    }
+
+    /// Fails a request that was cut off. A request in which nobody is authenticated is looked at
+    /// from the first chunk after a reload on.
+    fn check_open(&self, session: &Session, ctx: &mut Context) -> pingora::Result<()> {
+        if ctx.open.is_none() && ctx.current.is_retired() {
+            ctx.open = Some(self.open(session, ctx, None, false));
+        }
+        match ctx.open.as_ref().map_or(Ok(()), WatchedRequest::check) {
+            Ok(()) => Ok(()),
+            Err(_) => Err(Error::explain(ErrorType::InternalError, "the request was cut off").into_in()),
+        }
     }
 
     /// Breaks off a body that arrives too slowly: each byte would start `limits.read_timeout`
     /// again.
     fn check_body_rate(&self, session: &Session, ctx: &Context) -> pingora::Result<()> {
-        let of_route = ctx.decision.route().and_then(|route| route.min_body_rate);
-        let least = of_route.unwrap_or(ctx.current.runtime().limits.min_body_rate.0);
-        let elapsed = self.since(ctx.arrival.started);
+        let Some(route) = ctx.decision.route() else { return Ok(()) };
+        let least = least_body_rate(route, ctx);
+        let elapsed = self.records.since(ctx.arrival.started);
         let received = session.body_bytes_read() as u64;
         if elapsed < body::RATE_GRACE || received >= least.saturating_mul(elapsed.as_secs()) {
             return Ok(());
         }
         Err(Error::explain(ErrorType::ReadTimedout, "the body arrives too slowly").into_down())
     }
+}
 
-    fn since(&self, started: Instant) -> Duration {
-        self.shared.clock.instant().saturating_duration_since(started)
-    }
+/// Why the request was cut off, if it was.
+fn cut_reason(ctx: &Context) -> Option<Reason> {
+    ctx.open.as_ref()?.request().cut_reason()
+}
+
+/// Least bytes a second of a request's body.
+fn least_body_rate(route: &Route, ctx: &Context) -> u64 {
+    route.min_body_rate.unwrap_or(ctx.current.runtime().limits.min_body_rate.0)
 }
 
 /// Chooses a server for the next try of a permitted request.
 fn choose_peer(
     permit: &Permit,
     arrival: &RequestArrival,
-    tunnel: Option<&Tunnel>,
+    tunnel: Option<&TunnelSwitch>,
     tries: &mut Tries,
     now: Instant,
 ) -> pingora::Result<Box<HttpPeer>> {
@@ -384,7 +462,7 @@ fn choose_peer(
     tries.in_flight = upstream.count(&server);
     tries.servers.push(server.address);
     tries.started = Some(now);
-    Ok(upstream.peer(&server, permit.route.read_timeout, tunnel.map(Tunnel::switch)))
+    Ok(upstream.peer(&server, permit.route.read_timeout, tunnel))
 }
 
 /// What a consistent hash follows if the caller is anonymous.

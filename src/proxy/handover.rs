@@ -1,5 +1,5 @@
-//! What the guard hands to Pingora along with a request of HTTP/1: the way to break its connection
-//! off, the gate before its client, and why the request is refused if the guard refuses it.
+//! What the guard hands to Pingora along with a request of HTTP/1: the gate before its client, and
+//! why the request is refused if the guard refuses it.
 
 mod chunks;
 mod gate;
@@ -10,11 +10,9 @@ use pingora::proxy::Session;
 pub(super) use self::gate::{Gate, GatedStream};
 pub(super) use self::refused::RefusedHeader;
 use super::admission::AdmissionError;
-use super::break_off::BreakOff;
 
 /// What belongs to one request of HTTP/1.
 pub(super) struct Handover {
-    pub(super) break_off: BreakOff,
     pub(super) gate: Gate,
     /// The header that the guard refused. Pingora has a substitute for it.
     pub(super) refused: Option<Box<RefusedHeader>>,

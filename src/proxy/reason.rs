@@ -46,8 +46,10 @@ pub(super) enum Reason {
     /// The caller is authenticated, and the route's rules refuse them.
     Denied(Denied),
 
-    /// The tunnel's user was bound to another user, or to none.
+    /// The person of a request under way was bound to another user, or to none.
     UserChanged,
+    /// The route of an open WebSocket no longer allows it.
+    WebSocketNotAllowed,
 
     /// No connection to a server was made in time.
     UpstreamConnectTimeout,
@@ -110,6 +112,7 @@ impl Reason {
             Self::Authentication(refusal) => refusal.reason(),
             Self::Denied(denied) => denied.reason(),
             Self::UserChanged => "user_changed",
+            Self::WebSocketNotAllowed => "websocket_not_allowed",
             Self::UpstreamConnectTimeout => "upstream_connect_timeout",
             Self::UpstreamTimeout => "upstream_timeout",
             Self::UpstreamUnreachable => "upstream_unreachable",
@@ -145,6 +148,7 @@ impl Reason {
             | Self::SignIn(_)
             | Self::SignInRefused(_)
             | Self::UserChanged
+            | Self::WebSocketNotAllowed
             | Self::ClientGone => return None,
             Self::Admission(error) => error.status(),
             Self::RefusedByServer(code) => return StatusCode::from_u16(code).ok(),
@@ -190,6 +194,12 @@ impl Reason {
             Self::Denied(_) => true,
             _ => false,
         }
+    }
+
+    /// Whether a request under way was cut off for this because its caller may not go on. A client
+    /// that does not send its body is no event of the audit log.
+    pub(super) fn ends_permission(self) -> bool {
+        self != Self::ClientTimeout
     }
 }
 
@@ -237,6 +247,7 @@ mod tests {
             (R::Denied(Denied::ClaimMissing), Some(403), "claim_missing"),
             (R::Denied(Denied::NotOnList), Some(403), "not_on_list"),
             (R::UserChanged, None, "user_changed"),
+            (R::WebSocketNotAllowed, None, "websocket_not_allowed"),
             (R::UpstreamConnectTimeout, Some(504), "upstream_connect_timeout"),
             (R::UpstreamTimeout, Some(504), "upstream_timeout"),
             (R::UpstreamUnreachable, Some(502), "upstream_unreachable"),
@@ -262,7 +273,7 @@ mod tests {
     #[test]
     fn each_reason_has_one_status_and_one_word() {
         let table = table();
-        assert_eq!(table.len(), 44 + authn::AuthnError::ALL.len());
+        assert_eq!(table.len(), 45 + authn::AuthnError::ALL.len());
         for (reason, status, word) in table {
             assert_eq!(reason.status().map(|status| status.as_u16()), status, "{reason:?}");
             assert_eq!(reason.as_str(), word, "{reason:?}");

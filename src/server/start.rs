@@ -55,6 +55,7 @@ pub fn start(document: &Document, path: PathBuf, sources: Sources) -> Result<Run
     let threads = start_threads(worker_threads)?;
     let current = Arc::new(ArcSwap::from_pointee(Current::new(runtime)));
     let gateway = Gateway::new(Arc::clone(&current), shared.clone(), Arc::clone(&access_log))?;
+    threads.spawn(gateway.watch_requests());
     let guard_services = GuardServices {
         proxy: Arc::new(http_proxy(&Arc::new(server_conf(worker_threads)), gateway)),
         current: Arc::clone(&current),

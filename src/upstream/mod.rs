@@ -114,6 +114,11 @@ impl Upstream {
         peer
     }
 
+    /// Longest wait for a server to accept data.
+    pub fn write_timeout(&self) -> Duration {
+        self.peer.options.write_timeout.unwrap_or_default()
+    }
+
     /// Passes a server over for a while, because it refused a connection.
     pub fn record_failure(&self, address: SocketAddr, now: Timestamp) {
         if let Some(server) = self.servers.load().get(&address) {

@@ -17,6 +17,7 @@ use crate::common::client::ask_control;
 use crate::common::redis::RedisServer;
 use crate::common::{NO_THROTTLE, PATIENCE, ROUTES, Response, World, eventually, now};
 use crate::process::Process;
+use crate::under_way::exchange::{Kind, serve, start};
 use crate::websocket;
 
 /// What every node of a cluster must have in common, and a short wait for the re-check.
@@ -284,6 +285,57 @@ routes:
         }
     }
     report("a WebSocket was closed by the other node", times);
+}
+
+#[test]
+fn whatever_is_under_way_ends_within_a_second_when_the_other_node_ends_its_session() {
+    let redis = RedisServer::start();
+    let backend = serve();
+    let sections = format!(
+        "listeners: [{{ address: '127.0.0.1:0', h2c: true }}]\nupstreams: {{ backend: {{ servers: ['{backend}'] }} }}\n{NO_THROTTLE}"
+    );
+    let cluster = Cluster::on(&redis, &sections);
+    for round in 0..4 {
+        let (one, other) = (round % 2, (round + 1) % 2);
+        let (login, bystander) = (cluster.sign_in(one, "alice"), cluster.sign_in(one, "bob"));
+        let open = |login: &Value| {
+            let bearer = format!("Authorization: Bearer {}\r\n", token(login));
+            let kinds = Kind::ALL.iter().flat_map(|kind| [(*kind, false), (*kind, true)]);
+            let opened = kinds.map(|(kind, is_http2)| {
+                let path = format!("/{round}/{}/{is_http2}", kind.name());
+                let exchange = start(cluster.nodes[other].address, kind, is_http2, &path, &bearer);
+                (path, exchange)
+            });
+            Vec::from_iter(opened)
+        };
+        let (ended, kept) = (open(&login), open(&bystander));
+        // The last two rounds find them followed by a task each.
+        thread::park_timeout(if round < 2 { Duration::from_millis(50) } else { SECOND });
+        let who = json!({ "app": "shop", "openid": login["openid"] });
+
+        let began = now();
+        let answer = if round == 2 {
+            change_block(&cluster.nodes[one], "block", &who)
+        } else {
+            revoke(&cluster.nodes[one], &who)
+        };
+
+        assert_eq!(answer.status / 100, 2, "round {round}: {}", answer.text());
+        let mut times = Vec::new();
+        for (path, exchange) in ended {
+            exchange.ended();
+            let time = began.elapsed();
+            assert!(time < SECOND, "{path}: {time:?}");
+            times.push(time);
+        }
+        for (path, exchange) in kept {
+            assert!(!exchange.has_ended(), "{path}");
+        }
+        if round == 2 {
+            assert_eq!(change_block(&cluster.nodes[one], "unblock", &who).status, 200);
+        }
+        report("a request under way was cut off by the other node", times);
+    }
 }
 
 #[test]

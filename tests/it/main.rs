@@ -52,6 +52,7 @@ mod store;
 mod throttle;
 mod tls;
 mod tokens;
+mod under_way;
 mod verifiers;
 mod websocket;
 mod wechat_page;

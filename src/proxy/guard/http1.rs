@@ -15,6 +15,7 @@ use tokio::io::AsyncReadExt as _;
 use tokio::time::{Duration, Instant, timeout, timeout_at};
 
 use super::super::break_off::BreakOff;
+use super::super::breakable_stream::BreakableStream;
 use super::super::handover::{Gate, GatedStream, Handover, RefusedHeader};
 use super::head::{self, Head};
 use super::listener::{GuardedListener, tcp};
@@ -84,13 +85,8 @@ impl<'l> Http1<'l> {
             };
             self.gate.close(&bytes, end);
             let stream = self.stream.take()?;
-            let mut request = self.request(stream, bytes, None);
-            let reused = tokio::select! {
-                biased;
-                reused = &mut request => reused,
-                () = self.break_off.requested() => return None,
-            };
-            drop(request);
+            let reused = self.break_off.run(self.request(stream, bytes, None)).await;
+            self.break_off.reset();
             // What a request leaves for the next one is dropped: Pingora ends connections on which
             // a client sent more than one request ahead.
             let Some(reused) = reused else {
@@ -167,6 +163,7 @@ impl<'l> Http1<'l> {
     }
 
     fn behind_gate(&self, stream: Stream) -> Stream {
+        let stream = Box::new(BreakableStream::new(stream, self.break_off.clone()));
         Box::new(GatedStream::new(stream, self.gate.clone()))
     }
 
@@ -190,7 +187,7 @@ impl<'l> Http1<'l> {
     ) -> ServedRequest<'_> {
         let mut session = ServerSession::new_http1(stream);
         session.set_pipelined_prefix(header);
-        let handover = Handover { break_off: self.break_off.clone(), gate: self.gate.clone(), refused };
+        let handover = Handover { gate: self.gate.clone(), refused };
         session.set_connection_user_context(Some(Box::new(handover)));
         self.listener.proxy.process_new_http(session, &self.shutdown)
     }
@@ -211,13 +208,7 @@ impl<'l> Http1<'l> {
         let substitute = BytesMut::from(&*refused.substitute(bytes));
         self.gate.close(&[], 0);
         self.gate.keep_stream();
-        let mut request = self.request(stream, substitute, Some(Box::new(refused)));
-        tokio::select! {
-            biased;
-            _ = &mut request => {}
-            () = self.break_off.requested() => return,
-        }
-        drop(request);
+        _ = self.break_off.run(self.request(stream, substitute, Some(Box::new(refused)))).await;
         let (Some(mut stream), _) = self.gate.take_back() else { return };
         _ = timeout(LINGER, discard(&mut stream)).await;
     }

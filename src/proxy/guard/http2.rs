@@ -12,6 +12,7 @@ use pingora::server::ShutdownWatch;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::super::break_off::BreakOff;
 use super::listener::GuardedListener;
 use crate::config;
 
@@ -90,7 +91,7 @@ impl HttpServerApp for Http2 {
             return None;
         }
         self.first_request.notify_one();
-        self.listener.proxy.process_new_http(session, shutdown).await
+        BreakOff::default().run(self.listener.proxy.process_new_http(session, shutdown)).await
     }
 
     fn server_options(&self) -> Option<&HttpServerOptions> {

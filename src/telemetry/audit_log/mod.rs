@@ -38,6 +38,8 @@ pub enum AuditEvent {
     Refusal,
     /// A tunnel was closed because its user is no longer allowed.
     TunnelClosed,
+    /// Another request under way was cut off for the same reason.
+    RequestCut,
     /// Sessions, blocked users, or the binding of a user were listed.
     Listing,
     /// Sessions were ended.
@@ -66,6 +68,7 @@ impl AuditEvent {
         Self::Logout,
         Self::Refusal,
         Self::TunnelClosed,
+        Self::RequestCut,
         Self::Listing,
         Self::Revocation,
         Self::Block,
@@ -85,6 +88,7 @@ impl AuditEvent {
             Self::Logout => "logout",
             Self::Refusal => "refusal",
             Self::TunnelClosed => "tunnel_closed",
+            Self::RequestCut => "request_cut",
             Self::Listing => "listing",
             Self::Revocation => "revocation",
             Self::Block => "block",
