@@ -44,6 +44,19 @@ pub struct Limits {
     /// arrived. Beyond this the client with the most handshakes loses its oldest one.
     #[schemars(range(min = 1), extend("x-static" = true))]
     pub max_handshakes: usize,
+    /// Most forwarded requests under way at once, of all listeners together. A WebSocket or a
+    /// stream of events is one for as long as it lasts. Each can take a connection to a server, so
+    /// fewer are forwarded if the process may not open so many files.
+    #[schemars(range(min = 1), extend("x-static" = true))]
+    pub max_requests: usize,
+    /// Most forwarded requests under way at once of one client address, or of one /64 network of
+    /// IPv6. The more are under way in all, the fewer one address may have.
+    #[schemars(range(min = 1), extend("x-static" = true))]
+    pub max_requests_per_address: usize,
+    /// Longest wait of a request for others to end, when too many are under way. It is then
+    /// answered 503.
+    #[schemars(extend("x-static" = true))]
+    pub max_request_wait: Duration,
     /// Lowest average rate of a request's body, in bytes per second, after the first 10 seconds. A
     /// slower body is answered 408. `0B`: no limit.
     pub min_body_rate: ByteSize,
@@ -66,6 +79,9 @@ impl Default for Limits {
             max_connections: 50_000,
             max_connections_per_address: 1000,
             max_handshakes: 4096,
+            max_requests: 25_000,
+            max_requests_per_address: 2000,
+            max_request_wait: Duration::from_secs(5),
             min_body_rate: ByteSize(100),
             h2: H2Limits::default(),
         }

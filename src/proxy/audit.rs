@@ -31,7 +31,7 @@ pub(super) fn write_answer(log: &AuditLog, session: &Session, ctx: &Context, sta
 
 /// Writes a line for a request that was cut off because its caller is no longer permitted.
 pub(super) fn write_cut(log: &AuditLog, ctx: &Context, now: Timestamp) {
-    if !log.is_on() || !ctx.reason.ends_permission() {
+    if !log.is_on() || !ctx.reason.ends_permission() || ctx.decision.subject_hash().is_none() {
         return;
     }
     let event = if ctx.counted_tunnel.is_some() { AuditEvent::TunnelClosed } else { AuditEvent::RequestCut };

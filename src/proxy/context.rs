@@ -10,6 +10,7 @@ use prometheus::IntGauge;
 
 use super::admit::Admitted;
 use super::arrival::RequestArrival;
+use super::budget::CountedRequest;
 use super::current::Current;
 use super::handover::{Gate, RefusedHeader};
 use super::log::LoggedRequest;
@@ -43,6 +44,8 @@ pub struct Context {
     pub(super) refused: Option<Box<RefusedHeader>>,
     /// Set while the request is forwarded, if it may be cut off.
     pub(super) open: Option<WatchedRequest>,
+    /// Set while the request is forwarded: it is one of those under way.
+    pub(super) counted: Option<CountedRequest>,
     /// Set while the request is a tunnel that ends with its session.
     pub(super) counted_tunnel: Option<CountedTunnel>,
     /// Of the answer that the client gets.
@@ -108,6 +111,7 @@ impl Context {
             gate: None,
             refused: None,
             open: None,
+            counted: None,
             counted_tunnel: None,
             status: None,
             request_bytes: 0,

@@ -1,9 +1,12 @@
 //! The decision on a request: admit, route, permit. Each step returns the proof that the next one
 //! needs, or the refusal.
 
+use std::sync::Arc;
+
 use pingora::proxy::Session;
 
 use super::admit::admit;
+use super::budget::RequestBudget;
 use super::context::Context;
 use super::permit::{Permit, permit};
 use super::reason::Reason;
@@ -24,7 +27,11 @@ pub(super) enum Decided {
 ///
 /// # Errors
 /// [`Refusal`], the first reason found.
-pub(super) async fn decide(session: &mut Session, ctx: &mut Context) -> Result<Decided, Refusal> {
+pub(super) async fn decide(
+    session: &mut Session,
+    ctx: &mut Context,
+    budget: &Arc<RequestBudget>,
+) -> Result<Decided, Refusal> {
     let current = &*ctx.current;
     let admitted = match ctx.arrival.identify_client(session, &current.trusted_proxies) {
         Ok(()) => match &ctx.refused {
@@ -49,5 +56,8 @@ pub(super) async fn decide(session: &mut Session, ctx: &mut Context) -> Result<D
     let routed = route(request, admitted, current)?;
     let routed = limits::check_address(routed, current, &ctx.arrival)?;
     let permit = permit(request, routed, &ctx.arrival, current).await?;
-    limits::check_caller(permit, current, &ctx.arrival).map(Decided::Forward)
+    let permit = limits::check_caller(permit, current, &ctx.arrival)?;
+    let (permit, counted) = limits::enter(permit, budget, &ctx.arrival).await?;
+    ctx.counted = Some(counted);
+    Ok(Decided::Forward(permit))
 }

@@ -18,6 +18,7 @@ use pingora::{Error, ErrorSource, ErrorType};
 
 use super::admission::AdmissionError;
 use super::arrival::RequestArrival;
+use super::budget::RequestBudget;
 use super::context::{Context, CountedTunnel, Decision, Tries};
 use super::current::Current;
 use super::decide::{Decided, decide};
@@ -45,6 +46,7 @@ pub struct Gateway {
     current: Arc<ArcSwap<Current>>,
     records: Records,
     watch: Arc<Watch>,
+    budget: Arc<RequestBudget>,
     request_ids: RequestIds,
 }
 
@@ -57,11 +59,12 @@ impl Gateway {
         current: Arc<ArcSwap<Current>>,
         shared: Shared,
         access_log: Arc<AccessLog>,
+        budget: Arc<RequestBudget>,
     ) -> Result<Self, NoEntropy> {
         let request_ids = RequestIds::new(shared.entropy.as_ref())?;
         let records = Records { shared, access_log };
         let watch = Arc::new(Watch::new(Arc::clone(&current), records.clone()));
-        Ok(Self { current, records, watch, request_ids })
+        Ok(Self { current, records, watch, budget, request_ids })
     }
 
     /// Watches the requests under way, for ever.
@@ -92,7 +95,7 @@ impl ProxyHttp for Gateway {
     }
 
     async fn request_filter(&self, session: &mut Session, ctx: &mut Context) -> pingora::Result<bool> {
-        let decided = decide(session, ctx).await;
+        let decided = decide(session, ctx, &self.budget).await;
         let headers = &session.req_header().headers;
         let untrusted_proxies = &self.records.shared.metrics.untrusted_proxies;
         ctx.current.unbelieved_proxies.look_at(&ctx.arrival.client, headers, untrusted_proxies);

@@ -1,10 +1,13 @@
 //! Limits on requests: which clients are refused, what the answers say about the limits, and which
 //! answers count as a client's errors.
 
+use std::sync::Arc;
+
 use http::{HeaderValue, StatusCode};
 use pingora::http::ResponseHeader;
 
 use super::arrival::RequestArrival;
+use super::budget::{CountedRequest, NoRoom, RequestBudget};
 use super::current::Current;
 use super::permit::{Caller, Permit};
 use super::reason::Reason;
@@ -19,7 +22,7 @@ const STATE: &str = "ratelimit";
 /// Refuses all requests of a client that is locked out for its errors.
 pub(super) fn check_lock_out(current: &Current, arrival: &RequestArrival) -> Result<(), Refusal> {
     current.runtime().throttle.check_request(arrival.client.client).map_err(|throttled| Refusal {
-        answer: RefusalAnswer::LockedOut(throttled.retry_after_seconds()),
+        answer: RefusalAnswer::RetryAfter(throttled.retry_after_seconds()),
         ..Refusal::without_route(Reason::TooManyErrors)
     })
 }
@@ -66,6 +69,31 @@ pub(super) fn check_caller(
             })
         }
     }
+}
+
+/// Counts a permitted request as under way, as soon as there is room for it.
+///
+/// # Errors
+/// [`Reason::TooManyUnderWay`], [`Reason::TooManyUnderWayOfAddress`]
+pub(super) async fn enter(
+    permit: Permit,
+    budget: &Arc<RequestBudget>,
+    arrival: &RequestArrival,
+) -> Result<(Permit, CountedRequest), Refusal> {
+    let reason = match budget.enter(&arrival.client).await {
+        Ok(counted) => return Ok((permit, counted)),
+        Err(NoRoom::InAll) => Reason::TooManyUnderWay,
+        Err(NoRoom::OfAddress) => Reason::TooManyUnderWayOfAddress,
+    };
+    let (routed, caller) = permit.revoke();
+    let refusal = Refusal {
+        answer: RefusalAnswer::RetryAfter(budget.retry_after_seconds()),
+        ..Refusal::on(routed, reason)
+    };
+    Err(match &caller {
+        Caller::Authenticated(authenticated) => refusal.of(authenticated),
+        Caller::Anonymous => refusal,
+    })
 }
 
 /// Refuses a request that a limit of its route does not allow. The exhausted limit is the one that

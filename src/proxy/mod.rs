@@ -13,6 +13,7 @@ mod audit;
 mod body;
 mod break_off;
 mod breakable_stream;
+pub mod budget;
 mod caching;
 pub mod client_address;
 pub mod connections;

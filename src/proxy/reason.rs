@@ -41,6 +41,10 @@ pub(super) enum Reason {
     UpstreamUndefined,
     /// A rate limit of the route refused the request.
     RateLimited,
+    /// Too many requests are under way.
+    TooManyUnderWay,
+    /// The client's address has too many requests under way.
+    TooManyUnderWayOfAddress,
     /// The caller is not authenticated, or not for this route.
     Authentication(authn::AuthnError),
     /// The caller is authenticated, and the route's rules refuse them.
@@ -109,6 +113,8 @@ impl Reason {
             Self::MethodNotAllowed => "method_not_allowed",
             Self::UpstreamUndefined => "upstream_undefined",
             Self::RateLimited => "rate_limited",
+            Self::TooManyUnderWay => "too_many_under_way",
+            Self::TooManyUnderWayOfAddress => "too_many_under_way_of_address",
             Self::Authentication(refusal) => refusal.reason(),
             Self::Denied(denied) => denied.reason(),
             Self::UserChanged => "user_changed",
@@ -156,7 +162,9 @@ impl Reason {
             Self::RouteUnknown => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::TooManyErrors | Self::RateLimited => StatusCode::TOO_MANY_REQUESTS,
-            Self::Authentication(R::StoreUnavailable) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::TooManyUnderWay
+            | Self::TooManyUnderWayOfAddress
+            | Self::Authentication(R::StoreUnavailable) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Authentication(R::CrossSite | R::AppNotPermitted | R::Blocked) | Self::Denied(_) => {
                 StatusCode::FORBIDDEN
             }
@@ -247,6 +255,8 @@ mod tests {
             (R::Denied(Denied::ClaimMissing), Some(403), "claim_missing"),
             (R::Denied(Denied::NotOnList), Some(403), "not_on_list"),
             (R::UserChanged, None, "user_changed"),
+            (R::TooManyUnderWay, Some(503), "too_many_under_way"),
+            (R::TooManyUnderWayOfAddress, Some(503), "too_many_under_way_of_address"),
             (R::WebSocketNotAllowed, None, "websocket_not_allowed"),
             (R::UpstreamConnectTimeout, Some(504), "upstream_connect_timeout"),
             (R::UpstreamTimeout, Some(504), "upstream_timeout"),
@@ -273,7 +283,7 @@ mod tests {
     #[test]
     fn each_reason_has_one_status_and_one_word() {
         let table = table();
-        assert_eq!(table.len(), 45 + authn::AuthnError::ALL.len());
+        assert_eq!(table.len(), 47 + authn::AuthnError::ALL.len());
         for (reason, status, word) in table {
             assert_eq!(reason.status().map(|status| status.as_u16()), status, "{reason:?}");
             assert_eq!(reason.as_str(), word, "{reason:?}");

@@ -30,7 +30,7 @@ pub(super) enum RefusalAnswer {
     /// By a document, in the route's shape.
     Document,
     /// By the same, with the wait in whole seconds until the client may try again.
-    LockedOut(u64),
+    RetryAfter(u64),
     /// By a page for a person who opens a page, or by a redirect to one.
     Page(Box<Response<Bytes>>),
 }

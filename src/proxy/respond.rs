@@ -40,7 +40,7 @@ pub(super) fn refusal(
 ) -> Response<Bytes> {
     let retry_after = match answer {
         RefusalAnswer::Page(page) => return *page,
-        RefusalAnswer::LockedOut(seconds) => Some(seconds),
+        RefusalAnswer::RetryAfter(seconds) => Some(seconds),
         RefusalAnswer::Document => None,
     };
     let shape = routed.map_or(RejectShape::Problem, |routed| routed.route.reject);
@@ -127,7 +127,10 @@ fn detail(reason: Reason) -> Option<&'static str> {
         Reason::Authentication(_) if reason.status() == Some(StatusCode::UNAUTHORIZED) => {
             Some("sign in and send the access token")
         }
-        Reason::RateLimited | Reason::TooManyErrors => {
+        Reason::RateLimited
+        | Reason::TooManyErrors
+        | Reason::TooManyUnderWay
+        | Reason::TooManyUnderWayOfAddress => {
             Some("wait as long as `Retry-After` says, then send this request again")
         }
         _ => None,

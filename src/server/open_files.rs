@@ -6,24 +6,40 @@
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use crate::config::Findings;
+use crate::proxy::budget::RequestFiles;
 
 /// Files reserved for connections to backends and to the store, listeners, logs, monitoring and
 /// operators; a quarter if there are few files.
 const RESERVED: usize = 1024;
 
-/// Raises the limit of open files as far as the process may, and returns how many connections it
-/// leaves room for: at most `wanted`. A warning if it is fewer.
-pub(super) fn most_connections(wanted: usize, findings: &mut Findings) -> usize {
-    let Some(files) = raise_limit() else { return wanted };
-    let most = wanted.min(room(files));
-    if most < wanted {
-        let reason = format!("{wanted} cannot be reached: the process may open {files} files");
-        findings.warning("limits.max_connections", reason).hint(format!(
-            "the gateway accepts at most {most}; allow it twice as many files as connections, with \
-             `LimitNOFILE=` of systemd or `--ulimit nofile=` of a container"
-        ));
+/// How the files of the process are shared.
+pub(super) struct OpenFiles {
+    /// Most client connections.
+    pub(super) connections: usize,
+    /// Those that requests under way may take, with a connection to a server each.
+    pub(super) requests: RequestFiles,
+}
+
+impl OpenFiles {
+    /// Raises the limit of open files as far as the process may, and shares them: at most `wanted`
+    /// client connections. A warning if it is fewer.
+    pub(super) fn share(wanted: usize, findings: &mut Findings) -> Self {
+        let Some(files) = raise_limit() else {
+            let requests = RequestFiles { shared: usize::MAX, reserved: 0 };
+            return Self { connections: wanted, requests };
+        };
+        let (shared, reserved) = (room(files), reserved(files));
+        let connections = wanted.min(shared);
+        if connections < wanted {
+            let reason = format!("{wanted} cannot be reached: the process may open {files} files");
+            findings.warning("limits.max_connections", reason).hint(format!(
+                "the gateway accepts at most {connections}; allow it twice as many files as connections, \
+                 with `LimitNOFILE=` of systemd or `--ulimit nofile=` of a container"
+            ));
+        }
+        // The others are for the store, logs, operators and monitoring.
+        Self { connections, requests: RequestFiles { shared, reserved: reserved / 4 } }
     }
-    most
 }
 
 /// Many systems start programs with a limit of 1,024, for old programs, and let a program raise it.
@@ -46,7 +62,11 @@ fn door_share(files: usize) -> usize {
 }
 
 fn room(files: usize) -> usize {
-    files - RESERVED.min(files / 4)
+    files - reserved(files)
+}
+
+const fn reserved(files: usize) -> usize {
+    if files / 4 < RESERVED { files / 4 } else { RESERVED }
 }
 
 #[cfg(test)]
@@ -64,14 +84,16 @@ mod tests {
     #[test]
     fn the_limit_is_raised_and_no_more_connections_are_accepted() {
         let mut findings = Findings::default();
-        assert_eq!(most_connections(10, &mut findings), 10);
+        assert_eq!(OpenFiles::share(10, &mut findings).connections, 10);
         assert_eq!(findings.iter().count(), 0);
         let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
         assert_eq!(soft, hard);
 
-        let most = most_connections(usize::MAX, &mut findings);
+        let files = OpenFiles::share(usize::MAX, &mut findings);
 
-        assert!(most < usize::try_from(hard).unwrap_or(usize::MAX));
+        assert!(files.connections < usize::try_from(hard).unwrap_or(usize::MAX));
+        assert_eq!(files.requests.shared, files.connections);
+        assert!((1..RESERVED).contains(&files.requests.reserved));
         assert_eq!(findings.iter().filter(|finding| finding.path == "limits.max_connections").count(), 1);
         assert!(!findings.has_errors());
     }

@@ -16,6 +16,7 @@ use tokio::task::JoinSet;
 use super::error::StartError;
 use super::first_end::report_first_end;
 use super::listen::BoundSocket;
+use super::open_files::OpenFiles;
 use super::refresh::refresh;
 use super::reloading::Reloading;
 use super::running::RunningGateway;
@@ -27,6 +28,7 @@ use crate::control::{self, Control, ControlSocket};
 use crate::internal::{self, Internal, InternalListener};
 use crate::key_file::{self, OnMissingKey};
 use crate::management::Management;
+use crate::proxy::budget::RequestBudget;
 use crate::proxy::connections::Connections;
 use crate::proxy::guard::{DoorGuard, Guard, GuardServices};
 use crate::proxy::{Current, Gateway};
@@ -44,23 +46,18 @@ use crate::telemetry::metrics::Metrics;
 pub fn start(document: &Document, path: PathBuf, sources: Sources) -> Result<RunningGateway, StartError> {
     let config = &document.config;
     let prepared = Prepared::build(document, &sources)?;
-    let Prepared { shared, runtime, access_log, audit_log, listeners_tls, max_connections, .. } = prepared;
+    let Prepared { shared, runtime, access_log, audit_log, listeners_tls, files, .. } = prepared;
     let internal_tls = prepared.internal_tls;
     let Sockets { admin, internal, listeners } = Sockets::bind(config)?;
     let addresses = listeners.iter().map(|socket| socket.address).collect();
     let admin_address = admin.address;
     let internal_address = internal.as_ref().map(|socket| socket.address);
 
-    let worker_threads = worker_threads(config);
-    let threads = start_threads(worker_threads)?;
+    let threads = start_threads(worker_threads(config))?;
     let current = Arc::new(ArcSwap::from_pointee(Current::new(runtime)));
-    let gateway = Gateway::new(Arc::clone(&current), shared.clone(), Arc::clone(&access_log))?;
-    threads.spawn(gateway.watch_requests());
-    let guard_services = GuardServices {
-        proxy: Arc::new(http_proxy(&Arc::new(server_conf(worker_threads)), gateway)),
-        current: Arc::clone(&current),
-        connections: Arc::new(Connections::new(&config.limits, max_connections, &shared.metrics)),
-    };
+    let gateway = build_gateway(config, files, &current, (&shared, &access_log))?;
+    threads.spawn(gateway.requests);
+    let guard_services = gateway.guard_services;
     let health = Arc::new(GatewayHealth::starting());
 
     let (shutdown, shutdown_watch) = watch::channel(false);
@@ -148,7 +145,7 @@ struct Prepared {
     /// Of the listeners with TLS, in the order of the configuration.
     listeners_tls: Vec<ListenerTls>,
     internal_tls: Option<ListenerTls>,
-    max_connections: usize,
+    files: OpenFiles,
     /// `None` if the file system does not allow it.
     control_socket: Option<ControlSocket>,
     warnings: Report,
@@ -179,7 +176,7 @@ impl Prepared {
         let dropped_lines = shared.metrics.audit_log_dropped_lines.clone();
         let audit_log = AuditLog::open(&config.telemetry.audit_log, dropped_lines, &mut findings);
         let runtime = Runtime::build(config, OnMissingKey::Create, &shared, None, &mut findings);
-        let max_connections = open_files::most_connections(config.limits.max_connections, &mut findings);
+        let files = OpenFiles::share(config.limits.max_connections, &mut findings);
         let is_optional = config.store.engine == StoreEngine::Redis;
         let entropy = shared.entropy.as_ref();
         let control_socket = ControlSocket::bind(&config.data_dir, is_optional, entropy, &mut findings);
@@ -201,7 +198,7 @@ impl Prepared {
             audit_log,
             listeners_tls,
             internal_tls,
-            max_connections,
+            files,
             control_socket,
             warnings,
         })
@@ -299,6 +296,34 @@ fn build_guards(
         Ok((socket, Guard::new(listener, &config.limits, tls, services)))
     });
     guards.collect()
+}
+
+/// The gateway, ready to serve.
+struct BuiltGateway<W> {
+    guard_services: GuardServices,
+    /// Watches the requests under way.
+    requests: W,
+}
+
+fn build_gateway(
+    config: &Config,
+    files: OpenFiles,
+    current: &Arc<ArcSwap<Current>>,
+    (shared, access_log): (&Shared, &Arc<AccessLog>),
+) -> Result<BuiltGateway<impl Future<Output = ()> + Send + use<>>, StartError> {
+    let connections = Arc::new(Connections::new(&config.limits, files.connections, &shared.metrics));
+    let budget =
+        RequestBudget::new(&config.limits, files.requests, Arc::clone(&connections), &shared.metrics);
+    let gateway =
+        Gateway::new(Arc::clone(current), shared.clone(), Arc::clone(access_log), Arc::new(budget))?;
+    let requests = gateway.watch_requests();
+    let conf = Arc::new(server_conf(worker_threads(config)));
+    let guard_services = GuardServices {
+        proxy: Arc::new(http_proxy(&conf, gateway)),
+        current: Arc::clone(current),
+        connections,
+    };
+    Ok(BuiltGateway { guard_services, requests })
 }
 
 fn start_threads(worker_threads: usize) -> Result<tokio::runtime::Runtime, StartError> {

@@ -34,6 +34,10 @@ pub struct Metrics {
     pub open_connections: IntGauge,
     /// `menshen_untrusted_proxies`
     pub untrusted_proxies: IntGauge,
+    /// `menshen_requests_under_way`
+    pub requests_under_way: IntGauge,
+    /// `menshen_requests_waiting`
+    pub requests_waiting: IntGauge,
     /// `menshen_rejected_connections_total{reason}`
     pub rejected_connections: IntCounterVec,
     /// `menshen_logins_total{provider,flow,outcome}`
@@ -132,6 +136,12 @@ impl Metrics {
                 "untrusted_proxies",
                 "Peers in internal networks that sent X-Forwarded-For since the configuration was loaded, and are not in trusted_proxies. At most 64.",
             )?,
+            requests_under_way: new.gauge(
+                "requests_under_way",
+                "Forwarded requests under way now; a WebSocket is one as long as it is open.",
+            )?,
+            requests_waiting: new
+                .gauge("requests_waiting", "Requests that wait now, because too many are under way.")?,
             rejected_connections: new.counter_vec(
                 "rejected_connections_total",
                 "Total number of client connections closed before a complete request arrived.",

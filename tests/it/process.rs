@@ -30,7 +30,7 @@ impl Process {
     /// read, standard error to the one that is returned, and that is not read any further.
     pub fn with_pipes(world: &World) -> (Self, BufReader<ChildStderr>) {
         let folder = folder_like(world);
-        let mut child = spawn(folder.path(), Stdio::piped(), Stdio::piped());
+        let mut child = spawn(binary(), folder.path(), Stdio::piped(), Stdio::piped());
         let mut stderr = BufReader::new(child.stderr.take().unwrap());
         let (mut said, mut addresses) = (String::new(), None);
         while addresses.is_none() {
@@ -39,6 +39,15 @@ impl Process {
         }
         let (address, admin_address) = addresses.unwrap();
         (Self { child, folder, address, admin_address }, stderr)
+    }
+
+    /// As [`Process::like`], in a process that may open so many files and no more.
+    pub fn with_files(world: &World, files: usize) -> Self {
+        let folder = folder_like(world);
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &format!("ulimit -n {files}; exec \"$@\""), "sh", env!("CARGO_BIN_EXE_menshen")]);
+        let (child, address, admin_address) = serve_with(shell, folder.path());
+        Self { child, folder, address, admin_address }
     }
 
     /// Runs the binary again in the same folder, once the one before has ended.
@@ -131,7 +140,7 @@ fn folder_like(world: &World) -> TempDir {
 
 /// Runs `menshen serve` in a folder until it ends by itself; its exit code and standard error.
 pub fn run_to_end(folder: &Path) -> (Option<i32>, String) {
-    let mut child = spawn_to_files(folder);
+    let mut child = spawn_to_files(binary(), folder);
     let code = wait(&mut child);
     leaks::assert_absent_in_files(folder);
     (code, fs::read_to_string(folder.join("stderr")).unwrap())
@@ -154,7 +163,12 @@ pub fn command(config: &Path, arguments: &[&str]) -> (Option<i32>, String, Strin
 
 /// Starts the binary and waits until it serves.
 fn serve(folder: &Path) -> (Child, SocketAddr, SocketAddr) {
-    let mut child = spawn_to_files(folder);
+    serve_with(binary(), folder)
+}
+
+/// As [`serve`], by a command that runs the binary.
+fn serve_with(command: Command, folder: &Path) -> (Child, SocketAddr, SocketAddr) {
+    let mut child = spawn_to_files(command, folder);
     let stderr = folder.join("stderr");
     let mut addresses = None;
     eventually("the process serves", || {
@@ -167,13 +181,17 @@ fn serve(folder: &Path) -> (Child, SocketAddr, SocketAddr) {
     (child, address, admin_address)
 }
 
-fn spawn_to_files(folder: &Path) -> Child {
+fn spawn_to_files(command: Command, folder: &Path) -> Child {
     let file = |name: &str| Stdio::from(File::create(folder.join(name)).unwrap());
-    spawn(folder, file("stdout"), file("stderr"))
+    spawn(command, folder, file("stdout"), file("stderr"))
 }
 
-fn spawn(folder: &Path, stdout: Stdio, stderr: Stdio) -> Child {
+fn binary() -> Command {
     Command::new(env!("CARGO_BIN_EXE_menshen"))
+}
+
+fn spawn(mut command: Command, folder: &Path, stdout: Stdio, stderr: Stdio) -> Child {
+    command
         .args(["serve", "--config"])
         .arg(folder.join("menshen.yaml"))
         .stdin(Stdio::null())

@@ -1,6 +1,7 @@
 //! Requests under way: all that somebody is authenticated in ends with the session, whatever passes
 //! through it, and a reload decides again on everything that is open.
 
+mod budget;
 pub mod exchange;
 
 use std::time::Duration;

@@ -152,6 +152,17 @@ impl<S: Read + Write> Http2<S> {
         }
     }
 
+    /// Reads until an answer begins; its stream and status. `None` if the connection ends.
+    pub fn next_status(&mut self) -> Option<(u32, u16)> {
+        loop {
+            match self.read_frame()? {
+                (SETTINGS, flags, ..) if flags & ACK == 0 => self.frame(SETTINGS, ACK, 0, &[]),
+                (HEADERS, _, id, payload) => return Some((id, decode_status(&payload))),
+                _ => {}
+            }
+        }
+    }
+
     /// Whether the other side has closed the connection, waiting for it.
     pub fn is_closed(&mut self) -> bool {
         while self.read_frame().is_some() {}
