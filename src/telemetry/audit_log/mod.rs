@@ -62,7 +62,7 @@ pub enum AuditEvent {
 
 impl AuditEvent {
     /// Every event, in order.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Login,
         Self::Refresh,
         Self::Logout,
