@@ -33,6 +33,7 @@ use super::client_address::Networks;
 use super::connections::{Connections, OpenConnection};
 use super::current::Current;
 use super::gateway::Gateway;
+use super::stream_refusals::StreamRefusals;
 use crate::config;
 
 /// One listener's way into the gateway.
@@ -46,6 +47,8 @@ pub struct GuardServices {
     pub current: Arc<ArcSwap<Current>>,
     /// Counts connections.
     pub connections: Arc<Connections>,
+    /// Records requests of HTTP/2 that Pingora refuses.
+    pub stream_refusals: Arc<StreamRefusals>,
 }
 
 impl Guard {
@@ -60,10 +63,11 @@ impl Guard {
             proxy: Arc::clone(&services.proxy),
             current: Arc::clone(&services.current),
             connections: Arc::clone(&services.connections),
+            stream_refusals: Arc::clone(&services.stream_refusals),
             balancers: Networks::new(&config.proxy_protocol),
             speaks_h2c: config.h2c && tls.is_none(),
             tls,
-            http2: http2::server_options(limits),
+            idle_timeout: limits.h2.idle_timeout.0,
             h2_options: http2::options(limits),
             header_timeout: limits.header_timeout.0,
             keepalive_timeout: limits.keepalive_timeout.0,

@@ -45,6 +45,7 @@ mod review;
 mod routed;
 mod routing;
 mod sign_in;
+pub mod stream_refusals;
 #[cfg(test)]
 mod tests;
 mod unbelieved;

@@ -31,6 +31,7 @@ use crate::management::Management;
 use crate::proxy::budget::RequestBudget;
 use crate::proxy::connections::Connections;
 use crate::proxy::guard::{DoorGuard, Guard, GuardServices};
+use crate::proxy::stream_refusals::StreamRefusals;
 use crate::proxy::{Current, Gateway};
 use crate::reload::Reload;
 use crate::runtime::{Runtime, Shared};
@@ -322,6 +323,11 @@ fn build_gateway(
         proxy: Arc::new(http_proxy(&conf, gateway)),
         current: Arc::clone(current),
         connections,
+        stream_refusals: Arc::new(StreamRefusals::new(
+            shared.clone(),
+            Arc::clone(access_log),
+            Arc::clone(current),
+        )?),
     };
     Ok(BuiltGateway { guard_services, requests })
 }

@@ -2,6 +2,7 @@
 //! request id, a line in the access log and a reason in the metrics, and it counts against its
 //! client.
 
+use crate::common::http2::{self, Http2};
 use crate::common::{Connection, NO_THROTTLE, ROUTES, Response, Tally, World, eventually};
 
 /// What a hostile client sends; the status and the reason it gets.
@@ -194,4 +195,26 @@ fn malformed_requests_count_against_their_client() {
     assert_eq!(hostile("203.0.113.8"), 400);
     assert_eq!(world.get("/pub/x", "X-Forwarded-For: 203.0.113.7\r\n").status, 429);
     assert_eq!(world.get("/pub/x", "X-Forwarded-For: 203.0.113.8\r\n").status, 200);
+}
+
+/// What Pingora refuses over HTTP/2 has a line, a counter and a client as well, though neither
+/// method nor path.
+#[test]
+fn a_refused_request_over_http2_is_logged_and_counted() {
+    let listeners = "listeners:\n  - { address: 127.0.0.1:0, h2c: true }\n";
+    let world = World::with(&format!("{ROUTES}{NO_THROTTLE}{listeners}"));
+    let counter = r#"menshen_refused_requests_total{reason="request_malformed"}"#;
+    let other: (&[u8], &[u8]) = (b"host", b"other.test");
+    let own: (&[u8], &[u8]) = (b"host", b"gateway.test");
+    for (number, hosts) in [vec![other], vec![own, own]].iter().enumerate() {
+        let outcome = Http2::open(world.address()).send(&http2::fields("POST", b"/pub/x", hosts));
+
+        assert!(!(200..300).contains(&outcome.status()), "{hosts:?}: {outcome:?}");
+        eventually("it is logged", || access_log(&world).len() == number + 1);
+        let line = &access_log(&world)[number];
+        assert_eq!((&line["reason"], &line["decision"]), (&"request_malformed".into(), &"refused".into()));
+        assert_eq!(line["network.protocol.version"], "2", "{line}");
+        assert_eq!(world.metric(counter), (number + 1) as f64);
+    }
+    assert_eq!(world.backend.count(), 0);
 }

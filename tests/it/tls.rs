@@ -22,7 +22,8 @@ use rustls::{SupportedProtocolVersion, version};
 use tempfile::TempDir;
 
 use crate::common::{
-    Connection, NO_THROTTLE, PATIENCE, ROUTES, Response, World, eventually, install_crypto, loopback, now,
+    Connection, NO_THROTTLE, PATIENCE, ROUTES, Response, Tally, World, eventually, install_crypto, loopback,
+    now, times,
 };
 use crate::proxying::http2::Client;
 use crate::proxying::raw::{self, read_head};

@@ -1,19 +1,21 @@
 //! HTTP/2: how much a client may have in progress, and a deadline for its first request. Pingora
 //! does the rest.
 
+use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
-use async_trait::async_trait;
-use pingora::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream, ServerApp as _};
-use pingora::protocols::Stream;
+use pingora::apps::HttpServerApp as _;
 use pingora::protocols::http::ServerSession;
-use pingora::protocols::http::v2::server::{H2Options, default_h2_options};
+use pingora::protocols::http::v2::server::{H2Accept, H2Options, HttpSession, default_h2_options, handshake};
+use pingora::protocols::{Digest, Stream};
 use pingora::server::ShutdownWatch;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::super::break_off::BreakOff;
-use super::listener::GuardedListener;
+use super::listener::{GuardedListener, peer};
 use crate::config;
 
 /// Flow-control windows, per stream and per connection. HTTP/2's initial window is enough for
@@ -29,15 +31,8 @@ const SEND_BUFFER: usize = 64 * 1024;
 const RESET_STREAMS: usize = 20;
 /// Streams that were reset for a client's mistakes; more end the connection (CVE-2025-8671).
 const LOCAL_RESETS: usize = 100;
-
-pub(super) fn server_options(limits: &config::Limits) -> HttpServerOptions {
-    let mut options = HttpServerOptions::default();
-    options.h2_idle_timeout = Some(limits.h2.idle_timeout.0);
-    // Pingora asks this only without TLS, and a connection without TLS comes here only if it began
-    // with the preface.
-    options.h2c = true;
-    options
-}
+/// Requests of one connection that Pingora refused; so many end the connection.
+const MALFORMED_STREAMS: usize = 32;
 
 pub(super) fn options(limits: &config::Limits) -> H2Options {
     let mut options = default_h2_options();
@@ -59,12 +54,28 @@ pub(super) async fn serve(
     deadline: Instant,
     shutdown: &ShutdownWatch,
 ) {
-    let http2 = Arc::new(Http2 { listener: Arc::clone(listener), first_request: Notify::new() });
-    let mut served = http2.process_new(stream, shutdown);
+    let Some(peer) = peer(&stream) else { return };
+    let digest = Arc::new(Digest {
+        ssl_digest: stream.get_ssl_digest(),
+        timing_digest: stream.get_timing_digest(),
+        proxy_digest: stream.get_proxy_digest(),
+        socket_digest: stream.get_socket_digest(),
+    });
+    let connection = Http2 {
+        listener: Arc::clone(listener),
+        peer,
+        digest,
+        shutdown: shutdown.clone(),
+        streams: Arc::default(),
+        malformed_streams: 0,
+        is_ending: false,
+    };
+    let streams = Arc::clone(&connection.streams);
+    let mut served = Box::pin(connection.serve(stream));
     tokio::select! {
         biased;
-        _ = &mut served => return,
-        () = http2.first_request.notified() => {}
+        () = &mut served => return,
+        () = streams.first_request.notified() => {}
         () = tokio::time::sleep_until(deadline) => {
             listener.connections.rejected().slow_header.inc();
             return;
@@ -76,29 +87,87 @@ pub(super) async fn serve(
 /// One connection.
 struct Http2 {
     listener: Arc<GuardedListener>,
-    first_request: Notify,
+    peer: IpAddr,
+    digest: Arc<Digest>,
+    shutdown: ShutdownWatch,
+    streams: Arc<Streams>,
+    /// Requests that Pingora refused.
+    malformed_streams: usize,
+    is_ending: bool,
 }
 
-#[async_trait]
-impl HttpServerApp for Http2 {
-    async fn process_new_http(
-        self: &Arc<Self>,
-        session: ServerSession,
-        shutdown: &ShutdownWatch,
-    ) -> Option<ReusedHttpStream> {
-        // Bytes that only begin like the preface are no request of HTTP/1 either.
-        if !session.is_http2() {
-            return None;
+/// The requests of one connection.
+#[derive(Default)]
+struct Streams {
+    first_request: Notify,
+    open: AtomicUsize,
+    /// Signalled when the last open one has ended.
+    none_is_open: Notify,
+}
+
+/// A request that counts as open until the value is dropped.
+struct OpenStream(Arc<Streams>);
+
+impl Http2 {
+    /// Accepts requests until the connection ends. Pingora's own loop does the same, but says
+    /// nothing of requests that it refuses.
+    async fn serve(mut self, stream: Stream) {
+        let options = Some(self.listener.h2_options.clone());
+        let Ok(mut connection) = handshake(stream, options).await else { return };
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                _ = self.shutdown.changed(), if !self.is_ending => {
+                    // Requests that are under way, or on their way, are still served.
+                    connection.graceful_shutdown();
+                    self.is_ending = true;
+                    continue;
+                }
+                accepted = HttpSession::from_h2_conn(&mut connection, Arc::clone(&self.digest)) => accepted,
+                () = self.streams.idle_for(self.listener.idle_timeout), if !self.is_ending => return,
+            };
+            match accepted {
+                Ok(Some(H2Accept::Session(session))) => self.spawn(session),
+                Ok(Some(H2Accept::Rejected)) => {
+                    let is_https = self.digest.ssl_digest.is_some();
+                    self.listener.stream_refusals.record(self.peer, is_https);
+                    self.malformed_streams += 1;
+                    if self.malformed_streams >= MALFORMED_STREAMS {
+                        return;
+                    }
+                }
+                Ok(None) | Err(_) => return,
+            }
         }
-        self.first_request.notify_one();
-        BreakOff::default().run(self.listener.proxy.process_new_http(session, shutdown)).await
     }
 
-    fn server_options(&self) -> Option<&HttpServerOptions> {
-        Some(&self.listener.http2)
+    fn spawn(&self, session: HttpSession) {
+        self.streams.first_request.notify_one();
+        self.streams.open.fetch_add(1, Ordering::Relaxed);
+        let open = OpenStream(Arc::clone(&self.streams));
+        let (listener, shutdown) = (Arc::clone(&self.listener), self.shutdown.clone());
+        tokio::spawn(async move {
+            let _open = open;
+            let request = listener.proxy.process_new_http(ServerSession::new_http2(session), &shutdown);
+            BreakOff::default().run(request).await;
+        });
     }
+}
 
-    fn h2_options(&self) -> Option<H2Options> {
-        Some(self.listener.h2_options.clone())
+impl Streams {
+    /// Waits until no request has been open for so long.
+    async fn idle_for(&self, timeout: Duration) {
+        while self.open.load(Ordering::Relaxed) != 0 {
+            self.none_is_open.notified().await;
+        }
+        tokio::time::sleep(timeout).await;
+    }
+}
+
+impl Drop for OpenStream {
+    fn drop(&mut self) {
+        if self.0.open.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.0.none_is_open.notify_one();
+        }
     }
 }

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use pingora::apps::HttpServerOptions;
 use pingora::listeners::tls::Acceptor;
 use pingora::protocols::http::v2::server::H2Options;
 use pingora::protocols::l4::stream::Stream as TcpStream;
@@ -19,6 +18,7 @@ use super::super::connections::{Connections, OpenConnection};
 use super::super::current::Current;
 use super::super::gateway::Gateway;
 use super::super::proxy_protocol::{self, ProxyHeader};
+use super::super::stream_refusals::StreamRefusals;
 use super::hello;
 
 /// How long a client may take for its first message of TLS, which it sends at once.
@@ -29,13 +29,15 @@ pub(super) struct GuardedListener {
     pub(super) proxy: Arc<HttpProxy<Gateway>>,
     pub(super) current: Arc<ArcSwap<Current>>,
     pub(super) connections: Arc<Connections>,
+    pub(super) stream_refusals: Arc<StreamRefusals>,
     /// Peers that begin with a header of the PROXY protocol. If there are any, no other peer is
     /// served.
     pub(super) balancers: Networks,
     pub(super) tls: Option<Acceptor>,
     /// HTTP/2 without TLS, for clients that begin with its preface.
     pub(super) speaks_h2c: bool,
-    pub(super) http2: HttpServerOptions,
+    /// Of a connection that speaks HTTP/2.
+    pub(super) idle_timeout: Duration,
     pub(super) h2_options: H2Options,
     pub(super) header_timeout: Duration,
     pub(super) keepalive_timeout: Duration,

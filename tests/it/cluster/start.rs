@@ -4,6 +4,8 @@ use crate::common::redis::RedisServer;
 use crate::common::{NO_THROTTLE, ROUTES, World, eventually};
 use crate::process::Process;
 
+use super::{Cluster, token, visit};
+
 #[test]
 fn start_without_a_redis_is_explained_and_ends_by_itself() {
     let mut redis = RedisServer::with(&["requirepass another"]);
@@ -33,4 +35,23 @@ fn start_without_a_redis_is_explained_and_ends_by_itself() {
         (1, 0, 0),
         "{log}"
     );
+}
+
+/// A gateway that starts accepts clients once its store has answered: no client meets one that
+/// cannot judge its token yet.
+#[test]
+fn a_gateway_that_starts_refuses_no_good_token() {
+    let redis = RedisServer::start();
+    let mut cluster = Cluster::on(&redis, NO_THROTTLE);
+    let login = cluster.sign_in(0, "alice");
+
+    for _ in 0..5 {
+        cluster.nodes[1].signal("TERM");
+        cluster.nodes[1].start_again();
+
+        // At once: the gateway has only just named its addresses.
+        let response = visit(&cluster.nodes[1], token(&login));
+
+        assert_eq!(response.status, 200, "{}", response.text());
+    }
 }

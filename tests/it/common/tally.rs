@@ -20,6 +20,11 @@ pub struct Tally {
 pub struct Class(String);
 
 impl Tally {
+    /// So many inputs, none of which is answered by itself.
+    pub fn of(inputs: usize, remark: String) -> Self {
+        Self { inputs, remark, ..Self::default() }
+    }
+
     /// Counts one input, and how many requests the backend had of it.
     pub fn add(&mut self, answered: impl Into<Class>, reached: usize) {
         self.inputs += 1;
