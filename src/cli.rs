@@ -10,6 +10,7 @@ mod reload;
 mod session;
 mod store;
 mod table;
+mod throttle;
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -23,6 +24,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use self::person::PersonCommand;
 use self::session::SessionCommand;
+use self::throttle::ThrottleCommand;
 use crate::clock::SystemClock;
 use crate::config::{self, Document, Findings, KeyAlgorithm};
 use crate::demo::{self, DemoError};
@@ -83,6 +85,9 @@ enum Command {
     /// Block people and bind them to users, at the gateway on this machine
     #[command(subcommand)]
     Person(PersonCommand),
+    /// List and lift what the limits on sign-ins count of addresses, at the gateway on this machine
+    #[command(subcommand)]
+    Throttle(ThrottleCommand),
     /// Let the gateway on this machine load its configuration again, as SIGHUP does
     Reload,
     /// Maintain the embedded store's file, and copy it while a gateway uses it
@@ -130,6 +135,7 @@ impl Arguments {
             Command::Key(KeyCommand::Generate { algorithm }) => generate_key(*algorithm),
             Command::Session(command) => command.run(&self.config),
             Command::Person(command) => command.run(&self.config),
+            Command::Throttle(command) => command.run(&self.config),
             Command::Reload => reload::run(&self.config),
             Command::Store(command) => store::run(command, &self.config),
             Command::Emulator { listen, apps } => run_emulator(*listen, apps.as_deref()),

@@ -7,6 +7,7 @@ mod backup;
 pub mod client;
 mod serve;
 mod socket;
+mod throttle;
 
 use std::fmt;
 use std::sync::Arc;
@@ -45,6 +46,8 @@ struct ReloadAnswer {
 enum ControlPage {
     Reload,
     Backup,
+    Throttled,
+    LiftThrottle,
     Management(ManagementPage),
 }
 
@@ -53,6 +56,8 @@ impl ControlPage {
         match path {
             "/reload" => Some(Self::Reload),
             "/store/backup" => Some(Self::Backup),
+            "/throttle" => Some(Self::Throttled),
+            "/throttle/lift" => Some(Self::LiftThrottle),
             _ => ManagementPage::at(path).map(Self::Management),
         }
     }
@@ -75,6 +80,8 @@ impl Control {
             None => Err(ManagementAnswer::problem(StatusCode::NOT_FOUND, "not_found", None)),
             Some(ControlPage::Reload) => self.reload(request, requester, body).await,
             Some(ControlPage::Backup) => self.back_up(request, requester, body).await,
+            Some(ControlPage::Throttled) => self.list_throttled(request, requester),
+            Some(ControlPage::LiftThrottle) => self.lift_throttle(request, requester, body).await,
             Some(ControlPage::Management(page)) => {
                 self.management.answer(page, request, requester, body).await
             }

@@ -395,9 +395,12 @@ fn session_commands_say_when_no_gateway_runs() {
     let minimal = fs::read_to_string("conf/minimal.yaml").unwrap();
     fs::write(&config, format!("data_dir: '{}/data'\n{minimal}", folder.path().display())).unwrap();
 
-    for command in
-        [["session", "revoke", "s1"].as_slice(), &["person", "block", "--unionid", "u1"], &["reload"]]
-    {
+    for command in [
+        ["session", "revoke", "s1"].as_slice(),
+        &["person", "block", "--unionid", "u1"],
+        &["reload"],
+        &["throttle", "list"],
+    ] {
         let (actual, answer, said) = process::command(&config, command);
 
         assert_eq!((actual, answer.as_str()), (Some(1), ""), "{said}");

@@ -53,7 +53,7 @@ const MAY_IMPORT: &[(&str, &str)] = &[
     ),
     ("management", "clock config identity problem telemetry session runtime"),
     ("admin", "clock telemetry runtime management"),
-    ("control", "config entropy telemetry store management"),
+    ("control", "config entropy telemetry store throttle management"),
     ("internal", "config authn management"),
     (
         "proxy",

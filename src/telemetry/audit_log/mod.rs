@@ -58,11 +58,13 @@ pub enum AuditEvent {
     Reload,
     /// A copy of the store was written.
     Backup,
+    /// What the limits counted of an address was forgotten.
+    ThrottleLift,
 }
 
 impl AuditEvent {
     /// Every event, in order.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Login,
         Self::Refresh,
         Self::Logout,
@@ -78,6 +80,7 @@ impl AuditEvent {
         Self::Erasure,
         Self::Reload,
         Self::Backup,
+        Self::ThrottleLift,
     ];
 
     /// The word in the log.
@@ -98,6 +101,7 @@ impl AuditEvent {
             Self::Erasure => "erasure",
             Self::Reload => "reload",
             Self::Backup => "backup",
+            Self::ThrottleLift => "throttle_lift",
         }
     }
 }

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::{ROUTES, guess, login, request};
-use crate::common::{Response, Tally, World, leaks, times};
+use crate::common::{Response, Tally, World, eventually, leaks, times};
+use crate::process::{self, Process};
 
 /// The default limits, a website besides the mini program, and clients of any address.
 const SITE: &str = "
@@ -219,4 +220,51 @@ fn throttled_address_is_named_in_the_log_once() {
 
     assert_eq!(named("198.51.100.77"), 1);
     assert_eq!(named("2001:db8:77::/56"), 1, "six at once of a /56");
+}
+
+#[test]
+fn operators_list_throttled_addresses_and_lift_them() {
+    let world = World::with(&format!(
+        "{ROUTES}trusted_proxies: [127.0.0.1]\nthrottle: {{ login: {{ rate: 1/h, burst: 3 }} }}\n\
+         telemetry: {{ audit_log: {{ file: '{{data}}/audit.log' }} }}\n"
+    ));
+    let gateway = Process::like(&world);
+    let command = |arguments: &[&str]| process::command(&gateway.config(), arguments);
+    let login = |address: &str, code: &str| {
+        let request = request("/auth/login", &from(address), code);
+        gateway.connect().send(request.as_bytes()).status
+    };
+    let (code, answer, said) = command(&["throttle", "list"]);
+    assert_eq!((code, answer.as_str(), said.trim()), (Some(0), "", "no address is throttled"));
+    for number in 0..7 {
+        let expected = if number < 3 { 401 } else { 429 };
+        assert_eq!(login("192.0.2.1", &format!("guess-{number}")), expected);
+        assert_eq!(login("2001:db8:1:2::1", &format!("guess-{number}")), expected);
+    }
+
+    let (code, answer, _) = command(&["throttle", "list"]);
+    let lines: Vec<&str> = answer.lines().collect();
+    assert_eq!((code, lines.len()), (Some(0), 3), "{answer}");
+    assert!(
+        lines[1].starts_with("192.0.2.1 ") && lines[1].contains(" login ") && lines[1].ends_with(" 4"),
+        "{answer}"
+    );
+    assert!(lines[2].starts_with("2001:db8:1:2::/64 "), "{answer}");
+    let (_, json, _) = command(&["throttle", "list", "--json"]);
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["throttled"][0]["refused"], 4);
+
+    assert_eq!(
+        command(&["throttle", "lift", "192.0.2.1"]),
+        (Some(0), "lifted 1 limit\n".into(), String::new())
+    );
+    assert_eq!(login("192.0.2.1", &world.code("alice")), 200);
+    assert_eq!(login("2001:db8:1:2::1", &world.code("alice")), 429, "another address");
+    assert_eq!(command(&["throttle", "lift", "2001:db8:1:2::/64"]).0, Some(0));
+    assert_eq!(login("2001:db8:1:2::1", &world.code("alice")), 200);
+    let (code, _, said) = command(&["throttle", "lift", "gateway.test"]);
+    assert_eq!(code, Some(2), "{said}");
+    eventually("it is in the audit log", || {
+        gateway.read("audit.log").matches(r#""event":"throttle_lift","outcome":"ok""#).count() == 2
+    });
 }
