@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use tracing::info;
 
 use super::node::core::Core;
@@ -21,7 +22,7 @@ const KEYS: KeyUse = KeyUse {
     at: "sessions.seal_keys",
     file: "seal-key",
     id_label: b"menshen seal key id v1",
-    loss: "sealed data is lost",
+    loss: "the store cannot be read",
 };
 
 impl Sessions {
@@ -53,6 +54,16 @@ impl Sessions {
             })?;
         let keys = Arc::new(keys);
         core.keyring.use_first_seal_keys(&keys);
+        if !core.store.is_shared() {
+            // The embedded engine answers a read at once. A gateway whose store nobody can read
+            // must say so when it starts, and not to each user.
+            if let Some(Err(error)) = core.keyring.require_key().now_or_never() {
+                findings.error("sessions.seal_keys", error.to_string()).hint(
+                    "put the key back; or move the store away, which ends every session, block and binding",
+                );
+                return None;
+            }
+        }
         Some(Self { core, limits: SessionLimits::new(config), keys, keeps_session_keys: false })
     }
 }

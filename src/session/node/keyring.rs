@@ -79,6 +79,17 @@ impl StoreKeyring {
         Ok(self.remember(key))
     }
 
+    /// Requires that the store key opens, if the store has one.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`]: no seal key of this gateway opens it.
+    pub(in crate::session) async fn require_key(&self) -> Result<(), StoreError> {
+        if self.key.load().is_none() && self.row().await?.is_some() {
+            self.key().await?;
+        }
+        Ok(())
+    }
+
     /// The store key; made if there is none. The second value is whether every gateway can read it,
     /// because it stands in the store as it is.
     pub(super) async fn key_or_new(&self) -> Result<(Arc<StoreKey>, bool), StoreError> {

@@ -366,3 +366,28 @@ async fn lifted_blocks_are_kept_as_keyed_hashes() {
     node.sessions.block(&who, node.now()).await.unwrap();
     assert_eq!(node.sessions.list_blocked().await.unwrap().len(), 1);
 }
+
+#[test]
+fn a_gateway_does_not_start_on_a_file_whose_store_key_it_cannot_open() {
+    let threads = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let folder = Arc::new(tempfile::tempdir().unwrap());
+    let clock = ManualClock::start_now();
+    let shop = in_shop();
+    let opened = threads.block_on(async {
+        let node = Node::durable(&folder, &clock, &config::Sessions::default());
+        let opened = node.open(&shop).await;
+        node.seal_rows().await;
+        opened
+    });
+    let key_file = folder.path().join("seal-key");
+    let kept = std::fs::read(&key_file).unwrap();
+    std::fs::remove_file(&key_file).unwrap();
+
+    let started = std::panic::catch_unwind(|| Node::durable(&folder, &clock, &config::Sessions::default()));
+    let said = *started.err().unwrap().downcast::<String>().unwrap();
+    assert!(said.contains("the key of the store is sealed with `made-"), "{said}");
+
+    std::fs::write(&key_file, kept).unwrap();
+    let node = Node::durable(&folder, &clock, &config::Sessions::default());
+    assert!(threads.block_on(node.is_active(&shop, &opened)));
+}
