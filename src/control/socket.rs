@@ -187,7 +187,7 @@ mod tests {
         let (second, refused) = bind(folder.path(), true);
 
         assert!(first.is_some() && second.is_none(), "{said}{refused}");
-        assert!(refused.contains("Error") && refused.contains("another gateway"), "{refused}");
+        assert!(refused.contains("Error") && refused.contains("another running gateway"), "{refused}");
         assert!(UnixStream::connect(&path).is_ok());
         drop(first);
         assert!(bind(folder.path(), false).0.is_some());

@@ -84,7 +84,9 @@ pub struct Metrics {
     pub access_log_dropped_lines: IntCounter,
     /// `menshen_audit_log_dropped_lines_total`
     pub audit_log_dropped_lines: IntCounter,
-    /// `menshen_diagnostics_dropped_lines_total`, for all gateways of the process.
+    /// For all gateways of the process.
+    ///
+    /// `menshen_diagnostics_dropped_lines_total`
     pub diagnostics_dropped_lines: IntCounter,
     /// `menshen_config_last_reload_successful`
     pub config_last_reload_successful: IntGauge,

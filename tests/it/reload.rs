@@ -415,7 +415,7 @@ fn a_signing_key_that_is_gone_is_no_reason_to_end_every_token() {
 
     let report = world.gateway().reload().unwrap_err().to_string();
 
-    assert!(report.contains("signing-key.pem` is gone"), "{report}");
+    assert!(report.contains("signing-key.pem` is missing"), "{report}");
     assert!(!key.exists(), "a new key was made");
     assert_eq!(world.get("/x", &bearer).status, 200);
 }

@@ -29,7 +29,7 @@ const FULL: AccessLogEntry<'static> = AccessLogEntry {
     reason: "authenticated",
     status: 200,
     app: Some("shop"),
-    subject: Some("5bb7a9d5ee13ddaf"),
+    subject: Some("2026:5bb7a9d5ee13ddaf1c4f0e6a7d9b2c38"),
     upstream: Some("backend"),
     upstream_address: Some(std::net::SocketAddr::new(std::net::IpAddr::V6(Ipv6Addr::LOCALHOST), 8080)),
     duration: Duration::from_micros(12_345),
@@ -58,7 +58,7 @@ fn line_has_every_field_of_the_request() {
             r#""client.address":"203.0.113.7","http.request.method":"GET","url.scheme":"https","#,
             r#""network.protocol.version":"2","server.address":"shop.example.com","url.path":"/api/orders/7","#,
             r#""http.route":"orders","decision":"forwarded","reason":"authenticated","#,
-            r#""http.response.status_code":200,"app":"shop","user.hash":"5bb7a9d5ee13ddaf","upstream.name":"backend","#,
+            r#""http.response.status_code":200,"app":"shop","user.hash":"2026:5bb7a9d5ee13ddaf1c4f0e6a7d9b2c38","upstream.name":"backend","#,
             r#""upstream.address":"[::1]:8080","duration_ms":12.345,"upstream.duration_ms":11.007,"#,
             r#""http.request.body.size":0,"http.response.body.size":5120}"#,
             "\n"
