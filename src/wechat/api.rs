@@ -123,15 +123,15 @@ impl<T> ApiCall<'_, T> {
         url
     }
 
-    /// The reply as text. Half a character in a nickname, or a control character, must not cost the
-    /// user's ids: an id with a character that was put there instead is refused as malformed.
+    /// The reply as text. Half a character in a nickname, or a raw control character, must not cost
+    /// the user's ids. An id with such a character is refused as malformed nevertheless.
     fn text<'b>(&self, body: &'b [u8]) -> Option<Cow<'b, str>> {
         if self.endpoint != ApiEndpoint::UserInfo {
             return str::from_utf8(body).ok().map(Cow::Borrowed);
         }
         let text = String::from_utf8_lossy(body);
         let has_control = text.bytes().any(|byte| byte.is_ascii_control());
-        Some(if has_control { text.replace(|it: char| it.is_ascii_control(), " ").into() } else { text })
+        Some(if has_control { escape_control_characters(&text).into() } else { text })
     }
 
     /// Reads the JSON of a reply and ignores its `Content-Type`.
@@ -328,6 +328,23 @@ fn read_code_exchange(text: &str) -> Result<CodeExchange, WeChatError> {
         session_key: SessionKey::parse(&session_key.0)
             .map_err(|_| WeChatError::UnexpectedReply(ReplyFault::SessionKey))?,
     })
+}
+
+/// Writes raw control characters within strings as JSON demands it (RFC 8259 §7).
+pub(super) fn escape_control_characters(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len() + 5);
+    let mut is_in_string = false;
+    let mut follows_backslash = false;
+    for character in text.chars() {
+        if is_in_string && character.is_ascii_control() {
+            escaped.push_str(&format!("\\u{:04x}", u32::from(character)));
+        } else {
+            is_in_string ^= character == '"' && !follows_backslash;
+            escaped.push(character);
+        }
+        follows_backslash = character == '\\' && !follows_backslash;
+    }
+    escaped
 }
 
 /// Reads an errcode: a number, which some replies write in quotes.

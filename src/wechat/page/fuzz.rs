@@ -1,12 +1,13 @@
 //! Drives the reading of WeChat's replies to a sign-in with a browser.
 
 use super::reply::{self, PageGrant, UserInfo};
+use crate::wechat::api::escape_control_characters;
 use crate::wechat::fuzz::{check_unionid, read, said, says};
 
 pub(crate) fn page_reply(data: &[u8]) {
     let (grant, info) = reply::unsent();
     // What is only shown to people may be broken in the reply with the profile.
-    let shown = String::from_utf8_lossy(data).replace(|it: char| it.is_ascii_control(), " ");
+    let shown = escape_control_characters(&String::from_utf8_lossy(data));
     check_grant(data, read(data, grant.reply(data)));
     check_info(shown.as_bytes(), read(shown.as_bytes(), info.reply(data)));
 }

@@ -63,11 +63,12 @@ async fn the_user_signs_in_without_a_profile_if_wechat_gives_none() {
 async fn a_member_for_display_that_is_broken_costs_no_other_member() {
     const AVATAR: &str = "https://thirdwx.qlogo.cn/x/132";
     let half_of_a_byte_sequence = b"\"nickname\":\"\xe6\x9d\x8e\xf0\x9f\"";
-    let table: [(&str, &[u8], Option<&str>); 9] = [
+    let table: [(&str, &[u8], Option<&str>); 10] = [
         ("half an emoji", br#""nickname":"\u674e\ud83d""#, Some("李")),
         ("the other half", br#""nickname":"\ude00\u674e""#, Some("李")),
         ("bytes cut in two", half_of_a_byte_sequence, Some("李")),
-        ("a raw control character", b"\"nickname\":\"a\x14b\"", Some("a b")),
+        ("a raw control character", b"\"nickname\":\"a\x14b\"", Some("ab")),
+        ("a raw one after a backslash", b"\"nickname\":\"a\\\\\nb\"", Some("a\\b")),
         ("a number", br#""nickname":7"#, None),
         ("an object", br#""nickname":{"a":"\ud83d"}"#, None),
         ("null", br#""nickname":null"#, None),
