@@ -117,6 +117,8 @@ pub struct Runtime {
     /// Limits on the requests of each route.
     pub request_limits: RequestLimits,
     apps: BTreeMap<Arc<str>, AppId>,
+    /// Apps whose users sign in without a unionid.
+    apps_without_unionid: BTreeMap<Arc<str>, AppId>,
     throttle_config: config::Throttle,
     routes_metrics: Vec<RouteMetrics>,
     no_route_metrics: RouteMetrics,
@@ -184,6 +186,7 @@ impl Runtime {
             Some(previous) => sign_in.with_codes_of(&previous.sign_in),
             None => sign_in,
         };
+        let named = |app: &crate::wechat::App| (Arc::clone(&app.name), app.appid.clone());
         Some(Self {
             routes_metrics: RouteMetrics::of_routes(&routes, &shared.metrics),
             no_route_metrics: RouteMetrics::new("", None, &shared.metrics),
@@ -195,7 +198,12 @@ impl Runtime {
             internal_clients: internal_clients?,
             limits: config.limits.clone(),
             trusted_proxies: config.trusted_proxies.clone(),
-            apps: wechat.apps().map(|app| (Arc::clone(&app.name), app.appid.clone())).collect(),
+            apps: wechat.apps().map(named).collect(),
+            apps_without_unionid: wechat
+                .apps()
+                .filter(|app| app.admits_unknown_unionid())
+                .map(named)
+                .collect(),
             throttle,
             request_limits: sections.request_limits?,
             throttle_config: config.throttle.clone(),
@@ -206,6 +214,11 @@ impl Runtime {
     /// The id of the app with this name in the configuration.
     pub fn appid(&self, name: &str) -> Option<&AppId> {
         self.apps.get(name)
+    }
+
+    /// The apps whose users sign in without a unionid, by name.
+    pub fn apps_without_unionid(&self) -> impl Iterator<Item = (&str, &AppId)> {
+        self.apps_without_unionid.iter().map(|(name, appid)| (&**name, appid))
     }
 
     /// The name of the app with this id in the configuration.

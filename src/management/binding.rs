@@ -92,7 +92,11 @@ impl Management {
         let changed = changed.map_err(|error| ManagementAnswer::session_error("change a binding", &error))?;
         let verb = if event == AuditEvent::Bind { "bound" } else { "unbound" };
         self.log_person(verb, person, requester);
-        Ok(ManagementAnswer::json(&ChangeAnswer { scope: scope.as_str(), changed }))
+        Ok(ManagementAnswer::json(&ChangeAnswer {
+            scope: scope.as_str(),
+            changed,
+            unreached_apps: Vec::new(),
+        }))
     }
 }
 

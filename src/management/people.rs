@@ -21,6 +21,9 @@ pub(super) struct ChangeAnswer {
     pub(super) scope: &'static str,
     /// Whether the request changed anything.
     pub(super) changed: bool,
+    /// Apps in which the person may go on, because no unionid is known of their users.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) unreached_apps: Vec<String>,
 }
 
 /// The answer to a listing.
@@ -106,7 +109,8 @@ impl Management {
         let changed =
             done.map_err(|error| ManagementAnswer::session_error("block or unblock a person", &error))?;
         people.iter().for_each(|person| self.log_person(verb, person, requester));
-        Ok(ManagementAnswer::json(&ChangeAnswer { scope: scope.as_str(), changed }))
+        let unreached_apps = if is_block { unreached_apps(&people, &runtime).await? } else { Vec::new() };
+        Ok(ManagementAnswer::json(&ChangeAnswer { scope: scope.as_str(), changed, unreached_apps }))
     }
 
     /// The scope that a request names.
@@ -164,6 +168,28 @@ impl Management {
             }
         }
     }
+}
+
+/// The apps that a block of a person does not reach: WeChat gives no unionid of their users, and
+/// the person is not known there.
+async fn unreached_apps(people: &[PersonId], runtime: &Runtime) -> Result<Vec<String>, ManagementAnswer> {
+    let mut known = Vec::new();
+    let mut has_unionid = false;
+    for person in people {
+        match person {
+            PersonId::Subject(subject) => known.push(subject.appid.clone()),
+            PersonId::UnionId(unionid) => {
+                has_unionid = true;
+                let subjects =
+                    runtime.sessions.subjects_of(unionid).await.map_err(|error| {
+                        ManagementAnswer::session_error("list the apps of a person", &error)
+                    })?;
+                known.extend(subjects.into_iter().map(|subject| subject.appid));
+            }
+        }
+    }
+    let apps = runtime.apps_without_unionid().filter(|(_, appid)| has_unionid && !known.contains(appid));
+    Ok(apps.map(|(name, _)| name.to_owned()).collect())
 }
 
 fn blocked_item<'a>(blocked: &'a BlockedPerson, runtime: &'a Runtime) -> BlockedItem<'a> {

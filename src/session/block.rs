@@ -11,6 +11,8 @@ use super::person::PersonId;
 use super::row::person::PersonField;
 use super::sessions::Sessions;
 use crate::clock::Timestamp;
+use crate::identity::{Subject, UnionId};
+use crate::store::StoreError;
 
 /// A person who is blocked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +41,7 @@ impl Sessions {
     /// [`SessionError::Store`]: the person may be blocked nevertheless.
     pub async fn block(&self, person: &PersonId, now: Timestamp) -> Result<bool, SessionError> {
         let written = self.core.people.block(person, now).await;
+        let written = self.settle_subjects(person, written).await;
         Ok(self.core.publish_person(person, written).await?)
     }
 
@@ -49,7 +52,31 @@ impl Sessions {
     /// must be bound again or unbound first.
     pub async fn unblock(&self, person: &PersonId, now: Timestamp) -> Result<bool, SessionError> {
         let written = self.core.people.unblock(person, now).await;
+        let written = self.settle_subjects(person, written).await;
         Ok(self.core.publish_person(person, written).await?)
+    }
+
+    /// Lets a block of a unionid count for every subject that is known of the person, and no longer
+    /// once it is lifted.
+    async fn settle_subjects(
+        &self,
+        person: &PersonId,
+        written: Result<bool, StoreError>,
+    ) -> Result<bool, StoreError> {
+        let (PersonId::UnionId(unionid), Ok(_)) = (person, &written) else { return written };
+        // After the block: a subject that is not listed yet finds it when its session is opened.
+        let subjects = self.core.unionids.subjects(unionid).await?;
+        let subjects: Vec<PersonField> = subjects.iter().map(PersonField::from).collect();
+        self.core.people.settle_links(&PersonField::from(unionid), &subjects).await?;
+        written
+    }
+
+    /// The subjects that are known of a unionid: a block of the unionid is theirs too.
+    ///
+    /// # Errors
+    /// [`SessionError::Store`]
+    pub async fn subjects_of(&self, unionid: &UnionId) -> Result<Vec<Subject>, SessionError> {
+        Ok(self.core.unionids.subjects(unionid).await?)
     }
 
     /// The people who are blocked, the latest first. Reads the row of every person.

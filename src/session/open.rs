@@ -7,6 +7,7 @@ use super::device;
 use super::error::{SessionError, internal};
 use super::node::attempts::Attempts;
 use super::node::subject_rows::StoredSubject;
+use super::person::PersonId;
 use super::row::cookie::SessionCookie;
 use super::row::name::{self, EntryId, Locator};
 use super::row::refresh_token::{DecodedRefreshToken, RefreshToken};
@@ -179,9 +180,7 @@ impl Sessions {
         if row.set_unionid(new.identity.unionid.as_ref()) {
             warn!("WeChat gave a person of {} another unionid: the new one counts", subject.appid);
         }
-        if core.people.of_row(&row, revocations).await?.are_blocked() {
-            return Err(SessionError::Blocked);
-        }
+        self.refuse_blocked(&row, revocations).await?;
         row.set_profile(new.profile);
         // Before the session itself: a session that no unionid lists could not be ended by unionid.
         let listing = match row.unionid() {
@@ -200,7 +199,13 @@ impl Sessions {
             row.set_session_key(&self.keys, locator, &entry.id, secret, core.entropy.as_ref())?;
         }
         let write = core.subjects.replacement(*locator, stored, &row, limits, now).await?;
+        let is_newly_listed = listing.is_some();
         let is_written = core.store.write_in_order(listing.into_iter().chain([write]).collect()).await?;
+        if is_written && is_newly_listed {
+            // An operator who blocked the unionid meanwhile did not find this subject in the list.
+            let revocations = core.revocations.current().await?;
+            self.refuse_blocked(&row, &revocations).await?;
+        }
         if is_written {
             core.metrics.evicted.inc_by(evicted);
             if is_replaced || evicted > 0 {
@@ -210,5 +215,15 @@ impl Sessions {
             }
         }
         Ok(is_written)
+    }
+
+    /// Refuses a person who is blocked. If the subject has just become known of a blocked unionid,
+    /// its sessions without that unionid end too.
+    async fn refuse_blocked(&self, row: &SubjectRow, revocations: &Revocations) -> Result<(), SessionError> {
+        let people = self.core.people.of_row(row, revocations).await?;
+        if people.is_newly_linked() {
+            self.core.publish_person(&PersonId::Subject(row.subject()), Ok(true)).await?;
+        }
+        if people.are_blocked() { Err(SessionError::Blocked) } else { Ok(()) }
     }
 }

@@ -55,6 +55,15 @@ pub struct WeChat {
     entropy: Arc<dyn Entropy>,
 }
 
+impl App {
+    /// Whether users sign in to this app for whom WeChat gives no unionid.
+    pub fn admits_unknown_unionid(&self) -> bool {
+        self.kind == AppKind::OfficialAccount
+            && self.scope == OAuthScope::Base
+            && !self.refuses_unknown_unionid
+    }
+}
+
 /// A configured WeChat app.
 pub struct App {
     /// The app's name in the configuration.

@@ -7,7 +7,7 @@ use http::header::CONTENT_TYPE;
 use serde_json::{Map, Value};
 
 use super::CommandOutcome;
-use crate::cli::table::{format_columns, unreadable_answer};
+use crate::cli::table::{format_columns, unreadable_answer, without_control_characters};
 
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("person").args(["app", "unionid"]).required(true))]
@@ -108,11 +108,37 @@ pub(super) fn list_request() -> http::Result<Request<Bytes>> {
 
 pub(super) fn format_change(answer: &[u8], done: &str, already: &str) -> CommandOutcome {
     let answer: Value = serde_json::from_slice(answer).unwrap_or_default();
-    match answer.get("changed").and_then(Value::as_bool) {
+    let outcome = match answer.get("changed").and_then(Value::as_bool) {
         Some(true) => CommandOutcome::answer(done),
         Some(false) => CommandOutcome { messages: already.into(), ..CommandOutcome::default() },
-        None => unreadable_answer(),
+        None => return unreadable_answer(),
+    };
+    match unreached_apps(&answer) {
+        Some(unreached) => CommandOutcome { answer: join_lines(&outcome.answer, &unreached), ..outcome },
+        None => outcome,
     }
+}
+
+/// What a block does not reach: its operator must not believe that the person is out.
+fn unreached_apps(answer: &Value) -> Option<String> {
+    let names: Vec<String> = answer
+        .get("unreached_apps")?
+        .as_array()?
+        .iter()
+        .filter_map(Value::as_str)
+        .map(without_control_characters)
+        .collect();
+    (!names.is_empty()).then(|| {
+        format!(
+            "not reached: {}. WeChat gives no unionid of their users, and the person is not known there: \
+             block the person there by openid, or write `unknown_unionid: refuse` for these apps",
+            names.join(", ")
+        )
+    })
+}
+
+fn join_lines(one: &str, other: &str) -> String {
+    if one.is_empty() { other.to_owned() } else { format!("{one}\n{other}") }
 }
 
 pub(super) fn format_list(answer: &[u8]) -> CommandOutcome {
@@ -162,6 +188,9 @@ mod tests {
             assert_eq!(format_list(answer.as_bytes()).code, FAILED, "{answer}");
         }
         assert_eq!(format_change(br#"{"changed":true}"#, "blocked", "").answer, "blocked");
+        let unreached = br#"{"changed":true,"unreached_apps":["account","office"]}"#;
+        let outcome = format_change(unreached, "blocked", "");
+        assert!(outcome.answer.starts_with("blocked\nnot reached: account, office."), "{}", outcome.answer);
         assert_eq!(
             format_change(br#"{"changed":false}"#, "", "was already blocked").messages,
             "was already blocked"

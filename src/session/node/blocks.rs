@@ -67,6 +67,109 @@ impl PersonRows {
         Ok(was_blocked)
     }
 
+    /// Whether the block of exactly this person counts, who may have been erased.
+    pub(super) async fn is_blocked(
+        &self,
+        field: &PersonField,
+        revocations: &Revocations,
+    ) -> Result<bool, StoreError> {
+        let own = self.stored(field).await?.row?.block_number();
+        let own = self.counted_block(field, own, revocations).await?;
+        Ok(own.max(self.block_of_erased(field).await?).is_some())
+    }
+
+    /// Remembers in the row of a subject that it is blocked with its unionid, if it is: WeChat may
+    /// give no unionid when the person signs in the next time. Whether that is new. A failure is
+    /// tried again at the next request: the person is refused in any case.
+    pub(super) async fn link_if_blocked(
+        &self,
+        subject: &PersonField,
+        unionid: &PersonField,
+        linked: &[PersonField],
+        revocations: &Revocations,
+    ) -> bool {
+        let link = async {
+            if linked.contains(unionid) || !self.is_blocked(unionid, revocations).await? {
+                return Ok(false);
+            }
+            self.link(subject, unionid, true).await
+        };
+        link.await.unwrap_or_else(|error: StoreError| {
+            debug!("a subject of a blocked person could not be remembered: {error}");
+            false
+        })
+    }
+
+    /// Makes the rows of a unionid's subjects say whether they are blocked with it.
+    ///
+    /// Looks again when they do: of two operators, one who blocks and one who lifts the block, the
+    /// later one must count for the subjects too.
+    pub(in crate::session) async fn settle_links(
+        &self,
+        unionid: &PersonField,
+        subjects: &[PersonField],
+    ) -> Result<(), StoreError> {
+        let mut attempts = Attempts::default();
+        loop {
+            let revocations = self.revocations.current().await?;
+            let is_blocked = self.is_blocked(unionid, &revocations).await?;
+            for subject in subjects {
+                self.link(subject, unionid, is_blocked).await?;
+            }
+            let revocations = self.revocations.current().await?;
+            if self.is_blocked(unionid, &revocations).await? == is_blocked {
+                return Ok(());
+            }
+            attempts.wait(self.entropy.as_ref()).await?;
+        }
+    }
+
+    /// Writes in a subject's row that it is blocked with a unionid, or that it is not; whether that
+    /// is new. If the person was erased, both stand there as keyed hashes.
+    async fn link(
+        &self,
+        subject: &PersonField,
+        unionid: &PersonField,
+        is_blocked: bool,
+    ) -> Result<bool, StoreError> {
+        // A gateway of the previous version would go on refusing the subject after it has lifted
+        // the block: it does not know this.
+        if is_blocked && !self.revocations.current().await?.is_sealing() {
+            return Ok(false);
+        }
+        let is_erased = self.block_of_erased(unionid).await?.is_some();
+        let (subject, unionid) = if is_erased {
+            (self.hashed(subject).await?, self.hashed(unionid).await?)
+        } else {
+            (subject.clone(), unionid.clone())
+        };
+        let kinds = PersonKinds::of(&subject);
+        // Before the row, which no node would read otherwise.
+        if is_blocked && !self.revocations.current().await?.people.is_some_and(|known| known.contains(kinds))
+        {
+            let now = Timestamp::default();
+            self.change_revocations(|row| row.add_person_kinds(kinds, now)).await?;
+        }
+        let mut attempts = Attempts::default();
+        loop {
+            let stored = self.stored(&subject).await?;
+            let row = match &stored.row {
+                Ok(row) => row.clone(),
+                // It denies as it is.
+                Err(StoreError::Damaged(_)) => return Ok(false),
+                Err(error) => return Err(error.clone()),
+            };
+            if (row.blocked_with() == Some(&unionid)) == is_blocked {
+                return Ok(false);
+            }
+            let linked = is_blocked.then(|| unionid.clone());
+            if self.replace(&stored, row.with_block_of(linked)).await? {
+                return Ok(true);
+            }
+            attempts.wait(self.entropy.as_ref()).await?;
+        }
+    }
+
     /// The number of the block of a person who was erased.
     pub(super) async fn block_of_erased(&self, field: &PersonField) -> Result<Option<u64>, StoreError> {
         let revocations = self.revocations.current().await?;

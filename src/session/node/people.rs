@@ -39,8 +39,11 @@ pub(in crate::session) struct PersonRows {
 }
 
 /// What the rows of people say about a session.
+#[derive(Default)]
 pub(in crate::session) struct SessionPeople {
     is_blocked: bool,
+    /// Whether it was just remembered that the subject is blocked with its unionid.
+    is_newly_linked: bool,
     /// Sessions with a lower number are of a person who was erased.
     erased_number: Option<u64>,
     user: Option<User>,
@@ -97,15 +100,24 @@ impl PersonRows {
             Some(unionid) if kinds.of_unionids => self.read(unionid).await?,
             _ => None,
         };
-        let mut people = SessionPeople { is_blocked: false, erased_number: None, user: None };
+        let mut people = SessionPeople::default();
+        let mut linked = Vec::new();
         for (field, own) in [(Some(&subject), of_subject), (unionid.as_ref(), of_unionid)] {
             let Some(field) = field else { continue };
             self.add_row(&mut people, field, own.as_ref(), revocations).await?;
+            linked.extend(own.and_then(|row| row.blocked_with().cloned()));
             if kinds.of_erased() {
                 let hashed = self.hashed(field).await?;
                 let erased = self.read(&hashed).await?;
                 self.add_row(&mut people, &hashed, erased.as_ref(), revocations).await?;
+                linked.extend(erased.and_then(|row| row.blocked_with().cloned()));
             }
+        }
+        for unionid in &linked {
+            people.is_blocked = people.is_blocked || self.is_blocked(unionid, revocations).await?;
+        }
+        if let Some(unionid) = unionid.filter(|_| people.is_blocked) {
+            people.is_newly_linked = self.link_if_blocked(&subject, &unionid, &linked, revocations).await;
         }
         Ok(people)
     }
@@ -367,8 +379,16 @@ impl PersonRows {
             let kept = self.stored(&hashed).await?;
             let row = kept.row.clone()?;
             let block = row.block_number().max(block);
-            let row = row.with_block(block).with_erasure(number);
-            let ttl = if row.block_number().is_some() { FOREVER } else { lasts };
+            let linked = named.row.clone()?.blocked_with().cloned();
+            let linked = match linked {
+                Some(unionid) if self.is_blocked(&unionid, &revocations).await? => {
+                    Some(self.hashed(&unionid).await?)
+                }
+                _ => row.blocked_with().cloned(),
+            };
+            let outlasts = block.is_some() || linked.is_some();
+            let row = row.with_block(block).with_block_of(linked).with_erasure(number);
+            let ttl = if outlasts { FOREVER } else { lasts };
             // First: until it is there, the other row counts.
             let is_kept = self.replace_for(&kept, row, ttl).await?;
             if is_kept && self.replace(&named, PersonRow::new(field.clone())).await? {
@@ -383,6 +403,11 @@ impl SessionPeople {
     /// Whether the person is blocked, in this app or by unionid.
     pub(in crate::session) const fn are_blocked(&self) -> bool {
         self.is_blocked
+    }
+
+    /// Whether it was just remembered that the subject is blocked with its unionid.
+    pub(in crate::session) const fn is_newly_linked(&self) -> bool {
+        self.is_newly_linked
     }
 
     /// The user of a session with this number.

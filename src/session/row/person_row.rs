@@ -84,6 +84,10 @@ pub(in crate::session) struct PersonRow {
     /// a lower number, which a store that falls back to an earlier state could bring back.
     #[n(5)]
     erased_number: Option<u64>,
+    /// The unionid by which a subject was known when that unionid was blocked. Its block is the
+    /// subject's too, even if WeChat gives no unionid at a later sign-in.
+    #[n(6)]
+    blocked_with: Option<PersonField>,
 }
 
 #[derive(Clone, PartialEq, Encode, Decode)]
@@ -104,6 +108,7 @@ impl PersonRow {
             bound_at: Timestamp::default(),
             block_number: None,
             erased_number: None,
+            blocked_with: None,
         }
     }
 
@@ -133,7 +138,10 @@ impl PersonRow {
 
     /// Whether the row says nothing of its person.
     pub(in crate::session) const fn is_empty(&self) -> bool {
-        self.user.is_none() && self.block_number.is_none() && self.erased_number.is_none()
+        self.user.is_none()
+            && self.block_number.is_none()
+            && self.erased_number.is_none()
+            && self.blocked_with.is_none()
     }
 
     /// The number of the block.
@@ -144,6 +152,16 @@ impl PersonRow {
     /// The number at which the person was erased.
     pub(in crate::session) const fn erased_number(&self) -> Option<u64> {
         self.erased_number
+    }
+
+    /// The person whose block is this subject's too.
+    pub(in crate::session) const fn blocked_with(&self) -> Option<&PersonField> {
+        self.blocked_with.as_ref()
+    }
+
+    /// The same row, blocked with this person, or with none.
+    pub(in crate::session) fn with_block_of(self, blocked_with: Option<PersonField>) -> Self {
+        Self { blocked_with, ..self }
     }
 
     /// The same row, of a person who was erased at this number.
@@ -168,7 +186,7 @@ impl PersonRow {
 
     /// The same row without a user.
     pub(in crate::session) fn without_user(self) -> Self {
-        Self { block_number: self.block_number, ..Self::new(self.person) }
+        Self { user: None, claims: Vec::new(), bound_at: Timestamp::default(), ..self }
     }
 
     /// The user that the person is bound to.

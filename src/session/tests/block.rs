@@ -91,6 +91,111 @@ async fn a_browser_of_a_blocked_person_is_refused() {
 }
 
 #[tokio::test]
+async fn a_block_by_unionid_holds_for_each_known_subject_without_its_unionid() {
+    let node = Node::new();
+    node.seal_rows().await;
+    let alice = with_unionid(&in_app("wx1", "a"), "u1");
+    node.open(&alice).await;
+
+    node.block(&everywhere("u1")).await.unwrap();
+    // The row with the unionid goes, and WeChat gives none at the next sign-in.
+    node.revoke(SessionScope::UnionId(UnionId::parse("u1").unwrap())).await.unwrap();
+
+    assert_eq!(node.try_open(&in_app("wx1", "a"), None).await.unwrap_err(), SessionError::Blocked);
+    assert_eq!(node.blocked().await, [everywhere("u1")], "one block");
+    node.unblock(&everywhere("u1")).await;
+    node.open(&in_app("wx1", "a")).await;
+    let is_person = |key: &&crate::store::Key| key.space == crate::store::Space::Person;
+    assert_eq!(node.store.rows.lock().keys().filter(is_person).count(), 0, "a lifted block leaves no row");
+}
+
+#[tokio::test]
+async fn a_subject_that_becomes_known_of_a_blocked_unionid_is_blocked_from_then_on() {
+    let first = Node::shared();
+    let nodes = [first.another(), first];
+    for node in &nodes {
+        node.seal_rows().await;
+        follow::follow(node).await.abort();
+    }
+    let alice = in_app("wx2", "b");
+    let opened = nodes[1].open(&alice).await;
+    nodes[0].block(&everywhere("u1")).await.unwrap();
+    let lease = nodes[0].check(&alice, &opened).await.unwrap().lease;
+
+    let refused = nodes[0].try_open(&with_unionid(&alice, "u1"), None).await.unwrap_err();
+
+    assert_eq!(refused, SessionError::Blocked);
+    assert!(!lease.is_current(), "the session that was open before");
+    for node in &nodes {
+        node.core.log.poll().await.unwrap();
+        assert!(node.is_blocked(&alice, &opened).await);
+        assert_eq!(node.try_open(&alice, None).await.unwrap_err(), SessionError::Blocked);
+    }
+    nodes[0].unblock(&everywhere("u1")).await;
+    assert!(!nodes[0].is_blocked(&alice, &opened).await);
+}
+
+#[tokio::test]
+async fn a_block_of_the_subject_itself_outlasts_that_of_its_unionid() {
+    let node = Node::new();
+    node.seal_rows().await;
+    let alice = with_unionid(&person("alice"), "u1");
+    let opened = node.open(&alice).await;
+    node.block(&here(&alice)).await.unwrap();
+    node.block(&everywhere("u1")).await.unwrap();
+
+    node.unblock(&everywhere("u1")).await;
+    assert!(node.is_blocked(&alice, &opened).await);
+    node.unblock(&here(&alice)).await;
+    assert!(!node.is_blocked(&alice, &opened).await);
+    node.block(&everywhere("u1")).await.unwrap();
+    assert!(!node.unblock(&here(&alice)).await, "it is not blocked itself");
+    assert!(node.is_blocked(&alice, &opened).await);
+}
+
+/// Lets a future go on until it waits for the store.
+async fn poll_once<F: Future>(mut future: std::pin::Pin<&mut F>) -> Option<F::Output> {
+    std::future::poll_fn(|context| match future.as_mut().poll(context) {
+        std::task::Poll::Ready(output) => std::task::Poll::Ready(Some(output)),
+        std::task::Poll::Pending => std::task::Poll::Ready(None),
+    })
+    .await
+}
+
+#[tokio::test]
+async fn an_operator_who_blocks_while_a_session_is_opened_reaches_its_subject() {
+    // The block comes between any two steps of the sign-in: afterwards no sign-in without a unionid
+    // succeeds, whether or not the first one did.
+    let mut outcomes = std::collections::BTreeSet::new();
+    for steps in 0..24 {
+        let node = Node::shared();
+        let other = node.another();
+        node.seal_rows().await;
+        node.open(&person("bob")).await;
+        let alice = with_unionid(&in_app("wx1", "a"), "u1");
+        let mut opening = std::pin::pin!(node.try_open(&alice, None));
+        let mut early = None;
+        for _ in 0..steps {
+            if early.is_none() {
+                early = poll_once(opening.as_mut()).await;
+            }
+        }
+        other.block(&everywhere("u1")).await.unwrap();
+        let opened = match early {
+            Some(opened) => opened,
+            None => opening.await,
+        };
+        outcomes.insert(opened.is_ok());
+        node.revoke(SessionScope::UnionId(UnionId::parse("u1").unwrap())).await.unwrap();
+
+        let again = node.try_open(&in_app("wx1", "a"), None).await;
+
+        assert_eq!(again.unwrap_err(), SessionError::Blocked, "{steps}");
+    }
+    assert!(outcomes.contains(&false));
+}
+
+#[tokio::test]
 async fn a_unionid_is_blocked_in_every_app_and_a_subject_in_one() {
     let node = Node::new();
     let one = with_unionid(&in_app("wx1", "a"), "u1");

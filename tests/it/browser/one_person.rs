@@ -163,6 +163,32 @@ fn a_deny_list_with_unionids_refuses_who_comes_without_one() {
 }
 
 #[test]
+fn a_block_by_unionid_reaches_an_account_that_gives_none_or_says_that_it_does_not() {
+    let site = Site::with(Config::default(), &[BASE]);
+    let emulator = &site.world.emulator;
+    let unionid = emulator.unionid(APPID, "alice").unwrap();
+    let [mut website, mut account] = [(); 2].map(|()| Visitor::at(site.world.address()));
+    website.sign_in(emulator, "site", "alice");
+    account.sign_in(emulator, "account", "alice");
+    let change = |what: &str| {
+        let body = json!({ "unionid": unionid }).to_string();
+        let request = format!(
+            "POST /people/{what} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        send_to_control(site.world.control_socket(), &request).json()
+    };
+
+    let answer = change("block");
+
+    assert_eq!(answer, json!({ "scope": "unionid", "changed": true, "unreached_apps": ["account"] }));
+    assert_eq!(website.send_only("GET", "/page", "", "").status, 403);
+    assert_eq!(account.send_only("GET", "/page", "", "").status, 200, "it is not reached");
+    assert_eq!(change("unblock"), json!({ "scope": "unionid", "changed": true }));
+    assert_eq!(website.send_only("GET", "/page", "", "").status, 200);
+}
+
+#[test]
 fn an_app_that_refuses_an_unknown_unionid_refuses_the_sign_in() {
     let refuse = (BASE.0, ", unknown_unionid: refuse");
     let site = Site::with(Config::default(), &[refuse]);
