@@ -22,9 +22,9 @@ pub(super) enum PersonCommand {
     Change(PersonChange),
     /// Print the hash that stands for a person in the logs
     Hash(PersonArgs),
-    /// Show what is known of a person: menshen person show --app shop --openid o6_bmj…
+    /// Show what the store knows about a person: menshen person show --app shop --openid o6_bmj…
     Show(PeopleArgs),
-    /// Print what is known of a person as JSON
+    /// Print what the store knows about a person, as JSON
     Export(PeopleArgs),
     /// Erase a person: sessions, profile and bindings in every app. A block stays
     Erase(PeopleArgs),

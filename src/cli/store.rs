@@ -26,7 +26,7 @@ pub(super) enum StoreCommand {
     Compact,
     /// Check the file for damage and count its rows
     Verify,
-    /// Copy the file of the gateway that runs
+    /// Copy the file of the running gateway
     Backup {
         /// The new file. The gateway writes it, so its user must be allowed to
         #[arg(value_name = "FILE")]

@@ -12,7 +12,7 @@ pub struct Limits {
     /// Largest header block. A larger one is answered 431.
     #[schemars(extend("x-static" = true))]
     pub max_header: ByteSize,
-    /// Most header fields of a request. More are answered 431.
+    /// Maximum number of header fields of a request. More are answered 431.
     #[schemars(range(min = 1))]
     pub max_header_fields: usize,
     /// What happens to header names with characters other than letters, digits and `-`. Backends
@@ -32,29 +32,30 @@ pub struct Limits {
     pub read_timeout: Duration,
     /// Longest wait for a client to accept data.
     pub write_timeout: Duration,
-    /// Most connections at once, of all listeners together. `docs/limits.md` says how much memory
-    /// and how many open files they need.
+    /// Maximum number of connections, of all listeners together. `docs/limits.md` says how much
+    /// memory and how many open files they need.
     #[schemars(range(min = 1), extend("x-static" = true))]
     pub max_connections: usize,
-    /// Most connections at once of one client address, or of one /64 network of IPv6.
+    /// Maximum number of connections of one client address, or of one /64 network of IPv6.
     /// `trusted_proxies` have no such limit.
     #[schemars(range(min = 1), extend("x-static" = true))]
     pub max_connections_per_address: usize,
-    /// Most TLS handshakes at once. A handshake begins when the client's whole first message has
-    /// arrived. Beyond this the client with the most handshakes loses its oldest one.
+    /// Maximum number of TLS handshakes at the same time. A handshake begins when the client's
+    /// whole first message has arrived. Beyond this the client with the most handshakes loses its
+    /// oldest one.
     #[schemars(range(min = 1), extend("x-static" = true))]
     pub max_handshakes: usize,
-    /// Most forwarded requests under way at once, of all listeners together. A WebSocket or a
+    /// Maximum number of forwarded requests under way, of all listeners together. A WebSocket or a
     /// stream of events is one for as long as it lasts. Each can take a connection to a server, so
     /// fewer are forwarded if the process may not open so many files.
     #[schemars(range(min = 1), extend("x-static" = true))]
     pub max_requests: usize,
-    /// Most forwarded requests under way at once of one client address, or of one /64 network of
-    /// IPv6. The more are under way in all, the fewer one address may have.
+    /// Maximum number of forwarded requests under way of one client address, or of one /64 network
+    /// of IPv6. The more are under way in all, the fewer one address may have.
     #[schemars(range(min = 1), extend("x-static" = true))]
     pub max_requests_per_address: usize,
-    /// Longest wait of a request for others to end, when too many are under way. It is then
-    /// answered 503.
+    /// Longest wait of a request for others to end, if too many are under way. Then it is answered
+    /// 503.
     #[schemars(extend("x-static" = true))]
     pub max_request_wait: Duration,
     /// Lowest average rate of a request's body, in bytes per second, after the first 10 seconds. A
@@ -104,7 +105,7 @@ pub enum HeaderNames {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct H2Limits {
-    /// Most requests at once on one connection.
+    /// Maximum number of requests at the same time on one connection.
     #[schemars(range(min = 1))]
     pub max_concurrent_streams: u32,
     /// How long a connection without requests stays open.

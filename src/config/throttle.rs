@@ -10,10 +10,10 @@ use super::{Duration, Rate};
 #[serde(deny_unknown_fields, default)]
 pub struct Throttle {
     /// Logins of one client address that failed or are under way: a login that succeeds gives back
-    /// what it took. If none is left, the next login waits; a code that was told to wait and comes
-    /// back has a second limit of the same size. Refreshes that fail have one too, and so have the
-    /// refreshes of one user. Of IPv6, the /56 around a client has twice, and the /48 four times as
-    /// much.
+    /// what it took. If none is left, the next login waits. A code that was answered 429 and is
+    /// sent again after the wait has a second limit of the same size. Refreshes that fail have one
+    /// too, and so have the refreshes of one user. For IPv6, the /56 around a client has twice as
+    /// much, and the /48 four times as much.
     pub login: LoginLimit,
     /// Sign-ins of one user whose address has nothing left. The user is known by an access token of
     /// the gateway, expired or not, or by a live refresh token or session cookie. A code of another
@@ -21,15 +21,15 @@ pub struct Throttle {
     pub known_user: LoginLimit,
     /// Sign-ins that one client address begins in a browser: sign-in pages and redirects to WeChat.
     /// A sign-in that succeeds gives back what it took. Requests that pages of other sites may have
-    /// caused have a second limit of the same size. Of IPv6, the /56 around a client has twice, and
-    /// the /48 four times as much.
+    /// caused have a second limit of the same size. For IPv6, the /56 around a client has twice as
+    /// much, and the /48 four times as much.
     pub sign_in: LoginLimit,
     /// Sign-ins that all clients together begin in browsers, at this gateway. Each takes up to 2.4
     /// KB of the store for twenty minutes. With the defaults, sign-ins that never end take at most
-    /// 146 MB. A quarter of the burst is kept for addresses from which users signed in lately, and
-    /// half of it from addresses that failed often.
+    /// 146 MB. A quarter of the burst is kept for addresses from which users signed in lately.
+    /// Addresses that failed often may use only half of the burst.
     pub all_sign_ins: LoginLimit,
-    /// Has no effect any longer, and is accepted with a warning: failures take from `login`.
+    /// Has no effect any more, and is accepted with a warning: failures take from `login`.
     pub failed_login: Option<FailedLoginLimit>,
     /// Answers with a status 4xx to one client address, from the gateway or a backend. Each other
     /// answer cancels one of them. While an address is locked out, every request is answered 429.
@@ -38,18 +38,18 @@ pub struct Throttle {
     /// so choose a high limit if many users share an address.
     pub client_errors: Option<FailedLoginLimit>,
     /// Calls to WeChat for all clients together. Keep it below the quota of your apps. A quarter of
-    /// the burst is kept for addresses from which users signed in lately, and half of it from
-    /// addresses that failed often.
+    /// the burst is kept for addresses from which users signed in lately. Addresses that failed
+    /// often may use only half of the burst.
     pub wechat: LoginLimit,
     /// Requests for `GET /auth/session` with one session.
     pub session: LoginLimit,
     /// IPv6 clients with the same leading bits count as one client. This is the number of bits. 32
-    /// to 128. Logins and sign-ins count in the /64, the /56 and the /48 around it besides.
+    /// to 128. Logins and sign-ins also count in the /64, the /56 and the /48 around it.
     #[schemars(range(min = 32, max = 128))]
     pub ipv6_prefix: u8,
-    /// Most client addresses that each limit remembers. An entry takes 17 bytes, or 25 in a limit
-    /// with lock-outs. When all places are taken, a new address replaces the one with the least
-    /// count. The memory is allocated at start. 1024 to 16777216.
+    /// Maximum number of client addresses that each limit remembers. An entry takes 17 bytes, or 25
+    /// in a limit with lock-outs. When all places are taken, a new address replaces the one with
+    /// the lowest count. The memory is allocated at start. 1024 to 16777216.
     pub capacity: usize,
 }
 
@@ -76,7 +76,7 @@ impl Default for Throttle {
 pub struct LoginLimit {
     /// Average rate.
     pub rate: Rate,
-    /// Most at once after a quiet time. 1 to 1000000.
+    /// Maximum number at once after a quiet time. 1 to 1000000.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub burst: u32,
 }

@@ -28,7 +28,7 @@ pub enum ManagementPage {
     Hash,
     /// Lists who is bound to a user, or to any.
     Bindings,
-    /// Shows all that is known of a person.
+    /// Shows what the store knows about a person.
     Person,
     /// Erases a person.
     Erase,

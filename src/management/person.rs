@@ -31,7 +31,7 @@ struct PersonName<'a> {
     openid: Option<&'a str>,
 }
 
-/// What is known of a person.
+/// What the store knows about a person.
 #[derive(Serialize)]
 struct PersonDocument<'a> {
     apps: Vec<AppItem<'a>>,
@@ -89,7 +89,7 @@ struct ErasureAnswer {
 }
 
 impl Management {
-    /// Shows all that is known of a person.
+    /// Shows what the store knows about a person.
     pub(super) async fn show_person(
         &self,
         query: &str,
@@ -101,7 +101,7 @@ impl Management {
         let action = AuditedAction { event: AuditEvent::Listing, scope: Some(&scope), requester, user: None };
         self.audit(action, data.as_ref().map(|_| None));
         let data = data.map_err(|error| ManagementAnswer::session_error("show a person", &error))?;
-        people.iter().for_each(|person| self.log_person("looked at what is known of", person, requester));
+        people.iter().for_each(|person| self.log_person("looked at the data of", person, requester));
         Ok(ManagementAnswer::json(&person_document(&data, &runtime)))
     }
 

@@ -1,7 +1,7 @@
 //! Erasing a person: sessions, list of apps, binding and profile. PIPL art. 47.
 //!
-//! What stays names nobody: a block, and the number of the erasure until no token of before is
-//! good. Both stand under keyed hashes.
+//! What stays names no person: a block, and the number of the erasure until no earlier token is
+//! valid. Both are stored under keyed hashes.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -63,7 +63,7 @@ pub enum EraseError {
 
 impl Sessions {
     /// Erases the person with these names: in every app, if a unionid is known. A block stays, and
-    /// sessions of before stay ended. When this returns, no row names the person.
+    /// earlier sessions stay ended. When this returns, no row names the person.
     ///
     /// # Errors
     /// [`EraseError`]: part of the person may be left; ask again.

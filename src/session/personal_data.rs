@@ -1,4 +1,4 @@
-//! What the store knows of a person: who they are in which app, their sessions, bindings and
+//! What the store knows about a person: who they are in which app, their sessions, bindings and
 //! blocks. PIPL art. 45.
 
 use std::collections::BTreeSet;
@@ -14,7 +14,7 @@ use crate::clock::Timestamp;
 use crate::identity::{Identity, Profile, Subject, UnionId, UserId};
 use crate::store::StoreError;
 
-/// Everything that the store knows of a person.
+/// Everything that the store knows about a person.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PersonalData {
     /// The person in each app that the person signed in to and has a session in.

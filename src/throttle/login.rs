@@ -2,13 +2,13 @@
 //!
 //! A code cannot be judged without WeChat. So each login takes one from the bucket of its address,
 //! and gives it back unless it fails because of the client: a bucket that is full holds failures,
-//! and logins that are under way. If it is full, a login is told to wait. There are two ways past a
-//! neighbour who fills the bucket with made-up codes:
+//! and logins that are under way. If it is full, a login must wait. If another client at the
+//! address fills the bucket with made-up codes, a login can still succeed in two ways:
 //!
-//! - A code that was told to wait, and comes back after the wait, takes from a second bucket of the
-//!   same size; one that waited twice from a third, and so on. To fill the next bucket, somebody
-//!   must send more codes, and each of them once more: with 20 requests a second the fourth is out
-//!   of reach.
+//! - A code that had to wait, and comes back after the wait, takes from a second bucket of the same
+//!   size; one that waited twice from a third, and so on. To fill the next bucket, an attacker must
+//!   send more codes, and each of them once more: with 20 requests a second the attacker cannot fill
+//!   the fourth.
 //! - A user who shows a credential of ours has a rate of their own. The code must then be theirs.
 
 use std::net::IpAddr;
@@ -55,7 +55,7 @@ pub struct LoginCharge {
 /// A code that was told to wait.
 #[derive(Clone, Copy, Default)]
 struct Told {
-    /// When it may come back, in milliseconds since the start; 0 if it was told nothing.
+    /// When it may come back, in milliseconds since the start; 0 if it did not have to wait.
     due: u64,
     /// How often it came back after its wait.
     waits: u8,

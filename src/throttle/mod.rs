@@ -1,13 +1,13 @@
 //! Limits on logins, requests and errors, in memory of fixed size.
 //!
 //! Decides whether a client may try a login, whether the gateway may call WeChat, and how long a
-//! refused client must wait. The rule is that nobody can keep others from signing in:
+//! refused client must wait. The rule is that a client cannot keep others from signing in:
 //!
-//! - What can be judged without WeChat is judged first. A good refresh token is never refused for
-//!   what others at its address did; only refreshes that fail are counted by address, apart from
-//!   logins. A good one is counted by its user.
+//! - What can be judged without WeChat is judged first. A good refresh token is never refused
+//!   because of other clients at its address; only refreshes that fail are counted by address,
+//!   separately from logins. A good one is counted by its user.
 //! - A login takes from a bucket of its address and gives it back unless it fails because of the
-//!   client ([`LoginCharge`]). A full bucket slows the next logins and locks nobody out.
+//!   client ([`LoginCharge`]). A full bucket slows the next logins and locks no client out.
 //! - An IPv6 address counts in its own network and in the wider ones around it.
 //! - Of what all clients together may do, a share is kept for addresses from which users signed in
 //!   lately ([`Standing`]).
@@ -146,7 +146,7 @@ pub enum Limit {
     Request,
     /// Exchanges with WeChat of all clients together.
     WeChat,
-    /// Questions of one session who it is.
+    /// Requests of one session for `/auth/session`.
     Session,
 }
 

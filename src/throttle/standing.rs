@@ -1,8 +1,8 @@
-//! What the gateway knows of an address: whether users signed in from it lately, or only failures
-//! came.
+//! What the gateway knows about an address: whether users signed in from it lately, or only
+//! failures came.
 //!
 //! It decides nothing by itself. While all clients together ask for more than a budget has, an
-//! address from which users signed in goes before one that is new, and a new one before one that
+//! address from which users signed in comes before a new one, and a new one comes before one that
 //! failed often. See [`super::global`].
 
 use std::sync::Arc;
@@ -32,7 +32,7 @@ pub enum Standing {
     Known,
     /// Little is known of it.
     New,
-    /// It failed often, and nobody signed in from it.
+    /// It failed often, and no user signed in from it.
     Failing,
 }
 

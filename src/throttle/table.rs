@@ -3,8 +3,8 @@
 //! The map is an array of small sets; a client's key selects its set. If all places of a set are
 //! taken, a new client replaces the client whose count is worth least. Clients that owe much are
 //! worth most, so new clients replace each other and not an offender. A client that finds no place
-//! counts as unknown: it is never refused for what others did. Somebody with more addresses than
-//! the map has places therefore is held back by the limits of all clients together.
+//! counts as unknown: it is never refused because of other clients. An attacker with more addresses
+//! than the map has places is bounded by the limits of all clients together.
 
 use std::num::NonZeroUsize;
 

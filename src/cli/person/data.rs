@@ -110,7 +110,7 @@ fn with_count(app: &Value) -> Option<Value> {
 fn format_bindings(answer: &Value) -> Option<CommandOutcome> {
     let bindings = answer.get("bindings")?.as_array()?;
     if bindings.is_empty() {
-        return Some(CommandOutcome { messages: "nobody is bound".into(), ..Default::default() });
+        return Some(CommandOutcome { messages: "no person is bound".into(), ..Default::default() });
     }
     Some(CommandOutcome::answer(bindings_table(bindings)?))
 }
@@ -150,7 +150,7 @@ fn format_erasure(answer: &Value) -> Option<CommandOutcome> {
     }
     let mut messages = unreadable_rows(answer)?;
     if !answer.get("reclaimed")?.as_bool()? {
-        messages.push_str("; the file has the old bytes until the gateway has copied it");
+        messages.push_str("; the old bytes are in the file until the gateway has compacted it");
     }
     Some(CommandOutcome {
         messages: messages.trim_start_matches("; ").into(),

@@ -1,5 +1,5 @@
 //! Whether a chunked body is framed as RFC 9112 §7.1 says: each line ends with CR LF, each chunk
-//! has a size, and nothing else stands in an extension or a trailer than may stand there.
+//! has a size, and extensions and trailers have only characters that are allowed there.
 //!
 //! Pingora's reader is lenient: a line may end with LF inside an extension, and a size may be
 //! empty. Another server that reads the same bytes could see the end of the body elsewhere.
@@ -107,7 +107,7 @@ impl ChunkedBody {
     }
 }
 
-/// The place after a byte; `None` if the byte must not stand there.
+/// The place after a byte; `None` if the byte is not allowed there.
 const fn next(place: Place, byte: u8) -> Option<Place> {
     Some(match (place, byte) {
         (Place::Size { size, digits }, b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') => {

@@ -1,8 +1,8 @@
-//! The gate between Pingora and a client: it holds back what Pingora says before it has taken a
-//! header for a request, and it checks the framing of a chunked body.
+//! The gate between Pingora and a client: it holds back what Pingora writes before it has accepted
+//! a header as a request, and it checks the framing of a chunked body.
 //!
-//! Pingora answers a header that it does not take with a bare 400 of its own, which leaves no trace
-//! in the access log. That answer is dropped here, and the guard gets the connection back.
+//! Pingora answers a header that it does not accept with a bare 400 of its own, which is not in the
+//! access log. That answer is dropped here, and the guard gets the connection back.
 
 use std::io;
 use std::pin::Pin;

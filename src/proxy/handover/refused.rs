@@ -1,5 +1,5 @@
 //! A header that is refused before, or because, Pingora does not parse it: for which reason, and
-//! what the access log says of it.
+//! what the access log says about it.
 //!
 //! The request is answered, counted and logged as every other refused request is: Pingora gets a
 //! substitute, a well-formed header with those of the client's fields that are well-formed
