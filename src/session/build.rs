@@ -54,7 +54,8 @@ impl Sessions {
             })?;
         let keys = Arc::new(keys);
         core.keyring.use_first_seal_keys(&keys);
-        if !core.store.is_shared() {
+        // The check of a configuration opens no store.
+        if !core.store.is_shared() && missing != OnMissingKey::Ephemeral {
             // The embedded engine answers a read at once. A gateway whose store nobody can read
             // must say so when it starts, and not to each user.
             if let Some(Err(error)) = core.keyring.require_key().now_or_never() {
