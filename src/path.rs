@@ -129,16 +129,58 @@ fn refuse_ambiguous_segments(canonical: &str) -> Result<(), PathError> {
     if has_dot_segment { Err(PathError::DotSegment) } else { Ok(()) }
 }
 
-/// Whether a segment of a decoded path has dots and blanks alone. Windows drops trailing dots and
-/// blanks, so `/.%20` is `/` there, and `/...` may be `/..`. A backend that folds full-width forms
-/// (NFKC) reads `．．` as `..`, and `／` as a slash.
+/// Whether a segment of a decoded and folded path has dots and blanks alone, and possibly
+/// characters that are not shown. Windows drops trailing dots and blanks, so `/.%20` is `/` there,
+/// and `/...` may be `/..`. Tomcat drops what follows `;`.
 fn has_dot_segment(path: &str) -> bool {
-    path.split(['/', '／', '＼']).any(|segment| !segment.is_empty() && segment.chars().all(is_dot_or_blank))
+    let is_dot_segment = |segment: &str| {
+        let end = segment.find([';', '?', '#']).unwrap_or(segment.len());
+        let name = segment.get(..end).unwrap_or(segment);
+        let is_empty = !segment.is_empty() && name.is_empty();
+        is_empty || name.contains(['.', ' ']) && name.chars().all(|c| matches!(c, '.' | ' ' | INVISIBLE))
+    };
+    path.split(['/', '\\']).any(is_dot_segment)
 }
 
-/// A dot or a blank, or a character that is folded to dots or blanks.
-fn is_dot_or_blank(character: char) -> bool {
-    matches!(character, '.' | '．' | '。' | '｡' | '․' | '‥' | '…' | '﹒') || character.is_whitespace()
+/// Stands for every character that is not shown.
+const INVISIBLE: char = '\u{200b}';
+
+/// A path as a backend reads it that folds characters to their plain forms (Unicode, NFKC): `．．` is
+/// `..` to it, and `／` a slash. Several dots of one character become one, and every blank becomes a
+/// space.
+fn folded(path: &str) -> Cow<'_, str> {
+    if path.is_ascii() { Cow::Borrowed(path) } else { path.chars().map(folded_character).collect() }
+}
+
+fn folded_character(character: char) -> char {
+    match character {
+        '\u{ff01}'..='\u{ff5e}' => {
+            char::from_u32(u32::from(character) - u32::from('！') + u32::from('!')).unwrap_or(character)
+        }
+        '․' | '‥' | '…' | '﹒' | '。' | '｡' | '\u{fe12}' | '\u{fe19}' | '\u{fe30}' => '.',
+        '\u{37e}' | '﹔' | '\u{fe14}' => ';',
+        '﹖' | '⁇' | '\u{fe16}' => '?',
+        '﹟' => '#',
+        '﹪' => '%',
+        // The code pages of Windows fold more of these than NFKC does.
+        '﹨' | '∖' => '\\',
+        '⁄' | '∕' => '/',
+        _ if character.is_whitespace() => ' ',
+        _ if is_invisible(character) => INVISIBLE,
+        _ => character,
+    }
+}
+
+/// Whether a character is not shown (`Default_Ignorable_Code_Point`), or is shown as a blank.
+const fn is_invisible(character: char) -> bool {
+    matches!(
+        character,
+        '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}'
+            | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{2800}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}'
+            | '\u{ffa0}' | '\u{fff0}'..='\u{fff8}' | '\u{1bca0}'..='\u{1bca3}'
+            | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}'
+    )
 }
 
 /// Refuses what a backend that decodes once, or once more, would read as structure.
@@ -162,7 +204,18 @@ fn refuse_ambiguous_escapes(canonical: &str) -> Result<(), PathError> {
         rest = tail;
     }
     let decoded = std::str::from_utf8(&bytes).map_err(|_| PathError::NotUtf8)?;
-    if has_dot_segment(decoded) { Err(PathError::DotSegment) } else { Ok(()) }
+    let folded = folded(decoded);
+    if !decoded.is_ascii() && has_escape(&folded) {
+        return Err(PathError::ForbiddenEscape);
+    }
+    if has_dot_segment(&folded) { Err(PathError::DotSegment) } else { Ok(()) }
+}
+
+fn has_escape(text: &str) -> bool {
+    text.as_bytes().windows(3).any(|window| match window {
+        [b'%', high, low] => unescape(*high, *low).is_some(),
+        _ => false,
+    })
 }
 
 /// Characters that end a path, a segment or a string for some backend.
@@ -225,6 +278,11 @@ mod tests {
             ("/a%20", "/a%20"),
             ("/%EF%BC%8Ea", "/%EF%BC%8Ea"),
             ("/1%EF%BC%8F2", "/1%EF%BC%8F2"),
+            // 折扣％, 什么？, and a name with a zero-width joiner.
+            ("/%E6%8A%98%E6%89%A3%EF%BC%85", "/%E6%8A%98%E6%89%A3%EF%BC%85"),
+            ("/%E4%BB%80%E4%B9%88%EF%BC%9F", "/%E4%BB%80%E4%B9%88%EF%BC%9F"),
+            ("/a%E2%80%8Db/", "/a%E2%80%8Db/"),
+            ("/%E2%80%8B", "/%E2%80%8B"),
             ("/100%25", "/100%25"),
             ("/api/%2a", "/api/%2A"),
         ] {
@@ -306,6 +364,23 @@ mod tests {
             ("/pub/%E2%80%A4%E2%80%A4/api", DotSegment),
             ("/pub/%E3%80%82%E3%80%82/api", DotSegment),
             ("/pub/%EF%BD%A1%EF%BD%A1/api", DotSegment),
+            ("/pub/%EF%B8%B0/api", DotSegment),
+            ("/pub/%EF%B8%99/api", DotSegment),
+            ("/pub/%EF%B8%92%EF%B8%92/api", DotSegment),
+            ("/pub/%2e%EF%B9%92/api", DotSegment),
+            ("/pub/a%EF%B9%A8..%EF%B9%A8api", DotSegment),
+            ("/pub/a%E2%88%95..%E2%81%84api", DotSegment),
+            ("/pub/..%EF%BC%9Bx=1/api", DotSegment),
+            ("/pub/%EF%BC%8E%EF%BC%8E%EF%B9%94/api", DotSegment),
+            ("/pub/..%EF%BC%9F", DotSegment),
+            ("/pub/%EF%BC%9Bx/api", DotSegment),
+            ("/pub/.%E2%80%8B./api", DotSegment),
+            ("/pub/%EF%BB%BF../api", DotSegment),
+            ("/pub/%C2%AD..", DotSegment),
+            ("/pub/%EF%BC%85%32%65%EF%BC%852e/api", ForbiddenEscape),
+            ("/pub/%EF%BC%85%EF%BC%92%EF%BD%85/api", ForbiddenEscape),
+            ("/pub/%EF%B9%AA2f", ForbiddenEscape),
+            ("/pub/%25%EF%BC%92e", ForbiddenEscape),
             ("//api", EmptySegment),
             ("/pub//x", EmptySegment),
             ("///", EmptySegment),
