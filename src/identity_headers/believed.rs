@@ -2,7 +2,7 @@
 
 use http::{HeaderMap, HeaderName};
 
-use super::managed::{NameClasses, is_guarded};
+use super::managed::{NameClasses, is_guarded, means_guarded};
 use super::names::{Class, has_unusual_character};
 use super::pattern::NamePattern;
 use crate::address;
@@ -135,11 +135,10 @@ impl Believed {
 
 /// Makes sure that a name may be believed, and that only a proxy that is believed may send it.
 fn believe(pattern: &NamePattern, classes: &mut NameClasses) -> Result<(), &'static str> {
+    if means_guarded(pattern) {
+        return Err("belongs to the request itself: every client sends its own");
+    }
     if !pattern.is_prefix {
-        let name = HeaderName::try_from(pattern.text.as_str()).map_err(|_| "is not a header name")?;
-        if is_guarded(&name) {
-            return Err("belongs to the request itself: every client sends its own");
-        }
         match classes.class(&pattern.text) {
             Some(Class::Identity) => {
                 return Err("carries an identity, which only the gateway writes");

@@ -1,7 +1,7 @@
 //! The class of a header name. Asked for each header of each forwarded request: one look into a
 //! small table, and no hash.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use http::HeaderName;
 
@@ -16,7 +16,7 @@ pub(super) struct ManagedNames {
     buckets: Vec<Vec<Entry>>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Entry {
     text: Box<str>,
     is_prefix: bool,
@@ -40,8 +40,21 @@ impl Entry {
 }
 
 fn bucket(name: &str) -> usize {
-    let at = |place: usize| usize::from(name.as_bytes().get(place).copied().unwrap_or_default());
-    ((at(0) * 8) ^ at(2)) % BUCKETS
+    let at = |place: usize| name.as_bytes().get(place).copied().unwrap_or_default();
+    bucket_of(at(0), at(2))
+}
+
+fn bucket_of(first: u8, third: u8) -> usize {
+    ((usize::from(first) * 8) ^ usize::from(third)) % BUCKETS
+}
+
+/// The buckets of all names that an entry means: a beginning of two characters does not say what
+/// the third one is.
+fn buckets_of(text: &str, is_prefix: bool) -> BTreeSet<usize> {
+    match text.as_bytes() {
+        [first, _] if is_prefix => (0..=u8::MAX).map(|third| bucket_of(*first, third)).collect(),
+        _ => BTreeSet::from([bucket(text)]),
+    }
 }
 
 /// The managed names while they are put together.
@@ -116,8 +129,8 @@ impl NameClasses {
         entries.sort_by_key(|entry| (entry.is_prefix, std::cmp::Reverse(entry.text.len())));
         let mut buckets: Vec<Vec<Entry>> = std::iter::repeat_with(Vec::new).take(BUCKETS).collect();
         for entry in entries {
-            if let Some(bucket) = buckets.get_mut(bucket(&entry.text)) {
-                bucket.push(entry);
+            for bucket in buckets_of(&entry.text, entry.is_prefix) {
+                buckets.get_mut(bucket).into_iter().for_each(|bucket| bucket.push(entry.clone()));
             }
         }
         ManagedNames { buckets }
@@ -127,4 +140,9 @@ impl NameClasses {
 /// Whether a header of the gateway's own needs a name as it stands.
 pub(super) fn is_guarded(name: &HeaderName) -> bool {
     names::GUARDED.contains(&name.as_str())
+}
+
+/// Whether a pattern means a header that every client sends for itself.
+pub(super) fn means_guarded(pattern: &NamePattern) -> bool {
+    names::GUARDED.iter().any(|name| pattern.matches(name))
 }

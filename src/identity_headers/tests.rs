@@ -138,6 +138,22 @@ fn each_class_of_header_names_is_removed_from_its_requests() {
 }
 
 #[test]
+fn a_beginning_is_removed_however_short_it_is() {
+    for beginning in ["Qz*", "Q-*", "Qzx*", "X-Qz*", "X-Corp-Role-*"] {
+        let config = config::IdentityHeaders { remove: vec![beginning.into()], ..own_names() };
+        let edits = edits(&config, HeaderNames::Pass).unwrap();
+        let begin = beginning.trim_end_matches('*').to_ascii_lowercase();
+        for rest in ["", "a", "-a", "9b", "role"] {
+            let name = format!("{begin}{rest}");
+            if HeaderName::try_from(&*name).is_ok() {
+                assert!(!applied(&edits, &[&name]).contains_key(&*name), "{name} of {beginning}");
+            }
+        }
+        assert!(applied(&edits, &["qa", "x-corp-rol"]).len() >= 2, "{beginning}");
+    }
+}
+
+#[test]
 fn forwarded_origin_headers_have_one_value() {
     let edits = edits(&own_names(), HeaderNames::Pass).unwrap();
     let proxy = Believed::in_names(&["X-Forwarded-For"], None);
@@ -422,6 +438,9 @@ fn names_that_no_one_can_be_believed_about_are_refused() {
         "Authorization",
         "Cookie",
         "content_length",
+        "Content-*",
+        "Co*",
+        "Ho*",
         "*",
         "X-*",
         "a b",
