@@ -16,6 +16,9 @@ const COOKIE: HeaderValue = HeaderValue::from_static("Cookie");
 /// Caches know that an answer to `Authorization` is for one person, RFC 9111 §3.5, but not that an
 /// answer to a cookie or to another header is; and some of them, nginx among them, do not know it
 /// of `Authorization`. So every answer that depends on such a header says so in `Vary`.
+///
+/// `must-revalidate` lets caches share an answer to `Authorization`, RFC 9111 §3.5. A backend that
+/// never sees that header does not mean this, so such an answer is private too.
 pub(super) fn restrict(
     response: &mut ResponseHeader,
     permit: &Permit,
@@ -27,8 +30,8 @@ pub(super) fn restrict(
     }
     let place = permit.credential;
     let is_person = permit.authenticated().is_some();
-    let may_be_shared =
-        || place.is_in_authorization || route.allow_shared_caching || is_shared(&response.headers);
+    let is_left_to_caches = place.is_in_authorization && !says(&response.headers, &["must-revalidate"]);
+    let may_be_shared = || is_left_to_caches || route.allow_shared_caching || is_shared(&response.headers);
     if is_person && !may_be_shared() {
         make_private(response)?;
     }

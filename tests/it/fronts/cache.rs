@@ -9,23 +9,33 @@ const SAYS: &[(&str, &str)] = &[
     ("modified", "Last-Modified: Thu, 01 Jan 2015 00:00:00 GMT\r\n"),
     ("max-age", "Cache-Control: max-age=60\r\n"),
     ("must-revalidate", "Cache-Control: max-age=60, must-revalidate\r\n"),
-    ("no-cache", "Cache-Control: no-cache\r\nETag: \"1\"\r\n"),
+    ("no-cache", "Cache-Control: no-cache\r\n"),
     ("expires", "Expires: Thu, 01 Jan 2032 00:00:00 GMT\r\n"),
     ("surrogate", "Surrogate-Control: max-age=60\r\nCache-Control: max-age=60\r\n"),
     ("accel", "X-Accel-Expires: 60\r\n"),
     ("cdn", "CDN-Cache-Control: max-age=60\r\nCache-Control: private\r\n"),
     ("vary", "Vary: Accept-Encoding\r\nCache-Control: max-age=60\r\n"),
+    ("set-cookie", "Set-Cookie: theme=dark\r\nCache-Control: max-age=60\r\n"),
     ("public", "Cache-Control: public, max-age=60\r\n"),
     ("s-maxage", "Cache-Control: s-maxage=60\r\n"),
 ];
 
-/// A backend that shows each person a page of their own.
+/// A backend that shows each person a page of their own, with an entity tag that says whose it is.
 fn pages() -> Backend {
     Backend::with(|request| {
         let says = request.target().rsplit('/').next().unwrap_or_default();
         let lines = SAYS.iter().find(|(name, _)| *name == says).map_or("", |(_, lines)| lines);
         let who = request.header("X-WX-OPENID").pop().unwrap_or_else(|| "nobody".to_owned());
-        let head = format!("HTTP/1.1 200 OK\r\n{lines}Content-Length: {}\r\n\r\n{who}", who.len());
+        let (tag, length) = (format!("\"{who}\""), who.len());
+        let status =
+            if request.header("If-None-Match").contains(&tag) { "304 Not Modified" } else { "200 OK" };
+        let body = if status.starts_with("200") && !request.request_line().starts_with("HEAD ") {
+            &*who
+        } else {
+            ""
+        };
+        let head =
+            format!("HTTP/1.1 {status}\r\n{lines}ETag: {tag}\r\nContent-Length: {length}\r\n\r\n{body}");
         Reply::Bytes(head.into_bytes())
     })
 }
@@ -51,6 +61,19 @@ fn nobody_sees_the_page_of_another(front: &Front, kind: Kind, people: [(&str, &s
             let stranger = front.get(&protected, "");
             assert_eq!(stranger.status, 401, "{kind:?} {protected}: {}", stranger.text());
             see(&protected, first, page_of(first));
+            // A cache that had the page of another would say that the copy of it is still good.
+            let [own, of_other] =
+                [second, first].map(|who| format!("If-None-Match: \"{}\"\r\n", page_of(who)));
+            let again = front.get(&protected, &format!("{second}{own}"));
+            let is_own = again.status == 304 || again.text() == page_of(second);
+            assert!(is_own, "{kind:?} {protected}: {} {}", again.status, again.text());
+            see(&protected, &format!("{second}{of_other}"), page_of(second));
+            for who in [second, first] {
+                let head = front.send("HEAD", &protected, who);
+                let tag = format!("\"{}\"", page_of(who));
+                assert_eq!((head.status, head.header("etag")), (200, Some(&*tag)), "{kind:?} {protected}");
+            }
+            assert_eq!(front.send("HEAD", &protected, "").status, 401, "{kind:?} {protected}");
 
             let seen_first = path("/opt/person");
             see(&seen_first, first, page_of(first));
@@ -102,6 +125,44 @@ fn no_cache_shows_the_page_of_another_to_who_has_a_session_cookie() {
         let [(alice, alice_page), (bob, bob_page)] = &people;
         nobody_sees_the_page_of_another(&front, kind, [(alice, alice_page), (bob, bob_page)], &mut tally);
         tally.report(&format!("fronts: pages of people, {kind:?}, session cookie"));
+    }
+}
+
+/// Refusals, redirects to the sign-in page, and what the gateway's own endpoints say of a person.
+#[test]
+fn no_cache_keeps_what_the_gateway_answers_itself() {
+    let site = Site::with_backend(pages());
+    let people = ["alice", "bob"].map(|person| {
+        let mut visitor = Visitor::at(site.world.address());
+        visitor.sign_in(&site.world.emulator, "site", person);
+        let openid = site.world.emulator.openid(crate::common::site::SITE_APPID, person);
+        (visitor.cookie_line(), openid)
+    });
+    for kind in KINDS {
+        let front = Front::start(kind, site.world.address());
+        let mut tally = Tally::default();
+        let [alice, bob] = &people;
+        for person in [None, Some(alice), None, Some(bob), Some(alice), None] {
+            let line = person.map_or("", |(line, _)| line);
+            let page = front.get("/page/max-age", &format!("Accept: text/html\r\n{line}"));
+            let call = front.get("/page/expires", line);
+            let session = front.get("/auth/session", line);
+            match person {
+                Some((_, openid)) => {
+                    assert_eq!((page.status, page.text()), (200, openid.clone()), "{kind:?}");
+                    assert_eq!((call.status, call.text()), (200, openid.clone()), "{kind:?}");
+                    assert_eq!(session.json()["openid"], **openid, "{kind:?}");
+                }
+                None => {
+                    assert!((300..500).contains(&page.status), "{kind:?}: {}", page.status);
+                    assert_eq!((call.status, session.status), (401, 401), "{kind:?}");
+                }
+            }
+            for response in [page, call, session] {
+                tally.add(response.status, 0);
+            }
+        }
+        tally.report(&format!("fronts: answers of the gateway itself, {kind:?}"));
     }
 }
 

@@ -59,7 +59,12 @@ impl Front {
 
     /// `GET` with these header lines, over a connection of its own.
     pub fn get(&self, path: &str, headers: &str) -> Response {
-        let request = format!("GET {path} HTTP/1.1\r\nHost: gateway.test\r\n{headers}\r\n");
+        self.send("GET", path, headers)
+    }
+
+    /// As [`Front::get`], with another method.
+    pub fn send(&self, method: &str, path: &str, headers: &str) -> Response {
+        let request = format!("{method} {path} HTTP/1.1\r\nHost: gateway.test\r\n{headers}\r\n");
         Connection::open(self.address).send(request.as_bytes())
     }
 }
