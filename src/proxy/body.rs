@@ -13,13 +13,21 @@ use crate::sign_in::BodyFault;
 pub(super) const RATE_GRACE: Duration = Duration::from_secs(10);
 
 /// Reads a whole body of at most `max_bytes` in at most `deadline`.
+///
+/// If a body cannot be read, the connection closes after the answer: its end is not known. Pingora
+/// counts a chunked body that it cannot read as over, and would read what follows as the next
+/// request.
 pub(super) async fn read(
     session: &mut Session,
     max_bytes: usize,
     deadline: Duration,
 ) -> Result<Bytes, BodyFault> {
-    let read = tokio::time::timeout(deadline, read_all(session, max_bytes));
-    read.await.unwrap_or(Err(BodyFault::TimedOut))
+    let read = tokio::time::timeout(deadline, read_all(session, max_bytes)).await;
+    let read = read.unwrap_or(Err(BodyFault::TimedOut));
+    if matches!(read, Err(BodyFault::Broken)) {
+        session.set_keepalive(None);
+    }
+    read
 }
 
 async fn read_all(session: &mut Session, max_bytes: usize) -> Result<Bytes, BodyFault> {

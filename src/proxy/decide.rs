@@ -3,8 +3,10 @@
 
 use std::sync::Arc;
 
+use http::StatusCode;
 use pingora::proxy::Session;
 
+use super::admission::AdmissionError;
 use super::admit::admit;
 use super::budget::RequestBudget;
 use super::context::Context;
@@ -50,6 +52,9 @@ pub(super) async fn decide(
     if let Some(endpoint) = current.runtime().sign_in.endpoint(session.req_header().uri.path()) {
         // Boxed, so that the memory of a sign-in is not moved with every other request.
         let answer = Box::pin(sign_in::answer(session, current, &ctx.arrival, endpoint)).await;
+        if answer.response.status() == StatusCode::BAD_REQUEST && ctx.has_malformed_body() {
+            return Err(Refusal::without_route(Reason::Admission(AdmissionError::Chunk)));
+        }
         return Ok(Decided::Answer(answer));
     }
     let request = session.req_header();

@@ -73,7 +73,7 @@ impl RefusedHeader {
         } else {
             request_line_error(&request_line)
                 .or_else(|| fields_error(lines, request_line.text.ends_with(b"/1.0")))
-                .unwrap_or(AdmissionError::Target)
+                .unwrap_or_else(|| last_error(bytes))
         };
         let (method, path) =
             if error == AdmissionError::Tls { ("_OTHER", String::new()) } else { (method, path) };
@@ -191,6 +191,18 @@ fn fields_error<'b>(lines: impl Iterator<Item = HeaderLine<'b>>, is_http_10: boo
     }
 }
 
+/// What is wrong with a header that has none of the mistakes above: Pingora also refuses a host
+/// with a user's name, and a target that names another host.
+fn last_error(bytes: &[u8]) -> AdmissionError {
+    let mut lines = lines(bytes);
+    let names_a_host = lines.next().is_some_and(|line| memchr::memmem::find(line.text, b"://").is_some());
+    let mut fields = lines.filter_map(|line| field(line.text).ok());
+    let has_user = |(name, value): (&[u8], &[u8])| {
+        is_named(name, header::HOST.as_str()) && memchr(b'@', value).is_some()
+    };
+    if names_a_host || fields.any(has_user) { AdmissionError::Host } else { AdmissionError::Target }
+}
+
 /// The name and the value of a field; RFC 9112 §5.
 fn field(line: &[u8]) -> Result<(&[u8], &[u8]), AdmissionError> {
     let colon = memchr(b':', line).ok_or(AdmissionError::HeaderLine)?;
@@ -262,6 +274,8 @@ mod tests {
             ("GET /x HTTP/1.1\r\n\r\n".into(), A::Host),
             ("GET /x HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n".into(), A::Framing),
             (get(&"X-A: b\r\n".repeat(254)), A::HeaderTooLarge),
+            ("GET http://b/x HTTP/1.1\r\nHost: a\r\n\r\n".into(), A::Host),
+            ("GET /x HTTP/1.1\r\nHost: u@a\r\n\r\n".into(), A::Host),
             // Whatever else Pingora does not take, it is the target.
             (get(""), A::Target),
         ] {
