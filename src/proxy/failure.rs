@@ -34,6 +34,7 @@ pub(super) fn reason(error: &Error) -> Reason {
         ) => Reason::UpstreamTlsFailed,
         (ErrorSource::Upstream, _) => Reason::UpstreamBrokeOff,
         (ErrorSource::Downstream, E::ReadTimedout) => Reason::ClientTimeout,
+        (ErrorSource::Downstream, _) if is_malformed_stream(error) => Reason::RequestMalformed,
         (
             ErrorSource::Downstream,
             E::WriteTimedout | E::WriteError | E::ReadError | E::ConnectionClosed | E::H2Error,
@@ -41,6 +42,13 @@ pub(super) fn reason(error: &Error) -> Reason {
         (ErrorSource::Downstream, _) => Reason::RequestMalformed,
         (ErrorSource::Internal | ErrorSource::Unset, _) => Reason::InternalError,
     }
+}
+
+/// Whether the HTTP/2 library reset the stream for a mistake of the client, such as a body of
+/// another length than it said.
+fn is_malformed_stream(error: &Error) -> bool {
+    let cause = error.root_cause().downcast_ref::<h2::Error>();
+    cause.is_some_and(|cause| cause.is_library() && (cause.is_reset() || cause.is_go_away()))
 }
 
 /// Whether Pingora's timer ended it, or the timer of a tunnel's connection.

@@ -9,6 +9,7 @@
 //! connection only with a request.
 
 mod door;
+mod frames;
 mod head;
 mod hello;
 mod http1;

@@ -1,8 +1,8 @@
-//! Requests of HTTP/2 that Pingora refuses before the gateway gets them: their line in the access
-//! log, their counter, and that they count against their client.
+//! Requests of HTTP/2 that Pingora or the HTTP/2 library refuses before the gateway gets them:
+//! their line in the access log, their counter, and that they count against their client.
 //!
-//! Pingora resets such a stream, or answers it with a bare 400, and tells nothing of it: neither
-//! its method nor its path is known here. What the HTTP/2 library itself refuses never gets so far.
+//! Such a stream is reset, or answered with a bare 400 or 431, or the whole connection is ended.
+//! Neither the method nor the path is known here.
 
 use std::net::IpAddr;
 use std::sync::Arc;

@@ -83,6 +83,7 @@ const CONFINED: &[(&str, &str)] = &[
     ("qrcode", "emulator"),
     ("hyper", "emulator demo management control internal"),
     ("clap", "cli"),
+    ("h2", "proxy"),
 ];
 
 #[test]

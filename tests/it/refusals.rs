@@ -2,7 +2,7 @@
 //! request id, a line in the access log and a reason in the metrics, and it counts against its
 //! client.
 
-use crate::common::http2::{self, Http2};
+use crate::common::http2::{self, Fields, Http2, Outcome};
 use crate::common::{Connection, NO_THROTTLE, ROUTES, Response, Tally, World, eventually};
 
 /// What a hostile client sends; the status and the reason it gets.
@@ -60,6 +60,8 @@ fn table() -> Vec<(Vec<u8>, u16, &'static str)> {
         (get("Host: b\r\n"), 400, "host_malformed"),
         (get("Host: a\r\n"), 400, "host_malformed"),
         (b"GET /pub/x HTTP/1.1\r\n\r\n".to_vec(), 400, "host_malformed"),
+        (b"GET /pub/x HTTP/1.1\r\nHost: u@a\r\n\r\n".to_vec(), 400, "host_malformed"),
+        (b"GET http://b/pub/x HTTP/1.1\r\nHost: a\r\n\r\n".to_vec(), 400, "host_malformed"),
         // The frame of the body.
         (post("Content-Length: +3\r\n"), 400, "framing_ambiguous"),
         (post("Content-Length: 5, 6\r\n"), 400, "framing_ambiguous"),
@@ -81,6 +83,10 @@ fn table() -> Vec<(Vec<u8>, u16, &'static str)> {
         (chunked("5;\0\r\nhello\r\n0\r\n\r\n"), 400, "chunk_malformed"),
         (chunked("\r\n\r\n"), 400, "chunk_malformed"),
         (chunked(";\r\n\r\n"), 400, "chunk_malformed"),
+        (chunked("5 \r\nhello\r\n0\r\n\r\n"), 400, "chunk_malformed"),
+        (chunked("5;\r\nhello\r\n0\r\n\r\n"), 400, "chunk_malformed"),
+        (chunked("5;a=\"\r\nhello\r\n0\r\n\r\n"), 400, "chunk_malformed"),
+        (chunked("ffffffffffffffff\r\nhello"), 400, "chunk_malformed"),
         (chunked("5\r\nhello\r\n0\r\nX-A: \0\r\n\r\n"), 400, "chunk_malformed"),
         // What is no HTTP at all.
         (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03".to_vec(), 400, "tls_on_plain_listener"),
@@ -197,24 +203,220 @@ fn malformed_requests_count_against_their_client() {
     assert_eq!(world.get("/pub/x", "X-Forwarded-For: 203.0.113.8\r\n").status, 200);
 }
 
-/// What Pingora refuses over HTTP/2 has a line, a counter and a client as well, though neither
-/// method nor path.
+/// A body that the gateway reads itself is read as strictly, and its connection ends: what follows
+/// a chunk that is none could be data to another reader, and would be a request to this one.
+#[test]
+fn nothing_after_a_broken_chunk_is_read_as_a_request() {
+    let world = World::with(&format!("{ROUTES}{NO_THROTTLE}"));
+    let head = "HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n";
+    for path in ["/auth/login", "/auth/refresh", "/auth/logout", "/x", "/pub/x"] {
+        for (first, second) in [
+            ("ffffffffffffffff\r\n", ""),
+            ("", "ffffffffffffffff\r\n"),
+            ("6\r\n{\"code\r\n", "0000000000000001\r\nx\r\n"),
+            ("6\r\n{\"code\r\n", "1;\nx\r\n0\r\n\r\n"),
+            ("6\r\n{\"code\r\n", "\r\n\r\n"),
+            ("6\r\n{\"codeX", ""),
+        ] {
+            let mut connection = world.connect();
+            connection.write(format!("POST {path} {head}{first}").as_bytes());
+            std::thread::park_timeout(std::time::Duration::from_millis(20));
+            // The connection may be closed already.
+            _ = std::io::Write::write_all(&mut connection.stream, second.as_bytes());
+            _ = std::io::Write::write_all(
+                &mut connection.stream,
+                b"GET /pub/smuggled HTTP/1.1\r\nHost: a\r\n\r\n",
+            );
+
+            let what = format!("{path} {first:?} {second:?}");
+            let response = connection.read_response(false);
+            // `/x` is refused before its body is read.
+            let expected = if path == "/x" { &[400, 401][..] } else { &[400][..] };
+            assert!(expected.contains(&response.status), "{what}: {} {}", response.status, response.text());
+            if response.status == 400 {
+                assert_eq!(response.json()["code"], "chunk_malformed", "{what}");
+            }
+            assert!(connection.is_closed(), "{what}");
+        }
+    }
+    assert_eq!(world.backend.count(), 0, "{:?}", world.backend.requests());
+}
+
+const H2C: &str = "listeners:\n  - { address: 127.0.0.1:0, h2c: true }\n";
+const MALFORMED: &str = r#"menshen_refused_requests_total{reason="request_malformed"}"#;
+
+/// Requests of HTTP/2 that Pingora refuses, and those that the HTTP/2 library does: each has a
+/// line, a counter and a client, though neither method nor path.
 #[test]
 fn a_refused_request_over_http2_is_logged_and_counted() {
-    let listeners = "listeners:\n  - { address: 127.0.0.1:0, h2c: true }\n";
-    let world = World::with(&format!("{ROUTES}{NO_THROTTLE}{listeners}"));
-    let counter = r#"menshen_refused_requests_total{reason="request_malformed"}"#;
-    let other: (&[u8], &[u8]) = (b"host", b"other.test");
-    let own: (&[u8], &[u8]) = (b"host", b"gateway.test");
-    for (number, hosts) in [vec![other], vec![own, own]].iter().enumerate() {
-        let outcome = Http2::open(world.address()).send(&http2::fields("POST", b"/pub/x", hosts));
+    let world = World::with(&format!("{ROUTES}{NO_THROTTLE}{H2C}"));
+    let large = "x".repeat(200_000);
+    let with = |field: (&'static [u8], &'static [u8])| http2::fields("POST", b"/pub/x", &[field]);
+    let without = |name: &[u8]| {
+        let fields = http2::fields("POST", b"/pub/x", &[]);
+        fields.into_iter().filter(|(known, _)| *known != name).collect::<Vec<_>>()
+    };
+    let table: Vec<(&str, Fields<'_>)> = vec![
+        ("another host", with((b"host", b"other.test"))),
+        (
+            "two hosts",
+            http2::fields("POST", b"/pub/x", &[(b"host", b"gateway.test"), (b"host", b"gateway.test")]),
+        ),
+        ("upper case in a name", with((b"X-A", b"b"))),
+        ("a space in a name", with((b"x a", b"b"))),
+        ("a line break in a value", with((b"x-a", b"b\r\nx-wx-openid: victim"))),
+        ("a header of a connection", with((b"connection", b"close"))),
+        ("transfer-encoding", with((b"transfer-encoding", b"chunked"))),
+        ("a length without a body", with((b"content-length", b"5"))),
+        (
+            "two lengths",
+            http2::fields("POST", b"/pub/x", &[(b"content-length", b"5"), (b"content-length", b"6")]),
+        ),
+        ("no method", without(b":method")),
+        ("no path", without(b":path")),
+        ("a pseudo-header field of answers", with((b":status", b"200"))),
+        (
+            "a pseudo-header field after others",
+            [with((b"x-a", b"b")), vec![(b":path".as_slice(), b"/".as_slice())]].concat(),
+        ),
+        ("a space in the path", http2::fields("POST", b"/pub/a b", &[])),
+        ("too large a header", http2::fields("POST", b"/pub/x", &[(b"x-a", large.as_bytes())])),
+    ];
+    let mut tally = Tally::default();
+    for (number, (what, fields)) in table.iter().enumerate() {
+        let mut connection = Http2::open(world.address());
+        let outcome = connection.send_large(fields);
 
-        assert!(!(200..300).contains(&outcome.status()), "{hosts:?}: {outcome:?}");
-        eventually("it is logged", || access_log(&world).len() == number + 1);
-        let line = &access_log(&world)[number];
-        assert_eq!((&line["reason"], &line["decision"]), (&"request_malformed".into(), &"refused".into()));
-        assert_eq!(line["network.protocol.version"], "2", "{line}");
-        assert_eq!(world.metric(counter), (number + 1) as f64);
+        assert!(!(200..300).contains(&outcome.status()), "{what}: {outcome:?}");
+        eventually(&format!("{what} is logged"), || access_log(&world).len() > number);
+        let lines = access_log(&world);
+        assert_eq!(lines.len(), number + 1, "{what}: {:?}", lines.last());
+        let line = &lines[number];
+        assert_eq!(
+            (&line["reason"], &line["decision"]),
+            (&"request_malformed".into(), &"refused".into()),
+            "{what}"
+        );
+        assert_eq!(line["network.protocol.version"], "2", "{what}: {line}");
+        assert_eq!(line["client.address"], "127.0.0.1", "{what}: {line}");
+        assert_eq!(world.metric(MALFORMED), (number + 1) as f64, "{what}");
+        tally.add(&outcome, 0);
     }
     assert_eq!(world.backend.count(), 0);
+    tally.report("refusals: hostile requests over HTTP/2");
+}
+
+/// A stream is reset if its trailers have a pseudo-header field, in every form, RFC 9113 §8.1. The
+/// other streams of the connection go on.
+#[test]
+fn trailers_with_a_pseudo_header_field_are_a_stream_error() {
+    let world = World::with(&format!("{ROUTES}{NO_THROTTLE}{H2C}"));
+    let fields = http2::fields("POST", b"/pub/x", &[]);
+    let mut connection = Http2::open(world.address());
+    let begin = |connection: &mut Http2| {
+        let id = connection.begin();
+        connection.frame(http2::HEADERS, http2::END_HEADERS, id, &http2::encode(&fields));
+        connection.frame(http2::DATA, 0, id, b"body");
+        id
+    };
+    for (what, block) in [
+        ("as it is", http2::encode(&vec![(&b":path"[..], &b"/pub/y"[..])])),
+        ("after a field", http2::encode(&vec![(&b"x-a"[..], &b"b"[..]), (b":method", b"GET")])),
+        ("of the static table", b"\x82".to_vec()),
+        ("with a name of the static table", b"\x04\x02/y".to_vec()),
+        ("with a name in Huffman code", b"\x00\x84\xb9\x58\xd3\x3f\x02/y".to_vec()),
+        ("of answers", http2::encode(&vec![(&b":status"[..], &b"200"[..])])),
+    ] {
+        let id = begin(&mut connection);
+        connection.frame(http2::HEADERS, http2::END_HEADERS | http2::END_STREAM, id, &block);
+
+        assert_eq!(connection.outcome(id), Outcome::Reset(1), "{what}");
+    }
+    let id = begin(&mut connection);
+    let trailers = http2::encode(&vec![(&b"x-a"[..], &b"b"[..])]);
+    connection.frame(http2::HEADERS, http2::END_HEADERS | http2::END_STREAM, id, &trailers);
+    assert_eq!(connection.outcome(id).status(), 200);
+    assert_eq!(world.backend.last().body, b"body");
+    eventually("each is logged", || access_log(&world).len() == 7);
+    let lines = access_log(&world);
+    let (malformed, good): (Vec<_>, Vec<_>) =
+        lines.iter().partition(|line| line["reason"] == "request_malformed");
+    assert_eq!((malformed.len(), good.len()), (6, 1), "{lines:?}");
+    assert!(lines.iter().all(|line| line["url.path"] == "/pub/x"), "{lines:?}");
+    assert_eq!(world.metric(MALFORMED), 6.0);
+}
+
+/// What ends a connection of HTTP/2 has a line too, if it is the client's mistake.
+#[test]
+fn a_violation_of_http2_is_logged_and_a_connection_that_ends_is_not() {
+    let world = World::with(&format!("{ROUTES}{NO_THROTTLE}{H2C}"));
+    let whole = http2::encode(&http2::fields("GET", b"/pub/x", &[]));
+    let garbage: Vec<Vec<u8>> = vec![
+        [http2::PREFACE, b"\0\0\x01\x04\0\0\0\0\x01x"].concat(),
+        [http2::PREFACE, &http2::frame(http2::SETTINGS, 0, 0, &[]), &http2::frame(http2::DATA, 0, 1, b"x")]
+            .concat(),
+        [
+            http2::PREFACE,
+            &http2::frame(http2::SETTINGS, 0, 0, &[]),
+            &http2::frame(http2::HEADERS, 5, 1, b"\xff\xff\xff"),
+        ]
+        .concat(),
+        [
+            http2::PREFACE,
+            &http2::frame(http2::SETTINGS, 0, 0, &[]),
+            &http2::frame(http2::HEADERS, 5, 2, &whole),
+        ]
+        .concat(),
+        b"PRI * HTTP/2.0\r\n\r\nFOO\r\n\r\n".to_vec(),
+    ];
+    for (number, bytes) in garbage.iter().enumerate() {
+        let mut connection = world.connect();
+        connection.write(bytes);
+        _ = std::io::Read::read_to_end(&mut connection.stream, &mut Vec::new());
+        eventually("it is logged", || access_log(&world).len() > number);
+        assert_eq!(access_log(&world).len(), number + 1, "{}", bytes.escape_ascii());
+        assert_eq!(access_log(&world)[number]["reason"], "request_malformed");
+    }
+
+    drop(Http2::open(world.address()));
+    let mut connection = Http2::open(world.address());
+    assert_eq!(connection.send(&http2::fields("GET", b"/pub/x", &[])).status(), 200);
+    drop(connection);
+    let mut last = Http2::open(world.address());
+    assert_eq!(last.send(&http2::fields("GET", b"/pub/x", &[])).status(), 200);
+    eventually("both are logged", || access_log(&world).len() == garbage.len() + 2);
+    assert_eq!(world.metric(MALFORMED), garbage.len() as f64);
+}
+
+/// A client that probes over HTTP/2 is locked out as one that probes over HTTP/1 is. One that opens
+/// more streams than it may does not know the limit yet, which is no mistake.
+#[test]
+fn malformed_requests_over_http2_count_against_their_client() {
+    let limits =
+        "throttle: { client_errors: { allowed: 5 } }\nlimits: { h2: { max_concurrent_streams: 1 } }\n";
+    let world = World::with(&format!("{ROUTES}{limits}{H2C}"));
+    let good = http2::fields("GET", b"/pub/x", &[]);
+    let mut connection = Http2::open(world.address());
+    let first = connection.begin();
+    connection.frame(
+        http2::HEADERS,
+        http2::END_HEADERS,
+        first,
+        &http2::encode(&http2::fields("POST", b"/pub/x", &[])),
+    );
+    for _ in 0..20 {
+        let id = connection.begin();
+        connection.frame(http2::HEADERS, http2::END_HEADERS | http2::END_STREAM, id, &http2::encode(&good));
+        assert_eq!(connection.outcome(id), Outcome::Reset(7));
+    }
+    connection.frame(http2::DATA, http2::END_STREAM, first, b"");
+    assert_eq!(connection.outcome(first).status(), 200);
+    assert_eq!(world.metric(MALFORMED), 0.0);
+
+    for _ in 0..10 {
+        let outcome = connection.send(&http2::fields("GET", b"/pub/x", &[(b"connection", b"close")]));
+        assert_eq!(outcome, Outcome::Reset(1));
+    }
+
+    eventually("it is locked out", || Http2::open(world.address()).send(&good).status() == 429);
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use pingora::Error;
 use pingora::apps::HttpServerApp as _;
 use pingora::protocols::http::ServerSession;
 use pingora::protocols::http::v2::server::{H2Accept, H2Options, HttpSession, default_h2_options, handshake};
@@ -15,6 +16,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::super::break_off::BreakOff;
+use super::frames::{InspectedStream, RequestCounts};
 use super::listener::{GuardedListener, peer};
 use crate::config;
 
@@ -67,6 +69,9 @@ pub(super) async fn serve(
         digest,
         shutdown: shutdown.clone(),
         streams: Arc::default(),
+        counts: Arc::default(),
+        accepted: 0,
+        malformed: 0,
         malformed_streams: 0,
         is_ending: false,
     };
@@ -91,6 +96,10 @@ struct Http2 {
     digest: Arc<Digest>,
     shutdown: ShutdownWatch,
     streams: Arc<Streams>,
+    counts: Arc<RequestCounts>,
+    /// Requests that the HTTP/2 library accepted, and those that it refused.
+    accepted: u64,
+    malformed: u64,
     /// Requests that Pingora refused.
     malformed_streams: usize,
     is_ending: bool,
@@ -110,10 +119,14 @@ struct OpenStream(Arc<Streams>);
 
 impl Http2 {
     /// Accepts requests until the connection ends. Pingora's own loop does the same, but says
-    /// nothing of requests that it refuses.
+    /// nothing of requests that it, or the HTTP/2 library, refuses.
     async fn serve(mut self, stream: Stream) {
         let options = Some(self.listener.h2_options.clone());
-        let Ok(mut connection) = handshake(stream, options).await else { return };
+        let stream = Box::new(InspectedStream::new(stream, Arc::clone(&self.counts)));
+        let mut connection = match handshake(stream, options).await {
+            Ok(connection) => connection,
+            Err(error) => return self.record_violation(&error),
+        };
         loop {
             let accepted = tokio::select! {
                 biased;
@@ -124,20 +137,39 @@ impl Http2 {
                     continue;
                 }
                 accepted = HttpSession::from_h2_conn(&mut connection, Arc::clone(&self.digest)) => accepted,
+                () = self.counts.more_malformed(self.accepted, self.malformed), if !self.is_ending => {
+                    self.malformed += 1;
+                    self.record_refusal();
+                    continue;
+                }
                 () = self.streams.idle_for(self.listener.idle_timeout), if !self.is_ending => return,
             };
+            self.accepted += 1;
             match accepted {
                 Ok(Some(H2Accept::Session(session))) => self.spawn(session),
                 Ok(Some(H2Accept::Rejected)) => {
-                    let is_https = self.digest.ssl_digest.is_some();
-                    self.listener.stream_refusals.record(self.peer, is_https);
+                    self.record_refusal();
                     self.malformed_streams += 1;
                     if self.malformed_streams >= MALFORMED_STREAMS {
                         return;
                     }
                 }
-                Ok(None) | Err(_) => return,
+                Ok(None) => return,
+                Err(error) => return self.record_violation(&error),
             }
+        }
+    }
+
+    /// Records a request that was refused before the gateway got it.
+    fn record_refusal(&self) {
+        self.listener.stream_refusals.record(self.peer, self.digest.ssl_digest.is_some());
+    }
+
+    /// Records that the connection ended because its client does not keep to the protocol.
+    fn record_violation(&self, error: &Error) {
+        let cause = error.root_cause().downcast_ref::<h2::Error>();
+        if cause.is_some_and(|cause| cause.is_go_away() && cause.is_library()) {
+            self.record_refusal();
         }
     }
 

@@ -95,6 +95,20 @@ impl<S: Read + Write> Http2<S> {
         self.outcome(id)
     }
 
+    /// As [`Http2::send`], with a header of any length.
+    pub fn send_large(&mut self, fields: &Fields<'_>) -> Outcome {
+        let id = self.begin();
+        let block = encode(fields);
+        let mut pieces = block.chunks(16 * 1024).peekable();
+        let (mut kind, mut flags) = (HEADERS, END_STREAM);
+        while let Some(piece) = pieces.next() {
+            let end = if pieces.peek().is_none() { END_HEADERS } else { 0 };
+            self.frame(kind, flags | end, id, piece);
+            (kind, flags) = (CONTINUATION, 0);
+        }
+        self.outcome(id)
+    }
+
     /// Sends a request with a body and trailers.
     pub fn send_with(&mut self, fields: &Fields<'_>, body: &[u8], trailers: &Fields<'_>) -> Outcome {
         let id = self.begin();

@@ -1,0 +1,234 @@
+//! What the HTTP/2 library does not do or tell: it drops pseudo-header fields of trailers, and says
+//! nothing of requests that it refuses. So the frames of a connection are read on their way to and
+//! from it, as far as these two things need.
+
+mod header_block;
+mod received;
+mod sent;
+
+use std::future::poll_fn;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
+
+use async_trait::async_trait;
+use bytes::{Buf as _, BytesMut};
+use pingora::protocols::raw_connect::ProxyDigest;
+use pingora::protocols::{
+    GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, Stream,
+    TimingDigest, UniqueID, UniqueIDType,
+};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use self::header_block::HeaderBlocks;
+use self::received::ReceivedFrames;
+use self::sent::SentFrames;
+
+/// Bytes read at once while a frame is held back.
+const PIECE: usize = 2048;
+
+/// How many requests one connection opened, and what became of them before they were accepted.
+#[derive(Debug, Default)]
+pub(super) struct RequestCounts {
+    opened: AtomicU64,
+    refused: AtomicU64,
+    /// Whether the library has read all that has arrived.
+    is_read: AtomicBool,
+}
+
+impl RequestCounts {
+    /// Waits until the library has found more requests malformed than are known, if it accepted so
+    /// many. To be polled together with the connection, which alone changes the counts.
+    pub(super) async fn more_malformed(&self, accepted: u64, known: u64) {
+        poll_fn(|_| match self.malformed(accepted) {
+            Some(malformed) if malformed > known => Poll::Ready(()),
+            _ => Poll::Pending,
+        })
+        .await;
+    }
+
+    /// How many requests were found malformed; `None` while there are bytes that the library has
+    /// not read.
+    fn malformed(&self, accepted: u64) -> Option<u64> {
+        if !self.is_read.load(Ordering::Relaxed) {
+            return None;
+        }
+        let (opened, refused) = (self.opened.load(Ordering::Relaxed), self.refused.load(Ordering::Relaxed));
+        Some(opened.saturating_sub(accepted).saturating_sub(refused))
+    }
+}
+
+/// A client's connection that speaks HTTP/2, and whose frames are read.
+#[derive(Debug)]
+pub(super) struct InspectedStream {
+    stream: Stream,
+    received: ReceivedFrames,
+    sent: SentFrames,
+    /// Bytes that were not handed on yet: first those that may be, then the beginning of a frame.
+    held: BytesMut,
+    /// How many of them may be handed on.
+    released: usize,
+    counts: Arc<RequestCounts>,
+}
+
+impl InspectedStream {
+    pub(super) fn new(stream: Stream, counts: Arc<RequestCounts>) -> Self {
+        Self {
+            stream,
+            received: ReceivedFrames::new(HeaderBlocks::default()),
+            sent: SentFrames::default(),
+            held: BytesMut::new(),
+            released: 0,
+            counts,
+        }
+    }
+
+    /// Reads into the library's buffer, and holds back what may not be handed on yet.
+    fn poll_read_through(
+        &mut self,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<usize>> {
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
+        let arrived = buffer.filled_mut().get_mut(before..).unwrap_or_default();
+        let count = arrived.len();
+        let released = self.received.read(arrived);
+        self.held.extend_from_slice(arrived.get(released..).unwrap_or_default());
+        buffer.set_filled(before + released);
+        Poll::Ready(Ok(count))
+    }
+
+    /// Reads what follows the beginning of a frame that is held back.
+    fn poll_read_held(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut piece = [0; PIECE];
+        let mut piece = ReadBuf::new(&mut piece);
+        ready!(Pin::new(&mut self.stream).poll_read(context, &mut piece))?;
+        self.held.extend_from_slice(piece.filled());
+        // At the end of the connection the library sees that the frame is not whole.
+        let is_end = piece.filled().is_empty();
+        self.released = if is_end { self.held.len() } else { self.received.read(&mut self.held) };
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_read_frames(
+        &mut self,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        loop {
+            if self.released > 0 {
+                let count = self.released.min(buffer.remaining());
+                buffer.put_slice(self.held.get(..count).unwrap_or_default());
+                self.held.advance(count);
+                self.released -= count;
+                return Poll::Ready(Ok(()));
+            }
+            if self.held.is_empty() {
+                let count = ready!(self.poll_read_through(context, buffer))?;
+                if count == 0 || buffer.filled().len() > before {
+                    return Poll::Ready(Ok(()));
+                }
+            } else {
+                ready!(self.poll_read_held(context))?;
+            }
+        }
+    }
+
+    fn note_sent(&mut self, slices: &[IoSlice<'_>], mut count: usize) {
+        for slice in slices {
+            let sent = slice.get(..count.min(slice.len())).unwrap_or_default();
+            self.sent.read(sent);
+            count -= sent.len();
+        }
+        self.counts.refused.store(self.sent.refused(), Ordering::Relaxed);
+    }
+}
+
+impl AsyncRead for InspectedStream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let read = self.poll_read_frames(context, buffer);
+        self.counts.opened.store(self.received.opened(), Ordering::Relaxed);
+        // The library reads more only after every frame that it has.
+        self.counts.is_read.store(read.is_pending(), Ordering::Relaxed);
+        read
+    }
+}
+
+impl AsyncWrite for InspectedStream {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let count = ready!(Pin::new(&mut self.stream).poll_write(context, bytes))?;
+        self.note_sent(&[IoSlice::new(bytes)], count);
+        Poll::Ready(Ok(count))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let count = ready!(Pin::new(&mut self.stream).poll_write_vectored(context, slices))?;
+        self.note_sent(slices, count);
+        Poll::Ready(Ok(count))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}
+
+// What follows is asked of a connection before HTTP/2 begins on it, and not afterwards.
+
+#[async_trait]
+impl Shutdown for InspectedStream {
+    async fn shutdown(&mut self) {
+        Shutdown::shutdown(&mut *self.stream).await;
+    }
+}
+
+impl UniqueID for InspectedStream {
+    fn id(&self) -> UniqueIDType {
+        self.stream.id()
+    }
+}
+
+impl Ssl for InspectedStream {}
+
+impl Peek for InspectedStream {}
+
+impl GetTimingDigest for InspectedStream {
+    fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
+        self.stream.get_timing_digest()
+    }
+}
+
+impl GetProxyDigest for InspectedStream {
+    fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
+        self.stream.get_proxy_digest()
+    }
+}
+
+impl GetSocketDigest for InspectedStream {
+    fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
+        self.stream.get_socket_digest()
+    }
+}
