@@ -7,8 +7,8 @@
 //!
 //! - A code that had to wait, and comes back after the wait, takes from a second bucket of the same
 //!   size; one that waited twice from a third, and so on. To fill the next bucket, an attacker must
-//!   send more codes, and each of them once more: with 20 requests a second the attacker cannot fill
-//!   the fourth.
+//!   send more codes, and each of them once more: with 20 requests a second the attacker cannot
+//!   fill the fourth.
 //! - A user who shows a credential of ours has a rate of their own. The code must then be theirs.
 
 use std::net::IpAddr;
