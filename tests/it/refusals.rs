@@ -6,7 +6,7 @@ use crate::common::http2::{self, Fields, Http2, Outcome};
 use crate::common::{Connection, NO_THROTTLE, ROUTES, Response, Tally, World, eventually};
 
 /// What a hostile client sends; the status and the reason it gets.
-fn table() -> Vec<(Vec<u8>, u16, &'static str)> {
+pub fn table() -> Vec<(Vec<u8>, u16, &'static str)> {
     let get = |lines: &str| format!("GET /pub/x HTTP/1.1\r\nHost: a\r\n{lines}\r\n").into_bytes();
     let post = |lines: &str| format!("POST /pub/x HTTP/1.1\r\nHost: a\r\n{lines}\r\nabcde").into_bytes();
     let line = |line: &str| format!("{line}\r\nHost: a\r\n\r\n").into_bytes();
@@ -306,6 +306,24 @@ fn a_refused_request_over_http2_is_logged_and_counted() {
     tally.report("refusals: hostile requests over HTTP/2");
 }
 
+/// Over HTTP/1 it is in the table above.
+#[test]
+fn connect_over_http2_is_refused_by_the_gateway_itself() {
+    let world = World::with(&format!("{ROUTES}{NO_THROTTLE}{H2C}"));
+    let fields: Fields<'_> = vec![(b":method", b"CONNECT"), (b":authority", b"a:443")];
+
+    let Outcome::Answered(405, body) = Http2::open(world.address()).send(&fields) else { panic!("no 405") };
+
+    assert_eq!(serde_json::from_str::<serde_json::Value>(&body).unwrap()["code"], "method_not_admitted");
+    eventually("it is logged", || access_log(&world).len() == 1);
+    let line = &access_log(&world)[0];
+    assert_eq!(
+        (&line["reason"], &line["http.request.method"]),
+        (&"method_not_admitted".into(), &"_OTHER".into())
+    );
+    assert_eq!(world.backend.count(), 0);
+}
+
 /// A stream is reset if its trailers have a pseudo-header field, in every form, RFC 9113 §8.1. The
 /// other streams of the connection go on.
 #[test]
@@ -382,9 +400,19 @@ fn a_violation_of_http2_is_logged_and_a_connection_that_ends_is_not() {
     let mut connection = Http2::open(world.address());
     assert_eq!(connection.send(&http2::fields("GET", b"/pub/x", &[])).status(), 200);
     drop(connection);
+    // A browser that cancels requests makes no mistake, even if both arrive at once.
+    let mut connection = Http2::open(world.address());
+    let mut cancelled = Vec::new();
+    for _ in 0..10 {
+        let id = connection.begin();
+        cancelled.extend(http2::frame(http2::HEADERS, http2::END_HEADERS | http2::END_STREAM, id, &whole));
+        cancelled.extend(http2::frame(http2::RST_STREAM, 0, id, &8_u32.to_be_bytes()));
+    }
+    std::io::Write::write_all(&mut connection.stream, &cancelled).unwrap();
+    assert_eq!(connection.send(&http2::fields("GET", b"/pub/x", &[])).status(), 200);
     let mut last = Http2::open(world.address());
     assert_eq!(last.send(&http2::fields("GET", b"/pub/x", &[])).status(), 200);
-    eventually("both are logged", || access_log(&world).len() == garbage.len() + 2);
+    eventually("all are logged", || access_log(&world).len() == garbage.len() + 13);
     assert_eq!(world.metric(MALFORMED), garbage.len() as f64);
 }
 

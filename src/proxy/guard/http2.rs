@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use http::Method;
 use pingora::Error;
 use pingora::apps::HttpServerApp as _;
 use pingora::protocols::http::ServerSession;
@@ -173,7 +174,12 @@ impl Http2 {
         }
     }
 
-    fn spawn(&self, session: HttpSession) {
+    fn spawn(&self, mut session: HttpSession) {
+        // Pingora answers CONNECT itself, with a bare 405 that is not in the access log. Every other
+        // method that is not admitted gets the gateway's answer.
+        if session.req_header().method == Method::CONNECT {
+            session.req_header_mut().set_method(Method::TRACE);
+        }
         self.streams.first_request.notify_one();
         self.streams.open.fetch_add(1, Ordering::Relaxed);
         let open = OpenStream(Arc::clone(&self.streams));
