@@ -28,6 +28,7 @@ use crate::common::{
 use crate::proxying::http2::Client;
 use crate::proxying::raw::{self, read_head};
 use crate::proxying::{logged, upstream_failures};
+use crate::refusals;
 
 const GET: &[u8] = b"GET /pub/x HTTP/1.1\r\nHost: gateway.test\r\n\r\n";
 
@@ -257,6 +258,33 @@ fn a_handshake_counts_as_a_connection_and_must_end_in_time() {
         _ = std::io::copy(&mut client.stream, &mut std::io::sink());
         assert!(since.elapsed() < Duration::from_secs(5), "{}", String::from_utf8_lossy(alpn));
     }
+}
+
+/// The hostile requests of `refusals`, behind TLS, with ALPN and without.
+#[test]
+fn every_malformed_request_is_refused_over_tls_as_it_is_without() {
+    let authority = Authority::new();
+    authority.issue("first", &["gateway.test"], 1);
+    let listeners = authority.listeners(&["first"]);
+    let world = World::with(&format!("{ROUTES}{NO_THROTTLE}{listeners}"));
+    let mut tally = Tally::default();
+    for alpn in [&[][..], &[&b"http/1.1"[..]]] {
+        let config = authority.client(ALL, alpn);
+        for (bytes, status, reason) in refusals::table() {
+            let shown: String = bytes.escape_ascii().to_string().chars().take(100).collect();
+            let mut connection = connect(world.address(), &config, "gateway.test");
+            // The gateway may answer before it has read all of it.
+            _ = connection.stream.write_all(&bytes);
+
+            let response = connection.read_response(false);
+
+            assert_eq!((response.status, &response.json()["code"]), (status, &reason.into()), "{shown}");
+            assert_eq!(response.header("server"), Some("menshen"), "{shown}");
+            tally.add(response.status, 0);
+        }
+    }
+    assert_eq!(world.backend.count(), 0);
+    tally.report("tls: hostile framings");
 }
 
 #[test]
