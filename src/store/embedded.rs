@@ -88,6 +88,7 @@ impl Embedded {
             reclaims: Arc::clone(&reclaims),
             compacting: RefCell::default(),
             removed_bytes: Cell::default(),
+            owes_compaction: Cell::default(),
             rests_until: Cell::default(),
         };
         let writer = std::thread::Builder::new()

@@ -96,6 +96,9 @@ pub(super) struct Writer {
     pub(super) compacting: RefCell<Option<Compacting>>,
     /// How many bytes of rows are gone since the last compaction.
     pub(super) removed_bytes: Cell<u64>,
+    /// Whether a caller wants bytes to be gone, and the last compaction failed: they must be gone
+    /// also if no caller asks again.
+    pub(super) owes_compaction: Cell<bool>,
     /// When the next compaction may begin.
     pub(super) rests_until: Cell<Option<Instant>>,
 }
@@ -160,10 +163,12 @@ impl Writer {
             let size = size_of(&self.path);
             size >= LEAST_COMPACTED && self.removed_bytes.get() > size / 2
         };
-        if is_resting || (self.reclaims.lock().is_empty() && !is_wasteful()) {
+        let is_asked_for = !self.reclaims.lock().is_empty() || self.owes_compaction.get();
+        if is_resting || !(is_asked_for || is_wasteful()) {
             return;
         }
         let waiting = std::mem::take(&mut *self.reclaims.lock());
+        self.owes_compaction.set(is_asked_for);
         self.removed_bytes.set(0);
         let (began, size_before) = (self.clock.instant(), size_of(&self.path));
         match guarded_open(|| Compaction::begin(&self.path, self.cache_bytes)) {
@@ -185,6 +190,7 @@ impl Writer {
         self.rest(took);
         match guarded_open(|| compaction.finish()) {
             Ok(database) => {
+                self.owes_compaction.set(false);
                 let before = std::mem::replace(&mut *self.opened.write(), Ok(Arc::new(database)));
                 // Closing writes the old file once more, and no step needs to wait for that.
                 std::thread::spawn(move || _ = panics::catch(|| drop(before)));

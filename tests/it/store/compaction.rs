@@ -3,12 +3,14 @@
 
 use std::fs;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use bytes::Bytes;
 use menshen::clock::ManualClock;
 use menshen::store::{Key, Space, Store, Write};
+use serde_json::json;
 
 use super::embedded::{file, open, threads};
 use crate::common::{NO_THROTTLE, ROUTES, World, now, times};
@@ -74,6 +76,73 @@ fn no_step_waits_a_second_while_the_file_is_compacted() {
             assert!(store.get(&key(number)).await.unwrap().is_some(), "{number}");
         }
     });
+}
+
+#[test]
+fn no_login_waits_a_second_while_a_person_is_erased() {
+    let mut world = World::with(&format!("{ROUTES}{NO_THROTTLE}"));
+    let mut process = Process::like(&world);
+    world.stop();
+    process.signal("TERM");
+    process.wait();
+    let file = process.config().with_file_name("state").join("sessions.redb");
+    // As long as the rows of a session.
+    let (rows, row_bytes): (u32, _) = (if times() > 1 { 200_000 } else { 10_000 }, 560);
+    {
+        let store = open(&file, &ManualClock::start_now()).unwrap();
+        let value = |number: u32| Bytes::from([&number.to_be_bytes()[..], &vec![b'x'; row_bytes]].concat());
+        let write = |number| Write { key: key(number), expected: None, value: value(number), ttl: LONG };
+        threads().block_on(async {
+            for start in (0..rows).step_by(500) {
+                assert!(store.write_in_order((start..start + 500).map(write).collect()).await.unwrap());
+            }
+        });
+    }
+    process.start_again();
+    let log_in = |person: &str| {
+        let body = json!({ "code": world.code(person) }).to_string();
+        let request = format!(
+            "POST /auth/login HTTP/1.1\r\nHost: gateway.test\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        let began = now();
+        assert_eq!(process.connect().send(request.as_bytes()).status, 200, "{person}");
+        began.elapsed()
+    };
+    let config = process.config();
+    let is_over = AtomicBool::new(false);
+    // On a machine that others keep busy, each login takes long.
+    let mut before: Vec<Duration> = (0..21).map(|number| log_in(&format!("before-{number}"))).collect();
+    before.sort_unstable();
+    let most = Duration::from_secs(1).max(before[10] * 20);
+
+    let (took, mut times) = thread::scope(|scope| {
+        let users = [0, 1, 2, 3].map(|user| {
+            let (log_in, is_over) = (&log_in, &is_over);
+            scope.spawn(move || {
+                let mut times = Vec::new();
+                while !is_over.load(Ordering::Relaxed) {
+                    times.push(log_in(&format!("user-{user}-{}", times.len())));
+                }
+                times
+            })
+        });
+        let began = now();
+        let (code, said, messages) = process::command(&config, &["person", "erase", "--unionid", "u0"]);
+        let took = began.elapsed();
+        is_over.store(true, Ordering::Relaxed);
+        assert_eq!((code, messages.as_str()), (Some(0), ""), "{said}");
+        (took, users.map(|user| user.join().unwrap()).concat())
+    });
+
+    times.sort_unstable();
+    let longest = *times.last().unwrap();
+    let median = times[times.len() / 2];
+    println!(
+        "erased in {took:.1?} beside {rows} rows; of {} logins meanwhile the median took {median:.1?}, the longest {longest:.1?}",
+        times.len()
+    );
+    assert!(longest < most, "{longest:?}, and {:?} before", before[10]);
 }
 
 #[test]
