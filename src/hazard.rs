@@ -17,7 +17,7 @@ pub fn warn(config: &Config, findings: &mut Findings) {
         warn_of_open_redis(&config.store.redis, findings);
     }
     route::warn_of_cross_site_root(&config.routes, findings);
-    route::warn_of_public_neighbours(&config.routes, findings);
+    route::warn_of_public_neighbours(config, findings);
 }
 
 fn warn_of_admin_address(config: &Config, findings: &mut Findings) {

@@ -38,6 +38,11 @@ pub struct Upstream {
     /// How long the gateway avoids a server that refused a connection, if other servers answer.
     #[serde(default = "default_retry_after")]
     pub failed_for: Duration,
+    /// Whether the backend serves `/admin` in this spelling alone, and not also as `/admin.json` or
+    /// `/ADMIN`. `true` changes no request: `check` then does not warn of routes that such a
+    /// spelling would lead around.
+    #[serde(default)]
+    pub exact_paths: bool,
 }
 
 /// `upstreams.<name>.servers[]`: `host:port`, or with a weight.

@@ -1,6 +1,6 @@
 //! Routes that protect less than they seem to.
 
-use crate::config::{Access, Findings, Route};
+use crate::config::{Access, Config, Findings, Route};
 
 /// Warns of a route for everything that lets pages of other sites use the cookie.
 pub(super) fn warn_of_cross_site_root(routes: &[Route], findings: &mut Findings) {
@@ -19,30 +19,34 @@ pub(super) fn warn_of_cross_site_root(routes: &[Route], findings: &mut Findings)
     }
 }
 
-/// Warns of a protected route whose path, with a suffix or in capitals, a public route of the same
-/// backend serves.
+/// Warns of a protected route whose path, with a suffix or in capitals, a route of the same backend
+/// serves that lets everyone in.
 ///
 /// A backend that reads `/admin.json` or `/ADMIN` as `/admin` gives the protected page to everyone.
-/// Only the backend's author knows whether it does.
-pub(super) fn warn_of_public_neighbours(routes: &[Route], findings: &mut Findings) {
+/// Only the backend's author knows whether it does, and can say so in `exact_paths`. A route with
+/// `access: optional` lets everyone in: it protects nothing, and as a neighbour it is public.
+pub(super) fn warn_of_public_neighbours(config: &Config, findings: &mut Findings) {
+    let routes = &config.routes;
+    let may_fold = |name: &String| config.upstreams.get(name).is_none_or(|upstream| !upstream.exact_paths);
     for (index, route) in routes.iter().enumerate() {
-        if route.access == Access::Public || prefix(route).is_empty() {
+        if route.access != Access::Authenticated || prefix(route).is_empty() || !may_fold(&route.upstream) {
             continue;
         }
         let Some(neighbour) = neighbour(route, routes) else { continue };
-        if neighbour.access == Access::Public && neighbour.upstream == route.upstream {
-            let (path, public) = (prefix(route), &neighbour.path);
+        if neighbour.access != Access::Authenticated && neighbour.upstream == route.upstream {
+            let (path, public, upstream) = (prefix(route), &neighbour.path, &route.upstream);
             findings
                 .warning(
                     format!("routes[{index}].path"),
                     format!(
-                        "`{path}.json` and `{}` go to the same backend by the public route `{public}`: \
-                         if the backend reads one of them as `{path}`, it is not protected",
+                        "`{path}.json` and `{}` go to the same backend by the route `{public}`, which lets \
+                         everyone in: if the backend reads one of them as `{path}`, it is not protected",
                         path.to_ascii_uppercase()
                     ),
                 )
                 .hint(format!(
-                    "protect `{public}` and list what is public below it, or let the backend refuse these spellings"
+                    "protect `{public}` and list what is public below it; or, if the backend refuses these \
+                     spellings, write `upstreams.{upstream}.exact_paths: true`"
                 ));
         }
     }
@@ -61,11 +65,12 @@ fn neighbour<'r>(route: &Route, routes: &'r [Route]) -> Option<&'r Route> {
         (route.hosts.is_empty() && other.hosts.is_empty())
             || route.hosts.iter().any(|host| other.hosts.contains(host))
     };
-    // If two routes have one path and different methods, the warning is about the public one.
+    // If two routes have one path and different methods, the warning is about the one
+    // that lets everyone in.
     routes
         .iter()
         .filter(|other| is_above(other) && serves_same_host(other))
-        .max_by_key(|other| (prefix(other).len(), other.access == Access::Public))
+        .max_by_key(|other| (prefix(other).len(), other.access != Access::Authenticated))
 }
 
 /// The path as routes are compared: without a slash at the end.

@@ -11,11 +11,13 @@ fn warnings(sections: &str) -> Vec<String> {
 fn findings(sections: &str) -> Findings {
     let routes = "routes: [{ path: /, access: authenticated, upstream: api }]";
     let routes = if sections.contains("routes:") { "" } else { routes };
+    let upstreams = "upstreams: { api: { servers: ['127.0.0.1:2'] }, other: { servers: ['127.0.0.1:3'] } }";
+    let upstreams = if sections.contains("upstreams:") { "" } else { upstreams };
     let yaml = format!(
         "
 listeners: [{{ address: '127.0.0.1:1' }}]
 apps: {{ shop: {{ kind: mini_program, appid: wx1, secret: {{ env: S }} }} }}
-upstreams: {{ api: {{ servers: ['127.0.0.1:2'] }}, other: {{ servers: ['127.0.0.1:3'] }} }}
+{upstreams}
 {sections}
 {routes}
 "
@@ -127,7 +129,8 @@ fn a_protected_route_below_a_public_one_of_its_backend_is_a_hazard() {
     for (routes, expected) in [
         (format!("{public}, {admin}"), vec!["routes[1].path"]),
         (format!("{admin}, {public}"), vec!["routes[0].path"]),
-        (format!("{public}, {{ path: /api, access: optional, upstream: api }}"), vec!["routes[1].path"]),
+        (format!("{{ path: /, access: optional, upstream: api }}, {admin}"), vec!["routes[1].path"]),
+        (format!("{public}, {{ path: /api, access: optional, upstream: api }}"), vec![]),
         (format!("{public}, {{ path: /admin, access: authenticated, upstream: other }}"), vec![]),
         (format!("{admin}, {{ path: /, access: authenticated, upstream: api }}"), vec![]),
         (format!("{admin}, {{ path: /ad, access: public, upstream: api }}"), vec![]),
@@ -150,7 +153,9 @@ fn a_protected_route_below_a_public_one_of_its_backend_is_a_hazard() {
     assert_eq!(
         found,
         [
-            "routes[1].path: `/admin.json` and `/ADMIN` go to the same backend by the public route `/`: if the backend reads one of them as `/admin`, it is not protected; protect `/` and list what is public below it, or let the backend refuse these spellings"
+            "routes[1].path: `/admin.json` and `/ADMIN` go to the same backend by the route `/`, which lets everyone in: if the backend reads one of them as `/admin`, it is not protected; protect `/` and list what is public below it; or, if the backend refuses these spellings, write `upstreams.api.exact_paths: true`"
         ]
     );
+    let upstreams = "upstreams: { api: { servers: ['127.0.0.1:2'], exact_paths: true } }";
+    assert_eq!(warnings(&format!("{upstreams}\nroutes: [{public}, {admin}]")), Vec::<String>::new());
 }

@@ -50,8 +50,7 @@ impl Certificates {
         let loaded = self.current.load();
         for (position, (file, pair)) in self.files.iter().zip(&loaded.pairs).enumerate() {
             warn_of_exposed_file(&format!("{at}[{position}].key"), &file.key, findings);
-            let doubt = pair.cert.first().and_then(|leaf| validity::doubt(leaf, now));
-            if let Some(doubt) = doubt {
+            if let Some(doubt) = validity::doubt_of_chain(&pair.cert, now) {
                 let name = file.certificate.display();
                 findings
                     .warning(format!("{at}[{position}].certificate"), format!("certificate `{name}` {doubt}"))

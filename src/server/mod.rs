@@ -64,7 +64,7 @@ pub fn check(config: &Config, sources: &Sources, findings: &mut Findings) -> Res
     let now = sources.clock.now();
     tls::load(config, now, findings);
     tls::load_internal(config, now, findings);
-    tls::warn_of_client_certificates(config, now, findings);
+    tls::warn_of_other_certificates(config, now, findings);
     AccessLog::check(&config.telemetry.access_log, findings);
     AuditLog::check(&config.telemetry.audit_log, findings);
     crate::telemetry::diagnostics::check(&config.telemetry.log, findings);

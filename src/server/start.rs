@@ -171,7 +171,7 @@ impl Prepared {
         let now = shared.clock.now();
         let listeners_tls = tls::load(config, now, &mut findings);
         let internal_tls = tls::load_internal(config, now, &mut findings);
-        tls::warn_of_client_certificates(config, now, &mut findings);
+        tls::warn_of_other_certificates(config, now, &mut findings);
         let dropped_lines = shared.metrics.access_log_dropped_lines.clone();
         let access_log = AccessLog::open(&config.telemetry.access_log, dropped_lines, &mut findings);
         let dropped_lines = shared.metrics.audit_log_dropped_lines.clone();

@@ -1,6 +1,6 @@
 //! TLS of a listener: its certificates, and which client certificates it requires.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use pingora::listeners::tls::{Acceptor, TlsSettings};
@@ -72,24 +72,54 @@ fn load_one(
     Some(ListenerTls { certificates: Arc::new(certificates?), clients })
 }
 
-/// Warns of each certificate that the gateway shows to servers if it is not valid `now`, or ends
-/// soon. A file that cannot be read is left to what connects with it.
-pub(super) fn warn_of_client_certificates(config: &Config, now: Timestamp, findings: &mut Findings) {
-    let upstreams = config.upstreams.iter().filter_map(|(name, upstream)| {
+/// Warns of each certificate that the gateway shows to servers, and of each file of authorities, if
+/// it is not valid `now`, or ends soon. A file that cannot be read is left to what uses it.
+pub(super) fn warn_of_other_certificates(config: &Config, now: Timestamp, findings: &mut Findings) {
+    let redis_tls = config.store.redis.tls.as_ref();
+    let redis_tls = redis_tls.filter(|_| config.store.engine == StoreEngine::Redis);
+    let shown = config.upstreams.iter().filter_map(|(name, upstream)| {
         let certificate = upstream.tls.as_ref()?.client_certificate.as_ref()?;
         Some((format!("upstreams.{name}.tls.client_certificate.certificate"), &certificate.certificate))
     });
+    let redis = redis_tls.and_then(|tls| tls.certificate.as_ref());
+    for (at, file) in shown.chain(redis.map(|file| ("store.redis.tls.certificate".to_owned(), file))) {
+        let name = format!("certificate `{}`", file.display());
+        warn_of(at, name, validity::doubt_of_chain(&read_certificates(file), now), findings);
+    }
+    for (at, file) in authority_files(config) {
+        let name = format!("the authority in `{}`", file.display());
+        warn_of(at, name, validity::doubt_of_authorities(&read_certificates(file), now), findings);
+    }
+}
+
+/// The files of authorities that verify clients and servers.
+fn authority_files(config: &Config) -> impl Iterator<Item = (String, &PathBuf)> {
+    let listeners = config.listeners.iter().enumerate().filter_map(|(index, listener)| {
+        let file = listener.tls.as_ref()?.client_ca_file.as_ref()?;
+        Some((format!("listeners[{index}].tls.client_ca_file"), file))
+    });
+    let internal = config.internal.as_ref().and_then(|internal| internal.tls.as_ref());
+    let internal = internal.and_then(|tls| tls.client_ca_file.as_ref());
+    let upstreams = config.upstreams.iter().filter_map(|(name, upstream)| {
+        Some((format!("upstreams.{name}.tls.ca_file"), upstream.tls.as_ref()?.ca_file.as_ref()?))
+    });
     let is_redis = config.store.engine == StoreEngine::Redis;
-    let redis = config.store.redis.tls.as_ref().and_then(|tls| tls.certificate.as_ref());
-    let redis = redis.filter(|_| is_redis).map(|file| ("store.redis.tls.certificate".to_owned(), file));
-    for (at, file) in upstreams.chain(redis) {
-        let Ok(mut chain) = CertificateDer::pem_file_iter(file) else { continue };
-        let doubt = chain.next().and_then(Result::ok).and_then(|leaf| validity::doubt(&leaf, now));
-        if let Some(doubt) = doubt {
-            findings
-                .warning(at, format!("certificate `{}` {doubt}", file.display()))
-                .hint("renew it, and restart the gateway");
-        }
+    let redis = config.store.redis.tls.as_ref().and_then(|tls| tls.ca_file.as_ref());
+    listeners
+        .chain(internal.map(|file| ("internal.tls.client_ca_file".to_owned(), file)))
+        .chain(upstreams)
+        .chain(redis.filter(|_| is_redis).map(|file| ("store.redis.tls.ca_file".to_owned(), file)))
+        .chain(config.wechat.ca_file.as_ref().map(|file| ("wechat.ca_file".to_owned(), file)))
+}
+
+fn read_certificates(file: &Path) -> Vec<CertificateDer<'static>> {
+    let read = CertificateDer::pem_file_iter(file).and_then(Iterator::collect::<Result<_, _>>);
+    read.unwrap_or_default()
+}
+
+fn warn_of(at: String, name: String, doubt: Option<String>, findings: &mut Findings) {
+    if let Some(doubt) = doubt {
+        findings.warning(at, format!("{name} {doubt}")).hint("renew it, and restart the gateway");
     }
 }
 

@@ -10,6 +10,22 @@ use crate::clock::Timestamp;
 const RENEWAL_DAYS: i64 = 14;
 const SECONDS_A_DAY: i64 = 86_400;
 
+/// What to warn of in a certificate with its intermediates: the first that is doubtful.
+pub(super) fn doubt_of_chain(chain: &[CertificateDer<'_>], now: Timestamp) -> Option<String> {
+    let mut doubts = chain.iter().enumerate().filter_map(|(place, one)| Some((place, doubt(one, now)?)));
+    doubts.next().map(|(place, doubt)| match place {
+        0 => doubt,
+        place => format!("has an intermediate, number {place}, that {doubt}"),
+    })
+}
+
+/// What to warn of in a file of authorities: that none of them is valid, or goes on to be. An old
+/// one next to a new one is not doubtful.
+pub(super) fn doubt_of_authorities(authorities: &[CertificateDer<'_>], now: Timestamp) -> Option<String> {
+    let doubts = authorities.iter().map(|one| doubt(one, now)).collect::<Option<Vec<_>>>()?;
+    doubts.into_iter().next_back()
+}
+
 /// What to warn of; `None` for a certificate that is valid, and goes on to be.
 pub(super) fn doubt(certificate: &CertificateDer<'_>, now: Timestamp) -> Option<String> {
     let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
@@ -39,6 +55,32 @@ mod tests {
         (params.not_before, params.not_after) = (date_time_ymd(2026, 3, 1), date_time_ymd(2026, 6, 1));
         let certificate = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
         doubt(certificate.der(), now.parse().unwrap())
+    }
+
+    /// A certificate from the first day of one month of 2026 to that of another.
+    fn certificate(months: (u8, u8)) -> CertificateDer<'static> {
+        let mut params = CertificateParams::new(vec!["shop.test".to_owned()]).unwrap();
+        (params.not_before, params.not_after) =
+            (date_time_ymd(2026, months.0, 1), date_time_ymd(2026, months.1, 1));
+        params.self_signed(&KeyPair::generate().unwrap()).unwrap().der().clone()
+    }
+
+    #[test]
+    fn a_chain_is_as_good_as_its_worst_certificate_and_authorities_as_their_best() {
+        let now = "2026-05-01T00:00:00Z".parse().unwrap();
+        let (good, old) = (certificate((3, 8)), certificate((1, 4)));
+        let says_expired = |doubt: Option<String>| doubt.map(|doubt| doubt.contains("expired at 2026-04-01"));
+        for (certificates, chain, authorities) in [
+            (vec![good.clone()], None, None),
+            (vec![old.clone()], Some(true), Some(true)),
+            (vec![good.clone(), old.clone()], Some(true), None),
+            (vec![old.clone(), good], Some(true), None),
+            (vec![old.clone(), old], Some(true), Some(true)),
+            (vec![], None, None),
+        ] {
+            assert_eq!(says_expired(doubt_of_chain(&certificates, now)), chain, "{}", certificates.len());
+            assert_eq!(says_expired(doubt_of_authorities(&certificates, now)), authorities);
+        }
     }
 
     #[test]

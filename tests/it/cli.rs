@@ -247,12 +247,16 @@ fn configuration_with_files(folder: &Path) -> (PathBuf, Vec<(PathBuf, &'static s
         "
 data_dir: {folder}/data
 listeners:
-  - {{ address: 127.0.0.1:0, tls: {{ certificates: [{{ certificate: {certificate}, key: {listener} }}] }} }}
+  - address: 127.0.0.1:0
+    tls: {{ certificates: [{{ certificate: {certificate}, key: {listener} }}], client_ca_file: {certificate} }}
 apps: {{ shop: {{ kind: mini_program, appid: wx0123456789abcdef, secret: {{ file: {secret} }} }} }}
 upstreams:
   backend:
     servers: ['127.0.0.1:1']
-    tls: {{ server_name: b.test, client_certificate: {{ certificate: {certificate}, key: {client} }} }}
+    tls:
+      server_name: b.test
+      ca_file: {certificate}
+      client_certificate: {{ certificate: {certificate}, key: {client} }}
 routes: [{{ path: /, access: authenticated, upstream: backend }}]
 sessions: {{ seal_keys: [{{ kid: k, secret: {{ file: {seal} }} }}] }}
 telemetry: {{ user_hash_keys: [{{ kid: k, secret: {{ file: {user_hash} }} }}] }}
@@ -260,7 +264,10 @@ internal: {{ address: 127.0.0.1:0, clients: [{{ name: crm, token: {{ file: {toke
 tokens: {{ keys: [{{ kid: k, algorithm: ES256, file: {signing} }}] }}
 store:
   engine: redis
-  redis: {{ password: {{ file: {password} }}, tls: {{ certificate: {certificate}, key: {redis} }} }}
+  redis:
+    password: {{ file: {password} }}
+    tls: {{ ca_file: {certificate}, certificate: {certificate}, key: {redis} }}
+wechat: {{ ca_file: {certificate} }}
 ",
         folder = folder.display()
     );
@@ -405,7 +412,14 @@ fn check_warns_of_certificates_that_the_gateway_shows_and_servers_refuse_or_soon
         let ran = menshen(&["check", "--config", path.to_str().unwrap()]);
 
         assert_eq!(ran.code, Some(0), "{}", ran.stderr);
-        for key in ["upstreams.backend.tls.client_certificate.certificate", "store.redis.tls.certificate"] {
+        for key in [
+            "upstreams.backend.tls.client_certificate.certificate",
+            "store.redis.tls.certificate",
+            "listeners[0].tls.client_ca_file",
+            "upstreams.backend.tls.ca_file",
+            "store.redis.tls.ca_file",
+            "wechat.ca_file",
+        ] {
             let warning = ran.stderr.lines().find(|line| line.contains(&format!("warning: {key}: ")));
             assert_eq!(warning.is_some(), expected.is_some(), "{key}: {}", ran.stderr);
             assert!(warning.unwrap_or_default().contains(expected.unwrap_or_default()), "{}", ran.stderr);
