@@ -204,6 +204,18 @@ impl Authenticator {
         self.authenticate_token(token, hash, now).await
     }
 
+    /// The app and the hash of a person whose credential was refused because the person is blocked,
+    /// for the logs. It lets nobody in.
+    pub async fn blocked_person(&self, credential: &Credential<'_>) -> Option<(Arc<str>, String)> {
+        let subject = if credential.is_session_cookie() {
+            self.sessions.subject_of_cookie(&SessionCookie::parse(credential.token()).ok()?).await?
+        } else {
+            self.tokens.past_subject(credential.token()).ok()?
+        };
+        let app = self.app(&subject).ok()?;
+        Some((Arc::clone(&app.name), self.subject_hasher.hash(&subject)))
+    }
+
     /// Updates the metric of cached tokens. Call it before the metric is read, because the cache
     /// counts with a delay.
     pub fn update_cache_metric(&self) {

@@ -17,16 +17,42 @@ use crate::control::{self, client};
 /// Longest wait for an answer of a few rows of the store.
 pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Why there is no answer. Each variant is the failure of the command.
+pub(super) enum AskError {
+    /// No gateway runs with this configuration.
+    NoGateway(CommandOutcome),
+    /// Everything else.
+    Failed(CommandOutcome),
+}
+
+impl AskError {
+    pub(super) fn into_outcome(self) -> CommandOutcome {
+        match self {
+            Self::NoGateway(outcome) | Self::Failed(outcome) => outcome,
+        }
+    }
+}
+
 /// The body of the running gateway's answer, or the failure of the command.
 pub(super) fn ask(
     config: &Path,
     request: http::Result<Request<Bytes>>,
     timeout: Duration,
 ) -> Result<Bytes, CommandOutcome> {
-    let document =
-        Document::load(config).map_err(|report| CommandOutcome::failure(MISUSED, report.to_string()))?;
+    try_ask(config, request, timeout).map_err(AskError::into_outcome)
+}
+
+/// As [`ask`]; says whether a gateway runs.
+pub(super) fn try_ask(
+    config: &Path,
+    request: http::Result<Request<Bytes>>,
+    timeout: Duration,
+) -> Result<Bytes, AskError> {
+    let document = Document::load(config)
+        .map_err(|report| AskError::Failed(CommandOutcome::failure(MISUSED, report.to_string())))?;
     let socket = control::socket_path(&document.config.data_dir);
-    let failed = |message: String| CommandOutcome::failure(FAILED, format!("menshen: {message}"));
+    let failed =
+        |message: String| AskError::Failed(CommandOutcome::failure(FAILED, format!("menshen: {message}")));
     let mut request = request.map_err(|error| failed(format!("cannot build the request: {error}")))?;
     // HTTP/1.1 demands a host. The socket has none.
     request.headers_mut().insert(HOST, HeaderValue::from_static("localhost"));
@@ -34,13 +60,19 @@ pub(super) fn ask(
         .enable_all()
         .build()
         .map_err(|error| failed(format!("cannot start threads: {error}")))?;
-    let response = threads
-        .block_on(client::send(&socket, request, timeout))
-        .map_err(|error| failed(describe_failure(&socket, timeout, &error)))?;
+    let response = threads.block_on(client::send(&socket, request, timeout)).map_err(|error| {
+        let message = format!("menshen: {}", describe_failure(&socket, timeout, &error));
+        let outcome = CommandOutcome::failure(FAILED, message);
+        if is_absent(&error) { AskError::NoGateway(outcome) } else { AskError::Failed(outcome) }
+    })?;
     if response.status() == StatusCode::OK {
         return Ok(response.into_body());
     }
-    Err(refusal(&response))
+    Err(AskError::Failed(refusal(&response)))
+}
+
+fn is_absent(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
 }
 
 fn describe_failure(socket: &Path, timeout: Duration, error: &io::Error) -> String {
@@ -48,7 +80,7 @@ fn describe_failure(socket: &Path, timeout: Duration, error: &io::Error) -> Stri
     let place = path::absolute(socket).unwrap_or_else(|_| socket.to_owned());
     let place = place.display();
     match error.kind() {
-        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
+        _ if is_absent(error) => {
             format!(
                 "no gateway answers at {place}: is the gateway running, with this file? A relative `data_dir` \
                  is below the folder where the gateway was started: run the command there"

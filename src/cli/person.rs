@@ -3,25 +3,24 @@
 mod binding;
 mod block;
 mod data;
+mod hash;
 
 use std::path::Path;
 
 use clap::Subcommand;
-use serde_json::Value;
 
 use self::binding::BindArgs;
 use self::block::{BlockedArgs, PeopleArgs, PersonArgs};
 use self::data::ListArgs;
 use super::CommandOutcome;
 use super::control::{ANSWER_TIMEOUT, ask};
-use super::table::{unreadable_answer, without_control_characters};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum PersonCommand {
     #[command(flatten)]
     Change(PersonChange),
-    /// Print the hash that stands for a person in the logs
-    Hash(PersonArgs),
+    /// Print the hash that stands for a person in the logs, also while no gateway runs
+    Hash(PeopleArgs),
     /// Show what the store knows about a person: menshen person show --app shop --openid o6_bmj…
     Show(PeopleArgs),
     /// Print what the store knows about a person, as JSON
@@ -44,8 +43,8 @@ pub(super) enum PersonChange {
     /// Bind a person to a user: menshen person bind --app shop --openid o6_bmj… --user 42 --claim
     /// role=editor
     Bind(BindArgs),
-    /// Unbind a person from their user
-    Unbind(PersonArgs),
+    /// Unbind a person from their user, or every person from a user
+    Unbind(PeopleArgs),
     /// Show the user that a person is bound to
     Bound(PersonArgs),
 }
@@ -54,24 +53,12 @@ impl PersonCommand {
     pub(super) fn run(&self, config: &Path) -> CommandOutcome {
         match self {
             Self::Change(change) => change.run(config),
-            Self::Hash(person) => hash(person, config),
+            Self::Hash(people) => hash::run(people, config),
             Self::Show(people) => data::show(people, config),
             Self::Export(people) => data::export(people, config),
             Self::Erase(people) => data::erase(people, config),
             Self::List(list) => data::list(list, config),
         }
-    }
-}
-
-fn hash(person: &PersonArgs, config: &Path) -> CommandOutcome {
-    match ask(config, person.query("/people/hash"), ANSWER_TIMEOUT) {
-        Ok(answer) if person.json => CommandOutcome::answer(String::from_utf8_lossy(&answer)),
-        Ok(answer) => {
-            let answer: Value = serde_json::from_slice(&answer).unwrap_or_default();
-            let hash = answer.get("hash").and_then(Value::as_str).map(without_control_characters);
-            hash.map_or_else(unreadable_answer, CommandOutcome::answer)
-        }
-        Err(outcome) => outcome,
     }
 }
 

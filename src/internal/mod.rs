@@ -15,6 +15,7 @@ use http::request::Parts;
 use http::{Response, StatusCode};
 
 pub use self::serve::{InternalListener, serve};
+use crate::authn::InternalClient;
 use crate::config::InternalPermission;
 use crate::management::{Door, Management, ManagementAnswer, ManagementBodyError, ManagementPage, Requester};
 
@@ -60,20 +61,26 @@ impl Internal {
         client: SocketAddr,
         body: impl Future<Output = Result<Bytes, ManagementBodyError>>,
     ) -> Response<Vec<u8>> {
-        let answer = self.answer_page(request, client, body).await;
-        answer.unwrap_or_else(|refused| refused).into_response(&request.method)
+        let runtime = self.management.runtime();
+        let program = runtime.internal_clients.find(&request.headers);
+        let answer = self.answer_page(request, client, program, body).await;
+        let response = answer.unwrap_or_else(|refused| refused).into_response(&request.method);
+        let name = program.map(InternalClient::name).unwrap_or_default();
+        let requests = &self.management.shared().metrics.internal_requests;
+        requests.with_label_values(&[name, response.status().as_str()]).inc();
+        response
     }
 
     async fn answer_page(
         &self,
         request: &Parts,
         address: SocketAddr,
+        program: Option<&InternalClient>,
         body: impl Future<Output = Result<Bytes, ManagementBodyError>>,
     ) -> Result<ManagementAnswer, ManagementAnswer> {
         let page = InternalPage::at(request.uri.path())
             .ok_or_else(|| ManagementAnswer::problem(StatusCode::NOT_FOUND, "not_found", None))?;
-        let runtime = self.management.runtime();
-        let client = runtime.internal_clients.find(&request.headers).ok_or_else(|| {
+        let client = program.ok_or_else(|| {
             let detail = "send the token of a client: `Authorization: Bearer …`";
             ManagementAnswer::problem(StatusCode::UNAUTHORIZED, "client_unknown", Some(detail))
                 .with_bearer_challenge()

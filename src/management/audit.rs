@@ -13,10 +13,35 @@ use crate::telemetry::audit_log::{AuditEvent, AuditLogEntry};
 #[derive(Clone, Copy)]
 pub(super) struct AuditedAction<'a> {
     pub(super) event: AuditEvent,
-    pub(super) scope: Option<&'a SessionScope>,
     pub(super) requester: &'a Requester,
+    scope: Option<&'a SessionScope>,
     /// The user of the business that a person is bound to.
-    pub(super) user: Option<&'a UserId>,
+    user: Option<&'a UserId>,
+    /// The people who are bound to the user that the scope names.
+    people: &'a [PersonId],
+}
+
+impl<'a> AuditedAction<'a> {
+    /// An action that names no sessions and no person.
+    pub(super) const fn new(event: AuditEvent, requester: &'a Requester) -> Self {
+        Self { event, requester, scope: None, user: None, people: &[] }
+    }
+
+    /// With the sessions or the person that it is about.
+    pub(super) const fn of(self, scope: &'a SessionScope) -> Self {
+        Self { scope: Some(scope), ..self }
+    }
+
+    /// With the user that a person is bound to.
+    pub(super) const fn with_user(self, user: Option<&'a UserId>) -> Self {
+        Self { user, ..self }
+    }
+
+    /// With the people that the scope stands for, if it names them by their user: the log must say
+    /// of each of them what was done.
+    pub(super) const fn with_people(self, people: &'a [PersonId]) -> Self {
+        Self { people, ..self }
+    }
 }
 
 impl Management {
@@ -32,27 +57,47 @@ impl Management {
 
     /// Writes what was asked for to the audit log, with the word of its outcome.
     pub(super) fn audit_outcome(&self, action: AuditedAction<'_>, outcome: &str, count: Option<u64>) {
-        let log = &self.shared.audit_log;
-        if !log.is_on() {
+        if !self.shared.audit_log.is_on() {
             return;
         }
-        let AuditedAction { event, scope, requester, user } = action;
+        match action.scope {
+            Some(SessionScope::User(user)) if !action.people.is_empty() => {
+                for person in action.people {
+                    self.audit_line(action.with_user(Some(user)), Some(&person.scope()), outcome, count);
+                }
+            }
+            Some(SessionScope::User(user)) => {
+                self.audit_line(action.with_user(Some(user)), None, outcome, count);
+            }
+            scope => self.audit_line(action, scope, outcome, count),
+        }
+    }
+
+    /// Writes one line. `named` says whom or what it is about.
+    fn audit_line(
+        &self,
+        action: AuditedAction<'_>,
+        named: Option<&SessionScope>,
+        outcome: &str,
+        count: Option<u64>,
+    ) {
+        let AuditedAction { event, requester, scope, user, .. } = action;
         let runtime = (self.current)();
-        let appid = match scope {
+        let appid = match named {
             Some(SessionScope::Subject(subject)) => Some(&subject.appid),
             Some(SessionScope::App(appid)) => Some(appid),
             _ => None,
         };
-        log.write(&AuditLogEntry {
+        self.shared.audit_log.write(&AuditLogEntry {
             client_address: requester.address,
             door: Some(requester.door.as_str()),
             requester: Some(&requester.name),
             app: appid.map(|appid| runtime.app_name(appid).unwrap_or(appid.as_str())),
-            subject: scope.and_then(|scope| self.hash(scope)).as_deref(),
+            subject: named.and_then(|named| self.hash(named)).as_deref(),
             bound_user: user.map(|user| self.shared.subject_hasher().hash_user(user)).as_deref(),
             scope: scope.map(SessionScope::as_str),
-            session: scope.and_then(|scope| {
-                if let SessionScope::Session(session) = scope { Some(session.as_str()) } else { None }
+            session: named.and_then(|named| {
+                if let SessionScope::Session(session) = named { Some(session.as_str()) } else { None }
             }),
             count,
             ..AuditLogEntry::new(self.shared.clock.now(), event, outcome)
@@ -61,8 +106,7 @@ impl Management {
 
     /// Writes to the audit log that a program asked for what it may not.
     pub fn audit_refusal(&self, requester: &Requester) {
-        let action = AuditedAction { event: AuditEvent::Refusal, scope: None, requester, user: None };
-        self.audit_outcome(action, "not_permitted", None);
+        self.audit_outcome(AuditedAction::new(AuditEvent::Refusal, requester), "not_permitted", None);
     }
 
     /// Logs what was done to sessions. `verb` is in the past tense.

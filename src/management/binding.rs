@@ -11,8 +11,7 @@ use super::answer::ManagementAnswer;
 use super::audit::AuditedAction;
 use super::people::ChangeAnswer;
 use super::scope_request::{BindingRequest, ScopeRequest};
-use crate::identity::UserId;
-use crate::session::{PersonId, SessionError, UserBinding};
+use crate::session::{PersonId, SessionError, SessionScope, UserBinding};
 use crate::telemetry::audit_log::AuditEvent;
 
 /// The answer to a look at a binding.
@@ -42,10 +41,7 @@ impl Management {
         let bound = runtime.sessions.binding(&person).await;
         let scope = person.scope();
         let outcome = bound.as_ref().map(|_| None);
-        self.audit(
-            AuditedAction { event: AuditEvent::Listing, scope: Some(&scope), requester, user: None },
-            outcome,
-        );
+        self.audit(AuditedAction::new(AuditEvent::Listing, requester).of(&scope), outcome);
         let bound = bound.map_err(|error| ManagementAnswer::session_error("look up a binding", &error))?;
         self.log_person("looked up the binding of", &person, requester);
         let binding = bound.as_ref().map(document);
@@ -63,35 +59,40 @@ impl Management {
         let user = request.user().map_err(|error| error.answer())?;
         let person = self.person(Ok(request.scope_request()), &runtime)?;
         let changed = runtime.sessions.bind(&person, &user, self.shared.clock.now()).await;
-        self.answer_change(AuditEvent::Bind, &person, Some(user.id()), requester, changed)
+        let scope = person.scope();
+        let action = AuditedAction::new(AuditEvent::Bind, requester).of(&scope).with_user(Some(user.id()));
+        self.answer_change(action, &scope, &[person], changed)
     }
 
-    /// Ends the binding of a person.
+    /// Ends the binding of a person, or of all who are bound to a user.
     pub(super) async fn unbind(
         &self,
         body: &[u8],
         requester: &Requester,
     ) -> Result<ManagementAnswer, ManagementAnswer> {
         let runtime = (self.current)();
-        let person = self.person(ScopeRequest::parse_json(body), &runtime)?;
-        let changed = runtime.sessions.unbind(&person).await;
-        self.answer_change(AuditEvent::Unbind, &person, None, requester, changed)
+        let (scope, people) = self.people(ScopeRequest::parse_json(body), &runtime).await?;
+        let mut changed = Ok(false);
+        for person in &people {
+            // One that fails must not keep the others bound.
+            let unbound = runtime.sessions.unbind(person).await;
+            changed = changed.and_then(|before| Ok(before | unbound?));
+        }
+        let action = AuditedAction::new(AuditEvent::Unbind, requester).of(&scope).with_people(&people);
+        self.answer_change(action, &scope, &people, changed)
     }
 
     fn answer_change(
         &self,
-        event: AuditEvent,
-        person: &PersonId,
-        user: Option<&UserId>,
-        requester: &Requester,
+        action: AuditedAction<'_>,
+        scope: &SessionScope,
+        people: &[PersonId],
         changed: Result<bool, SessionError>,
     ) -> Result<ManagementAnswer, ManagementAnswer> {
-        let scope = person.scope();
-        let action = AuditedAction { event, scope: Some(&scope), requester, user };
         self.audit(action, changed.as_ref().map(|_| None));
         let changed = changed.map_err(|error| ManagementAnswer::session_error("change a binding", &error))?;
-        let verb = if event == AuditEvent::Bind { "bound" } else { "unbound" };
-        self.log_person(verb, person, requester);
+        let verb = if action.event == AuditEvent::Bind { "bound" } else { "unbound" };
+        people.iter().for_each(|person| self.log_person(verb, person, action.requester));
         Ok(ManagementAnswer::json(&ChangeAnswer {
             scope: scope.as_str(),
             changed,

@@ -77,7 +77,7 @@ impl Management {
             ManagementPage::Bound => self.show_binding(query, requester).await,
             ManagementPage::Bind => self.bind(&body, requester).await,
             ManagementPage::Unbind => self.unbind(&body, requester).await,
-            ManagementPage::Hash => self.show_hash(query, requester),
+            ManagementPage::Hash => self.show_hash(query, requester).await,
             ManagementPage::Bindings => self.list_bindings(query, requester).await,
             ManagementPage::Person => self.show_person(query, requester).await,
             ManagementPage::Erase => self.erase_person(&body, requester).await,

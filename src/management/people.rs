@@ -11,6 +11,7 @@ use super::Management;
 use super::answer::ManagementAnswer;
 use super::audit::AuditedAction;
 use super::scope_request::{ScopeError, ScopeRequest};
+use crate::identity::UserId;
 use crate::runtime::Runtime;
 use crate::session::{BlockedName, BlockedPerson, PersonId, SessionScope};
 use crate::telemetry::audit_log::AuditEvent;
@@ -68,7 +69,7 @@ impl Management {
         let runtime = (self.current)();
         let blocked = runtime.sessions.list_blocked().await;
         let count = blocked.as_ref().map(|blocked| Some(blocked.len() as u64));
-        self.audit(AuditedAction { event: AuditEvent::Listing, scope: None, requester, user: None }, count);
+        self.audit(AuditedAction::new(AuditEvent::Listing, requester), count);
         let blocked =
             blocked.map_err(|error| ManagementAnswer::session_error("list blocked people", &error))?;
         info!(
@@ -104,7 +105,7 @@ impl Management {
                 (Err(error), _) | (_, Err(error)) => Err(error),
             };
         }
-        let action = AuditedAction { event, scope: Some(&scope), requester, user: None };
+        let action = AuditedAction::new(event, requester).of(&scope).with_people(&people);
         self.audit(action, done.as_ref().map(|_| None));
         let changed =
             done.map_err(|error| ManagementAnswer::session_error("block or unblock a person", &error))?;
@@ -134,12 +135,7 @@ impl Management {
         let people = match &scope {
             SessionScope::Subject(subject) => vec![PersonId::Subject(subject.clone())],
             SessionScope::UnionId(unionid) => vec![PersonId::UnionId(unionid.clone())],
-            SessionScope::User(user) => {
-                let bound = runtime.sessions.list_bound(Some(user)).await;
-                let bound =
-                    bound.map_err(|error| ManagementAnswer::session_error("look for a user", &error))?;
-                bound.into_iter().map(|bound| bound.person).collect()
-            }
+            SessionScope::User(user) => self.bound_people(user, runtime).await?,
             SessionScope::Session(_) | SessionScope::App(_) | SessionScope::OpenedBefore(_) => {
                 return Err(ScopeError::Missing("no person or scope is named").answer());
             }
@@ -151,22 +147,36 @@ impl Management {
         Ok((scope, people))
     }
 
+    /// The people who are bound to a user.
+    pub(super) async fn bound_people(
+        &self,
+        user: &UserId,
+        runtime: &Runtime,
+    ) -> Result<Vec<PersonId>, ManagementAnswer> {
+        let bound = runtime.sessions.list_bound(Some(user)).await;
+        let bound = bound.map_err(|error| ManagementAnswer::session_error("look for a user", &error))?;
+        Ok(bound.into_iter().map(|bound| bound.person).collect())
+    }
+
     /// The one person that a request names. A scope that is narrower or wider is refused.
     pub(super) fn person(
         &self,
         request: Result<ScopeRequest, ScopeError>,
         runtime: &Runtime,
     ) -> Result<PersonId, ManagementAnswer> {
-        match self.scope(request, runtime)? {
-            SessionScope::Subject(subject) => Ok(PersonId::Subject(subject)),
-            SessionScope::UnionId(unionid) => Ok(PersonId::UnionId(unionid)),
-            SessionScope::Session(_)
-            | SessionScope::User(_)
-            | SessionScope::App(_)
-            | SessionScope::OpenedBefore(_) => {
-                Err(ScopeError::Missing("no person or scope is named").answer())
-            }
-        }
+        one_person(self.scope(request, runtime)?)
+    }
+}
+
+/// The one person that a scope is. A scope that is narrower or wider is refused.
+pub(super) fn one_person(scope: SessionScope) -> Result<PersonId, ManagementAnswer> {
+    match scope {
+        SessionScope::Subject(subject) => Ok(PersonId::Subject(subject)),
+        SessionScope::UnionId(unionid) => Ok(PersonId::UnionId(unionid)),
+        SessionScope::Session(_)
+        | SessionScope::User(_)
+        | SessionScope::App(_)
+        | SessionScope::OpenedBefore(_) => Err(ScopeError::Missing("no person or scope is named").answer()),
     }
 }
 

@@ -98,7 +98,7 @@ impl Management {
         let runtime = (self.current)();
         let (scope, people) = self.people(ScopeRequest::parse_query(query), &runtime).await?;
         let data = runtime.sessions.personal_data(&people, self.shared.clock.now()).await;
-        let action = AuditedAction { event: AuditEvent::Listing, scope: Some(&scope), requester, user: None };
+        let action = AuditedAction::new(AuditEvent::Listing, requester).of(&scope).with_people(&people);
         self.audit(action, data.as_ref().map(|_| None));
         let data = data.map_err(|error| ManagementAnswer::session_error("show a person", &error))?;
         people.iter().for_each(|person| self.log_person("looked at the data of", person, requester));
@@ -114,7 +114,7 @@ impl Management {
         let runtime = (self.current)();
         let (scope, people) = self.people(ScopeRequest::parse_json(body), &runtime).await?;
         let erased = runtime.sessions.erase(&people, self.shared.clock.now()).await;
-        let action = AuditedAction { event: AuditEvent::Erasure, scope: Some(&scope), requester, user: None };
+        let action = AuditedAction::new(AuditEvent::Erasure, requester).of(&scope).with_people(&people);
         match erased {
             Ok(erased) => {
                 runtime.sign_in.forget(&erased.subjects);
@@ -152,8 +152,8 @@ impl Management {
         };
         let bound = runtime.sessions.list_bound(user).await;
         let count = bound.as_ref().map(|bound| u64::try_from(bound.len()).ok());
-        let action = AuditedAction { event: AuditEvent::Listing, scope: scope.as_ref(), requester, user };
-        self.audit(action, count);
+        let action = AuditedAction::new(AuditEvent::Listing, requester);
+        self.audit(scope.as_ref().map_or(action, |scope| action.of(scope)), count);
         let bound = bound.map_err(|error| ManagementAnswer::session_error("list bindings", &error))?;
         info!(
             client.address = requester.address.map(tracing::field::display),

@@ -10,7 +10,7 @@ use super::answer::ManagementAnswer;
 use super::audit::AuditedAction;
 use super::scope_request::ScopeRequest;
 use crate::runtime::Runtime;
-use crate::session::{PersonId, SessionInfo};
+use crate::session::{PersonId, SessionInfo, SessionScope};
 use crate::telemetry::audit_log::AuditEvent;
 
 /// The answer to a listing.
@@ -66,10 +66,8 @@ impl Management {
             });
         }
         let count = sessions.as_ref().map(|sessions| Some(sessions.len() as u64));
-        self.audit(
-            AuditedAction { event: AuditEvent::Listing, scope: Some(&scope), requester, user: None },
-            count,
-        );
+        let action = AuditedAction::new(AuditEvent::Listing, requester).of(&scope).with_people(&people);
+        self.audit(action, count);
         let sessions = sessions.map_err(|error| ManagementAnswer::session_error("list sessions", &error))?;
         self.log_sessions("listed", &scope, Some(sessions.len() as u64), requester);
         let sessions = sessions.iter().map(|session| session_item(session, &runtime)).collect();
@@ -84,12 +82,15 @@ impl Management {
     ) -> Result<ManagementAnswer, ManagementAnswer> {
         let runtime = (self.current)();
         let scope = self.scope(ScopeRequest::parse_json(body), &runtime)?;
+        // For the audit log. Who is bound to a user can change while the sessions are ended.
+        let people = match &scope {
+            SessionScope::User(user) => self.bound_people(user, &runtime).await?,
+            _ => Vec::new(),
+        };
         let ended = runtime.sessions.revoke(&scope, self.shared.clock.now()).await;
         let count = ended.as_ref().copied();
-        self.audit(
-            AuditedAction { event: AuditEvent::Revocation, scope: Some(&scope), requester, user: None },
-            count,
-        );
+        let action = AuditedAction::new(AuditEvent::Revocation, requester).of(&scope).with_people(&people);
+        self.audit(action, count);
         let ended = ended.map_err(|error| ManagementAnswer::session_error("revoke sessions", &error))?;
         self.log_sessions("revoked", &scope, ended, requester);
         Ok(ManagementAnswer::json(&RevocationAnswer { scope: scope.as_str(), ended }))

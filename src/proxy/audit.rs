@@ -49,7 +49,10 @@ pub(super) fn write_cut(log: &AuditLog, ctx: &Context, now: Timestamp) {
 /// refusal is one.
 fn event(ctx: &Context, method: &Method, status: StatusCode) -> Option<AuditEvent> {
     match ctx.decision {
-        Decision::Answered { endpoint: Some(endpoint), .. } => endpoint.audit_event(method, status),
+        Decision::Answered { endpoint: Some(endpoint), .. } => {
+            let is_user_known = ctx.decision.subject_hash().is_some();
+            endpoint.audit_event(method, status, ctx.reason.as_str(), is_user_known)
+        }
         // Not by its status: some routes refuse with 200. A person redirected to sign in is not
         // refused.
         _ => (ctx.reason.is_denial() && !status.is_redirection()).then_some(AuditEvent::Refusal),

@@ -3,6 +3,7 @@
 use pingora::http::RequestHeader;
 
 use super::current::Current;
+use super::refusal::LoggedPerson;
 use super::routed::Routed;
 use crate::authn::{self, Authenticated};
 use crate::clock::Timestamp;
@@ -15,6 +16,8 @@ pub(super) struct Judged {
     pub(super) shown: Shown,
     /// Where the credential stands.
     pub(super) place: CredentialPlace,
+    /// Who is refused because they are blocked.
+    pub(super) blocked: Option<Box<LoggedPerson>>,
 }
 
 /// Where a credential stands in a request.
@@ -79,11 +82,11 @@ pub(super) async fn judge(
     let authenticator = &current.runtime().authenticator;
     let cross_site =
         if routed.route.allow_cross_site { authn::CrossSite::Allow } else { authn::CrossSite::Refuse };
-    let place = CredentialPlace::default();
+    let (place, blocked) = (CredentialPlace::default(), None);
     let credential = match authenticator.credential(request, routed.is_websocket, cross_site) {
         Ok(Some(credential)) => credential,
-        Ok(None) => return Judged { verdict: Ok(None), shown: Shown::Nothing, place },
-        Err(refusal) => return Judged { verdict: Err(refusal), shown: Shown::Token, place },
+        Ok(None) => return Judged { verdict: Ok(None), shown: Shown::Nothing, place, blocked },
+        Err(refusal) => return Judged { verdict: Err(refusal), shown: Shown::Token, place, blocked },
     };
     let shown = if credential.is_session_cookie() { Shown::SessionCookie } else { Shown::Token };
     let place = CredentialPlace {
@@ -96,7 +99,12 @@ pub(super) async fn judge(
         // Boxed, so that the memory of a look-up is not moved with every other request.
         None => Box::pin(authenticator.verify(&credential, now)).await,
     };
-    Judged { verdict: verdict.map(Some), shown, place }
+    let blocked = match &verdict {
+        Err(authn::AuthnError::Blocked) => Box::pin(authenticator.blocked_person(&credential)).await,
+        _ => None,
+    };
+    let logged = |(app, hash)| Box::new(LoggedPerson { app: Some(app), subject_hash: Some(hash) });
+    Judged { verdict: verdict.map(Some), shown, place, blocked: blocked.map(logged) }
 }
 
 #[cfg(test)]

@@ -85,7 +85,7 @@ pub(super) async fn permit(
     if routed.route.access == Access::Public {
         return Ok(Permit::new(routed, Caller::Anonymous, CredentialPlace::default()));
     }
-    let Judged { verdict, shown, place } = judge(request, &routed, current, arrival.now).await;
+    let Judged { verdict, shown, place, blocked } = judge(request, &routed, current, arrival.now).await;
     let pages = RefusalPages { request, current, arrival };
     let (refusal, authenticated) = match verdict {
         Ok(Some(authenticated)) if routed.route.permits_app(authenticated.app()) => {
@@ -102,7 +102,7 @@ pub(super) async fn permit(
     }
     let page = shown.is_mended_by_sign_in(refusal).then(|| pages.sign_in(&routed.route)).flatten();
     let page = page.or_else(|| pages.refused(page_reason(refusal)?, &routed.route));
-    let refused = Refusal::on(routed, Reason::Authentication(refusal));
+    let refused = Refusal { person: blocked, ..Refusal::on(routed, Reason::Authentication(refusal)) };
     let refused = match &authenticated {
         Some(authenticated) => refused.of(authenticated),
         None => refused,

@@ -11,6 +11,7 @@ mod error;
 mod first_end;
 mod listen;
 mod open_files;
+mod person_hash;
 mod refresh;
 mod reloading;
 mod run;
@@ -34,6 +35,7 @@ use crate::telemetry::audit_log::AuditLog;
 use crate::telemetry::metrics::Metrics;
 
 pub use self::error::{RunError, StartError};
+pub use self::person_hash::{NamedPerson, PersonHashError, hash_person};
 pub use self::run::run;
 pub use self::running::RunningGateway;
 pub use self::start::start;

@@ -5,13 +5,18 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::certificates::Certificates;
+use crate::clock::Clock;
 use crate::config::Report;
 use crate::reload::Reload;
 use crate::telemetry::access_log::AccessLog;
-use crate::telemetry::audit_log::AuditLog;
+use crate::telemetry::audit_log::{AuditEvent, AuditLog, AuditLogEntry};
+
+/// The `door` of a reload on SIGHUP in the audit log. The kernel does not say who sent it.
+const SIGNAL: &str = "signal";
 
 /// Reloads a gateway, on a signal or for an operator.
 pub(super) struct Reloading {
+    pub(super) clock: Arc<dyn Clock>,
     pub(super) reload: Reload,
     pub(super) access_log: Arc<AccessLog>,
     pub(super) audit_log: Arc<AuditLog>,
@@ -33,5 +38,19 @@ impl Reloading {
             certificates.refresh();
         }
         self.reload.reload()
+    }
+
+    /// As [`Reloading::reload`], and writes to the audit log that a signal asked for it.
+    ///
+    /// # Errors
+    /// As [`Reloading::reload`].
+    pub(super) fn reload_on_signal(&self) -> Result<Report, Report> {
+        let reloaded = self.reload();
+        let outcome = if reloaded.is_ok() { "ok" } else { "configuration_invalid" };
+        self.audit_log.write(&AuditLogEntry {
+            door: Some(SIGNAL),
+            ..AuditLogEntry::new(self.clock.now(), AuditEvent::Reload, outcome)
+        });
+        reloaded
     }
 }

@@ -55,7 +55,7 @@ async fn wait_for_end(running: &RunningGateway) -> Result<ShutdownKind, RunError
             _ = interrupt.recv() => return Ok(ShutdownKind::AtOnce),
             () = running.failed() => return Err(RunError::ServiceEnded),
             // Reading files and resolving names may block, but nothing else runs on this thread.
-            _ = hangup.recv() => log_reload(running.reload()),
+            _ = hangup.recv() => log_reload(running.reloading.reload_on_signal()),
         }
     }
 }

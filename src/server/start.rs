@@ -73,6 +73,7 @@ pub fn start(document: &Document, path: PathBuf, sources: Sources) -> Result<Run
     let certificates = Arc::new(certificates.collect::<Vec<_>>());
     threads.spawn(refresh(Arc::clone(&certificates), Arc::clone(&current)));
     let reloading = Arc::new(Reloading {
+        clock: Arc::clone(&shared.clock),
         reload: Reload::new(path, config.clone(), Arc::clone(&current), shared.clone()),
         access_log: Arc::clone(&access_log),
         audit_log: Arc::clone(&audit_log),

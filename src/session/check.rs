@@ -71,6 +71,14 @@ impl Sessions {
         checked
     }
 
+    /// Whose session a browser's cookie opens, even if the person is blocked; `None` if it opens
+    /// none, or if the store does not answer.
+    pub async fn subject_of_cookie(&self, cookie: &SessionCookie) -> Option<Subject> {
+        let (locator, hash) = cookie.decode()?;
+        let stored = self.core.subjects.read(locator).await.ok()??;
+        stored.row.find_by_cookie(&hash).map(|_| stored.row.subject())
+    }
+
     /// Looks up the session that `find` selects in a row.
     async fn look_up(
         &self,

@@ -46,6 +46,18 @@ enum Audited {
     Refusals(AuditEvent),
 }
 
+/// The outcomes of a sign-in or a refresh for which a code or a refresh token was judged.
+const JUDGED: [&str; 8] = [
+    "code_invalid",
+    "code_already_used",
+    "refresh_token_invalid",
+    "refresh_token_of_another",
+    "refresh_token_reused",
+    "user_blocked",
+    "unionid_unknown",
+    "snapshot_visitor",
+];
+
 /// Answers a request. The future is boxed because a table holds one type; a sign-in waits for
 /// WeChat, so one allocation does not count.
 type Handler = for<'a> fn(&'a Arc<SignInService>, SignInCall<'a>, ReadBody) -> AnswerFuture<'a>;
@@ -164,8 +176,22 @@ impl Endpoint {
         }
     }
 
-    /// The event of the audit log that an answer is, if it is one.
-    pub fn audit_event(self, method: &Method, status: StatusCode) -> Option<AuditEvent> {
+    /// The event of the audit log that an answer is, if it is one. `outcome` is its word in the
+    /// access log.
+    ///
+    /// A refusal of a client that is not known is no event unless a code or a refresh token was
+    /// judged, which the limits on failures bound: otherwise anyone could fill the log.
+    pub fn audit_event(
+        self,
+        method: &Method,
+        status: StatusCode,
+        outcome: &str,
+        is_user_known: bool,
+    ) -> Option<AuditEvent> {
+        let is_answered = status.is_success() || status.is_redirection();
+        if !is_answered && !is_user_known && !JUDGED.contains(&outcome) {
+            return None;
+        }
         let is_refusal = matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
         match self.spec()?.audited {
             Audited::Never => None,

@@ -26,6 +26,8 @@ pub struct Metrics {
     pub http_request_duration: HistogramVec,
     /// `menshen_refused_requests_total{reason}`
     pub refused_requests: IntCounterVec,
+    /// `menshen_internal_requests_total{client,code}`
+    pub internal_requests: IntCounterVec,
     /// `menshen_upstream_request_duration_seconds{upstream}`
     pub upstream_request_duration: HistogramVec,
     /// `menshen_upstream_failures_total{upstream,reason}`
@@ -121,6 +123,11 @@ impl Metrics {
                 "refused_requests_total",
                 "Total number of requests that the gateway refused, by the reason in the access log.",
                 &["reason"],
+            )?,
+            internal_requests: new.counter_vec(
+                "internal_requests_total",
+                "Total number of requests that the internal listener answered; client is empty without the token of one.",
+                &["client", "code"],
             )?,
             upstream_request_duration: new.histogram_vec(
                 "upstream_request_duration_seconds",

@@ -1,6 +1,7 @@
 //! The door of the programs of the business: who may ask for what, and that the audit log names
 //! them.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
@@ -189,6 +190,62 @@ fn the_audit_log_says_which_program_did_what_to_whom() {
 }
 
 #[test]
+fn what_is_done_to_the_people_of_a_user_is_in_the_audit_log_of_each_of_them() {
+    let world = world();
+    let [alice, bob] = ["alice", "bob"].map(|person| sign_in(&world, person));
+    for login in [&alice, &bob] {
+        let bind = json!({ "app": "shop", "openid": login["openid"], "user": "42" });
+        assert_eq!(ask(&world, SHOP, "POST /people/bind", &bind.to_string()).status, 200);
+    }
+    let user = json!({ "user": "42" }).to_string();
+    let requests = [
+        ("listing", "GET /sessions?user=42"),
+        ("listing", "GET /people/show?user=42"),
+        ("listing", "GET /people/hash?user=42"),
+        ("revocation", "POST /sessions/revoke"),
+        ("block", "POST /people/block"),
+        ("unblock", "POST /people/unblock"),
+        ("unbind", "POST /people/unbind"),
+    ];
+    for (event, line) in requests {
+        let body = if line.starts_with("GET") { "" } else { &user };
+        let answer = ask(&world, CRM, line, body);
+        assert_eq!(answer.status, 200, "{event}: {}", answer.text());
+    }
+    for login in [&alice, &bob] {
+        let bind = json!({ "app": "shop", "openid": login["openid"], "user": "42" });
+        assert_eq!(ask(&world, SHOP, "POST /people/bind", &bind.to_string()).status, 200);
+    }
+    assert_eq!(ask(&world, CRM, "POST /people/erase", &user).status, 200);
+
+    let of_user = |event: &str| {
+        let log = fs::read_to_string(world.data.path().join("audit.log")).unwrap();
+        let lines = log.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        let lines = lines.filter(|line| line["scope"] == "user" && line["event"] == event);
+        lines.collect::<Vec<_>>()
+    };
+    eventually("the erasure is in the log", || of_user("erasure").len() == 2);
+    let log = fs::read_to_string(world.data.path().join("audit.log")).unwrap();
+    let line = |event: &str| log.lines().filter(|line| line.contains(event)).collect::<Vec<_>>();
+    let hashes = |lines: &[&str]| {
+        let hash = |line: &&str| serde_json::from_str::<Value>(line).unwrap()["user.hash"].clone();
+        let mut hashes: Vec<String> = lines.iter().map(hash).map(|hash| hash.to_string()).collect();
+        hashes.sort_unstable();
+        hashes
+    };
+    let both = hashes(&line("\"event\":\"login\""));
+    let bound =
+        serde_json::from_str::<Value>(line("\"event\":\"bind\"")[0]).unwrap()["bound_user.hash"].clone();
+    for event in ["revocation", "block", "unblock", "unbind", "erasure"] {
+        let lines = of_user(event);
+        let named: BTreeSet<String> = lines.iter().map(|line| line["user.hash"].to_string()).collect();
+        assert_eq!(named.into_iter().collect::<Vec<_>>(), both, "{event}");
+        assert!(lines.iter().all(|line| line["bound_user.hash"] == bound && line["caller"] == "crm"));
+    }
+    assert_eq!(of_user("listing").len(), 6);
+}
+
+#[test]
 fn tokens_are_read_again_on_reload_and_the_address_is_not() {
     let world = world();
     let path = world.data.path().join("menshen.yaml");
@@ -343,10 +400,30 @@ fn the_hash_of_a_person_is_that_of_the_logs_and_stays_after_a_restart() {
     let before = hash();
     node.signal("TERM");
     node.wait();
+    // Also while no gateway runs: its logs may be all that is left.
+    let meanwhile = hash();
     node.start_again();
     let after = hash();
 
-    assert_eq!(before, after);
+    assert_eq!((&before, &meanwhile), (&after, &after));
+    let run = |arguments: &[&str]| process::command(&config, &[&["person"], arguments].concat());
+    for user in ["42", "43"] {
+        assert_eq!(run(&["bind", "--app", "shop", "--openid", &openid, "--user", user]).0, Some(0));
+    }
+    let (code, answer, said) = run(&["hash", "--user", "43"]);
+    assert_eq!((code, answer.trim_end()), (Some(0), &*after), "{said}");
+    let of_user = said.split('`').nth(1).unwrap().to_owned();
+    eventually("the line of the binding has the hash of the user", || {
+        let bound = format!(
+            "\"event\":\"bind\",\"outcome\":\"ok\",\"app\":\"shop\",\"user.hash\":\"{after}\",\"bound_user.hash\":\"{of_user}\""
+        );
+        node.read("audit.log").contains(&bound)
+    });
+    let (code, answer, said) = run(&["hash", "--user", "42"]);
+    assert_eq!((code, answer.as_str()), (Some(0), ""), "{said}");
+    assert!(said.contains("no person is bound to this user"), "{said}");
+    assert_eq!(run(&["unbind", "--user", "43"]), (Some(0), "unbound\n".into(), String::new()));
+    assert_eq!(run(&["bound", "--app", "shop", "--openid", &openid]).2, "not bound\n");
     let (kid, digits) = after.split_once(':').unwrap();
     assert!(kid.starts_with("made-") && digits.len() == 32, "{after}");
     for file in ["access.log", "audit.log"] {

@@ -62,7 +62,7 @@ const MAY_IMPORT: &[(&str, &str)] = &[
     ("reload", "config key_file runtime proxy"),
     (
         "server",
-        "clock config entropy key_file telemetry store authn runtime management admin control internal proxy reload",
+        "clock config entropy identity key_file telemetry store authn runtime management admin control internal proxy reload",
     ),
     ("demo", "clock config entropy emulator telemetry control server"),
     (

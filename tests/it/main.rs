@@ -28,6 +28,7 @@ mod common;
 mod crash;
 mod demo;
 mod docs;
+mod doors;
 mod erasure;
 mod floods;
 mod framing;

@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 
 use super::CommandOutcome;
 use crate::cli::table::{format_columns, unreadable_answer, without_control_characters};
+use crate::server::NamedPerson;
 
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("person").args(["app", "unionid"]).required(true))]
@@ -55,6 +56,17 @@ pub(in crate::cli) struct BlockedArgs {
 }
 
 impl PeopleArgs {
+    /// The user whose people are meant.
+    pub(super) fn user(&self) -> Option<&str> {
+        self.user.as_deref()
+    }
+
+    /// The one person, if no user is given.
+    pub(super) fn name(&self) -> NamedPerson<'_> {
+        let Self { app, openid, unionid, .. } = self;
+        NamedPerson { app: app.as_deref(), openid: openid.as_deref(), unionid: unionid.as_deref() }
+    }
+
     fn names(&self) -> impl Iterator<Item = (&'static str, &str)> {
         let names =
             [("app", &self.app), ("openid", &self.openid), ("unionid", &self.unionid), ("user", &self.user)];
@@ -89,11 +101,6 @@ impl PersonArgs {
             query.append_pair(name, value.as_str().unwrap_or_default());
         }
         Request::get(format!("{path}?{}", query.finish())).body(Bytes::new())
-    }
-
-    pub(super) fn request(&self, path: &str) -> http::Result<Request<Bytes>> {
-        let body = Value::Object(self.names()).to_string();
-        Request::post(path).header(CONTENT_TYPE, "application/json").body(body.into())
     }
 
     #[cfg(test)]
