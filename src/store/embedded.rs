@@ -44,6 +44,7 @@ use super::{
 use crate::clock::{Clock, Timestamp};
 use crate::config;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::panics;
 
 /// Most steps that wait for the writer. One more fails with [`StoreError::Busy`].
 const QUEUE: usize = 4096;
@@ -294,7 +295,11 @@ impl Store for Embedded {
 
     fn back_up(&self, to: &Path) -> Result<u64, BackupError> {
         let database = self.opened.read().clone()?;
-        backup::write(&database, to, self.clock.now())
+        let written = backup::write(&database, to, self.clock.now());
+        // If the writer has given the file up, this closes it, and redb can panic on a damaged
+        // file.
+        let _ = panics::catch(|| drop(database));
+        written
     }
 
     fn shared_rates(&self) -> Option<&dyn SharedRates> {

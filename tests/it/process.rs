@@ -62,6 +62,11 @@ impl Process {
         self.folder.path().join("menshen.yaml")
     }
 
+    /// The file of the embedded store.
+    pub fn store(&self) -> PathBuf {
+        self.folder.path().join("state/sessions.redb")
+    }
+
     /// The socket of the operators.
     pub fn control_socket(&self) -> PathBuf {
         self.folder.path().join("state/control.socket")

@@ -175,8 +175,8 @@ impl Http2 {
     }
 
     fn spawn(&self, mut session: HttpSession) {
-        // Pingora answers CONNECT itself, with a bare 405 that is not in the access log. Every other
-        // method that is not admitted gets the gateway's answer.
+        // Pingora answers CONNECT itself, with a bare 405 that is not in the access log. Every
+        // other method that is not admitted gets the gateway's answer.
         if session.req_header().method == Method::CONNECT {
             session.req_header_mut().set_method(Method::TRACE);
         }

@@ -128,7 +128,7 @@ fn no_cache_shows_the_page_of_another_to_who_has_a_session_cookie() {
     }
 }
 
-/// Refusals, redirects to the sign-in page, and what the gateway's own endpoints say of a person.
+/// Refusals of pages and of calls, and what the gateway's own endpoints say of a person.
 #[test]
 fn no_cache_keeps_what_the_gateway_answers_itself() {
     let site = Site::with_backend(pages());

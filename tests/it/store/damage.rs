@@ -1,8 +1,9 @@
-//! Files that were cut off or changed: refused, or recovered; never a panic, and never a row that
-//! was not written.
+//! Files that were cut off or changed: refused, or recovered; never a panic, nor its trace, and
+//! never a row that was not written.
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::FileExt as _;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,7 +11,8 @@ use menshen::clock::ManualClock;
 use menshen::store::{Embedded, Key, LogEntries, Space, Store};
 
 use super::embedded::{file, open, threads};
-use crate::common::{Tally, times};
+use crate::common::{NO_THROTTLE, ROUTES, Tally, World, eventually, times};
+use crate::process::Process;
 
 const LONG: Duration = Duration::from_secs(3600);
 const ROWS: u8 = 60;
@@ -85,6 +87,48 @@ fn changed_file_is_refused_or_recovered_and_invents_no_row() {
         found.report(&format!("store: files changed, {state}"), rounds);
         assert!(found.read > 0, "{found:?}");
     }
+}
+
+/// redb panics over some pages. Whoever reads the log of a gateway whose file is damaged while it
+/// runs reads what happened, and no trace of a panic.
+#[test]
+fn a_file_that_is_damaged_while_the_gateway_runs_is_reported_without_a_trace() {
+    // Without a cache, each page is read from the disk.
+    let store = "store: { embedded: { cache: 0B } }\n";
+    let mut panics = 0;
+    for (damage, byte) in [("zeros", 0), ("a pattern", 0xa5)] {
+        let mut world = World::with(&format!("{ROUTES}{NO_THROTTLE}{store}"));
+        let mut node = Process::like(&world);
+        world.stop();
+        let login = |person: &str| {
+            let body = format!(r#"{{"code":"{}"}}"#, world.code(person));
+            let head = "POST /auth/login HTTP/1.1\r\nHost: gateway.test\r\nContent-Type: application/json";
+            let request = format!("{head}\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+            node.connect().send(request.as_bytes()).status
+        };
+        for number in 0..20 {
+            assert_eq!(login(&format!("person-{number}")), 200);
+        }
+
+        let file = fs::File::options().write(true).open(node.store()).unwrap();
+        let length = usize::try_from(file.metadata().unwrap().len()).unwrap();
+        file.write_all_at(&vec![byte; length - 4096], 4096).unwrap();
+
+        eventually("the damage is found", || {
+            login("person-1");
+            node.stderr().contains("the session store failed: the store is damaged")
+        });
+        eventually("the gateway is not ready", || node.admin("/readyz").contains("store_unavailable"));
+        eventually("it says what to do", || node.stderr().contains("sessions.redb is damaged"));
+        assert_eq!(login("person-2"), 503, "{damage}");
+        node.signal("TERM");
+        assert_eq!(node.wait(), Some(0), "{damage}: {}", node.stderr());
+        let said = node.stderr();
+        assert!(!said.contains("panicked") && !said.contains("backtrace"), "{damage}: {said}");
+        // What the gateway says of a panic that it caught.
+        panics += said.matches("the file cannot be read").count();
+    }
+    assert!(panics > 0);
 }
 
 /// A file that was closed, and the copy of one in use, with what was written to them.
