@@ -22,6 +22,7 @@ pub mod path;
 pub mod problem;
 pub mod single_flight;
 
+pub mod cors;
 pub mod emulator;
 pub mod hazard;
 pub mod key_file;

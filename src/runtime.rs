@@ -10,7 +10,8 @@ use prometheus::{Histogram, IntCounter};
 
 use crate::authn::{self, Authenticator, InternalClients, SubjectHasher};
 use crate::clock::Clock;
-use crate::config::{self, Config, Findings};
+use crate::config::{self, Config, Findings, Preflight};
+use crate::cors::CorsPolicy;
 use crate::entropy::Entropy;
 use crate::hazard;
 use crate::identity::AppId;
@@ -108,6 +109,8 @@ pub struct Runtime {
     pub sign_in: Arc<SignInService>,
     /// The programs of the business.
     pub internal_clients: InternalClients,
+    /// Which pages of other origins may read what the gateway itself answers.
+    pub cors: Option<CorsPolicy>,
     /// Limits on connections and requests.
     pub limits: config::Limits,
     /// The proxies in front.
@@ -196,6 +199,7 @@ impl Runtime {
             header_edits: sections.header_edits?,
             sign_in: Arc::new(sign_in),
             internal_clients: internal_clients?,
+            cors: sections.cors?,
             limits: config.limits.clone(),
             trusted_proxies: config.trusted_proxies.clone(),
             apps: wechat.apps().map(named).collect(),
@@ -270,6 +274,7 @@ struct BuiltSections {
     pages: Option<Arc<Pages>>,
     sign_in: Option<SignInSettings>,
     header_edits: Option<HeaderEdits>,
+    cors: Option<Option<CorsPolicy>>,
 }
 
 impl BuiltSections {
@@ -322,8 +327,33 @@ impl BuiltSections {
             pages: Pages::build(&config.login.page, findings).map(Arc::new),
             sign_in: SignInSettings::build(&config.login, &config.apps, entropy_source, findings),
             header_edits: build_header_edits(config, metrics, findings),
+            cors: build_cors(config.cors.as_ref(), findings),
         }
     }
+}
+
+/// The policy of the gateway's own answers, if there is one.
+fn build_cors(config: Option<&config::Cors>, findings: &mut Findings) -> Option<Option<CorsPolicy>> {
+    const SERVED: [Method; 3] = [Method::GET, Method::HEAD, Method::POST];
+
+    let Some(config) = config else { return Some(None) };
+    findings.scope(|findings| {
+        if config.preflight == Preflight::Backend {
+            findings
+                .error("cors.preflight", "the gateway's own endpoints have no backend")
+                .hint("remove it, or write it under `routes[].cors`");
+        }
+        if config.origins.iter().any(|origin| origin == "*") {
+            findings
+                .warning(
+                    "cors.origins",
+                    "pages of every site can send made-up codes and tokens to the sign-in endpoints, \
+                     which count against their visitors' addresses",
+                )
+                .hint("name the origins of your own pages");
+        }
+        Some(Some(CorsPolicy::build(config, "cors", &METHODS, &SERVED, findings)?))
+    })
 }
 
 fn build_header_edits(config: &Config, metrics: &Metrics, findings: &mut Findings) -> Option<HeaderEdits> {

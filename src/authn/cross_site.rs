@@ -7,7 +7,7 @@ use http::header::ORIGIN;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
-use crate::host::{Authority, request_authority};
+use crate::host::{Authority, is_loopback, request_authority};
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
@@ -16,6 +16,9 @@ const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 pub enum CrossSite {
     /// The request is refused.
     Refuse,
+    /// The request is allowed if its page is of the same site. The caller has checked that the
+    /// operator lists the origin of the page.
+    AllowSameSite,
     /// The request is allowed: the backend has its own protection.
     Allow,
 }
@@ -24,20 +27,26 @@ pub enum CrossSite {
 ///
 /// `Sec-Fetch-Site` decides if the browser sends it. Otherwise `Origin` is compared with the host
 /// of the request. A request with neither does not come from a browser that another page could make
-/// send it.
-pub fn is_cross_site(request: &Parts, is_websocket: bool) -> bool {
+/// send it. `allowed` says what a page of another origin may do.
+pub fn is_cross_site(request: &Parts, is_websocket: bool, allowed: CrossSite) -> bool {
     let reads = matches!(request.method, Method::GET | Method::HEAD | Method::OPTIONS);
     // GET opens a tunnel, and what the client sends through it later is not checked again.
     if reads && !is_websocket {
         return false;
     }
-    match single_header(&request.headers, &SEC_FETCH_SITE) {
-        // `same-site` is refused: another party may own a page of another subdomain.
-        SingleHeader::One(site) => !matches!(site.as_bytes(), b"same-origin" | b"none"),
-        SingleHeader::Several => true,
-        SingleHeader::Absent => match single_header(&request.headers, &ORIGIN) {
+    match (allowed, single_header(&request.headers, &SEC_FETCH_SITE)) {
+        (CrossSite::Allow, _) => false,
+        // Only the browser knows which hosts are one site: the gateway has no list of public
+        // suffixes.
+        (CrossSite::AllowSameSite, SingleHeader::One(site)) if site == "same-site" => false,
+        // Another party may own a page of another subdomain.
+        (_, SingleHeader::One(site)) => !matches!(site.as_bytes(), b"same-origin" | b"none"),
+        (_, SingleHeader::Several) => true,
+        (allowed, SingleHeader::Absent) => match single_header(&request.headers, &ORIGIN) {
             SingleHeader::Absent => false,
-            SingleHeader::One(origin) => !is_own_origin(origin, request),
+            SingleHeader::One(origin) => !PageOrigin::parse(origin).is_some_and(|page| {
+                page.is_of(request) || allowed == CrossSite::AllowSameSite && page.is_of_host(request)
+            }),
             SingleHeader::Several => true,
         },
     }
@@ -59,20 +68,41 @@ fn single_header<'a>(headers: &'a HeaderMap, name: &HeaderName) -> SingleHeader<
     }
 }
 
-/// Whether an origin is that of the request itself. Behind a proxy that speaks TLS the browser's
-/// scheme is not known, so the scheme of the origin gives the default port.
-fn is_own_origin(origin: &HeaderValue, request: &Parts) -> bool {
-    let is_own = || {
-        let origin = origin.to_str().ok()?;
-        let (named, default_port) = match origin.split_once("://")? {
-            ("https", named) => (named, 443),
-            ("http", named) => (named, 80),
+/// The origin of a page, as its browser names it.
+struct PageOrigin<'a> {
+    named: Authority<'a>,
+    is_https: bool,
+}
+
+impl<'a> PageOrigin<'a> {
+    fn parse(origin: &'a HeaderValue) -> Option<Self> {
+        let (is_https, named) = match origin.to_str().ok()?.split_once("://")? {
+            ("https", named) => (true, named),
+            ("http", named) => (false, named),
             _ => return None,
         };
-        let named = Authority::parse(named)?;
-        let own = Authority::parse(request_authority(request)?)?;
-        let is_same_port = named.port.unwrap_or(default_port) == own.port.unwrap_or(default_port);
-        Some(is_same_port && named.host.eq_ignore_ascii_case(own.host))
-    };
-    is_own().unwrap_or(false)
+        Some(Self { named: Authority::parse(named)?, is_https })
+    }
+
+    /// Whether the request goes to this origin. Behind a proxy that speaks TLS the browser's scheme
+    /// is not known, so the scheme of the origin gives the default port.
+    fn is_of(&self, request: &Parts) -> bool {
+        let default_port = if self.is_https { 443 } else { 80 };
+        own_authority(request).is_some_and(|own| {
+            self.named.port.unwrap_or(default_port) == own.port.unwrap_or(default_port)
+                && self.named.host.eq_ignore_ascii_case(own.host)
+        })
+    }
+
+    /// Whether the request goes to the same host, whatever the port. Such an origin is of the same
+    /// site; of other hosts the gateway cannot tell. Over plain HTTP anyone on the network could
+    /// have written the page.
+    fn is_of_host(&self, request: &Parts) -> bool {
+        (self.is_https || is_loopback(self.named.host))
+            && own_authority(request).is_some_and(|own| self.named.host.eq_ignore_ascii_case(own.host))
+    }
+}
+
+fn own_authority(request: &Parts) -> Option<Authority<'_>> {
+    Authority::parse(request_authority(request)?)
 }

@@ -148,9 +148,9 @@ impl Authenticator {
         cross_site: CrossSite,
     ) -> Result<Option<Credential<'a>>, AuthnError> {
         let is_forged = |credential: &Credential<'_>| {
-            cross_site == CrossSite::Refuse
+            cross_site != CrossSite::Allow
                 && credential.is_in_cookies_alone()
-                && is_cross_site(request, is_websocket)
+                && is_cross_site(request, is_websocket, cross_site)
         };
         let found = match self.sources.find(request, is_websocket) {
             Ok(Some(credential)) if is_forged(&credential) => Err(AuthnError::CrossSite),

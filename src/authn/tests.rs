@@ -190,6 +190,7 @@ fn build(
         title: None,
         scope: None,
         browser_check: BrowserCheck::default(),
+        code_login: false,
         unknown_unionid: None,
     };
     let apps = apps.iter().map(|(name, appid)| ((*name).to_owned(), app(appid))).collect();

@@ -28,6 +28,12 @@ pub struct App {
     /// that signs the victim in as the attacker.
     #[serde(default)]
     pub browser_check: BrowserCheck,
+    /// Whether `POST /auth/login` accepts codes of this official account, and answers with tokens:
+    /// for pages at another origin than the gateway's, which send users to WeChat themselves. Such
+    /// a page must check its own `state`, because the gateway cannot. Other kinds of app have no
+    /// choice.
+    #[serde(default)]
+    pub code_login: bool,
     /// Whether a user for whom WeChat gives no unionid may sign in. Write `refuse` if you block or
     /// deny people by unionid: a block by unionid cannot reach a user whose unionid is not known.
     /// Sessions that were opened before go on. Default: `admit`.
@@ -38,9 +44,9 @@ pub struct App {
 impl App {
     /// Whether WeChat gives no unionid at a sign-in to this app. A mini program or an official
     /// account that is not bound to an Open Platform account gives none either; the configuration
-    /// does not show it.
+    /// does not show it. Nor does it show the scope that a page chooses with `code_login`.
     pub fn gives_no_unionid(&self) -> bool {
-        self.kind == AppKind::OfficialAccount && self.scope != Some(OAuthScope::UserInfo)
+        self.kind == AppKind::OfficialAccount && self.scope != Some(OAuthScope::UserInfo) && !self.code_login
     }
 }
 

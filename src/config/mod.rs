@@ -5,6 +5,7 @@
 
 mod admin;
 mod app;
+mod cors;
 mod document;
 mod exposure;
 mod finding;
@@ -44,6 +45,7 @@ use serde::{Deserialize, Serialize};
 
 pub use admin::Admin;
 pub use app::{App, AppKind, BrowserCheck, OAuthScope, UnknownUnionId};
+pub use cors::{Cors, Preflight};
 pub use document::Document;
 pub use exposure::{FileAccess, warn_of_exposed_file};
 pub use finding::{Finding, Findings, Severity};
@@ -118,6 +120,10 @@ pub struct Config {
     /// longest path wins.
     #[schemars(length(min = 1))]
     pub routes: Vec<Route>,
+    /// Which pages of other origins may read what the gateway itself answers: its own endpoints,
+    /// and refusals of requests that match no route, or a route without `cors`. Not set: none.
+    #[serde(default)]
+    pub cors: Option<Cors>,
     /// Names of the headers that carry the user's identity to the backend.
     #[serde(default)]
     pub identity_headers: IdentityHeaders,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{ByteSize, Duration, Rate, UnknownUnionId};
+use super::{ByteSize, Cors, Duration, Rate, UnknownUnionId};
 
 /// `routes[]`
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -66,6 +66,11 @@ pub struct Route {
     /// Whether a page of another site can use the session cookie for requests other than reads.
     #[serde(default)]
     pub allow_cross_site: bool,
+    /// Which pages of other origins may read answers on this route. The backend's own
+    /// `Access-Control-*` headers are then replaced. Not set: answers pass as the backend writes
+    /// them.
+    #[serde(default)]
+    pub cors: Option<Cors>,
     /// Whether shared caches can keep answers to signed-in users for as long as the backend says.
     /// By default the gateway makes such an answer `private`, unless the user was identified by
     /// `Authorization`, or the backend says `public` or `s-maxage`. In any case `Vary` names the

@@ -8,8 +8,11 @@ use super::permit::Permit;
 use super::read_headers::ReadHeaders;
 use crate::config::Access;
 
-const AUTHORIZATION: HeaderValue = HeaderValue::from_static("Authorization");
-const COOKIE: HeaderValue = HeaderValue::from_static("Cookie");
+static AUTHORIZATION: HeaderValue = HeaderValue::from_static("Authorization");
+static COOKIE: HeaderValue = HeaderValue::from_static("Cookie");
+pub(super) static ORIGIN: HeaderValue = HeaderValue::from_static("Origin");
+static AUTHORIZATION_AND_ORIGIN: HeaderValue = HeaderValue::from_static("Authorization, Origin");
+static COOKIE_AND_ORIGIN: HeaderValue = HeaderValue::from_static("Cookie, Origin");
 
 /// Keeps an answer to one person from being shown to another by a cache.
 ///
@@ -25,8 +28,14 @@ pub(super) fn restrict(
     read: &ReadHeaders,
 ) -> pingora::Result<()> {
     let route = &permit.route;
-    if route.access == Access::Public || response.status.is_informational() {
+    if response.status.is_informational() {
         return Ok(());
+    }
+    // The answer depends on the page's origin too; with its name in one value with the other, the
+    // line is written once.
+    let is_by_origin = route.cors.is_some();
+    if route.access == Access::Public {
+        return if is_by_origin { add_vary(response, &ORIGIN) } else { Ok(()) };
     }
     let place = permit.credential;
     let is_person = permit.authenticated().is_some();
@@ -37,15 +46,18 @@ pub(super) fn restrict(
     }
     if route.access == Access::Optional {
         // Also the answer to nobody: another client's header would have changed it.
-        return add_vary(response, &read.all);
+        return add_vary(response, if is_by_origin { &read.all_and_origin } else { &read.all });
     }
     if place.is_in_cookies {
-        add_vary(response, &COOKIE)?;
+        add_vary(response, if is_by_origin { &COOKIE_AND_ORIGIN } else { &COOKIE })?;
     }
     if let Some(name) = read.token_header.as_ref().filter(|_| place.is_in_header) {
         add_vary(response, name)?;
     }
-    if place.is_in_authorization { add_vary(response, &AUTHORIZATION) } else { Ok(()) }
+    if place.is_in_authorization {
+        return add_vary(response, if is_by_origin { &AUTHORIZATION_AND_ORIGIN } else { &AUTHORIZATION });
+    }
+    if is_by_origin && !place.is_in_cookies { add_vary(response, &ORIGIN) } else { Ok(()) }
 }
 
 /// Whether the backend itself says that shared caches may keep its answer.
@@ -108,13 +120,22 @@ fn directives_of(line: &[u8]) -> impl Iterator<Item = &[u8]> {
 
 /// Adds names to `Vary`, in one line: some caches read only one.
 fn add_vary(response: &mut ResponseHeader, names: &HeaderValue) -> pingora::Result<()> {
-    let stated = joined(&response.headers, &header::VARY);
+    match vary_with(&response.headers, names) {
+        Some(vary) => response.insert_header("Vary", vary),
+        None => Ok(()),
+    }
+}
+
+/// `Vary` with these names added, in one line: some caches read only one. `None` if it stands for
+/// every name.
+pub(super) fn vary_with(headers: &HeaderMap, names: &HeaderValue) -> Option<HeaderValue> {
+    let stated = joined(headers, &header::VARY);
     if stated.is_empty() {
-        return response.insert_header("Vary", names.clone());
+        return Some(names.clone());
     }
     let members: Vec<&[u8]> = stated.split(|byte| *byte == b',').map(<[u8]>::trim_ascii).collect();
     if members.contains(&&b"*"[..]) {
-        return Ok(());
+        return None;
     }
     let is_stated = |name: &[u8]| members.iter().any(|member| member.eq_ignore_ascii_case(name));
     let mut line = stated.clone();
@@ -124,7 +145,7 @@ fn add_vary(response: &mut ResponseHeader, names: &HeaderValue) -> pingora::Resu
             line.extend_from_slice(name);
         }
     }
-    response.insert_header("Vary", HeaderValue::from_bytes(&line).unwrap_or(HeaderValue::from_static("*")))
+    Some(HeaderValue::from_bytes(&line).unwrap_or(HeaderValue::from_static("*")))
 }
 
 /// The lines of a header as one.

@@ -82,8 +82,8 @@ pub(super) enum Decision {
     Permitted(Permit),
     /// The request is refused: on which route, and whose request.
     Refused { routed: Option<Routed>, person: Option<Box<LoggedPerson>> },
-    /// The gateway answers the request: by which endpoint, and whose request.
-    Answered { endpoint: Option<Endpoint>, person: Option<Box<LoggedPerson>> },
+    /// The gateway answers the request: by which endpoint, about which route, and whose request.
+    Answered { endpoint: Option<Endpoint>, route: Option<Arc<Route>>, person: Option<Box<LoggedPerson>> },
 }
 
 /// The tries to have a server answer a request.
@@ -183,7 +183,8 @@ impl Decision {
         match self {
             Self::Permitted(permit) => Some(&permit.route),
             Self::Refused { routed, .. } => routed.as_ref().map(|routed| &routed.route),
-            Self::Undecided | Self::Answered { .. } => None,
+            Self::Answered { route, .. } => route.as_ref(),
+            Self::Undecided => None,
         }
     }
 

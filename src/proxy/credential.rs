@@ -1,5 +1,6 @@
 //! What a request shows of its caller, and the verdict on it.
 
+use http::request::Parts;
 use pingora::http::RequestHeader;
 
 use super::current::Current;
@@ -7,6 +8,7 @@ use super::refusal::LoggedPerson;
 use super::routed::Routed;
 use crate::authn::{self, Authenticated};
 use crate::clock::Timestamp;
+use crate::cors::CorsPolicy;
 use crate::token::VerifyError;
 
 /// The verdict on a request's credential.
@@ -80,8 +82,11 @@ pub(super) async fn judge(
     now: Timestamp,
 ) -> Judged {
     let authenticator = &current.runtime().authenticator;
-    let cross_site =
-        if routed.route.allow_cross_site { authn::CrossSite::Allow } else { authn::CrossSite::Refuse };
+    let cross_site = match &routed.route.cors {
+        _ if routed.route.allow_cross_site => authn::CrossSite::Allow,
+        Some(policy) => cross_site(policy, request),
+        None => authn::CrossSite::Refuse,
+    };
     let (place, blocked) = (CredentialPlace::default(), None);
     let credential = match authenticator.credential(request, routed.is_websocket, cross_site) {
         Ok(Some(credential)) => credential,
@@ -105,6 +110,15 @@ pub(super) async fn judge(
     };
     let logged = |(app, hash)| Box::new(LoggedPerson { app: Some(app), subject_hash: Some(hash) });
     Judged { verdict: verdict.map(Some), shown, place, blocked: blocked.map(logged) }
+}
+
+/// What the page of another origin that made a request may do with a cookie, besides reading.
+pub(super) fn cross_site(policy: &CorsPolicy, request: &Parts) -> authn::CrossSite {
+    if policy.permits_credentials(&request.headers) {
+        authn::CrossSite::AllowSameSite
+    } else {
+        authn::CrossSite::Refuse
+    }
 }
 
 #[cfg(test)]

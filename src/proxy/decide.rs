@@ -10,10 +10,11 @@ use super::admission::AdmissionError;
 use super::admit::admit;
 use super::budget::RequestBudget;
 use super::context::Context;
+use super::cors::{self, PreflightStep};
 use super::permit::{Permit, permit};
 use super::reason::Reason;
 use super::refusal::Refusal;
-use super::routing::route;
+use super::routing::{route, route_of_method};
 use super::sign_in::{self, GatewayAnswer};
 use super::{limits, respond};
 
@@ -42,13 +43,21 @@ pub(super) async fn decide(
         },
         Err(refusal) => Err(refusal),
     };
+    let admitted = admitted.map(|admitted| &*ctx.admitted.insert(admitted));
+    let preflight = match &admitted {
+        Ok(admitted) => cors::step(session, admitted, current),
+        Err(_) => PreflightStep::NotOurs,
+    };
+    if let PreflightStep::Answer(answer) = preflight {
+        // Also for a client that is locked out: otherwise its page could not read that it is.
+        return Ok(Decided::Answer(*answer));
+    }
     // The client's address is known only now. A client that is locked out gets no other refusal.
     limits::check_lock_out(current, &ctx.arrival)?;
     let admitted = admitted?;
     if admitted.is_about_server {
         return Ok(Decided::Answer(GatewayAnswer::options(respond::options())));
     }
-    let admitted = ctx.admitted.insert(admitted);
     if let Some(endpoint) = current.runtime().sign_in.endpoint(session.req_header().uri.path()) {
         // Boxed, so that the memory of a sign-in is not moved with every other request.
         let answer = Box::pin(sign_in::answer(session, current, &ctx.arrival, endpoint)).await;
@@ -58,9 +67,15 @@ pub(super) async fn decide(
         return Ok(Decided::Answer(answer));
     }
     let request = session.req_header();
-    let routed = route(request, admitted, current)?;
+    let routed = match &preflight {
+        PreflightStep::Forward(method) => route_of_method(method, request, admitted, current)?,
+        _ => route(request, admitted, current)?,
+    };
     let routed = limits::check_address(routed, current, &ctx.arrival)?;
-    let permit = permit(request, routed, &ctx.arrival, current).await?;
+    let permit = match preflight {
+        PreflightStep::Forward(_) => Permit::preflight(routed),
+        _ => permit(request, routed, &ctx.arrival, current).await?,
+    };
     let permit = limits::check_caller(permit, current, &ctx.arrival)?;
     let (permit, counted) = limits::enter(permit, budget, &ctx.arrival).await?;
     ctx.counted = Some(counted);

@@ -8,6 +8,7 @@ use pingora::{Error, ErrorType};
 use super::admission::with_path_and_query;
 use super::arrival::RequestArrival;
 use super::caching;
+use super::cors;
 use super::current::Current;
 use super::permit::Permit;
 use crate::authn::query_without;
@@ -59,13 +60,17 @@ pub(super) fn edit_request(
 }
 
 /// Removes the gateway's cookies from a backend's answer, and says what the backend cannot know:
-/// whose answer it is.
+/// whose answer it is, and which pages may read it.
 pub(super) fn edit_response(
     response: &mut ResponseHeader,
+    received: &RequestHeader,
     permit: &Permit,
     current: &Current,
 ) -> pingora::Result<()> {
     caching::restrict(response, permit, &current.read_headers)?;
+    if let Some(policy) = &permit.route.cors {
+        cors::edit_response(response, policy, &received.headers, permit.is_preflight)?;
+    }
     drop_own_cookies(response)
 }
 

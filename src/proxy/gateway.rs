@@ -34,7 +34,7 @@ use super::request_id::RequestIds;
 use super::review::ReviewedRequest;
 use super::sign_in::GatewayAnswer;
 use super::watch::{Watch, WatchedRequest};
-use super::{audit, body, failure, forward, limits, respond};
+use super::{audit, body, cors, failure, forward, limits, respond};
 use crate::entropy::NoEntropy;
 use crate::route::Route;
 use crate::runtime::Shared;
@@ -99,7 +99,7 @@ impl ProxyHttp for Gateway {
         let headers = &session.req_header().headers;
         let untrusted_proxies = &self.records.shared.metrics.untrusted_proxies;
         ctx.current.unbelieved_proxies.look_at(&ctx.arrival.client, headers, untrusted_proxies);
-        let response = match decided {
+        let mut response = match decided {
             Ok(Decided::Forward(permit)) => {
                 ctx.reason = permit.reason();
                 let has_body = !session.is_body_empty();
@@ -109,9 +109,9 @@ impl ProxyHttp for Gateway {
                 ctx.decision = Decision::Permitted(permit);
                 return Ok(false);
             }
-            Ok(Decided::Answer(GatewayAnswer { reason, response, endpoint, person })) => {
+            Ok(Decided::Answer(GatewayAnswer { reason, response, endpoint, route, person })) => {
                 ctx.reason = reason;
-                ctx.decision = Decision::Answered { endpoint, person };
+                ctx.decision = Decision::Answered { endpoint, route, person };
                 response
             }
             Err(Refusal { reason, answer, routed, person }) => {
@@ -126,6 +126,7 @@ impl ProxyHttp for Gateway {
             }
         };
         self.records.count_refusal(ctx.reason);
+        cors::edit_own_response(&mut response, session.req_header(), ctx);
         audit::write_answer(&self.records.shared.audit_log, session, ctx, response.status());
         respond::send(session, response, &ctx.arrival.request_id).await?;
         Ok(true)
@@ -225,7 +226,7 @@ impl ProxyHttp for Gateway {
             // §6.1.
             response.remove_header(&header::TRANSFER_ENCODING);
         }
-        forward::edit_response(response, permit, &ctx.current)
+        forward::edit_response(response, session.req_header(), permit, &ctx.current)
     }
 
     fn response_body_filter(
@@ -308,7 +309,7 @@ impl ProxyHttp for Gateway {
         let status = reason.status();
         if status.is_some() && session.response_written().is_none() {
             session.set_keepalive(None);
-            let response = match (&ctx.decision, cut_reason) {
+            let mut response = match (&ctx.decision, cut_reason) {
                 // In the shape of the route, as a refusal.
                 (Decision::Permitted(permit), Some(_)) => {
                     let (routed, _) = permit.clone().revoke();
@@ -317,6 +318,7 @@ impl ProxyHttp for Gateway {
                 }
                 _ => respond::failure(reason, request_id),
             };
+            cors::edit_own_response(&mut response, session.req_header(), ctx);
             // If the client is gone, there is no one to answer.
             _ = respond::send(session, response, request_id).await;
         }

@@ -18,6 +18,7 @@ mod caching;
 pub mod client_address;
 pub mod connections;
 mod context;
+mod cors;
 mod credential;
 mod current;
 mod decide;

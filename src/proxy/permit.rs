@@ -30,6 +30,8 @@ pub(super) struct Permit {
     pub(super) credential: CredentialPlace,
     /// A WebSocket opening on a route that lets it through.
     pub(super) is_websocket: bool,
+    /// A preflight that the backend answers.
+    pub(super) is_preflight: bool,
     /// What the tightest limit of the route still allows; `None` if it has none.
     pub(super) allowance: Option<Allowance>,
 }
@@ -46,7 +48,13 @@ pub(super) enum Caller {
 impl Permit {
     pub(super) fn new(routed: Routed, caller: Caller, credential: CredentialPlace) -> Self {
         let Routed { route, upstream, is_websocket, allowance } = routed;
-        Self { route, upstream, caller, credential, is_websocket, allowance }
+        Self { route, upstream, caller, credential, is_websocket, is_preflight: false, allowance }
+    }
+
+    /// Permits a preflight that the backend of its route answers. No credential comes with it.
+    pub(super) fn preflight(routed: Routed) -> Self {
+        let permit = Self::new(routed, Caller::Anonymous, CredentialPlace::default());
+        Self { is_preflight: true, ..permit }
     }
 
     /// Gives the permit back, to refuse its request.
@@ -66,6 +74,7 @@ impl Permit {
     pub(super) fn reason(&self) -> Reason {
         match self.caller {
             Caller::Authenticated(_) => Reason::Authenticated,
+            Caller::Anonymous if self.is_preflight => Reason::PreflightForwarded,
             Caller::Anonymous if self.route.access == Access::Public => Reason::Public,
             Caller::Anonymous => Reason::Anonymous,
         }

@@ -9,6 +9,8 @@ use crate::authn::TokenSources;
 pub(super) struct ReadHeaders {
     /// All of them, as a list.
     pub(super) all: HeaderValue,
+    /// All of them and `Origin`.
+    pub(super) all_and_origin: HeaderValue,
     /// The header of `tokens.sources.header`.
     pub(super) token_header: Option<HeaderValue>,
 }
@@ -18,8 +20,11 @@ impl ReadHeaders {
         let token_header = sources.header_as_written();
         let authorization = sources.read_authorization().then_some("Authorization");
         let names: Vec<&str> = [authorization, token_header, Some("Cookie")].into_iter().flatten().collect();
+        let list =
+            |names: &[&str]| HeaderValue::try_from(names.join(", ")).unwrap_or(HeaderValue::from_static("*"));
         Self {
-            all: HeaderValue::try_from(names.join(", ")).unwrap_or(HeaderValue::from_static("*")),
+            all: list(&names),
+            all_and_origin: list(&[&names[..], &["Origin"]].concat()),
             token_header: token_header.and_then(|name| HeaderValue::from_str(name).ok()),
         }
     }

@@ -5,6 +5,7 @@ use http::StatusCode;
 
 use super::admission::AdmissionError;
 use crate::authn;
+use crate::cors::PreflightError;
 use crate::route::Denied;
 
 /// Why a request was forwarded, answered or refused.
@@ -20,8 +21,15 @@ pub(super) enum Reason {
     /// Forwarded: the token or session cookie is valid.
     Authenticated,
 
+    /// Forwarded: a preflight that the backend of the route answers.
+    PreflightForwarded,
+
     /// Answered: `OPTIONS *`.
     Options,
+    /// Answered: the page of another origin may send what its preflight asks about.
+    Preflight,
+    /// Answered so that the browser does not send what the preflight asks about.
+    PreflightRefused(PreflightError),
     /// Answered by a sign-in endpoint, in the endpoint's own word.
     SignIn(&'static str),
     /// Refused by a sign-in endpoint, in the endpoint's own word.
@@ -104,7 +112,10 @@ impl Reason {
             Self::Public => "public",
             Self::Anonymous => "anonymous",
             Self::Authenticated => "authenticated",
+            Self::PreflightForwarded => "preflight_forwarded",
             Self::Options => "options",
+            Self::Preflight => "preflight",
+            Self::PreflightRefused(error) => error.reason(),
             Self::SignIn(word) | Self::SignInRefused(word) => word,
             Self::PeerUnknown => "peer_unknown",
             Self::Admission(error) => error.reason(),
@@ -135,8 +146,10 @@ impl Reason {
     /// What was done with the request.
     pub(super) const fn disposition(self) -> Disposition {
         match self {
-            Self::Public | Self::Anonymous | Self::Authenticated => Disposition::Forwarded,
-            Self::Options | Self::SignIn(_) => Disposition::Answered,
+            Self::Public | Self::Anonymous | Self::Authenticated | Self::PreflightForwarded => {
+                Disposition::Forwarded
+            }
+            Self::Options | Self::Preflight | Self::SignIn(_) => Disposition::Answered,
             _ => Disposition::Refused,
         }
     }
@@ -150,7 +163,10 @@ impl Reason {
             Self::Public
             | Self::Anonymous
             | Self::Authenticated
+            | Self::PreflightForwarded
             | Self::Options
+            | Self::Preflight
+            | Self::PreflightRefused(_)
             | Self::SignIn(_)
             | Self::SignInRefused(_)
             | Self::UserChanged
@@ -225,7 +241,12 @@ mod tests {
             (R::Public, None, "public"),
             (R::Anonymous, None, "anonymous"),
             (R::Authenticated, None, "authenticated"),
+            (R::PreflightForwarded, None, "preflight_forwarded"),
             (R::Options, None, "options"),
+            (R::Preflight, None, "preflight"),
+            (R::PreflightRefused(PreflightError::Origin), None, "preflight_origin_refused"),
+            (R::PreflightRefused(PreflightError::Method), None, "preflight_method_refused"),
+            (R::PreflightRefused(PreflightError::Header), None, "preflight_header_refused"),
             (R::SignIn("ok"), None, "ok"),
             (R::SignInRefused("code_invalid"), None, "code_invalid"),
             (R::PeerUnknown, Some(400), "peer_unknown"),
@@ -283,7 +304,7 @@ mod tests {
     #[test]
     fn each_reason_has_one_status_and_one_word() {
         let table = table();
-        assert_eq!(table.len(), 47 + authn::AuthnError::ALL.len());
+        assert_eq!(table.len(), 52 + authn::AuthnError::ALL.len());
         for (reason, status, word) in table {
             assert_eq!(reason.status().map(|status| status.as_u16()), status, "{reason:?}");
             assert_eq!(reason.as_str(), word, "{reason:?}");
@@ -294,8 +315,8 @@ mod tests {
     fn what_was_done_follows_from_the_reason() {
         for (reason, _, word) in table() {
             let expected = match word {
-                "public" | "anonymous" | "authenticated" => "forwarded",
-                "options" | "ok" => "answered",
+                "public" | "anonymous" | "authenticated" | "preflight_forwarded" => "forwarded",
+                "options" | "preflight" | "ok" => "answered",
                 _ => "refused",
             };
             assert_eq!(reason.disposition().as_str(), expected, "{reason:?}");

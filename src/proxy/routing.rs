@@ -21,8 +21,21 @@ pub(super) fn route(
     admitted: &Admitted,
     current: &Current,
 ) -> Result<Routed, Refusal> {
+    route_of_method(&request.method, request, admitted, current)
+}
+
+/// Finds the route of an admitted request, as if it had this method.
+///
+/// # Errors
+/// As [`route`].
+pub(super) fn route_of_method(
+    method: &Method,
+    request: &RequestHeader,
+    admitted: &Admitted,
+    current: &Current,
+) -> Result<Routed, Refusal> {
     let runtime = current.runtime();
-    let route = match runtime.routes.find(&admitted.host, request.uri.path(), &request.method) {
+    let route = match runtime.routes.find(&admitted.host, request.uri.path(), method) {
         Ok(route) => route,
         Err(NoRoute::NotFound) => return Err(Refusal::without_route(Reason::RouteUnknown)),
         Err(NoRoute::MethodNotAllowed) => return Err(Refusal::without_route(Reason::MethodNotAllowed)),

@@ -1,14 +1,19 @@
 //! Requests that the gateway answers itself: the sign-in endpoints, and `OPTIONS *`.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::Response;
 use pingora::proxy::Session;
 
 use super::arrival::RequestArrival;
 use super::body;
+use super::credential::cross_site;
 use super::current::Current;
 use super::reason::Reason;
 use super::refusal::LoggedPerson;
+use crate::authn::CrossSite;
+use crate::route::Route;
 use crate::sign_in::{Endpoint, SignInCall};
 
 /// An answer of the gateway's own.
@@ -17,6 +22,8 @@ pub(super) struct GatewayAnswer {
     pub(super) response: Response<Bytes>,
     /// The sign-in endpoint that answered.
     pub(super) endpoint: Option<Endpoint>,
+    /// The route that a preflight asked about.
+    pub(super) route: Option<Arc<Route>>,
     /// Who signs in or is signed in.
     pub(super) person: Option<Box<LoggedPerson>>,
 }
@@ -24,7 +31,7 @@ pub(super) struct GatewayAnswer {
 impl GatewayAnswer {
     /// The answer to `OPTIONS *`.
     pub(super) const fn options(response: Response<Bytes>) -> Self {
-        Self { reason: Reason::Options, response, endpoint: None, person: None }
+        Self { reason: Reason::Options, response, endpoint: None, route: None, person: None }
     }
 }
 
@@ -35,12 +42,15 @@ pub(super) async fn answer(
     arrival: &RequestArrival,
     endpoint: Endpoint,
 ) -> GatewayAnswer {
-    let sign_in = &current.runtime().sign_in;
+    let runtime = current.runtime();
+    let sign_in = &runtime.sign_in;
     let request = http::request::Parts::clone(session.req_header());
+    let policy = runtime.cors.as_ref();
     let call = SignInCall {
         request: &request,
         client: arrival.client.client,
         now: arrival.now,
+        cross_site: policy.map_or(CrossSite::Refuse, |policy| cross_site(policy, &request)),
         request_id: arrival.request_id.as_str(),
     };
     let answer = match sign_in.precheck(endpoint, call) {
@@ -65,5 +75,5 @@ pub(super) async fn answer(
         let subject_hash = answer.identity.map(|identity| hasher.hash(&identity.subject));
         Box::new(LoggedPerson { app: Some(app), subject_hash })
     });
-    GatewayAnswer { reason, response: answer.response, endpoint: Some(endpoint), person }
+    GatewayAnswer { reason, response: answer.response, endpoint: Some(endpoint), route: None, person }
 }

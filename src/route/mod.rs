@@ -18,6 +18,7 @@ use std::time::Duration;
 use http::Method;
 
 use crate::config::{self, Access, Findings, RejectShape};
+use crate::cors::CorsPolicy;
 use crate::host::is_host_name;
 use crate::path;
 
@@ -65,6 +66,8 @@ pub struct Route {
     pub sign_in: Vec<Arc<str>>,
     /// Whether a request that a page of another site made may use a cookie, other than to read.
     pub allow_cross_site: bool,
+    /// Which pages of other origins may read answers; `None`: the backend says it.
+    pub cors: Option<CorsPolicy>,
     /// Whether shared caches may keep answers to people.
     pub allow_shared_caching: bool,
     /// Which signed-in users may call, in addition to [`Route::permits_app`].
@@ -218,9 +221,15 @@ impl Route {
                 .did_you_mean(&config.upstream, upstreams.keys().map(String::as_str));
         }
         check_apps(config, at, apps, findings);
+        let methods = build_methods(&config.methods, at, findings);
+        let served = if methods.is_empty() { &METHODS[..] } else { &methods };
+        let cors = config
+            .cors
+            .as_ref()
+            .and_then(|cors| CorsPolicy::build(cors, &format!("{at}.cors"), &METHODS, served, findings));
         Self {
             index,
-            methods: build_methods(&config.methods, at, findings),
+            methods,
             name: config.full_name().into(),
             access: config.access,
             upstream: config.upstream.as_str().into(),
@@ -231,6 +240,7 @@ impl Route {
             forward_token: config.forward_token,
             sign_in: build_sign_in(config, at, apps, findings),
             allow_cross_site: config.allow_cross_site,
+            cors,
             allow_shared_caching: config.allow_shared_caching,
             rules: Rules::build(config, at, apps, lists, findings),
             apps: config.apps.iter().map(|app| app.as_str().into()).collect(),

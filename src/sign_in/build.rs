@@ -106,7 +106,8 @@ fn check_browser_apps(origins: &Origins, apps: &BTreeMap<String, config::App>, f
                 .hint("write only letters, digits, `-`, `.`, `_` and `~` in the name");
         }
     }
-    if let Some(name) = names.first()
+    let needs_origin = |name: &&&String| apps.get(**name).is_some_and(|app| !app.code_login);
+    if let Some(name) = names.iter().find(needs_origin)
         && origins.is_empty()
     {
         findings

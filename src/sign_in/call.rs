@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::request::Parts;
 
+use crate::authn::CrossSite;
 use crate::clock::Timestamp;
 
 /// A request to an endpoint of the sign-in.
@@ -17,6 +18,8 @@ pub struct SignInCall<'a> {
     pub client: IpAddr,
     /// When it arrived.
     pub now: Timestamp,
+    /// What a page of another origin may do with a cookie.
+    pub cross_site: CrossSite,
     /// The id that every answer and log line names.
     pub request_id: &'a str,
 }

@@ -7,6 +7,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use super::call::SignInCall;
 use super::charge::CodeCharge;
 use super::service::SignInService;
+use crate::authn::CrossSite;
 use crate::clock::Timestamp;
 use crate::cookie::{self, OwnCookie};
 use crate::identity::{AppId, Subject};
@@ -47,7 +48,7 @@ impl SignInService {
         now: Timestamp,
     ) -> Option<Subject> {
         let sessions = &self.deps.sessions;
-        if let Ok(Some(credential)) = self.credential(request)
+        if let Ok(Some(credential)) = self.credential(request, CrossSite::Refuse)
             && let Ok(user) = self.deps.tokens.past_subject(credential.token())
         {
             return Some(user);

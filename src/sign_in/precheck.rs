@@ -37,14 +37,13 @@ pub(super) fn login(service: &SignInService, call: SignInCall<'_>, _: &'static s
     if service.is_sign_in_page(call.request) {
         return check_navigation(call);
     }
-    precheck_program(service, call.request).map_err(|error| refuse_login(service, &error, call))
+    precheck_program(service, call).map_err(|error| refuse_login(service, &error, call))
 }
 
 /// A program posts a refresh token.
 #[expect(clippy::result_large_err, reason = "the answer goes straight to the client, once")]
 pub(super) fn refresh(service: &SignInService, call: SignInCall<'_>, _: &'static str) -> PrecheckResult {
-    precheck_program(service, call.request)
-        .map_err(|error| SignInAnswer::refused(&error.reply(), call.request_id))
+    precheck_program(service, call).map_err(|error| SignInAnswer::refused(&error.reply(), call.request_id))
 }
 
 /// A program or a page posts that a session ends.

@@ -47,8 +47,12 @@ impl SignInService {
 
     /// The token or session cookie of a request, from every place where a route accepts one.
     /// Refuses a cookie that a page of another site sent.
-    pub(super) fn credential<'a>(&self, request: &'a Parts) -> Result<Option<Credential<'a>>, SignInError> {
-        Ok(self.deps.authenticator.credential(request, false, CrossSite::Refuse)?)
+    pub(super) fn credential<'a>(
+        &self,
+        request: &'a Parts,
+        cross_site: CrossSite,
+    ) -> Result<Option<Credential<'a>>, SignInError> {
+        Ok(self.deps.authenticator.credential(request, false, cross_site)?)
     }
 
     /// Identifies the caller.

@@ -1,6 +1,7 @@
 //! The login against a WeChat that writes raw bytes, with time that stands still.
 
 mod browser;
+mod code_login;
 mod known_user;
 mod once;
 mod session;
@@ -16,7 +17,7 @@ use serde_json::{Value, json};
 
 use super::error::SignInError;
 use super::*;
-use crate::authn::{self, Authenticator, SubjectHasher};
+use crate::authn::{self, Authenticator, CrossSite, SubjectHasher};
 use crate::clock::{Clock, ManualClock};
 use crate::config::{self, AppKind, Findings, Rate, SecretSource};
 use crate::entropy::{Entropy, SystemEntropy};
@@ -43,6 +44,8 @@ struct Harness {
     clock: ManualClock,
     metrics: Arc<Metrics>,
     store: Arc<SwitchedStore>,
+    /// What pages of other origins may do.
+    cross_site: CrossSite,
     _folder: Option<tempfile::TempDir>,
 }
 
@@ -56,6 +59,8 @@ struct Setup {
     throttle: config::Throttle,
     sessions: config::Sessions,
     cookie: Option<&'static str>,
+    /// Of every official account.
+    code_login: bool,
     /// Of every app.
     unknown_unionid: Option<config::UnknownUnionId>,
 }
@@ -77,6 +82,7 @@ impl Default for Setup {
             throttle,
             sessions: config::Sessions::default(),
             cookie: None,
+            code_login: false,
             unknown_unionid: None,
         }
     }
@@ -108,7 +114,8 @@ impl Harness {
         let parts = dependencies(setup, &metrics, &clock, &store, &mut findings);
         let settings = SignInSettings::build(&setup.login, &apps(setup), &SystemEntropy, &mut findings);
         let login = SignInService::new(settings.unwrap_or_else(|| panic!("{findings:?}")), parts);
-        Self { login: Arc::new(login), fake, clock, metrics, store, _folder: None }
+        let cross_site = CrossSite::Refuse;
+        Self { login: Arc::new(login), fake, clock, metrics, store, cross_site, _folder: None }
     }
 
     /// Sends a request as the proxy does: checks it, then responds to it.
@@ -131,7 +138,8 @@ impl Harness {
 
     fn call<'a>(&self, request: &'a Parts) -> SignInCall<'a> {
         let client = CLIENT.parse().unwrap();
-        SignInCall { request, client, now: self.clock.now(), request_id: "req-1" }
+        let (now, cross_site) = (self.clock.now(), self.cross_site);
+        SignInCall { request, client, now, cross_site, request_id: "req-1" }
     }
 
     async fn login(&self, code: &str) -> SignInAnswer {
@@ -155,8 +163,16 @@ fn apps(setup: &Setup) -> BTreeMap<String, config::App> {
     let apps = apps.enumerate().map(|(index, (name, kind, browser_check))| {
         let (appid, secret) = (format!("wx{index}"), SecretSource::Inline("s".into()));
         let unknown_unionid = setup.unknown_unionid;
-        let app =
-            config::App { kind, appid, secret, title: None, scope: None, browser_check, unknown_unionid };
+        let app = config::App {
+            kind,
+            appid,
+            secret,
+            title: None,
+            scope: None,
+            browser_check,
+            code_login: setup.code_login && kind == AppKind::OfficialAccount,
+            unknown_unionid,
+        };
         (name.to_owned(), app)
     });
     BTreeMap::from_iter(apps)

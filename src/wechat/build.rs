@@ -244,8 +244,18 @@ fn build_apps(
         let (kind, browser_check) = (app.kind, app.browser_check);
         let scope = app.scope.unwrap_or(OAuthScope::Base);
         let refuses_unknown_unionid = app.unknown_unionid == Some(UnknownUnionId::Refuse);
-        let built_app =
-            App { name, appid, kind, title, browser_check, refuses_unknown_unionid, scope, secret, breaker };
+        let built_app = App {
+            name,
+            appid,
+            kind,
+            title,
+            browser_check,
+            code_login: app.code_login,
+            refuses_unknown_unionid,
+            scope,
+            secret,
+            breaker,
+        };
         built.insert(Arc::clone(&built_app.name), built_app);
     }
     built
@@ -257,6 +267,11 @@ fn check_kind(key: &str, app: &config::App, findings: &mut Findings) {
     if app.scope.is_some() && app.kind != AppKind::OfficialAccount {
         findings
             .error(format!("{key}.scope"), format!("a `{}` has no choice of scope", app.kind.as_str()))
+            .hint("remove it; it is for an `official_account`");
+    }
+    if app.code_login && app.kind != AppKind::OfficialAccount {
+        findings
+            .error(format!("{key}.code_login"), format!("a `{}` has no choice of it", app.kind.as_str()))
             .hint("remove it; it is for an `official_account`");
     }
     if app.unknown_unionid == Some(UnknownUnionId::Refuse) && app.gives_no_unionid() {

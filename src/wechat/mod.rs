@@ -56,11 +56,17 @@ pub struct WeChat {
 }
 
 impl App {
-    /// Whether users sign in to this app for whom WeChat gives no unionid.
+    /// Whether users sign in to this app for whom WeChat gives no unionid. A page that brings a
+    /// code has chosen the scope itself.
     pub fn admits_unknown_unionid(&self) -> bool {
         self.kind == AppKind::OfficialAccount
-            && self.scope == OAuthScope::Base
+            && (self.scope == OAuthScope::Base || self.code_login)
             && !self.refuses_unknown_unionid
+    }
+
+    /// Whether a program may bring a code of this app.
+    pub fn permits_code_login(&self) -> bool {
+        self.kind == AppKind::MiniProgram || self.code_login
     }
 }
 
@@ -76,6 +82,8 @@ pub struct App {
     pub title: Arc<str>,
     /// Whether a sign-in can be finished only in the browser that started it.
     pub browser_check: BrowserCheck,
+    /// Whether a page of another origin may bring a code of this official account.
+    code_login: bool,
     /// Whether a user is refused for whom WeChat gives no unionid.
     pub refuses_unknown_unionid: bool,
     /// The scope that an official account asks the user for.

@@ -80,6 +80,7 @@ fn app(appid: &str) -> config::App {
         title: None,
         scope: None,
         browser_check: BrowserCheck::default(),
+        code_login: false,
         unknown_unionid: None,
     }
 }

@@ -6,6 +6,7 @@ mod emulator;
 mod in_wechat;
 mod logout;
 mod one_person;
+mod other_origin;
 mod other_site;
 mod screenshots;
 mod shared;

@@ -3,3 +3,5 @@
 mod cache;
 mod front;
 mod proxy;
+
+pub use front::{Front, KINDS};

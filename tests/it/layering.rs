@@ -26,11 +26,12 @@ const MAY_IMPORT: &[(&str, &str)] = &[
     ("path", ""),
     ("problem", ""),
     ("single_flight", ""),
+    ("cors", "config host"),
     ("emulator", "clock config digest entropy"),
     ("hazard", "config host"),
     ("key_file", "config digest entropy"),
     ("page", "config digest entropy"),
-    ("route", "config host identity path"),
+    ("route", "config host identity path cors"),
     ("telemetry", "clock config"),
     ("token", "clock config digest entropy identity key_file"),
     ("upstream", "clock config"),
@@ -49,7 +50,7 @@ const MAY_IMPORT: &[(&str, &str)] = &[
     ),
     (
         "runtime",
-        "clock config entropy hazard identity key_file page route telemetry token upstream store wechat session throttle authn identity_headers sign_in",
+        "clock config entropy cors hazard identity key_file page route telemetry token upstream store wechat session throttle authn identity_headers sign_in",
     ),
     ("management", "clock config identity problem telemetry session runtime"),
     ("admin", "clock telemetry runtime management"),
@@ -57,7 +58,7 @@ const MAY_IMPORT: &[(&str, &str)] = &[
     ("internal", "config authn management"),
     (
         "proxy",
-        "address clock config cookie entropy host identity path problem route telemetry token upstream session throttle authn identity_headers sign_in runtime",
+        "address clock config cookie entropy host identity path problem cors route telemetry token upstream session throttle authn identity_headers sign_in runtime",
     ),
     ("reload", "config key_file runtime proxy"),
     (

@@ -25,6 +25,7 @@ mod cli;
 mod clients;
 mod cluster;
 mod common;
+mod cors;
 mod crash;
 mod demo;
 mod docs;

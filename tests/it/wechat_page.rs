@@ -67,6 +67,7 @@ fn app(kind: AppKind, appid: &str, secret: &str, scope: Option<OAuthScope>) -> c
         title: None,
         scope,
         browser_check: BrowserCheck::default(),
+        code_login: false,
         unknown_unionid: None,
     }
 }

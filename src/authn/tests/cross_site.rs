@@ -73,19 +73,71 @@ fn request_that_changes_something_is_refused_unless_its_page_is_of_the_own_origi
         let with_host = [&[("host", host.as_bytes())], *headers].concat();
         for method in [Method::POST, Method::PUT, Method::PATCH, Method::DELETE] {
             let request = sent(method, "/", &with_host);
-            assert_eq!(is_cross_site(&request, false), *expected, "{host} {shown:?}");
+            assert_eq!(is_cross_site(&request, false, CrossSite::Refuse), *expected, "{host} {shown:?}");
         }
         // HTTP/2 says the host in the target.
         let request = sent(Method::POST, &format!("https://{host}/"), headers);
-        assert_eq!(is_cross_site(&request, false), *expected, "{host} {shown:?}, HTTP/2");
+        assert_eq!(is_cross_site(&request, false, CrossSite::Refuse), *expected, "{host} {shown:?}, HTTP/2");
         for method in [Method::GET, Method::HEAD, Method::OPTIONS] {
-            assert!(!is_cross_site(&sent(method, "/", &with_host), false), "{host} {shown:?}, to read");
+            assert!(
+                !is_cross_site(&sent(method, "/", &with_host), false, CrossSite::Refuse),
+                "{host} {shown:?}, to read"
+            );
         }
         assert_eq!(
-            is_cross_site(&sent(Method::GET, "/", &with_host), true),
+            is_cross_site(&sent(Method::GET, "/", &with_host), true, CrossSite::Refuse),
             *expected,
             "{host} {shown:?}, tunnel"
         );
+    }
+}
+
+/// The operator lists the origin. Without a list of public suffixes, only the browser can say that
+/// two hosts are one site.
+#[test]
+fn listed_page_of_another_origin_may_change_something_if_it_is_surely_of_the_same_site() {
+    let table: &[(&str, Headers<'_>, bool)] = &[
+        ("h", &[], false),
+        ("h", &[(SITE, b"same-origin")], false),
+        ("h", &[(SITE, b"same-site")], false),
+        ("a.example", &[(SITE, b"same-site"), ("origin", b"https://b.example")], false),
+        ("h", &[(SITE, b"cross-site")], true),
+        ("h", &[(SITE, b"cross-site"), ("origin", b"https://h")], true),
+        ("h", &[(SITE, b"cross-site"), ("origin", b"https://h:8443")], true),
+        ("h", &[(SITE, b"same-site"), (SITE, b"same-site")], true),
+        ("h", &[(SITE, b"same-site"), (SITE, b"cross-site")], true),
+        ("h", &[(SITE, b"Same-Site")], true),
+        ("h", &[(SITE, b"same-site, cross-site")], true),
+        ("h", &[(SITE, b"")], true),
+        ("h", &[(SITE, b"\xff")], true),
+        // An older browser, which does not say it.
+        ("h", &[("origin", b"https://h")], false),
+        ("h", &[("origin", b"https://h:8443")], false),
+        ("h:8443", &[("origin", b"https://h")], false),
+        ("H", &[("origin", b"https://h:8443")], false),
+        ("[::1]:8080", &[("origin", b"http://[::1]:3000")], false),
+        ("localhost:8080", &[("origin", b"http://localhost:3000")], false),
+        ("h", &[("origin", b"http://h:3000")], true),
+        ("127.0.0.1:8080", &[("origin", b"http://localhost:3000")], true),
+        ("a.example", &[("origin", b"https://b.example")], true),
+        ("a.example", &[("origin", b"https://example")], true),
+        ("example", &[("origin", b"https://a.example")], true),
+        ("h", &[("origin", b"null")], true),
+        ("h", &[("origin", b"")], true),
+        ("h", &[("origin", b"ftp://h")], true),
+        ("h", &[("origin", b"https://h@evil")], true),
+        ("h", &[("origin", b"https://h"), ("origin", b"https://h")], true),
+    ];
+    for (host, headers, expected) in table {
+        let shown: Vec<_> =
+            headers.iter().map(|(name, value)| (name, value.escape_ascii().to_string())).collect();
+        let with_host = [&[("host", host.as_bytes())], *headers].concat();
+        for (method, is_websocket) in
+            [(Method::POST, false), (Method::PUT, false), (Method::DELETE, false), (Method::GET, true)]
+        {
+            let found = is_cross_site(&sent(method, "/", &with_host), is_websocket, CrossSite::AllowSameSite);
+            assert_eq!(found, *expected, "{host} {shown:?}");
+        }
     }
 }
 
@@ -93,7 +145,9 @@ fn request_that_changes_something_is_refused_unless_its_page_is_of_the_own_origi
 fn request_without_a_host_of_its_own_has_no_own_origin() {
     let origin: (&str, &[u8]) = ("origin", b"https://h");
     for hosts in [&[][..], &[("host", &b"h"[..]), ("host", b"h")]] {
-        assert!(is_cross_site(&sent(Method::POST, "/", &[hosts, &[origin]].concat()), false));
+        let request = sent(Method::POST, "/", &[hosts, &[origin]].concat());
+        assert!(is_cross_site(&request, false, CrossSite::Refuse));
+        assert!(is_cross_site(&request, false, CrossSite::AllowSameSite));
     }
 }
 

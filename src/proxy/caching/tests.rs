@@ -191,3 +191,38 @@ fn an_informational_answer_is_left_alone() {
 
     assert!(response.headers.is_empty());
 }
+
+#[test]
+fn vary_names_the_origin_where_pages_of_other_origins_may_read() {
+    let cors = "cors: { origins: ['https://h5.example.com'] }";
+    let route = |path: &str, access: &str| {
+        format!("  - {{ path: {path}, access: {access}, upstream: backend, {cors} }}\n")
+    };
+    let routes = [("/c", "authenticated"), ("/c/public", "public"), ("/c/optional", "optional")];
+    let bench = Bench::with("", &routes.map(|(path, access)| route(path, access)).concat());
+    let both = CredentialPlace { is_in_authorization: true, is_in_header: true, is_in_cookies: false };
+    let all = "vary: Authorization, X-Token, Cookie, Origin";
+    for (path, place, expected) in [
+        ("/c", Some(COOKIE), "vary: Cookie, Origin"),
+        ("/c", Some(HEADER), "vary: X-Token, Origin"),
+        ("/c", Some(AUTHORIZATION), "vary: Authorization, Origin"),
+        ("/c", Some(both), "vary: X-Token, Authorization, Origin"),
+        ("/c", Some(QUERY), "vary: Origin"),
+        ("/c/optional", None, all),
+        ("/c/optional", Some(AUTHORIZATION), all),
+        ("/c/public", None, "vary: Origin"),
+    ] {
+        let answered = restricted(&permit(&bench, path, place), &[]);
+        let vary: Vec<&String> = answered.iter().filter(|line| line.starts_with("vary")).collect();
+        assert_eq!(vary, [expected], "{path} {place:?}");
+    }
+    for (stated, expected) in [
+        (&["Accept-Encoding"][..], "vary: Accept-Encoding, Origin"),
+        (&["origin"], "vary: origin"),
+        (&["Accept-Encoding", "Origin"], "vary: Accept-Encoding, Origin"),
+        (&["*"], "vary: *"),
+    ] {
+        let lines: Vec<(&str, &str)> = stated.iter().map(|line| ("vary", *line)).collect();
+        assert_eq!(restricted(&permit(&bench, "/c/public", None), &lines), [expected], "{stated:?}");
+    }
+}

@@ -1,16 +1,18 @@
-//! What a mini program gets: a session's access token and refresh token.
+//! What a program gets, a mini program or a page of another origin: a session's access token and
+//! refresh token.
 
 use std::sync::Arc;
 
 use crate::clock::Timestamp;
-use crate::identity::{Identity, SessionId, Subject};
+use crate::config::AppKind;
+use crate::identity::{Identity, OpenId, Profile, SessionId, Subject, UnionId};
 use crate::session::{NewSession, OpenedSession, RefreshToken};
 use crate::sign_in::deps::SignInDependencies;
 use crate::sign_in::error::SignInError;
 use crate::sign_in::flow::{SignInAttempt, SignInFlow, open_failed, require_unionid};
 use crate::sign_in::once::{Expiring, SessionHandle, SignInResult, SignedIn};
 use crate::token::Minted;
-use crate::wechat::App;
+use crate::wechat::{App, CodeExchange, PageExchange, SessionKey};
 
 /// What a login or a refresh gives.
 #[derive(Clone, Debug)]
@@ -33,6 +35,29 @@ impl TokenGrant {
     }
 }
 
+/// What WeChat says of a user, to a mini program or to an official account.
+struct ExchangedUser {
+    openid: OpenId,
+    unionid: Option<UnionId>,
+    /// Of a mini program alone.
+    session_key: Option<SessionKey>,
+    /// Of an official account alone, if the page asked for it.
+    profile: Option<Profile>,
+}
+
+impl ExchangedUser {
+    async fn ask(deps: &SignInDependencies, app: &App, attempt: &SignInAttempt) -> SignInResult<Self> {
+        if app.kind == AppKind::MiniProgram {
+            let exchange = deps.wechat.exchange_code(app, &attempt.code).await?;
+            let CodeExchange { openid, unionid, session_key } = exchange;
+            return Ok(Self { openid, unionid, session_key: Some(session_key), profile: None });
+        }
+        let exchange = deps.wechat.exchange_page_code(app, &attempt.code).await?;
+        let PageExchange { openid, unionid, profile } = exchange;
+        Ok(Self { openid, unionid, session_key: None, profile })
+    }
+}
+
 impl SignInFlow for TokenGrant {
     type Session = OpenedSession;
 
@@ -41,18 +66,19 @@ impl SignInFlow for TokenGrant {
         app: &App,
         attempt: &SignInAttempt,
     ) -> SignInResult<SignedIn<OpenedSession>> {
-        let SignInDependencies { wechat, sessions, clock, .. } = deps;
-        let exchange = wechat.exchange_code(app, &attempt.code).await?;
-        attempt.check_user(&exchange.openid)?;
+        let SignInDependencies { sessions, clock, .. } = deps;
+        let ExchangedUser { openid, unionid, session_key, profile } =
+            ExchangedUser::ask(deps, app, attempt).await?;
+        attempt.check_user(&openid)?;
 
-        let subject = Subject { appid: app.appid.clone(), openid: exchange.openid };
-        let identity = Identity { subject, unionid: require_unionid(app, exchange.unionid)? };
-        let session_key = exchange.session_key.into_bytes();
+        let subject = Subject { appid: app.appid.clone(), openid };
+        let identity = Identity { subject, unionid: require_unionid(app, unionid)? };
+        let session_key = session_key.map(SessionKey::into_bytes);
         let new = NewSession {
             identity: &identity,
-            session_key: Some(&session_key),
+            session_key: session_key.as_ref(),
             user_agent: attempt.user_agent.as_deref(),
-            profile: None,
+            profile: profile.as_ref(),
         };
         let session = sessions.open(new, clock.now()).await.map_err(open_failed)?;
         Ok(SignedIn { identity, session })

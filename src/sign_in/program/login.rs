@@ -1,4 +1,5 @@
-//! `POST /auth/login`: a code from `wx.login` becomes a session and its tokens.
+//! `POST /auth/login`: a code from `wx.login`, or of an official account with `code_login`, becomes
+//! a session and its tokens.
 
 use std::sync::Arc;
 
@@ -25,6 +26,7 @@ pub(in crate::sign_in) async fn respond(
     let started = deps.clock.instant();
     let body = read_login(service, call, body);
     let app = body.as_ref().ok().map(|(app, _)| Arc::clone(&app.name));
+    let flow = body.as_ref().map_or(AppKind::MiniProgram, |(app, _)| app.kind);
     let result = match body {
         Ok((app, body)) => sign_in(service, call, app, body).await,
         Err(error) => Err(error),
@@ -35,7 +37,7 @@ pub(in crate::sign_in) async fn respond(
         Err(error) => SignInAnswer::refused(&error.reply(), call.request_id),
     };
     answer.app = app;
-    record_sign_in(deps, AppKind::MiniProgram, started, &answer, call.request_id);
+    record_sign_in(deps, flow, started, &answer, call.request_id);
     answer
 }
 
@@ -65,15 +67,22 @@ async fn sign_in(
     flow::sign_in(&service.deps, &service.settings.program_codes, attempt).await
 }
 
-/// Finds the mini program of this name; the name may be left out if there is only one.
+/// Finds the app of this name. The name may be left out if there is only one mini program, or no
+/// mini program and only one official account with `code_login`.
 fn choose_app<'a>(service: &'a SignInService, name: Option<&str>) -> Result<&'a App, SignInError> {
     let wechat = &service.deps.wechat;
-    let is_mini_program = |app: &&App| app.kind == AppKind::MiniProgram;
     if let Some(name) = name {
-        return wechat.app(name).filter(is_mini_program).ok_or(SignInError::AppUnknown);
+        return wechat.app(name).filter(|app| app.permits_code_login()).ok_or(SignInError::AppUnknown);
     }
-    let mut apps = wechat.apps().filter(is_mini_program);
-    match (apps.next(), apps.next()) {
+    let first_two = |kind| {
+        let mut apps = wechat.apps().filter(|app| app.kind == kind && app.permits_code_login());
+        (apps.next(), apps.next())
+    };
+    let found = match first_two(AppKind::MiniProgram) {
+        (None, _) => first_two(AppKind::OfficialAccount),
+        found => found,
+    };
+    match found {
         (Some(only), None) => Ok(only),
         _ => Err(SignInError::AppMissing),
     }

@@ -95,14 +95,14 @@ async fn log_out(
     asked: &LogoutRequest,
     call: SignInCall<'_>,
 ) -> Result<SignInAnswer, SignInError> {
-    let SignInCall { request, now, request_id, .. } = call;
+    let SignInCall { request, request_id, .. } = call;
     let done = match &asked.target {
         LogoutTarget::RefreshToken(token) => {
-            refuse_cross_site(request)?;
+            refuse_cross_site(request, call.cross_site)?;
             log_out_by_refresh_token(service, token.expose_secret(), call).await?
         }
         LogoutTarget::Caller { everywhere } => {
-            log_out_caller(service, request, asked.format, *everywhere, now).await?
+            log_out_caller(service, call, asked.format, *everywhere).await?
         }
     };
 
@@ -121,12 +121,12 @@ async fn log_out(
 /// Ends the session that the request's access token or cookie names, or all of its person.
 async fn log_out_caller(
     service: &SignInService,
-    request: &Parts,
+    call: SignInCall<'_>,
     format: BodyFormat,
     everywhere: bool,
-    now: Timestamp,
 ) -> Result<LogoutOutcome, SignInError> {
-    let credential = match service.credential(request)? {
+    let SignInCall { request, now, cross_site, .. } = call;
+    let credential = match service.credential(request, cross_site)? {
         Some(credential) => credential,
         // A user who signs out in a second tab is signed out already.
         None if is_navigation(request) => return Ok(LogoutOutcome::default()),

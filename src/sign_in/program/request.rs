@@ -5,9 +5,9 @@ use http::request::Parts;
 use http::{HeaderMap, Method, header};
 
 use super::body::BodyFormat;
-use crate::authn::is_cross_site;
+use crate::authn::{CrossSite, is_cross_site};
 use crate::sign_in::browser::is_sent_without_preflight;
-use crate::sign_in::call::{BodyLimit, ReadBody};
+use crate::sign_in::call::{BodyLimit, ReadBody, SignInCall};
 use crate::sign_in::error::SignInError;
 use crate::sign_in::service::SignInService;
 
@@ -15,10 +15,10 @@ use crate::sign_in::service::SignInService;
 /// must not be refused for what others at the address did.
 pub(in crate::sign_in) fn precheck_program(
     service: &SignInService,
-    request: &Parts,
+    call: SignInCall<'_>,
 ) -> Result<Option<BodyLimit>, SignInError> {
-    let body_limit = precheck_post(service, request)?;
-    refuse_cross_site(request)?;
+    let body_limit = precheck_post(service, call.request)?;
+    refuse_cross_site(call.request, call.cross_site)?;
     Ok(body_limit)
 }
 
@@ -39,12 +39,12 @@ pub(in crate::sign_in) fn precheck_post(
 
 /// Refuses what a page of another site makes a visitor's browser send: its codes and tokens are
 /// made up, and each of them would count as a failure of all clients that share the visitor's
-/// address. A browser asks first whether it may send JSON, which the gateway does not allow. It
-/// sends anything else without asking.
-pub(super) fn refuse_cross_site(request: &Parts) -> Result<(), SignInError> {
+/// address. A browser asks first whether it may send JSON, which the gateway allows only if `cors`
+/// lists the page's origin. It sends anything else without asking.
+pub(super) fn refuse_cross_site(request: &Parts, allowed: CrossSite) -> Result<(), SignInError> {
     let is_json = BodyFormat::of(&request.headers)? == BodyFormat::Json;
     let is_asked = is_json && request.headers.contains_key(header::CONTENT_TYPE);
-    if is_sent_without_preflight(&request.headers) || !is_asked && is_cross_site(request, false) {
+    if is_sent_without_preflight(&request.headers) || !is_asked && is_cross_site(request, false, allowed) {
         return Err(SignInError::CrossSite);
     }
     Ok(())

@@ -10,7 +10,7 @@ use crate::sign_in::service::SignInService;
 
 /// Answers a request for the session.
 pub(in crate::sign_in) async fn respond(service: &SignInService, call: SignInCall<'_>) -> SignInAnswer {
-    let (is_cookie, result) = match service.credential(call.request) {
+    let (is_cookie, result) = match service.credential(call.request, call.cross_site) {
         Ok(Some(credential)) => {
             (credential.is_session_cookie(), describe_session(service, &credential, call.now).await)
         }

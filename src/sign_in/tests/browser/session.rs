@@ -250,6 +250,23 @@ async fn a_blocked_person_can_sign_out_of_a_mini_program() {
     }
 }
 
+/// `cors` lists the origin of the page, with credentials.
+#[tokio::test]
+async fn listed_page_of_the_same_site_signs_out_with_the_cookie_and_others_do_not() {
+    let mut harness = harness([Reply::json(GRANT)]).await;
+    harness.cross_site = CrossSite::AllowSameSite;
+    let browser = signed_in(&harness).await;
+    let json = Some("application/json");
+    for (site, expected) in [("cross-site", (403, "cross_site")), ("same-site", (204, "logged_out"))] {
+        let mut page = script(&browser.with("sec-fetch-site", Some(site)));
+
+        let answer = page.send(request("POST", LOGOUT, json, "{}")).await;
+
+        assert_eq!((answer.response.status().as_u16(), answer.outcome), expected, "{site}");
+    }
+    assert!(!browser.clone().is_signed_in().await);
+}
+
 #[tokio::test]
 async fn cross_site_form_neither_signs_in_nor_locks_out() {
     let harness = Harness::with([Reply::json(SUCCESS)], |setup| {
