@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::identity::Subject;
 use crate::store::StoreError;
 
 /// Why a session is not believed, found or opened.
@@ -29,13 +30,14 @@ pub enum RefreshError {
     /// Its session has ended, or the token never existed.
     #[error("the refresh token is not valid")]
     Invalid,
-    /// It was spent before, so it was stolen; its session was ended. See RFC 9700 §4.14.2.
+    /// It was spent before, so it was stolen; the session of this person was ended. See RFC 9700
+    /// §4.14.2.
     #[error("the refresh token was used twice")]
-    Reused,
+    Reused(Box<Subject>),
     /// It was spent a moment ago by another client than the one that shows it now, and the next one
-    /// is unused. Its session goes on.
+    /// is unused. The session of this person goes on.
     #[error("the refresh token was spent by another client")]
-    OfOtherClient,
+    OfOtherClient(Box<Subject>),
     /// It is good, but of an app that the caller did not allow. It was not spent.
     #[error("the refresh token is of an app that is not allowed")]
     AppNotAllowed,

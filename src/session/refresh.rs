@@ -121,8 +121,9 @@ impl Sessions {
                 // It may be a thief who read the token elsewhere, or the user's own client after it
                 // changed its network. Neither gets the next token.
                 TokenUse::OfOtherClient => {
-                    info!("a spent refresh token of {} came from another client", stored.row.subject().appid);
-                    return Err(RefreshError::OfOtherClient);
+                    let subject = stored.row.subject();
+                    info!("a spent refresh token of {} came from another client", subject.appid);
+                    return Err(RefreshError::OfOtherClient(Box::new(subject)));
                 }
                 _ if !is_allowed => return Err(RefreshError::AppNotAllowed),
                 // Once the row says that the token is spent, its successor may have reached the
@@ -202,7 +203,7 @@ impl Sessions {
         let result = removed.map(Some).map_err(SessionError::from);
         self.core.metrics.count_reuse(&result);
         match result {
-            Ok(_) => RefreshError::Reused,
+            Ok(_) => RefreshError::Reused(Box::new(subject)),
             Err(error) => RefreshError::Session(error),
         }
     }

@@ -64,6 +64,13 @@ impl SignInService {
         Ok(self.deps.authenticator.verify(credential, now).await?)
     }
 
+    /// A person with the name of their app, for the logs; `None` if the app is no longer
+    /// configured.
+    pub(super) fn named(&self, identity: Identity) -> Option<(Arc<str>, Identity)> {
+        let app = self.app_of(&identity.subject.appid)?;
+        Some((Arc::clone(&app.name), identity))
+    }
+
     /// The configured app of this id.
     pub(super) fn app_of(&self, appid: &AppId) -> Option<&App> {
         self.deps.wechat.apps().find(|app| app.appid == *appid)

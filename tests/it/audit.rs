@@ -111,7 +111,7 @@ fn each_event_is_logged_once_in_the_documented_words() {
     let mut expected = vec![
         "login ok - shop -",
         "login code_invalid - shop -",
-        "refresh refresh_token_reused - - -",
+        "refresh refresh_token_reused - shop -",
         "login ok - shop -",
         "refusal not_on_list staff shop -",
         "logout logged_out - shop -",
@@ -131,7 +131,7 @@ fn each_event_is_logged_once_in_the_documented_words() {
     let of = |event: &str| lines.iter().find(|line| line["event"] == event).unwrap().clone();
     let hash = of("login")["user.hash"].clone();
     assert!(hash.is_string());
-    for event in ["logout", "tunnel_closed", "listing"] {
+    for event in ["refresh", "logout", "tunnel_closed", "listing"] {
         assert_eq!(of(event)["user.hash"], hash, "{event}");
     }
     let denied = lines.iter().find(|line| line["outcome"] == "not_on_list").unwrap();
@@ -181,6 +181,33 @@ fn clients_that_are_not_known_do_not_fill_the_log() {
 
     let found: Vec<String> = lines.iter().map(summary).collect();
     assert_eq!(found, ["login ok - shop -", "logout logged_out - shop -"]);
+}
+
+#[test]
+fn whose_refresh_token_was_stolen_and_who_signed_out_with_one_is_in_the_log() {
+    let world = world();
+    let spent = sign_in(&world, "alice");
+    let next = refresh(&world, &spent).json();
+    let thief = post(
+        &world,
+        "/auth/refresh",
+        "User-Agent: thief\r\n",
+        &json!({ "refresh_token": spent["refresh_token"] }),
+    );
+    assert_eq!((thief.status, thief.json()["code"].as_str()), (401, Some("refresh_token_invalid")));
+    assert!(!thief.text().contains(spent["openid"].as_str().unwrap()));
+    let by_token = json!({ "refresh_token": next["refresh_token"] });
+    assert_eq!(post(&world, "/auth/logout", "", &by_token).status, 204);
+
+    let lines = lines(&world, 3);
+
+    let found: Vec<String> = lines.iter().map(summary).collect();
+    assert_eq!(
+        found,
+        ["login ok - shop -", "refresh refresh_token_of_another - shop -", "logout logged_out - shop -"]
+    );
+    assert!(lines.iter().all(|line| line["user.hash"].is_string()));
+    assert!(lines.iter().all(|line| line["user.hash"] == lines[0]["user.hash"]), "{lines:?}");
 }
 
 #[test]

@@ -100,8 +100,8 @@ impl From<&RefreshError> for RefreshOutcome {
     fn from(error: &RefreshError) -> Self {
         match error {
             RefreshError::Invalid | RefreshError::AppNotAllowed => Self::Invalid,
-            RefreshError::OfOtherClient => Self::OtherClient,
-            RefreshError::Reused => Self::Reused,
+            RefreshError::OfOtherClient(_) => Self::OtherClient,
+            RefreshError::Reused(_) => Self::Reused,
             RefreshError::Session(_) => Self::Unavailable,
         }
     }

@@ -135,7 +135,7 @@ async fn run(node: Node, steps: Vec<Step>) -> Result<(), TestCaseError> {
                         let next = &session.tokens[index + 1].0;
                         prop_assert_eq!(refreshed.session.refresh_token.expose(), next.expose());
                     }
-                    Err(RefreshError::Reused) => {
+                    Err(RefreshError::Reused(_)) => {
                         prop_assert!(!is_current && !is_repeated);
                         session.is_ended = true;
                     }

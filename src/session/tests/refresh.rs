@@ -60,7 +60,7 @@ async fn a_retry_of_another_client_gets_nothing_and_the_session_goes_on() {
     for other in [Client::for_test([192, 0, 3, 1], "curl/8.0"), Client::for_test([192, 0, 2, 1], "curl/8.1")]
     {
         let refused = node.refresh_as(&other, &opened.refresh_token).await.unwrap_err();
-        assert_eq!(refused, RefreshError::OfOtherClient, "{other:?}");
+        assert!(matches!(refused, RefreshError::OfOtherClient(_)), "{other:?}");
     }
 
     assert!(node.is_active(&alice, &opened).await);
@@ -86,6 +86,30 @@ async fn a_retry_may_come_from_another_address_of_the_network_and_another_kind_o
 }
 
 #[tokio::test]
+async fn the_network_of_one_client_is_as_wide_as_configured() {
+    let node = Node::new();
+    for (ipv4_prefix, ipv6_prefix, one, other, is_same) in [
+        (24, 48, "192.0.2.1", "192.0.2.250", true),
+        (24, 48, "192.0.2.1", "192.0.3.1", false),
+        (16, 48, "192.0.2.1", "192.0.3.1", true),
+        (32, 48, "192.0.2.1", "192.0.2.2", false),
+        (24, 48, "192.0.2.1", "::ffff:192.0.2.9", true),
+        (24, 48, "2001:db8:1:1::1", "2001:db8:1:2::1", true),
+        (24, 64, "2001:db8:1:1::1", "2001:db8:1:2::1", false),
+        (24, 48, "2001:db8:1::1", "2001:db8:2::1", false),
+    ] {
+        let retry_network = config::RetryNetwork { ipv4_prefix, ipv6_prefix };
+        let node = node.reloaded(&config::Sessions { retry_network, ..config::Sessions::default() });
+
+        let [one, other] = [one, other].map(|address| {
+            node.sessions.client(address.parse().unwrap(), &http::HeaderMap::new()).fields().to_vec()
+        });
+
+        assert_eq!(one == other, is_same, "/{ipv4_prefix} /{ipv6_prefix}: {one:?} {other:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_token_of_another_client_is_reused_after_the_grace_time_or_once_the_successor_is_spent() {
     let other = Client::for_test([198, 51, 100, 1], "curl/8.0");
     for is_successor_spent in [false, true] {
@@ -101,7 +125,7 @@ async fn a_token_of_another_client_is_reused_after_the_grace_time_or_once_the_su
 
         let refused = node.refresh_as(&other, &opened.refresh_token).await.unwrap_err();
 
-        assert_eq!(refused, RefreshError::Reused, "{is_successor_spent}");
+        assert!(matches!(refused, RefreshError::Reused(_)), "{is_successor_spent}");
         assert!(!node.is_active(&alice, &opened).await);
     }
 }
@@ -133,7 +157,7 @@ async fn a_retry_after_the_grace_time_ends_the_session() {
     let lease = node.check(&alice, &opened).await.unwrap().lease;
     node.clock.advance(Duration::from_secs(10));
 
-    assert_eq!(node.refresh(&opened.refresh_token).await.unwrap_err(), RefreshError::Reused);
+    assert!(matches!(node.refresh(&opened.refresh_token).await, Err(RefreshError::Reused(_))));
 
     assert!(!lease.is_current());
     assert!(!node.is_active(&alice, &opened).await);
@@ -150,7 +174,7 @@ async fn a_spent_token_whose_successor_was_used_ends_the_session_within_the_grac
     let next = node.refresh(&opened.refresh_token).await.unwrap().session.refresh_token;
     node.refresh(&next).await.unwrap();
 
-    assert_eq!(node.refresh(&opened.refresh_token).await.unwrap_err(), RefreshError::Reused);
+    assert!(matches!(node.refresh(&opened.refresh_token).await, Err(RefreshError::Reused(_))));
     assert!(!node.is_active(&alice, &opened).await);
 }
 
@@ -177,7 +201,7 @@ async fn a_token_of_the_family_that_was_never_issued_ends_the_session() {
     forged[63] ^= 1;
     let forged = RefreshToken::parse(&URL_SAFE_NO_PAD.encode(&forged)).unwrap();
 
-    assert_eq!(node.refresh(&forged).await.unwrap_err(), RefreshError::Reused);
+    assert!(matches!(node.refresh(&forged).await, Err(RefreshError::Reused(_))));
     assert!(!node.is_active(&alice, &opened).await);
 }
 
@@ -205,12 +229,10 @@ async fn without_a_grace_time_one_use_wins_and_the_others_end_the_session() {
     let results = all_at_once(&nodes, &opened.refresh_token).await;
 
     assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 1);
-    let reused = results.iter().filter(|result| matches!(result, Err(RefreshError::Reused))).count();
+    let reused = results.iter().filter(|result| matches!(result, Err(RefreshError::Reused(_)))).count();
     assert!(reused >= 1);
-    let known = [RefreshError::Reused, RefreshError::Invalid];
-    assert!(
-        results.iter().all(|result| result.as_ref().map_or_else(|error| known.contains(error), |_| true))
-    );
+    let is_known = |error: &RefreshError| matches!(error, RefreshError::Reused(_) | RefreshError::Invalid);
+    assert!(results.iter().all(|result| result.as_ref().map_or_else(is_known, |_| true)));
     assert_eq!(nodes[0].sessions.list_by_subject(&alice.subject, nodes[0].now()).await.unwrap(), []);
 }
 

@@ -25,8 +25,8 @@ const fn sign_in_notice(error: &SignInError) -> Notice {
     match error {
         SignInError::SessionEnded
         | SignInError::RefreshTokenInvalid
-        | SignInError::RefreshTokenOfAnother
-        | SignInError::RefreshTokenReused => Notice::Expired,
+        | SignInError::RefreshTokenOfAnother(_)
+        | SignInError::RefreshTokenReused(_) => Notice::Expired,
         SignInError::CodeInvalid
         | SignInError::CodeAlreadyUsed
         | SignInError::CodeOfAnother

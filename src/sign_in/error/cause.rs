@@ -77,8 +77,8 @@ impl From<RefreshError> for SignInError {
             RefreshError::Invalid
             | RefreshError::AppNotAllowed
             | RefreshError::Session(SessionError::Ended) => Self::RefreshTokenInvalid,
-            RefreshError::OfOtherClient => Self::RefreshTokenOfAnother,
-            RefreshError::Reused => Self::RefreshTokenReused,
+            RefreshError::OfOtherClient(subject) => Self::RefreshTokenOfAnother(subject),
+            RefreshError::Reused(subject) => Self::RefreshTokenReused(subject),
             RefreshError::Session(error) => error.into(),
         }
     }

@@ -7,6 +7,7 @@ use http::StatusCode;
 
 use super::program::malformed::MalformedBody;
 use crate::authn::AuthnError;
+use crate::identity::Subject;
 
 /// Wait before WeChat is asked again if it was busy, in seconds.
 const BUSY_SECONDS: u64 = 1;
@@ -51,9 +52,9 @@ pub(super) enum SignInError {
     #[error("the refresh token is not valid")]
     RefreshTokenInvalid,
     #[error("the refresh token was spent by another client")]
-    RefreshTokenOfAnother,
+    RefreshTokenOfAnother(Box<Subject>),
     #[error("the refresh token was used twice")]
-    RefreshTokenReused,
+    RefreshTokenReused(Box<Subject>),
     #[error("a page of another site sent the request")]
     CrossSite,
     #[error("{0}")]
@@ -128,6 +129,14 @@ impl SignInError {
         )
     }
 
+    /// Whose refresh token it was, if that is known and the client may not be told.
+    pub(super) fn subject(&self) -> Option<&Subject> {
+        match self {
+            Self::RefreshTokenOfAnother(subject) | Self::RefreshTokenReused(subject) => Some(subject),
+            _ => None,
+        }
+    }
+
     /// Whether the credential of the request is good for no session, and will not be later.
     pub(super) fn is_of_no_session(&self) -> bool {
         matches!(self, Self::Unauthenticated(_) | Self::SessionEnded)
@@ -184,8 +193,8 @@ impl SignInError {
             ),
             Self::RefreshTokenInvalid => invalid_refresh_token("refresh_token_invalid"),
             // The same answer: a thief must not learn that the token was good a moment ago.
-            Self::RefreshTokenOfAnother => invalid_refresh_token("refresh_token_of_another"),
-            Self::RefreshTokenReused => reply(
+            Self::RefreshTokenOfAnother(_) => invalid_refresh_token("refresh_token_of_another"),
+            Self::RefreshTokenReused(_) => reply(
                 401,
                 "invalid_grant",
                 "refresh_token_reused",

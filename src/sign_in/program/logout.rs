@@ -199,19 +199,23 @@ async fn log_out_by_refresh_token(
     match spend(service, token, |_| true, call).await {
         Ok(refreshed) => {
             service.deps.sessions.revoke(&SessionScope::Session(refreshed.session.id), now).await?;
+            Ok(LogoutOutcome { who: service.named(refreshed.identity), ..LogoutOutcome::default() })
         }
-        Err(SignInError::RefreshTokenReused) => {}
+        Err(SignInError::RefreshTokenReused(subject)) => {
+            let identity = Identity { subject: *subject, unionid: None };
+            Ok(LogoutOutcome { who: service.named(identity), ..LogoutOutcome::default() })
+        }
         // The token is not spent, or another client spent it, such as the user's own before it
         // changed its network. It ends its session nevertheless.
-        Err(SignInError::UserBlocked | SignInError::RefreshTokenOfAnother) => {
+        Err(SignInError::UserBlocked | SignInError::RefreshTokenOfAnother(_)) => {
             let token = RefreshToken::parse(token).map_err(|_| SignInError::RefreshTokenInvalid)?;
-            let RevocableSession { id, .. } =
+            let RevocableSession { id, identity, .. } =
                 service.deps.sessions.find_revocable_by_refresh_token(&token, now).await?;
             service.deps.sessions.revoke(&SessionScope::Session(id), now).await?;
+            Ok(LogoutOutcome { who: service.named(identity), ..LogoutOutcome::default() })
         }
-        Err(error) => return Err(error),
+        Err(error) => Err(error),
     }
-    Ok(LogoutOutcome::default())
 }
 
 /// Whether a browser may have sent the token on behalf of a page of another site.

@@ -9,7 +9,7 @@ use tracing::{debug, info};
 
 use super::grant::TokenGrant;
 use super::request::read_body;
-use crate::identity::Subject;
+use crate::identity::{Identity, Subject};
 use crate::session::{RefreshError, RefreshToken, RefreshedSession};
 use crate::sign_in::answer::SignInAnswer;
 use crate::sign_in::call::{ReadBody, SignInCall};
@@ -32,7 +32,15 @@ pub(in crate::sign_in) async fn respond(
                 None => answer,
             }
         }
-        Err(error) => SignInAnswer::refused(&error.reply(), request_id),
+        Err(error) => {
+            let answer = SignInAnswer::refused(&error.reply(), request_id);
+            // For the logs: a stolen token must not be one of nobody.
+            let whose = error.subject().cloned().map(|subject| Identity { subject, unionid: None });
+            match whose.and_then(|identity| service.named(identity)) {
+                Some((app, identity)) => answer.of(&app, &identity),
+                None => answer,
+            }
+        }
     };
     let outcome = answer.outcome;
     if answer.response.status() == StatusCode::TOO_MANY_REQUESTS {
