@@ -7,7 +7,7 @@ use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use serde_json::{Value, json};
 
 use crate::common::client::{ask_control, send_to_control};
-use crate::common::{APPID, Connection, NO_THROTTLE, ROUTES, Response, World, eventually};
+use crate::common::{APPID, NO_THROTTLE, ROUTES, Response, World, eventually};
 use crate::process::{self, Process};
 
 /// A request to the socket of the operators, as a tool sends it.
@@ -208,45 +208,6 @@ fn revocation_ends_nothing_unless_it_says_what() {
 }
 
 #[test]
-fn each_door_answers_its_own_requests_alone() {
-    let world = World::new();
-    let openid = text(&sign_in(&world, "alice"), "openid").to_owned();
-    let admin = |line: &str| {
-        let body = r#"{"app":"shop","all":true}"#;
-        let request = format!(
-            "{line} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
-            body.len()
-        );
-        Connection::open(world.gateway().admin_address()).send(request.as_bytes()).status
-    };
-
-    let sessions = format!("GET /sessions?app=shop&openid={openid}");
-    for line in [
-        &sessions,
-        "POST /sessions/revoke",
-        "POST /people/block",
-        "POST /people/unblock",
-        "GET /people/blocked",
-        "POST /people/bind",
-        "POST /people/unbind",
-        "GET /people/bound?unionid=u1",
-        "POST /reload",
-        "POST /store/backup",
-    ] {
-        assert_eq!(admin(line), 404, "{line}");
-        assert_ne!(ask(&world, line, "", "").status, 404, "{line}");
-        let public = format!("{line} HTTP/1.1\r\nHost: gateway.test\r\nContent-Length: 0\r\n\r\n");
-        assert_eq!(world.send(&public).status, 401, "{line} is a request for the backend");
-    }
-    assert_eq!(admin("GET /people/hash?unionid=u1"), 404);
-    for line in ["GET /metrics", "GET /livez", "GET /readyz"] {
-        assert_eq!(admin(line), 200, "{line}");
-        assert_eq!(ask(&world, line, "", "").status, 404, "{line}");
-    }
-    assert_eq!(world.backend.count(), 0);
-}
-
-#[test]
 fn the_socket_is_for_its_owner_alone() {
     let world = World::new();
     let socket = world.data.path().join("state/control.socket");
@@ -386,6 +347,36 @@ fn session_commands_ask_the_gateway_that_runs() {
         "{log}"
     );
     assert!(!log.contains(&alice) && !log.contains(&bob), "{log}");
+}
+
+#[test]
+fn commands_about_people_have_their_older_spelling_under_session() {
+    let world = World::with(&format!("{ROUTES}{NO_THROTTLE}"));
+    let process = Process::like(&world);
+    let config = process.config();
+    let openid = sign_in(&world, "alice")["openid"].as_str().unwrap().to_owned();
+    let alice = ["--app", "shop", "--openid", &openid];
+    let bind = ["--user", "42", "--claim", "role=editor"];
+
+    for (deed, more, said) in [
+        ("block", [].as_slice(), "blocked\n"),
+        ("blocked", &[], ""),
+        ("unblock", &[], "unblocked\n"),
+        ("bind", &bind, "bound\n"),
+        ("bound", &[], ""),
+        ("unbind", &[], "unbound\n"),
+    ] {
+        let named = if deed == "blocked" { [].as_slice() } else { &alice };
+        let run = |noun: &str| process::command(&config, &[&[noun, deed], named, more].concat());
+
+        let (code, answer, messages) = run("session");
+
+        assert_eq!(code, Some(0), "{deed}: {messages}");
+        match deed {
+            "blocked" | "bound" => assert_eq!((answer, messages), (run("person").1, String::new()), "{deed}"),
+            _ => assert_eq!(answer, said, "{deed}: {messages}"),
+        }
+    }
 }
 
 #[test]

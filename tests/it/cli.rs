@@ -357,6 +357,42 @@ fn a_data_directory_or_key_of_another_user_is_refused_at_start_and_warned_of_by_
 }
 
 #[test]
+fn a_key_in_the_data_directory_that_everybody_may_write_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = configuration(folder.path(), "127.0.0.1:0");
+    let data = folder.path().join("data");
+    fs::create_dir(&data).unwrap();
+    fs::set_permissions(&data, fs::Permissions::from_mode(0o700)).unwrap();
+    let secret = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=\n";
+    let signing = menshen(&["key", "generate"]).stdout;
+    let keys = [("signing-key.pem", &*signing), ("seal-key", secret), ("user-hash-key", secret)];
+    for (name, text) in keys {
+        fs::write(data.join(name), text).unwrap();
+        fs::set_permissions(data.join(name), fs::Permissions::from_mode(0o600)).unwrap();
+    }
+    for (name, _) in keys {
+        let key = data.join(name);
+        for (mode, is_refused) in [(0o666, true), (0o602, true), (0o644, false), (0o600, false)] {
+            fs::set_permissions(&key, fs::Permissions::from_mode(mode)).unwrap();
+
+            let checked = menshen(&["check", "--config", path.to_str().unwrap()]);
+
+            let code = if is_refused { 2 } else { 0 };
+            assert_eq!(checked.code, Some(code), "{name} {mode:o}: {}", checked.stderr);
+            let refusal = format!("error: data_dir: file `{}` may be written by every user", key.display());
+            assert_eq!(checked.stderr.contains(&refusal), is_refused, "{name} {mode:o}: {}", checked.stderr);
+            let warning = format!("warning: data_dir: file `{}` may be read", key.display());
+            assert_eq!(checked.stderr.contains(&warning), mode == 0o644, "{name} {mode:o}");
+            if is_refused {
+                let served = menshen(&["serve", "--config", path.to_str().unwrap()]);
+                assert_eq!(served.code, Some(2), "{name} {mode:o}: {}", served.stderr);
+                assert!(served.stderr.contains(&refusal), "{name} {mode:o}: {}", served.stderr);
+            }
+        }
+    }
+}
+
+#[test]
 fn check_warns_of_certificates_that_clients_refuse_or_soon_will() {
     let folder = tempfile::tempdir().unwrap();
     let (certificate, key) = (folder.path().join("certificate.pem"), folder.path().join("key.pem"));

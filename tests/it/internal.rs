@@ -97,20 +97,6 @@ fn a_program_does_what_it_may_and_no_more() {
 }
 
 #[test]
-fn a_request_for_another_door_is_not_found() {
-    let world = world();
-    for line in ["GET /metrics", "GET /livez", "GET /readyz", "POST /reload", "GET /", "GET /sessions/"] {
-        for token in [CRM, "wrong-token-0123456789"] {
-            assert_eq!(ask(&world, token, line, "{}").status, 404, "{line}");
-        }
-    }
-    assert_eq!(world.control("POST /introspect", &json!({})).status, 404);
-    let admin = "POST /introspect HTTP/1.1\r\nHost: admin\r\nContent-Length: 0\r\n\r\n";
-    let admin = Connection::open(world.gateway().admin_address()).send(admin.as_bytes());
-    assert_eq!(admin.status, 404);
-}
-
-#[test]
 fn introspection_says_whose_a_valid_token_is_and_nothing_of_another() {
     let world = world();
     let (alice, bob) = (sign_in(&world, "alice"), sign_in(&world, "bob"));
