@@ -39,9 +39,11 @@ impl Reload {
         self.record(loaded.is_ok());
         let (runtime, warnings) = loaded?;
         runtime.sessions.use_seal_keys();
-        self.current.swap(Arc::new(Current::new(runtime))).retire();
-        // The new configuration may trust them.
-        self.shared.metrics.untrusted_proxies.set(0);
+        let next = self.current.load().successor(runtime);
+        // The new configuration may trust some of them.
+        let untrusted_proxies = i64::try_from(next.untrusted_proxies()).unwrap_or(i64::MAX);
+        self.shared.metrics.untrusted_proxies.set(untrusted_proxies);
+        self.current.swap(Arc::new(next)).retire();
         Ok(warnings)
     }
 

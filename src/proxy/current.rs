@@ -38,6 +38,19 @@ impl Current {
         }
     }
 
+    /// Derives the same from a runtime that is to replace this one. Peers that are still no trusted
+    /// proxies are not reported again.
+    pub fn successor(&self, runtime: Runtime) -> Self {
+        let next = Self::new(runtime);
+        let unbelieved_proxies = self.unbelieved_proxies.still_untrusted(&next.trusted_proxies);
+        Self { unbelieved_proxies, ..next }
+    }
+
+    /// How many peers sent `X-Forwarded-For` and are no trusted proxies.
+    pub fn untrusted_proxies(&self) -> usize {
+        self.unbelieved_proxies.count()
+    }
+
     /// Wakes what waits for another configuration to replace this one.
     pub fn retire(&self) {
         self.is_retired.store(true, Ordering::Release);

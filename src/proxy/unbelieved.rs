@@ -6,7 +6,7 @@ use arc_swap::ArcSwap;
 use http::{HeaderMap, HeaderName};
 use prometheus::IntGauge;
 
-use super::client_address::ClientAddress;
+use super::client_address::{ClientAddress, TrustedProxies};
 use crate::address;
 
 /// Peers of internal networks that send `X-Forwarded-For` and are not trusted.
@@ -19,6 +19,18 @@ const CAPACITY: usize = 64;
 static FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 impl UnbelievedProxies {
+    /// Those that a new configuration does not trust either. They were reported already.
+    pub(super) fn still_untrusted(&self, trusted: &TrustedProxies) -> Self {
+        let peers = self.0.load();
+        let peers = peers.iter().copied().filter(|peer| !trusted.trusts(*peer)).collect();
+        Self(ArcSwap::from_pointee(peers))
+    }
+
+    /// How many are remembered.
+    pub(super) fn count(&self) -> usize {
+        self.0.load().len()
+    }
+
     /// Warns the first time that a peer sends `X-Forwarded-For` and is not believed.
     pub(super) fn look_at(&self, client: &ClientAddress, headers: &HeaderMap, count: &IntGauge) {
         if client.proxy.is_some()

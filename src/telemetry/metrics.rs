@@ -143,7 +143,7 @@ impl Metrics {
             open_connections: new.gauge("open_connections", "Client connections open now.")?,
             untrusted_proxies: new.gauge(
                 "untrusted_proxies",
-                "Peers in internal networks that sent X-Forwarded-For since the configuration was loaded, and are not in trusted_proxies. At most 64.",
+                "Peers in internal networks that sent X-Forwarded-For since the start, and are not in trusted_proxies. At most 64.",
             )?,
             requests_under_way: new.gauge(
                 "requests_under_way",

@@ -4,7 +4,7 @@
 use menshen::config::Document;
 use menshen::server::{self, Sources};
 
-use crate::common::{Backend, NO_THROTTLE, ROUTES, Reply, Tally, World, install_crypto};
+use crate::common::{Backend, NO_THROTTLE, ROUTES, Reply, Tally, World, eventually, install_crypto};
 use crate::process::Process;
 
 const VICTIM: &str = "victim";
@@ -181,6 +181,16 @@ fn a_proxy_that_the_configuration_forgot_is_named_once() {
         assert_eq!(process.connect().send(request.as_bytes()).status, 200);
     }
     let metrics = process.admin("/metrics");
+    // A reload that does not trust it says nothing new, and one that does stops the count.
+    process.signal("HUP");
+    eventually("it is reloaded", || process.stderr().contains("loaded the configuration again"));
+    let request = "GET /pub/x HTTP/1.1\r\nHost: gateway.test\r\nX-Forwarded-For: 203.0.113.7\r\n\r\n";
+    assert_eq!(process.connect().send(request.as_bytes()).status, 200);
+    assert!(process.admin("/metrics").contains("menshen_untrusted_proxies 1\n"));
+    let trusting = std::fs::read_to_string(process.config()).unwrap() + "trusted_proxies: [127.0.0.1]\n";
+    std::fs::write(process.config(), trusting).unwrap();
+    process.signal("HUP");
+    eventually("it is trusted", || process.admin("/metrics").contains("menshen_untrusted_proxies 0\n"));
     process.signal("TERM");
     assert_eq!(process.wait(), Some(0));
 
