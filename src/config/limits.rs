@@ -61,6 +61,15 @@ pub struct Limits {
     /// Lowest average rate of a request's body, in bytes per second, after the first 10 seconds. A
     /// slower body is answered 408. `0B`: no limit.
     pub min_body_rate: ByteSize,
+    /// Most bytes of a request's body that are read and discarded after the gateway has answered
+    /// without them. Many clients read the answer only when they have sent the body.
+    pub linger_bytes: ByteSize,
+    /// Longest time for that; it ends earlier if the client is silent for 5 seconds. `0s`: the
+    /// connection closes at once, and such clients report an error instead of the answer.
+    pub linger_time: Duration,
+    /// Whether a client of HTTP/1 that ends its side of the connection after the request still gets
+    /// its answer. Otherwise the request is broken off, as if the client had gone away.
+    pub half_close: bool,
     /// HTTP/2 of clients.
     #[schemars(extend("x-static" = true))]
     pub h2: H2Limits,
@@ -84,6 +93,9 @@ impl Default for Limits {
             max_requests_per_address: 2000,
             max_request_wait: Duration::from_secs(5),
             min_body_rate: ByteSize(100),
+            linger_bytes: ByteSize::mib(16),
+            linger_time: Duration::from_secs(30),
+            half_close: false,
             h2: H2Limits::default(),
         }
     }

@@ -41,6 +41,9 @@ use crate::runtime::Shared;
 use crate::telemetry::access_log::AccessLog;
 use crate::upstream::TunnelSwitch;
 
+/// Longest body, in bytes, that is read for the sake of its connection.
+const LITTLE_BODY: usize = 64 * 1024;
+
 /// The gateway, as Pingora drives it.
 pub struct Gateway {
     current: Arc<ArcSwap<Current>>,
@@ -90,7 +93,11 @@ impl ProxyHttp for Gateway {
         let limits = &ctx.current.runtime().limits;
         session.set_read_timeout(Some(limits.read_timeout.0));
         session.set_write_timeout(Some(limits.write_timeout.0));
-        session.set_total_drain_timeout(Some(limits.read_timeout.0));
+        session.set_total_drain_timeout(Some(limits.linger_time.0));
+        // A tunnel ends if either side ends.
+        let serves_half_closed =
+            limits.half_close && !session.req_header().headers.contains_key(header::UPGRADE);
+        session.as_downstream_mut().set_abort_on_close(!serves_half_closed);
         Ok(())
     }
 
@@ -125,6 +132,10 @@ impl ProxyHttp for Gateway {
                 response
             }
         };
+        if !ctx.reason.leaves_end_unknown() && has_little_body(session.req_header()) {
+            // Pingora reads the rest of the body, and the connection is kept.
+            session.as_downstream_mut().set_close_on_response_before_downstream_finish(false);
+        }
         self.records.count_refusal(ctx.reason);
         cors::edit_own_response(&mut response, session.req_header(), ctx);
         audit::write_answer(&self.records.shared.audit_log, session, ctx, response.status());
@@ -337,6 +348,13 @@ impl ProxyHttp for Gateway {
         let (method, version, path) = (&header.method, header.version, header.uri.path());
         record::write(&self.records, ctx, &RequestLine { method, version, path }, &end);
         ctx.is_logged = true;
+        if let Some(gate) = &ctx.gate
+            && end.status >= 200
+            && !session.as_downstream_mut().is_body_done()
+        {
+            // The client may still be sending its body.
+            gate.keep_stream();
+        }
     }
 
     fn on_connection_reuse(
@@ -435,6 +453,14 @@ impl Gateway {
         }
         Err(Error::explain(ErrorType::ReadTimedout, "the body arrives too slowly").into_down())
     }
+}
+
+/// Whether a body is short enough to be read after the answer, so that the connection is kept. A
+/// client that waits for `100 Continue` may send no body at all.
+fn has_little_body(request: &RequestHeader) -> bool {
+    let length = request.headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok());
+    !request.headers.contains_key(header::EXPECT)
+        && length.and_then(|length| length.parse().ok()).is_some_and(|length: usize| length <= LITTLE_BODY)
 }
 
 /// Why the request was cut off, if it was.

@@ -182,7 +182,7 @@ fn a_request_without_a_length_has_no_body_and_nothing_follows_it() {
 #[test]
 fn the_body_of_a_request_that_was_answered_early_is_never_a_request() {
     let world = world_with(
-        "limits: { max_header: 4KiB, max_uri: 1KiB, read_timeout: 1s }\nlogin: { max_body: 64B }\nlisteners:\n  - { address: 127.0.0.1:0, h2c: true }\n",
+        "limits: { max_header: 4KiB, max_uri: 1KiB, read_timeout: 1s, linger_time: 1s }\nlogin: { max_body: 64B }\nlisteners:\n  - { address: 127.0.0.1:0, h2c: true }\n",
     );
     let long = "x".repeat(2000);
     let large = format!("X-Large: {}\r\n", "x".repeat(5000));

@@ -55,6 +55,7 @@ mod throttle;
 mod tls;
 mod tokens;
 mod under_way;
+mod uploads;
 mod verifiers;
 mod websocket;
 mod wechat_page;

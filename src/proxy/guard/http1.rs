@@ -11,7 +11,7 @@ use pingora::apps::{HttpServerApp as _, ReusedHttpStream};
 use pingora::protocols::Stream;
 use pingora::protocols::http::ServerSession;
 use pingora::server::ShutdownWatch;
-use tokio::io::AsyncReadExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::{Duration, Instant, timeout, timeout_at};
 
 use super::super::break_off::BreakOff;
@@ -24,8 +24,8 @@ use super::listener::{GuardedListener, tcp};
 const FIRST_READ: usize = 4096;
 /// The preface of HTTP/2, up to its first empty line; RFC 9113 §3.4.
 const H2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\n";
-/// How long a client whose request was refused may go on sending before it reads the answer.
-const LINGER: Duration = Duration::from_secs(1);
+/// Longest silence of a client whose request was answered before its body had arrived.
+const LINGER_SILENCE: Duration = Duration::from_secs(5);
 
 /// One connection.
 pub(super) struct Http1<'l> {
@@ -90,7 +90,9 @@ impl<'l> Http1<'l> {
             // What a request leaves for the next one is dropped: Pingora ends connections on which
             // a client sent more than one request ahead.
             let Some(reused) = reused else {
-                if !self.gate.is_open() {
+                if self.gate.is_open() {
+                    self.linger().await;
+                } else {
                     Box::pin(self.refuse_in_place_of_pingora()).await;
                 }
                 return None;
@@ -201,26 +203,47 @@ impl<'l> Http1<'l> {
         self.refuse(RefusedHeader::explain(&header), &header).await;
     }
 
-    /// Answers and logs a header that is refused, and discards what else arrives: the answer could
-    /// be lost if the connection closed at once.
+    /// Answers and logs a header that is refused.
     async fn refuse(&mut self, refused: RefusedHeader, bytes: &[u8]) {
         let Some(stream) = self.stream.take() else { return };
         let substitute = BytesMut::from(&*refused.substitute(bytes));
         self.gate.close(&[], 0);
         self.gate.keep_stream();
         _ = self.break_off.run(self.request(stream, substitute, Some(Box::new(refused)))).await;
+        self.linger().await;
+    }
+
+    /// Ends an answered connection whose client may still be sending: ends our side, then reads and
+    /// discards. If it closed at once, the client's system would drop the answer unread (RFC 9112
+    /// §9.6).
+    async fn linger(&mut self) {
         let (Some(mut stream), _) = self.gate.take_back() else { return };
-        _ = timeout(LINGER, discard(&mut stream)).await;
+        let (most, longest) = {
+            let current = self.listener.current.load();
+            let limits = &current.runtime().limits;
+            (limits.linger_bytes.as_usize(), limits.linger_time.0)
+        };
+        tokio::select! {
+            biased;
+            _ = timeout(longest, async {
+                _ = stream.shutdown().await;
+                discard(&mut stream, most).await;
+            }) => {}
+            () = ended(&mut self.shutdown) => {}
+        }
     }
 }
 
 /// A request that Pingora serves.
 type ServedRequest<'r> = Pin<Box<dyn Future<Output = Option<ReusedHttpStream>> + Send + 'r>>;
 
-/// Reads until the client closes.
-async fn discard(stream: &mut Stream) {
+/// Reads until the client closes, is silent, or has sent so many bytes.
+async fn discard(stream: &mut Stream, most: usize) {
     let mut bytes = BytesMut::with_capacity(FIRST_READ);
-    while matches!(stream.read_buf(&mut bytes).await, Ok(1..)) {
+    let mut discarded = 0;
+    while discarded < most {
+        let Ok(Ok(count @ 1..)) = timeout(LINGER_SILENCE, stream.read_buf(&mut bytes)).await else { return };
+        discarded += count;
         bytes.clear();
     }
 }

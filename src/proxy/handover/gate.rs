@@ -57,6 +57,7 @@ impl Gate {
     /// Closes the gate for a request that Pingora is about to read from these bytes.
     pub(in crate::proxy) fn close(&self, received: &[u8], header_end: usize) {
         self.0.is_open.store(false, Ordering::Relaxed);
+        self.0.is_kept.store(false, Ordering::Relaxed);
         self.0.checks_chunks.store(false, Ordering::Relaxed);
         let mut held = self.0.held.lock();
         held.received = received.into();
