@@ -3,7 +3,7 @@
 //! An IPv6 customer commonly holds a whole /64 and may send from any address in it. An IPv4-mapped
 //! IPv6 address is the IPv4 address.
 
-use std::fmt::Write as _;
+use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// Bits of an IPv6 address that every customer of a provider has for itself at least.
@@ -64,19 +64,19 @@ pub fn parse(text: &str) -> Option<IpAddr> {
 
 /// Appends an address to a text. Every forwarded request needs this, so the usual kind is written
 /// without the machinery of formatting.
-pub fn push(text: &mut String, address: IpAddr) {
+pub fn push(text: &mut Vec<u8>, address: IpAddr) {
     let IpAddr::V4(v4) = address else {
-        // A text never refuses to be written to.
+        // A write into memory does not fail.
         _ = write!(text, "{address}");
         return;
     };
     for (place, octet) in v4.octets().into_iter().enumerate() {
         if place > 0 {
-            text.push('.');
+            text.push(b'.');
         }
         for (least, digit) in [(100, octet / 100), (10, octet / 10 % 10), (0, octet % 10)] {
             if octet >= least {
-                text.push(char::from(b'0' + digit));
+                text.push(b'0' + digit);
             }
         }
     }
@@ -128,9 +128,9 @@ mod tests {
         let mut addresses: Vec<IpAddr> = (0..=255).map(|octet| [octet, 0, 255 - octet, 9].into()).collect();
         addresses.extend(["2001:db8::1", "::ffff:1.2.3.4"].map(|text| text.parse::<IpAddr>().unwrap()));
         for address in addresses {
-            let mut text = String::from("a, ");
+            let mut text = b"a, ".to_vec();
             push(&mut text, address);
-            assert_eq!(text, format!("a, {address}"));
+            assert_eq!(text, format!("a, {address}").as_bytes());
         }
     }
 

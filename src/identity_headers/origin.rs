@@ -66,16 +66,16 @@ impl RequestOrigin<'_> {
     /// The list of a proxy that is believed about it is continued. Another list says only what the
     /// gateway found out.
     fn forwarded_for(&self, headers: &HeaderMap) -> Option<HeaderValue> {
-        let mut list = String::with_capacity(15);
+        let mut list = Vec::with_capacity(15);
         if self.believed.is_some_and(Believed::forwarded_for) {
             for value in headers.get_all("x-forwarded-for") {
                 let Ok(text) = value.to_str() else { continue };
-                list.push_str(text.trim());
-                list.push_str(", ");
+                list.extend_from_slice(text.trim().as_bytes());
+                list.extend_from_slice(b", ");
             }
         } else if self.client != self.peer {
             address::push(&mut list, self.client);
-            list.push_str(", ");
+            list.extend_from_slice(b", ");
         }
         address::push(&mut list, self.peer);
         HeaderValue::try_from(list).ok()
@@ -91,9 +91,10 @@ impl RequestOrigin<'_> {
 
     /// The port that the client used: that of the host it asked for, or the scheme's own.
     fn port(&self) -> Option<HeaderValue> {
-        let written = self.host.rsplit_once(':').map(|(_, port)| port);
-        match written.filter(|port| port.bytes().all(|byte| byte.is_ascii_digit()) && !port.is_empty()) {
-            Some(port) => HeaderValue::from_str(port).ok(),
+        let host = self.host.as_bytes();
+        let written = host.iter().rposition(|byte| *byte == b':').and_then(|colon| host.get(colon + 1..));
+        match written.filter(|port| port.iter().all(u8::is_ascii_digit) && !port.is_empty()) {
+            Some(port) => HeaderValue::from_bytes(port).ok(),
             None if self.scheme == "https" => Some(HeaderValue::from_static("443")),
             None => Some(HeaderValue::from_static("80")),
         }

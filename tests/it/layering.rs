@@ -32,7 +32,7 @@ const MAY_IMPORT: &[(&str, &str)] = &[
     ("key_file", "config digest entropy"),
     ("page", "config digest entropy"),
     ("route", "config host identity path cors"),
-    ("telemetry", "clock config"),
+    ("telemetry", "address clock config"),
     ("token", "clock config digest entropy identity key_file"),
     ("upstream", "clock config"),
     ("store", "clock config telemetry"),

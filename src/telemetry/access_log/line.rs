@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use crate::clock::Timestamp;
-use crate::telemetry::line_log::{Line, longest};
+use crate::telemetry::line_log::{Line, key, longest};
 
 /// One request in the log. Fields that are `None` are left out.
 ///
@@ -60,31 +60,31 @@ impl AccessLogEntry<'_> {
     pub(super) fn render(&self, buffer: &mut Vec<u8>) {
         let mut line = Line { buffer };
         line.timestamp(self.timestamp);
-        line.text("request_id", self.request_id);
-        line.display("client.address", self.client_address);
-        line.text("http.request.method", self.method);
-        line.text("url.scheme", self.scheme);
-        line.text("network.protocol.version", protocol_version(self.version));
-        line.optional_text("server.address", self.host);
-        line.text("url.path", without_query(self.path));
-        line.optional_text("http.route", self.route);
-        line.text("decision", self.decision);
-        line.text("reason", self.reason);
+        line.text(key!("request_id"), self.request_id);
+        line.address(key!("client.address"), self.client_address);
+        line.text(key!("http.request.method"), self.method);
+        line.text(key!("url.scheme"), self.scheme);
+        line.text(key!("network.protocol.version"), protocol_version(self.version));
+        line.optional_text(key!("server.address"), self.host);
+        line.text(key!("url.path"), without_query(self.path));
+        line.optional_text(key!("http.route"), self.route);
+        line.text(key!("decision"), self.decision);
+        line.text(key!("reason"), self.reason);
         if self.status != 0 {
-            line.number("http.response.status_code", self.status.into());
+            line.number(key!("http.response.status_code"), self.status.into());
         }
-        line.optional_text("app", self.app);
-        line.optional_text("user.hash", self.subject);
-        line.optional_text("upstream.name", self.upstream);
+        line.optional_text(key!("app"), self.app);
+        line.optional_text(key!("user.hash"), self.subject);
+        line.optional_text(key!("upstream.name"), self.upstream);
         if let Some(address) = self.upstream_address {
-            line.display("upstream.address", address);
+            line.socket_address(key!("upstream.address"), address);
         }
-        line.millis("duration_ms", self.duration);
+        line.millis(key!("duration_ms"), self.duration);
         if let Some(duration) = self.upstream_duration {
-            line.millis("upstream.duration_ms", duration);
+            line.millis(key!("upstream.duration_ms"), duration);
         }
-        line.number("http.request.body.size", self.request_bytes);
-        line.number("http.response.body.size", self.response_bytes);
+        line.number(key!("http.request.body.size"), self.request_bytes);
+        line.number(key!("http.response.body.size"), self.response_bytes);
         line.end();
     }
 

@@ -12,7 +12,7 @@ use std::net::IpAddr;
 
 use prometheus::IntCounter;
 
-use super::line_log::{self, Line, LineLog, LogTraits, REQUESTS_LINGER};
+use super::line_log::{self, Line, LineLog, LogTraits, REQUESTS_LINGER, key};
 use crate::clock::Timestamp;
 use crate::config::{self, Findings};
 
@@ -166,22 +166,22 @@ impl<'a> AuditLogEntry<'a> {
     fn render(&self, buffer: &mut Vec<u8>) {
         let mut line = Line { buffer };
         line.timestamp(self.timestamp);
-        line.text("event", self.event.as_str());
-        line.text("outcome", self.outcome);
-        line.optional_text("request_id", self.request_id);
+        line.text(key!("event"), self.event.as_str());
+        line.text(key!("outcome"), self.outcome);
+        line.optional_text(key!("request_id"), self.request_id);
         if let Some(address) = self.client_address {
-            line.display("client.address", address);
+            line.address(key!("client.address"), address);
         }
-        line.optional_text("http.route", self.route);
-        line.optional_text("app", self.app);
-        line.optional_text("user.hash", self.subject);
-        line.optional_text("bound_user.hash", self.bound_user);
-        line.optional_text("door", self.door);
-        line.optional_text("caller", self.requester);
-        line.optional_text("scope", self.scope);
-        line.optional_text("session.id", self.session);
+        line.optional_text(key!("http.route"), self.route);
+        line.optional_text(key!("app"), self.app);
+        line.optional_text(key!("user.hash"), self.subject);
+        line.optional_text(key!("bound_user.hash"), self.bound_user);
+        line.optional_text(key!("door"), self.door);
+        line.optional_text(key!("caller"), self.requester);
+        line.optional_text(key!("scope"), self.scope);
+        line.optional_text(key!("session.id"), self.session);
         if let Some(count) = self.count {
-            line.number("session.count", count);
+            line.number(key!("session.count"), count);
         }
         line.end();
     }

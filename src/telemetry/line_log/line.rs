@@ -1,9 +1,10 @@
 //! A line of JSON, written by hand into a buffer.
 
-use std::fmt::Display;
-use std::io::Write;
+use std::io::Write as _;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use crate::address;
 use crate::clock::Timestamp;
 
 /// Longest text of one field; more is cut off and ends in `…`.
@@ -19,7 +20,15 @@ pub(in crate::telemetry) fn longest<'a>(texts: impl IntoIterator<Item = &'a str>
     MAX_REST_BYTES + MAX_ESCAPED_BYTES * bytes
 }
 
-/// One JSON object being written: `timestamp` opens it, `end` closes it.
+/// A key of a line, as it is written: after a comma, and in quotes. Each line has many of them.
+macro_rules! key {
+    ($name:literal) => {
+        concat!(",\"", $name, "\":")
+    };
+}
+pub(in crate::telemetry) use key;
+
+/// One JSON object being written: `timestamp` opens it, `end` closes it. Keys come from [`key`].
 pub(in crate::telemetry) struct Line<'b> {
     pub(in crate::telemetry) buffer: &'b mut Vec<u8>,
 }
@@ -29,26 +38,23 @@ impl Line<'_> {
     pub(in crate::telemetry) fn timestamp(&mut self, timestamp: Timestamp) {
         let utc = timestamp.utc();
         let (hour, minute, second) = utc.as_hms();
-        self.raw(b"{\"timestamp\":\"");
-        let mut separator = b"".as_slice();
-        for (number, width, next) in [
-            (u64::from(utc.year().unsigned_abs()), 4, b"-".as_slice()),
-            (u8::from(utc.month()).into(), 2, b"-"),
-            (utc.day().into(), 2, b"T"),
-            (hour.into(), 2, b":"),
-            (minute.into(), 2, b":"),
-            (second.into(), 2, b"."),
-            (timestamp.millis() % 1000, 3, b"Z\""),
+        let mut text = *b"{\"timestamp\":\"0000-00-00T00:00:00.000Z\"";
+        for (number, start, end) in [
+            (u64::from(utc.year().unsigned_abs()), 14, 18),
+            (u8::from(utc.month()).into(), 19, 21),
+            (utc.day().into(), 22, 24),
+            (hour.into(), 25, 27),
+            (minute.into(), 28, 30),
+            (second.into(), 31, 33),
+            (timestamp.millis() % 1000, 34, 37),
         ] {
-            self.raw(separator);
-            self.padded(number, width);
-            separator = next;
+            write_digits(text.get_mut(start..end).unwrap_or_default(), number);
         }
-        self.raw(separator);
+        self.raw(&text);
     }
 
     pub(in crate::telemetry) fn text(&mut self, key: &str, text: &str) {
-        self.key(key);
+        self.raw(key.as_bytes());
         self.raw(b"\"");
         let (text, rest) = text.split_at(text.floor_char_boundary(MAX_TEXT_BYTES));
         self.escaped(text);
@@ -64,15 +70,30 @@ impl Line<'_> {
         }
     }
 
-    /// A value whose text needs no escaping: an address.
-    pub(in crate::telemetry) fn display(&mut self, key: &str, value: impl Display) {
-        self.key(key);
-        // A write into memory does not fail.
-        _ = write!(self.buffer, "\"{value}\"");
+    pub(in crate::telemetry) fn address(&mut self, key: &str, address: IpAddr) {
+        self.raw(key.as_bytes());
+        self.raw(b"\"");
+        address::push(self.buffer, address);
+        self.raw(b"\"");
+    }
+
+    /// An address with its port.
+    pub(in crate::telemetry) fn socket_address(&mut self, key: &str, address: SocketAddr) {
+        self.raw(key.as_bytes());
+        self.raw(b"\"");
+        if address.is_ipv4() {
+            address::push(self.buffer, address.ip());
+            self.raw(b":");
+            self.padded(address.port().into(), 1);
+        } else {
+            // A write into memory does not fail.
+            _ = write!(self.buffer, "{address}");
+        }
+        self.raw(b"\"");
     }
 
     pub(in crate::telemetry) fn number(&mut self, key: &str, number: u64) {
-        self.key(key);
+        self.raw(key.as_bytes());
         self.padded(number, 1);
     }
 
@@ -88,16 +109,12 @@ impl Line<'_> {
         self.raw(b"}\n");
     }
 
-    /// Keys are written in this file and need no escaping.
-    fn key(&mut self, key: &str) {
-        self.raw(b",\"");
-        self.raw(key.as_bytes());
-        self.raw(b"\":");
-    }
-
     /// Escapes what JSON requires, and the characters that a terminal or a line reader acts upon.
     fn escaped(&mut self, text: &str) {
-        if text.bytes().all(|byte| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\')) {
+        // Looks at every byte, instead of ending at the first that is not plain: then the compiler
+        // compares many bytes at once.
+        let is_plain = |byte: u8| matches!(byte, b' '..=b'~') & (byte != b'"') & (byte != b'\\');
+        if text.bytes().fold(true, |so_far, byte| so_far & is_plain(byte)) {
             self.raw(text.as_bytes());
             return;
         }
@@ -119,6 +136,15 @@ impl Line<'_> {
 
     fn raw(&mut self, bytes: &[u8]) {
         self.buffer.extend_from_slice(bytes);
+    }
+}
+
+/// Writes a number over the whole of a text, with zeros before it.
+fn write_digits(text: &mut [u8], mut number: u64) {
+    for digit in text.iter_mut().rev() {
+        // A remainder of ten fits.
+        *digit = b'0' + (number % 10) as u8;
+        number /= 10;
     }
 }
 

@@ -20,7 +20,7 @@ use prometheus::IntCounter;
 use crate::config::{ByteSize, Findings};
 #[cfg(test)]
 pub(super) use line::MAX_TEXT_BYTES;
-pub(super) use line::{Line, longest};
+pub(super) use line::{Line, key, longest};
 pub(super) use writer::{Queue, Sink};
 
 /// Smallest buffer: one half must hold the longest line, see [`line::MAX_TEXT_BYTES`].
