@@ -78,10 +78,12 @@ impl Gateway {
 
 #[async_trait]
 impl ProxyHttp for Gateway {
-    type CTX = Context;
+    /// Boxed: Pingora moves it from one future into the next, and each of them is copied.
+    type CTX = Box<Context>;
 
-    fn new_ctx(&self) -> Context {
-        Context::new(self.current.load_full(), self.records.shared.clock.as_ref(), self.request_ids.next())
+    fn new_ctx(&self) -> Box<Context> {
+        let current = self.current.load_full();
+        Box::new(Context::new(current, self.records.shared.clock.as_ref(), self.request_ids.next()))
     }
 
     fn init_downstream_modules(&self, _modules: &mut HttpModules) {
@@ -89,7 +91,11 @@ impl ProxyHttp for Gateway {
         // never used here.
     }
 
-    async fn early_request_filter(&self, session: &mut Session, ctx: &mut Context) -> pingora::Result<()> {
+    async fn early_request_filter(
+        &self,
+        session: &mut Session,
+        ctx: &mut Box<Context>,
+    ) -> pingora::Result<()> {
         let limits = &ctx.current.runtime().limits;
         session.set_read_timeout(Some(limits.read_timeout.0));
         session.set_write_timeout(Some(limits.write_timeout.0));
@@ -101,7 +107,7 @@ impl ProxyHttp for Gateway {
         Ok(())
     }
 
-    async fn request_filter(&self, session: &mut Session, ctx: &mut Context) -> pingora::Result<bool> {
+    async fn request_filter(&self, session: &mut Session, ctx: &mut Box<Context>) -> pingora::Result<bool> {
         let decided = decide(session, ctx, &self.budget).await;
         let headers = &session.req_header().headers;
         let untrusted_proxies = &self.records.shared.metrics.untrusted_proxies;
@@ -146,7 +152,7 @@ impl ProxyHttp for Gateway {
     async fn upstream_peer(
         &self,
         _session: &mut Session,
-        ctx: &mut Context,
+        ctx: &mut Box<Context>,
     ) -> pingora::Result<Box<HttpPeer>> {
         let permit = ctx.decision.permit()?;
         ctx.tunnel = permit.is_websocket.then(TunnelSwitch::default);
@@ -163,7 +169,7 @@ impl ProxyHttp for Gateway {
         &self,
         session: &mut Session,
         request: &mut RequestHeader,
-        ctx: &mut Context,
+        ctx: &mut Box<Context>,
     ) -> pingora::Result<()> {
         let permit = ctx.decision.permit()?;
         forward::edit_request(session.req_header(), request, permit, &ctx.arrival, &ctx.current)
@@ -174,7 +180,7 @@ impl ProxyHttp for Gateway {
         session: &mut Session,
         body: &mut Option<Bytes>,
         is_end: bool,
-        ctx: &mut Context,
+        ctx: &mut Box<Context>,
     ) -> pingora::Result<()> {
         let length = body.as_ref().map_or(0, Bytes::len);
         ctx.request_bytes += length as u64;
@@ -198,7 +204,7 @@ impl ProxyHttp for Gateway {
         &self,
         session: &mut Session,
         response: &mut ResponseHeader,
-        ctx: &mut Context,
+        ctx: &mut Box<Context>,
     ) -> pingora::Result<()> {
         let is_tunnel = response.status == StatusCode::SWITCHING_PROTOCOLS;
         if is_tunnel && ctx.tunnel.is_none() {
@@ -220,7 +226,7 @@ impl ProxyHttp for Gateway {
         &self,
         session: &mut Session,
         response: &mut ResponseHeader,
-        ctx: &mut Context,
+        ctx: &mut Box<Context>,
     ) -> pingora::Result<()> {
         let is_final =
             !response.status.is_informational() || response.status == StatusCode::SWITCHING_PROTOCOLS;
@@ -245,7 +251,7 @@ impl ProxyHttp for Gateway {
         session: &mut Session,
         body: &mut Option<Bytes>,
         _is_end: bool,
-        ctx: &mut Context,
+        ctx: &mut Box<Context>,
     ) -> pingora::Result<Option<Duration>> {
         ctx.response_bytes += body.as_ref().map_or(0, Bytes::len) as u64;
         self.check_open(session, ctx)?;
@@ -257,7 +263,7 @@ impl ProxyHttp for Gateway {
         peer: &HttpPeer,
         session: &mut Session,
         error: Box<Error>,
-        ctx: &mut Context,
+        ctx: &mut Box<Context>,
         is_reused: bool,
     ) -> Box<Error> {
         let mut error = error.more_context(format!("peer {peer}"));
@@ -281,7 +287,7 @@ impl ProxyHttp for Gateway {
         &self,
         _session: &mut Session,
         _peer: &HttpPeer,
-        ctx: &mut Context,
+        ctx: &mut Box<Context>,
         mut error: Box<Error>,
     ) -> Box<Error> {
         if let (Some(upstream), Some(address)) = (ctx.decision.upstream(), ctx.tries.servers.last()) {
@@ -292,7 +298,12 @@ impl ProxyHttp for Gateway {
         error
     }
 
-    async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut Context) -> FailToProxy {
+    async fn fail_to_proxy(
+        &self,
+        session: &mut Session,
+        error: &Error,
+        ctx: &mut Box<Context>,
+    ) -> FailToProxy {
         let cut_reason = cut_reason(ctx);
         let reason = cut_reason
             .or_else(|| ctx.has_malformed_body().then_some(Reason::Admission(AdmissionError::Chunk)))
@@ -336,7 +347,7 @@ impl ProxyHttp for Gateway {
         FailToProxy { error_code: status.map_or(0, |status| status.as_u16()), can_reuse_downstream: false }
     }
 
-    async fn logging(&self, session: &mut Session, _error: Option<&Error>, ctx: &mut Context) {
+    async fn logging(&self, session: &mut Session, _error: Option<&Error>, ctx: &mut Box<Context>) {
         let end = RequestEnd {
             reason: ctx.reason,
             status: session.response_written().map_or(0, |response| response.status.as_u16()),
@@ -360,7 +371,7 @@ impl ProxyHttp for Gateway {
     fn on_connection_reuse(
         &self,
         session: &mut Session,
-        ctx: &mut Context,
+        ctx: &mut Box<Context>,
         context: Box<dyn Any + Send + Sync>,
     ) {
         // Every request of HTTP/1 has one, also the first of its connection.
@@ -370,7 +381,7 @@ impl ProxyHttp for Gateway {
         (ctx.gate, ctx.refused) = (Some(gate), refused);
     }
 
-    fn suppress_error_log(&self, _session: &Session, _ctx: &Context, _error: &Error) -> bool {
+    fn suppress_error_log(&self, _session: &Session, _ctx: &Box<Context>, _error: &Error) -> bool {
         // The access log has the reason; Pingora's line for each failed request would be a flood.
         true
     }
