@@ -443,7 +443,9 @@ impl Gateway {
     /// Fails a request that was cut off. A request in which nobody is authenticated is looked at
     /// from the first chunk after a reload on.
     fn check_open(&self, session: &Session, ctx: &mut Context) -> pingora::Result<()> {
-        if ctx.open.is_none() && ctx.current.is_retired() {
+        // A preflight says nothing of a person, and takes no longer than its answer.
+        let is_preflight = || ctx.decision.permit().is_ok_and(|permit| permit.is_preflight);
+        if ctx.open.is_none() && ctx.current.is_retired() && !is_preflight() {
             ctx.open = Some(self.open(session, ctx, None, false));
         }
         match ctx.open.as_ref().map_or(Ok(()), WatchedRequest::check) {

@@ -5,10 +5,14 @@ mod cookies;
 mod own;
 mod refusals;
 
-use crate::common::{Backend, NO_THROTTLE, Reply, Response, World};
+use std::io::Write as _;
+use std::sync::{Mutex, mpsc};
+use std::time::Duration;
+
+use crate::common::{Backend, NO_THROTTLE, PATIENCE, Reply, Response, World, eventually};
 use crate::fronts::{Front, KINDS};
 use crate::proxying::http2::Client;
-use crate::proxying::logged;
+use crate::proxying::{logged, pass};
 
 /// The origin that the routes list.
 const H5: &str = "https://h5.example.com";
@@ -276,6 +280,37 @@ fn shared_cache_gives_no_page_the_answer_to_another_origin() {
         }
     }
     assert_eq!(world.backend.count(), KINDS.len() * 4, "the caches did keep answers");
+}
+
+/// Otherwise the page that asked would see a network error at each reload.
+#[test]
+fn reload_does_not_cut_off_a_preflight_that_the_backend_answers() {
+    let (release, released) = mpsc::channel::<()>();
+    let released = Mutex::new(released);
+    let backend = Backend::with(move |_| {
+        released.lock().unwrap().recv_timeout(PATIENCE).unwrap();
+        // Requests under way are looked at five times a second, and cut off at a chunk.
+        Reply::Take(Box::new(|mut stream| {
+            _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\n");
+            for _ in 0..50 {
+                pass(Duration::from_millis(20));
+                _ = stream.write_all(b"x");
+            }
+        }))
+    });
+    let world = World::with_backend(backend, &format!("{ROUTES}{NO_THROTTLE}"));
+    let file = world.data.path().join("menshen.yaml");
+    let answer = std::thread::scope(|scope| {
+        let asking = scope.spawn(|| preflight(&world, "/asked/x", &asking(H5, "DELETE", "")));
+        eventually("the backend is asked", || world.backend.count() == 1);
+        let text = std::fs::read_to_string(&file).unwrap();
+        std::fs::write(&file, text.replace("max_age: 1m", "max_age: 2m")).unwrap();
+        world.gateway().reload().unwrap();
+        release.send(()).unwrap();
+        asking.join().unwrap()
+    });
+
+    assert_eq!((answer.status, answer.body.len()), (200, 50));
 }
 
 #[test]
