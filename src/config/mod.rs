@@ -56,7 +56,7 @@ pub use list::List;
 pub use listener::{Certificate, Listener, ListenerTls};
 pub use login::{Login, LoginPage};
 pub use report::Report;
-pub use route::{Access, RateLimit, RateLimitKey, RejectShape, Route};
+pub use route::{Access, PathSpelling, Paths, RateLimit, RateLimitKey, RejectShape, Route};
 pub use schema::{schema, static_changes};
 pub use session::{RetryNetwork, SealKey, Sessions};
 pub use store::{EmbeddedStore, RedisDurability, RedisStore, RedisTls, RedisTopology, Store, StoreEngine};

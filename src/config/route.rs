@@ -77,6 +77,9 @@ pub struct Route {
     /// header that identified the user, so that a cache keeps one answer for each user.
     #[serde(default)]
     pub allow_shared_caching: bool,
+    /// Which paths are accepted although backends read them in different ways.
+    #[serde(default)]
+    pub paths: Paths,
     /// The backend of this route: a name under `upstreams`.
     pub upstream: String,
     /// Longest pause of the upstream on this route. Default: the upstream's own `read_timeout`.
@@ -103,6 +106,39 @@ impl Route {
         let first_host = self.hosts.first().map_or("", String::as_str);
         self.name.clone().unwrap_or_else(|| format!("{first_host}{}", self.path))
     }
+}
+
+/// `routes[].paths`: which paths are accepted although backends read them in different ways.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Paths {
+    /// Spellings that are accepted on this route: `semicolon`, `empty_segment`, `encoded_slash`,
+    /// `encoded_reserved`, `brackets`, `raw_utf8`, `legacy_escapes`. The path must be a path of
+    /// this route in every reading, and is forwarded byte for byte. See [paths](paths.md). Empty:
+    /// none.
+    #[serde(default)]
+    pub allow: Vec<PathSpelling>,
+}
+
+/// A spelling of paths.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum PathSpelling {
+    /// `;`, as in `/shop/cart;jsessionid=1`.
+    Semicolon,
+    /// `//`, as in `/api//orders`.
+    EmptySegment,
+    /// `%2F`, as in `/objects/a%2Fb`.
+    EncodedSlash,
+    /// `%23`, `%3F` and `%3B`: an escaped `#`, `?` or `;`.
+    EncodedReserved,
+    /// `[` and `]`. They are accepted on every route, because all backends read them in the same
+    /// way.
+    Brackets,
+    /// UTF-8 without escapes.
+    RawUtf8,
+    /// Escapes that are not UTF-8, such as those of GBK.
+    LegacyEscapes,
 }
 
 /// `routes[].rate_limits[]`: a rate and a burst. Requests beyond it are answered 429.

@@ -153,6 +153,7 @@ mod tests {
             "/a..b",
             "/..a",
             "/a.",
+            "/a[b]/[...slug]",
         ] {
             assert!(matches!(canonicalise(path), Ok(Cow::Borrowed(same)) if same == path), "{path}");
         }

@@ -11,13 +11,9 @@ pub const fn is_unreserved(byte: u8) -> bool {
 }
 
 /// `pchar` of RFC 3986 §3.3 without `%`, and `/`; without `;`, which some backends end a segment
-/// at.
+/// at; and with `[` and `]`, which browsers do not escape, and which no backend cuts a path at.
 pub(super) const fn is_path_character(byte: u8) -> bool {
-    is_unreserved(byte)
-        || matches!(
-            byte,
-            b'/' | b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b'=' | b':' | b'@'
-        )
+    is_unreserved(byte) || matches!(byte, b'/' | b'!' | b'$' | b'&'..=b',' | b'=' | b':' | b'@' | b'[' | b']')
 }
 
 /// The byte that two hexadecimal digits stand for.

@@ -7,7 +7,7 @@ pub enum PathError {
     #[error("the path does not begin with a slash")]
     NotAbsolute,
     /// The path has an unescaped character that RFC 3986 §3.3 does not allow, or a backslash, or
-    /// `;`.
+    /// `;`. `[` and `]` are allowed.
     #[error("the path has a character that is not allowed there")]
     ForbiddenCharacter,
     /// `%` is not followed by two hexadecimal digits.

@@ -1,19 +1,21 @@
 //! Which requests are admitted: by method, target, host, header names, count and size, framing.
 //!
 //! Runs before every other step, on what the client really sent. An admitted request has one
-//! canonical path and one canonical host, and both matching and forwarding use these. It decides by
-//! syntax alone: no route is looked up and no caller is known.
+//! canonical path and one canonical host, and both matching and forwarding use these. If a route
+//! may accept a path although it has no canonical form, `routing` decides. This decides by syntax
+//! alone: no route is looked up and no caller is known.
 
 use std::borrow::Cow;
 
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version, header};
+use percent_encoding::{CONTROLS, utf8_percent_encode};
 
 use crate::config::{self, HeaderNames};
 use crate::host::{Authority, is_host_name, request_authority};
 use crate::identity_headers::has_unusual_character;
-use crate::path::{PathError, canonicalise};
+use crate::path::{AmbiguousPath, PathError, canonicalise};
 use crate::route::METHODS;
 
 /// The limits that a request must keep.
@@ -45,6 +47,9 @@ pub struct CanonicalRequest<'r> {
     pub rewritten_target: Option<PathAndQuery>,
     /// The authority to use instead, if the one sent was not canonical.
     pub rewritten_authority: Option<String>,
+    /// Set if backends read the path in more than one way. It is forwarded as it came, if the
+    /// readings have one route, and it accepts them.
+    pub ambiguous_path: Option<Box<AmbiguousPath>>,
     /// `OPTIONS *`: about the gateway itself.
     pub is_about_server: bool,
 }
@@ -172,8 +177,13 @@ impl Admission {
         check_expectation(&parts.headers)?;
         let authority = request_authority(parts).ok_or(AdmissionError::Host)?;
         let (host, rewritten_authority) = canonical_host(authority)?;
-        let admitted =
-            CanonicalRequest { host, rewritten_target: None, rewritten_authority, is_about_server: false };
+        let admitted = CanonicalRequest {
+            host,
+            rewritten_target: None,
+            rewritten_authority,
+            ambiguous_path: None,
+            is_about_server: false,
+        };
         if received.target == b"*" {
             let is_about_server = parts.method == Method::OPTIONS;
             return if is_about_server {
@@ -182,8 +192,8 @@ impl Admission {
                 Err(AdmissionError::Target)
             };
         }
-        let rewritten_target = canonical_target(received, authority)?;
-        Ok(CanonicalRequest { rewritten_target, ..admitted })
+        let CanonicalTarget { rewritten_target, ambiguous_path } = canonical_target(received, authority)?;
+        Ok(CanonicalRequest { rewritten_target, ambiguous_path, ..admitted })
     }
 
     fn check_size(&self, received: &Received<'_>) -> Result<(), AdmissionError> {
@@ -267,11 +277,16 @@ fn canonical_host(authority: &str) -> Result<(Cow<'_, str>, Option<String>), Adm
     Ok((host, rewritten))
 }
 
-/// Brings the target into origin form with a canonical path; `None` when it already is.
-fn canonical_target(
-    received: &Received<'_>,
-    authority: &str,
-) -> Result<Option<PathAndQuery>, AdmissionError> {
+/// The canonical form of a target.
+#[derive(Default)]
+struct CanonicalTarget {
+    rewritten_target: Option<PathAndQuery>,
+    ambiguous_path: Option<Box<AmbiguousPath>>,
+}
+
+/// Brings the target into origin form with a canonical path. A path that has no canonical form, and
+/// that a route may accept, is left as it is.
+fn canonical_target(received: &Received<'_>, authority: &str) -> Result<CanonicalTarget, AdmissionError> {
     // The parsed target has lost its fragment and what followed it.
     let has_fragment = received.raw_header.is_some_and(|raw| {
         let raw = raw.trim_ascii_start();
@@ -284,21 +299,35 @@ fn canonical_target(
     }
     let origin = if target.starts_with('/') { target } else { origin_form(target, authority)? };
     let (path, query) = origin.split_once('?').map_or((origin, None), |(path, query)| (path, Some(query)));
-    // `"`, `<` and `>` may not stand in a URI, RFC 3986 §2, and Pingora reads none with them.
-    let is_query_character = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'<' | b'>');
-    let is_query = |query: &str| query.bytes().all(is_query_character);
-    if !query.is_none_or(is_query) {
-        return Err(AdmissionError::Target);
-    }
-    let canonical = canonicalise(path)?;
-    if matches!(canonical, Cow::Borrowed(_)) && origin.len() == target.len() {
-        return Ok(None);
+    let query = query.map(canonical_query).transpose()?;
+    let (canonical, ambiguous_path) = match canonicalise(path) {
+        Ok(canonical) => (canonical, None),
+        Err(_) => (Cow::Borrowed(path), Some(Box::new(AmbiguousPath::parse(path)?))),
+    };
+    let is_as_it_came = matches!(canonical, Cow::Borrowed(_)) && !matches!(query, Some(Cow::Owned(_)));
+    if is_as_it_came && origin.len() == target.len() {
+        return Ok(CanonicalTarget { rewritten_target: None, ambiguous_path });
     }
     let rewritten = match query {
         Some(query) => format!("{canonical}?{query}"),
         None => canonical.into_owned(),
     };
-    PathAndQuery::try_from(rewritten).map(Some).map_err(|_| AdmissionError::Target)
+    let rewritten_target = Some(PathAndQuery::try_from(rewritten).map_err(|_| AdmissionError::Target)?);
+    Ok(CanonicalTarget { rewritten_target, ambiguous_path })
+}
+
+/// A query with the escapes that a browser would write for text beyond ASCII: some backends refuse
+/// such text, and others read it as Latin-1.
+fn canonical_query(query: &str) -> Result<Cow<'_, str>, AdmissionError> {
+    // `"`, `<` and `>` may not stand in a URI, RFC 3986 §2, and Pingora reads none with them.
+    let is_query_character = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'<' | b'>');
+    if query.bytes().all(is_query_character) {
+        return Ok(Cow::Borrowed(query));
+    }
+    if query.bytes().all(|byte| is_query_character(byte) || !byte.is_ascii()) {
+        return Ok(utf8_percent_encode(query, CONTROLS).into());
+    }
+    Err(AdmissionError::Target)
 }
 
 /// The origin form of an absolute-form target that names the request's own host; RFC 9112 §3.2.2.

@@ -11,12 +11,16 @@ use pingora::proxy::Session;
 use super::admission::{Admission, AdmissionError, CanonicalRequest, Received, with_path_and_query};
 use super::reason::Reason;
 use super::refusal::Refusal;
+use crate::path::AmbiguousPath;
 
-/// A request that was admitted. Its header has the canonical target and host.
+/// A request that was admitted. Its header has the canonical target and host; an ambiguous path has
+/// no canonical form, and is as it came.
 #[derive(Debug)]
 pub(super) struct Admitted {
     /// Lower case, without port and trailing dot.
     pub(super) host: Arc<str>,
+    /// Set if backends read the path in more than one way.
+    pub(super) ambiguous_path: Option<Box<AmbiguousPath>>,
     /// `OPTIONS *`: the request is about the gateway itself.
     pub(super) is_about_server: bool,
 }
@@ -31,9 +35,10 @@ pub(super) fn admit(session: &mut Session, admission: &Admission) -> Result<Admi
     let request = session.req_header();
     let received = Received { parts: request, target: request.raw_path(), raw_header: raw_header.as_deref() };
     let refused = |error| Refusal::without_route(Reason::Admission(error));
-    let CanonicalRequest { host, rewritten_target, rewritten_authority, is_about_server } =
-        admission.admit(&received).map_err(refused)?;
-    let admitted = Admitted { host: host.into(), is_about_server };
+    let canonical = admission.admit(&received).map_err(refused)?;
+    let CanonicalRequest { host, rewritten_target, rewritten_authority, ambiguous_path, is_about_server } =
+        canonical;
+    let admitted = Admitted { host: host.into(), ambiguous_path, is_about_server };
     if !is_about_server && (rewritten_target.is_some() || rewritten_authority.is_some()) {
         rewrite(session.req_header_mut(), rewritten_target, rewritten_authority)
             .ok_or_else(|| refused(AdmissionError::Target))?;

@@ -16,6 +16,7 @@ use super::caching;
 use super::context::Context;
 use super::current::Current;
 use super::reason::Reason;
+use super::routing;
 use super::sign_in::GatewayAnswer;
 use crate::cors::{self, CorsPolicy};
 use crate::route::Route;
@@ -45,11 +46,11 @@ pub(super) fn step(session: &mut Session, admitted: &Admitted, current: &Current
         PreflightStep::Answer(Box::new(answer(policy, &request.headers, method.as_ref(), route)))
     };
     let by_gateway = || runtime.cors.as_ref().map_or(PreflightStep::NotOurs, |policy| answer(policy, None));
-    if runtime.sign_in.endpoint(path).is_some() {
+    if admitted.ambiguous_path.is_none() && runtime.sign_in.endpoint(path).is_some() {
         return by_gateway();
     }
     let searched = method.as_ref().unwrap_or(&request.method);
-    let Ok(route) = runtime.routes.find(&admitted.host, path, searched) else { return by_gateway() };
+    let Ok(route) = routing::find(runtime, admitted, path, searched) else { return by_gateway() };
     match &route.cors {
         None => PreflightStep::NotOurs,
         Some(policy) if policy.is_answered_by_backend() && policy.lists_origin_of(&request.headers) => {
@@ -122,7 +123,7 @@ fn policy_of<'c>(request: &RequestHeader, ctx: &'c Context) -> Option<&'c CorsPo
     let route = match (&ctx.admitted, ctx.reason) {
         // A client is locked out before its route is known.
         (Some(admitted), Reason::TooManyErrors) => {
-            runtime.routes.find(&admitted.host, request.uri.path(), &request.method).ok()
+            routing::find(runtime, admitted, request.uri.path(), &request.method).ok()
         }
         _ => ctx.decision.route(),
     };

@@ -58,7 +58,9 @@ pub(super) async fn decide(
     if admitted.is_about_server {
         return Ok(Decided::Answer(GatewayAnswer::options(respond::options())));
     }
-    if let Some(endpoint) = current.runtime().sign_in.endpoint(session.req_header().uri.path()) {
+    if admitted.ambiguous_path.is_none()
+        && let Some(endpoint) = current.runtime().sign_in.endpoint(session.req_header().uri.path())
+    {
         // Boxed, so that the memory of a sign-in is not moved with every other request.
         let answer = Box::pin(sign_in::answer(session, current, &ctx.arrival, endpoint)).await;
         if answer.response.status() == StatusCode::BAD_REQUEST && ctx.has_malformed_body() {

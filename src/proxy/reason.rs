@@ -6,7 +6,7 @@ use http::StatusCode;
 use super::admission::AdmissionError;
 use crate::authn;
 use crate::cors::PreflightError;
-use crate::route::Denied;
+use crate::route::{Denied, NoRoute, PathRefusal};
 
 /// Why a request was forwarded, answered or refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +45,8 @@ pub(super) enum Reason {
     RouteUnknown,
     /// The path's routes serve other methods.
     MethodNotAllowed,
+    /// Backends read the path in more than one way, and its route does not accept that.
+    PathRefused(PathRefusal),
     /// The route's upstream does not exist.
     UpstreamUndefined,
     /// A rate limit of the route refused the request.
@@ -122,6 +124,8 @@ impl Reason {
             Self::TooManyErrors => "too_many_errors",
             Self::RouteUnknown => "route_unknown",
             Self::MethodNotAllowed => "method_not_allowed",
+            // The same word as for a path that no route may accept: both are spelled wrongly.
+            Self::PathRefused(_) => "path_refused",
             Self::UpstreamUndefined => "upstream_undefined",
             Self::RateLimited => "rate_limited",
             Self::TooManyUnderWay => "too_many_under_way",
@@ -174,7 +178,7 @@ impl Reason {
             | Self::ClientGone => return None,
             Self::Admission(error) => error.status(),
             Self::RefusedByServer(code) => return StatusCode::from_u16(code).ok(),
-            Self::PeerUnknown | Self::RequestMalformed => StatusCode::BAD_REQUEST,
+            Self::PeerUnknown | Self::RequestMalformed | Self::PathRefused(_) => StatusCode::BAD_REQUEST,
             Self::RouteUnknown => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::TooManyErrors | Self::RateLimited => StatusCode::TOO_MANY_REQUESTS,
@@ -227,10 +231,20 @@ impl Reason {
     }
 }
 
+impl From<NoRoute> for Reason {
+    fn from(none: NoRoute) -> Self {
+        match none {
+            NoRoute::NotFound => Self::RouteUnknown,
+            NoRoute::MethodNotAllowed => Self::MethodNotAllowed,
+            NoRoute::Path(refusal) => Self::PathRefused(refusal),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::path::PathError;
+    use crate::path::{PathError, Spellings};
 
     /// Every reason, with its status and its word.
     fn table() -> Vec<(Reason, Option<u16>, &'static str)> {
@@ -268,6 +282,7 @@ mod tests {
             (R::TooManyErrors, Some(429), "too_many_errors"),
             (R::RouteUnknown, Some(404), "route_unknown"),
             (R::MethodNotAllowed, Some(405), "method_not_allowed"),
+            (R::PathRefused(PathRefusal::ReadingsDiffer(Spellings::default())), Some(400), "path_refused"),
             (R::UpstreamUndefined, Some(500), "upstream_undefined"),
             (R::RateLimited, Some(429), "rate_limited"),
             (R::Denied(Denied::ByList), Some(403), "denied_by_list"),
@@ -304,7 +319,7 @@ mod tests {
     #[test]
     fn each_reason_has_one_status_and_one_word() {
         let table = table();
-        assert_eq!(table.len(), 52 + authn::AuthnError::ALL.len());
+        assert_eq!(table.len(), 53 + authn::AuthnError::ALL.len());
         for (reason, status, word) in table {
             assert_eq!(reason.status().map(|status| status.as_u16()), status, "{reason:?}");
             assert_eq!(reason.as_str(), word, "{reason:?}");

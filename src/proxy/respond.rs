@@ -74,15 +74,16 @@ fn document(reason: Reason, shape: RejectShape, request_id: &RequestId) -> Respo
             json(StatusCode::OK, "application/json", body.to_string().into_bytes())
         }
         RejectShape::Problem => {
-            let admission_detail = match reason {
+            let request_detail = match reason {
                 Reason::Admission(error) => Some(error.to_string()),
+                Reason::PathRefused(refusal) => Some(refusal.to_string()),
                 _ => None,
             };
             let document = Problem {
                 kind: "about:blank",
                 title: status.canonical_reason().unwrap_or("Error"),
                 status: status.as_u16(),
-                detail: admission_detail.as_deref().or_else(|| detail(reason)),
+                detail: request_detail.as_deref().or_else(|| detail(reason)),
                 code,
                 request_id,
             };

@@ -6,19 +6,23 @@ use std::sync::Arc;
 use http::Method;
 use http::uri::PathAndQuery;
 
+use super::admission::AdmissionError;
 use super::current::Current;
 use super::reason::Reason;
+use super::routing::find_in_every_reading;
 use crate::authn::AuthnError;
 use crate::config::Access;
 use crate::identity::{Identity, User};
-use crate::route::{NoRoute, Route};
+use crate::path::{AmbiguousPath, canonicalise};
+use crate::route::Route;
+use crate::runtime::Runtime;
 
 /// What is kept of a request for this.
 #[derive(Clone, Debug)]
 pub(super) struct ReviewedRequest {
     pub(super) method: Method,
     pub(super) host: Arc<str>,
-    /// Canonical.
+    /// Canonical, or with an ambiguous path that a route accepted.
     pub(super) target: PathAndQuery,
 }
 
@@ -45,16 +49,7 @@ impl ReviewedRequest {
         person: Option<ReviewedPerson<'_>>,
         is_tunnel: bool,
     ) -> Result<(), Reason> {
-        let runtime = current.runtime();
-        if runtime.sign_in.endpoint(self.path()).is_some() {
-            // The gateway answers it now.
-            return Err(Reason::RouteUnknown);
-        }
-        let route =
-            runtime.routes.find(&self.host, self.path(), &self.method).map_err(|none| match none {
-                NoRoute::NotFound => Reason::RouteUnknown,
-                NoRoute::MethodNotAllowed => Reason::MethodNotAllowed,
-            })?;
+        let route = self.route(current.runtime())?;
         if is_tunnel && !route.websocket {
             return Err(Reason::WebSocketNotAllowed);
         }
@@ -63,6 +58,22 @@ impl ReviewedRequest {
             (Access::Authenticated, None) => Err(Reason::Authentication(AuthnError::NoToken)),
             (Access::Optional | Access::Authenticated, Some(person)) => permits(route, current, person),
         }
+    }
+}
+
+impl ReviewedRequest {
+    fn route<'r>(&self, runtime: &'r Runtime) -> Result<&'r Arc<Route>, Reason> {
+        if canonicalise(self.path()).is_err() {
+            // It was forwarded as it came, because a route accepted it.
+            let path = AmbiguousPath::parse(self.path()).map_err(AdmissionError::Path);
+            let path = path.map_err(Reason::Admission)?;
+            return Ok(find_in_every_reading(runtime, &self.host, &path, &self.method)?);
+        }
+        if runtime.sign_in.endpoint(self.path()).is_some() {
+            // The gateway answers it now.
+            return Err(Reason::RouteUnknown);
+        }
+        Ok(runtime.routes.find(&self.host, self.path(), &self.method)?)
     }
 }
 

@@ -10,12 +10,15 @@ use super::current::Current;
 use super::reason::Reason;
 use super::refusal::Refusal;
 use super::routed::Routed;
-use crate::route::NoRoute;
+use crate::path::AmbiguousPath;
+use crate::route::{NoRoute, PathRefusal, Route};
+use crate::runtime::Runtime;
 
 /// Finds the route of an admitted request.
 ///
 /// # Errors
-/// [`Reason::RouteUnknown`], [`Reason::MethodNotAllowed`], [`Reason::UpstreamUndefined`]
+/// [`Reason::RouteUnknown`], [`Reason::MethodNotAllowed`], [`Reason::PathRefused`],
+/// [`Reason::UpstreamUndefined`]
 pub(super) fn route(
     request: &RequestHeader,
     admitted: &Admitted,
@@ -35,11 +38,8 @@ pub(super) fn route_of_method(
     current: &Current,
 ) -> Result<Routed, Refusal> {
     let runtime = current.runtime();
-    let route = match runtime.routes.find(&admitted.host, request.uri.path(), method) {
-        Ok(route) => route,
-        Err(NoRoute::NotFound) => return Err(Refusal::without_route(Reason::RouteUnknown)),
-        Err(NoRoute::MethodNotAllowed) => return Err(Refusal::without_route(Reason::MethodNotAllowed)),
-    };
+    let route = find(runtime, admitted, request.uri.path(), method);
+    let route = route.map_err(|none| Refusal::without_route(none.into()))?;
     let upstream = runtime.upstreams.by_name(&route.upstream);
     let upstream = upstream.ok_or(Refusal::without_route(Reason::UpstreamUndefined))?;
     Ok(Routed {
@@ -48,6 +48,39 @@ pub(super) fn route_of_method(
         is_websocket: route.websocket && is_websocket_opening(request),
         allowance: None,
     })
+}
+
+/// Finds the route of an admitted request with this path, as if it had this method.
+///
+/// # Errors
+/// [`NoRoute`]
+pub(super) fn find<'r>(
+    runtime: &'r Runtime,
+    admitted: &Admitted,
+    path: &str,
+    method: &Method,
+) -> Result<&'r Arc<Route>, NoRoute> {
+    match &admitted.ambiguous_path {
+        None => runtime.routes.find(&admitted.host, path, method),
+        Some(path) => find_in_every_reading(runtime, &admitted.host, path, method),
+    }
+}
+
+/// Finds the route of a path that backends read in more than one way. No reading may be a path of
+/// an endpoint: the gateway alone answers these.
+///
+/// # Errors
+/// [`NoRoute`]
+pub(super) fn find_in_every_reading<'r>(
+    runtime: &'r Runtime,
+    host: &str,
+    path: &AmbiguousPath,
+    method: &Method,
+) -> Result<&'r Arc<Route>, NoRoute> {
+    if runtime.sign_in.is_in_a_reading_of(path) {
+        return Err(NoRoute::Path(PathRefusal::ReadingsDiffer(path.spellings())));
+    }
+    runtime.routes.find_in_every_reading(host, path, method)
 }
 
 /// Whether a request is the opening handshake of a WebSocket, which has no body; RFC 6455 §4.1.

@@ -44,7 +44,7 @@ upstreams:
 routes:
   - { path: /, access: authenticated, upstream: backend }
   - { path: /own, access: authenticated, upstream: backend, forward_token: true }
-  - { path: /public, access: public, upstream: backend }
+  - { path: /public, access: public, upstream: backend, paths: { allow: [semicolon] } }
   - { path: /optional, access: optional, upstream: backend }
   - { path: /shop, access: authenticated, upstream: backend, apps: [shop] }
   - { path: /unionid, access: authenticated, upstream: backend, require_unionid: true }

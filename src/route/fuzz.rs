@@ -6,7 +6,7 @@ use http::Method;
 
 use super::RouteTable;
 use crate::config::{Access, Document, Findings};
-use crate::path::{canonicalise, decode};
+use crate::path::{AmbiguousPath, canonicalise, decode};
 
 /// A public route for every path, and protected routes below it.
 const CONFIG: &str = r#"
@@ -14,7 +14,7 @@ listeners: [{ address: "127.0.0.1:1" }]
 apps: { shop: { kind: mini_program, appid: wx1, secret: { env: S } } }
 upstreams: { backend: { servers: ["127.0.0.1:2"] } }
 routes:
-  - { path: /, access: public, upstream: backend }
+  - { path: /, access: public, upstream: backend, paths: { allow: [semicolon, empty_segment, encoded_slash, encoded_reserved, raw_utf8, legacy_escapes] } }
   - { path: /api, access: authenticated, upstream: backend }
   - { path: /v1.0/x, access: authenticated, upstream: backend }
   - { path: "/@me", access: authenticated, upstream: backend }
@@ -36,7 +36,7 @@ static TABLE: LazyLock<Option<RouteTable>> = LazyLock::new(|| {
 
 pub(crate) fn path(data: &[u8]) {
     let Ok(raw) = str::from_utf8(data) else { return };
-    let Ok(canonical) = canonicalise(raw) else { return };
+    let Ok(canonical) = canonicalise(raw) else { return ambiguous(raw) };
     let again = canonicalise(&canonical);
     assert!(again.as_deref() == Ok(&*canonical), "{raw:?} is not canonical at once: {again:?}");
 
@@ -54,6 +54,32 @@ pub(crate) fn path(data: &[u8]) {
         let parts = |text: &str| text.split('/').count();
         assert!(parts(&reading) == parts(&matched), "{raw:?} has other segments when read as {reading:?}");
     }
+}
+
+/// A path that backends read in more than one way: a route that accepts all of it has it only if no
+/// backend reads it as a protected path.
+fn ambiguous(raw: &str) {
+    let Ok(path) = AmbiguousPath::parse(raw) else { return };
+    assert!(!path.spellings().is_empty(), "{raw:?} is not canonical, and has no spelling");
+    let table = TABLE.as_ref();
+    let found = table.map(|table| table.find_in_every_reading("a.test", &path, &Method::GET));
+    let is_public = found.is_some_and(|found| found.is_ok_and(|route| route.access == Access::Public));
+    let cut = |text: &str| text.split(';').next().unwrap_or_default().to_owned();
+    let dropped = |text: &str| text.replace(char::REPLACEMENT_CHARACTER, "");
+    let read = readings(raw).into_iter().flat_map(|text| [cut(&text), dropped(&text), text]);
+    for reading in read.flat_map(|text| [tidied(&text), without_host(&text), text]) {
+        let reads_protected = PROTECTED.iter().any(|path| is_below(&reading, path));
+        assert!(!reads_protected || !is_public, "{raw:?} is public, and read as {reading:?}");
+    }
+}
+
+/// The path as read by a backend that takes what follows two slashes for a host.
+fn without_host(text: &str) -> String {
+    if !text.starts_with("//") {
+        return text.to_owned();
+    }
+    let path = text.trim_start_matches('/').split_once('/').map_or("", |(_, path)| path);
+    tidied(&format!("/{path}"))
 }
 
 /// What backends make of a path: decoded up to three times, and each time tidied up or not.

@@ -10,6 +10,7 @@
 pub(crate) mod fuzz;
 mod pattern;
 mod people;
+mod refusal;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -20,10 +21,11 @@ use http::Method;
 use crate::config::{self, Access, Findings, RejectShape};
 use crate::cors::CorsPolicy;
 use crate::host::is_host_name;
-use crate::path;
+use crate::path::{self, AmbiguousPath, PathTree, Spelling, Spellings};
 
 use self::pattern::prefix_of_pattern;
 pub use self::people::{Denied, Lists, Rules};
+pub use self::refusal::PathRefusal;
 
 /// Methods that the gateway admits: those of RFC 9110 §9.3 without CONNECT and TRACE, and PATCH.
 pub const METHODS: [Method; 7] =
@@ -74,6 +76,7 @@ pub struct Route {
     pub rules: Rules,
     methods: Vec<Method>,
     apps: Vec<Arc<str>>,
+    spellings: Spellings,
 }
 
 /// Why no route serves a request.
@@ -83,6 +86,8 @@ pub enum NoRoute {
     NotFound,
     /// The path's routes serve other methods.
     MethodNotAllowed,
+    /// Backends read the path in more than one way.
+    Path(PathRefusal),
 }
 
 /// What a route refers to by name.
@@ -93,8 +98,8 @@ struct References<'c> {
     lists: &'c Lists,
 }
 
-/// Routes by their path, decoded.
-type PathTable = HashMap<String, Vec<Arc<Route>>>;
+/// Routes by their path.
+type PathTable = PathTree<Vec<Arc<Route>>>;
 
 impl RouteTable {
     /// Builds the table; a finding for every rule that is not valid.
@@ -112,7 +117,7 @@ impl RouteTable {
                 routes: Vec::with_capacity(routes.len()),
                 hosts: HashMap::new(),
                 wildcards: Vec::new(),
-                any_host: HashMap::new(),
+                any_host: PathTable::default(),
                 distinguishes_methods: routes.iter().any(|route| !route.methods.is_empty()),
             };
             for (index, config) in routes.iter().enumerate() {
@@ -138,8 +143,30 @@ impl RouteTable {
     /// # Errors
     /// [`NoRoute`] says whether the path serves other methods.
     pub fn find(&self, host: &str, path: &str, method: &Method) -> Result<&Arc<Route>, NoRoute> {
-        let routes = longest_match(self.table_of(host), &path::decode(path)).ok_or(NoRoute::NotFound)?;
+        let routes = self.table_of(host).find(&path::decode(path)).ok_or(NoRoute::NotFound)?;
         routes.iter().find(|route| route.serves(method)).ok_or(NoRoute::MethodNotAllowed)
+    }
+
+    /// Finds the route of a request whose path backends read in more than one way: the route of
+    /// every reading, which accepts all spellings of the path.
+    ///
+    /// # Errors
+    /// [`NoRoute::Path`], or [`NoRoute::MethodNotAllowed`].
+    pub fn find_in_every_reading(
+        &self,
+        host: &str,
+        path: &AmbiguousPath,
+        method: &Method,
+    ) -> Result<&Arc<Route>, NoRoute> {
+        let found = self.table_of(host).find_in_every_reading(path).ok().flatten();
+        let routes = found.ok_or(NoRoute::Path(PathRefusal::ReadingsDiffer(path.spellings())))?;
+        let route = routes.iter().find(|route| route.serves(method)).ok_or(NoRoute::MethodNotAllowed)?;
+        let missing = path.spellings().without(route.spellings);
+        if missing.is_empty() {
+            Ok(route)
+        } else {
+            Err(NoRoute::Path(PathRefusal::NotAllowed { route: route.index, missing }))
+        }
     }
 
     /// Every route, in the order of the configuration.
@@ -188,7 +215,7 @@ impl RouteTable {
 
     fn wildcard_table(&mut self, suffix: &str) -> &mut PathTable {
         let position = self.wildcards.iter().position(|(known, _)| known == suffix).unwrap_or_else(|| {
-            self.wildcards.push((suffix.to_owned(), PathTable::new()));
+            self.wildcards.push((suffix.to_owned(), PathTable::default()));
             self.wildcards.len() - 1
         });
         #[expect(clippy::indexing_slicing, reason = "the position was found or made on the lines above")]
@@ -244,7 +271,23 @@ impl Route {
             allow_shared_caching: config.allow_shared_caching,
             rules: Rules::build(config, at, apps, lists, findings),
             apps: config.apps.iter().map(|app| app.as_str().into()).collect(),
+            spellings: config.paths.allow.iter().filter_map(|spelling| build_spelling(*spelling)).collect(),
         }
+    }
+}
+
+/// `None` if no route needs to allow it.
+const fn build_spelling(spelling: config::PathSpelling) -> Option<Spelling> {
+    use config::PathSpelling as Named;
+
+    match spelling {
+        Named::Semicolon => Some(Spelling::Semicolon),
+        Named::EmptySegment => Some(Spelling::EmptySegment),
+        Named::EncodedSlash => Some(Spelling::EncodedSlash),
+        Named::EncodedReserved => Some(Spelling::EncodedReserved),
+        Named::Brackets => None,
+        Named::RawUtf8 => Some(Spelling::RawUtf8),
+        Named::LegacyEscapes => Some(Spelling::LegacyEscapes),
     }
 }
 
@@ -359,14 +402,17 @@ fn check_path(path: &str, at: &str, findings: &mut Findings) {
         }
         Err(error) => {
             findings
-                .error(format!("{at}.path"), format!("`{path}`: {error}, so no request can have it"))
+                .error(
+                    format!("{at}.path"),
+                    format!("`{path}`: {error}, so it cannot be the path of a route"),
+                )
                 .hint("write a plain path such as `/api`");
         }
     }
 }
 
 fn add_path(table: &mut PathTable, path: &str, route: &Arc<Route>, at: &str, findings: &mut Findings) {
-    let routes = table.entry(path.to_owned()).or_default();
+    let routes = table.entry(path).get_or_insert_default();
     let overlaps = |other: &Arc<Route>| {
         route.methods.is_empty() && other.methods.is_empty()
             || route.methods.iter().any(|method| other.methods.contains(method))
@@ -380,17 +426,6 @@ fn add_path(table: &mut PathTable, path: &str, route: &Arc<Route>, at: &str, fin
     routes.push(Arc::clone(route));
     // A route that names its methods comes before one that serves all methods.
     routes.sort_by_key(|route| route.methods.is_empty());
-}
-
-/// Removes one segment at a time from the end of the path, so that `/api` never serves `/apix`.
-fn longest_match<'t>(table: &'t PathTable, path: &str) -> Option<&'t Vec<Arc<Route>>> {
-    let mut prefix = path.strip_suffix('/').unwrap_or(path);
-    loop {
-        if let Some(routes) = table.get(prefix) {
-            return Some(routes);
-        }
-        prefix = prefix.rsplit_once('/')?.0;
-    }
 }
 
 #[cfg(test)]

@@ -202,7 +202,7 @@ fn every_invalid_route_is_reported_in_one_pass() {
     assert_eq!(
         found,
         [
-            "routes[0].path: `api`: the path does not begin with a slash, so no request can have it; write a plain path such as `/api`",
+            "routes[0].path: `api`: the path does not begin with a slash, so it cannot be the path of a route; write a plain path such as `/api`",
             "routes[1].path: `/%61` is not the form that requests are matched in; write `/a`",
             "routes[2].upstream: upstream `apu` is not defined; did you mean `api`?",
             "routes[2].apps: a public route checks no identity, so it cannot permit some apps only; write `access: authenticated`, or remove `apps`",
@@ -270,4 +270,46 @@ fn apps_without_browser_sign_in_are_reported() {
             "routes[2].sign_in[0]: app `mp` is not one that this route permits; add it to `routes[2].apps`, or remove it here",
         ]
     );
+}
+
+#[test]
+fn a_path_with_many_readings_needs_a_route_that_allows_its_spellings() {
+    let table = table(
+        "
+        - { name: all, path: /, access: public, upstream: api }
+        - { name: files, path: /files, access: public, upstream: api, paths: { allow: [encoded_slash, semicolon, brackets] } }
+        - { name: read, path: /ro, methods: [GET], access: public, upstream: api, paths: { allow: [semicolon] } }
+        - { name: write, path: /ro, access: public, upstream: api }
+        - { name: host, hosts: [h.example.com], path: /, access: public, upstream: api, paths: { allow: [semicolon] } }",
+    )
+    .unwrap();
+    let found = |host, path, method| {
+        let path = AmbiguousPath::parse(path).unwrap();
+        match table.find_in_every_reading(host, &path, &method) {
+            Ok(route) => route.name.to_string(),
+            Err(NoRoute::Path(refusal)) => refusal.to_string(),
+            Err(other) => format!("{other:?}"),
+        }
+    };
+
+    for (path, expected) in [
+        ("/files/a%2Fb;c", "files"),
+        (
+            "/files/a%2Fb//c%23",
+            "the path has an empty segment (`//`) and a `%23`, `%3F` or `%3B`, which backends read in different ways: to accept it, add `empty_segment` and `encoded_reserved` to `routes[1].paths.allow`",
+        ),
+        (
+            "/x;y",
+            "the path has a `;`, which backends read in different ways: to accept it, add `semicolon` to `routes[0].paths.allow`",
+        ),
+        (
+            "/files%2Fa",
+            "the path has a `%2F`, and not all backends read it as a path of the same route: `routes[].paths.allow` cannot change that",
+        ),
+    ] {
+        assert_eq!(found("a.test", path, Method::GET), expected, "{path}");
+    }
+    assert_eq!(found("a.test", "/ro/x;y", Method::GET), "read");
+    assert!(found("a.test", "/ro/x;y", Method::POST).contains("`routes[3].paths.allow`"));
+    assert_eq!(found("h.example.com", "/files/x;y", Method::GET), "host");
 }

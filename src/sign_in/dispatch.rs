@@ -6,11 +6,18 @@ use super::answer::SignInAnswer;
 use super::call::{BodyLimit, ReadBody, SignInCall};
 use super::endpoint::Endpoint;
 use super::service::SignInService;
+use crate::path::AmbiguousPath;
 
 impl SignInService {
     /// Finds the endpoint of a canonical path; `None` leaves the path to the routes.
     pub fn endpoint(&self, path: &str) -> Option<Endpoint> {
         Endpoint::find(path, &self.settings.path_prefix)
+    }
+
+    /// Whether some backend may read this path as a path of an endpoint.
+    pub fn is_in_a_reading_of(&self, path: &AmbiguousPath) -> bool {
+        // Few requests come here, so nothing is kept for them.
+        Endpoint::own_paths(&self.settings.path_prefix).find_in_every_reading(path) != Ok(Some(&false))
     }
 
     /// Decides by the header alone whether a request is worth reading; returns the limits of the

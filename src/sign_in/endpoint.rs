@@ -12,6 +12,7 @@ use super::call::{ReadBody, SignInCall};
 use super::precheck::{self, Precheck};
 use super::program::{login, logout, refresh, session};
 use super::service::SignInService;
+use crate::path::PathTree;
 use crate::telemetry::audit_log::AuditEvent;
 
 /// An endpoint; no path below the prefix is ever forwarded.
@@ -174,6 +175,19 @@ impl Endpoint {
             // `/authors` is not below `/auth`.
             None => below.filter(|below| below.is_empty() || below.starts_with('/')).map(|_| Self::Unknown),
         }
+    }
+
+    /// Which paths are those of endpoints, and which the routes may have.
+    pub(super) fn own_paths(prefix: &str) -> PathTree<bool> {
+        let mut own = PathTree::default();
+        *own.entry("") = Some(false);
+        *own.entry(prefix) = Some(true);
+        for spec in ENDPOINTS {
+            if let Absolute(path) = spec.path {
+                *own.entry(path) = Some(true);
+            }
+        }
+        own
     }
 
     /// The event of the audit log that an answer is, if it is one. `outcome` is its word in the

@@ -10,6 +10,8 @@ mod path;
 mod seen;
 pub mod server;
 
+use crate::common::NO_THROTTLE;
+
 use self::server::{DJANGO, EXPRESS, FLASK, PHP, Program, TOMCAT};
 
 #[test]
@@ -37,6 +39,30 @@ fn a_servlet_in_tomcat_never_gets_another_identity_or_path() {
     assert_holds(&TOMCAT);
 }
 
+/// Tomcat writes `;jsessionid=` into the links of its first page itself.
+#[test]
+fn a_servlet_keeps_its_visitors_where_its_route_accepts_semicolons() {
+    let server = TOMCAT.start();
+    for (paths, expected) in [("paths: { allow: [semicolon] }", 200), ("paths: { allow: [] }", 400)] {
+        let world = server.world(&format!(
+            "routes:\n  - {{ path: /shop, access: public, upstream: backend, {paths} }}\n{NO_THROTTLE}"
+        ));
+        let first = world.get("/shop/", "").text();
+        assert!(first.contains("page 1 of this visitor"), "{first}");
+        let link = first.split_once("href=\"").and_then(|(_, rest)| rest.split_once('"')).unwrap().0;
+        assert!(link.starts_with("/shop/cart/items;jsessionid="), "{link}");
+
+        let second = world.get(link, "");
+
+        assert_eq!(second.status, expected, "{link}");
+        if expected == 200 {
+            assert!(second.text().contains("page 2 of this visitor"), "{}", second.text());
+        } else {
+            assert!(second.json()["detail"].as_str().unwrap().contains("`routes[0].paths.allow`"));
+        }
+    }
+}
+
 fn assert_holds(program: &'static Program) {
     let server = program.start();
     identity::a_forged_header_works_without_the_gateway(&server);
@@ -48,5 +74,7 @@ fn assert_holds(program: &'static Program) {
     identity::no_other_method_or_host_is_seen(&server);
     path::no_protected_path_is_seen(&server);
     framing::only_whole_requests_are_seen(&server);
+    // Last, for a server may refuse such a path as malformed.
+    path::where_every_spelling_is_accepted_no_protected_path_is_seen(&server);
     path::a_protected_path_is_seen_without_the_gateway(&server);
 }

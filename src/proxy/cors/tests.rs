@@ -2,7 +2,7 @@ use super::*;
 use crate::proxy::admit::admit;
 use crate::proxy::tests::{Bench, receive};
 
-const SECTIONS: &str = "  - { path: /api, access: authenticated, upstream: backend, cors: { origins: ['https://a.example'] } }
+const SECTIONS: &str = "  - { path: /api, access: authenticated, upstream: backend, paths: { allow: [empty_segment] }, cors: { origins: ['https://a.example'] } }
   - { name: split, path: /split, methods: [GET], access: public, upstream: backend, cors: { origins: ['https://a.example'] } }
   - { name: other, path: /split, methods: [PUT], access: authenticated, upstream: backend }
   - { path: /asked, access: authenticated, upstream: backend, cors: { origins: ['https://a.example'], preflight: backend } }
@@ -49,6 +49,11 @@ async fn preflight_is_answered_by_the_policy_of_the_route_that_the_request_will_
         // As before, where no policy is about the route.
         ("/public", B, "GET", "not ours", None),
         ("/", B, "GET", "not ours", None),
+        // A path with several readings has the policy of the route that it has in all of them.
+        ("/api/x//y", A, "PUT", "preflight on /api", None),
+        ("/api/x;y", A, "PUT", "not ours", Some("preflight_origin_refused")),
+        ("//api/x", B, "POST", "not ours", Some("preflight")),
+        ("/auth//login", B, "POST", "not ours", Some("preflight")),
         // The gateway's own.
         ("/auth/login", B, "POST", "not ours", Some("preflight")),
         ("/auth/nothing", B, "POST", "not ours", Some("preflight")),

@@ -23,6 +23,7 @@ fn a_request_under_way_goes_on_if_a_new_one_of_its_kind_were_forwarded() {
         ("/", Some(SITE), false),
         ("/shop?x=1", Some(SHOP), false),
         ("/public", None, false),
+        ("/public/x;y", None, false),
         ("/public", Some(UNKNOWN), false),
         ("/optional", None, false),
         ("/optional", Some(SHOP), false),
@@ -51,6 +52,9 @@ fn a_request_under_way_ends_for_the_reason_that_a_new_one_were_refused_for() {
         (Method::GET, "/unionid", Some(SHOP), false, "unionid_unknown"),
         (Method::GET, "/", Some(SHOP), true, "websocket_not_allowed"),
         (Method::GET, "/public", None, true, "websocket_not_allowed"),
+        (Method::GET, "/public/x//y", None, false, "path_refused"),
+        (Method::GET, "/x;y", Some(SHOP), false, "path_refused"),
+        (Method::GET, "/public;y", None, false, "path_refused"),
         (Method::POST, "/auth/login", None, false, "route_unknown"),
     ] {
         let identity = appid.map(person);

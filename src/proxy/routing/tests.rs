@@ -19,6 +19,11 @@ async fn a_request_takes_the_route_of_its_path_and_method_or_none() {
         ("GET /grpc", None, Some("grpc")),
         ("GET /read", None, Some("backend")),
         ("POST /read", Some((405, "method_not_allowed")), None),
+        ("GET /public/x;y", None, Some("backend")),
+        ("GET /public/x//y", Some((400, "path_refused")), None),
+        ("GET /public//x", Some((400, "path_refused")), None),
+        ("GET /own;x", Some((400, "path_refused")), None),
+        ("GET /auth;x/login", Some((400, "path_refused")), None),
     ] {
         let routed = routed(&bench, line, HOST).await;
 

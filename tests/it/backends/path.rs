@@ -6,7 +6,10 @@ use proptest::test_runner::TestRunner;
 use super::seen::Seen;
 use super::server::Server;
 use crate::common::{Connection, NO_THROTTLE, Response, Tally};
+use menshen::path::AmbiguousPath;
+
 use crate::paths::reading::governing;
+use crate::paths::relaxed::accepting_every_spelling;
 use crate::paths::{CLOSED, CLOSED_PATHS, NAMES, OPEN, OPEN_PATHS, get, hidden, hostile_path, raw};
 
 /// What some server takes for a `/`, or cuts a path at; every character is one byte on the wire.
@@ -58,14 +61,19 @@ fn protected(seen: &Seen, paths: &[(&'static str, bool)]) -> Option<String> {
     })
 }
 
+/// Routes, which of their paths are protected, and the public ones to start from.
+type WorldOfPaths = (&'static str, &'static str, &'static [(&'static str, bool)], &'static [&'static str]);
+
+const WORLDS: &[WorldOfPaths] = &[
+    ("open", OPEN, OPEN_PATHS, &["/opt", "/api/health"]),
+    ("closed", CLOSED, CLOSED_PATHS, &["/pub", "/opt/x"]),
+];
+
 /// B1 to B24: no client signs in; what reaches the program is a public path, however the program
 /// reads it, and it reads what the gateway forwarded.
 pub fn no_protected_path_is_seen(server: &Server) {
     let name = server.program.name;
-    for (what, routes, paths, prefixes) in [
-        ("open", OPEN, OPEN_PATHS, &["/opt", "/api/health"]),
-        ("closed", CLOSED, CLOSED_PATHS, &["/pub", "/opt/x"]),
-    ] {
+    for (what, routes, paths, prefixes) in WORLDS {
         let targets = targets(prefixes);
         let world = server.world(&format!("{routes}{NO_THROTTLE}"));
         let mut connection = world.connect();
@@ -93,6 +101,63 @@ pub fn no_protected_path_is_seen(server: &Server) {
         assert!(tally.inputs > 2000 && tally.reached > 20, "{tally:?}");
     }
 }
+
+/// The same where each route accepts every spelling. The program may refuse a path itself, and may
+/// read it in ways that differ, but in none as a protected path.
+pub fn where_every_spelling_is_accepted_no_protected_path_is_seen(server: &Server) {
+    let name = server.program.name;
+    for (what, routes, paths, prefixes) in WORLDS {
+        let mut targets = targets(prefixes);
+        for prefix in *prefixes {
+            for special in SPECIAL {
+                targets.push(format!("{prefix}/{special}"));
+                targets.push(format!("{prefix}/x{special}/api"));
+                targets.push(format!("{prefix}/{special}/y{special}"));
+            }
+        }
+        let world = server.world(&format!("{}{NO_THROTTLE}", accepting_every_spelling(routes)));
+        let mut connection = world.connect();
+        let mut tally = Tally::default();
+        let mut relaxed = 0;
+        for target in &targets {
+            connection.write(&get(target));
+            let response = connection.try_read_response(false);
+            if response.as_ref().is_none_or(|response| response.header("connection") == Some("close")) {
+                connection = world.connect();
+            }
+            let seen = response.as_ref().and_then(Seen::of);
+            tally.add(response.as_ref().map_or(0, |response| response.status), usize::from(seen.is_some()));
+            let Some(seen) = seen else { continue };
+            assert_eq!(protected(&seen, paths), None, "{name}: {target:?} reached it as {}", seen.target());
+            let path = target.split('?').next().unwrap();
+            relaxed += usize::from(AmbiguousPath::parse(path).is_ok_and(|path| !path.spellings().is_empty()));
+        }
+        tally.report(&format!("{name}: paths, {what}, every spelling accepted"));
+        assert!(relaxed > 20, "{relaxed} of {tally:?}");
+    }
+}
+
+/// What each name in `paths.allow` is for.
+const SPECIAL: &[&str] = &[
+    ";jsessionid=1",
+    ";",
+    "/",
+    "//",
+    "%2F",
+    "%2f%2F",
+    "%23",
+    "%3Fa",
+    "%3B",
+    "[a]",
+    "\u{e4}\u{bd}\u{a0}",
+    "%C4%E3",
+    "%ff",
+    "%c0%af",
+    ";%2F",
+    "%2F;",
+    "%3F;",
+    ";a//b",
+];
 
 /// Whether the gateway answered, or its parser, which says nothing but 400; a server has words of
 /// its own.

@@ -1,4 +1,6 @@
 //! Every way some backend reads a path.
+//!
+//! This is written apart from `src/path`, which must agree with it.
 
 use std::collections::BTreeSet;
 
@@ -16,6 +18,25 @@ pub fn readings(path: &str) -> BTreeSet<String> {
         all.extend(last.iter().cloned());
     }
     all
+}
+
+/// As [`readings`], with what backends make only of a path that is not canonical: what follows `;`
+/// is cut to the end of the path, what follows `//` is a host, and bytes that are not UTF-8 are
+/// dropped, replaced, or read as overlong forms.
+pub fn readings_of_an_ambiguous_path(path: &str) -> BTreeSet<String> {
+    let cut_all = |path: &str| path.split(';').next().unwrap().to_owned();
+    let decoders: [fn(&str) -> String; 4] = [
+        decode,
+        |path| decode(path).replace('\u{fffd}', ""),
+        |path| decode(path).replace('\u{fffd}', "?"),
+        decode_overlong,
+    ];
+    let before = [path.to_owned(), cut_parameters(path), cut_all(path), merge_slashes(path), drop_host(path)];
+    let decoded = before.iter().flat_map(|path| decoders.iter().map(move |decode| decode(path)));
+    let once: BTreeSet<String> = decoded.chain(before.iter().cloned()).collect();
+    let more = once.iter().flat_map(|path| [cut_all(path), drop_host(path), cut_tail(path), path.clone()]);
+    let again: BTreeSet<String> = more.collect();
+    again.iter().flat_map(|path| readings(path)).collect()
 }
 
 /// The longest of these prefixes, on segment boundaries, that a path is under.
@@ -74,9 +95,44 @@ fn merge_slashes(path: &str) -> String {
     merged
 }
 
+/// As a URL parser, which reads a host behind two slashes.
+fn drop_host(path: &str) -> String {
+    if !path.starts_with("//") {
+        return path.to_owned();
+    }
+    let rest = path.trim_start_matches('/');
+    rest.find('/').map_or("/", |slash| &rest[slash..]).to_owned()
+}
+
+/// As a decoder that does not ask for the shortest form of a character.
+fn decode_overlong(path: &str) -> String {
+    let mut text = path.to_owned();
+    for (escape, character) in [("%c0%af", "/"), ("%c0%ae", "."), ("%e0%80%af", "/"), ("%c1%9c", "\\")] {
+        text = text.replace(escape, character).replace(&escape.to_uppercase(), character);
+    }
+    decode(&text)
+}
+
 /// As a backend in C, or one that parses the target as a URL once more.
 fn cut_tail(path: &str) -> String {
     path.split(['?', '#', '\0']).next().unwrap().to_owned()
+}
+
+#[test]
+fn readings_find_what_an_ambiguous_path_hides() {
+    for hidden in [
+        "//pub/api",
+        "/api;x",
+        "/api%3Bx/y",
+        "/api%3F",
+        "/%2Fx/api",
+        "/pub/..%c0%afapi",
+        "/a%ffpi",
+        "/api%ff/x",
+    ] {
+        let found = readings_of_an_ambiguous_path(hidden);
+        assert!(found.iter().any(|path| governing(path, &["/api"]).is_some()), "{hidden}: {found:?}");
+    }
 }
 
 #[test]

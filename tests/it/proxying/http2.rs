@@ -512,6 +512,27 @@ fn a_client_of_http_1_1_is_served_by_a_backend_of_http_2() {
 /// Pingora opens a connection for each request that finds none ready at that moment: up to one each
 /// at first.
 #[test]
+fn a_path_that_its_route_accepts_reaches_a_backend_of_http_2_as_it_came() {
+    let server = Server::grpc_echo();
+    let routes = ROUTES.replace("upstream: backend }", "upstream: backend, paths: { allow: [ALL] } }");
+    let all = menshen::path::Spelling::ALL.map(menshen::path::Spelling::name).join(", ");
+    let world = World::with(&format!(
+        "{}{NO_THROTTLE}{H2C}upstreams: {{ backend: {{ servers: ['{}'], protocol: http2 }} }}\n",
+        routes.replace("ALL", &all),
+        server.address
+    ));
+    let over_http2 = Client::connect(world.address());
+    for target in ["/pub/%61;b//c%2Fd%23e", "/pub/你好/%3Bx?q=1", "/pub/%C4%E3//", "/pub/a[b]?c[]=d"] {
+        assert_eq!(world.get(target, "").status, 200, "{target}");
+        assert_eq!(server.last().uri.path_and_query().unwrap(), target);
+        assert_eq!(over_http2.get(target, &[]).status, 200, "{target}");
+        assert_eq!(server.last().uri.path_and_query().unwrap(), target);
+    }
+    assert_eq!(over_http2.get("/pub;x", &[]).status, 400);
+    assert_eq!(over_http2.get("//pub/x", &[]).status, 400);
+}
+
+#[test]
 fn requests_at_once_are_answered_by_a_backend_of_http_2_and_their_connections_are_used_again() {
     let server = Server::grpc_echo();
     let world = world_before(&server, "");
