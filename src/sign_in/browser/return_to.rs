@@ -4,6 +4,9 @@
 //! A text that a browser, a proxy or a backend could read as another place is refused, not
 //! repaired. `/` is used instead.
 
+use std::borrow::Cow;
+
+use percent_encoding::{CONTROLS, utf8_percent_encode};
 use url::Url;
 
 use super::origin::Origin;
@@ -28,8 +31,8 @@ impl ReturnTo {
     ) -> Option<Self> {
         // The URL parser removes tabs and line ends and turns `\` into `/`, so they are refused
         // first.
-        let is_plain =
-            text.len() <= MAX_BYTES && text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\');
+        let is_plain = |byte: u8| byte.is_ascii_graphic() && byte != b'\\' || !byte.is_ascii();
+        let is_plain = text.len() <= MAX_BYTES && text.bytes().all(is_plain);
         if !is_plain {
             return None;
         }
@@ -41,7 +44,7 @@ impl ReturnTo {
             let origin = std::iter::once(own).chain(allowed).find(|origin| origin.is_of(&named))?;
             (origin, CanonicalTarget::parse(place)?)
         };
-        if origin == own && place.is_below(path_prefix) {
+        if origin == own && place.is_below(path_prefix) || place.0.len() > MAX_BYTES {
             return None;
         }
         let url = Url::parse(&format!("{}{}", origin.as_str(), place.0)).ok()?;
@@ -71,14 +74,19 @@ impl CanonicalTarget {
     fn parse(text: &str) -> Option<Self> {
         let end = text.find(['?', '#']).unwrap_or(text.len());
         let (path, rest) = text.split_at_checked(end)?;
-        let path = canonicalise(if path.is_empty() { "/" } else { path }).ok()?;
-        Some(Self(format!("{path}{rest}")))
+        let path = escape(if path.is_empty() { "/" } else { path });
+        Some(Self(format!("{}{}", canonicalise(&path).ok()?, escape(rest))))
     }
 
     fn is_below(&self, prefix: &str) -> bool {
         let rest = self.0.strip_prefix(prefix);
         rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', '?', '#']))
     }
+}
+
+/// Escapes text beyond ASCII, as a browser does.
+fn escape(text: &str) -> Cow<'_, str> {
+    utf8_percent_encode(text, CONTROLS).into()
 }
 
 /// Splits an `http` or `https` URL into scheme and authority, and the rest. `https:evil.example`,
@@ -91,7 +99,7 @@ fn split_url(text: &str) -> Option<(&str, &str)> {
     }
     let length = rest.find(['/', '?', '#']).unwrap_or(rest.len());
     let (authority, _) = rest.split_at_checked(length)?;
-    if authority.is_empty() || authority.contains('@') {
+    if authority.is_empty() || authority.contains('@') || !authority.is_ascii() {
         return None;
     }
     text.split_at_checked(text.len() - rest.len() + length)

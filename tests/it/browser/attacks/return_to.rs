@@ -27,6 +27,9 @@ const ELSEWHERE: &[&str] = &[
     "/\u{2028}/evil.example",
     "/\u{200b}/evil.example",
     "/\u{feff}/evil.example",
+    "/\u{ff0f}evil.example",
+    "/\u{ff0e}\u{ff0e}/\u{ff0f}evil.example",
+    "\u{200b}//evil.example",
     "/ /evil.example",
     "/\t/\t\\evil.example",
     "\t//evil.example",
@@ -205,6 +208,23 @@ fn page_that_a_person_wanted_is_reached_as_it_was_written() {
         let back = visitor.come_back(&site.world.emulator, &begun, "alice");
 
         assert_eq!((back.status, back.header("location")), (303, Some(place)), "{}", back.text());
+    }
+}
+
+#[test]
+fn a_place_in_chinese_is_reached_escaped_or_not() {
+    let site = Site::new();
+    let escaped = "/%E5%B0%8F%E5%BA%97?q=%E5%B0%8F";
+    for query in
+        ["return_to=/小店?q=小", "return_to=/%E5%B0%8F%E5%BA%97?q=%E5%B0%8F", "return_to=/小店?q=%E5%B0%8F"]
+    {
+        let mut visitor = Visitor::at(site.world.address());
+        let start = visitor.open(&format!("/auth/web/site/start?{query}"));
+        let begun = crate::common::visitor::Begun::at(start.header("location").unwrap());
+
+        let back = visitor.come_back(&site.world.emulator, &begun, "alice");
+
+        assert_eq!((back.status, back.header("location")), (303, Some(escaped)), "{query}");
     }
 }
 
