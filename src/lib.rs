@@ -19,6 +19,7 @@ pub mod entropy;
 pub mod host;
 pub mod identity;
 pub mod path;
+pub mod places;
 pub mod problem;
 pub mod single_flight;
 

@@ -12,21 +12,26 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::UnixStream;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 
 use super::Control;
 use super::socket::ControlSocket;
 use crate::management::{Door, Requester, read_body};
+use crate::places::Places;
 
-/// Most connections at once. A command makes one.
-const MAX_CONNECTIONS: usize = 64;
 /// Longest wait for a request's header.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long no connection is accepted after one could not be: the process may have no free files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves the socket until the shutdown.
-pub async fn serve(socket: ControlSocket, control: Arc<Control>, mut shutdown: watch::Receiver<bool>) {
+/// Serves the socket until the shutdown. At most so many connections are open, and a command makes
+/// one. Beyond them the user who has most loses the oldest.
+pub async fn serve(
+    socket: ControlSocket,
+    control: Arc<Control>,
+    max_connections: usize,
+    mut shutdown: watch::Receiver<bool>,
+) {
     let listener = match socket.listen() {
         Ok(listener) => listener,
         Err(error) => {
@@ -34,35 +39,43 @@ pub async fn serve(socket: ControlSocket, control: Arc<Control>, mut shutdown: w
             return;
         }
     };
-    let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let rejected = &control.management.shared().metrics.rejected_connections;
+    let closed = rejected.with_label_values(&["too_many_of_door"]);
+    let places = Places::new(max_connections);
     loop {
         let accepted = tokio::select! {
-            accepted = async {
-                let place = Arc::clone(&room).acquire_owned().await.ok()?;
-                Some((place, listener.accept().await))
-            } => accepted,
+            accepted = listener.accept() => accepted,
             // The sender is gone when the gateway is.
             _ = shutdown.wait_for(|is_over| *is_over) => return,
         };
         match accepted {
-            Some((place, Ok((stream, _)))) => {
+            Ok((stream, _)) => {
+                let user = stream.peer_cred().map(|peer| peer.uid()).ok();
+                let (place, was_full) = places.take(user);
+                if was_full {
+                    closed.inc();
+                }
                 let control = Arc::clone(&control);
                 tokio::spawn(async move {
-                    serve_connection(stream, &control).await;
-                    drop(place);
+                    tokio::select! {
+                        biased;
+                        () = serve_connection(stream, user, &control) => {}
+                        () = place.lost() => tracing::debug!("closed an operator's connection: too many"),
+                    }
                 });
             }
-            Some((_, Err(error))) => {
+            Err(error) => {
                 tracing::warn!("cannot accept an operator's connection: {error}");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
-            None => return,
         }
     }
 }
 
-async fn serve_connection(stream: UnixStream, control: &Control) {
-    let requester = requester(&stream);
+/// Serves a connection. `user` is the user whose process connected, as the kernel says.
+async fn serve_connection(stream: UnixStream, user: Option<u32>, control: &Control) {
+    let name = user.map_or_else(|| "unknown".to_owned(), |user| format!("uid:{user}"));
+    let requester = Requester { door: Door::Control, name, address: None };
     let service = service_fn(|request: Request<Incoming>| {
         let requester = &requester;
         async move {
@@ -79,10 +92,4 @@ async fn serve_connection(stream: UnixStream, control: &Control) {
     if let Err(error) = connection.await {
         tracing::debug!("an operator's connection failed: {error}");
     }
-}
-
-/// The user whose process connected, as the kernel says.
-fn requester(stream: &UnixStream) -> Requester {
-    let name = stream.peer_cred().map_or_else(|_| "unknown".to_owned(), |peer| format!("uid:{}", peer.uid()));
-    Requester { door: Door::Control, name, address: None }
 }

@@ -1,7 +1,6 @@
-//! Accepts the connections of programs and serves them: a bound on all of them and on those of one
-//! address, and a deadline for each handshake and header.
+//! Accepts the connections of programs and serves them: a bound on their number, beyond which the
+//! address that has most loses its oldest, and a deadline for each handshake and header.
 
-use std::collections::HashMap;
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -14,20 +13,19 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use parking_lot::Mutex;
 use pingora::listeners::tls::Acceptor;
 use pingora::protocols::l4::stream::Stream;
+use prometheus::IntCounter;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 use super::Internal;
+use crate::address::client_network;
 use crate::management::read_body;
+use crate::places::{Place, Places};
+use crate::telemetry::metrics::Metrics;
 
-/// Most connections at once. The gateway keeps back more files than these.
-const MAX_CONNECTIONS: usize = 512;
-/// Most connections of one address at once.
-const MAX_PER_ADDRESS: usize = 256;
 /// Longest TLS handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Longest wait for a request's header, which is the longest idle time too.
@@ -41,11 +39,39 @@ pub struct InternalListener {
     pub socket: std::net::TcpListener,
     /// `None` for plain HTTP.
     pub tls: Option<Acceptor>,
+    /// Most connections at once.
+    pub max_connections: usize,
+}
+
+/// What the connections of the listener share.
+struct Door {
+    internal: Arc<Internal>,
+    tls: Option<Acceptor>,
+    places: Arc<Places<IpAddr>>,
+    closed: ClosedConnections,
+}
+
+/// Counters of connections that the gateway closed.
+struct ClosedConnections {
+    too_many: IntCounter,
+    slow_header: IntCounter,
+    tls_failed: IntCounter,
+}
+
+impl ClosedConnections {
+    fn new(metrics: &Metrics) -> Self {
+        let closed = |reason| metrics.rejected_connections.with_label_values(&[reason]);
+        Self {
+            too_many: closed("too_many_of_door"),
+            slow_header: closed("header_timeout"),
+            tls_failed: closed("tls_failed"),
+        }
+    }
 }
 
 /// Serves the listener until the shutdown.
 pub async fn serve(listener: InternalListener, internal: Arc<Internal>, mut shutdown: watch::Receiver<bool>) {
-    let InternalListener { socket, tls } = listener;
+    let InternalListener { socket, tls, max_connections } = listener;
     let socket = match TcpListener::from_std(socket) {
         Ok(socket) => socket,
         Err(error) => {
@@ -53,7 +79,8 @@ pub async fn serve(listener: InternalListener, internal: Arc<Internal>, mut shut
             return;
         }
     };
-    let (tls, open) = (Arc::new(tls), Arc::new(OpenConnections::default()));
+    let closed = ClosedConnections::new(&internal.management.shared().metrics);
+    let door = Arc::new(Door { internal, tls, places: Places::new(max_connections), closed });
     loop {
         let accepted = tokio::select! {
             accepted = socket.accept() => accepted,
@@ -62,14 +89,16 @@ pub async fn serve(listener: InternalListener, internal: Arc<Internal>, mut shut
         };
         match accepted {
             Ok((stream, client)) => {
-                let Some(place) = open.take(client.ip()) else {
-                    tracing::debug!(client.address = %client.ip(), "closed an internal connection: too many");
-                    continue;
-                };
-                let (tls, internal) = (Arc::clone(&tls), Arc::clone(&internal));
+                let place = door.take_place(client.ip());
+                let door = Arc::clone(&door);
                 tokio::spawn(async move {
-                    prepare(stream, client, (*tls).as_ref(), &internal).await;
-                    drop(place);
+                    tokio::select! {
+                        biased;
+                        () = door.prepare(stream, client) => {}
+                        () = place.lost() => {
+                            tracing::debug!(client.address = %client.ip(), "closed an internal connection: too many");
+                        }
+                    }
                 });
             }
             Err(error) => {
@@ -80,94 +109,53 @@ pub async fn serve(listener: InternalListener, internal: Arc<Internal>, mut shut
     }
 }
 
-/// Decrypts a connection if the listener speaks TLS, and serves it.
-async fn prepare(stream: TcpStream, client: SocketAddr, tls: Option<&Acceptor>, internal: &Internal) {
-    // An answer is one small write: waiting for more would only delay it.
-    let _ = stream.set_nodelay(true);
-    let Some(tls) = tls else { return serve_connection(stream, client, internal).await };
-    let handshake = tls.tls_handshake(Stream::from(stream));
-    match tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake).await {
-        Ok(Ok(stream)) => serve_connection(stream, client, internal).await,
-        Ok(Err(error)) => tracing::debug!(client.address = %client.ip(), "a TLS handshake failed: {error}"),
-        Err(_) => tracing::debug!(client.address = %client.ip(), "a TLS handshake took too long"),
-    }
-}
-
-async fn serve_connection<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
-    stream: S,
-    client: SocketAddr,
-    internal: &Internal,
-) {
-    let service = service_fn(|request: Request<Incoming>| async move {
-        let (parts, incoming) = request.into_parts();
-        let response = internal.answer(&parts, client, read_body(incoming)).await;
-        Ok::<_, Infallible>(response.map(|body| Full::new(Bytes::from(body))))
-    });
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_TIMEOUT)
-        .serve_connection(TokioIo::new(stream), service);
-    if let Err(error) = connection.await {
-        tracing::debug!(client.address = %client.ip(), "an internal connection failed: {error}");
-    }
-}
-
-/// Counts the open connections.
-#[derive(Debug, Default)]
-struct OpenConnections(Mutex<HashMap<IpAddr, usize>>);
-
-/// The place of one connection. Dropping it frees the place.
-struct Place {
-    open: Arc<OpenConnections>,
-    client: IpAddr,
-}
-
-impl OpenConnections {
-    /// Takes a place; `None` if there is none.
-    fn take(self: &Arc<Self>, client: IpAddr) -> Option<Place> {
-        let mut counts = self.0.lock();
-        let all: usize = counts.values().sum();
-        let own = counts.entry(client).or_default();
-        if all >= MAX_CONNECTIONS || *own >= MAX_PER_ADDRESS {
-            if *own == 0 {
-                counts.remove(&client);
-            }
-            return None;
+impl Door {
+    /// Gives a connection a place. If all are taken, another connection loses its own.
+    fn take_place(&self, client: IpAddr) -> Place<IpAddr> {
+        let (place, was_full) = self.places.take(client_network(client));
+        if was_full {
+            self.closed.too_many.inc();
         }
-        *own += 1;
-        Some(Place { open: Arc::clone(self), client })
+        place
     }
-}
 
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut counts = self.open.0.lock();
-        if let Some(own) = counts.get_mut(&self.client) {
-            *own -= 1;
-            if *own == 0 {
-                counts.remove(&self.client);
+    /// Decrypts a connection if the listener speaks TLS, and serves it.
+    async fn prepare(&self, stream: TcpStream, client: SocketAddr) {
+        // An answer is one small write: waiting for more would only delay it.
+        let _ = stream.set_nodelay(true);
+        let Some(tls) = &self.tls else { return self.serve_connection(stream, client).await };
+        let handshake = tls.tls_handshake(Stream::from(stream));
+        match tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake).await {
+            Ok(Ok(stream)) => self.serve_connection(stream, client).await,
+            Ok(Err(error)) => {
+                self.closed.tls_failed.inc();
+                tracing::debug!(client.address = %client.ip(), "a TLS handshake failed: {error}");
+            }
+            Err(_) => {
+                self.closed.slow_header.inc();
+                tracing::debug!(client.address = %client.ip(), "a TLS handshake took too long");
             }
         }
     }
-}
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn one_address_does_not_take_every_place() {
-        let open = Arc::new(OpenConnections::default());
-        let address = |last: u8| IpAddr::from([127, 0, 0, last]);
-        let mut places: Vec<_> = (0..MAX_PER_ADDRESS).map(|_| open.take(address(1)).unwrap()).collect();
-
-        assert!(open.take(address(1)).is_none());
-        places.extend((0..MAX_PER_ADDRESS).map(|_| open.take(address(2)).unwrap()));
-        assert!(open.take(address(3)).is_none(), "every place is taken");
-        assert_eq!(open.0.lock().len(), 2, "a refused address is not kept");
-
-        places.clear();
-        assert!(open.take(address(3)).is_some());
-        assert!(open.0.lock().is_empty());
+    async fn serve_connection<S>(&self, stream: S, client: SocketAddr)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let service = service_fn(|request: Request<Incoming>| async move {
+            let (parts, incoming) = request.into_parts();
+            let response = self.internal.answer(&parts, client, read_body(incoming)).await;
+            Ok::<_, Infallible>(response.map(|body| Full::new(Bytes::from(body))))
+        });
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEADER_TIMEOUT)
+            .serve_connection(TokioIo::new(stream), service);
+        if let Err(error) = connection.await {
+            if error.is_timeout() {
+                self.closed.slow_header.inc();
+            }
+            tracing::debug!(client.address = %client.ip(), "an internal connection failed: {error}");
+        }
     }
 }

@@ -12,9 +12,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use parking_lot::Mutex;
 use prometheus::{IntCounter, IntGauge};
 
-use super::places::{Place, Places};
 use crate::address::client_network;
 use crate::config;
+use crate::places::{Place, Places};
 use crate::telemetry::metrics::Metrics;
 
 /// Counts connections, for all listeners together.
@@ -24,7 +24,7 @@ pub struct Connections {
     most: usize,
     of_address: Mutex<HashMap<IpAddr, usize>>,
     most_of_address: usize,
-    handshakes: Arc<Places>,
+    handshakes: Arc<Places<IpAddr>>,
     gauge: IntGauge,
     rejected: RejectedConnections,
 }
@@ -88,8 +88,8 @@ impl Connections {
 
     /// Gives a client's handshake a place until the value is dropped. If all are taken, another
     /// handshake loses its own.
-    pub(super) fn begin_handshake(&self, client: IpAddr) -> Place {
-        let (place, was_full) = self.handshakes.take(client);
+    pub(super) fn begin_handshake(&self, client: IpAddr) -> Place<IpAddr> {
+        let (place, was_full) = self.handshakes.take(client_network(client));
         if was_full {
             self.rejected.too_many_handshakes.inc();
         }
@@ -220,5 +220,15 @@ mod tests {
 
         assert!(second.lost().now_or_never().is_some());
         assert_eq!(connections.rejected.too_many_handshakes.get(), 1);
+    }
+
+    #[test]
+    fn handshakes_of_a_64_are_those_of_one_client() {
+        let connections = connections(10, 10, 2);
+        let of = |client: &str| connections.begin_handshake(ip(client));
+        let held = [of("2001:db8::1"), of("2001:db8::2"), of("2001:db8:0:1::1")];
+
+        let lost = held.iter().map(|place| place.lost().now_or_never().is_some());
+        assert_eq!(lost.collect::<Vec<_>>(), [true, false, false]);
     }
 }

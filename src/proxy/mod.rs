@@ -33,7 +33,6 @@ mod limits;
 mod log;
 mod open_request;
 mod permit;
-mod places;
 pub mod proxy_protocol;
 mod read_headers;
 mod reason;

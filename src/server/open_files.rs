@@ -8,9 +8,12 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use crate::config::Findings;
 use crate::proxy::budget::RequestFiles;
 
-/// Files reserved for connections to backends and to the store, listeners, logs, monitoring and
-/// operators; a quarter if there are few files.
+/// Files reserved for what is not of clients: some connections to backends, the doors of
+/// monitoring, operators and programs, the store, WeChat, listeners and logs; a quarter if there
+/// are few files.
 const RESERVED: usize = 1024;
+/// Most idle connections to servers that are kept for later requests.
+const MAX_IDLE: usize = 8192;
 
 /// How the files of the process are shared.
 pub(super) struct OpenFiles {
@@ -18,27 +21,55 @@ pub(super) struct OpenFiles {
     pub(super) connections: usize,
     /// Those that requests under way may take, with a connection to a server each.
     pub(super) requests: RequestFiles,
+    /// Most idle connections to servers.
+    pub(super) idle: usize,
+    pub(super) doors: DoorConnections,
+}
+
+/// How many connections each listener that is not for clients may have, of the files that are
+/// reserved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct DoorConnections {
+    pub(super) admin: usize,
+    pub(super) internal: usize,
+    pub(super) control: usize,
 }
 
 impl OpenFiles {
     /// Raises the limit of open files as far as the process may, and shares them: at most `wanted`
     /// client connections. A warning if it is fewer.
     pub(super) fn share(wanted: usize, findings: &mut Findings) -> Self {
-        let Some(files) = raise_limit() else {
-            let requests = RequestFiles { shared: usize::MAX, reserved: 0 };
-            return Self { connections: wanted, requests };
-        };
-        let (shared, reserved) = (room(files), reserved(files));
-        let connections = wanted.min(shared);
+        let files = raise_limit();
+        let shares = Self::of(files.unwrap_or(usize::MAX), wanted);
+        let connections = shares.connections;
         if connections < wanted {
+            let files = files.unwrap_or(usize::MAX);
             let reason = format!("{wanted} cannot be reached: the process may open {files} files");
             findings.warning("limits.max_connections", reason).hint(format!(
                 "the gateway accepts at most {connections}; allow it twice as many files as connections, \
                  with `LimitNOFILE=` of systemd or `--ulimit nofile=` of a container"
             ));
         }
-        // The others are for the store, logs, operators and monitoring.
-        Self { connections, requests: RequestFiles { shared, reserved: reserved / 4 } }
+        shares
+    }
+
+    /// The shares of so many files. All of them together are fewer: the rest is for the store,
+    /// WeChat, listeners and logs.
+    fn of(files: usize, wanted: usize) -> Self {
+        let reserved = RESERVED.min(files / 4);
+        let of_clients = files - reserved;
+        let idle = MAX_IDLE.min(of_clients / 8);
+        let shared = of_clients - idle;
+        Self {
+            connections: wanted.min(shared),
+            requests: RequestFiles { shared, reserved: reserved / 4 },
+            idle,
+            doors: DoorConnections {
+                admin: reserved / 8,
+                internal: reserved / 4,
+                control: (reserved / 16).max(1),
+            },
+        }
     }
 }
 
@@ -49,36 +80,29 @@ fn raise_limit() -> Option<usize> {
     Some(usize::try_from(limit).unwrap_or(usize::MAX))
 }
 
-/// How many connections each listener that is not for clients may have, of the files that are
-/// reserved.
-pub(super) fn door_connections() -> usize {
-    let files = getrlimit(Resource::RLIMIT_NOFILE)
-        .map_or(usize::MAX, |(soft, _)| usize::try_from(soft).unwrap_or(usize::MAX));
-    door_share(files)
-}
-
-fn door_share(files: usize) -> usize {
-    RESERVED.min(files / 4) / 4
-}
-
-fn room(files: usize) -> usize {
-    files - reserved(files)
-}
-
-const fn reserved(files: usize) -> usize {
-    if files / 4 < RESERVED { files / 4 } else { RESERVED }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn some_files_are_reserved_for_other_uses() {
-        assert_eq!((door_share(1024), door_share(20_000)), (64, 256));
-        assert_eq!(room(1024), 768);
-        assert_eq!(room(20_000), 18_976);
-        assert_eq!(room(usize::MAX), usize::MAX - 1024);
+    fn files_are_shared_so_that_no_part_can_use_up_those_of_another() {
+        for (files, connections, idle, doors) in [
+            (256, 168, 24, (8, 16, 4)),
+            (1024, 672, 96, (32, 64, 16)),
+            (4096, 2688, 384, (128, 256, 64)),
+            (20_000, 16_604, 2372, (128, 256, 64)),
+            (131_072, 50_000, 8192, (128, 256, 64)),
+            (usize::MAX, 50_000, 8192, (128, 256, 64)),
+        ] {
+            let shares = OpenFiles::of(files, 50_000);
+
+            let DoorConnections { admin, internal, control } = shares.doors;
+            assert_eq!((shares.connections, shares.idle), (connections, idle), "{files}");
+            assert_eq!((admin, internal, control), doors, "{files}");
+            let RequestFiles { shared, reserved } = shares.requests;
+            let taken = shared + reserved + shares.idle + admin + internal + control;
+            assert!(taken <= files - RESERVED.min(files / 4) / 4, "{files}: too few are left");
+        }
     }
 
     #[test]

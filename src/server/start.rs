@@ -16,12 +16,12 @@ use tokio::task::JoinSet;
 use super::error::StartError;
 use super::first_end::report_first_end;
 use super::listen::BoundSocket;
-use super::open_files::OpenFiles;
+use super::open_files::{DoorConnections, OpenFiles};
 use super::refresh::refresh;
 use super::reloading::Reloading;
 use super::running::RunningGateway;
 use super::tls::{self, ListenerTls};
-use super::{Sources, open_files, shared};
+use super::{Sources, shared};
 use crate::admin::{Admin, GatewayHealth};
 use crate::config::{Config, Document, Findings, Report, StoreEngine};
 use crate::control::{self, Control, ControlSocket};
@@ -55,6 +55,7 @@ pub fn start(document: &Document, path: PathBuf, sources: Sources) -> Result<Run
     let internal_address = internal.as_ref().map(|socket| socket.address);
 
     let threads = start_threads(worker_threads(config))?;
+    let door_connections = files.doors;
     let current = Arc::new(ArcSwap::from_pointee(Current::new(runtime)));
     let gateway = build_gateway(config, files, &current, (&shared, &access_log))?;
     threads.spawn(gateway.requests);
@@ -66,7 +67,7 @@ pub fn start(document: &Document, path: PathBuf, sources: Sources) -> Result<Run
     let internal = internal
         .map(|socket| {
             let tls = internal_tls.as_ref().map(|tls| tls.acceptor(false)).transpose()?;
-            Ok::<_, StartError>(InternalListener { socket: socket.into_socket(), tls })
+            Ok::<_, StartError>(InternalListener { socket: socket.into_socket(), tls, max_connections: door_connections.internal })
         })
         .transpose()?;
     let certificates = listeners_tls.into_iter().chain(internal_tls).map(|tls| tls.certificates);
@@ -80,7 +81,7 @@ pub fn start(document: &Document, path: PathBuf, sources: Sources) -> Result<Run
         certificates,
         one_at_a_time: Mutex::default(),
     });
-    let doors = Doors::build(&shared, &health, &current, &reloading);
+    let doors = Doors::build(&shared, &health, &current, &reloading, door_connections);
     let (doors_shutdown, doors_watch) = watch::channel(false);
     let control_socket = prepared.control_socket.as_ref().map(|socket| socket.path().to_owned());
 
@@ -228,6 +229,7 @@ impl Sockets {
 struct Doors {
     admin: DoorGuard<Admin>,
     control: Control,
+    control_connections: usize,
     internal: Internal,
 }
 
@@ -244,6 +246,7 @@ impl Doors {
         health: &Arc<GatewayHealth>,
         current: &Arc<ArcSwap<Current>>,
         reloading: &Arc<Reloading>,
+        connections: DoorConnections,
     ) -> Self {
         let running = |current: &Arc<ArcSwap<Current>>| {
             let current = Arc::clone(current);
@@ -253,9 +256,10 @@ impl Doors {
         let reloading = Arc::clone(reloading);
         let admin = Admin::new(shared.clone(), Arc::clone(health), running(current));
         Self {
-            admin: DoorGuard::new(admin, open_files::door_connections(), &shared.metrics),
+            admin: DoorGuard::new(admin, connections.admin, &shared.metrics),
             internal: Internal::new(Arc::clone(&management)),
             control: Control::new(management, Box::new(move || reloading.reload())),
+            control_connections: connections.control,
         }
     }
 
@@ -270,7 +274,9 @@ impl Doors {
         let watch = shutdown.clone();
         services.spawn_on(async move { admin.serve("admin", self.admin, watch).await }, threads);
         if let Some(socket) = control {
-            services.spawn_on(control::serve(socket, Arc::new(self.control), shutdown.clone()), threads);
+            let control = Arc::new(self.control);
+            let served = control::serve(socket, control, self.control_connections, shutdown.clone());
+            services.spawn_on(served, threads);
         }
         if let Some(listener) = internal {
             services.spawn_on(internal::serve(listener, Arc::new(self.internal), shutdown.clone()), threads);
@@ -319,7 +325,7 @@ fn build_gateway(
     let gateway =
         Gateway::new(Arc::clone(current), shared.clone(), Arc::clone(access_log), Arc::new(budget))?;
     let requests = gateway.watch_requests();
-    let conf = Arc::new(server_conf(worker_threads(config)));
+    let conf = Arc::new(server_conf(worker_threads(config), files.idle));
     let guard_services = GuardServices {
         proxy: Arc::new(http_proxy(&conf, gateway)),
         current: Arc::clone(current),
@@ -349,13 +355,14 @@ fn worker_threads(config: &Config) -> usize {
     }
 }
 
-fn server_conf(worker_threads: usize) -> ServerConf {
+fn server_conf(worker_threads: usize, idle_connections: usize) -> ServerConf {
     ServerConf {
         threads: worker_threads,
         // As many tries as `upstream` allows, and one to spare. With 0, Pingora would forward
         // nothing.
         max_retries: 4,
-        upstream_keepalive_pool_size: 1024,
+        // Pingora multiplies it by the threads.
+        upstream_keepalive_pool_size: (idle_connections / worker_threads).max(1),
         ..ServerConf::default()
     }
 }

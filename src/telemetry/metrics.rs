@@ -153,7 +153,7 @@ impl Metrics {
                 .gauge("requests_waiting", "Requests that wait now, because too many are under way.")?,
             rejected_connections: new.counter_vec(
                 "rejected_connections_total",
-                "Total number of client connections closed before a complete request arrived.",
+                "Total number of connections closed before a complete request arrived.",
                 &["reason"],
             )?,
             logins: new.counter_vec(

@@ -1,6 +1,7 @@
 //! Floods over loopback, each of a fixed size: how the flooder is answered, what reaches the
 //! backend, and how people who call meanwhile fare.
 
+mod doors;
 mod http2;
 mod login;
 mod token;

@@ -24,6 +24,7 @@ const MAY_IMPORT: &[(&str, &str)] = &[
     ("host", ""),
     ("identity", ""),
     ("path", ""),
+    ("places", ""),
     ("problem", ""),
     ("single_flight", ""),
     ("cors", "config host"),
@@ -54,11 +55,11 @@ const MAY_IMPORT: &[(&str, &str)] = &[
     ),
     ("management", "clock config identity problem telemetry session runtime"),
     ("admin", "clock telemetry runtime management"),
-    ("control", "config entropy telemetry store throttle management"),
-    ("internal", "config authn management"),
+    ("control", "config entropy places telemetry store throttle management"),
+    ("internal", "address config places telemetry authn management"),
     (
         "proxy",
-        "address clock config cookie entropy host identity path problem cors route telemetry token upstream session throttle authn identity_headers sign_in runtime",
+        "address clock config cookie entropy host identity path places problem cors route telemetry token upstream session throttle authn identity_headers sign_in runtime",
     ),
     ("reload", "config key_file runtime proxy"),
     (

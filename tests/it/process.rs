@@ -72,6 +72,14 @@ impl Process {
         self.folder.path().join("state/control.socket")
     }
 
+    /// Where the programs of the business connect.
+    pub fn internal_address(&self) -> SocketAddr {
+        let said = self.stderr();
+        let line = said.split("programs of the business are answered at ").nth(1);
+        let line = line.expect("it was announced");
+        line.split_whitespace().next().unwrap().parse().unwrap()
+    }
+
     pub fn stderr(&self) -> String {
         self.read("stderr")
     }
@@ -117,6 +125,11 @@ impl Process {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
         let value = status.lines().find_map(|known| known.strip_prefix(line)?.strip_prefix(':')).unwrap();
         value.trim().strip_suffix(" kB").unwrap().parse::<usize>().unwrap() * 1024
+    }
+
+    /// How many files it has open.
+    pub fn open_files(&self) -> usize {
+        fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap().count()
     }
 
     pub fn is_running(&mut self) -> bool {

@@ -10,15 +10,16 @@ use pingora::protocols::Stream;
 use pingora::server::ShutdownWatch;
 use prometheus::IntCounter;
 
-use super::super::places::Places;
 use super::listener::peer;
+use crate::address::client_network;
+use crate::places::Places;
 use crate::telemetry::metrics::Metrics;
 
 /// Bounds the connections of a service. Beyond the bound, the oldest connection of the peer that
 /// has most is closed.
 pub struct DoorGuard<A> {
     app: Arc<A>,
-    places: Arc<Places>,
+    places: Arc<Places<IpAddr>>,
     closed: IntCounter,
 }
 
@@ -34,7 +35,7 @@ impl<A> DoorGuard<A> {
 impl<A: ServerApp + Send + Sync + 'static> ServerApp for DoorGuard<A> {
     async fn process_new(self: &Arc<Self>, stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
         let peer: IpAddr = peer(&stream)?;
-        let (place, was_full) = self.places.take(peer);
+        let (place, was_full) = self.places.take(client_network(peer));
         if was_full {
             self.closed.inc();
         }

@@ -143,7 +143,7 @@ fn idle_connections_to_the_admin_listener_stop_neither_it_nor_the_public_one() {
         (0..HELD).map(|number| connect_from(2 + u8::try_from(number % 5).unwrap(), admin)).collect();
 
     let counter = r#"menshen_rejected_connections_total{reason="too_many_of_door"}"#;
-    eventually("the oldest are closed", || world.metric(counter) >= (HELD - 256) as f64);
+    eventually("the oldest are closed", || world.metric(counter) >= (HELD - 128) as f64);
     scrape(&mut scraper);
     assert_eq!(world.get("/pub/x", "").status, 200);
     let remark = "an older connection and the public listener answer".to_owned();
@@ -154,6 +154,6 @@ fn idle_connections_to_the_admin_listener_stop_neither_it_nor_the_public_one() {
     };
     eventually("no more than its share is open", || {
         let open = held.iter_mut().filter_map(|stream| is_open(stream).then_some(())).count();
-        open <= 256
+        open <= 128
     });
 }
