@@ -6,7 +6,7 @@ use std::io::BufRead as _;
 use std::path::Path;
 use std::process::Command;
 
-use crate::common::{Connection, NO_THROTTLE, ROUTES, World};
+use crate::common::{Connection, NO_THROTTLE, ROUTES, Tally, World};
 use crate::process::Process;
 
 /// Enough that the pipes, of 64 KiB each, are full long before the last of them.
@@ -59,4 +59,6 @@ fn readers_of_the_logs_that_stop_stop_no_request() {
         line.clear();
     }
     assert!(said > 100, "the pipe was full: {said} lines");
+    let remark = "all answered, and health and metrics too";
+    Tally::of(LOGINS, remark.to_owned()).report("floods: logins while readers of the logs have stopped");
 }

@@ -1,9 +1,22 @@
 //! The figures that the default configuration promises, by simulation.
 
+use std::fs;
+use std::path::Path;
+
 use super::*;
 
 /// Milliseconds between two steps of a simulation.
 const STEP: u64 = 10;
+
+/// Prints a figure, and leaves it for `scripts/test`, which shows those of all tests: how many
+/// logins were tried, and what came of them.
+fn report(what: &str, tried: usize, figure: &str) {
+    println!("{what}: {tried} tried: {figure}");
+    if let Some(folder) = std::env::var_os("MENSHEN_TEST_COUNTS") {
+        let name = what.replace(|c: char| !c.is_ascii_alphanumeric(), "-");
+        fs::write(Path::new(&folder).join(name), format!("{what}\t{tried}\t-\t{figure}\n")).unwrap();
+    }
+}
 
 fn default_bench() -> Bench {
     bench(&config::Throttle::default())
@@ -64,10 +77,13 @@ fn three_hundred_users_of_one_address_sign_in_within_a_minute_and_two_thousand_w
                 }
                 bench.clock.advance(Duration::from_millis(STEP));
             }
-            println!(
-                "{count} users of one address, all of them within {arrive_within} ms: in after {took:.1?}"
-            );
             assert!(took.is_some(), "{} of {count}", users.in_by_now());
+            let what = match arrive_within {
+                0 => format!("limits: {count} users of one address at once"),
+                _ => format!("limits: {count} users of one address in {} s", arrive_within / 1000),
+            };
+            let figure = format!("all in within {:.1?} (promised: {minutes} min)", took.unwrap());
+            report(&what, usize::try_from(count).unwrap(), &figure);
         }
     }
 }
@@ -99,9 +115,8 @@ fn nine_of_ten_neighbours_of_a_forger_are_in_within_a_minute() {
         let count = neighbours_of_a_forger(per_second, is_patient);
 
         let how = if is_patient { "each again after its wait" } else { "each a new one" };
-        println!(
-            "{per_second} made-up codes a second at one address, {how}: {count} of 40 neighbours in within 60 s"
-        );
+        let what = format!("limits: {per_second} made-up codes/s, {how}");
+        report(&what, 40, &format!("{count} of 40 neighbours in within 60 s"));
         assert!(count >= 36, "{count} of 40 at {per_second}/s, {how}");
     }
 }
@@ -135,10 +150,11 @@ fn flood_from_two_hundred_networks_leaves_users_nine_of_ten_sign_ins() {
         bench.clock.advance(Duration::from_millis(STEP));
     }
 
-    println!(
-        "while 200 /64s begin {} sign-ins and send WeChat {} codes: users begin {begun} and exchange {exchanged} of {tried}",
+    let figure = format!(
+        "users began {begun} and exchanged {exchanged}, while 200 /64s began {} and exchanged {}",
         flooded[0], flooded[1]
     );
+    report("limits: a flood of 200 /64s", tried, &figure);
     assert!(begun * 10 >= tried * 9, "{begun} of {tried}");
     assert!(exchanged * 10 >= tried * 9, "{exchanged} of {tried}");
     assert!(flooded[0] > 3000 && flooded[1] > 3000, "{flooded:?}");

@@ -89,7 +89,8 @@ fn users_of_one_address_sign_in_at_once() {
         assert_eq!(answer.status, 200, "{number}: {}", answer.text());
     }
 
-    println!("{count} users behind one IPv4 address signed in while no time passed");
+    let remark = format!("all {count} in while no time passed");
+    Tally::of(count, remark).report("throttle: users of one IPv4 address");
 }
 
 /// Twenty made-up codes a second from an address, each a new one; forty users there have good
@@ -150,6 +151,8 @@ fn user_who_shows_a_token_of_ours_signs_in_whatever_a_neighbour_does() {
 
     let in_lane = (0..20).filter(|_| log_in(&world, &bearer, "alice").status == 200).count();
     assert_eq!(in_lane, 6, "ten in all, by the user");
+    let remark = "10 sign-ins of a known user a minute while the address had none left; none by another's code";
+    Tally::of(26, remark.to_owned()).report("throttle: the rate of a known user");
     assert_eq!(refresh(&world, "", &refresh_token).status, 200, "it was not spent");
 }
 
@@ -195,7 +198,9 @@ fn full_table_refuses_no_stranger() {
     let strangers =
         (0..100).filter(|number| log_in(&world, &from(&format!("100.64.0.{number}")), "alice").status == 200);
 
-    assert_eq!(strangers.count(), 100);
+    let strangers = strangers.count();
+    assert_eq!(strangers, 100);
+    Tally::of(3000, format!("{strangers} of 100 strangers in")).report("throttle: a full table");
 }
 
 #[test]
