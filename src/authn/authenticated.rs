@@ -29,6 +29,8 @@ struct Proof {
     lease: Lease,
     recheck_at: Timestamp,
     app: Arc<str>,
+    /// `None` for a session cookie.
+    kid: Option<Arc<str>>,
     subject_hash: String,
     header_values: HeaderValues,
 }
@@ -80,6 +82,11 @@ impl Authenticated {
         &self.0.session
     }
 
+    /// The id of the key that signed the token; `None` for a session cookie.
+    pub fn kid(&self) -> Option<&str> {
+        self.0.kid.as_deref()
+    }
+
     /// When the token or cookie stops being valid.
     pub fn expires_at(&self) -> Timestamp {
         self.0.expires_at
@@ -106,10 +113,11 @@ impl Authenticated {
         self.0.recheck_at
     }
 
-    /// Makes the proof from the session, whose unionid may be newer than the token's. The token or
-    /// cookie is valid until `expires_at`.
+    /// Makes the proof from the session, whose unionid may be newer than the token's. The token,
+    /// signed by the key `kid`, or the cookie is valid until `expires_at`.
     pub(super) fn new(
         checked: CheckedSession,
+        kid: Option<Arc<str>>,
         expires_at: Timestamp,
         app: &ConfiguredApp,
         subject_hash: String,
@@ -126,6 +134,7 @@ impl Authenticated {
             lease,
             recheck_at: recheck_at.min(expires_at),
             app: Arc::clone(&app.name),
+            kid,
             subject_hash,
         })))
     }
@@ -153,6 +162,7 @@ impl Authenticated {
             lease: Lease::for_test(),
             recheck_at: Timestamp::from_millis(u64::MAX),
             app: app.name,
+            kid: None,
             subject_hash: "0123456789abcdef".into(),
         }))
     }

@@ -51,7 +51,28 @@ pub enum Source {
 #[derive(Clone)]
 pub struct Credential<'a> {
     token: Cow<'a, str>,
-    found_in: u8,
+    found_in: CredentialPlaces,
+}
+
+/// The places in which a credential stood.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CredentialPlaces {
+    sources: u8,
+    /// In `Authorization` without `Bearer`.
+    is_bare: bool,
+}
+
+impl CredentialPlaces {
+    /// No place at all.
+    pub const NONE: Self = Self { sources: 0, is_bare: false };
+
+    pub(crate) const fn only(source: Source) -> Self {
+        Self { sources: bit(source), is_bare: false }
+    }
+
+    const fn contains(self, source: Source) -> bool {
+        self.sources & bit(source) != 0
+    }
 }
 
 impl Credential<'_> {
@@ -75,13 +96,18 @@ impl Credential<'_> {
     /// Whether the token stands in this place. The gateway removes it from there before it
     /// forwards.
     pub fn is_in(&self, source: Source) -> bool {
-        self.found_in & bit(source) != 0
+        self.found_in.contains(source)
+    }
+
+    /// All its places.
+    pub const fn places(&self) -> CredentialPlaces {
+        self.found_in
     }
 }
 
 impl fmt::Debug for Credential<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Credential([redacted], found_in: {:#06b})", self.found_in)
+        write!(f, "Credential([redacted], found_in: {:#06b})", self.found_in.sources)
     }
 }
 
@@ -170,7 +196,11 @@ impl TokenSources {
         let mut found = None;
         let headers = &request.headers;
         if self.read_authorization() {
-            add(&mut found, Source::Authorization, self.in_authorization(headers)?)?;
+            let (token, is_bare) = self.in_authorization(headers)?;
+            add(&mut found, Source::Authorization, token)?;
+            if let Some(credential) = &mut found {
+                credential.found_in.is_bare = is_bare;
+            }
         }
         if let Some(name) = &self.header {
             add(&mut found, Source::Header, in_header(headers, name)?)?;
@@ -185,15 +215,34 @@ impl TokenSources {
             (None, _) => Ok(found),
             (Some(_), Some(_)) => Err(AuthnError::SeveralTokens),
             (Some(cookie), None) => {
-                Ok(Some(Credential { token: cookie.into(), found_in: bit(Source::SessionCookie) }))
+                let found_in = CredentialPlaces::only(Source::SessionCookie);
+                Ok(Some(Credential { token: cookie.into(), found_in }))
             }
         }
     }
 
-    /// `Bearer <token>` (RFC 6750 §2.1), or the bare token. Another scheme may be the backend's
-    /// own.
-    fn in_authorization<'a>(&self, headers: &'a HeaderMap) -> Result<Option<Cow<'a, str>>, AuthnError> {
-        let Some(value) = only_value(headers, &AUTHORIZATION)? else { return Ok(None) };
+    /// Whether a credential that was found in these places by the sources `before` is found in one
+    /// of them by these.
+    pub(super) fn find_also(&self, before: &Self, places: CredentialPlaces) -> bool {
+        let named_alike = |source: Source, now: Option<&str>, then: Option<&str>| {
+            places.contains(source) && now.is_some() && now == then
+        };
+        let reads_authorization = if places.is_bare { self.raw_authorization } else { self.bearer };
+        let [header, header_before] = [self, before].map(|sources| sources.header().map(HeaderName::as_str));
+        places.contains(Source::SessionCookie)
+            || places.contains(Source::Authorization) && reads_authorization
+            || named_alike(Source::Header, header, header_before)
+            || named_alike(Source::Cookie, self.cookie(), before.cookie())
+            || named_alike(Source::Query, self.websocket_query(), before.websocket_query())
+    }
+
+    /// `Bearer <token>` (RFC 6750 §2.1) or the bare token, and whether it is bare. Another scheme
+    /// may be the backend's own.
+    fn in_authorization<'a>(
+        &self,
+        headers: &'a HeaderMap,
+    ) -> Result<(Option<Cow<'a, str>>, bool), AuthnError> {
+        let Some(value) = only_value(headers, &AUTHORIZATION)? else { return Ok((None, false)) };
         let scheme_end = value.bytes().position(|byte| !is_token_byte(byte)).unwrap_or(value.len());
         let (scheme, rest) =
             value.split_at_checked(scheme_end).ok_or(AuthnError::Token(VerifyError::Malformed))?;
@@ -202,13 +251,13 @@ impl TokenSources {
             // `Bearer:x` and `Bearer\tx` look like bearer tokens, and are malformed. `Bearer` alone
             // has an empty token.
             return if token.len() < rest.len() || rest.is_empty() {
-                Ok(Some(token.into()))
+                Ok((Some(token.into()), false))
             } else {
                 Err(AuthnError::Token(VerifyError::Malformed))
             };
         }
-        let is_bare = !value.contains([' ', '\t']);
-        Ok((self.raw_authorization && is_bare).then_some(value.into()))
+        let is_bare = self.raw_authorization && !value.contains([' ', '\t']);
+        Ok((is_bare.then_some(value.into()), is_bare))
     }
 }
 
@@ -267,11 +316,11 @@ fn add<'a>(
     match found {
         Some(credential) if credential.token != token => Err(AuthnError::SeveralTokens),
         Some(credential) => {
-            credential.found_in |= bit(source);
+            credential.found_in.sources |= bit(source);
             Ok(())
         }
         None => {
-            *found = Some(Credential { token, found_in: bit(source) });
+            *found = Some(Credential { token, found_in: CredentialPlaces::only(source) });
             Ok(())
         }
     }

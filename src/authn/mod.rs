@@ -32,7 +32,7 @@ use siphasher::sip128::SipHasher24;
 
 use self::authenticated::ConfiguredApp;
 pub use self::authenticated::{Authenticated, HeaderValues, ProfileValues};
-pub use self::credential::{Credential, Source, TokenSources, query_without};
+pub use self::credential::{Credential, CredentialPlaces, Source, TokenSources, query_without};
 pub use self::cross_site::{CrossSite, is_cross_site};
 pub use self::error::AuthnError;
 pub use self::internal_client::{InternalClient, InternalClients};
@@ -216,6 +216,21 @@ impl Authenticator {
         Some((Arc::clone(&app.name), self.subject_hasher.hash(&subject)))
     }
 
+    /// Whether a credential in these places, which `before` found and accepted, would be found.
+    pub fn finds_also(&self, before: &Self, places: CredentialPlaces) -> bool {
+        self.sources.find_also(&before.sources, places)
+    }
+
+    /// Checks whether a token that `before` accepted would be accepted, its times and its session
+    /// aside. A session cookie would.
+    ///
+    /// # Errors
+    /// [`AuthnError::Token`], as for the token.
+    pub fn accept_also(&self, before: &Self, authenticated: &Authenticated) -> Result<(), AuthnError> {
+        let Some(kid) = authenticated.kid() else { return Ok(()) };
+        Ok(self.tokens.verify_also(&before.tokens, kid)?)
+    }
+
     /// Updates the metric of cached tokens. Call it before the metric is read, because the cache
     /// counts with a delay.
     pub fn update_cache_metric(&self) {
@@ -294,7 +309,7 @@ impl Authenticator {
         // Before the lookup, which reads the store.
         self.app(subject)?;
         let checked = self.look_up(hash, || self.sessions.check(subject, claims.session(), now)).await?;
-        self.authenticated(checked, claims.expires_at())
+        self.authenticated(checked, Some(Arc::clone(claims.kid())), claims.expires_at())
     }
 
     /// A client cannot make up a valid cookie, but it can make up one that looks valid. Such a
@@ -308,17 +323,18 @@ impl Authenticator {
         let cookie = SessionCookie::parse(text).map_err(|_| AuthnError::Token(VerifyError::Malformed))?;
         let checked = self.look_up(hash, || self.sessions.check_cookie(&cookie, now)).await?;
         let expires_at = checked.expires_at;
-        self.authenticated(checked, expires_at)
+        self.authenticated(checked, None, expires_at)
     }
 
     fn authenticated(
         &self,
         checked: CheckedSession,
+        kid: Option<Arc<str>>,
         expires_at: Timestamp,
     ) -> Result<Authenticated, AuthnError> {
         let subject = &checked.identity.subject;
         let (app, subject_hash) = (self.app(subject)?, self.subject_hasher.hash(subject));
-        Authenticated::new(checked, expires_at, app, subject_hash, self.tells_profile)
+        Authenticated::new(checked, kid, expires_at, app, subject_hash, self.tells_profile)
             .map_err(|_| AuthnError::Token(VerifyError::InvalidClaims))
     }
 

@@ -6,9 +6,9 @@
 //! Nobody's share is fixed. A request is forwarded while its address has fewer under way than there
 //! is room left in all. So one greedy address gets half of the room at most, two get a third each,
 //! and a client that has little under way always finds room. Requests beyond that wait for a while,
-//! and are then refused.
+//! and are then refused. Those of one address are forwarded in the order in which they came.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher as _, RandomState};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use prometheus::IntGauge;
+use tokio::sync::Notify;
 
 use super::client_address::ClientAddress;
 use super::connections::Connections;
@@ -27,7 +28,8 @@ use crate::telemetry::metrics::Metrics;
 const SHARDS: usize = 16;
 /// Fewest addresses in a shard before it looks for those that have nothing under way.
 const LEAST_SWEEP: usize = 64;
-/// How soon a request that waits asks again; twice as long each time, up to the longest.
+/// How soon the first request that waits at an address asks again whether there is room in all;
+/// twice as long each time, up to the longest. Of room at its own address it is told.
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_millis(160);
 
@@ -67,12 +69,21 @@ struct AddressShard {
 struct AddressCount {
     under_way: AtomicUsize,
     waiting: AtomicUsize,
+    /// Those that wait, in the order in which they came.
+    queue: Mutex<VecDeque<Arc<Notify>>>,
 }
 
 /// A request that is counted as under way, until it is dropped.
 pub(super) struct CountedRequest {
     budget: Arc<RequestBudget>,
     of_address: Arc<AddressCount>,
+}
+
+/// A request that found room.
+pub(super) struct Entered {
+    pub(super) counted: CountedRequest,
+    /// Whether it had to wait for it: what was decided on it may be out of date.
+    pub(super) has_waited: bool,
 }
 
 /// Why a request is not forwarded: there is no room for it.
@@ -112,7 +123,7 @@ impl RequestBudget {
     ///
     /// # Errors
     /// [`NoRoom`]: there was none for as long as a request waits.
-    pub(super) async fn enter(self: &Arc<Self>, client: &ClientAddress) -> Result<CountedRequest, NoRoom> {
+    pub(super) async fn enter(self: &Arc<Self>, client: &ClientAddress) -> Result<Entered, NoRoom> {
         let of_address = self.count_of(client_network(client.client));
         // A proxy that names no client carries the requests of many.
         let most_of_address = if client.proxy.is_some() && client.peer == client.client {
@@ -120,11 +131,17 @@ impl RequestBudget {
         } else {
             self.most_of_address
         };
-        match self.try_enter(&of_address, most_of_address) {
-            Ok(entered) => Ok(entered),
-            // Boxed, so that the memory of a wait is not moved with every other request.
-            Err(no_room) => Box::pin(self.wait(of_address, most_of_address, no_room)).await,
-        }
+        let no_room = if of_address.waiting.load(Ordering::Relaxed) == 0 {
+            match self.try_enter(&of_address, most_of_address) {
+                Ok(counted) => return Ok(Entered { counted, has_waited: false }),
+                Err(no_room) => no_room,
+            }
+        } else {
+            NoRoom::OfAddress
+        };
+        // Boxed, so that the memory of a wait is not moved with every other request.
+        let counted = Box::pin(self.wait(of_address, most_of_address, no_room)).await?;
+        Ok(Entered { counted, has_waited: true })
     }
 
     /// How long a client that is refused should wait.
@@ -142,16 +159,25 @@ impl RequestBudget {
         let _of_address = Waiting::begin(&of_address.waiting, most_of_address).ok_or(no_room)?;
         self.waiting_gauge.inc();
         let _gauge = CountedWait(&self.waiting_gauge);
+        let place = QueuePlace::take(&of_address);
+        let deadline = tokio::time::sleep(self.longest_wait);
+        let mut deadline = std::pin::pin!(deadline);
         let mut pause = FIRST_PAUSE;
-        let mut waited = Duration::ZERO;
+        let mut no_room = no_room;
         loop {
-            let step = pause.min(self.longest_wait.saturating_sub(waited));
-            tokio::time::sleep(step).await;
-            waited += step;
-            match self.try_enter(&of_address, most_of_address) {
-                Ok(entered) => return Ok(entered),
-                Err(no_room) if waited >= self.longest_wait => return Err(no_room),
-                Err(_) => pause = (pause * 2).min(LONGEST_PAUSE),
+            if place.is_first() {
+                match self.try_enter(&of_address, most_of_address) {
+                    Ok(entered) => return Ok(entered),
+                    Err(none) => no_room = none,
+                }
+            }
+            tokio::select! {
+                biased;
+                () = &mut deadline => return Err(no_room),
+                () = place.turn.notified() => {}
+                () = tokio::time::sleep(pause), if place.is_first() => {
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                }
             }
         }
     }
@@ -163,17 +189,14 @@ impl RequestBudget {
     ) -> Result<CountedRequest, NoRoom> {
         let in_all = self.under_way.fetch_add(1, Ordering::Relaxed);
         let before = of_address.under_way.fetch_add(1, Ordering::Relaxed);
-        self.under_way_gauge.inc();
-        // Leaves again if it is dropped below.
-        let entered = CountedRequest { budget: Arc::clone(self), of_address: Arc::clone(of_address) };
         let room = self.most_now().saturating_sub(in_all);
-        if room == 0 {
-            Err(NoRoom::InAll)
-        } else if before >= most_of_address.min(room) {
-            Err(NoRoom::OfAddress)
-        } else {
-            Ok(entered)
+        if room > 0 && before < most_of_address.min(room) {
+            self.under_way_gauge.inc();
+            return Ok(CountedRequest { budget: Arc::clone(self), of_address: Arc::clone(of_address) });
         }
+        self.under_way.fetch_sub(1, Ordering::Relaxed);
+        of_address.under_way.fetch_sub(1, Ordering::Relaxed);
+        Err(if room == 0 { NoRoom::InAll } else { NoRoom::OfAddress })
     }
 
     /// How many may be under way while so many clients are connected as now.
@@ -205,6 +228,51 @@ impl Drop for CountedRequest {
         self.budget.under_way.fetch_sub(1, Ordering::Relaxed);
         self.of_address.under_way.fetch_sub(1, Ordering::Relaxed);
         self.budget.under_way_gauge.dec();
+        if self.of_address.waiting.load(Ordering::Relaxed) != 0 {
+            self.of_address.call_first();
+        }
+    }
+}
+
+impl AddressCount {
+    /// Tells the request that has waited longest to ask whether there is room.
+    fn call_first(&self) {
+        if let Some(first) = self.queue.lock().front() {
+            first.notify_one();
+        }
+    }
+}
+
+/// The place of a request among those that wait at its address, until dropped.
+struct QueuePlace<'w> {
+    of_address: &'w AddressCount,
+    turn: Arc<Notify>,
+}
+
+impl<'w> QueuePlace<'w> {
+    /// Takes the last place.
+    fn take(of_address: &'w AddressCount) -> Self {
+        let turn = Arc::new(Notify::new());
+        of_address.queue.lock().push_back(Arc::clone(&turn));
+        Self { of_address, turn }
+    }
+
+    fn is_first(&self) -> bool {
+        self.of_address.queue.lock().front().is_some_and(|first| Arc::ptr_eq(first, &self.turn))
+    }
+}
+
+impl Drop for QueuePlace<'_> {
+    fn drop(&mut self) {
+        let is_own = |turn: &Arc<Notify>| Arc::ptr_eq(turn, &self.turn);
+        let mut queue = self.of_address.queue.lock();
+        if queue.front().is_some_and(is_own) {
+            queue.pop_front();
+        } else {
+            queue.retain(|turn| !is_own(turn));
+        }
+        drop(queue);
+        self.of_address.call_first();
     }
 }
 

@@ -9,6 +9,7 @@ use super::routed::Routed;
 use crate::authn::{self, Authenticated};
 use crate::clock::Timestamp;
 use crate::cors::CorsPolicy;
+use crate::route::Route;
 use crate::token::VerifyError;
 
 /// The verdict on a request's credential.
@@ -31,6 +32,11 @@ pub(super) struct CredentialPlace {
     pub(super) is_in_header: bool,
     /// In `Cookie`.
     pub(super) is_in_cookies: bool,
+    /// All its places.
+    pub(super) all: authn::CredentialPlaces,
+    /// Whether the request is permitted only because the route allows requests of other sites, or of
+    /// pages of other origins.
+    pub(super) is_cross_site: bool,
 }
 
 /// What kind of credential a request shows.
@@ -82,11 +88,7 @@ pub(super) async fn judge(
     now: Timestamp,
 ) -> Judged {
     let authenticator = &current.runtime().authenticator;
-    let cross_site = match &routed.route.cors {
-        _ if routed.route.allow_cross_site => authn::CrossSite::Allow,
-        Some(policy) => cross_site(policy, request),
-        None => authn::CrossSite::Refuse,
-    };
+    let cross_site = cross_site_on(&routed.route, request);
     let (place, blocked) = (CredentialPlace::default(), None);
     let credential = match authenticator.credential(request, routed.is_websocket, cross_site) {
         Ok(Some(credential)) => credential,
@@ -98,6 +100,10 @@ pub(super) async fn judge(
         is_in_authorization: credential.is_in(authn::Source::Authorization),
         is_in_header: credential.is_in(authn::Source::Header),
         is_in_cookies: credential.is_session_cookie() || credential.is_in(authn::Source::Cookie),
+        all: credential.places(),
+        is_cross_site: cross_site != authn::CrossSite::Refuse
+            && credential.is_in_cookies_alone()
+            && authn::is_cross_site(request, routed.is_websocket, authn::CrossSite::Refuse),
     };
     let verdict = match authenticator.cached(&credential, now) {
         Some(verdict) => verdict,
@@ -110,6 +116,15 @@ pub(super) async fn judge(
     };
     let logged = |(app, hash)| Box::new(LoggedPerson { app: Some(app), subject_hash: Some(hash) });
     Judged { verdict: verdict.map(Some), shown, place, blocked: blocked.map(logged) }
+}
+
+/// What a page of another site may do on a route with a cookie, besides reading.
+pub(super) fn cross_site_on(route: &Route, request: &Parts) -> authn::CrossSite {
+    match &route.cors {
+        _ if route.allow_cross_site => authn::CrossSite::Allow,
+        Some(policy) => cross_site(policy, request),
+        None => authn::CrossSite::Refuse,
+    }
 }
 
 /// What the page of another origin that made a request may do with a cookie, besides reading.

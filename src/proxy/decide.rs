@@ -4,13 +4,15 @@
 use std::sync::Arc;
 
 use http::StatusCode;
+use pingora::http::RequestHeader;
 use pingora::proxy::Session;
 
 use super::admission::AdmissionError;
 use super::admit::admit;
-use super::budget::RequestBudget;
+use super::arrival::RequestArrival;
 use super::context::Context;
 use super::cors::{self, PreflightStep};
+use super::gateway::Gateway;
 use super::permit::{Permit, permit};
 use super::reason::Reason;
 use super::refusal::Refusal;
@@ -33,7 +35,7 @@ pub(super) enum Decided {
 pub(super) async fn decide(
     session: &mut Session,
     ctx: &mut Context,
-    budget: &Arc<RequestBudget>,
+    gateway: &Gateway,
 ) -> Result<Decided, Refusal> {
     let current = &*ctx.current;
     let admitted = match ctx.arrival.identify_client(session, &current.trusted_proxies) {
@@ -79,7 +81,35 @@ pub(super) async fn decide(
         _ => permit(request, routed, &ctx.arrival, current).await?,
     };
     let permit = limits::check_caller(permit, current, &ctx.arrival)?;
-    let (permit, counted) = limits::enter(permit, budget, &ctx.arrival).await?;
-    ctx.counted = Some(counted);
-    Ok(Decided::Forward(permit))
+    let (permit, entered) = limits::enter(permit, &gateway.budget, &ctx.arrival).await?;
+    ctx.counted = Some(entered.counted);
+    // A preflight is nobody's.
+    if !entered.has_waited || permit.is_preflight {
+        return Ok(Decided::Forward(permit));
+    }
+    Box::pin(decide_again(request, permit, ctx, gateway)).await.map(Decided::Forward)
+}
+
+/// Decides again on a request that had to wait for room: its session may have ended meanwhile, or a
+/// reload may have changed what it may do. It has passed its limits already.
+async fn decide_again(
+    request: &RequestHeader,
+    permit: Permit,
+    ctx: &mut Context,
+    gateway: &Gateway,
+) -> Result<Permit, Refusal> {
+    ctx.current = gateway.current.load_full();
+    let current = &*ctx.current;
+    let arrival = RequestArrival { now: gateway.records.shared.clock.now(), ..ctx.arrival };
+    let unknown = || Refusal::without_route(Reason::RouteUnknown);
+    if current.runtime().sign_in.endpoint(request.uri.path()).is_some() {
+        // The gateway answers it now.
+        return Err(unknown());
+    }
+    let admitted = ctx.admitted.as_ref().ok_or_else(unknown)?;
+    let mut routed = route(request, admitted, current)?;
+    if Arc::ptr_eq(&routed.route, &permit.route) {
+        routed.allowance = permit.allowance;
+    }
+    self::permit(request, routed, &arrival, current).await
 }

@@ -2,17 +2,20 @@
 //! functions that forward it need its permit.
 
 use std::any::Any;
+use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::Bytes;
+use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{StatusCode, Version, header};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
 use pingora::prelude::HttpPeer;
+use pingora::protocols::Digest;
 use pingora::proxy::{FailToProxy, ProxyHttp, Session};
 use pingora::{Error, ErrorSource, ErrorType};
 
@@ -46,10 +49,10 @@ const LITTLE_BODY: usize = 64 * 1024;
 
 /// The gateway, as Pingora drives it.
 pub struct Gateway {
-    current: Arc<ArcSwap<Current>>,
-    records: Records,
+    pub(super) current: Arc<ArcSwap<Current>>,
+    pub(super) records: Records,
     watch: Arc<Watch>,
-    budget: Arc<RequestBudget>,
+    pub(super) budget: Arc<RequestBudget>,
     request_ids: RequestIds,
 }
 
@@ -108,17 +111,16 @@ impl ProxyHttp for Gateway {
     }
 
     async fn request_filter(&self, session: &mut Session, ctx: &mut Box<Context>) -> pingora::Result<bool> {
-        let decided = decide(session, ctx, &self.budget).await;
+        let decided = decide(session, ctx, self).await;
         let headers = &session.req_header().headers;
         let untrusted_proxies = &self.records.shared.metrics.untrusted_proxies;
         ctx.current.unbelieved_proxies.look_at(&ctx.arrival.client, headers, untrusted_proxies);
         let mut response = match decided {
             Ok(Decided::Forward(permit)) => {
                 ctx.reason = permit.reason();
-                let has_body = !session.is_body_empty();
-                if has_body || permit.authenticated().is_some() {
-                    ctx.open = Some(self.open(session, ctx, Some(&permit), has_body));
-                }
+                let awaits_body = !session.is_body_empty();
+                // A preflight is nobody's, and a new configuration may have no route for it.
+                ctx.open = (!permit.is_preflight).then(|| self.open(session, ctx, &permit, awaits_body));
                 ctx.decision = Decision::Permitted(permit);
                 return Ok(false);
             }
@@ -175,6 +177,24 @@ impl ProxyHttp for Gateway {
         forward::edit_request(session.req_header(), request, permit, &ctx.arrival, &ctx.current)
     }
 
+    async fn connected_to_upstream(
+        &self,
+        _session: &mut Session,
+        _is_reused: bool,
+        _peer: &HttpPeer,
+        _fd: RawFd,
+        digest: Option<&Digest>,
+        ctx: &mut Box<Context>,
+    ) -> pingora::Result<()> {
+        // A connection of HTTP/2 carries other requests too, so it says nothing of this one.
+        if let (Some(open), Some(digest)) = (&ctx.open, digest)
+            && ctx.decision.upstream().is_some_and(|upstream| !upstream.speaks_http2)
+        {
+            open.request().record_backend(digest.socket_digest.as_ref());
+        }
+        Ok(())
+    }
+
     async fn request_body_filter(
         &self,
         session: &mut Session,
@@ -184,7 +204,7 @@ impl ProxyHttp for Gateway {
     ) -> pingora::Result<()> {
         let length = body.as_ref().map_or(0, Bytes::len);
         ctx.request_bytes += length as u64;
-        self.check_open(session, ctx)?;
+        check_open(ctx)?;
         if let Some(open) = &ctx.open {
             open.record_body(length, is_end);
         }
@@ -217,9 +237,9 @@ impl ProxyHttp for Gateway {
             // Either side of a tunnel may be silent as long as it likes. TCP notices if one of them
             // is gone.
             session.set_read_timeout(None);
-            self.open_tunnel(session, ctx);
+            self.open_tunnel(ctx);
         }
-        self.check_open(session, ctx)
+        check_open(ctx)
     }
 
     async fn response_filter(
@@ -248,13 +268,13 @@ impl ProxyHttp for Gateway {
 
     fn response_body_filter(
         &self,
-        session: &mut Session,
+        _session: &mut Session,
         body: &mut Option<Bytes>,
         _is_end: bool,
         ctx: &mut Box<Context>,
     ) -> pingora::Result<Option<Duration>> {
         ctx.response_bytes += body.as_ref().map_or(0, Bytes::len) as u64;
-        self.check_open(session, ctx)?;
+        check_open(ctx)?;
         Ok(None)
     }
 
@@ -389,22 +409,17 @@ impl ProxyHttp for Gateway {
 
 impl Gateway {
     /// Adds a forwarded request to those that may be cut off.
-    fn open(
-        &self,
-        session: &Session,
-        ctx: &Context,
-        permit: Option<&Permit>,
-        awaits_body: bool,
-    ) -> WatchedRequest {
+    fn open(&self, session: &Session, ctx: &Context, permit: &Permit, awaits_body: bool) -> WatchedRequest {
         let received = session.req_header();
         let target = received.uri.path_and_query().cloned();
         let request = ReviewedRequest {
             method: received.method.clone(),
             host: ctx.admitted.as_ref().map_or_else(|| "".into(), |admitted| Arc::clone(&admitted.host)),
             target: target.unwrap_or_else(|| PathAndQuery::from_static("/")),
+            cross_site: permit.credential.is_cross_site.then(|| without_credential(received)),
         };
         let now = self.watch.now();
-        let body = permit.filter(|_| awaits_body).map(|permit| {
+        let body = awaits_body.then(|| {
             let limits = &ctx.current.runtime().limits;
             // Pingora measures the silence of a client of HTTP/1 alone.
             let longest = || LongestSilence::new(limits.read_timeout.0, permit.upstream.write_timeout());
@@ -418,39 +433,20 @@ impl Gateway {
                 body
             }
         });
-        let authenticated = permit.and_then(Permit::authenticated).cloned();
+        let caller = (permit.authenticated().cloned(), permit.credential);
         let current = Arc::clone(&ctx.current);
-        self.watch.add(OpenRequest::new(request, received.version, current, authenticated, body, now))
+        self.watch.add(OpenRequest::new(request, received.version, current, caller, body, now))
     }
 
     /// Opens the tunnel that a request asked for, because its server has switched.
-    fn open_tunnel(&self, session: &Session, ctx: &mut Context) {
-        let Some(switch) = ctx.tunnel.clone() else { return };
+    fn open_tunnel(&self, ctx: &mut Context) {
+        let (Some(switch), Some(open)) = (&ctx.tunnel, &ctx.open) else { return };
         switch.open();
-        let open = match ctx.open.take() {
-            Some(open) => open,
-            None => self.open(session, ctx, None, false),
-        };
-        open.request().become_tunnel(&switch);
+        open.request().become_tunnel(switch);
         if open.request().authenticated.is_some() {
             let gauge = &self.records.shared.metrics.watched_tunnels;
             ctx.counted_tunnel = Some(CountedTunnel::new(gauge.clone()));
-        }
-        open.follow();
-        ctx.open = Some(open);
-    }
-
-    /// Fails a request that was cut off. A request in which nobody is authenticated is looked at
-    /// from the first chunk after a reload on.
-    fn check_open(&self, session: &Session, ctx: &mut Context) -> pingora::Result<()> {
-        // A preflight says nothing of a person, and takes no longer than its answer.
-        let is_preflight = || ctx.decision.permit().is_ok_and(|permit| permit.is_preflight);
-        if ctx.open.is_none() && ctx.current.is_retired() && !is_preflight() {
-            ctx.open = Some(self.open(session, ctx, None, false));
-        }
-        match ctx.open.as_ref().map_or(Ok(()), WatchedRequest::check) {
-            Ok(()) => Ok(()),
-            Err(_) => Err(Error::explain(ErrorType::InternalError, "the request was cut off").into_in()),
+            open.follow();
         }
     }
 
@@ -474,6 +470,21 @@ fn has_little_body(request: &RequestHeader) -> bool {
     let length = request.headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok());
     !request.headers.contains_key(header::EXPECT)
         && length.and_then(|length| length.parse().ok()).is_some_and(|length: usize| length <= LITTLE_BODY)
+}
+
+/// What a request says of the page that made it.
+fn without_credential(received: &RequestHeader) -> Box<Parts> {
+    let mut sent = Parts::clone(received);
+    sent.headers.remove(header::COOKIE);
+    Box::new(sent)
+}
+
+/// Fails a request that was cut off.
+fn check_open(ctx: &Context) -> pingora::Result<()> {
+    match ctx.open.as_ref().map_or(Ok(()), WatchedRequest::check) {
+        Ok(()) => Ok(()),
+        Err(_) => Err(Error::explain(ErrorType::InternalError, "the request was cut off").into_in()),
+    }
 }
 
 /// Why the request was cut off, if it was.

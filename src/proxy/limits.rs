@@ -7,7 +7,7 @@ use http::{HeaderValue, StatusCode};
 use pingora::http::ResponseHeader;
 
 use super::arrival::RequestArrival;
-use super::budget::{CountedRequest, NoRoom, RequestBudget};
+use super::budget::{Entered, NoRoom, RequestBudget};
 use super::current::Current;
 use super::permit::{Caller, Permit};
 use super::reason::Reason;
@@ -79,9 +79,9 @@ pub(super) async fn enter(
     permit: Permit,
     budget: &Arc<RequestBudget>,
     arrival: &RequestArrival,
-) -> Result<(Permit, CountedRequest), Refusal> {
+) -> Result<(Permit, Entered), Refusal> {
     let reason = match budget.enter(&arrival.client).await {
-        Ok(counted) => return Ok((permit, counted)),
+        Ok(entered) => return Ok((permit, entered)),
         Err(NoRoom::InAll) => Reason::TooManyUnderWay,
         Err(NoRoom::OfAddress) => Reason::TooManyUnderWayOfAddress,
     };

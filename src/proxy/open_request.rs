@@ -7,10 +7,12 @@ use std::time::Duration;
 
 use http::Version;
 use parking_lot::Mutex;
+use pingora::protocols::SocketDigest;
 use tokio::task::AbortHandle;
 
 use super::body::RATE_GRACE;
 use super::break_off::BreakOff;
+use super::credential::CredentialPlace;
 use super::current::Current;
 use super::reason::Reason;
 use super::review::ReviewedRequest;
@@ -22,7 +24,7 @@ pub(super) const TICK: Duration = Duration::from_millis(200);
 /// A request that has lasted for so many ticks is watched by a task of its own.
 const TICKS_UNTIL_WATCHED: u64 = 2;
 /// So many bytes of a body find room on their way to a backend that does not read. Only after them
-/// can a silent client be one that waits for the backend.
+/// can a silent client be one that waits for the backend, which is then asked for at its socket.
 const ROOM_ON_THE_WAY: u64 = 64 * 1024;
 
 /// A request under way.
@@ -33,6 +35,8 @@ pub(super) struct OpenRequest {
     pub(super) decided_by: Arc<Current>,
     /// `None`: nobody is authenticated in it.
     pub(super) authenticated: Option<Authenticated>,
+    /// Where the caller's credential stood.
+    pub(super) credential: CredentialPlace,
     /// `None` if it has no body to wait for.
     body: Option<AwaitedBody>,
     break_off: Option<BreakOff>,
@@ -67,7 +71,11 @@ pub(super) struct AwaitedBody {
     /// Least bytes a second.
     least_rate: u64,
     received: AtomicU64,
-    received_at: AtomicU64,
+    /// When a part of it was received last, or when the backend was last seen not to accept what it
+    /// was sent.
+    moved_at: AtomicU64,
+    /// The connection to a backend of HTTP/1.
+    backend: OnceLock<Arc<SocketDigest>>,
     wait: AtomicU8,
 }
 
@@ -82,7 +90,7 @@ const AWAITED_NO_LONGER: u8 = 2;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct LongestSilence {
     of_client: u64,
-    /// If the client may have to wait for the backend.
+    /// If the client may have to wait for the backend, and it cannot be seen whether it does.
     of_backend: u64,
 }
 
@@ -93,14 +101,6 @@ impl LongestSilence {
             |time: Duration| u64::try_from(time.as_millis().div_ceil(TICK.as_millis())).unwrap_or(u64::MAX);
         Self { of_client: ticks(of_client), of_backend: ticks(of_backend) }
     }
-
-    const fn after(self, received: u64) -> u64 {
-        if received < ROOM_ON_THE_WAY || self.of_backend < self.of_client {
-            self.of_client
-        } else {
-            self.of_backend
-        }
-    }
 }
 
 impl AwaitedBody {
@@ -109,13 +109,14 @@ impl AwaitedBody {
             longest_silence,
             least_rate,
             received: AtomicU64::new(0),
-            received_at: AtomicU64::new(now),
+            moved_at: AtomicU64::new(now),
+            backend: OnceLock::new(),
             wait: AtomicU8::new(AWAITED),
         }
     }
 
     /// The same, of a client that first waits for the backend's `100 Continue`.
-    pub(super) const fn after_continue(self) -> Self {
+    pub(super) fn after_continue(self) -> Self {
         Self { wait: AtomicU8::new(NOT_YET_AWAITED), ..self }
     }
 
@@ -123,9 +124,8 @@ impl AwaitedBody {
         if self.wait.load(Ordering::Relaxed) != AWAITED {
             return false;
         }
-        let silence = now.saturating_sub(self.received_at.load(Ordering::Relaxed));
         let received = self.received.load(Ordering::Relaxed);
-        if self.longest_silence.is_some_and(|longest| silence > longest.after(received)) {
+        if self.longest_silence.is_some_and(|longest| self.is_silent(longest, received, now)) {
             return true;
         }
         // One second more than when a chunk arrives: a body that trickles is refused by its chunks,
@@ -134,6 +134,26 @@ impl AwaitedBody {
         let seconds = elapsed.saturating_sub(1);
         seconds > RATE_GRACE.as_secs() && received < self.least_rate.saturating_mul(seconds)
     }
+
+    /// Whether the client has said nothing for too long, and does not wait for the backend.
+    fn is_silent(&self, longest: LongestSilence, received: u64, now: u64) -> bool {
+        let silence = now.saturating_sub(self.moved_at.load(Ordering::Relaxed));
+        if silence <= longest.of_client {
+            return false;
+        }
+        if received < ROOM_ON_THE_WAY {
+            return true;
+        }
+        match self.backend.get().and_then(|socket| socket.tcp_info()) {
+            Some(tcp) if tcp.tcpi_unacked != 0 || tcp.tcpi_notsent_bytes != 0 => {
+                // Pingora itself gives up a backend that accepts nothing.
+                self.moved_at.store(now, Ordering::Relaxed);
+                false
+            }
+            Some(_) => true,
+            None => silence > longest.of_backend,
+        }
+    }
 }
 
 impl OpenRequest {
@@ -141,7 +161,7 @@ impl OpenRequest {
         request: ReviewedRequest,
         version: Version,
         decided_by: Arc<Current>,
-        authenticated: Option<Authenticated>,
+        (authenticated, credential): (Option<Authenticated>, CredentialPlace),
         body: Option<AwaitedBody>,
         opened_at: u64,
     ) -> Self {
@@ -150,6 +170,7 @@ impl OpenRequest {
             version,
             decided_by,
             authenticated,
+            credential,
             body,
             break_off: BreakOff::of_request(),
             tunnel: OnceLock::new(),
@@ -183,20 +204,33 @@ impl OpenRequest {
                 && self.authenticated.as_ref().is_none_or(|authenticated| authenticated.lease().is_current())
     }
 
-    /// Whether it has lasted so long that it is to be watched.
-    pub(super) fn is_long(&self, now: u64) -> bool {
-        !self.is_watched.load(Ordering::Acquire) && now.saturating_sub(self.opened_at) >= TICKS_UNTIL_WATCHED
+    /// Whether a task is to watch it from now on: it has lasted for long, and its session may end.
+    /// Without a caller only a reload can end it.
+    pub(super) fn needs_watch(&self, now: u64) -> bool {
+        let is_long = || now.saturating_sub(self.opened_at) >= TICKS_UNTIL_WATCHED;
+        !self.is_watched.load(Ordering::Acquire)
+            && (self.decided_by.is_retired() || self.authenticated.is_some() && is_long())
     }
 
     /// Notes a part of the body.
     pub(super) fn record_body(&self, length: usize, is_end: bool, now: u64) {
         let Some(body) = &self.body else { return };
         body.received.fetch_add(length as u64, Ordering::Relaxed);
-        body.received_at.store(now, Ordering::Relaxed);
+        body.moved_at.store(now, Ordering::Relaxed);
         // Unless it is awaited no longer.
         _ = body.wait.compare_exchange(NOT_YET_AWAITED, AWAITED, Ordering::Relaxed, Ordering::Relaxed);
         if is_end {
             self.await_no_body();
+        }
+    }
+
+    /// Notes the connection to a backend of HTTP/1, if the client's silence is measured here.
+    pub(super) fn record_backend(&self, socket: Option<&Arc<SocketDigest>>) {
+        if let (Some(body), Some(socket)) = (&self.body, socket)
+            && body.longest_silence.is_some()
+        {
+            // A body of which so much has come that this matters is not sent to another backend.
+            body.backend.get_or_init(|| Arc::clone(socket));
         }
     }
 
@@ -272,11 +306,12 @@ mod tests {
 
         assert!(!body.is_overdue(0, ticks(30)));
         assert!(body.is_overdue(0, ticks(30) + 1));
-        body.received_at.store(ticks(20), Ordering::Relaxed);
+        body.moved_at.store(ticks(20), Ordering::Relaxed);
         assert!(!body.is_overdue(0, ticks(50)));
         assert!(body.is_overdue(0, ticks(51)));
     }
 
+    /// As with a backend of HTTP/2.
     #[test]
     fn a_client_that_may_wait_for_the_backend_is_silent_for_as_long_as_the_backend_may_be() {
         for (of_backend, longest) in [(60, 60), (10, 30)] {

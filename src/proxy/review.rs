@@ -1,16 +1,18 @@
 //! Decides again, after a reload, whether a request under way may go on: all that the new
-//! configuration says of such a request, from its host to the rules of people.
+//! configuration says of such a request, from its host and its token to the rules of people.
 
 use std::sync::Arc;
 
 use http::Method;
+use http::request::Parts;
 use http::uri::PathAndQuery;
 
 use super::admission::AdmissionError;
+use super::credential::{CredentialPlace, cross_site_on};
 use super::current::Current;
 use super::reason::Reason;
 use super::routing::find_in_every_reading;
-use crate::authn::AuthnError;
+use crate::authn::{self, Authenticated, AuthnError};
 use crate::config::Access;
 use crate::identity::{Identity, User};
 use crate::path::{AmbiguousPath, canonicalise};
@@ -24,13 +26,27 @@ pub(super) struct ReviewedRequest {
     pub(super) host: Arc<str>,
     /// Canonical, or with an ambiguous path that a route accepted.
     pub(super) target: PathAndQuery,
+    /// Without its credential, if it is permitted only because the route allows requests of other
+    /// sites.
+    pub(super) cross_site: Option<Box<Parts>>,
 }
 
-/// A person whom a request was forwarded for, as the store knows them now.
+/// A person whom a request was forwarded for.
 #[derive(Clone, Copy)]
 pub(super) struct ReviewedPerson<'p> {
+    /// As the store knows the person now.
     pub(super) identity: &'p Identity,
     pub(super) user: Option<&'p User>,
+    pub(super) credential: ReviewedCredential<'p>,
+}
+
+/// What a request showed of its caller.
+#[derive(Clone, Copy)]
+pub(super) struct ReviewedCredential<'p> {
+    /// The configuration that accepted it.
+    pub(super) decided_by: &'p Current,
+    pub(super) authenticated: &'p Authenticated,
+    pub(super) place: CredentialPlace,
 }
 
 impl ReviewedRequest {
@@ -39,7 +55,7 @@ impl ReviewedRequest {
     }
 
     /// Whether a configuration would forward this request for this person, and let it be a tunnel
-    /// if it is one. Where it is forwarded to does not matter.
+    /// if it is one. Where it is forwarded to does not matter, nor that a token has expired since.
     ///
     /// # Errors
     /// [`Reason`], as for a new request.
@@ -53,15 +69,20 @@ impl ReviewedRequest {
         if is_tunnel && !route.websocket {
             return Err(Reason::WebSocketNotAllowed);
         }
-        match (route.access, person) {
+        // A request whose credential would not be found is one without.
+        let found = person.filter(|person| person.credential.is_found_by(current));
+        match (route.access, found) {
             (Access::Public, _) | (Access::Optional, None) => Ok(()),
             (Access::Authenticated, None) => Err(Reason::Authentication(AuthnError::NoToken)),
-            (Access::Optional | Access::Authenticated, Some(person)) => permits(route, current, person),
+            (Access::Optional | Access::Authenticated, Some(person)) => {
+                if self.is_refused_cross_site(route, is_tunnel) {
+                    return Err(Reason::Authentication(AuthnError::CrossSite));
+                }
+                permits(route, current, person)
+            }
         }
     }
-}
 
-impl ReviewedRequest {
     fn route<'r>(&self, runtime: &'r Runtime) -> Result<&'r Arc<Route>, Reason> {
         if canonicalise(self.path()).is_err() {
             // It was forwarded as it came, because a route accepted it.
@@ -75,11 +96,28 @@ impl ReviewedRequest {
         }
         Ok(runtime.routes.find(&self.host, self.path(), &self.method)?)
     }
+
+    fn is_refused_cross_site(&self, route: &Route, is_tunnel: bool) -> bool {
+        let refuses = |sent: &Parts| authn::is_cross_site(sent, is_tunnel, cross_site_on(route, sent));
+        self.cross_site.as_deref().is_some_and(refuses)
+    }
+}
+
+impl ReviewedCredential<'_> {
+    fn is_found_by(&self, current: &Current) -> bool {
+        let authenticator = &current.runtime().authenticator;
+        authenticator.finds_also(&self.decided_by.runtime().authenticator, self.place.all)
+    }
 }
 
 /// Whether a route permits a person, as `permit` decides it.
 fn permits(route: &Route, current: &Current, person: ReviewedPerson<'_>) -> Result<(), Reason> {
     let refused = |error| Err(Reason::Authentication(error));
+    let ReviewedCredential { decided_by, authenticated, .. } = person.credential;
+    let authenticator = &current.runtime().authenticator;
+    authenticator
+        .accept_also(&decided_by.runtime().authenticator, authenticated)
+        .map_err(Reason::Authentication)?;
     let Some(app) = current.runtime().app_name(&person.identity.subject.appid) else {
         return refused(AuthnError::UnknownApp);
     };

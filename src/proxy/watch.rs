@@ -4,9 +4,10 @@
 //!
 //! A request is decided once, but an upload, a stream of events or a WebSocket goes on. Most
 //! requests are too short for a task or a timer of their own: they only stand in a list, and at
-//! each chunk that passes it is asked whether their lease is current. One that is older than two
-//! ticks of the list is followed by a task, which looks its session up whenever a request's would
-//! be, and decides again after each reload.
+//! each chunk that passes it is asked whether their lease is current. One of a caller that is older
+//! than two ticks of the list is followed by a task, which looks its session up whenever a
+//! request's would be, and decides again after each reload. One without a caller is followed from
+//! the first reload on.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -20,7 +21,7 @@ use super::current::Current;
 use super::open_request::{OpenRequest, TICK};
 use super::reason::Reason;
 use super::records::Records;
-use super::review::ReviewedPerson;
+use super::review::{ReviewedCredential, ReviewedPerson};
 use crate::authn::{Authenticated, AuthnError};
 use crate::identity::User;
 use crate::session::{CheckedSession, SessionError};
@@ -92,13 +93,18 @@ impl Watch {
     fn tick(self: &Arc<Self>) {
         let now = self.ticks.fetch_add(1, Ordering::Relaxed) + 1;
         for shard in &self.shards {
-            let is_due = |request: &&Arc<OpenRequest>| request.is_long(now) || request.body_is_overdue(now);
-            let due: Vec<_> = shard.lock().iter().filter(is_due).cloned().collect();
-            for request in due {
-                if request.body_is_overdue(now) {
+            let is_due = |request: &Arc<OpenRequest>| {
+                let (is_overdue, needs_watch) = (request.body_is_overdue(now), request.needs_watch(now));
+                (is_overdue || needs_watch).then(|| (Arc::clone(request), is_overdue, needs_watch))
+            };
+            let due: Vec<_> = shard.lock().iter().filter_map(is_due).collect();
+            for (request, is_overdue, needs_watch) in due {
+                if is_overdue {
                     tokio::spawn(cut_off(Arc::clone(&request), Reason::ClientTimeout));
                 }
-                self.follow(&request);
+                if needs_watch {
+                    self.follow(&request);
+                }
             }
         }
     }
@@ -137,6 +143,8 @@ impl Watch {
         let mut identity = authenticated.identity().clone();
         let user_at_start = authenticated.user().map(User::id);
         let mut user = authenticated.user().cloned();
+        let credential =
+            ReviewedCredential { decided_by: &request.decided_by, authenticated, place: request.credential };
         loop {
             let current = tokio::select! {
                 () = lease.ended() => None,
@@ -158,7 +166,7 @@ impl Watch {
             // Also after a look-up: the person's unionid may be known now, or their claims may have
             // changed.
             let current = current.unwrap_or_else(|| self.current.load_full());
-            let person = ReviewedPerson { identity: &identity, user: user.as_ref() };
+            let person = ReviewedPerson { identity: &identity, user: user.as_ref(), credential };
             if let Err(reason) = request.request.review(&current, Some(person), request.is_tunnel()) {
                 return reason;
             }

@@ -67,7 +67,11 @@ pub fn start(document: &Document, path: PathBuf, sources: Sources) -> Result<Run
     let internal = internal
         .map(|socket| {
             let tls = internal_tls.as_ref().map(|tls| tls.acceptor(false)).transpose()?;
-            Ok::<_, StartError>(InternalListener { socket: socket.into_socket(), tls, max_connections: door_connections.internal })
+            Ok::<_, StartError>(InternalListener {
+                socket: socket.into_socket(),
+                tls,
+                max_connections: door_connections.internal,
+            })
         })
         .transpose()?;
     let certificates = listeners_tls.into_iter().chain(internal_tls).map(|tls| tls.certificates);

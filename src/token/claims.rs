@@ -1,6 +1,7 @@
 //! The claims of a token: [`UnverifiedClaims`] as parsed, [`VerifiedClaims`] when every rule is
 //! met.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::de::Error as _;
@@ -20,6 +21,7 @@ pub struct VerifiedClaims {
     identity: Identity,
     session: SessionId,
     expires_at: Timestamp,
+    kid: Arc<str>,
 }
 
 impl VerifiedClaims {
@@ -36,6 +38,11 @@ impl VerifiedClaims {
     /// When the token stops being valid: it is valid while `now < expires_at`.
     pub fn expires_at(&self) -> Timestamp {
         self.expires_at
+    }
+
+    /// The id of the key that signed the token.
+    pub const fn kid(&self) -> &Arc<str> {
+        &self.kid
     }
 }
 
@@ -96,6 +103,7 @@ impl UnverifiedClaims {
     pub(super) fn check(
         self,
         expected: &Expectations,
+        kid: &Arc<str>,
         now: Timestamp,
     ) -> Result<VerifiedClaims, VerifyError> {
         self.check_names(expected)?;
@@ -105,6 +113,7 @@ impl UnverifiedClaims {
             identity: Identity { subject, unionid: self.unionid },
             session: self.sid,
             expires_at: Timestamp::from_seconds(self.exp),
+            kid: Arc::clone(kid),
         })
     }
 

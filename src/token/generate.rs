@@ -61,7 +61,7 @@ pub fn generate_key(algorithm: KeyAlgorithm) -> Result<GeneratedKey, GenerateErr
         KeyAlgorithm::HS256 => return Err(GenerateError::SharedSecret),
     };
     let key = SigningKey::from_pem(None, algorithm, pem.expose_secret().as_bytes()).map_err(read_back)?;
-    Ok(GeneratedKey { kid: key.kid().to_owned(), pem })
+    Ok(GeneratedKey { kid: key.kid().to_string(), pem })
 }
 
 fn read_back(error: KeyError) -> GenerateError {

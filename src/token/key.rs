@@ -1,6 +1,7 @@
 //! One key: its id, its only algorithm, and what signs and verifies with it. Parsed once.
 
 use std::fmt;
+use std::sync::Arc;
 
 use aws_lc_rs::error::{KeyRejected, Unspecified};
 use aws_lc_rs::hmac;
@@ -22,7 +23,7 @@ const MIN_SECRET_BYTES: usize = 32;
 
 /// A key that signs and verifies.
 pub(super) struct SigningKey {
-    kid: String,
+    kid: Arc<str>,
     algorithm: KeyAlgorithm,
     /// The encoded headers of the tokens it signs: as `at+jwt`, and as `JWT`.
     headers: [String; 2],
@@ -89,11 +90,23 @@ impl SigningKey {
         // thumbprint is base64url.
         let headers = [TokenType::AtJwt, TokenType::Jwt]
             .map(|token_type| encode_header(token_type, algorithm_name(algorithm), &kid));
-        Self { kid, algorithm, headers, public, signer, verifier }
+        Self { kid: kid.into(), algorithm, headers, public, signer, verifier }
     }
 
-    pub(super) fn kid(&self) -> &str {
+    pub(super) const fn kid(&self) -> &Arc<str> {
         &self.kid
+    }
+
+    /// Whether what the other key has signed is signed by this one too.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        match (&self.public, &other.public, &self.signer, &other.signer) {
+            (Some(own), Some(other), ..) => own.thumbprint() == other.thumbprint(),
+            (None, None, Signer::HS256(own), Signer::HS256(other)) => {
+                let tag = |key| hmac::sign(key, b"menshen is the same");
+                tag(own).as_ref() == tag(other).as_ref()
+            }
+            _ => false,
+        }
     }
 
     pub(super) fn algorithm_name(&self) -> &'static str {

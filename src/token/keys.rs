@@ -53,7 +53,7 @@ impl KeyRing {
 
     /// The key with this id, and no other in its place.
     pub(super) fn find(&self, kid: &str) -> Option<&SigningKey> {
-        self.iter().find(|key| key.kid() == kid)
+        self.iter().find(|key| **key.kid() == *kid)
     }
 
     /// The public keys, as `/.well-known/jwks.json` answers them.

@@ -182,7 +182,33 @@ impl Tokens {
         let jws = UnverifiedJws::parse(token, self.token_type)?;
         let key = self.keys.find(jws.kid()).ok_or(VerifyError::UnknownKey)?;
         let payload = jws.payload_signed_by(key)?;
-        UnverifiedClaims::parse(payload)?.check(&self.expected, now)
+        UnverifiedClaims::parse(payload)?.check(&self.expected, key.kid(), now)
+    }
+
+    /// Checks whether a token that `before` verified with the key of this id would be verified now,
+    /// its times aside.
+    ///
+    /// # Errors
+    /// [`VerifyError`], as for the token.
+    pub fn verify_also(&self, before: &Self, kid: &str) -> Result<(), VerifyError> {
+        if self.token_type != before.token_type {
+            return Err(VerifyError::Malformed);
+        }
+        let key = self.keys.find(kid).ok_or(VerifyError::UnknownKey)?;
+        let key_before = before.keys.find(kid).ok_or(VerifyError::UnknownKey)?;
+        if key.algorithm_name() != key_before.algorithm_name() {
+            return Err(VerifyError::WrongAlgorithm);
+        }
+        if !key.is_same(key_before) {
+            return Err(VerifyError::BadSignature);
+        }
+        if self.expected.issuer != before.expected.issuer {
+            return Err(VerifyError::WrongIssuer);
+        }
+        if self.expected.audience != before.expected.audience {
+            return Err(VerifyError::WrongAudience);
+        }
+        Ok(())
     }
 
     /// Verifies that a token is one of ours, even if it has expired, and returns who signed in.

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use crate::common::client::ask_control;
 use crate::common::redis::RedisServer;
-use crate::common::{NO_THROTTLE, PATIENCE, ROUTES, Response, World, eventually, now};
+use crate::common::{NO_THROTTLE, PATIENCE, ROUTES, Response, Tally, World, eventually, now};
 use crate::process::Process;
 use crate::under_way::exchange::{Kind, serve, start};
 use crate::websocket;
@@ -149,11 +149,12 @@ fn visit(node: &Process, token: &str) -> Response {
     node.connect().send(visit_request(token).as_bytes())
 }
 
-/// Prints how long something took, at best, in the middle and at worst.
+/// Reports how long something took, at best, in the middle and at worst.
 fn report(what: &str, mut times: Vec<Duration>) {
     times.sort_unstable();
     let (least, middle, most) = (times[0], times[times.len() / 2], times[times.len() - 1]);
-    println!("{what}: {} times, {least:.1?} at best, {middle:.1?} median, {most:.1?} at worst", times.len());
+    let remark = format!("{least:.1?} at best, {middle:.1?} median, {most:.1?} at worst");
+    Tally::of(times.len(), remark).report(&format!("cluster: {what}"));
 }
 
 /// Ends sessions on one node in every way, while the other remembers them; how long the other let
@@ -295,13 +296,13 @@ fn whatever_is_under_way_ends_within_a_second_when_the_other_node_ends_its_sessi
         "listeners: [{{ address: '127.0.0.1:0', h2c: true }}]\nupstreams: {{ backend: {{ servers: ['{backend}'] }} }}\n{NO_THROTTLE}"
     );
     let cluster = Cluster::on(&redis, &sections);
+    let mut times = Vec::new();
     for round in 0..4 {
         let (one, other) = (round % 2, (round + 1) % 2);
         let (login, bystander) = (cluster.sign_in(one, "alice"), cluster.sign_in(one, "bob"));
         let open = |login: &Value| {
             let bearer = format!("Authorization: Bearer {}\r\n", token(login));
-            let kinds = Kind::ALL.iter().flat_map(|kind| [(*kind, false), (*kind, true)]);
-            let opened = kinds.map(|(kind, is_http2)| {
+            let opened = Kind::plain().map(|(kind, is_http2)| {
                 let path = format!("/{round}/{}/{is_http2}", kind.name());
                 let exchange = start(cluster.nodes[other].address, kind, is_http2, &path, &bearer);
                 (path, exchange)
@@ -321,12 +322,18 @@ fn whatever_is_under_way_ends_within_a_second_when_the_other_node_ends_its_sessi
         };
 
         assert_eq!(answer.status / 100, 2, "round {round}: {}", answer.text());
-        let mut times = Vec::new();
+        let reason = if round == 2 { "blocked" } else { "session_ended" };
         for (path, exchange) in ended {
             exchange.ended();
             let time = began.elapsed();
             assert!(time < SECOND, "{path}: {time:?}");
             times.push(time);
+            eventually(&format!("{path} has its line"), || {
+                let log = cluster.nodes[other].read("access.log");
+                let mut lines =
+                    log.lines().map(|line| serde_json::from_str::<Value>(line).unwrap_or_default());
+                lines.any(|line| line["url.path"] == *path && line["reason"] == reason)
+            });
         }
         for (path, exchange) in kept {
             assert!(!exchange.has_ended(), "{path}");
@@ -334,8 +341,8 @@ fn whatever_is_under_way_ends_within_a_second_when_the_other_node_ends_its_sessi
         if round == 2 {
             assert_eq!(change_block(&cluster.nodes[one], "unblock", &who).status, 200);
         }
-        report("a request under way was cut off by the other node", times);
     }
+    report("a request under way was cut off by the other node", times);
 }
 
 #[test]
@@ -501,10 +508,8 @@ fn neighbours_of_a_forger_sign_in_on_two_nodes() {
         (in_by_now, began.elapsed())
     });
 
-    println!(
-        "{in_by_now} of 40 neighbours of a forger in on two nodes, the last after {took:.1?}; {} made-up codes",
-        forged.load(Ordering::Relaxed)
-    );
+    let remark = format!("{in_by_now} of 40 neighbours in on two nodes, the last after {took:.1?}");
+    Tally::of(forged.load(Ordering::Relaxed), remark).report("cluster: made-up codes of a neighbour");
     assert!(in_by_now >= 36, "{in_by_now}");
 }
 

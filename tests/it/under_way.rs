@@ -3,23 +3,31 @@
 
 mod budget;
 pub mod exchange;
+mod reload;
 
+use std::io::{Read as _, Write as _};
+use std::net::SocketAddr;
 use std::time::Duration;
 
-use self::exchange::{Kind, OpenExchange, serve, start};
-use crate::common::{NO_THROTTLE, World, eventually, now};
-use crate::proxying::{logged, pass};
+use self::exchange::{Kind, OpenExchange, serve, serve_http2, start};
+use crate::common::http2::{END_HEADERS, END_STREAM, HEADERS, Http2, encode, fields};
+use crate::common::{Connection, NO_THROTTLE, PATIENCE, World, eventually, now};
+use crate::proxying::{http2, logged, pass, raw};
 
 const SECOND: Duration = Duration::from_secs(1);
 const LISTENERS: &str = "listeners: [{ address: '127.0.0.1:0', h2c: true }]\n";
 const ROUTES: &str = "
 routes:
-  - { name: protected, path: /, access: authenticated, upstream: backend }
+  - { name: protected, path: /, access: authenticated, upstream: backend, websocket: true }
 ";
 
 fn world(sections: &str) -> World {
-    let backend = serve();
-    let upstreams = format!("upstreams:\n  backend: {{ servers: ['{backend}'] }}\n");
+    world_before(serve(), "", sections)
+}
+
+/// A gateway before this backend; `options` are added to the upstream.
+fn world_before(backend: SocketAddr, options: &str, sections: &str) -> World {
+    let upstreams = format!("upstreams:\n  backend: {{ servers: ['{backend}']{options} }}\n");
     World::with(&format!("{LISTENERS}{upstreams}{NO_THROTTLE}{sections}"))
 }
 
@@ -30,10 +38,9 @@ fn log_out(world: &World, bearer: &str) {
     assert_eq!(answer.status, 204);
 }
 
-/// Opens an exchange of each kind over each version of HTTP, under a path that begins so.
-fn open_all(world: &World, name: &str, bearer: &str) -> Vec<(String, OpenExchange)> {
-    let kinds = Kind::ALL.iter().flat_map(|kind| [(*kind, false), (*kind, true)]);
-    let opened = kinds.map(|(kind, is_http2)| {
+/// Opens an exchange of each of these kinds, under a path that begins so.
+fn open_all(world: &World, kinds: &[(Kind, bool)], name: &str, bearer: &str) -> Vec<(String, OpenExchange)> {
+    let opened = kinds.iter().copied().map(|(kind, is_http2)| {
         let path = format!("/{name}/{}/{}", kind.name(), if is_http2 { "h2" } else { "h1" });
         let exchange = start(world.address(), kind, is_http2, &path, bearer);
         (path, exchange)
@@ -41,24 +48,24 @@ fn open_all(world: &World, name: &str, bearer: &str) -> Vec<(String, OpenExchang
     opened.collect()
 }
 
-#[test]
-fn whatever_is_under_way_ends_with_its_session_and_nobody_elses_does() {
-    let world = world(ROUTES);
+/// Opens exchanges of these kinds for several sessions, ends one of the sessions, and sees which of
+/// the exchanges end.
+fn assert_ends_with_its_session(world: &World, kinds: &[(Kind, bool)]) {
     let (alice, bob) = (world.bearer("alice"), world.bearer("bob"));
-    let ended = open_all(&world, "alice", &alice);
-    let kept = open_all(&world, "bob", &bob);
+    let ended = open_all(world, kinds, "alice", &alice);
+    let kept = open_all(world, kinds, "bob", &bob);
     // Of another session of the same user, whose lease ends as well.
-    let other_session = open_all(&world, "other", &world.bearer("alice"));
+    let other_session = open_all(world, kinds, "other", &world.bearer("alice"));
     pass(Duration::from_millis(100));
 
     let began = now();
-    log_out(&world, &alice);
+    log_out(world, &alice);
 
     for (path, exchange) in ended {
         exchange.ended();
         let time = began.elapsed();
         assert!(time < SECOND, "{path}: {time:?}");
-        let line = logged(&world, &path);
+        let line = logged(world, &path);
         assert_eq!(
             (&line["decision"], &line["reason"]),
             (&"refused".into(), &"session_ended".into()),
@@ -67,152 +74,113 @@ fn whatever_is_under_way_ends_with_its_session_and_nobody_elses_does() {
     }
     pass(SECOND);
     for (path, exchange) in kept.into_iter().chain(other_session) {
-        assert!(!exchange.has_ended(), "{path}");
+        assert!(!exchange.has_ended(), "{path}: {}", logged(world, &path));
     }
     let counted = world.metric("menshen_refused_requests_total{reason=\"session_ended\"}");
-    assert_eq!(counted, (Kind::ALL.len() * 2) as f64);
+    assert_eq!(counted, kinds.len() as f64);
+}
+
+#[test]
+fn whatever_is_under_way_ends_with_its_session_and_nobody_elses_does() {
+    assert_ends_with_its_session(&world(ROUTES), &Kind::all());
+}
+
+#[test]
+fn whatever_is_under_way_to_a_backend_of_http_2_ends_with_its_session_as_well() {
+    let backend = serve_http2();
+    let world = world_before(backend.address, ", protocol: http2", ROUTES);
+
+    assert_ends_with_its_session(&world, &Kind::plain().collect::<Vec<_>>());
 }
 
 #[test]
 fn whatever_is_under_way_ends_when_its_person_is_blocked() {
-    let world = world(ROUTES);
+    let backend = serve_http2();
+    let worlds = [world(ROUTES), world_before(backend.address, ", protocol: http2", ROUTES)];
+    for (world, kinds) in worlds.iter().zip([Kind::all(), Kind::plain().collect()]) {
+        let alice = world.bearer("alice");
+        // Long enough to be followed by a task each.
+        let ended = open_all(world, &kinds, "alice", &alice);
+        pass(SECOND);
+        let session = world.get("/auth/session", &alice).json();
+
+        let began = now();
+        let who = serde_json::json!({ "app": "shop", "openid": session["openid"] });
+        assert_eq!(world.control("POST /people/block", &who).status, 200);
+
+        for (path, exchange) in ended {
+            exchange.ended();
+            let time = began.elapsed();
+            assert!(time < SECOND, "{path}: {time:?}");
+            assert_eq!(logged(world, &path)["reason"], "blocked", "{path}");
+        }
+        let counted = world.metric("menshen_refused_requests_total{reason=\"blocked\"}");
+        assert_eq!(counted, kinds.len() as f64);
+    }
+}
+
+/// A client that does not read, and a backend that does not: nothing moves at the gateway.
+#[test]
+fn what_is_stuck_ends_with_its_session_as_well() {
+    let backend = raw::serve(|mut stream| {
+        if raw::read_head(&mut stream).contains("/unread/") {
+            _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999\r\n\r\n");
+            while stream.write_all(&[b'x'; 64 * 1024]).is_ok() {}
+        } else {
+            // It reads nothing, and says nothing.
+            std::thread::park_timeout(PATIENCE);
+        }
+    });
+    let world = world_before(backend, "", ROUTES);
     let alice = world.bearer("alice");
-    // Long enough to be followed by a task each.
-    let ended = open_all(&world, "alice", &alice);
-    pass(SECOND);
-    let session = world.get("/auth/session", &alice).json();
+    let paths = ["/unread/h1", "/unread/h2", "/stuck"];
+    let _unread = begin(&world, "GET", paths[0], &alice);
+    let mut unread = Http2::open(world.address());
+    let id = unread.begin();
+    let token = alice.trim().split_once(": ").unwrap().1;
+    let fields = fields("GET", paths[1].as_bytes(), &[(b"authorization", token.as_bytes())]);
+    unread.frame(HEADERS, END_HEADERS | END_STREAM, id, &encode(&fields));
+    let mut stuck = begin(&world, "POST", paths[2], &alice);
+    // Until nothing more goes through.
+    stuck.stream.set_write_timeout(Some(Duration::from_millis(300))).unwrap();
+    let piece = [&b"10000\r\n"[..], &[b'x'; 0x1_0000], b"\r\n"].concat();
+    while stuck.stream.write(&piece).is_ok_and(|count| count == piece.len()) {}
 
     let began = now();
-    let who = serde_json::json!({ "app": "shop", "openid": session["openid"] });
-    assert_eq!(world.control("POST /people/block", &who).status, 200);
+    log_out(&world, &alice);
 
-    for (path, exchange) in ended {
-        exchange.ended();
+    for path in paths {
+        assert_eq!(logged(&world, path)["reason"], "session_ended", "{path}");
         let time = began.elapsed();
         assert!(time < SECOND, "{path}: {time:?}");
-        assert_eq!(logged(&world, &path)["reason"], "blocked", "{path}");
     }
+    eventually("none is under way", || world.metric("menshen_requests_under_way") == 0.0);
+}
+
+/// Begins a request over HTTP/1.1, with a body if its method is `POST`; reads nothing.
+fn begin(world: &World, method: &str, path: &str, bearer: &str) -> Connection {
+    let framing = if method == "POST" { "Transfer-Encoding: chunked\r\n" } else { "" };
+    let mut client = world.connect();
+    let request = format!("{method} {path} HTTP/1.1\r\nHost: gateway.test\r\n{bearer}{framing}\r\n");
+    client.write(request.as_bytes());
+    client
 }
 
 #[test]
 fn a_client_that_still_waits_for_an_answer_is_told_why_it_gets_none() {
-    let world = world(ROUTES);
-    for (kind, code_200) in [(Kind::Poll, 401), (Kind::Upload, 401), (Kind::SilentUpload, 401)] {
-        let alice = world.bearer("alice");
-        let path = format!("/told/{}/h1", kind.name());
-        let exchange = start(world.address(), kind, false, &path, &alice);
-        pass(Duration::from_millis(100));
+    let backend = serve_http2();
+    for world in [world(ROUTES), world_before(backend.address, ", protocol: http2", ROUTES)] {
+        for kind in [Kind::Poll, Kind::Upload, Kind::SilentUpload] {
+            let alice = world.bearer("alice");
+            let path = format!("/told/{}/h1", kind.name());
+            let exchange = start(world.address(), kind, false, &path, &alice);
+            pass(Duration::from_millis(100));
 
-        log_out(&world, &alice);
+            log_out(&world, &alice);
 
-        assert_eq!(exchange.ended(), code_200, "{path}");
-        assert_eq!(logged(&world, &path)["http.response.status_code"], 401, "{path}");
-    }
-}
-
-/// The name of a route, what it says before and after a reload, and why a request on it is cut.
-type ReloadedRoute = (&'static str, &'static str, &'static str, Option<&'static str>);
-
-/// What each route says before and after a reload, and why a request on it is cut then.
-const RELOADED: &[ReloadedRoute] = &[
-    ("kept", "path: /kept, access: authenticated", "path: /kept, access: authenticated", None),
-    ("elsewhere", "path: /elsewhere, access: authenticated", "path: /elsewhere, access: optional", None),
-    ("opened", "path: /opened, access: authenticated", "path: /opened, access: public", None),
-    ("gone", "path: /gone, access: authenticated", "path: /other, access: public", Some("route_unknown")),
-    (
-        "host",
-        "path: /host, access: authenticated",
-        "path: /host, hosts: [b.test], access: public",
-        Some("route_unknown"),
-    ),
-    (
-        "method",
-        "path: /method, access: authenticated",
-        "path: /method, methods: [DELETE], access: public",
-        Some("method_not_allowed"),
-    ),
-    (
-        "app",
-        "path: /app, access: authenticated",
-        "path: /app, access: authenticated, apps: [other]",
-        Some("app_not_admitted"),
-    ),
-    (
-        "rules",
-        "path: /rules, access: authenticated",
-        "path: /rules, access: authenticated, require_claims: { role: [admin] }",
-        Some("claim_missing"),
-    ),
-    (
-        "anonymous",
-        "path: /anonymous, access: public",
-        "path: /anonymous, access: authenticated",
-        Some("no_token"),
-    ),
-];
-
-#[test]
-fn a_reload_decides_again_on_all_that_is_open_and_cuts_what_it_does_not_admit_and_nothing_else() {
-    let routes = |line: fn(&ReloadedRoute) -> &'static str| {
-        let lines = RELOADED
-            .iter()
-            .map(|row| format!("  - {{ name: {}, upstream: backend, {} }}\n", row.0, line(row)));
-        format!("routes:\n{}", lines.collect::<String>())
-    };
-    let apps = "
-apps:
-  shop: { kind: mini_program, appid: wxe000000000000001, secret: emulator-secret-1 }
-  other: { kind: official_account, appid: wxe000000000000005, secret: emulator-secret-5 }
-login: { origins: ['https://gateway.test'] }
-";
-    let world = world(&format!("{apps}{}", routes(|row| row.1)));
-    let alice = world.bearer("alice");
-    let opened: Vec<_> = RELOADED
-        .iter()
-        .flat_map(|(name, before, _, reason)| {
-            let bearer = if before.contains("public") { "" } else { &alice };
-            // On a public route a request is decided again when something passes.
-            let kinds: &[Kind] =
-                if before.contains("public") { &[Kind::Events] } else { &[Kind::Events, Kind::Poll] };
-            kinds
-                .iter()
-                .flat_map(|kind| [(*kind, false), (*kind, true)])
-                .map(|(kind, is_http2)| {
-                    let path = format!("/{name}/{}/{is_http2}", kind.name());
-                    (start(world.address(), kind, is_http2, &path, bearer), path, *reason)
-                })
-                .collect::<Vec<_>>()
-        })
-        .collect();
-    pass(Duration::from_millis(100));
-
-    let path = world.data.path().join("menshen.yaml");
-    let text = std::fs::read_to_string(&path).unwrap();
-    let text = text.replace(&routes(|row| row.1), &routes(|row| row.2));
-    std::fs::write(&path, &text).unwrap();
-    let began = now();
-    world.gateway().reload().unwrap();
-
-    for (exchange, path, reason) in &opened {
-        let Some(reason) = reason else { continue };
-        eventually(&format!("{path} ends"), || exchange.has_ended());
-        let time = began.elapsed();
-        assert!(time < SECOND, "{path}: {time:?}");
-        assert_eq!(logged(&world, path)["reason"], *reason, "{path}");
-    }
-    pass(SECOND);
-    for (exchange, path, reason) in &opened {
-        assert!(reason.is_some() || !exchange.has_ended(), "{path} was admitted and is cut");
-    }
-
-    let shop = "  shop: { kind: mini_program, appid: wxe000000000000001, secret: emulator-secret-1 }\n";
-    assert!(text.contains(shop));
-    std::fs::write(&path, text.replace(shop, "")).unwrap();
-    world.gateway().reload().unwrap();
-
-    for (exchange, path, _) in opened.iter().filter(|(_, path, _)| path.starts_with("/kept/")) {
-        eventually(&format!("{path} ends"), || exchange.has_ended());
-        assert_eq!(logged(&world, path)["reason"], "unknown_app", "{path}");
+            assert_eq!(exchange.ended(), 401, "{path}");
+            assert_eq!(logged(&world, &path)["http.response.status_code"], 401, "{path}");
+        }
     }
 }
 
@@ -231,6 +199,37 @@ fn a_silent_body_is_not_waited_for_longer_than_the_limit_and_the_client_is_to_bl
         assert_eq!(logged(&world, &path)["reason"], "client_timeout", "{path}");
     }
     assert_eq!(world.metric("menshen_refused_requests_total{reason=\"client_timeout\"}"), 2.0);
+}
+
+/// A client that has sent much may wait for the backend. It does not if the backend has taken all.
+#[test]
+fn a_client_that_is_silent_and_one_that_waits_for_the_backend_are_told_apart() {
+    // More than the system takes on the way.
+    const LENGTH: usize = 64 * 1024 * 1024;
+    let reads = raw::serve(|mut stream| while matches!(stream.read(&mut [0; 64 * 1024]), Ok(1..)) {});
+    let reads_not = raw::serve(|mut stream| {
+        raw::read_head(&mut stream);
+        std::thread::park_timeout(PATIENCE);
+    });
+    let limits = "limits: { read_timeout: 1s, min_body_rate: 0B }\n";
+    for (backend, length, reason, least, most) in [
+        (reads, LENGTH, "client_timeout", 1, 5),
+        (reads, 100 * 1024, "client_timeout", 1, 5),
+        (reads_not, LENGTH, "upstream_timeout", 6, 18),
+    ] {
+        let world =
+            world_before(backend, ", write_timeout: 6s, read_timeout: 7s", &format!("{ROUTES}{limits}"));
+        let bearer = world.bearer("alice");
+        let token = bearer.trim().split_once(": ").unwrap().1;
+        let client = http2::Client::connect(world.address());
+
+        let began = now();
+        client.send_without_end("/upload", &[("authorization", token)], length);
+
+        let time = began.elapsed();
+        assert_eq!(logged(&world, "/upload")["reason"], reason, "{length}");
+        assert!(time >= least * SECOND && time < most * SECOND, "{reason}, {length}: {time:?}");
+    }
 }
 
 #[test]

@@ -121,6 +121,61 @@ async fn a_request_beyond_the_budget_waits_for_room_and_is_refused_in_time() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn requests_of_one_address_are_forwarded_in_the_order_in_which_they_came() {
+    let bench = Bench::with(1000, 3);
+    let entered = |name: &'static str, order: &Arc<Mutex<Vec<&'static str>>>| {
+        let (budget, order) = (Arc::clone(&bench.budget), Arc::clone(order));
+        async move {
+            let entered = budget.enter(&client("192.0.2.1")).await.ok().unwrap();
+            order.lock().push(name);
+            // Long enough that the next one is still waiting, and forwarded one after another.
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            drop(entered.counted);
+            entered.has_waited
+        }
+    };
+    let order = Arc::default();
+    let mut waiting = Vec::new();
+    for name in ["first", "second", "third", "fourth", "fifth", "sixth"] {
+        waiting.push(tokio::spawn(entered(name, &order)));
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    // Each place that becomes free has somebody who waits for it. One that comes then is last.
+    tokio::time::sleep(Duration::from_millis(95)).await;
+    waiting.push(tokio::spawn(entered("late", &order)));
+
+    let started = paused_now();
+    let mut waited = Vec::new();
+    for one in waiting {
+        waited.push(one.await.unwrap());
+    }
+
+    assert_eq!(*order.lock(), ["first", "second", "third", "fourth", "fifth", "sixth", "late"]);
+    assert_eq!(waited, [false, false, false, true, true, true, true]);
+    assert!(started.elapsed() < Duration::from_millis(350), "none waited in vain: {:?}", started.elapsed());
+    assert_eq!(bench.budget.under_way.load(Ordering::Relaxed), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_gives_up_lets_the_next_one_have_its_turn() {
+    let bench = Bench::with(1000, 2);
+    let held = [(); 2].map(|()| bench.try_enter("192.0.2.1").ok().unwrap());
+    let enter = || {
+        let budget = Arc::clone(&bench.budget);
+        tokio::spawn(async move { budget.enter(&client("192.0.2.1")).await.is_ok() })
+    };
+    let gives_up = enter();
+    tokio::task::yield_now().await;
+    let stays = enter();
+    tokio::task::yield_now().await;
+
+    gives_up.abort();
+    drop(held);
+
+    assert!(stays.await.unwrap());
+}
+
+#[tokio::test(start_paused = true)]
 async fn no_more_wait_than_may_be_under_way() {
     let bench = Bench::with(100, 2);
     let entered =
@@ -148,7 +203,7 @@ async fn a_trusted_proxy_that_names_no_client_is_bounded_by_the_whole_alone() {
     let proxy = ClientAddress { proxy: Some(0), ..client("10.0.0.1") };
     let mut held = Vec::new();
     for _ in 0..5 {
-        held.push(bench.budget.enter(&proxy).await.ok().unwrap());
+        held.push(bench.budget.enter(&proxy).await.ok().unwrap().counted);
     }
 
     assert_eq!(bench.budget.under_way.load(Ordering::Relaxed), 5);

@@ -1,19 +1,25 @@
 use super::*;
-use crate::authn::{Authenticated, TokenSources};
+use crate::authn::{Authenticated, CredentialPlaces, TokenSources};
 use crate::identity::{AppId, Identity, OpenId, Subject};
 use crate::proxy::credential::CredentialPlace;
 use crate::proxy::permit::Caller;
 use crate::proxy::tests::Bench;
 
-const AUTHORIZATION: CredentialPlace =
-    CredentialPlace { is_in_authorization: true, is_in_header: false, is_in_cookies: false };
-const HEADER: CredentialPlace =
-    CredentialPlace { is_in_authorization: false, is_in_header: true, is_in_cookies: false };
-const COOKIE: CredentialPlace =
-    CredentialPlace { is_in_authorization: false, is_in_header: false, is_in_cookies: true };
+const fn place(is_in_authorization: bool, is_in_header: bool, is_in_cookies: bool) -> CredentialPlace {
+    CredentialPlace {
+        is_in_authorization,
+        is_in_header,
+        is_in_cookies,
+        all: CredentialPlaces::NONE,
+        is_cross_site: false,
+    }
+}
+
+const AUTHORIZATION: CredentialPlace = place(true, false, false);
+const HEADER: CredentialPlace = place(false, true, false);
+const COOKIE: CredentialPlace = place(false, false, true);
 /// The query of a WebSocket.
-const QUERY: CredentialPlace =
-    CredentialPlace { is_in_authorization: false, is_in_header: false, is_in_cookies: false };
+const QUERY: CredentialPlace = place(false, false, false);
 
 fn bench() -> Bench {
     let more =
@@ -138,7 +144,7 @@ fn what_shared_caches_prefer_to_cache_control_is_removed_from_a_private_answer()
 #[test]
 fn vary_names_what_was_read() {
     let bench = bench();
-    let both = CredentialPlace { is_in_authorization: true, is_in_header: true, is_in_cookies: false };
+    let both = place(true, true, false);
     let all = "vary: Authorization, X-Token, Cookie";
     for (path, place, expected) in [
         ("/", Some(COOKIE), Some("vary: Cookie")),
@@ -200,7 +206,7 @@ fn vary_names_the_origin_where_pages_of_other_origins_may_read() {
     };
     let routes = [("/c", "authenticated"), ("/c/public", "public"), ("/c/optional", "optional")];
     let bench = Bench::with("", &routes.map(|(path, access)| route(path, access)).concat());
-    let both = CredentialPlace { is_in_authorization: true, is_in_header: true, is_in_cookies: false };
+    let both = place(true, true, false);
     let all = "vary: Authorization, X-Token, Cookie, Origin";
     for (path, place, expected) in [
         ("/c", Some(COOKIE), "vary: Cookie, Origin"),

@@ -1,14 +1,50 @@
 use super::*;
+use crate::authn::{CredentialPlaces, Source};
 use crate::identity::{AppId, OpenId, Subject, UnionId};
 use crate::proxy::tests::Bench;
 
 fn request(method: Method, path: &'static str) -> ReviewedRequest {
-    ReviewedRequest { method, host: "a.test".into(), target: PathAndQuery::from_static(path) }
+    ReviewedRequest {
+        method,
+        host: "a.test".into(),
+        target: PathAndQuery::from_static(path),
+        cross_site: None,
+    }
 }
 
 fn person(appid: &str) -> Identity {
     let subject = Subject { appid: AppId::parse(appid).unwrap(), openid: OpenId::parse("o1").unwrap() };
     Identity { subject, unionid: None }
+}
+
+fn authenticated(identity: &Identity) -> Authenticated {
+    Authenticated::for_test(identity.clone(), None, None, "shop")
+}
+
+/// Of a session cookie.
+const PLACE: CredentialPlace = CredentialPlace {
+    is_in_authorization: false,
+    is_in_header: false,
+    is_in_cookies: true,
+    all: CredentialPlaces::only(Source::SessionCookie),
+    is_cross_site: false,
+};
+
+/// Reviews a request of this person, or of nobody, by the configuration that decided it.
+fn review(
+    bench: &Bench,
+    request: &ReviewedRequest,
+    identity: Option<&Identity>,
+    place: CredentialPlace,
+    is_tunnel: bool,
+) -> Result<(), Reason> {
+    let authenticated = identity.map(authenticated);
+    let person = identity.zip(authenticated.as_ref()).map(|(identity, authenticated)| ReviewedPerson {
+        identity,
+        user: None,
+        credential: ReviewedCredential { decided_by: &bench.current, authenticated, place },
+    });
+    request.review(&bench.current, person, is_tunnel)
 }
 
 const SHOP: &str = "wxe000000000000001";
@@ -32,9 +68,7 @@ fn a_request_under_way_goes_on_if_a_new_one_of_its_kind_were_forwarded() {
         ("/ws", Some(SHOP), false),
     ] {
         let identity = appid.map(person);
-        let person = identity.as_ref().map(|identity| ReviewedPerson { identity, user: None });
-
-        let reviewed = request(Method::GET, path).review(&bench.current, person, is_tunnel);
+        let reviewed = review(&bench, &request(Method::GET, path), identity.as_ref(), PLACE, is_tunnel);
 
         assert_eq!(reviewed, Ok(()), "{path} {appid:?}");
     }
@@ -58,9 +92,7 @@ fn a_request_under_way_ends_for_the_reason_that_a_new_one_were_refused_for() {
         (Method::POST, "/auth/login", None, false, "route_unknown"),
     ] {
         let identity = appid.map(person);
-        let person = identity.as_ref().map(|identity| ReviewedPerson { identity, user: None });
-
-        let reviewed = request(method, path).review(&bench.current, person, is_tunnel);
+        let reviewed = review(&bench, &request(method, path), identity.as_ref(), PLACE, is_tunnel);
 
         assert_eq!(reviewed.map_err(Reason::as_str), Err(reason), "{path} {appid:?}");
     }
@@ -70,7 +102,46 @@ fn a_request_under_way_ends_for_the_reason_that_a_new_one_were_refused_for() {
 fn a_unionid_that_has_become_known_counts() {
     let bench = Bench::new();
     let identity = Identity { unionid: Some(UnionId::parse("u1").unwrap()), ..person(SHOP) };
-    let person = Some(ReviewedPerson { identity: &identity, user: None });
 
-    assert_eq!(request(Method::GET, "/unionid").review(&bench.current, person, false), Ok(()));
+    assert_eq!(review(&bench, &request(Method::GET, "/unionid"), Some(&identity), PLACE, false), Ok(()));
+}
+
+#[test]
+fn a_request_of_another_site_goes_on_only_where_the_route_allows_it() {
+    let more = "
+  - { path: /open, access: authenticated, upstream: backend, allow_cross_site: true }
+  - path: /pages
+    access: authenticated
+    upstream: backend
+    cors: { origins: ['https://pages.a.test'], credentials: true }
+";
+    let bench = Bench::with("", more);
+    for (origin, site, path, expected) in [
+        ("https://b.test", "cross-site", "/open", Ok(())),
+        ("https://b.test", "cross-site", "/pages", Err("cross_site")),
+        ("https://b.test", "cross-site", "/shop", Err("cross_site")),
+        ("https://b.test", "cross-site", "/public", Ok(())),
+        ("https://pages.a.test", "same-site", "/pages", Ok(())),
+        ("https://pages.a.test", "same-site", "/shop", Err("cross_site")),
+        ("https://other.a.test", "same-site", "/pages", Err("cross_site")),
+    ] {
+        let sent = http::Request::post(path).header("origin", origin).header("sec-fetch-site", site);
+        let (sent, ()) = sent.body(()).unwrap().into_parts();
+        let request = ReviewedRequest { cross_site: Some(Box::new(sent)), ..request(Method::POST, path) };
+
+        let reviewed = review(&bench, &request, Some(&person(SHOP)), PLACE, false);
+
+        assert_eq!(reviewed.map_err(Reason::as_str), expected, "{origin} {path}");
+    }
+}
+
+#[test]
+fn a_credential_that_is_not_found_any_more_is_none() {
+    let bench = Bench::new();
+    let place = CredentialPlace { all: CredentialPlaces::only(Source::Header), ..PLACE };
+    let reviewed = |path| review(&bench, &request(Method::GET, path), Some(&person(SHOP)), place, false);
+
+    assert_eq!(reviewed("/shop").map_err(Reason::as_str), Err("no_token"));
+    assert_eq!(reviewed("/optional"), Ok(()));
+    assert_eq!(reviewed("/public"), Ok(()));
 }

@@ -177,7 +177,7 @@ fn judge(seen: &[Seen], away: Duration, returned: Duration) {
             .collect();
         assert!(!refused.is_empty(), "nobody signed in on node {node} meanwhile");
         println!("node {node}: a token verified before was believed for {believed:.1?}");
-        report("a login was refused within", refused);
+        report(&format!("a login was refused by node {node} during an outage within"), refused);
         let slowest =
             seen.iter().filter(|seen| seen.node == node).map(|seen| seen.answered - seen.asked).max();
         assert!(slowest.is_some_and(|slowest| slowest < ANSWER), "{slowest:?}");

@@ -8,7 +8,9 @@ use serde_json::json;
 use socket2::{Domain, Socket, Type};
 
 use crate::common::client::ask_control;
-use crate::common::{Backend, Connection, NO_THROTTLE, PATIENCE, ROUTES, Reply, Tally, World, eventually, times};
+use crate::common::{
+    Backend, Connection, NO_THROTTLE, PATIENCE, ROUTES, Reply, Tally, World, eventually, times,
+};
 use crate::process::Process;
 
 /// As many files as a process commonly has if nobody allows it more.

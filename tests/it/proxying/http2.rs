@@ -94,6 +94,15 @@ impl Client {
         })
     }
 
+    /// Sends so many bytes of a body, as fast as the other side takes them, and not its end; the
+    /// status of the answer, or 0 if the stream was reset.
+    pub fn send_without_end(&self, path: &str, headers: &[(&str, &str)], length: usize) -> u16 {
+        let (response, mut stream) = self.open(path, headers);
+        stream.send_data(vec![b'x'; length].into(), false).unwrap();
+        let answered = self.threads.block_on(async { tokio::time::timeout(PATIENCE, response).await });
+        answered.expect("no answer in time").map_or(0, |answer| answer.status().as_u16())
+    }
+
     /// Opens a stream whose request goes on.
     fn open(&self, path: &str, headers: &[(&str, &str)]) -> (h2::client::ResponseFuture, SendStream<Bytes>) {
         self.threads.block_on(async {
@@ -152,15 +161,17 @@ async fn read_piece(stream: &mut RecvStream) -> Result<Option<Bytes>, h2::Error>
 }
 
 /// A server with prior knowledge, each stream given to a handler.
-struct Server {
-    address: SocketAddr,
+pub struct Server {
+    pub address: SocketAddr,
     requests: Arc<Mutex<Vec<Parts>>>,
     connections: Arc<AtomicUsize>,
     _threads: Runtime,
 }
 
 impl Server {
-    fn with<F>(handler: impl Fn(Parts, RecvStream, SendResponse<Bytes>) -> F + Send + Sync + 'static) -> Self
+    pub fn with<F>(
+        handler: impl Fn(Parts, RecvStream, SendResponse<Bytes>) -> F + Send + Sync + 'static,
+    ) -> Self
     where
         F: Future<Output = ()> + Send + 'static,
     {

@@ -151,7 +151,8 @@ fn user_who_shows_a_token_of_ours_signs_in_whatever_a_neighbour_does() {
 
     let in_lane = (0..20).filter(|_| log_in(&world, &bearer, "alice").status == 200).count();
     assert_eq!(in_lane, 6, "ten in all, by the user");
-    let remark = "10 sign-ins of a known user a minute while the address had none left; none by another's code";
+    let remark =
+        "10 sign-ins of a known user a minute while the address had none left; none by another's code";
     Tally::of(26, remark.to_owned()).report("throttle: the rate of a known user");
     assert_eq!(refresh(&world, "", &refresh_token).status, 200, "it was not spent");
 }
