@@ -34,8 +34,8 @@ pub(super) struct CredentialPlace {
     pub(super) is_in_cookies: bool,
     /// All its places.
     pub(super) all: authn::CredentialPlaces,
-    /// Whether the request is permitted only because the route allows requests of other sites, or of
-    /// pages of other origins.
+    /// Whether the request is permitted only because the route allows requests of other sites, or
+    /// of pages of other origins.
     pub(super) is_cross_site: bool,
 }
 
