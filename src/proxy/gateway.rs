@@ -140,7 +140,9 @@ impl ProxyHttp for Gateway {
                 response
             }
         };
-        if !ctx.reason.leaves_end_unknown() && has_little_body(session.req_header()) {
+        // A client whose body was waited for in vain is not waited for again.
+        let is_awaited = response.status() != StatusCode::REQUEST_TIMEOUT && !ctx.reason.leaves_end_unknown();
+        if is_awaited && has_little_body(session.req_header()) {
             // Pingora reads the rest of the body, and the connection is kept.
             session.as_downstream_mut().set_close_on_response_before_downstream_finish(false);
         }
