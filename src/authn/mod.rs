@@ -205,7 +205,7 @@ impl Authenticator {
     }
 
     /// The app and the hash of a person whose credential was refused because the person is blocked,
-    /// for the logs. It lets nobody in.
+    /// for the logs. It admits no request.
     pub async fn blocked_person(&self, credential: &Credential<'_>) -> Option<(Arc<str>, String)> {
         let subject = if credential.is_session_cookie() {
             self.sessions.subject_of_cookie(&SessionCookie::parse(credential.token()).ok()?).await?

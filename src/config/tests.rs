@@ -200,7 +200,7 @@ fn a_proxy_is_believed_about_address_and_scheme_unless_more_is_said() {
         ("[{ from: 10.0.0.0/8 }]", &both),
         ("[{ from: [10.0.0.0/8], believe: [X-Request-Id] }]", &["X-Request-Id"]),
         ("[{ from: 10.0.0.0/8, believe: [] }]", &[]),
-        // The list of addresses is not read, so nobody vouches for it.
+        // The list of addresses is not read, so no header says which proxy it came through.
         ("[{ from: 10.0.0.0/8, client_address: X-Real-IP }]", &["X-Forwarded-Proto"]),
         (
             "[{ from: 10.0.0.0/8, client_address: X-Real-IP, believe: [X-Forwarded-For] }]",

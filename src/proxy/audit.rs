@@ -15,8 +15,8 @@ pub(super) fn write_answer(log: &AuditLog, session: &Session, ctx: &Context, sta
     }
     let Some(event) = event(ctx, &session.req_header().method, status) else { return };
     if event == AuditEvent::Refusal && ctx.decision.subject_hash().is_none() {
-        // The access log has it. Here it would say of no person that anything happened, and clients
-        // that nobody knows could fill the log.
+        // The access log has it. Here the line would name no person, and anonymous clients could
+        // fill the log.
         return;
     }
     log.write(&AuditLogEntry {

@@ -45,7 +45,7 @@ pub(super) fn restrict(
         make_private(response)?;
     }
     if route.access == Access::Optional {
-        // Also the answer to nobody: another client's header would have changed it.
+        // Also the answer to an anonymous client: another client's header would have changed it.
         return add_vary(response, if is_by_origin { &read.all_and_origin } else { &read.all });
     }
     if place.is_in_cookies {

@@ -83,7 +83,7 @@ pub(super) async fn decide(
     let permit = limits::check_caller(permit, current, &ctx.arrival)?;
     let (permit, entered) = limits::enter(permit, &gateway.budget, &ctx.arrival).await?;
     ctx.counted = Some(entered.counted);
-    // A preflight is nobody's.
+    // A preflight has no user.
     if !entered.has_waited || permit.is_preflight {
         return Ok(Decided::Forward(permit));
     }

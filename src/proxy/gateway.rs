@@ -119,7 +119,7 @@ impl ProxyHttp for Gateway {
             Ok(Decided::Forward(permit)) => {
                 ctx.reason = permit.reason();
                 let awaits_body = !session.is_body_empty();
-                // A preflight is nobody's, and a new configuration may have no route for it.
+                // A preflight has no user, and a new configuration may have no route for it.
                 ctx.open = (!permit.is_preflight).then(|| self.open(session, ctx, &permit, awaits_body));
                 ctx.decision = Decision::Permitted(permit);
                 return Ok(false);

@@ -33,7 +33,7 @@ pub(super) struct OpenRequest {
     pub(super) version: Version,
     /// The configuration that permitted it.
     pub(super) decided_by: Arc<Current>,
-    /// `None`: nobody is authenticated in it.
+    /// `None`: the request is anonymous.
     pub(super) authenticated: Option<Authenticated>,
     /// Where the caller's credential stood.
     pub(super) credential: CredentialPlace,

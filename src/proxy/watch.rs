@@ -124,7 +124,7 @@ impl Watch {
         });
     }
 
-    /// Follows a request in which nobody is authenticated, until it is not admitted any more.
+    /// Follows an anonymous request, until it is not admitted any more.
     async fn follow_anonymous(&self, request: &OpenRequest) -> Reason {
         let mut replaced = request.decided_by.replaced();
         loop {

@@ -56,8 +56,8 @@ impl Sessions {
         core.keyring.use_first_seal_keys(&keys);
         // The check of a configuration opens no store.
         if !core.store.is_shared() && missing != OnMissingKey::Ephemeral {
-            // The embedded engine answers a read at once. A gateway whose store nobody can read
-            // must say so when it starts, and not to each user.
+            // The embedded engine answers a read at once. If the store cannot be read, the
+            // gateway must say so when it starts, and not to each user.
             if let Some(Err(error)) = core.keyring.require_key().now_or_never() {
                 findings.error("sessions.seal_keys", error.to_string()).hint(
                     "put the key back; or move the store away, which ends every session, block and binding",

@@ -40,7 +40,7 @@ impl SignInService {
     }
 
     /// Finds the user of the request's access token, which may have expired, of its live session
-    /// cookie, or of a live refresh token. It lets nobody in.
+    /// cookie, or of a live refresh token. It admits no request.
     pub(super) async fn known_user(
         &self,
         request: &Parts,

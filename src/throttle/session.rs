@@ -1,6 +1,6 @@
 //! The limit on how often one session asks who it is.
 //!
-//! It is counted by session: whoever asks too often takes from nobody else.
+//! It is counted by session: a client that asks too often affects no other session.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -212,7 +212,7 @@ impl Tokens {
     }
 
     /// Verifies that a token is one of ours, even if it has expired, and returns who signed in.
-    /// This lets nobody in: it says who a client was.
+    /// This admits no request: it only says who the client was.
     ///
     /// # Errors
     /// [`VerifyError`], by variant.

@@ -100,7 +100,7 @@ fn a_person_is_shown_and_erased_by_the_commands_and_no_byte_is_left_in_the_file(
     let state = process.config().with_file_name("state");
     assert_eq!(files_with(&state, &[openid, unionid, "customer-42"]), Vec::<String>::new());
 
-    // A block outlives an erasure and a restart, and whoever knows the name can lift it.
+    // A block outlives an erasure and a restart, and an operator who knows the name can lift it.
     let again = sign_in(&process, &world, "alice");
     assert_eq!(text(&again, "openid"), openid);
     answer(&process, &["person", "block", "--unionid", unionid]);

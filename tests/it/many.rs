@@ -1,5 +1,5 @@
-//! Many and slow: thousands of idle connections, and a flood of headers that never end, cost nobody
-//! else anything but a known amount of memory.
+//! Many and slow: thousands of idle connections, and a flood of headers that never end, take
+//! nothing from other clients but a known amount of memory.
 
 mod crowd;
 

@@ -121,7 +121,7 @@ fn refused(world: &World, bytes: &[u8]) -> Response {
 }
 
 #[test]
-fn every_refusal_is_answered_logged_and_counted_whoever_makes_it() {
+fn every_refusal_is_answered_logged_and_counted_whatever_makes_it() {
     let world = World::with(&format!("{ROUTES}{NO_THROTTLE}"));
     let mut tally = Tally::default();
     for (bytes, status, reason) in table() {

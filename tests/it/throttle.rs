@@ -1,5 +1,5 @@
-//! Limits on logins: what counts as one client, what a client gets beyond a limit, and that nobody
-//! can keep others from signing in.
+//! Limits on logins: what counts as one client, what a client gets beyond a limit, and that no
+//! client can keep others from signing in.
 
 mod neighbours;
 
@@ -34,7 +34,7 @@ fn login(world: &World, headers: &str) -> Response {
     world.send(&request("/auth/login", headers, &world.code("alice")))
 }
 
-/// A code that nobody made up before.
+/// A made-up code that was not used before.
 fn made_up() -> String {
     static NUMBER: AtomicUsize = AtomicUsize::new(0);
     format!("guess-{}", NUMBER.fetch_add(1, Ordering::Relaxed))

@@ -1,5 +1,5 @@
-//! Requests under way: all that somebody is authenticated in ends with the session, whatever passes
-//! through it, and a reload decides again on everything that is open.
+//! Requests under way: every authenticated one ends with its session, whatever passes through it,
+//! and a reload decides again on everything that is open.
 
 mod budget;
 pub mod exchange;
@@ -81,7 +81,7 @@ fn assert_ends_with_its_session(world: &World, kinds: &[(Kind, bool)]) {
 }
 
 #[test]
-fn whatever_is_under_way_ends_with_its_session_and_nobody_elses_does() {
+fn requests_under_way_end_with_their_session_and_no_others_do() {
     assert_ends_with_its_session(&world(ROUTES), &Kind::all());
 }
 

@@ -62,7 +62,7 @@ fn an_address_has_its_most_and_a_64_of_ipv6_is_one() {
 }
 
 #[test]
-fn greedy_addresses_share_alike_and_leave_room_for_whoever_has_little() {
+fn greedy_addresses_share_alike_and_leave_room_for_an_address_with_few_requests() {
     let bench = Bench::with(120, 1000);
     let mut held = Vec::new();
 
@@ -140,7 +140,7 @@ async fn requests_of_one_address_are_forwarded_in_the_order_in_which_they_came()
         waiting.push(tokio::spawn(entered(name, &order)));
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
-    // Each place that becomes free has somebody who waits for it. One that comes then is last.
+    // Each place that becomes free has a request that waits for it. One that comes then is last.
     tokio::time::sleep(Duration::from_millis(95)).await;
     waiting.push(tokio::spawn(entered("late", &order)));
 

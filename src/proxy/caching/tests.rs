@@ -27,7 +27,7 @@ fn bench() -> Bench {
     Bench::with("", more)
 }
 
-/// A request of a person, whose credential stands there; of nobody without one.
+/// A request of a person, whose credential is in this place; anonymous without one.
 fn permit(bench: &Bench, path: &str, place: Option<CredentialPlace>) -> Permit {
     let mut permit = bench.permit_on(path);
     let subject = Subject { appid: AppId::parse("wx1").unwrap(), openid: OpenId::parse("o1").unwrap() };

@@ -154,11 +154,11 @@ fn a_traceparent_has_the_form_of_the_standard() {
 #[test]
 fn a_token_is_forwarded_only_if_the_route_says_so() {
     let bench = Bench::new();
-    let of_somebody = [("authorization", "Basic dTpw")];
+    let of_a_user = [("authorization", "Basic dTpw")];
     let of_ours = [("authorization", "Bearer eyJ.x.y")];
     for (path, lines, was_read_there, expected) in [
-        ("/", of_somebody, true, None),
-        ("/", of_somebody, false, Some("Basic dTpw")),
+        ("/", of_a_user, true, None),
+        ("/", of_a_user, false, Some("Basic dTpw")),
         ("/", of_ours, false, None),
         ("/own", of_ours, true, Some("Bearer eyJ.x.y")),
     ] {

@@ -30,7 +30,7 @@ const PLACE: CredentialPlace = CredentialPlace {
     is_cross_site: false,
 };
 
-/// Reviews a request of this person, or of nobody, by the configuration that decided it.
+/// Reviews a request of this person, or an anonymous one, by the configuration that decided it.
 fn review(
     bench: &Bench,
     request: &ReviewedRequest,

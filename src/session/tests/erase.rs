@@ -1,4 +1,4 @@
-//! Erasing people, and rows that name nobody in clear.
+//! Erasing people, and rows that have no names in clear.
 
 use std::sync::atomic::Ordering;
 
@@ -77,7 +77,7 @@ impl Node {
 }
 
 #[tokio::test]
-async fn rows_name_nobody_in_clear_once_no_gateway_of_the_version_before_runs() {
+async fn rows_have_no_names_in_clear_once_no_gateway_of_the_previous_version_runs() {
     for node in [Node::new(), Node::shared().polled().await] {
         let shop = in_shop();
         let opened = node.open_in_full(&shop).await;

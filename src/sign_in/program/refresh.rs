@@ -34,7 +34,7 @@ pub(in crate::sign_in) async fn respond(
         }
         Err(error) => {
             let answer = SignInAnswer::refused(&error.reply(), request_id);
-            // For the logs: a stolen token must not be one of nobody.
+            // For the logs: they must say whose token was stolen.
             let whose = error.subject().cloned().map(|subject| Identity { subject, unionid: None });
             match whose.and_then(|identity| service.named(identity)) {
                 Some((app, identity)) => answer.of(&app, &identity),

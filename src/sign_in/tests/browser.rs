@@ -105,7 +105,7 @@ impl<'a> Browser<'a> {
         self.come_back(app, &state, code).await
     }
 
-    /// Whether the gateway takes the browser for somebody.
+    /// Whether the browser is signed in.
     async fn is_signed_in(&mut self) -> bool {
         match self.clone().get("/auth/session").await.response.status().as_u16() {
             200 => true,
@@ -136,17 +136,17 @@ fn count(harness: &Harness, flow: &str, outcome: &str) -> u64 {
 
 /// Makes sure that an answer is the page of a notice, with this way to try again; its status and
 /// outcome.
-fn told_in_a_page(
+fn assert_notice_page(
     harness: &Harness,
     answer: &SignInAnswer,
     notice: Notice,
     retry: Option<&str>,
 ) -> (u16, &'static str) {
-    told_with(harness, answer, notice, retry.map_or(Action::Nothing, Action::Link))
+    assert_notice_page_with(harness, answer, notice, retry.map_or(Action::Nothing, Action::Link))
 }
 
 /// The same, with anything that the person may do there.
-fn told_with(
+fn assert_notice_page_with(
     harness: &Harness,
     answer: &SignInAnswer,
     notice: Notice,

@@ -6,7 +6,7 @@ use super::*;
 use crate::identity::{AppId, OpenId, Subject};
 
 /// A gateway where alice signed in, so long ago that her access token has expired, and where
-/// somebody at her address guesses codes. Then WeChat gives these replies.
+/// another client at her address guesses codes. Then WeChat gives these replies.
 async fn slowed(replies: &[&str]) -> (Harness, String, String) {
     let refusal = r#"{"errcode":40029}"#;
     let replies: Vec<Reply> =

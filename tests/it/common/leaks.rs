@@ -1,7 +1,7 @@
 //! The watch over secrets: nothing that any test makes the gateway say may hold one.
 //!
 //! What WeChat shares with the gateway alone (session keys, people's access and refresh tokens)
-//! comes to nobody: whatever is read from a connection is searched for it as it comes. What a
+//! reaches no client: whatever is read from a connection is searched for it as it comes. What a
 //! browser and the gateway share (session cookies, and the codes and states of sign-ins) comes to
 //! nobody else: when a world, a process of the gateway or a Redis ends, its files (the store among
 //! them), its metrics, what its backend was sent and all that was logged meanwhile, at every level,

@@ -39,7 +39,7 @@ fn listed_page_of_the_same_site_changes_something_with_the_cookie_and_no_other_d
         ("/with/x", format!("{}{SAME}", origin("null")), 403),
         ("/with/x", format!("{h5}{h5}{SAME}"), 403),
         ("/with/x", SAME.to_owned(), 403),
-        // A neighbour on the same machine, whom nobody lists.
+        // A neighbour on the same machine, which is not listed.
         ("/with/x", format!("{}{SAME}", own_host(1)), 403),
         ("/without/x", format!("{h5}{SAME}"), 403),
         ("/other", format!("{h5}{SAME}"), 403),

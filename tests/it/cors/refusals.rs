@@ -1,4 +1,4 @@
-//! A page of a listed origin can read why its request was refused, whoever refuses it.
+//! A page of a listed origin can read why its request was refused, whatever refused it.
 
 use std::time::Duration;
 
@@ -138,7 +138,7 @@ fn page_that_is_locked_out_or_limited_learns_how_long() {
 
 /// Otherwise a page of another site could lock out its visitors.
 #[test]
-fn refused_preflight_counts_against_nobody() {
+fn refused_preflight_counts_against_no_client() {
     let world = world(&[("allowed: 100000", "allowed: 2, lockout: 10s, max_lockout: 10s, forget_after: 1m")]);
     for path in ["/api/x", "/nothing", "/auth/login"] {
         for _ in 0..10 {

@@ -13,7 +13,7 @@ use crate::common::{
 };
 use crate::process::Process;
 
-/// As many files as a process commonly has if nobody allows it more.
+/// As many files as a process commonly has if it is not allowed more.
 const FILES: usize = 1024;
 /// Connections that are held open to each door.
 const HELD: usize = 700;

@@ -42,7 +42,12 @@ fn pages() -> Backend {
 
 /// Asks for pages in every order that could mix them up. `alice` and `bob` are header lines that
 /// say who asks, with the page that they alone may see.
-fn nobody_sees_the_page_of_another(front: &Front, kind: Kind, people: [(&str, &str); 2], tally: &mut Tally) {
+fn assert_each_user_gets_their_own_page(
+    front: &Front,
+    kind: Kind,
+    people: [(&str, &str); 2],
+    tally: &mut Tally,
+) {
     let [(alice, alice_page), (bob, bob_page)] = people;
     for (says, _) in SAYS {
         for (first, second) in [(alice, bob), (bob, alice)] {
@@ -103,7 +108,12 @@ fn no_cache_shows_the_page_of_another_to_who_has_a_token() {
             let front = Front::start(kind, world.address());
             let mut tally = Tally::default();
             let [(alice, alice_page), (bob, bob_page)] = &people;
-            nobody_sees_the_page_of_another(&front, kind, [(alice, alice_page), (bob, bob_page)], &mut tally);
+            assert_each_user_gets_their_own_page(
+                &front,
+                kind,
+                [(alice, alice_page), (bob, bob_page)],
+                &mut tally,
+            );
             let place = line.split(':').next().unwrap_or_default();
             tally.report(&format!("fronts: pages of people, {kind:?}, {place}"));
         }
@@ -123,7 +133,12 @@ fn no_cache_shows_the_page_of_another_to_who_has_a_session_cookie() {
         let front = Front::start(kind, site.world.address());
         let mut tally = Tally::default();
         let [(alice, alice_page), (bob, bob_page)] = &people;
-        nobody_sees_the_page_of_another(&front, kind, [(alice, alice_page), (bob, bob_page)], &mut tally);
+        assert_each_user_gets_their_own_page(
+            &front,
+            kind,
+            [(alice, alice_page), (bob, bob_page)],
+            &mut tally,
+        );
         tally.report(&format!("fronts: pages of people, {kind:?}, session cookie"));
     }
 }

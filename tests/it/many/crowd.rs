@@ -1,5 +1,5 @@
 //! Clients by the thousand, in a process of their own: what they hold counts against no limit of
-//! the gateway, and what they do takes no time of whoever measures.
+//! the gateway, and what they do takes no time from the test that measures.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};

@@ -174,7 +174,7 @@ fn a_gateway_that_is_killed_while_it_compacts_leaves_one_whole_file() {
     for round in 0..8 {
         process.start_again();
         let config = process.config();
-        // A person whom nobody knows: all that an erasure does is to compact the file.
+        // A person whom the store does not know: all that an erasure does is to compact the file.
         let erasing =
             thread::spawn(move || process::command(&config, &["person", "erase", "--unionid", "u0"]));
         thread::park_timeout(Duration::from_millis(15 * (round + 1)));

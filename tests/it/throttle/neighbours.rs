@@ -158,7 +158,7 @@ fn user_who_shows_a_token_of_ours_signs_in_whatever_a_neighbour_does() {
 }
 
 /// Two hundred networks take all that they get of the budgets that all clients share. Users come
-/// from addresses where somebody signed in before.
+/// from addresses where users signed in before.
 #[test]
 fn two_hundred_networks_leave_users_nine_of_ten_sign_ins() {
     let world = site();

@@ -1,5 +1,5 @@
 //! How many requests may be under way: one address beyond its share waits, and is refused in time,
-//! and whoever has little under way is served all the same.
+//! and an address with few requests under way is served all the same.
 
 use std::sync::mpsc;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Exchanges that go on until somebody ends them, and a backend that goes on with them.
+//! Exchanges that go on until they are ended, and a backend that goes on with them.
 
 use std::future::poll_fn;
 use std::io::{Read as _, Write as _};

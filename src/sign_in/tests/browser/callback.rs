@@ -92,7 +92,7 @@ async fn malformed_callback_is_refused_and_spends_no_code() {
     for (query, status, outcome, notice, retry) in &table {
         let answer = browser.get(&format!("/auth/web/account/callback?{query}")).await;
 
-        let told = told_in_a_page(&harness, &answer, *notice, Some(retry));
+        let told = assert_notice_page(&harness, &answer, *notice, Some(retry));
         assert_eq!(told, (*status, *outcome), "{query}");
         assert_eq!(set_cookies(&answer).len(), 0, "{query}");
         assert!(count(&harness, "official_account", outcome) > 0, "{query}");
@@ -137,7 +137,7 @@ async fn browser_that_stores_no_cookies_gets_a_page_instead_of_a_redirect_loop()
 
     assert_eq!((keeps_it.outcome, location(&keeps_it)), ("signed_in_already", "/cart?a=b&c"));
     let retry = "/auth/web/loose/start?return_to=%2Fcart%3Fa%3Db%26c";
-    let told = told_in_a_page(&harness, &loses_it, Notice::OtherBrowser, Some(retry));
+    let told = assert_notice_page(&harness, &loses_it, Notice::OtherBrowser, Some(retry));
     assert_eq!(told, (403, "browser_cookie_missing"));
 }
 
@@ -185,7 +185,7 @@ async fn state_is_valid_for_ten_minutes_and_keeps_return_to_for_ten_more() {
             let answer = browser.come_back("account", &state, "code").await;
 
             if let Some(retry) = retry {
-                let told = told_in_a_page(&harness, &answer, Notice::Expired, Some(retry));
+                let told = assert_notice_page(&harness, &answer, Notice::Expired, Some(retry));
                 assert_eq!(told, (403, outcome), "{seconds}");
             } else if has_cookie {
                 assert_eq!(answer.outcome, outcome, "{seconds}");
@@ -204,7 +204,7 @@ async fn state_accepts_one_code() {
 
     let answer = browser.come_back("account", &state, "another").await;
 
-    assert_eq!(told_in_a_page(&harness, &answer, Notice::Expired, Some(RETRY)), (403, "state_unknown"));
+    assert_eq!(assert_notice_page(&harness, &answer, Notice::Expired, Some(RETRY)), (403, "state_unknown"));
     assert_eq!(set_cookies(&answer).len(), 0);
     assert_eq!(harness.fake.requests().len(), 1);
 }
@@ -226,7 +226,7 @@ async fn return_to_survives_a_lost_cookie_and_is_shown_to_no_other_client() {
     ] {
         let answer = back.come_back("account", &state, "code").await;
 
-        assert_eq!(told_in_a_page(&harness, &answer, notice, Some(retry)), (403, outcome));
+        assert_eq!(assert_notice_page(&harness, &answer, notice, Some(retry)), (403, outcome));
     }
     let path = format!("/auth/web/account/callback?code=code&state={state}");
     let mut from_another_address = request("GET", &path, None, "");
@@ -234,7 +234,7 @@ async fn return_to_survives_a_lost_cookie_and_is_shown_to_no_other_client() {
         from_another_address.headers_mut().insert(name, value.parse().unwrap());
     }
     let answer = harness.send_from("198.51.100.9", from_another_address).await;
-    let told = told_in_a_page(&harness, &answer, Notice::OtherBrowser, Some(RETRY_ROOT));
+    let told = assert_notice_page(&harness, &answer, Notice::OtherBrowser, Some(RETRY_ROOT));
     assert_eq!(told, (403, "browser_cookie_missing"));
     assert_eq!(browser.come_back("account", &state, "code").await.outcome, "ok", "nothing was spent");
 }
@@ -254,7 +254,7 @@ async fn client_with_too_many_callbacks_is_limited_and_may_reload() {
 
     let answer = browser.come_back("account", &state, "code").await;
 
-    let told = told_with(&harness, &answer, Notice::Throttled, Action::Reload(RETRY));
+    let told = assert_notice_page_with(&harness, &answer, Notice::Throttled, Action::Reload(RETRY));
     assert_eq!(told, (429, "throttled"));
     assert_eq!(count(&harness, "official_account", "throttled"), 1);
     let body = String::from_utf8_lossy(answer.response.body());
@@ -279,7 +279,7 @@ async fn client_slowed_longer_than_a_code_lives_starts_again_from_return_to() {
 
     let answer = browser.come_back("account", &state, "code").await;
 
-    let told = told_in_a_page(&harness, &answer, Notice::Throttled, Some(RETRY));
+    let told = assert_notice_page(&harness, &answer, Notice::Throttled, Some(RETRY));
     assert_eq!(told, (429, "throttled"));
     assert!(String::from_utf8_lossy(answer.response.body()).contains("请等 10 分钟再试"));
 }
@@ -293,7 +293,7 @@ async fn callback_succeeds_on_retry_after_the_store_recovers() {
 
     let answer = browser.come_back("account", &state, "code").await;
 
-    let told = told_with(&harness, &answer, Notice::Unavailable, Action::Reload(RETRY_ROOT));
+    let told = assert_notice_page_with(&harness, &answer, Notice::Unavailable, Action::Reload(RETRY_ROOT));
     assert_eq!(told, (503, "store_unavailable"));
     harness.store.set_away(false);
     let reloaded = browser.come_back("account", &state, "code").await;
@@ -322,7 +322,11 @@ async fn every_wechat_refusal_has_its_own_page() {
 
         let is_worth_a_reload = matches!(errcode, 45011 | -1);
         let action = if is_worth_a_reload { Action::Reload(RETRY) } else { Action::Link(RETRY) };
-        assert_eq!(told_with(&harness, &answer, *notice, action), (*status, *outcome), "{errcode}");
+        assert_eq!(
+            assert_notice_page_with(&harness, &answer, *notice, action),
+            (*status, *outcome),
+            "{errcode}"
+        );
         assert_eq!(header(&answer, "retry-after"), *retry_after, "{errcode}");
         assert!(!browser.is_signed_in().await);
     }
@@ -337,7 +341,7 @@ async fn snapshot_page_visitor_is_never_signed_in() {
     for _ in 0..2 {
         let answer = browser.come_back("account", &state, "code").await;
 
-        let told = told_in_a_page(&harness, &answer, Notice::SnapshotVisitor, Some(RETRY));
+        let told = assert_notice_page(&harness, &answer, Notice::SnapshotVisitor, Some(RETRY));
         assert_eq!(told, (403, "snapshot_visitor"));
         assert_eq!(set_cookies(&answer).len(), 0);
     }
@@ -433,7 +437,7 @@ async fn malformed_store_row_is_an_error() {
 
         let answer = browser.come_back("account", &state, "code").await;
 
-        let told = told_in_a_page(&harness, &answer, Notice::Internal, Some(RETRY_ROOT));
+        let told = assert_notice_page(&harness, &answer, Notice::Internal, Some(RETRY_ROOT));
         assert_eq!(told, (500, "internal_error"), "{row:?}");
     }
 }

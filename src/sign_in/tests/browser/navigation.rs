@@ -104,7 +104,11 @@ async fn denied_user_may_sign_out_and_sign_in_as_another_user() {
 
             let answer = harness.login.denial_page(why, &parts, &["site".into()], "req-1").expect("a page");
 
-            assert_eq!(told_with(&harness, &answer, notice, action), (403, outcome), "{target} {agent}");
+            assert_eq!(
+                assert_notice_page_with(&harness, &answer, notice, action),
+                (403, outcome),
+                "{target} {agent}"
+            );
         }
     }
 }

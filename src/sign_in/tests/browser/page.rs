@@ -98,7 +98,7 @@ async fn user_signed_in_to_an_offered_app_is_redirected_back() {
     harness.store.set_away(true);
     let answer = browser.get("/auth/login?app=site").await;
     let retry = Some("/auth/login?return_to=%2F&app=site");
-    assert_eq!(told_in_a_page(&harness, &answer, Notice::Unavailable, retry), (503, "store_unavailable"));
+    assert_eq!(assert_notice_page(&harness, &answer, Notice::Unavailable, retry), (503, "store_unavailable"));
 }
 
 #[tokio::test]
@@ -115,7 +115,7 @@ async fn wechat_browser_is_redirected_at_once_and_other_browsers_are_asked_to_op
     assert_eq!(led_on.response.status(), StatusCode::SEE_OTHER);
     assert_eq!(location(&led_on), "/auth/web/loose/start?return_to=%2Fcart");
     assert_eq!((website.response.status().as_u16(), website.outcome), (200, "sign_in"));
-    assert_eq!(told_in_a_page(&harness, &outside, Notice::OpenInWeChat, None), (200, "open_in_wechat"));
+    assert_eq!(assert_notice_page(&harness, &outside, Notice::OpenInWeChat, None), (200, "open_in_wechat"));
     assert_eq!(outside_too.outcome, "open_in_wechat", "WeCom's browser is not WeChat's");
 }
 
@@ -130,7 +130,7 @@ async fn page_says_if_no_app_is_offered() {
         browser.with("host", Some("evil.example")).get("/auth/login").await,
     ];
     for answer in answers {
-        let told = told_in_a_page(&harness, &answer, Notice::NothingToSignInTo, None);
+        let told = assert_notice_page(&harness, &answer, Notice::NothingToSignInTo, None);
         assert_eq!(told, (404, "nothing_to_sign_in_to"));
     }
 }

@@ -6,7 +6,7 @@ const LOGOUT: &str = "/auth/logout";
 const FORM: Option<&str> = Some("application/x-www-form-urlencoded");
 const DELETED: &str = "__Host-menshen=; Path=/; Max-Age=0; Secure; HttpOnly; SameSite=Lax";
 
-/// The form of a page that says that somebody is signed in still.
+/// The form of a page that says that the user is still signed in.
 const SIGN_OUT: Action<'static> =
     Action::SignOut(SignOut { path: LOGOUT, return_to: None, everywhere: false });
 
@@ -108,7 +108,7 @@ async fn logout_ends_the_session_and_deletes_the_cookie() {
         assert!(!thief.is_signed_in().await, "{shown}");
         if *status == 200 {
             let anonymous = SignInAnswer { identity: None, ..answer };
-            told_in_a_page(&harness, &anonymous, Notice::SignedOut, Some("/auth/login"));
+            assert_notice_page(&harness, &anonymous, Notice::SignedOut, Some("/auth/login"));
         }
     }
 }
@@ -129,7 +129,7 @@ async fn cross_site_request_cannot_log_out() {
         assert_eq!(json_of(&answer)["code"], "cross_site");
         // The form that the person is offered is not the other site's.
         let answer = other.send(request("POST", LOGOUT, FORM, "everywhere=true&return_to=/x")).await;
-        let told = told_with(&harness, &answer, Notice::StillSignedIn, SIGN_OUT);
+        let told = assert_notice_page_with(&harness, &answer, Notice::StillSignedIn, SIGN_OUT);
         assert_eq!(told, (403, "cross_site"));
         assert_eq!(set_cookies(&answer).len(), 0);
     }
@@ -178,13 +178,13 @@ async fn failed_logout_keeps_the_cookie_and_offers_a_retry() {
     ] {
         let answer = browser.clone().send(request("POST", LOGOUT, FORM, body)).await;
 
-        let told = told_with(&harness, &answer, Notice::StillSignedIn, Action::SignOut(form));
+        let told = assert_notice_page_with(&harness, &answer, Notice::StillSignedIn, Action::SignOut(form));
         assert_eq!(told, (503, "store_unavailable"), "{body}");
         assert_eq!(set_cookies(&answer).len(), 0);
     }
     harness.store.set_away(false);
     let answer = browser.clone().send(request("POST", LOGOUT, FORM, "everywhere=maybe")).await;
-    let told = told_with(&harness, &answer, Notice::StillSignedIn, SIGN_OUT);
+    let told = assert_notice_page_with(&harness, &answer, Notice::StillSignedIn, SIGN_OUT);
     assert_eq!(told, (400, "request_malformed"));
     assert!(browser.is_signed_in().await);
 

@@ -72,7 +72,7 @@ async fn host_sent_by_a_client_never_becomes_an_address() {
     for host in ["evil.example", "shop.example.com.evil.example", "shop.example.com:8443", ""] {
         let answer = browser.with("host", Some(host)).get("/auth/web/site/start").await;
 
-        let told = told_in_a_page(&harness, &answer, Notice::NothingToSignInTo, None);
+        let told = assert_notice_page(&harness, &answer, Notice::NothingToSignInTo, None);
         assert_eq!(told, (404, "nothing_to_sign_in_to"), "{host}");
         assert_eq!(set_cookies(&answer).len(), 0);
     }
@@ -169,7 +169,7 @@ async fn client_that_starts_too_many_sign_ins_is_limited() {
     let answer = browser.get("/auth/web/site/start?return_to=/cart").await;
 
     let retry = "/auth/web/site/start?return_to=%2Fcart";
-    assert_eq!(told_in_a_page(&harness, &answer, Notice::Throttled, Some(retry)), (429, "throttled"));
+    assert_eq!(assert_notice_page(&harness, &answer, Notice::Throttled, Some(retry)), (429, "throttled"));
     assert_eq!(header(&answer, "retry-after"), Some("1"));
     let page = browser.get("/auth/login?app=site").await;
     assert_eq!((page.response.status().as_u16(), page.outcome), (429, "throttled"));
@@ -183,7 +183,7 @@ async fn sign_in_does_not_redirect_to_wechat_while_the_store_is_unavailable() {
     let answer = Browser::new(&harness).get("/auth/web/site/start").await;
 
     let retry = "/auth/web/site/start?return_to=%2F";
-    let told = told_in_a_page(&harness, &answer, Notice::Unavailable, Some(retry));
+    let told = assert_notice_page(&harness, &answer, Notice::Unavailable, Some(retry));
     assert_eq!(told, (503, "store_unavailable"));
     assert_eq!(header(&answer, "retry-after"), Some("2"));
 }

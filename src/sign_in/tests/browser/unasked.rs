@@ -91,8 +91,8 @@ const CROSS: (&str, &str) = ("sec-fetch-site", "cross-site");
 const HTML: (&str, &str) = ("accept", "text/html,application/xhtml+xml");
 const PICTURE: (&str, &str) = ("accept", "image/avif,image/webp,image/*,*/*;q=0.8");
 
-/// A gateway at which the people of one address may do just what [`assert_nobody_suffers`] has them
-/// do.
+/// A gateway at which the people of one address may do just what [`assert_user_is_not_affected`]
+/// makes them do.
 async fn barely_enough(replies: impl IntoIterator<Item = Reply>) -> Harness {
     Harness::with(replies, |setup| {
         with_browsers(setup);
@@ -123,7 +123,7 @@ async fn refresh_token(harness: &Harness) -> String {
 }
 
 /// Makes sure that everybody at the visitor's address can do what they could before.
-async fn assert_nobody_suffers(harness: &Harness, refresh_token: &str, tried: &str) {
+async fn assert_user_is_not_affected(harness: &Harness, refresh_token: &str, tried: &str) {
     let typed = Browser::new(harness).with("sec-fetch-site", Some("none"));
     let clicked = typed.with("sec-fetch-site", Some("same-origin"));
     let page = typed.clone().get("/auth/login?app=site").await;
@@ -161,7 +161,7 @@ async fn cross_site_page_neither_locks_out_its_visitor_nor_spends_shared_limits(
             }
         }
 
-        assert_nobody_suffers(&harness, &refresh_token, tried).await;
+        assert_user_is_not_affected(&harness, &refresh_token, tried).await;
     }
     println!("{} ways to have a browser ask", GETS.len());
 }
@@ -187,7 +187,7 @@ async fn cross_site_form_or_script_neither_locks_out_its_visitor_nor_spends_shar
         }
         assert_eq!(harness.fake.requests().len(), asked, "{tried}: WeChat was asked");
 
-        assert_nobody_suffers(&harness, &refresh_token, tried).await;
+        assert_user_is_not_affected(&harness, &refresh_token, tried).await;
     }
     println!("{} ways to have a browser send", POSTS.len());
 }
@@ -212,11 +212,11 @@ async fn sign_in_started_by_an_attacker_is_no_failure_of_the_visitor() {
         assert_eq!(answer.outcome, "code_invalid");
     }
 
-    assert_nobody_suffers(&harness, &refresh_token, "states of an attacker").await;
+    assert_user_is_not_affected(&harness, &refresh_token, "states of an attacker").await;
 }
 
-/// Inside WeChat, with `snsapi_base`, nobody is asked: a popup that is led to `start` comes back by
-/// itself, with a good code.
+/// Inside WeChat, with `snsapi_base`, the user is not asked: a popup that is led to `start` returns
+/// by itself, with a good code.
 #[tokio::test]
 async fn automatic_sign_ins_do_not_use_up_shared_limits() {
     let [success, grant] = [SUCCESS, GRANT].map(|reply| move || Reply::json(reply));
@@ -234,7 +234,7 @@ async fn automatic_sign_ins_do_not_use_up_shared_limits() {
     }
     assert!(outcomes["ok"] > 0 && outcomes["throttled"] > 0, "{outcomes:?}");
 
-    assert_nobody_suffers(&harness, &refresh_token, "silent sign-ins").await;
+    assert_user_is_not_affected(&harness, &refresh_token, "silent sign-ins").await;
 }
 
 #[tokio::test]
@@ -248,7 +248,7 @@ async fn automatic_sign_ins_are_limited_and_deliberate_ones_still_work() {
     assert_eq!((refused.response.status().as_u16(), refused.outcome), (429, "throttled"));
 
     let retry = "/auth/web/site/start?return_to=%2F";
-    told_in_a_page(&harness, &refused, Notice::Throttled, Some(retry));
+    assert_notice_page(&harness, &refused, Notice::Throttled, Some(retry));
     let clicked = led.with("sec-fetch-site", Some("same-origin")).get(retry).await;
 
     assert_eq!(clicked.outcome, "started");

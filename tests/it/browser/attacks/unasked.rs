@@ -1,4 +1,4 @@
-//! What a page of another site has its visitor's browser send: it locks nobody out, and uses up
+//! What a page of another site has its visitor's browser send: it locks no user out, and uses up
 //! nothing that the people at the visitor's address share.
 
 use menshen::emulator::Config;
