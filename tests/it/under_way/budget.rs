@@ -1,16 +1,18 @@
 //! How many requests may be under way: one address beyond its share waits, and is refused in time,
 //! and an address with few requests under way is served all the same.
 
-use std::sync::mpsc;
+use std::io::{Read as _, Write as _};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use super::exchange::{Kind, OpenExchange, start};
 use super::reload::edit;
-use super::{SECOND, log_out, world};
+use super::{SECOND, log_out, world, world_before};
 use crate::common::http2::{END_HEADERS, END_STREAM, HEADERS, Http2, encode, fields};
 use crate::common::{PATIENCE, Response, Tally, World, eventually, now, times};
 use crate::process::Process;
-use crate::proxying::logged;
+use crate::proxying::{logged, raw};
 
 const ROUTES: &str = "
 routes:
@@ -161,9 +163,24 @@ limits: { max_requests_per_address: 1, max_request_wait: 10s }
         ("reload", 404, "route_unknown"),
         ("nothing", 200, ""),
     ] {
-        let world = world(routes);
+        let asked = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&asked);
+        let backend = raw::serve(move |mut stream| {
+            loop {
+                let head = raw::read_head(&mut stream);
+                if !head.contains("/quick") {
+                    _ = stream.read(&mut [0]);
+                    return;
+                }
+                counted.fetch_add(1, Ordering::SeqCst);
+                _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+            }
+        });
+        let world = world_before(backend, "", routes);
         let bearer = world.bearer("alice");
         let openid = world.get("/auth/session", &bearer).json()["openid"].clone();
+        // Leaves a connection to the backend, so that the next request reaches it without delay.
+        assert_eq!(world.get("/quick/before", &bearer).status, 200);
         let held = start(world.address(), Kind::Poll, false, "/poll/held", "");
         eventually("one is under way", || under_way(&world) == 1.0);
         let mut waiting = world.connect();
@@ -186,6 +203,11 @@ limits: { max_requests_per_address: 1, max_request_wait: 10s }
 
         let answer = waiting.read_response(false);
         assert_eq!(answer.status, status, "{what}: {}", answer.text());
+        assert_eq!(
+            asked.load(Ordering::SeqCst),
+            1 + usize::from(status == 200),
+            "{what}: the backend was asked"
+        );
         assert_eq!(
             logged(&world, "/quick")["reason"],
             if status == 200 { "authenticated" } else { code },
