@@ -29,7 +29,7 @@ use crate::telemetry::metrics::Metrics;
 use crate::throttle::{RequestLimits, Throttle};
 use crate::token::Tokens;
 use crate::upstream::Upstreams;
-use crate::wechat::WeChat;
+use crate::wechat::{App, WeChat};
 
 /// What outlives a reload.
 #[derive(Clone, Debug)]
@@ -184,12 +184,10 @@ impl Runtime {
             clock: Arc::clone(&shared.clock),
             entropy: Arc::clone(&shared.entropy),
         };
-        let sign_in = SignInService::new(sections.sign_in?, dependencies);
-        let sign_in = match previous {
-            Some(previous) => sign_in.with_codes_of(&previous.sign_in),
-            None => sign_in,
-        };
-        let named = |app: &crate::wechat::App| (Arc::clone(&app.name), app.appid.clone());
+        let mut sign_in = SignInService::new(sections.sign_in?, dependencies);
+        if let Some(previous) = previous {
+            sign_in = sign_in.with_codes_of(&previous.sign_in);
+        }
         Some(Self {
             routes_metrics: RouteMetrics::of_routes(&routes, &shared.metrics),
             no_route_metrics: RouteMetrics::new("", None, &shared.metrics),
@@ -202,12 +200,8 @@ impl Runtime {
             cors: sections.cors?,
             limits: config.limits.clone(),
             trusted_proxies: config.trusted_proxies.clone(),
-            apps: wechat.apps().map(named).collect(),
-            apps_without_unionid: wechat
-                .apps()
-                .filter(|app| app.admits_unknown_unionid())
-                .map(named)
-                .collect(),
+            apps: appids(wechat.apps()),
+            apps_without_unionid: appids(wechat.apps().filter(|app| app.admits_unknown_unionid())),
             throttle,
             request_limits: sections.request_limits?,
             throttle_config: config.throttle.clone(),
@@ -330,6 +324,11 @@ impl BuiltSections {
             cors: build_cors(config.cors.as_ref(), findings),
         }
     }
+}
+
+/// The ids of apps, by name.
+fn appids<'a>(apps: impl Iterator<Item = &'a App>) -> BTreeMap<Arc<str>, AppId> {
+    apps.map(|app| (Arc::clone(&app.name), app.appid.clone())).collect()
 }
 
 /// The policy of the gateway's own answers, if there is one.

@@ -48,7 +48,6 @@ pub fn start(document: &Document, path: PathBuf, sources: Sources) -> Result<Run
     let config = &document.config;
     let prepared = Prepared::build(document, &sources)?;
     let Prepared { shared, runtime, access_log, audit_log, listeners_tls, files, .. } = prepared;
-    let internal_tls = prepared.internal_tls;
     let Sockets { admin, internal, listeners } = Sockets::bind(config)?;
     let addresses = listeners.iter().map(|socket| socket.address).collect();
     let admin_address = admin.address;
@@ -59,22 +58,12 @@ pub fn start(document: &Document, path: PathBuf, sources: Sources) -> Result<Run
     let current = Arc::new(ArcSwap::from_pointee(Current::new(runtime)));
     let gateway = build_gateway(config, files, &current, (&shared, &access_log))?;
     threads.spawn(gateway.requests);
-    let guard_services = gateway.guard_services;
     let health = Arc::new(GatewayHealth::starting());
 
     let (shutdown, shutdown_watch) = watch::channel(false);
-    let guards = build_guards(listeners, config, &listeners_tls, &guard_services)?;
-    let internal = internal
-        .map(|socket| {
-            let tls = internal_tls.as_ref().map(|tls| tls.acceptor(false)).transpose()?;
-            Ok::<_, StartError>(InternalListener {
-                socket: socket.into_socket(),
-                tls,
-                max_connections: door_connections.internal,
-            })
-        })
-        .transpose()?;
-    let certificates = listeners_tls.into_iter().chain(internal_tls).map(|tls| tls.certificates);
+    let guards = build_guards(listeners, config, &listeners_tls, &gateway.guard_services)?;
+    let internal = internal_listener(internal, prepared.internal_tls.as_ref(), door_connections)?;
+    let certificates = listeners_tls.into_iter().chain(prepared.internal_tls).map(|tls| tls.certificates);
     let certificates = Arc::new(certificates.collect::<Vec<_>>());
     threads.spawn(refresh(Arc::clone(&certificates), Arc::clone(&current)));
     let reloading = Arc::new(Reloading {
@@ -92,19 +81,8 @@ pub fn start(document: &Document, path: PathBuf, sources: Sources) -> Result<Run
     let mut services = JoinSet::new();
     let sockets = DoorSockets { admin, control: prepared.control_socket, internal };
     doors.serve(sockets, &doors_watch, &mut services, threads.handle());
-    for (socket, guard) in guards {
-        let watch: ShutdownWatch = shutdown_watch.clone();
-        let store_health = Arc::clone(&shared.store_health);
-        let serve = async move {
-            wait_for_store(&store_health).await;
-            socket.serve("gateway", guard, watch).await;
-        };
-        services.spawn_on(serve, threads.handle());
-    }
-    let sessions = Arc::clone(&shared.session_core);
-    threads.spawn(async move { sessions.follow().await });
-    let (ended_sender, ended) = watch::channel(false);
-    threads.spawn(report_first_end(services, ended_sender));
+    serve_clients(guards, &shared.store_health, &shutdown_watch, &mut services, threads.handle());
+    let ended = spawn_background(&threads, &shared, services);
 
     reloading.reload.record_start();
     health.set_ready();
@@ -117,7 +95,7 @@ pub fn start(document: &Document, path: PathBuf, sources: Sources) -> Result<Run
         reloading,
         access_log,
         audit_log,
-        connections: guard_services.connections,
+        connections: gateway.guard_services.connections,
         health,
         drain_timeout: config.drain_timeout.0,
         shutdown,
@@ -125,6 +103,37 @@ pub fn start(document: &Document, path: PathBuf, sources: Sources) -> Result<Run
         ended,
         threads,
     })
+}
+
+/// Follows what other gateways do in the store, and waits for the first service that ends.
+fn spawn_background(
+    threads: &tokio::runtime::Runtime,
+    shared: &Shared,
+    services: JoinSet<()>,
+) -> watch::Receiver<bool> {
+    let sessions = Arc::clone(&shared.session_core);
+    threads.spawn(async move { sessions.follow().await });
+    let (ended_sender, ended) = watch::channel(false);
+    threads.spawn(report_first_end(services, ended_sender));
+    ended
+}
+
+/// Serves the public listeners, once the store has answered.
+fn serve_clients(
+    guards: Vec<(BoundSocket, Guard)>,
+    store_health: &Arc<StoreHealth>,
+    shutdown: &ShutdownWatch,
+    services: &mut JoinSet<()>,
+    threads: &Handle,
+) {
+    for (socket, guard) in guards {
+        let (watch, store_health) = (shutdown.clone(), Arc::clone(store_health));
+        let serve = async move {
+            wait_for_store(&store_health).await;
+            socket.serve("gateway", guard, watch).await;
+        };
+        services.spawn_on(serve, threads);
+    }
 }
 
 /// Waits until the store has answered, for two seconds at most: until then a gateway that shares
@@ -227,6 +236,18 @@ impl Sockets {
         let listeners = config.listeners.iter().map(|listener| BoundSocket::bind(listener.address));
         Ok(Self { admin, internal: internal.transpose()?, listeners: listeners.collect::<Result<_, _>>()? })
     }
+}
+
+/// The internal listener with what it needs, if there is one.
+fn internal_listener(
+    socket: Option<BoundSocket>,
+    tls: Option<&ListenerTls>,
+    connections: DoorConnections,
+) -> Result<Option<InternalListener>, StartError> {
+    let Some(socket) = socket else { return Ok(None) };
+    let tls = tls.map(|tls| tls.acceptor(false)).transpose()?;
+    let max_connections = connections.internal;
+    Ok(Some(InternalListener { socket: socket.into_socket(), tls, max_connections }))
 }
 
 /// The doors besides the public listeners. They answer as long as the process drains.

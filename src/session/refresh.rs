@@ -118,13 +118,7 @@ impl Sessions {
             let is_written = match token_use {
                 // A token that is used twice was stolen, whichever app it is of.
                 TokenUse::Reused => return Err(self.end_reused(&stored, entry.id, now).await),
-                // It may be a thief who read the token elsewhere, or the user's own client after it
-                // changed its network. Neither gets the next token.
-                TokenUse::OfOtherClient => {
-                    let subject = stored.row.subject();
-                    info!("a spent refresh token of {} came from another client", subject.appid);
-                    return Err(RefreshError::OfOtherClient(Box::new(subject)));
-                }
+                TokenUse::OfOtherClient => return Err(of_other_client(stored.row.subject())),
                 _ if !is_allowed => return Err(RefreshError::AppNotAllowed),
                 // Once the row says that the token is spent, its successor may have reached the
                 // client, and a client that shows the token after the grace time ends the session.
@@ -207,6 +201,13 @@ impl Sessions {
             Err(error) => RefreshError::Session(error),
         }
     }
+}
+
+/// A spent token came from another client: a thief who read it elsewhere, or the user's own client
+/// after it changed its network. Neither gets the next token.
+fn of_other_client(subject: Subject) -> RefreshError {
+    info!("a spent refresh token of {} came from another client", subject.appid);
+    RefreshError::OfOtherClient(Box::new(subject))
 }
 
 fn refreshed(
