@@ -11,7 +11,7 @@ use clap::Subcommand;
 
 use self::binding::BindArgs;
 use self::block::{BlockedArgs, PeopleArgs, PersonArgs};
-use self::data::ListArgs;
+use self::data::PersonListArgs;
 use super::CommandOutcome;
 use super::control::{ANSWER_TIMEOUT, ask};
 
@@ -28,7 +28,7 @@ pub(super) enum PersonCommand {
     /// Erase a person: sessions, profile and bindings in every app. A block stays
     Erase(PeopleArgs),
     /// List who is bound to a user: menshen person list --user 42
-    List(ListArgs),
+    List(PersonListArgs),
 }
 
 /// The commands that `menshen session` has as well.

@@ -27,12 +27,12 @@ use crate::management::{
 use crate::telemetry::audit_log::{AuditEvent, AuditLogEntry};
 
 /// Loads the configuration again: the warnings, or all errors.
-pub type Reload = Box<dyn Fn() -> Result<Report, Report> + Send + Sync>;
+pub type ReloadFunction = Box<dyn Fn() -> Result<Report, Report> + Send + Sync>;
 
 /// Answers the requests of operators.
 pub struct Control {
     management: Arc<Management>,
-    reload: Arc<Reload>,
+    reload: Arc<ReloadFunction>,
 }
 
 /// The answer to a reload.
@@ -65,7 +65,7 @@ impl ControlPage {
 
 impl Control {
     /// Makes the service.
-    pub fn new(management: Arc<Management>, reload: Reload) -> Self {
+    pub fn new(management: Arc<Management>, reload: ReloadFunction) -> Self {
         Self { management, reload: Arc::new(reload) }
     }
 

@@ -44,7 +44,7 @@ pub struct InternalListener {
 }
 
 /// What the connections of the listener share.
-struct Door {
+struct InternalDoor {
     internal: Arc<Internal>,
     tls: Option<Acceptor>,
     places: Arc<Places<IpAddr>>,
@@ -80,7 +80,7 @@ pub async fn serve(listener: InternalListener, internal: Arc<Internal>, mut shut
         }
     };
     let closed = ClosedConnections::new(&internal.management.shared().metrics);
-    let door = Arc::new(Door { internal, tls, places: Places::new(max_connections), closed });
+    let door = Arc::new(InternalDoor { internal, tls, places: Places::new(max_connections), closed });
     loop {
         let accepted = tokio::select! {
             accepted = socket.accept() => accepted,
@@ -109,7 +109,7 @@ pub async fn serve(listener: InternalListener, internal: Arc<Internal>, mut shut
     }
 }
 
-impl Door {
+impl InternalDoor {
     /// Gives a connection a place. If all are taken, another connection loses its own.
     fn take_place(&self, client: IpAddr) -> Place<IpAddr> {
         let (place, was_full) = self.places.take(client_network(client));

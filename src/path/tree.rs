@@ -52,7 +52,7 @@ impl<T> PathTree<T> {
     /// # Errors
     /// [`ReadingsDiffer`] if one of them finds another value, or none.
     pub fn find_in_every_reading(&self, path: &AmbiguousPath) -> Result<Option<&T>, ReadingsDiffer> {
-        let mut found = Found(None);
+        let mut found = FoundValue(None);
         for pieces in path.versions() {
             Walk::new(pieces, &self.root, &mut found).run()?;
         }
@@ -73,9 +73,9 @@ impl<T> Default for Node<T> {
 }
 
 /// What every reading has found so far; the outer `None`: no reading has ended.
-struct Found<'t, T>(Option<Option<&'t T>>);
+struct FoundValue<'t, T>(Option<Option<&'t T>>);
 
-impl<'t, T> Found<'t, T> {
+impl<'t, T> FoundValue<'t, T> {
     fn add(&mut self, value: Option<&'t T>) -> Result<(), ReadingsDiffer> {
         let known = *self.0.get_or_insert(value);
         let is_same = match (known, value) {
@@ -97,7 +97,7 @@ struct Walk<'t, 'p, T> {
     next_slash: Vec<(Option<usize>, Option<usize>)>,
     waiting: Vec<Reading<'t, T>>,
     begun: HashSet<(usize, *const Node<T>, bool)>,
-    found: &'p mut Found<'t, T>,
+    found: &'p mut FoundValue<'t, T>,
 }
 
 /// Where readings are: before a segment.
@@ -112,7 +112,7 @@ struct Reading<'t, T> {
 }
 
 impl<'t, 'p, T> Walk<'t, 'p, T> {
-    fn new(pieces: &'p [Piece], root: &'t Node<T>, found: &'p mut Found<'t, T>) -> Self {
+    fn new(pieces: &'p [Piece], root: &'t Node<T>, found: &'p mut FoundValue<'t, T>) -> Self {
         let mut next_slash = Vec::with_capacity(pieces.len());
         let (mut any, mut plain) = (None, None);
         for (position, piece) in pieces.iter().enumerate().rev() {

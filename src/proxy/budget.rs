@@ -80,7 +80,7 @@ pub(super) struct CountedRequest {
 }
 
 /// A request that found room.
-pub(super) struct Entered {
+pub(super) struct EnteredRequest {
     pub(super) counted: CountedRequest,
     /// Whether it had to wait for it: what was decided on it may be out of date.
     pub(super) has_waited: bool,
@@ -123,7 +123,7 @@ impl RequestBudget {
     ///
     /// # Errors
     /// [`NoRoom`]: there was none for as long as a request waits.
-    pub(super) async fn enter(self: &Arc<Self>, client: &ClientAddress) -> Result<Entered, NoRoom> {
+    pub(super) async fn enter(self: &Arc<Self>, client: &ClientAddress) -> Result<EnteredRequest, NoRoom> {
         let of_address = self.count_of(client_network(client.client));
         // A proxy that names no client carries the requests of many.
         let most_of_address = if client.proxy.is_some() && client.peer == client.client {
@@ -133,7 +133,7 @@ impl RequestBudget {
         };
         let no_room = if of_address.waiting.load(Ordering::Relaxed) == 0 {
             match self.try_enter(&of_address, most_of_address) {
-                Ok(counted) => return Ok(Entered { counted, has_waited: false }),
+                Ok(counted) => return Ok(EnteredRequest { counted, has_waited: false }),
                 Err(no_room) => no_room,
             }
         } else {
@@ -141,7 +141,7 @@ impl RequestBudget {
         };
         // Boxed, so that the memory of a wait is not moved with every other request.
         let counted = Box::pin(self.wait(of_address, most_of_address, no_room)).await?;
-        Ok(Entered { counted, has_waited: true })
+        Ok(EnteredRequest { counted, has_waited: true })
     }
 
     /// How long a client that is refused should wait.

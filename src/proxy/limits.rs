@@ -7,7 +7,7 @@ use http::{HeaderValue, StatusCode};
 use pingora::http::ResponseHeader;
 
 use super::arrival::RequestArrival;
-use super::budget::{Entered, NoRoom, RequestBudget};
+use super::budget::{EnteredRequest, NoRoom, RequestBudget};
 use super::current::Current;
 use super::permit::{Caller, Permit};
 use super::reason::Reason;
@@ -79,7 +79,7 @@ pub(super) async fn enter(
     permit: Permit,
     budget: &Arc<RequestBudget>,
     arrival: &RequestArrival,
-) -> Result<(Permit, Entered), Refusal> {
+) -> Result<(Permit, EnteredRequest), Refusal> {
     let reason = match budget.enter(&arrival.client).await {
         Ok(entered) => return Ok((permit, entered)),
         Err(NoRoom::InAll) => Reason::TooManyUnderWay,

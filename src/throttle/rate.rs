@@ -37,7 +37,7 @@ pub(super) fn quota(limit: &LoginLimit, path: &str, findings: &mut Findings) -> 
 
 /// One rate for each client.
 pub(super) struct ClientRate {
-    limiter: RateLimiter<ClientKey, Buckets, Monotonic, StateInformationMiddleware>,
+    limiter: RateLimiter<ClientKey, AddressBuckets, Monotonic, StateInformationMiddleware>,
     quota: Quota,
 }
 
@@ -52,7 +52,7 @@ pub(super) struct RateState {
 
 impl ClientRate {
     pub(super) fn new(quota: Quota, capacity: Capacity, clock: Arc<dyn Clock>) -> Self {
-        let limiter = RateLimiter::new(quota, Buckets(ClientTable::new(capacity)), Monotonic(clock));
+        let limiter = RateLimiter::new(quota, AddressBuckets(ClientTable::new(capacity)), Monotonic(clock));
         Self { limiter, quota }
     }
 
@@ -88,9 +88,9 @@ impl governor::clock::Clock for Monotonic {
 }
 
 /// When each client's bucket is full again: the "theoretical arrival time" of GCRA.
-struct Buckets(ClientTable<Nanos>);
+struct AddressBuckets(ClientTable<Nanos>);
 
-impl StateStore for Buckets {
+impl StateStore for AddressBuckets {
     type Key = ClientKey;
 
     /// The bucket that is full first is replaced first: while the table is full, new clients

@@ -18,7 +18,7 @@ use crate::cli::table::{format_columns, unreadable_answer};
 const TIMEOUT: Duration = Duration::from_secs(300);
 
 #[derive(Debug, Args)]
-pub(in crate::cli) struct ListArgs {
+pub(in crate::cli) struct PersonListArgs {
     /// The id of your user; without it, every binding
     #[arg(long, value_name = "ID")]
     user: Option<String>,
@@ -44,7 +44,7 @@ pub(super) fn erase(people: &PeopleArgs, config: &Path) -> CommandOutcome {
     answer.map_or_else(|outcome| outcome, |answer| formatted(people.json, &answer, format_erasure))
 }
 
-pub(super) fn list(list: &ListArgs, config: &Path) -> CommandOutcome {
+pub(super) fn list(list: &PersonListArgs, config: &Path) -> CommandOutcome {
     let mut query = form_urlencoded::Serializer::new(String::new());
     query.extend_pairs(list.user.iter().map(|user| ("user", user)));
     let query = query.finish();

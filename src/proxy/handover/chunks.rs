@@ -17,14 +17,14 @@ pub(super) struct MalformedChunk;
 /// Reads a body as it arrives, in pieces of any length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ChunkedBody {
-    place: Place,
+    place: ChunkPlace,
     /// Bytes of the line, or of the trailers, so far.
     line: usize,
 }
 
 /// What the next byte belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
+enum ChunkPlace {
     /// The size: its value and digits so far.
     Size {
         size: u64,
@@ -108,7 +108,7 @@ impl Extension {
 
 impl ChunkedBody {
     pub(super) const fn new() -> Self {
-        Self { place: Place::Size { size: 0, digits: 0 }, line: 0 }
+        Self { place: ChunkPlace::Size { size: 0, digits: 0 }, line: 0 }
     }
 
     /// Reads on.
@@ -118,12 +118,12 @@ impl ChunkedBody {
     pub(super) fn read(&mut self, mut bytes: &[u8]) -> Result<(), MalformedChunk> {
         while let [byte, rest @ ..] = bytes {
             match self.place {
-                Place::End => return Ok(()),
-                Place::Data { left } => {
+                ChunkPlace::End => return Ok(()),
+                ChunkPlace::Data { left } => {
                     let skipped = usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len());
                     bytes = bytes.get(skipped..).unwrap_or_default();
                     let left = left - skipped as u64;
-                    self.place = if left == 0 { Place::DataReturn } else { Place::Data { left } };
+                    self.place = if left == 0 { ChunkPlace::DataReturn } else { ChunkPlace::Data { left } };
                 }
                 place => {
                     self.place = next(place, *byte).ok_or(MalformedChunk)?;
@@ -136,15 +136,16 @@ impl ChunkedBody {
     }
 
     /// Bounds the lines, which nothing else does.
-    fn count(&mut self, place: Place) -> Result<(), MalformedChunk> {
+    fn count(&mut self, place: ChunkPlace) -> Result<(), MalformedChunk> {
         let most = match place {
-            Place::TrailerStart | Place::TrailerName | Place::TrailerValue | Place::TrailerFeed => {
-                MAX_TRAILERS
-            }
+            ChunkPlace::TrailerStart
+            | ChunkPlace::TrailerName
+            | ChunkPlace::TrailerValue
+            | ChunkPlace::TrailerFeed => MAX_TRAILERS,
             _ => MAX_LINE,
         };
         self.line += 1;
-        if matches!(place, Place::DataFeed | Place::LineFeed { .. }) {
+        if matches!(place, ChunkPlace::DataFeed | ChunkPlace::LineFeed { .. }) {
             self.line = 0;
         }
         if self.line > most { Err(MalformedChunk) } else { Ok(()) }
@@ -152,37 +153,37 @@ impl ChunkedBody {
 }
 
 /// The place after a byte; `None` if the byte is not allowed there.
-const fn next(place: Place, byte: u8) -> Option<Place> {
+const fn next(place: ChunkPlace, byte: u8) -> Option<ChunkPlace> {
     Some(match (place, byte) {
-        (Place::Size { size, digits }, b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') => {
+        (ChunkPlace::Size { size, digits }, b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') => {
             if digits == MAX_DIGITS {
                 return None;
             }
-            Place::Size { size: size << 4 | digit(byte), digits: digits + 1 }
+            ChunkPlace::Size { size: size << 4 | digit(byte), digits: digits + 1 }
         }
         // A chunk without a size.
-        (Place::Size { digits: 0, .. }, _) => return None,
-        (Place::Size { size, .. }, b'\r') => Place::LineFeed { size },
-        (Place::Extension { size, part }, b'\r') if part.is_whole() => Place::LineFeed { size },
-        (Place::Size { size, .. }, _) => match Extension::Before.next(byte) {
-            Some(part) => Place::Extension { size, part },
+        (ChunkPlace::Size { digits: 0, .. }, _) => return None,
+        (ChunkPlace::Size { size, .. }, b'\r') => ChunkPlace::LineFeed { size },
+        (ChunkPlace::Extension { size, part }, b'\r') if part.is_whole() => ChunkPlace::LineFeed { size },
+        (ChunkPlace::Size { size, .. }, _) => match Extension::Before.next(byte) {
+            Some(part) => ChunkPlace::Extension { size, part },
             None => return None,
         },
-        (Place::Extension { size, part }, _) => match part.next(byte) {
-            Some(part) => Place::Extension { size, part },
+        (ChunkPlace::Extension { size, part }, _) => match part.next(byte) {
+            Some(part) => ChunkPlace::Extension { size, part },
             None => return None,
         },
-        (Place::LineFeed { size: 0 }, b'\n') => Place::TrailerStart,
-        (Place::LineFeed { size }, b'\n') => Place::Data { left: size },
-        (Place::DataReturn, b'\r') => Place::DataFeed,
-        (Place::DataFeed, b'\n') => Place::Size { size: 0, digits: 0 },
-        (Place::TrailerStart, b'\r') => Place::EndFeed,
-        (Place::TrailerStart | Place::TrailerName, _) if is_token(byte) => Place::TrailerName,
-        (Place::TrailerName, b':') => Place::TrailerValue,
-        (Place::TrailerValue, b'\r') => Place::TrailerFeed,
-        (Place::TrailerValue, _) if may_stand_in_a_value(byte) => Place::TrailerValue,
-        (Place::TrailerFeed, b'\n') => Place::TrailerStart,
-        (Place::EndFeed, b'\n') => Place::End,
+        (ChunkPlace::LineFeed { size: 0 }, b'\n') => ChunkPlace::TrailerStart,
+        (ChunkPlace::LineFeed { size }, b'\n') => ChunkPlace::Data { left: size },
+        (ChunkPlace::DataReturn, b'\r') => ChunkPlace::DataFeed,
+        (ChunkPlace::DataFeed, b'\n') => ChunkPlace::Size { size: 0, digits: 0 },
+        (ChunkPlace::TrailerStart, b'\r') => ChunkPlace::EndFeed,
+        (ChunkPlace::TrailerStart | ChunkPlace::TrailerName, _) if is_token(byte) => ChunkPlace::TrailerName,
+        (ChunkPlace::TrailerName, b':') => ChunkPlace::TrailerValue,
+        (ChunkPlace::TrailerValue, b'\r') => ChunkPlace::TrailerFeed,
+        (ChunkPlace::TrailerValue, _) if may_stand_in_a_value(byte) => ChunkPlace::TrailerValue,
+        (ChunkPlace::TrailerFeed, b'\n') => ChunkPlace::TrailerStart,
+        (ChunkPlace::EndFeed, b'\n') => ChunkPlace::End,
         _ => return None,
     })
 }
@@ -230,7 +231,7 @@ mod tests {
 
     use super::*;
 
-    fn read(body: &[u8]) -> Result<Place, MalformedChunk> {
+    fn read(body: &[u8]) -> Result<ChunkPlace, MalformedChunk> {
         let mut chunks = ChunkedBody::new();
         chunks.read(body).map(|()| chunks.place)
     }
@@ -247,7 +248,7 @@ mod tests {
             "0\r\nX-A: b\r\nX-B:\r\n\r\n",
             "0\r\n\r\nGET / HTTP/1.1\r\n\n\0",
         ] {
-            assert_eq!(read(body.as_bytes()), Ok(Place::End), "{body:?}");
+            assert_eq!(read(body.as_bytes()), Ok(ChunkPlace::End), "{body:?}");
         }
     }
 
@@ -312,7 +313,7 @@ mod tests {
         let trailers = "X-A: b\r\n".repeat(MAX_TRAILERS / 8 + 1);
         assert!(read(format!("0\r\n{trailers}").as_bytes()).is_err());
         let many = "1\r\na\r\n".repeat(10_000);
-        assert_eq!(read(format!("{many}0\r\n\r\n").as_bytes()), Ok(Place::End));
+        assert_eq!(read(format!("{many}0\r\n\r\n").as_bytes()), Ok(ChunkPlace::End));
     }
 
     /// The data that Pingora reads of a body; `None` if it reads no end.
@@ -366,7 +367,7 @@ mod tests {
                 format!("{first}{}\r\n{last}", "d".repeat(size))
             };
 
-            if read(body.as_bytes()) == Ok(Place::End) {
+            if read(body.as_bytes()) == Ok(ChunkPlace::End) {
                 prop_assert_eq!(data_for_pingora(body.as_bytes()).map(|data| data.len()), Some(size), "{:?}", body);
             }
         }

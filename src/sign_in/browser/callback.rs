@@ -8,7 +8,7 @@ use http::HeaderMap;
 use super::browser_cookie::{self, BrowserProof};
 use super::endpoint::{Parameter, Query};
 use super::sign_in_page::is_signed_in;
-use super::state::{Bearer, ClientHash, SignInRecord, SignInState, StoredSignIn};
+use super::state::{Bearer, BeginnerHash, SignInRecord, SignInState, StoredSignIn};
 use super::{BrowserError, BrowserGrant, ReturnTo, session_cookie};
 use crate::clock::Timestamp;
 use crate::config::AppKind;
@@ -33,7 +33,7 @@ const LONGEST_WAIT_SECONDS: u64 = 60;
 struct VerifiedCallback {
     state: SignInState,
     found: StoredSignIn,
-    client: ClientHash,
+    client: BeginnerHash,
     proof: BrowserProof,
     /// None if the user refused.
     code: Option<Code>,

@@ -37,12 +37,12 @@ impl ReturnTo {
             return None;
         }
         let (origin, place) = if text.starts_with('/') {
-            (own, CanonicalTarget::parse(text)?)
+            (own, ReturnTarget::parse(text)?)
         } else {
             let (authority, place) = split_url(text)?;
             let named = Url::parse(authority).ok()?;
             let origin = std::iter::once(own).chain(allowed).find(|origin| origin.is_of(&named))?;
-            (origin, CanonicalTarget::parse(place)?)
+            (origin, ReturnTarget::parse(place)?)
         };
         if origin == own && place.is_below(path_prefix) || place.0.len() > MAX_BYTES {
             return None;
@@ -68,9 +68,9 @@ impl ReturnTo {
 }
 
 /// A canonical path with its query and fragment.
-struct CanonicalTarget(String);
+struct ReturnTarget(String);
 
-impl CanonicalTarget {
+impl ReturnTarget {
     fn parse(text: &str) -> Option<Self> {
         let end = text.find(['?', '#']).unwrap_or(text.len());
         let (path, rest) = text.split_at_checked(end)?;

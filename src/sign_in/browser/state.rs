@@ -67,10 +67,10 @@ pub(super) struct SignInRecord {
     code: Option<CodeHash>,
     /// The client that started.
     #[n(7)]
-    started_by: Option<ClientHash>,
+    started_by: Option<BeginnerHash>,
     /// The client that sent the code.
     #[n(8)]
-    brought_by: Option<ClientHash>,
+    brought_by: Option<BeginnerHash>,
     /// Whether a page of another site may have caused the start.
     #[n(9)]
     cross_site: Option<bool>,
@@ -80,12 +80,12 @@ pub(super) struct SignInRecord {
 /// that the store learns neither of them.
 #[derive(Clone, Copy, PartialEq, Eq, Encode, Decode)]
 #[cbor(transparent)]
-pub(super) struct ClientHash(#[cbor(n(0), with = "minicbor::bytes")] [u8; 32]);
+pub(super) struct BeginnerHash(#[cbor(n(0), with = "minicbor::bytes")] [u8; 32]);
 
 /// The client that sends a code.
 #[derive(Clone, Copy)]
 pub(super) struct Bearer {
-    pub(super) client: ClientHash,
+    pub(super) client: BeginnerHash,
     /// Whether it has the cookie of the browser that started.
     pub(super) is_browser: bool,
 }
@@ -132,7 +132,7 @@ impl SignInState {
     }
 
     /// The client that sent a request of this sign-in.
-    pub(super) fn client(&self, client: &Client) -> ClientHash {
+    pub(super) fn client(&self, client: &Client) -> BeginnerHash {
         let mut text = Vec::new();
         for field in client.fields() {
             // The length comes before each field, so that two lists of fields never have one
@@ -141,7 +141,7 @@ impl SignInState {
             text.extend_from_slice(field);
         }
         let text = sha256(&[text.as_slice()]);
-        ClientHash(sha256(&[b"menshen sign-in client v1", &text, self.expose().as_bytes()]))
+        BeginnerHash(sha256(&[b"menshen sign-in client v1", &text, self.expose().as_bytes()]))
     }
 
     /// The name of the state, a hash that is not secret.
@@ -186,7 +186,7 @@ impl SignInRecord {
     }
 
     /// Adds the client that started, and whether a page of another site may have caused the start.
-    pub(super) fn started_by(self, client: ClientHash, is_cross_site: bool) -> Self {
+    pub(super) fn started_by(self, client: BeginnerHash, is_cross_site: bool) -> Self {
         Self { started_by: Some(client), cross_site: Some(is_cross_site), ..self }
     }
 
@@ -197,7 +197,7 @@ impl SignInRecord {
     }
 
     /// Whether this client started it, by its address and user agent.
-    pub(super) fn is_started_by(&self, client: ClientHash) -> bool {
+    pub(super) fn is_started_by(&self, client: BeginnerHash) -> bool {
         self.started_by == Some(client)
     }
 

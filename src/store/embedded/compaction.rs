@@ -31,13 +31,13 @@ pub(super) struct Compaction {
     path: PathBuf,
     draft: PathBuf,
     database: Option<Database>,
-    place: Place,
+    place: CopyPlace,
     /// What was changed since it was copied, or may have been.
     changed: BTreeSet<Name>,
 }
 
 /// What was copied last.
-enum Place {
+enum CopyPlace {
     Rows(Option<Name>),
     Log(Option<u64>),
     End,
@@ -53,7 +53,7 @@ impl Compaction {
         remove_draft(&path).map_err(io_error)?;
         let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&draft);
         let mut compaction =
-            Self { path, draft, database: None, place: Place::Rows(None), changed: BTreeSet::new() };
+            Self { path, draft, database: None, place: CopyPlace::Rows(None), changed: BTreeSet::new() };
         let database = Database::builder()
             .set_cache_size(cache_bytes)
             .create_file(file.map_err(io_error)?)
@@ -79,7 +79,7 @@ impl Compaction {
             let mut room = Room { bytes: PIECE_BYTES, rows: PIECE_ROWS };
             copy_changed(&mut self.changed, from, &mut tables, &mut room)?;
             self.place.copy(from, &mut tables, &mut room)?;
-            let is_last = matches!(self.place, Place::End) && self.changed.is_empty();
+            let is_last = matches!(self.place, CopyPlace::End) && self.changed.is_empty();
             if is_last {
                 let meta = from.begin_read()?.open_table(META)?;
                 let last =
@@ -168,7 +168,7 @@ fn copy_changed(
     Ok(())
 }
 
-impl Place {
+impl CopyPlace {
     fn copy(&mut self, from: &Database, tables: &mut Tables<'_>, room: &mut Room) -> Result<(), Fault> {
         while room.is_left() {
             let next = match self {

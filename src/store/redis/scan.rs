@@ -27,7 +27,7 @@ struct Master {
 }
 
 /// The position of a scan: the masters that remain, and the cursor on the first of them.
-struct Place {
+struct ScanPlace {
     masters: Vec<Master>,
     cursor: u64,
 }
@@ -40,8 +40,8 @@ impl Redis {
         limit: usize,
     ) -> Result<ScanPage, StoreError> {
         let mut place = match from {
-            Some(cursor) => Place::parse(cursor)?,
-            None => Place { masters: self.masters().await?, cursor: 0 },
+            Some(cursor) => ScanPlace::parse(cursor)?,
+            None => ScanPlace { masters: self.masters().await?, cursor: 0 },
         };
         let Some(master) = place.masters.first() else {
             return Ok(ScanPage { rows: Vec::new(), next: None });
@@ -117,7 +117,7 @@ impl Redis {
     }
 }
 
-impl Place {
+impl ScanPlace {
     /// Writes the position as `CURSOR SLOT=ID SLOT=ID …`.
     fn cursor(&self) -> ScanCursor {
         let masters = self.masters.iter().map(|master| format!(" {}={}", master.slot, master.id));

@@ -32,7 +32,7 @@ const DURABLE_LANES: usize = 8;
 /// A set of connections, replaced as a whole.
 pub(super) struct ConnectionSet {
     plain: Wire,
-    durable: Vec<Lane>,
+    durable: Vec<ReplyLane>,
     broken: Arc<Broken>,
     /// Ends with the runtime that drives the connections, or earlier.
     watch: tokio::task::JoinHandle<()>,
@@ -51,7 +51,7 @@ enum Wire {
     Cluster(ClusterConnection),
 }
 
-struct Lane {
+struct ReplyLane {
     wire: Wire,
     in_flight: AtomicUsize,
 }
@@ -81,7 +81,8 @@ impl ConnectionSet {
             }
         };
         let plain = wires.pop().ok_or((ErrorKind::Client, "no connection"))?;
-        let durable = wires.into_iter().map(|wire| Lane { wire, in_flight: AtomicUsize::new(0) }).collect();
+        let durable =
+            wires.into_iter().map(|wire| ReplyLane { wire, in_flight: AtomicUsize::new(0) }).collect();
         let watch = tokio::spawn({
             let (section, sentinels, broken) =
                 (Arc::clone(section), Arc::clone(sentinels), Arc::clone(&broken));

@@ -17,13 +17,13 @@ pub(super) struct HeaderBlocks {
     /// Which of the last 128 added entries are pseudo-header fields; bit 0 is the last one. The
     /// table holds no more: it has 4096 bytes, and an entry takes 32 at least.
     table: u128,
-    step: Step,
+    step: HeaderStep,
     has_pseudo: bool,
 }
 
 /// What the next byte belongs to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Step {
+enum HeaderStep {
     /// It begins a field.
     #[default]
     Field,
@@ -64,7 +64,7 @@ impl HeaderBlocks {
     /// Reads on.
     pub(super) fn read(&mut self, mut bytes: &[u8]) {
         while let [byte, rest @ ..] = bytes {
-            if let Step::Skip { left, then } = self.step {
+            if let HeaderStep::Skip { left, then } = self.step {
                 let skipped = usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len());
                 bytes = bytes.get(skipped..).unwrap_or_default();
                 self.step = skip(left - u32::try_from(skipped).unwrap_or(left), then);
@@ -77,63 +77,63 @@ impl HeaderBlocks {
 
     /// Ends a block; whether it had a pseudo-header field.
     pub(super) fn end(&mut self) -> bool {
-        self.step = Step::Field;
+        self.step = HeaderStep::Field;
         std::mem::take(&mut self.has_pseudo)
     }
 
     /// The step after a byte; RFC 7541 §6.
-    fn next(&mut self, byte: u8) -> Step {
+    fn next(&mut self, byte: u8) -> HeaderStep {
         match self.step {
-            Step::Field => match byte {
+            HeaderStep::Field => match byte {
                 0x80.. => self.begin_integer(IntegerOf::Field, byte, 7),
                 0x40.. => self.begin_integer(IntegerOf::Name { is_added: true }, byte, 6),
                 0x20.. => self.begin_integer(IntegerOf::TableSize, byte, 5),
                 _ => self.begin_integer(IntegerOf::Name { is_added: false }, byte, 4),
             },
-            Step::Integer { of, value, shift } => {
+            HeaderStep::Integer { of, value, shift } => {
                 let more = u32::from(byte & 0x7f).checked_shl(shift).unwrap_or(u32::MAX);
                 let value = value.saturating_add(more);
                 if byte & 0x80 == 0 {
                     self.end_integer(of, value)
                 } else {
-                    Step::Integer { of, value, shift: shift + 7 }
+                    HeaderStep::Integer { of, value, shift: shift + 7 }
                 }
             }
-            Step::Text(text) => {
+            HeaderStep::Text(text) => {
                 let is_huffman = byte & 0x80 != 0;
                 self.begin_integer(IntegerOf::Length { text, is_huffman }, byte, 7)
             }
-            Step::Name { is_added, is_huffman, length } => {
+            HeaderStep::Name { is_added, is_huffman, length } => {
                 let is_pseudo = if is_huffman { byte >> 1 == HUFFMAN_COLON } else { byte == b':' };
                 skip(length - 1, Some(Text::Value { is_added, is_pseudo }))
             }
-            skip @ Step::Skip { .. } => skip,
+            skip @ HeaderStep::Skip { .. } => skip,
         }
     }
 
     /// Begins an integer in the last bits of a byte; RFC 7541 §5.1.
-    fn begin_integer(&mut self, of: IntegerOf, byte: u8, bits: u8) -> Step {
+    fn begin_integer(&mut self, of: IntegerOf, byte: u8, bits: u8) -> HeaderStep {
         let most = (1 << bits) - 1;
         match byte & most {
-            value if value == most => Step::Integer { of, value: u32::from(value), shift: 0 },
+            value if value == most => HeaderStep::Integer { of, value: u32::from(value), shift: 0 },
             value => self.end_integer(of, u32::from(value)),
         }
     }
 
-    fn end_integer(&mut self, of: IntegerOf, value: u32) -> Step {
+    fn end_integer(&mut self, of: IntegerOf, value: u32) -> HeaderStep {
         match of {
             IntegerOf::Field => {
                 self.has_pseudo |= self.is_pseudo(value);
-                Step::Field
+                HeaderStep::Field
             }
-            IntegerOf::TableSize => Step::Field,
-            IntegerOf::Name { is_added } if value == 0 => Step::Text(Text::Name { is_added }),
+            IntegerOf::TableSize => HeaderStep::Field,
+            IntegerOf::Name { is_added } if value == 0 => HeaderStep::Text(Text::Name { is_added }),
             IntegerOf::Name { is_added } => {
-                Step::Text(Text::Value { is_added, is_pseudo: self.is_pseudo(value) })
+                HeaderStep::Text(Text::Value { is_added, is_pseudo: self.is_pseudo(value) })
             }
             IntegerOf::Length { text: Text::Name { is_added }, is_huffman } => match value {
-                0 => Step::Text(Text::Value { is_added, is_pseudo: false }),
-                length => Step::Name { is_added, is_huffman, length },
+                0 => HeaderStep::Text(Text::Value { is_added, is_pseudo: false }),
+                length => HeaderStep::Name { is_added, is_huffman, length },
             },
             IntegerOf::Length { text: Text::Value { is_added, is_pseudo }, .. } => {
                 self.has_pseudo |= is_pseudo;
@@ -153,11 +153,11 @@ impl HeaderBlocks {
     }
 }
 
-fn skip(left: u32, then: Option<Text>) -> Step {
+fn skip(left: u32, then: Option<Text>) -> HeaderStep {
     match (left, then) {
-        (0, Some(text)) => Step::Text(text),
-        (0, None) => Step::Field,
-        (left, then) => Step::Skip { left, then },
+        (0, Some(text)) => HeaderStep::Text(text),
+        (0, None) => HeaderStep::Field,
+        (left, then) => HeaderStep::Skip { left, then },
     }
 }
 

@@ -24,7 +24,7 @@ const PRIORITY: u8 = 0x20;
 /// Reads the frames of one connection, in pieces of any length.
 #[derive(Debug)]
 pub(super) struct ReceivedFrames {
-    place: Place,
+    place: FramePlace,
     last_stream: u32,
     /// Whether a header block opens a stream and goes on.
     is_opening: bool,
@@ -43,7 +43,7 @@ pub(super) struct FrameHead {
 
 /// What the next byte belongs to.
 #[derive(Clone, Copy, Debug)]
-enum Place {
+enum FramePlace {
     Preface { left: usize },
     FrameStart,
     Payload { left: usize, block: Option<BlockPart> },
@@ -72,7 +72,13 @@ enum Trailers {
 
 impl ReceivedFrames {
     pub(super) const fn new(blocks: HeaderBlocks) -> Self {
-        Self { place: Place::Preface { left: PREFACE }, last_stream: 0, is_opening: false, opened: 0, blocks }
+        Self {
+            place: FramePlace::Preface { left: PREFACE },
+            last_stream: 0,
+            is_opening: false,
+            opened: 0,
+            blocks,
+        }
     }
 
     /// How many requests the client opened.
@@ -86,14 +92,17 @@ impl ReceivedFrames {
         let mut at = 0;
         while let Some(rest) = bytes.get_mut(at..).filter(|rest| !rest.is_empty()) {
             let count = match self.place {
-                Place::Preface { left } => {
+                FramePlace::Preface { left } => {
                     let count = left.min(rest.len());
-                    self.place =
-                        if left == count { Place::FrameStart } else { Place::Preface { left: left - count } };
+                    self.place = if left == count {
+                        FramePlace::FrameStart
+                    } else {
+                        FramePlace::Preface { left: left - count }
+                    };
                     count
                 }
-                Place::FrameStart => self.begin_frame(rest),
-                Place::Payload { left, block } => {
+                FramePlace::FrameStart => self.begin_frame(rest),
+                FramePlace::Payload { left, block } => {
                     let part = rest.get(..left.min(rest.len())).unwrap_or_default();
                     let count = part.len();
                     self.read_payload(part, left, block);
@@ -141,7 +150,7 @@ impl ReceivedFrames {
                 self.opened += u64::from(std::mem::take(&mut self.is_opening));
             }
         }
-        self.place = if left == 0 { Place::FrameStart } else { Place::Payload { left, block } };
+        self.place = if left == 0 { FramePlace::FrameStart } else { FramePlace::Payload { left, block } };
     }
 
     /// Reads whole trailers.
