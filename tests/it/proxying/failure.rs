@@ -388,7 +388,7 @@ fn a_refusal_reaches_a_client_that_goes_on_sending_its_body() {
 
 #[test]
 fn an_early_answer_does_not_let_a_client_trickle_its_upload_for_ever() {
-    let world = World::with(&format!("{ROUTES}{NO_THROTTLE}limits: {{ read_timeout: 500ms }}\n"));
+    let world = World::with(&format!("{ROUTES}{NO_THROTTLE}limits: {{ linger_time: 500ms }}\n"));
     let mut client = world.connect();
     client.write(b"POST /x HTTP/1.1\r\nHost: gateway.test\r\nContent-Length: 100000000\r\n\r\n");
 
