@@ -387,8 +387,8 @@ fn is_token(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(is_token_byte)
 }
 
-/// A character of a `token`. See RFC 9110 §5.6.2.
-const fn is_token_byte(byte: u8) -> bool {
+/// A character of a `token`: of a method, of the name of a field, of a scheme. See RFC 9110 §5.6.2.
+pub(crate) const fn is_token_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric()
         || matches!(
             byte,

@@ -32,6 +32,7 @@ use siphasher::sip128::SipHasher24;
 
 use self::authenticated::ConfiguredApp;
 pub use self::authenticated::{Authenticated, HeaderValues, ProfileValues};
+pub(crate) use self::credential::is_token_byte;
 pub use self::credential::{Credential, CredentialPlaces, Source, TokenSources, query_without};
 pub use self::cross_site::{CrossSite, is_cross_site};
 pub use self::error::AuthnError;

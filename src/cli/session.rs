@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 use super::CommandOutcome;
 use super::control::{ANSWER_TIMEOUT, ask};
 use super::person::PersonChange;
-use super::table::{format_columns, unreadable_answer};
+use super::table::{format_list, unreadable_answer};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum SessionCommand {
@@ -149,12 +149,7 @@ fn format_sessions(answer: &[u8]) -> CommandOutcome {
         ("ENDS", "expires_at"),
         ("DEVICE", "device"),
     ];
-    let answer: Value = serde_json::from_slice(answer).unwrap_or_default();
-    let Some(sessions) = answer.get("sessions").and_then(Value::as_array) else { return unreadable_answer() };
-    if sessions.is_empty() {
-        return CommandOutcome { messages: "no sessions".into(), ..CommandOutcome::default() };
-    }
-    CommandOutcome::answer(format_columns(COLUMNS, sessions))
+    format_list(answer, "sessions", COLUMNS, "no sessions")
 }
 
 #[cfg(test)]

@@ -33,6 +33,16 @@ pub(super) fn format_columns(columns: &[(&str, &str)], objects: &[Value]) -> Str
     text.trim_end().to_owned()
 }
 
+/// The list under a key of an answer, in columns; `none` is said if it is empty.
+pub(super) fn format_list(answer: &[u8], key: &str, columns: &[(&str, &str)], none: &str) -> CommandOutcome {
+    let answer: Value = serde_json::from_slice(answer).unwrap_or_default();
+    let Some(objects) = answer.get(key).and_then(Value::as_array) else { return unreadable_answer() };
+    if objects.is_empty() {
+        return CommandOutcome { messages: none.into(), ..CommandOutcome::default() };
+    }
+    CommandOutcome::answer(format_columns(columns, objects))
+}
+
 /// The text without control characters: they can change what a terminal shows.
 pub(super) fn without_control_characters(text: &str) -> String {
     text.chars().map(|char| if char.is_control() { '\u{fffd}' } else { char }).collect()

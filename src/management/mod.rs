@@ -15,6 +15,7 @@ mod media_type;
 mod page;
 mod people;
 mod person;
+mod person_name;
 mod requester;
 mod scope_request;
 mod session;

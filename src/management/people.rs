@@ -10,6 +10,7 @@ use tracing::info;
 use super::Management;
 use super::answer::ManagementAnswer;
 use super::audit::AuditedAction;
+use super::person_name::{PersonName, person_name};
 use super::scope_request::{ScopeError, ScopeRequest};
 use crate::identity::UserId;
 use crate::runtime::Runtime;
@@ -35,25 +36,12 @@ struct BlockedList<'a> {
 
 #[derive(Serialize)]
 struct BlockedItem<'a> {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    unionid: Option<&'a str>,
-    /// The app's name; left out if the app is no longer configured.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    app: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    appid: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    openid: Option<&'a str>,
+    #[serde(flatten)]
+    name: Option<PersonName<'a>>,
     /// The keyed hash of a person who was erased.
     #[serde(skip_serializing_if = "Option::is_none")]
     erased: Option<String>,
     since: String,
-}
-
-impl BlockedItem<'_> {
-    const fn since(since: String) -> Self {
-        Self { unionid: None, app: None, appid: None, openid: None, erased: None, since }
-    }
 }
 
 impl Management {
@@ -205,18 +193,12 @@ async fn unreached_apps(people: &[PersonId], runtime: &Runtime) -> Result<Vec<St
 fn blocked_item<'a>(blocked: &'a BlockedPerson, runtime: &'a Runtime) -> BlockedItem<'a> {
     let since = blocked.since.to_string();
     match &blocked.person {
-        BlockedName::Person(PersonId::UnionId(unionid)) => {
-            BlockedItem { unionid: Some(unionid.as_str()), ..BlockedItem::since(since) }
+        BlockedName::Person(person) => {
+            BlockedItem { name: Some(person_name(person, runtime)), erased: None, since }
         }
-        BlockedName::Erased(hash) => BlockedItem {
-            erased: Some(format!("{:032x}", u128::from_be_bytes(*hash))),
-            ..BlockedItem::since(since)
-        },
-        BlockedName::Person(PersonId::Subject(subject)) => BlockedItem {
-            app: runtime.app_name(&subject.appid),
-            appid: Some(subject.appid.as_str()),
-            openid: Some(subject.openid.as_str()),
-            ..BlockedItem::since(since)
-        },
+        BlockedName::Erased(hash) => {
+            let erased = Some(format!("{:032x}", u128::from_be_bytes(*hash)));
+            BlockedItem { name: None, erased, since }
+        }
     }
 }

@@ -8,6 +8,7 @@ use super::Management;
 use super::answer::ManagementAnswer;
 use super::audit::AuditedAction;
 use super::binding::{BindingDocument, document};
+use super::person_name::{PersonName, person_name};
 use super::requester::Requester;
 use super::scope_request::{ScopeError, ScopeRequest};
 use super::session::{SessionItem, session_item};
@@ -16,20 +17,6 @@ use crate::session::{
     BoundPerson, EraseError, ErasedPerson, PersonId, PersonInApp, PersonalData, SessionScope,
 };
 use crate::telemetry::audit_log::AuditEvent;
-
-/// How a person is named.
-#[derive(Serialize)]
-struct PersonName<'a> {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    unionid: Option<&'a str>,
-    /// The app's name; left out if the app is no longer configured.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    app: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    appid: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    openid: Option<&'a str>,
-}
 
 /// What the store knows about a person.
 #[derive(Serialize)]
@@ -196,20 +183,6 @@ fn app_item<'a>(app: &'a PersonInApp, runtime: &'a Runtime) -> AppItem<'a> {
 
 fn binding_item<'a>(bound: &'a BoundPerson, runtime: &'a Runtime) -> BindingItem<'a> {
     BindingItem { name: person_name(&bound.person, runtime), binding: document(&bound.binding) }
-}
-
-fn person_name<'a>(person: &'a PersonId, runtime: &'a Runtime) -> PersonName<'a> {
-    match person {
-        PersonId::UnionId(unionid) => {
-            PersonName { unionid: Some(unionid.as_str()), app: None, appid: None, openid: None }
-        }
-        PersonId::Subject(subject) => PersonName {
-            unionid: None,
-            app: runtime.app_name(&subject.appid),
-            appid: Some(subject.appid.as_str()),
-            openid: Some(subject.openid.as_str()),
-        },
-    }
 }
 
 const fn erasure_answer(scope: &SessionScope, erased: &ErasedPerson) -> ErasureAnswer {

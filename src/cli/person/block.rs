@@ -7,7 +7,7 @@ use http::header::CONTENT_TYPE;
 use serde_json::{Map, Value};
 
 use super::CommandOutcome;
-use crate::cli::table::{format_columns, unreadable_answer, without_control_characters};
+use crate::cli::table::{self, unreadable_answer, without_control_characters};
 use crate::server::NamedPerson;
 
 #[derive(Debug, Args)]
@@ -157,12 +157,7 @@ pub(super) fn format_list(answer: &[u8]) -> CommandOutcome {
         ("OPENID", "openid"),
         ("ERASED", "erased"),
     ];
-    let answer: Value = serde_json::from_slice(answer).unwrap_or_default();
-    let Some(people) = answer.get("people").and_then(Value::as_array) else { return unreadable_answer() };
-    if people.is_empty() {
-        return CommandOutcome { messages: "no blocked people".into(), ..CommandOutcome::default() };
-    }
-    CommandOutcome::answer(format_columns(COLUMNS, people))
+    table::format_list(answer, "people", COLUMNS, "no blocked people")
 }
 
 #[cfg(test)]

@@ -4,6 +4,8 @@
 //! Pingora's reader is lenient: a line may end with LF inside an extension, and a size may be
 //! empty. Another server that reads the same bytes could see the end of the body elsewhere.
 
+use crate::authn::is_token_byte;
+
 /// Longest line of a chunk's size with its extensions, and most bytes of all trailers.
 const MAX_LINE: usize = 4096;
 const MAX_TRAILERS: usize = 16 * 1024;
@@ -94,8 +96,8 @@ impl Extension {
             (Self::Quoted, b'"') => Self::QuoteEnd,
             (Self::Quoted, b'\\') => Self::Escaped,
             (Self::Quoted, _) if may_stand_in_a_value(byte) => Self::Quoted,
-            (Self::NameStart | Self::Name, _) if is_token(byte) => Self::Name,
-            (Self::ValueStart | Self::Value, _) if is_token(byte) => Self::Value,
+            (Self::NameStart | Self::Name, _) if is_token_byte(byte) => Self::Name,
+            (Self::ValueStart | Self::Value, _) if is_token_byte(byte) => Self::Value,
             _ => return None,
         })
     }
@@ -178,7 +180,9 @@ const fn next(place: ChunkPlace, byte: u8) -> Option<ChunkPlace> {
         (ChunkPlace::DataReturn, b'\r') => ChunkPlace::DataFeed,
         (ChunkPlace::DataFeed, b'\n') => ChunkPlace::Size { size: 0, digits: 0 },
         (ChunkPlace::TrailerStart, b'\r') => ChunkPlace::EndFeed,
-        (ChunkPlace::TrailerStart | ChunkPlace::TrailerName, _) if is_token(byte) => ChunkPlace::TrailerName,
+        (ChunkPlace::TrailerStart | ChunkPlace::TrailerName, _) if is_token_byte(byte) => {
+            ChunkPlace::TrailerName
+        }
         (ChunkPlace::TrailerName, b':') => ChunkPlace::TrailerValue,
         (ChunkPlace::TrailerValue, b'\r') => ChunkPlace::TrailerFeed,
         (ChunkPlace::TrailerValue, _) if may_stand_in_a_value(byte) => ChunkPlace::TrailerValue,
@@ -199,28 +203,6 @@ const fn digit(byte: u8) -> u64 {
 /// What may stand in a field's value or an extension; RFC 9110 §5.5.
 pub(super) const fn may_stand_in_a_value(byte: u8) -> bool {
     matches!(byte, b'\t' | b' '..=b'~' | 0x80..)
-}
-
-/// What may stand in a field's name; RFC 9110 §5.6.2.
-pub(super) const fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric()
-        || matches!(
-            byte,
-            b'!' | b'#'
-                | b'$'
-                | b'%'
-                | b'&'
-                | b'\''
-                | b'*'
-                | b'+'
-                | b'-'
-                | b'.'
-                | b'^'
-                | b'_'
-                | b'`'
-                | b'|'
-                | b'~'
-        )
 }
 
 #[cfg(test)]

@@ -10,7 +10,8 @@ use memchr::memchr;
 use pingora::proxy::Session;
 
 use super::super::admission::AdmissionError;
-use super::chunks::{is_token, may_stand_in_a_value};
+use super::chunks::may_stand_in_a_value;
+use crate::authn::is_token_byte;
 use crate::route::METHODS;
 
 /// Most fields that a header may have; Pingora reads no more.
@@ -145,7 +146,7 @@ fn request_line_error(line: &HeaderLine<'_>) -> Option<AdmissionError> {
     let (method, target) =
         (text.get(..first).unwrap_or_default(), text.get(first + 1..last).unwrap_or_default());
     let version = text.get(last + 1..).unwrap_or_default();
-    if method.is_empty() || !method.iter().all(|byte| is_token(*byte)) || target.is_empty() {
+    if method.is_empty() || !method.iter().all(|byte| is_token_byte(*byte)) || target.is_empty() {
         return Some(AdmissionError::RequestLine);
     }
     if !matches!(version, b"HTTP/1.1" | b"HTTP/1.0") {
@@ -210,7 +211,7 @@ fn field(line: &[u8]) -> Result<(&[u8], &[u8]), AdmissionError> {
     if name.is_empty() || matches!(name, [b' ' | b'\t', ..]) {
         return Err(AdmissionError::HeaderLine);
     }
-    if !name.iter().all(|byte| is_token(*byte)) {
+    if !name.iter().all(|byte| is_token_byte(*byte)) {
         return Err(AdmissionError::HeaderName);
     }
     let value = value.get(1..).unwrap_or_default();

@@ -92,6 +92,16 @@ fn assert_each_user_gets_their_own_page(
     }
 }
 
+/// The cookies of two people who signed in with a browser, and their openids.
+fn people_with_cookies(site: &Site) -> [(String, String); 2] {
+    ["alice", "bob"].map(|person| {
+        let mut visitor = Visitor::at(site.world.address());
+        visitor.sign_in(&site.world.emulator, "site", person);
+        let openid = site.world.emulator.openid(crate::common::site::SITE_APPID, person);
+        (visitor.cookie_line(), openid)
+    })
+}
+
 #[test]
 fn no_cache_shows_the_page_of_another_to_who_has_a_token() {
     for (sources, line) in [
@@ -123,12 +133,7 @@ fn no_cache_shows_the_page_of_another_to_who_has_a_token() {
 #[test]
 fn no_cache_shows_the_page_of_another_to_who_has_a_session_cookie() {
     let site = Site::with_backend(pages());
-    let people = ["alice", "bob"].map(|person| {
-        let mut visitor = Visitor::at(site.world.address());
-        visitor.sign_in(&site.world.emulator, "site", person);
-        let openid = site.world.emulator.openid(crate::common::site::SITE_APPID, person);
-        (visitor.cookie_line(), openid)
-    });
+    let people = people_with_cookies(&site);
     for kind in KINDS {
         let front = Front::start(kind, site.world.address());
         let mut tally = Tally::default();
@@ -147,12 +152,7 @@ fn no_cache_shows_the_page_of_another_to_who_has_a_session_cookie() {
 #[test]
 fn no_cache_keeps_what_the_gateway_answers_itself() {
     let site = Site::with_backend(pages());
-    let people = ["alice", "bob"].map(|person| {
-        let mut visitor = Visitor::at(site.world.address());
-        visitor.sign_in(&site.world.emulator, "site", person);
-        let openid = site.world.emulator.openid(crate::common::site::SITE_APPID, person);
-        (visitor.cookie_line(), openid)
-    });
+    let people = people_with_cookies(&site);
     for kind in KINDS {
         let front = Front::start(kind, site.world.address());
         let mut tally = Tally::default();

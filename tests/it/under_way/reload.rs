@@ -70,6 +70,24 @@ fn websocket(name: &str) -> [&'static str; 2] {
     if name == "kept" { [", websocket: true", ""] } else { [", websocket: true"; 2] }
 }
 
+/// Reloads, and sees that those exchanges end in time that have a reason, and no others.
+fn assert_reload_cuts(world: &World, opened: &[(String, OpenExchange, Option<&str>)]) {
+    let began = now();
+    world.gateway().reload().unwrap();
+
+    for (path, exchange, reason) in opened {
+        let Some(reason) = reason else { continue };
+        eventually(&format!("{path} ends"), || exchange.has_ended());
+        let time = began.elapsed();
+        assert!(time < SECOND, "{path}: {time:?}");
+        assert_eq!(logged(world, path)["reason"], *reason, "{path}");
+    }
+    pass(SECOND);
+    for (path, exchange, reason) in opened {
+        assert!(reason.is_some() || !exchange.has_ended(), "{path} was admitted and is cut");
+    }
+}
+
 #[test]
 fn a_reload_decides_again_on_all_that_is_open_and_cuts_what_it_does_not_admit_and_nothing_else() {
     let routes = |at: usize| {
@@ -87,7 +105,7 @@ login: { origins: ['https://gateway.test'] }
 ";
     let world = world(&format!("{PATIENT}{apps}{}", routes(0)));
     let alice = world.bearer("alice");
-    let mut opened = Vec::new();
+    let mut opened: Vec<(String, OpenExchange, Option<&str>)> = Vec::new();
     for (name, before, _, reason) in RELOADED {
         let bearer = if before.contains("authenticated") { &alice } else { "" };
         for kind in [Kind::Events, Kind::Poll, Kind::SilentUpload, Kind::WebSocket] {
@@ -100,27 +118,15 @@ login: { origins: ['https://gateway.test'] }
                     (None, Kind::WebSocket) if *name == "kept" => Some("websocket_not_allowed"),
                     (reason, _) => reason,
                 };
-                opened.push((start(world.address(), kind, is_http2, &path, bearer), path, reason));
+                let exchange = start(world.address(), kind, is_http2, &path, bearer);
+                opened.push((path, exchange, reason));
             }
         }
     }
     eventually("all are under way", || world.metric("menshen_requests_under_way") == opened.len() as f64);
 
     edit(&world, &routes(0), &routes(1));
-    let began = now();
-    world.gateway().reload().unwrap();
-
-    for (exchange, path, reason) in &opened {
-        let Some(reason) = reason else { continue };
-        eventually(&format!("{path} ends"), || exchange.has_ended());
-        let time = began.elapsed();
-        assert!(time < SECOND, "{path}: {time:?}");
-        assert_eq!(logged(&world, path)["reason"], *reason, "{path}");
-    }
-    pass(SECOND);
-    for (exchange, path, reason) in &opened {
-        assert!(reason.is_some() || !exchange.has_ended(), "{path} was admitted and is cut");
-    }
+    assert_reload_cuts(&world, &opened);
 
     let shop = "  shop: { kind: mini_program, appid: wxe000000000000001, secret: emulator-secret-1 }\n";
     edit(&world, shop, "");
@@ -128,13 +134,13 @@ login: { origins: ['https://gateway.test'] }
     world.gateway().reload().unwrap();
 
     let of_shop = |path: &str| ["/kept/", "/elsewhere/"].into_iter().any(|route| path.starts_with(route));
-    for (exchange, path, _) in opened.iter().filter(|(_, path, reason)| of_shop(path) && reason.is_none()) {
+    for (path, exchange, _) in opened.iter().filter(|(path, _, reason)| of_shop(path) && reason.is_none()) {
         eventually(&format!("{path} ends"), || exchange.has_ended());
         let time = began.elapsed();
         assert!(time < SECOND, "{path}: {time:?}");
         assert_eq!(logged(&world, path)["reason"], "unknown_app", "{path}");
     }
-    for (exchange, path, _) in opened.iter().filter(|(_, path, _)| path.starts_with("/public/")) {
+    for (path, exchange, _) in opened.iter().filter(|(path, ..)| path.starts_with("/public/")) {
         assert!(!exchange.has_ended(), "{path} is of no app");
     }
 }
@@ -226,18 +232,5 @@ routes:
     edit(&world, KEYS[1], KEYS[2]);
     edit(&world, SOURCES[0], SOURCES[1]);
     edit(&world, cross_site, ", websocket: true }");
-    let began = now();
-    world.gateway().reload().unwrap();
-
-    for (path, exchange, reason) in &opened {
-        let Some(reason) = reason else { continue };
-        eventually(&format!("{path} ends"), || exchange.has_ended());
-        let time = began.elapsed();
-        assert!(time < SECOND, "{path}: {time:?}");
-        assert_eq!(logged(&world, path)["reason"], *reason, "{path}");
-    }
-    pass(SECOND);
-    for (path, exchange, reason) in &opened {
-        assert!(reason.is_some() || !exchange.has_ended(), "{path} was admitted and is cut");
-    }
+    assert_reload_cuts(&world, &opened);
 }
