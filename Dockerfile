@@ -11,7 +11,7 @@ RUN apt-get update \
     && useradd --system --create-home --home-dir /var/lib/menshen menshen
 COPY --from=build /src/target/dist/menshen /usr/local/bin/menshen
 USER menshen
-# `data_dir: data` is below it: the signing key, which must outlive the container.
+# Without `data_dir` in the configuration, the folder `data` is below it: the signing key, which must outlive the container.
 WORKDIR /var/lib/menshen
 VOLUME /var/lib/menshen
 # Listen on 0.0.0.0:8080 in here; the admin listener stays on loopback unless `admin.address` says otherwise.

@@ -314,8 +314,12 @@ fn token_is_refused_after_its_app_or_key_is_removed() {
 
     let file = fixture.folder.path().join("new.pem");
     write_private(&file, generate_key(KeyAlgorithm::ES256).unwrap().pem.expose_secret());
-    let key =
-        SigningKey { kid: "new".into(), algorithm: KeyAlgorithm::ES256, file: Some(file), secret: None };
+    let key = SigningKey {
+        kid: "new".into(),
+        algorithm: KeyAlgorithm::ES256,
+        file: Some(file.into()),
+        secret: None,
+    };
     let config = config::Tokens { keys: vec![key], ..config::Tokens::default() };
     let rotated = tokens(&config, fixture.folder.path());
     fixture.authenticator =

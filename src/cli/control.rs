@@ -1,7 +1,7 @@
 //! Asks the gateway that runs with a configuration, through its Unix socket.
 
 use std::io;
-use std::path::{self, Path};
+use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -76,14 +76,13 @@ fn is_absent(error: &io::Error) -> bool {
 }
 
 fn describe_failure(socket: &Path, timeout: Duration, error: &io::Error) -> String {
-    // A relative path depends on the folder where the command is run.
-    let place = path::absolute(socket).unwrap_or_else(|_| socket.to_owned());
-    let place = place.display();
+    let place = socket.display();
     match error.kind() {
         _ if is_absent(error) => {
             format!(
-                "no gateway answers at {place}: is the gateway running, with this file? A relative `data_dir` \
-                 is below the folder where the gateway was started: run the command there"
+                "no gateway answers at {place}: is the gateway running, with this file? If the file does not set \
+                 `data_dir`, run the command in the folder where the gateway was started, or with its \
+                 $STATE_DIRECTORY"
             )
         }
         io::ErrorKind::PermissionDenied => {

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use serde::Deserialize as _;
 
+use super::paths::PathBase;
 use super::report::{Position, Report};
 use super::tree::{self, YamlNode, YamlValue};
 use super::{Config, Findings, rules, structure};
@@ -58,14 +59,22 @@ impl Document {
                 .hint("save the file as UTF-8");
             report
         })?;
-        Self::parse(&name, &text)
+        let base = PathBase::of(path).map_err(|error| {
+            refuse(format!("the working directory cannot be used: {error}"), "start in another folder")
+        })?;
+        Self::read(&name, &text, Some(&base))
     }
 
-    /// Reads a configuration from `text`; `name` stands for the file in messages.
+    /// Reads a configuration from `text`; `name` stands for the file in messages. There is no file,
+    /// so paths stay as they are written.
     ///
     /// # Errors
     /// Everything that the schema does not allow, with line and column.
     pub fn parse(name: &str, text: &str) -> Result<Self, Report> {
+        Self::read(name, text, None)
+    }
+
+    pub(super) fn read(name: &str, text: &str, base: Option<&PathBase>) -> Result<Self, Report> {
         let mut report = Report::new(name);
         let mut root = match tree::parse(text) {
             Ok(Some(root)) => root,
@@ -79,6 +88,9 @@ impl Document {
             }
         };
         structure::check(&root, &mut report);
+        if let Some(base) = base {
+            base.resolve(&mut root, &mut report);
+        }
         if report.has_errors() {
             return Err(report);
         }

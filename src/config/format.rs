@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::str::FromStr;
 
 use super::value::{self, InvalidValue};
-use super::{ByteSize, Duration, Rate};
+use super::{ByteSize, Duration, Rate, paths};
 
 /// Checks that a text has the `format` of the schema. Any text has a format that is not known here.
 pub(super) fn check(format: &str, text: &str) -> Result<(), InvalidValue> {
@@ -17,6 +17,7 @@ pub(super) fn check(format: &str, text: &str) -> Result<(), InvalidValue> {
             let hint = "write an address such as `127.0.0.1:8080`, `0.0.0.0:8080`, `[::]:8080`";
             InvalidValue::new(text, "is not an IP address with a port", hint)
         }),
+        "path" => paths::check(text),
         _ => Ok(()),
     }
 }
@@ -29,6 +30,7 @@ pub(super) fn noun(format: &str) -> Option<&'static str> {
         "rate" => Some("a rate"),
         "ip-network" => Some("an address or CIDR block"),
         "socket-address" => Some("an IP address with a port"),
+        "path" => Some("a path"),
         _ => None,
     }
 }

@@ -1,12 +1,11 @@
 //! The internal listener.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Certificate, SecretSource};
+use super::{Certificate, FilePath, SecretSource};
 
 /// `internal`
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -35,7 +34,7 @@ pub struct InternalTls {
     /// PEM file of certificate authorities. A client must show a certificate of one of them, and
     /// its token. Read at start. Not set: clients show no certificate.
     #[serde(default)]
-    pub client_ca_file: Option<PathBuf>,
+    pub client_ca_file: Option<FilePath>,
 }
 
 /// `internal.clients[]`

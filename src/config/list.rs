@@ -1,9 +1,9 @@
 //! Lists of people.
 
-use std::path::PathBuf;
-
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use super::FilePath;
 
 /// `lists.<name>`: a list of people, for routes.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -13,5 +13,5 @@ pub struct List {
     pub members: Vec<String>,
     /// File with more members, one on each line. Text after `#` is a comment. The gateway reads the
     /// file at start and at each reload.
-    pub file: Option<PathBuf>,
+    pub file: Option<FilePath>,
 }

@@ -1,13 +1,12 @@
 //! Where clients connect.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 
 use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::value;
+use super::{FilePath, value};
 
 /// `listeners[]`
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -42,7 +41,7 @@ pub struct ListenerTls {
     /// PEM file of certificate authorities. A client must show a certificate of one of them. Read
     /// at start. Not set: clients show no certificate.
     #[serde(default)]
-    pub client_ca_file: Option<PathBuf>,
+    pub client_ca_file: Option<FilePath>,
     /// Whether the listener offers HTTP/2.
     #[serde(default = "enabled")]
     pub http2: bool,
@@ -53,9 +52,9 @@ pub struct ListenerTls {
 #[serde(deny_unknown_fields)]
 pub struct Certificate {
     /// PEM file with the certificate, followed by its chain.
-    pub certificate: PathBuf,
+    pub certificate: FilePath,
     /// PEM file with the private key.
-    pub key: PathBuf,
+    pub key: FilePath,
 }
 
 const fn enabled() -> bool {

@@ -1,11 +1,9 @@
 //! The login endpoints.
 
-use std::path::PathBuf;
-
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{ByteSize, Duration};
+use super::{ByteSize, Duration, FilePath};
 
 /// `login`
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -41,10 +39,10 @@ pub struct LoginPage {
     /// Name on the pages: what users sign in to. Not set: no name.
     pub title: Option<String>,
     /// Picture above the name: a PNG, JPEG, WebP or SVG file of at most 64 KiB.
-    pub logo: Option<PathBuf>,
+    pub logo: Option<FilePath>,
     /// Folder with your own templates, `sign_in.html` and `message.html`. If a file is not there,
     /// the built-in template is used.
-    pub templates: Option<PathBuf>,
+    pub templates: Option<FilePath>,
 }
 
 impl Default for Login {

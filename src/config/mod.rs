@@ -18,6 +18,7 @@ mod limits;
 mod list;
 mod listener;
 mod login;
+mod paths;
 mod report;
 mod route;
 mod rules;
@@ -38,7 +39,6 @@ mod wechat;
 mod wording;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -65,7 +65,7 @@ pub use throttle::{FailedLoginLimit, LoginLimit, Throttle};
 pub use token::{KeyAlgorithm, SigningKey, TokenCache, TokenSources, TokenType, Tokens};
 pub use trusted_proxy::TrustedProxy;
 pub use upstream::{Balance, Server, Upstream, UpstreamProtocol, UpstreamTls};
-pub use value::{ByteSize, Duration, Rate, SecretSource};
+pub use value::{ByteSize, Duration, FilePath, Rate, SecretSource};
 pub use wechat::{Breaker, WeChat};
 
 /// The whole configuration file.
@@ -75,10 +75,11 @@ pub use wechat::{Breaker, WeChat};
 pub struct Config {
     /// Folder of the gateway's keys and sessions, and of the operators' socket. The gateway makes
     /// it at the first start, with mode 0700. It must belong to root or to the gateway's user, and
-    /// not every user may write there.
+    /// not every user may write there. Not set: the folder that systemd names in
+    /// `$STATE_DIRECTORY`; without systemd, `data` in the working directory.
     #[serde(default = "default_data_dir")]
     #[schemars(extend("x-static" = true))]
-    pub data_dir: PathBuf,
+    pub data_dir: FilePath,
     /// Number of threads that serve requests. 0: one thread for each core.
     #[serde(default)]
     #[schemars(range(max = 1024), extend("x-static" = true))]
@@ -152,7 +153,7 @@ pub struct Config {
     pub telemetry: Telemetry,
 }
 
-fn default_data_dir() -> PathBuf {
+fn default_data_dir() -> FilePath {
     "data".into()
 }
 

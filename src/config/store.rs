@@ -1,11 +1,9 @@
 //! Where the gateway stores sessions.
 
-use std::path::PathBuf;
-
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{ByteSize, Duration, SecretSource};
+use super::{ByteSize, Duration, FilePath, SecretSource};
 
 /// `store`: where the gateway stores sessions.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -36,7 +34,7 @@ pub enum StoreEngine {
 #[serde(deny_unknown_fields, default)]
 pub struct EmbeddedStore {
     /// The file. Default: `sessions.redb` in `data_dir`.
-    pub file: Option<PathBuf>,
+    pub file: Option<FilePath>,
     /// Memory for rows that were read lately.
     pub cache: ByteSize,
 }
@@ -119,11 +117,11 @@ pub enum RedisTopology {
 #[serde(deny_unknown_fields, default)]
 pub struct RedisTls {
     /// PEM file of the certificate authorities to trust. Default: the system's.
-    pub ca_file: Option<PathBuf>,
+    pub ca_file: Option<FilePath>,
     /// PEM file of the client certificate. With `key`.
-    pub certificate: Option<PathBuf>,
+    pub certificate: Option<FilePath>,
     /// PEM file of the client certificate's private key. With `certificate`.
-    pub key: Option<PathBuf>,
+    pub key: Option<FilePath>,
 }
 
 /// `store.redis.durability`: what must have stored a write before it counts as done.

@@ -1,11 +1,9 @@
 //! Logs.
 
-use std::path::PathBuf;
-
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{ByteSize, SecretSource};
+use super::{ByteSize, FilePath, SecretSource};
 
 /// `telemetry`
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -68,7 +66,7 @@ pub struct AccessLog {
     /// Where the lines are written.
     pub target: AccessLogTarget,
     /// The file, if `target` is `file`.
-    pub file: Option<PathBuf>,
+    pub file: Option<FilePath>,
     /// Maximum memory for lines that are not written yet. Lines beyond it are dropped and counted.
     /// 1MiB to 1GiB.
     pub buffer: ByteSize,
@@ -85,7 +83,7 @@ impl Default for AccessLog {
 #[serde(deny_unknown_fields, default)]
 pub struct AuditLog {
     /// The file. Lines are appended. SIGHUP opens it again. Not set: nothing is written.
-    pub file: Option<PathBuf>,
+    pub file: Option<FilePath>,
     /// Maximum memory for lines that are not written yet. Lines beyond it are dropped and counted.
     /// 1MiB to 1GiB.
     pub buffer: ByteSize,

@@ -1,5 +1,6 @@
 //! The loader from the operator's side: files in, messages out.
 
+mod paths;
 mod reference;
 
 use std::collections::BTreeSet;

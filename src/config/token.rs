@@ -1,11 +1,9 @@
 //! The tokens that the gateway issues and accepts.
 
-use std::path::PathBuf;
-
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Duration, SecretSource};
+use super::{Duration, FilePath, SecretSource};
 
 /// `tokens`
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -60,7 +58,7 @@ pub struct SigningKey {
     pub algorithm: KeyAlgorithm,
     /// PEM file with the private key (PKCS#8). For ES256, EdDSA and RS256.
     #[serde(default)]
-    pub file: Option<PathBuf>,
+    pub file: Option<FilePath>,
     /// The shared secret, at least 32 bytes. For HS256.
     #[serde(default)]
     pub secret: Option<SecretSource>,

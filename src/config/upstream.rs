@@ -1,11 +1,9 @@
 //! A named set of backend servers.
 
-use std::path::PathBuf;
-
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Certificate, Duration};
+use super::{Certificate, Duration, FilePath};
 
 /// `upstreams.<name>`
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -118,7 +116,7 @@ pub struct UpstreamTls {
     pub server_name: String,
     /// PEM file of the certificate authority to trust. Default: the system's.
     #[serde(default)]
-    pub ca_file: Option<PathBuf>,
+    pub ca_file: Option<FilePath>,
     /// Certificate that the gateway shows to the servers.
     #[serde(default)]
     pub client_certificate: Option<Certificate>,

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::net::IpAddr;
 use std::ops::Deref;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use super::finding::escape;
@@ -205,6 +205,53 @@ text_value!(
 );
 text_value!(Rate, "rate", r"^[1-9][0-9]*/(s|min|h)$", "A rate, such as `10/min`, `100/s`, `1000/h`.");
 
+/// A path of a file or folder. The loader makes it absolute: see `paths`.
+///
+/// Every path in a configuration has this type, so that none is read in another way.
+#[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct FilePath(PathBuf);
+
+impl Deref for FilePath {
+    type Target = Path;
+
+    fn deref(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl AsRef<Path> for FilePath {
+    fn as_ref(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl<T: Into<PathBuf>> From<T> for FilePath {
+    fn from(path: T) -> Self {
+        Self(path.into())
+    }
+}
+
+impl fmt::Debug for FilePath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl JsonSchema for FilePath {
+    fn schema_name() -> Cow<'static, str> {
+        "FilePath".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "string",
+            "format": "path",
+            "description": "A path, absolute or relative to the folder of the configuration file.",
+        })
+    }
+}
+
 /// Where a secret comes from: `{ env: NAME }`, `{ file: path }`, or the text itself in development.
 ///
 /// `writeOnly` in the schema keeps the value out of all messages.
@@ -232,8 +279,8 @@ pub struct EnvSecret {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FileSecret {
-    /// Path of the file, relative to the working directory.
-    pub file: PathBuf,
+    /// Path of the file.
+    pub file: FilePath,
 }
 
 impl Serialize for SecretSource {

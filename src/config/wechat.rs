@@ -1,11 +1,9 @@
 //! How the gateway calls WeChat.
 
-use std::path::PathBuf;
-
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{ByteSize, Duration};
+use super::{ByteSize, Duration, FilePath};
 
 /// `wechat`
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -29,7 +27,7 @@ pub struct WeChat {
     pub max_reply: ByteSize,
     /// PEM file of a further certificate authority for `hosts`. The system's authorities stay
     /// trusted.
-    pub ca_file: Option<PathBuf>,
+    pub ca_file: Option<FilePath>,
     /// Base URL of WeChat's pages, where browsers go to sign in.
     pub pages: String,
     /// URL of WeChat's script that shows the QR code on the sign-in page. Not set: the page has a

@@ -13,6 +13,8 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::UnixStream;
 
+use super::socket::shortest;
+
 /// Largest answer, in bytes: a list of some hundred thousand blocked people.
 const MAX_BODY_BYTES: usize = 64 * 1024 * 1024;
 
@@ -23,7 +25,7 @@ const MAX_BODY_BYTES: usize = 64 * 1024 * 1024;
 /// [`io::ErrorKind::TimedOut`] after `timeout`; otherwise the error of the connection or the
 /// protocol.
 pub async fn send(socket: &Path, request: Request<Bytes>, timeout: Duration) -> io::Result<Response<Bytes>> {
-    send_over(UnixStream::connect(socket), request, timeout).await
+    send_over(UnixStream::connect(shortest(socket)), request, timeout).await
 }
 
 /// As [`send`], over a connection that the caller opens.

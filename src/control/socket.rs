@@ -1,6 +1,7 @@
 //! The file of the socket: only its owner can connect from the moment that it exists, one gateway
 //! has it at a time, and one that a killed gateway left is replaced.
 
+use std::env;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
@@ -21,6 +22,14 @@ const MAX_PATH_BYTES: usize = 107;
 /// Where the socket of a data directory is.
 pub fn socket_path(data_dir: &Path) -> PathBuf {
     data_dir.join(NAME)
+}
+
+/// The path by which the socket is made and used: relative to the working directory if only then it
+/// is short enough.
+pub(super) fn shortest(path: &Path) -> PathBuf {
+    let folder = env::current_dir().unwrap_or_default();
+    let below = path.strip_prefix(folder).ok();
+    below.filter(|_| path.as_os_str().len() > MAX_PATH_BYTES).unwrap_or(path).to_owned()
 }
 
 /// A socket that is bound. Dropping it removes the file.
@@ -45,7 +54,7 @@ impl ControlSocket {
     /// Checks that the path can be one of a socket.
     pub fn check(data_dir: &Path, findings: &mut Findings) -> bool {
         let path = socket_path(data_dir);
-        let length = path.as_os_str().len();
+        let length = shortest(&path).as_os_str().len();
         if length <= MAX_PATH_BYTES {
             return true;
         }
@@ -55,7 +64,7 @@ impl ControlSocket {
         );
         findings
             .error("data_dir", reason)
-            .hint("choose a shorter folder; a relative path counts as it is written");
+            .hint("choose a shorter folder; below the working directory, only the rest of the path counts");
         false
     }
 
@@ -140,7 +149,7 @@ impl Drop for ControlSocket {
 /// Binds a socket in a private folder, and moves it to its path: what was there is replaced.
 fn bind_in(folder: &Path, path: &Path) -> io::Result<UnixListener> {
     let draft = folder.join("s");
-    let listener = UnixListener::bind(&draft)?;
+    let listener = UnixListener::bind(shortest(&draft))?;
     fs::set_permissions(&draft, Permissions::from_mode(0o600))?;
     fs::rename(&draft, path)?;
     Ok(listener)

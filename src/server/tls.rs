@@ -1,6 +1,6 @@
 //! TLS of a listener: its certificates, and which client certificates it requires.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use pingora::listeners::tls::{Acceptor, TlsSettings};
@@ -14,7 +14,7 @@ use super::clients;
 use super::error::StartError;
 use super::validity;
 use crate::clock::Timestamp;
-use crate::config::{Certificate, Config, Findings, StoreEngine};
+use crate::config::{Certificate, Config, FilePath, Findings, StoreEngine};
 
 /// The certificates of a listener with TLS, and of its clients.
 pub(super) struct ListenerTls {
@@ -93,7 +93,7 @@ pub(super) fn warn_of_other_certificates(config: &Config, now: Timestamp, findin
 }
 
 /// The files of authorities that verify clients and servers.
-fn authority_files(config: &Config) -> impl Iterator<Item = (String, &PathBuf)> {
+fn authority_files(config: &Config) -> impl Iterator<Item = (String, &FilePath)> {
     let listeners = config.listeners.iter().enumerate().filter_map(|(index, listener)| {
         let file = listener.tls.as_ref()?.client_ca_file.as_ref()?;
         Some((format!("listeners[{index}].tls.client_ca_file"), file))

@@ -341,7 +341,7 @@ pub fn place(config: &config::Store, data_dir: &Path) -> String {
 
 /// The file of the embedded engine.
 pub fn embedded_path(config: &config::EmbeddedStore, data_dir: &Path) -> std::path::PathBuf {
-    config.file.clone().unwrap_or_else(|| data_dir.join("sessions.redb"))
+    config.file.as_deref().map_or_else(|| data_dir.join("sessions.redb"), Path::to_owned)
 }
 
 /// A store that is never open and refuses every step. A configuration is checked with it.

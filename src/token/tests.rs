@@ -80,7 +80,7 @@ fn make_key(algorithm: KeyAlgorithm, kid: &str, folder: &Path) -> (SigningKey, A
         _ => (Algorithm::RS256, EncodingKey::from_rsa_pem(pem)),
     };
     (
-        SigningKey { kid: kid.into(), algorithm, file: Some(file), secret: None },
+        SigningKey { kid: kid.into(), algorithm, file: Some(file.into()), secret: None },
         algorithm_there,
         encoding.unwrap(),
     )

@@ -547,7 +547,7 @@ async fn a_host_is_trusted_only_with_a_certificate_for_its_name() {
         let fake = Fake::start_tls(made.cert.der().clone(), key, [Reply::json(SUCCESS)]).await;
         let host = format!("https://localhost:{}", fake.port());
 
-        let with_root = Harness::new(&[&host], |config| config.ca_file = Some(ca_file.clone()));
+        let with_root = Harness::new(&[&host], |config| config.ca_file = Some(ca_file.clone().into()));
         assert_eq!(with_root.exchange().await.is_ok(), is_reached, "{name}");
 
         let without_root = Harness::new(&[&host], |_| {});

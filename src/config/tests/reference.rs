@@ -31,7 +31,13 @@ and check the file:
 | size | a whole number and a unit: `512B`, `64KiB`, `1MiB`, `1GiB` |
 | rate | a number and a time: `100/s`, `10/min`, `1000/h` |
 | secret | `{ env: NAME }` or `{ file: PATH }`; in development also the secret itself, with a warning |
+| path | from `/` on, or relative to the folder of the configuration file: `tls/key.pem` |
 | text | put it in quotes if YAML reads it as another type: `\"2026\"`, `\"true\"`, `\"[::]:8080\"` |
+
+**Paths.** A relative path is relative to the folder of the configuration file, in whatever folder a command runs, and messages show
+it from `/` on. If a file is not there, but is where earlier versions looked for it, relative to the working directory, the start is
+refused and both are named. Only the default of `data_dir` is not relative to the file: it is the folder that systemd names in
+`$STATE_DIRECTORY` (of several, the first), and without systemd `data` in the working directory.
 
 YAML anchors and aliases (`&name`, `*name`) work. Tags (`!name`) and merge keys (`<<`) are refused.
 

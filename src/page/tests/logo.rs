@@ -6,7 +6,7 @@ const PNG: &[u8] = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR";
 
 fn with_logo(content: &[u8]) -> (tempfile::TempDir, LoginPage) {
     let (guard, path) = folder(&[("logo", content)]);
-    (guard, LoginPage { logo: Some(path.join("logo")), ..LoginPage::default() })
+    (guard, LoginPage { logo: Some(path.join("logo").into()), ..LoginPage::default() })
 }
 
 #[test]
@@ -74,8 +74,8 @@ fn logo_is_at_most_64_kib() {
 #[test]
 fn logo_that_cannot_be_read_is_refused() {
     let (_guard, path) = folder(&[]);
-    let missing = LoginPage { logo: Some(path.join("missing.png")), ..LoginPage::default() };
-    let not_a_file = LoginPage { logo: Some(path), ..LoginPage::default() };
+    let missing = LoginPage { logo: Some(path.join("missing.png").into()), ..LoginPage::default() };
+    let not_a_file = LoginPage { logo: Some(path.into()), ..LoginPage::default() };
 
     assert!(complaints(&missing)[0].contains("missing.png` cannot be read: No such file"));
     assert!(complaints(&not_a_file)[0].contains("` is not a file; "));

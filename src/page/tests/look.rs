@@ -1,7 +1,7 @@
 use std::path::PathBuf;
 
 use super::{ACCOUNT, OFFICE, SHOP, in_browser, in_wechat, sign_in, website, with_widget};
-use crate::config::{Findings, LoginPage};
+use crate::config::{FilePath, Findings, LoginPage};
 use crate::page::{Action, Choice, Language, Message, Notice, Pages, SignInPage, SignInWidget, SignOut};
 
 const LONG: Choice<'static> = website(
@@ -38,7 +38,7 @@ fn write_pages() {
         ("wechat-four", in_wechat(&four)),
         ("wechat-website", in_wechat(&[SHOP])),
     ];
-    let templates = Some(PathBuf::from("src/page/templates"));
+    let templates = Some("src/page/templates".into());
     let named =
         |title: &str| LoginPage { title: Some(title.into()), logo: None, templates: templates.clone() };
     let sites = [
@@ -47,7 +47,7 @@ fn write_pages() {
         ("long", named(LONG.title)),
     ];
     for (site, mut config) in sites {
-        config.logo = std::env::var_os("LOGO").map(PathBuf::from).filter(|_| site == "titled");
+        config.logo = std::env::var_os("LOGO").map(FilePath::from).filter(|_| site == "titled");
         let mut findings = Findings::default();
         let built = Pages::build(&config, &mut findings).unwrap_or_else(|| panic!("{findings:?}"));
         for language in Language::ALL {

@@ -83,7 +83,7 @@ fn folder(files: &[(&str, &[u8])]) -> (tempfile::TempDir, PathBuf) {
 }
 
 fn with_templates(folder: &Path) -> LoginPage {
-    LoginPage { templates: Some(folder.to_owned()), ..LoginPage::default() }
+    LoginPage { templates: Some(folder.into()), ..LoginPage::default() }
 }
 
 /// Every start tag of a document, with its attributes as a browser reads them: for our own markup,

@@ -1,10 +1,9 @@
 use std::fs;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use super::error::{Cause, Failure};
 use super::*;
-use crate::config::{RedisDurability, RedisStore, RedisTls, RedisTopology, SecretSource};
+use crate::config::{FilePath, RedisDurability, RedisStore, RedisTls, RedisTopology, SecretSource};
 
 /// Returns the paths of the findings, and whether the engine was built.
 fn check(section: &RedisStore) -> (Vec<String>, bool) {
@@ -111,20 +110,25 @@ fn user_needs_a_password_that_can_be_read() {
 #[test]
 fn certificate_without_its_key_or_without_a_certificate_is_refused() {
     let folder = tempfile::tempdir().unwrap();
-    let file = |name: &str, text: &str| -> Option<PathBuf> {
+    let file = |name: &str, text: &str| -> Option<FilePath> {
         let path = folder.path().join(name);
         fs::write(&path, text).unwrap();
-        Some(path)
+        Some(path.into())
     };
     let key = rcgen::generate_simple_self_signed(vec!["redis".into()]).unwrap();
     let certificate = file("certificate", &key.cert.pem());
     let private = file("key", &key.signing_key.serialize_pem());
     let empty = file("empty", "");
-    let nowhere = Some(PathBuf::from("/nowhere/at/all"));
-    let with = |ca_file: &Option<PathBuf>, certificate: &Option<PathBuf>, key: &Option<PathBuf>| RedisStore {
-        tls: Some(RedisTls { ca_file: ca_file.clone(), certificate: certificate.clone(), key: key.clone() }),
-        ..RedisStore::default()
-    };
+    let nowhere = Some(FilePath::from("/nowhere/at/all"));
+    let with =
+        |ca_file: &Option<FilePath>, certificate: &Option<FilePath>, key: &Option<FilePath>| RedisStore {
+            tls: Some(RedisTls {
+                ca_file: ca_file.clone(),
+                certificate: certificate.clone(),
+                key: key.clone(),
+            }),
+            ..RedisStore::default()
+        };
 
     assert!(check(&with(&certificate, &certificate, &private)).1);
     assert!(check(&with(&None, &None, &None)).1);

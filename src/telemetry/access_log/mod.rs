@@ -37,7 +37,7 @@ impl AccessLog {
             return None;
         }
         let (file, path) = match (config.target, &config.file) {
-            (AccessLogTarget::File, Some(path)) => (line_log::open_file(path), Some(path.clone())),
+            (AccessLogTarget::File, Some(path)) => (line_log::open_file(path), Some(path.to_path_buf())),
             (AccessLogTarget::Stdout, _) => (open_stdout(), None),
             (AccessLogTarget::Off | AccessLogTarget::File, _) => return Some(Self { writer: None }),
         };

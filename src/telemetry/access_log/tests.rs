@@ -540,7 +540,7 @@ fn part_of_a_line_left_by_a_failure_spoils_no_other() {
 fn file_config(path: &Path) -> config::AccessLog {
     config::AccessLog {
         target: AccessLogTarget::File,
-        file: Some(path.to_owned()),
+        file: Some(path.into()),
         ..config::AccessLog::default()
     }
 }

@@ -208,7 +208,7 @@ impl AuditLog {
         }
         let Some(path) = &config.file else { return Some(Self::default()) };
         let started = line_log::open_file(path).and_then(|file| {
-            let path = Some(path.clone());
+            let path = Some(path.to_path_buf());
             LineLog::start(TRAITS, Box::new(file), path, config.buffer.as_usize(), dropped_lines)
         });
         match started {

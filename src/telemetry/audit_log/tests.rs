@@ -34,7 +34,7 @@ fn counter() -> IntCounter {
 }
 
 fn open(path: &Path, findings: &mut Findings) -> Option<AuditLog> {
-    let config = config::AuditLog { file: Some(path.to_owned()), ..config::AuditLog::default() };
+    let config = config::AuditLog { file: Some(path.into()), ..config::AuditLog::default() };
     AuditLog::open(&config, counter(), findings)
 }
 

@@ -171,7 +171,7 @@ fn every_problem_of_the_section_is_reported_at_once() {
     let (ed, ..) = make_key(KeyAlgorithm::EdDSA, "ed", folder.path());
     let short = Some(SecretSource::Inline("only thirty-one bytes of secret".into()));
     let long = Some(SecretSource::Inline(SECRET.into()));
-    let absent = Some(folder.path().join("absent.pem"));
+    let absent = Some(folder.path().join("absent.pem").into());
     let key = |kid: &str, algorithm, file, secret| SigningKey { kid: kid.into(), algorithm, file, secret };
     let config = config::Tokens {
         issuer: String::new(),
@@ -245,8 +245,12 @@ fn rsa_key_below_2048_bits_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("short.pem");
     write_private(&file, &format!("-----BEGIN PRIVATE KEY-----\n{RSA_1024}\n-----END PRIVATE KEY-----\n"));
-    let key =
-        SigningKey { kid: "short".into(), algorithm: KeyAlgorithm::RS256, file: Some(file), secret: None };
+    let key = SigningKey {
+        kid: "short".into(),
+        algorithm: KeyAlgorithm::RS256,
+        file: Some(file.into()),
+        secret: None,
+    };
     let config = config::Tokens { keys: vec![key], ..config::Tokens::default() };
 
     let (_, problems) = build_with(&config, folder.path(), OnMissingKey::Create);
@@ -389,7 +393,8 @@ fn key_in_an_older_format_is_refused_with_how_to_convert_it() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("old.pem");
     write_private(&file, "-----BEGIN EC PRIVATE KEY-----\nAAAA\n-----END EC PRIVATE KEY-----\n");
-    let key = SigningKey { kid: "a".into(), algorithm: KeyAlgorithm::ES256, file: Some(file), secret: None };
+    let key =
+        SigningKey { kid: "a".into(), algorithm: KeyAlgorithm::ES256, file: Some(file.into()), secret: None };
     let config = config::Tokens { keys: vec![key], ..config::Tokens::default() };
 
     let (_, problems) = build_with(&config, folder.path(), OnMissingKey::Create);

@@ -95,7 +95,11 @@ impl Certificates {
 
     fn section(&self, server: &RedisServer) -> RedisStore {
         let RedisFiles { ca, certificate, key } = self.files();
-        let tls = RedisTls { ca_file: Some(ca), certificate: Some(certificate), key: Some(key) };
+        let tls = RedisTls {
+            ca_file: Some(ca.into()),
+            certificate: Some(certificate.into()),
+            key: Some(key.into()),
+        };
         RedisStore { tls: Some(tls), ..standalone(server) }
     }
 }
@@ -113,7 +117,7 @@ fn tls_with_the_right_authority_alone() {
 
         let tls = right.tls.clone().unwrap();
         let with = |tls| RedisStore { tls, ..right.clone() };
-        let wrong_authority = RedisTls { ca_file: Some(others.files().ca), ..tls.clone() };
+        let wrong_authority = RedisTls { ca_file: Some(others.files().ca.into()), ..tls.clone() };
         let system_authorities = RedisTls { ca_file: None, ..tls.clone() };
         let nobody = RedisTls { certificate: None, key: None, ..tls };
         for refused in [Some(wrong_authority), Some(system_authorities), Some(nobody), None] {
