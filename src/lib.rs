@@ -39,6 +39,8 @@ pub mod wechat;
 pub mod session;
 pub mod throttle;
 
+pub mod app_token;
+
 pub mod authn;
 
 pub mod identity_headers;

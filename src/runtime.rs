@@ -8,6 +8,7 @@ use std::sync::{Arc, OnceLock};
 use http::Method;
 use prometheus::{Histogram, IntCounter};
 
+use crate::app_token::AppTokens;
 use crate::authn::{self, Authenticator, InternalClients, SubjectHasher};
 use crate::clock::Clock;
 use crate::config::{self, Config, Findings, Preflight};
@@ -107,6 +108,8 @@ pub struct Runtime {
     pub header_edits: HeaderEdits,
     /// The sign-in endpoints.
     pub sign_in: Arc<SignInService>,
+    /// The tokens with which WeChat's API is called.
+    pub app_tokens: Arc<AppTokens>,
     /// The programs of the business.
     pub internal_clients: InternalClients,
     /// Which pages of other origins may read what the gateway itself answers.
@@ -196,6 +199,7 @@ impl Runtime {
             sessions,
             header_edits: sections.header_edits?,
             sign_in: Arc::new(sign_in),
+            app_tokens: build_app_tokens(&wechat, shared),
             internal_clients: internal_clients?,
             cors: sections.cors?,
             limits: config.limits.clone(),
@@ -324,6 +328,17 @@ impl BuiltSections {
             cors: build_cors(config.cors.as_ref(), findings),
         }
     }
+}
+
+/// The tokens of apps. A reload begins without them: the store has them.
+fn build_app_tokens(wechat: &Arc<WeChat>, shared: &Shared) -> Arc<AppTokens> {
+    AppTokens::new(
+        Arc::clone(wechat),
+        Arc::clone(&shared.session_core),
+        Arc::clone(&shared.clock),
+        Arc::clone(&shared.entropy),
+        &shared.metrics,
+    )
 }
 
 /// The ids of apps, by name.

@@ -18,7 +18,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::clock::{Clock, ManualClock};
-use crate::config::{App, AppKind, BrowserCheck, KeyAlgorithm, SecretSource, SigningKey};
+use crate::config::{App, AppKind, AppTokenApi, BrowserCheck, KeyAlgorithm, SecretSource, SigningKey};
 use crate::cookie::SESSION;
 use crate::entropy::{NoEntropy, SystemEntropy};
 use crate::identity::{Identity, OpenId, Profile, SessionId, UnionId};
@@ -192,6 +192,7 @@ fn build(
         browser_check: BrowserCheck::default(),
         code_login: false,
         unknown_unionid: None,
+        app_token: AppTokenApi::default(),
     };
     let apps = apps.iter().map(|(name, appid)| ((*name).to_owned(), app(appid))).collect();
     let mut findings = Findings::default();

@@ -119,8 +119,10 @@ fn verify(path: &Path, config: &EmbeddedStore) -> CommandOutcome {
 
 fn format_counts(path: &Path, verified: &Verified) -> String {
     let count = |space| verified.rows.get(&space).copied().unwrap_or_default();
-    // A store has at most one key of its own, and none before a gateway made it.
-    let spaces = Space::ALL.into_iter().filter(|space| *space != Space::Key || count(Space::Key) > 0);
+    // A store has at most one key of its own, and none before a gateway made it. It has tokens of
+    // apps only if a program calls WeChat's API.
+    let is_optional = |space| matches!(space, Space::Key | Space::AppToken);
+    let spaces = Space::ALL.into_iter().filter(|space| !is_optional(*space) || count(*space) > 0);
     let rows = spaces.map(|space| (plural_name(space), count(space)));
     let counts = rows.into_iter().chain([("log", verified.log), ("ended", verified.ended)]);
     let lines = counts.map(|(what, count)| format!("\n{what:13}{count}"));
@@ -136,6 +138,7 @@ const fn plural_name(space: Space) -> &'static str {
         Space::SignIn => "sign-ins",
         Space::Person => "people",
         Space::Key => "keys",
+        Space::AppToken => "app tokens",
     }
 }
 

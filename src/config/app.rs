@@ -39,6 +39,13 @@ pub struct App {
     /// Sessions that were opened before go on. Default: `admit`.
     #[serde(default)]
     pub unknown_unionid: Option<UnknownUnionId>,
+    /// How the gateway asks WeChat for the app's access token, with which it calls WeChat's API.
+    /// `stable_token` (default): WeChat answers with the same token until five minutes before its
+    /// end, whoever asks. `token`: each call makes a new token, and the one before is valid for
+    /// five minutes more; for a token that programs of yours fetch in the same way. The two kinds
+    /// of token do not affect each other. A `website` has no access token.
+    #[serde(default)]
+    pub app_token: AppTokenApi,
 }
 
 impl App {
@@ -48,6 +55,17 @@ impl App {
     pub fn gives_no_unionid(&self) -> bool {
         self.kind == AppKind::OfficialAccount && self.scope != Some(OAuthScope::UserInfo) && !self.code_login
     }
+}
+
+/// The API that gives an app its access token.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum AppTokenApi {
+    /// `POST /cgi-bin/stable_token`
+    #[default]
+    StableToken,
+    /// `GET /cgi-bin/token`
+    Token,
 }
 
 /// Whether a user whose unionid is not known is accepted.

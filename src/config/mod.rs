@@ -44,7 +44,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use admin::Admin;
-pub use app::{App, AppKind, BrowserCheck, OAuthScope, UnknownUnionId};
+pub use app::{App, AppKind, AppTokenApi, BrowserCheck, OAuthScope, UnknownUnionId};
 pub use cors::{Cors, Preflight};
 pub use document::Document;
 pub use exposure::{FileAccess, warn_of_exposed_file};

@@ -106,6 +106,11 @@ impl AccessTokens {
         current.stable = None;
     }
 
+    /// Every token that was issued and is remembered.
+    pub(super) fn all(&self) -> Vec<String> {
+        self.by_text.keys().cloned().collect()
+    }
+
     /// Whether a forced refresh takes place now; one that comes too soon is answered with the
     /// current token.
     fn may_force(&mut self, appid: &str, now: Timestamp) -> Result<bool, WeChatRefusal> {

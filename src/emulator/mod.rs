@@ -202,6 +202,25 @@ impl Emulator {
         self.state.lock().grants.all()
     }
 
+    /// The access tokens of all apps. Only the gateway may ever see them.
+    pub fn app_tokens(&self) -> Vec<String> {
+        self.state.lock().tokens.all()
+    }
+
+    /// Revokes every access token of an app and of its users at once, as if another server had
+    /// requested one and the overlap had passed.
+    ///
+    /// # Errors
+    /// [`ControlError::UnknownApp`].
+    pub fn revoke_tokens(&self, appid: &str) -> Result<(), ControlError> {
+        let now = self.now();
+        let mut state = self.state.lock();
+        state.app_mut(appid)?;
+        state.tokens.revoke(appid, now);
+        state.grants.revoke(appid);
+        Ok(())
+    }
+
     /// Resets an app's secret, as in WeChat's console: the old one stops working at once.
     ///
     /// # Errors

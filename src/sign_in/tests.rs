@@ -172,6 +172,7 @@ fn apps(setup: &Setup) -> BTreeMap<String, config::App> {
             browser_check,
             code_login: setup.code_login && kind == AppKind::OfficialAccount,
             unknown_unionid,
+            app_token: config::AppTokenApi::default(),
         };
         (name.to_owned(), app)
     });

@@ -3,8 +3,8 @@
 //! A row has a key, a value and an end. Each step is atomic and touches one row, or the one log. A
 //! step returns only when it is as durable as the engine is configured to make it. A caller can
 //! pass several writes in their order, so that an engine that makes them together waits only once.
-//! `session`, `sign_in` and `throttle` decide what the bytes mean. A store that does not answer is
-//! an error, never an empty answer.
+//! `session`, `app_token`, `sign_in` and `throttle` decide what the bytes mean. A store that does
+//! not answer is an error, never an empty answer.
 
 mod backup;
 mod embedded;
@@ -51,12 +51,22 @@ pub enum Space {
     Person,
     /// The key of the store itself, sealed.
     Key,
+    /// An app's access token, sealed, or the lease of the gateway that fetches it.
+    AppToken,
 }
 
 impl Space {
     /// Every space.
-    pub const ALL: [Self; 7] =
-        [Self::Subject, Self::UnionId, Self::Revocation, Self::Code, Self::SignIn, Self::Person, Self::Key];
+    pub const ALL: [Self; 8] = [
+        Self::Subject,
+        Self::UnionId,
+        Self::Revocation,
+        Self::Code,
+        Self::SignIn,
+        Self::Person,
+        Self::Key,
+        Self::AppToken,
+    ];
 
     /// The first letter of the keys of the space.
     pub const fn letter(self) -> char {
@@ -68,6 +78,7 @@ impl Space {
             Self::SignIn => 'i',
             Self::Person => 'p',
             Self::Key => 'k',
+            Self::AppToken => 'a',
         }
     }
 }

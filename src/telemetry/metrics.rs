@@ -52,6 +52,10 @@ pub struct Metrics {
     pub wechat_errors: IntCounterVec,
     /// `menshen_wechat_breaker_state{app}`
     pub wechat_breaker_state: IntGaugeVec,
+    /// `menshen_wechat_app_token_fetches_total{app,reason}`
+    pub wechat_app_token_fetches: IntCounterVec,
+    /// `menshen_wechat_app_token_expiry_timestamp_seconds{app}`
+    pub wechat_app_token_expiry: IntGaugeVec,
     /// `menshen_token_verifications_total{outcome}`
     pub token_verifications: IntCounterVec,
     /// `menshen_token_cache_hits_total`
@@ -181,6 +185,16 @@ impl Metrics {
             wechat_breaker_state: new.gauge_vec(
                 "wechat_breaker_state",
                 "State of the breaker: 0 closed, 1 half open, 2 open (no call is made).",
+                &["app"],
+            )?,
+            wechat_app_token_fetches: new.counter_vec(
+                "wechat_app_token_fetches_total",
+                "Total number of times this gateway asked WeChat for an app's access token, by the reason.",
+                &["app", "reason"],
+            )?,
+            wechat_app_token_expiry: new.gauge_vec(
+                "wechat_app_token_expiry_timestamp_seconds",
+                "Unix time at which the app's access token that this gateway uses expires.",
                 &["app"],
             )?,
             token_verifications: new.counter_vec(

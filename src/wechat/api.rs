@@ -110,6 +110,8 @@ pub struct CodeExchange {
 pub(super) struct ApiCall<'a, T> {
     pub(super) endpoint: ApiEndpoint,
     pub(super) parameters: Vec<(&'static str, &'a str)>,
+    /// The JSON of a POST. It holds the app's secret. `None`: a GET.
+    pub(super) posted: Option<Vec<u8>>,
     /// Reads a reply without an errcode, and checks that it is complete.
     pub(super) read: fn(&str) -> Result<T, WeChatError>,
 }
@@ -119,7 +121,9 @@ impl<T> ApiCall<'_, T> {
     pub(super) fn url(&self, host: &Url) -> Url {
         let mut url = host.clone();
         url.set_path(self.endpoint.path());
-        url.query_pairs_mut().extend_pairs(&self.parameters);
+        if !self.parameters.is_empty() {
+            url.query_pairs_mut().extend_pairs(&self.parameters);
+        }
         url
     }
 
@@ -142,11 +146,14 @@ impl<T> ApiCall<'_, T> {
         let text = &*text;
         match serde_json::from_str(text).map(|ReplyStatus { errcode }| errcode) {
             Ok(0) => ApiReply { errcode: 0, rid: None, result: (self.read)(text) },
-            Ok(errcode) => ApiReply {
-                errcode,
-                rid: find_rid(&display_text(text, "errmsg")).map(str::to_owned),
-                result: Err(error::from_errcode(errcode)),
-            },
+            Ok(errcode) => {
+                let errmsg = display_text(text, "errmsg");
+                ApiReply {
+                    errcode,
+                    rid: find_rid(&errmsg).map(str::to_owned),
+                    result: Err(error::from_errcode(errcode, &errmsg)),
+                }
+            }
             Err(_) => not_json().into(),
         }
     }
@@ -159,6 +166,8 @@ pub(super) enum ApiEndpoint {
     PageCodeExchange,
     TokenRefresh,
     UserInfo,
+    StableToken,
+    Token,
 }
 
 impl ApiEndpoint {
@@ -168,6 +177,8 @@ impl ApiEndpoint {
             Self::PageCodeExchange => "/sns/oauth2/access_token",
             Self::TokenRefresh => "/sns/oauth2/refresh_token",
             Self::UserInfo => "/sns/userinfo",
+            Self::StableToken => "/cgi-bin/stable_token",
+            Self::Token => "/cgi-bin/token",
         }
     }
 
@@ -178,6 +189,8 @@ impl ApiEndpoint {
             Self::PageCodeExchange => "oauth2_access_token",
             Self::TokenRefresh => "oauth2_refresh_token",
             Self::UserInfo => "userinfo",
+            Self::StableToken => "stable_token",
+            Self::Token => "token",
         }
     }
 }
@@ -298,6 +311,7 @@ pub(super) fn code_exchange<'a>(app: &'a App, code: &'a Code) -> ApiCall<'a, Cod
             ("js_code", code.expose()),
             ("grant_type", "authorization_code"),
         ],
+        posted: None,
         read: read_code_exchange,
     }
 }
@@ -305,7 +319,12 @@ pub(super) fn code_exchange<'a>(app: &'a App, code: &'a Code) -> ApiCall<'a, Cod
 /// The exchange of a mini program's code, to read replies by.
 #[cfg(any(test, feature = "fuzzing"))]
 pub(super) const fn unsent_code_exchange() -> ApiCall<'static, CodeExchange> {
-    ApiCall { endpoint: ApiEndpoint::CodeExchange, parameters: Vec::new(), read: read_code_exchange }
+    ApiCall {
+        endpoint: ApiEndpoint::CodeExchange,
+        parameters: Vec::new(),
+        posted: None,
+        read: read_code_exchange,
+    }
 }
 
 fn read_code_exchange(text: &str) -> Result<CodeExchange, WeChatError> {

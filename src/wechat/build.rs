@@ -12,7 +12,7 @@ use tokio::sync::Semaphore;
 use super::breaker::Breaker;
 use super::{App, WeChat};
 use crate::clock::Clock;
-use crate::config::{self, AppKind, BrowserCheck, Findings, OAuthScope, UnknownUnionId};
+use crate::config::{self, AppKind, AppTokenApi, BrowserCheck, Findings, OAuthScope, UnknownUnionId};
 use crate::entropy::Entropy;
 use crate::host;
 use crate::identity::AppId;
@@ -252,6 +252,7 @@ fn build_apps(
             browser_check,
             code_login: app.code_login,
             refuses_unknown_unionid,
+            token_api: app.app_token,
             scope,
             secret,
             breaker,
@@ -273,6 +274,11 @@ fn check_kind(key: &str, app: &config::App, findings: &mut Findings) {
         findings
             .error(format!("{key}.code_login"), format!("a `{}` has no choice of it", app.kind.as_str()))
             .hint("remove it; it is for an `official_account`");
+    }
+    if app.app_token != AppTokenApi::default() && app.kind == AppKind::Website {
+        findings
+            .error(format!("{key}.app_token"), "a `website` has no access token of its own")
+            .hint("remove it; it is for a `mini_program` or an `official_account`");
     }
     if app.unknown_unionid == Some(UnknownUnionId::Refuse) && app.gives_no_unionid() {
         findings

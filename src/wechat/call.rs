@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use http::header::CONTENT_TYPE;
 use reqwest::Url;
 use tokio::time::{Instant as Deadline, sleep, timeout_at};
 use tracing::{error, info, warn};
@@ -68,8 +69,9 @@ impl WeChat {
         deadline: Deadline,
     ) -> Result<T, WeChatError> {
         let started = self.clock.instant();
-        let outcome =
-            timeout_at(deadline, self.send(call.url(host))).await.unwrap_or(Err(WeChatError::TimedOut));
+        let outcome = timeout_at(deadline, self.send(call.url(host), call.posted.clone()))
+            .await
+            .unwrap_or(Err(WeChatError::TimedOut));
         let elapsed = self.clock.instant().saturating_duration_since(started);
         self.request_duration
             .with_label_values(&[&*app.name, call.endpoint.name()])
@@ -85,9 +87,12 @@ impl WeChat {
     }
 
     /// Sends one request and reads the whole reply.
-    async fn send(&self, url: Url) -> Result<Zeroizing<Vec<u8>>, WeChatError> {
-        let mut response =
-            self.client.get(url).send().await.map_err(|error| error::from_transport(&error))?;
+    async fn send(&self, url: Url, posted: Option<Vec<u8>>) -> Result<Zeroizing<Vec<u8>>, WeChatError> {
+        let request = match posted {
+            None => self.client.get(url),
+            Some(body) => self.client.post(url).header(CONTENT_TYPE, "application/json").body(body),
+        };
+        let mut response = request.send().await.map_err(|error| error::from_transport(&error))?;
         if response.status() != http::StatusCode::OK {
             return Err(WeChatError::UnexpectedReply(ReplyFault::Status(response.status().as_u16())));
         }
@@ -137,6 +142,9 @@ fn log_failure(
                 "wechat gave no profile to app {app}: {api}: {error}"
             );
         }
+        _ if matches!(endpoint, ApiEndpoint::StableToken | ApiEndpoint::Token) => {
+            log_missing_token(host, app, api, error, errcode, rid);
+        }
         WeChatError::CodeInvalid
         | WeChatError::CodeAlreadyUsed
         | WeChatError::UserBlocked
@@ -168,6 +176,40 @@ fn log_failure(
                 wechat.errcode = errcode,
                 wechat.rid = rid,
                 "a call to {host} for app {app} failed: {error}"
+            );
+        }
+    }
+}
+
+/// Logs that WeChat gave no access token. The address that WeChat saw is what the operator must add
+/// in WeChat's console.
+fn log_missing_token(host: &str, app: &str, api: &str, error: &WeChatError, errcode: i64, rid: Option<&str>) {
+    let address = match error {
+        WeChatError::AddressRefused { address, .. } => address.map(tracing::field::display),
+        _ => None,
+    };
+    match error {
+        WeChatError::AddressRefused { .. }
+        | WeChatError::AppMisconfigured { .. }
+        | WeChatError::QuotaExhausted => {
+            let document = error::document(errcode);
+            error!(
+                app.name = app,
+                wechat.api = api,
+                wechat.errcode = errcode,
+                wechat.rid = rid,
+                wechat.seen_address = address,
+                "wechat gave no access token to app {app}: {error}; see {document}"
+            );
+        }
+        _ => {
+            warn!(
+                app.name = app,
+                server.address = host,
+                wechat.api = api,
+                wechat.errcode = errcode,
+                wechat.rid = rid,
+                "wechat gave no access token to app {app}: {error}"
             );
         }
     }

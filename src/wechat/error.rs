@@ -1,6 +1,7 @@
 //! The errors of calls to WeChat, and the one table of what each errcode means.
 
 use std::borrow::Cow;
+use std::net::IpAddr;
 use std::time::Duration;
 
 /// Why an exchange gave no identity. No variant holds a code, a secret or WeChat's own text.
@@ -34,6 +35,14 @@ pub enum WeChatError {
     AppMisconfigured {
         /// WeChat's errcode.
         errcode: i64,
+    },
+    /// WeChat gives no access token to the address that the call came from.
+    #[error("the address {} is not admitted for the app: errcode {errcode}", shown(*address))]
+    AddressRefused {
+        /// WeChat's errcode.
+        errcode: i64,
+        /// The address that WeChat saw, if it names one.
+        address: Option<IpAddr>,
     },
     /// WeChat finds a mistake in our request.
     #[error("wechat rejected the request as wrong: errcode {errcode}")]
@@ -94,17 +103,39 @@ pub enum ReplyFault {
     /// A success without a session key, or one that is not 16 bytes of base64.
     #[error("session_key missing or malformed")]
     SessionKey,
-    /// A success without an access token.
-    #[error("access_token missing")]
+    /// A success without an access token or its lifetime, or with ones that cannot be right.
+    #[error("access_token missing or malformed")]
     AccessToken,
     /// Two replies of one sign-in name different users.
     #[error("the reply names another user than the code's")]
     OtherPerson,
 }
 
-/// What an errcode other than 0 means.
-pub(super) fn from_errcode(errcode: i64) -> WeChatError {
-    find(errcode).map_or(WeChatError::Unknown { errcode }, |row| row.error.clone())
+/// What an errcode other than 0 means. Only an address is read from the errmsg.
+pub(super) fn from_errcode(errcode: i64, errmsg: &str) -> WeChatError {
+    match find(errcode).map(|row| row.error.clone()) {
+        Some(WeChatError::AddressRefused { errcode, .. }) => {
+            WeChatError::AddressRefused { errcode, address: seen_address(errmsg) }
+        }
+        Some(error) => error,
+        None => WeChatError::Unknown { errcode },
+    }
+}
+
+/// The address that WeChat saw a call come from:
+/// `invalid ip 192.0.2.1 ipv6 ::ffff:192.0.2.1, not in whitelist`.
+fn seen_address(errmsg: &str) -> Option<IpAddr> {
+    let after = |word| {
+        let (_, rest) = errmsg.split_once(word)?;
+        let text = rest.split([' ', ',']).next()?;
+        text.parse::<IpAddr>().ok().map(|address| address.to_canonical())
+    };
+    let found = after("invalid ip ").or_else(|| after("ipv6 "));
+    found.filter(|address| !address.is_unspecified()).or_else(|| after("ipv6 "))
+}
+
+fn shown(address: Option<IpAddr>) -> String {
+    address.map_or_else(|| "of this gateway".to_owned(), |address| address.to_string())
 }
 
 /// The document that explains an errcode.
@@ -128,7 +159,12 @@ pub(super) fn label(errcode: i64, error: &WeChatError) -> Cow<'static, str> {
 /// Whether a call was refused because its access token has expired or was replaced; a call with a
 /// refreshed token may succeed.
 pub(super) const fn is_stale_token(error: &WeChatError) -> bool {
-    matches!(error, WeChatError::RequestRejected { errcode: 40001 | 40014 | 42001 })
+    matches!(error, WeChatError::RequestRejected { errcode } if says_stale_token(*errcode))
+}
+
+/// Whether an errcode says that the access token has expired or was replaced.
+pub(super) const fn says_stale_token(errcode: i64) -> bool {
+    matches!(errcode, 40001 | 40014 | 42001)
 }
 
 /// Converts a failure to send or to receive. The cause is dropped, since its text holds the URL and
@@ -156,6 +192,10 @@ const fn row(errcode: i64, error: WeChatError, document: &'static str) -> Errcod
     ErrcodeRow { errcode, error, document }
 }
 
+const fn address_row(errcode: i64) -> ErrcodeRow {
+    row(errcode, WeChatError::AddressRefused { errcode, address: None }, TOKEN)
+}
+
 fn find(errcode: i64) -> Option<&'static ErrcodeRow> {
     TABLE.iter().find(|row| row.errcode == errcode)
 }
@@ -170,7 +210,8 @@ const TOKEN: &str =
 const PAGES: &str =
     "https://developers.weixin.qq.com/doc/offiaccount/OA_Web_Apps/Wechat_webpage_authorization.html";
 
-/// Every errcode that the code exchanges, and the calls for a profile, are known to answer.
+/// Every errcode that the code exchanges, and the calls for a profile and for an app's token, are
+/// known to answer.
 static TABLE: &[ErrcodeRow] = &[
     row(-1, WeChatError::Busy, ENDPOINT),
     row(40029, WeChatError::CodeInvalid, ENDPOINT),
@@ -186,6 +227,13 @@ static TABLE: &[ErrcodeRow] = &[
     row(40125, WeChatError::AppMisconfigured { errcode: 40125 }, GLOBAL),
     row(40243, WeChatError::AppMisconfigured { errcode: 40243 }, TOKEN),
     row(48001, WeChatError::AppMisconfigured { errcode: 48001 }, GLOBAL),
+    // Not in the list of addresses that may ask for a token.
+    address_row(40164),
+    // The administrator must confirm the address, is asked to, or has declined it.
+    address_row(89503),
+    address_row(89501),
+    address_row(89506),
+    address_row(89507),
     row(40001, WeChatError::RequestRejected { errcode: 40001 }, GLOBAL),
     row(40002, WeChatError::RequestRejected { errcode: 40002 }, GLOBAL),
     row(40003, WeChatError::RequestRejected { errcode: 40003 }, PAGES),
@@ -199,5 +247,8 @@ static TABLE: &[ErrcodeRow] = &[
     row(41009, WeChatError::RequestRejected { errcode: 41009 }, GLOBAL),
     row(42001, WeChatError::RequestRejected { errcode: 42001 }, GLOBAL),
     row(42002, WeChatError::RequestRejected { errcode: 42002 }, GLOBAL),
+    row(43002, WeChatError::RequestRejected { errcode: 43002 }, GLOBAL),
+    row(44002, WeChatError::RequestRejected { errcode: 44002 }, GLOBAL),
+    row(47001, WeChatError::RequestRejected { errcode: 47001 }, GLOBAL),
     row(48017, WeChatError::HostRetired, GLOBAL),
 ];

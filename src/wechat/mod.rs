@@ -8,6 +8,7 @@
 //! call.
 
 mod api;
+mod app_token;
 mod breaker;
 mod build;
 mod call;
@@ -29,11 +30,12 @@ use tokio::time::Instant as Deadline;
 
 use self::breaker::{Breaker, BreakerCause, BreakerPermit, CallVerdict};
 use crate::clock::Clock;
-use crate::config::{AppKind, BrowserCheck, OAuthScope};
+use crate::config::{AppKind, AppTokenApi, BrowserCheck, OAuthScope};
 use crate::entropy::Entropy;
 use crate::identity::AppId;
 
 pub use self::api::{Code, CodeExchange, InvalidCode, InvalidSessionKey, SessionKey};
+pub use self::app_token::IssuedAppToken;
 pub use self::error::{ReplyFault, WeChatError};
 pub use self::page::{PageExchange, QrCodeWidget, Visit};
 
@@ -64,6 +66,16 @@ impl App {
             && !self.refuses_unknown_unionid
     }
 
+    /// How the app's access token is asked for.
+    pub const fn token_api(&self) -> AppTokenApi {
+        self.token_api
+    }
+
+    /// Whether WeChat gives the app an access token of its own.
+    pub fn has_token(&self) -> bool {
+        self.kind != AppKind::Website
+    }
+
     /// Whether a program may bring a code of this app.
     pub fn permits_code_login(&self) -> bool {
         self.kind == AppKind::MiniProgram || self.code_login
@@ -88,6 +100,8 @@ pub struct App {
     pub refuses_unknown_unionid: bool,
     /// The scope that an official account asks the user for.
     scope: OAuthScope,
+    /// How the app's access token is asked for.
+    token_api: AppTokenApi,
     secret: SecretString,
     breaker: Breaker,
 }

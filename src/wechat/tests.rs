@@ -82,6 +82,7 @@ fn app(appid: &str) -> config::App {
         browser_check: BrowserCheck::default(),
         code_login: false,
         unknown_unionid: None,
+        app_token: AppTokenApi::default(),
     }
 }
 

@@ -40,6 +40,7 @@ const MAY_IMPORT: &[(&str, &str)] = &[
     ("wechat", "clock config entropy host identity telemetry"),
     ("session", "address clock config digest entropy identity key_file telemetry store"),
     ("throttle", "address clock config digest entropy identity telemetry store"),
+    ("app_token", "clock config digest entropy identity single_flight telemetry store wechat session"),
     (
         "authn",
         "clock config cookie digest entropy host identity single_flight key_file telemetry token store session",
@@ -51,7 +52,7 @@ const MAY_IMPORT: &[(&str, &str)] = &[
     ),
     (
         "runtime",
-        "clock config entropy cors hazard identity key_file page route telemetry token upstream store wechat session throttle authn identity_headers sign_in",
+        "clock config entropy cors hazard identity key_file page route telemetry token upstream store wechat session throttle app_token authn identity_headers sign_in",
     ),
     ("management", "clock config identity problem telemetry session runtime"),
     ("admin", "clock telemetry runtime management"),

@@ -69,6 +69,7 @@ fn app(kind: AppKind, appid: &str, secret: &str, scope: Option<OAuthScope>) -> c
         browser_check: BrowserCheck::default(),
         code_login: false,
         unknown_unionid: None,
+        app_token: config::AppTokenApi::default(),
     }
 }
 

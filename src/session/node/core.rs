@@ -3,6 +3,9 @@
 use std::fmt;
 use std::sync::Arc;
 
+use bytes::Bytes;
+use minicbor::{Decode, Encode};
+
 use super::form::RowForms;
 use super::keyring::StoreKeyring;
 use super::lease::Leases;
@@ -18,7 +21,7 @@ use crate::session::person::PersonId;
 use crate::session::row::invalidation::Invalidation;
 use crate::session::row::name::{self, Locator};
 use crate::session::row::revocations::Revocations;
-use crate::store::{Store, StoreError, StoreHealth};
+use crate::store::{Key, Store, StoreError, StoreHealth};
 use crate::telemetry::metrics::Metrics;
 
 /// What all configurations of a gateway share: the store, and what this node follows in it.
@@ -120,6 +123,30 @@ impl Core {
             outcome = outcome.and(published);
         }
         outcome
+    }
+
+    /// Writes a row of another module, so that only the store key opens it.
+    ///
+    /// # Errors
+    /// [`StoreError`]: the store does not answer, or no seal key of this gateway opens its key.
+    pub async fn seal_row<T: Encode<()> + Sync>(&self, key: &Key, row: &T) -> Result<Bytes, StoreError> {
+        self.keyring.encode_sealed(key, row).await
+    }
+
+    /// Reads what [`Core::seal_row`] wrote under this key.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`]: the bytes are not such a row. Others: as [`Core::seal_row`].
+    pub async fn open_row<T>(&self, key: &Key, bytes: &[u8]) -> Result<T, StoreError>
+    where
+        T: for<'b> Decode<'b, ()>,
+    {
+        self.keyring.decode_sealed(key, bytes).await
+    }
+
+    /// The store that the rows are in.
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.store
     }
 
     /// Moves when every verdict on this node must be made again.

@@ -193,6 +193,28 @@ impl StoreKeyring {
         sealed::encode(key, value, &store_key, &*self.entropy)
     }
 
+    /// Writes a row that is sealed from the first version that has it.
+    pub(super) async fn encode_sealed<T: Encode<()> + Sync>(
+        &self,
+        key: &Key,
+        value: &T,
+    ) -> Result<Bytes, StoreError> {
+        let store_key = match self.key.load_full() {
+            Some(store_key) => store_key,
+            None => self.key_or_new().await?.0,
+        };
+        sealed::encode(key, value, &store_key, &*self.entropy)
+    }
+
+    /// Reads a row that is always sealed.
+    pub(super) async fn decode_sealed<T>(&self, key: &Key, bytes: &[u8]) -> Result<T, StoreError>
+    where
+        T: for<'b> Decode<'b, ()>,
+    {
+        let sealed = sealed::sealed_box(key, bytes)?;
+        sealed::open(key, &sealed, &*self.key().await?)
+    }
+
     /// Reads a row, sealed or not.
     pub(in crate::session) async fn decode<T>(&self, key: &Key, bytes: &[u8]) -> Result<T, StoreError>
     where

@@ -21,7 +21,9 @@ impl From<WeChatError> for SignInError {
             WeChatError::RateLimited => Self::Throttled { retry_after_seconds: RATE_LIMITED_SECONDS },
             WeChatError::QuotaExhausted => Self::QuotaExhausted,
             WeChatError::Busy | WeChatError::TooManyInFlight => Self::WeChatBusy,
-            WeChatError::AppMisconfigured { .. } => Self::AppMisconfigured,
+            WeChatError::AppMisconfigured { .. } | WeChatError::AddressRefused { .. } => {
+                Self::AppMisconfigured
+            }
             WeChatError::Unreachable
             | WeChatError::ConnectionLost
             | WeChatError::TimedOut

@@ -36,6 +36,7 @@ pub(super) fn code_exchange<'a>(app: &'a App, code: &'a Code) -> ApiCall<'a, Pag
             ("code", code.expose()),
             ("grant_type", "authorization_code"),
         ],
+        posted: None,
         read: read_grant,
     }
 }
@@ -49,6 +50,7 @@ pub(super) fn token_refresh<'a>(app: &'a App, refresh_token: &'a SecretString) -
             ("grant_type", "refresh_token"),
             ("refresh_token", refresh_token.expose_secret()),
         ],
+        posted: None,
         read: read_grant,
     }
 }
@@ -62,6 +64,7 @@ pub(super) fn user_info<'a>(access_token: &'a SecretString, openid: &'a OpenId) 
             ("openid", openid.as_str()),
             ("lang", "zh_CN"),
         ],
+        posted: None,
         read: read_user_info,
     }
 }
@@ -70,8 +73,18 @@ pub(super) fn user_info<'a>(access_token: &'a SecretString, openid: &'a OpenId) 
 #[cfg(any(test, feature = "fuzzing"))]
 pub(super) const fn unsent() -> (ApiCall<'static, PageGrant>, ApiCall<'static, UserInfo>) {
     (
-        ApiCall { endpoint: ApiEndpoint::PageCodeExchange, parameters: Vec::new(), read: read_grant },
-        ApiCall { endpoint: ApiEndpoint::UserInfo, parameters: Vec::new(), read: read_user_info },
+        ApiCall {
+            endpoint: ApiEndpoint::PageCodeExchange,
+            parameters: Vec::new(),
+            posted: None,
+            read: read_grant,
+        },
+        ApiCall {
+            endpoint: ApiEndpoint::UserInfo,
+            parameters: Vec::new(),
+            posted: None,
+            read: read_user_info,
+        },
     )
 }
 

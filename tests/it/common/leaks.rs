@@ -1,6 +1,6 @@
 //! The watch over secrets: nothing that any test makes the gateway say may hold one.
 //!
-//! What WeChat shares with the gateway alone (session keys, people's access and refresh tokens)
+//! What WeChat shares with the gateway alone (session keys, access tokens, people's refresh tokens)
 //! reaches no client: whatever is read from a connection is searched for it as it comes. What a
 //! browser and the gateway share (session cookies, and the codes and states of sign-ins) comes to
 //! nobody else: when a world, a process of the gateway or a Redis ends, its files (the store among
@@ -114,6 +114,7 @@ fn key_in(bytes: &[u8]) -> Option<String> {
     let mut seen = lock(&OF_WECHAT);
     for emulator in emulators {
         let secrets = emulator.session_keys().into_iter().chain(emulator.people_tokens());
+        let secrets = secrets.chain(emulator.app_tokens());
         secrets.for_each(|secret| seen.add(&secret));
     }
     seen.found_in(bytes)
