@@ -10,6 +10,8 @@ use base64::engine::general_purpose::STANDARD;
 use crate::config::Findings;
 
 const MAX_BYTES: u64 = 64 * 1024;
+/// The two leaves of a door.
+const ICON: &str = include_str!("templates/icon.svg");
 const KEY: &str = "login.page.logo";
 
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +45,12 @@ pub(super) fn read(path: &Path, findings: &mut Findings) -> Option<String> {
             None
         }
     }
+}
+
+/// The icon of a site without a logo, as a `data:` URI: without one, a browser asks for
+/// `/favicon.ico`.
+pub(super) fn built_in_icon() -> String {
+    format!("data:image/svg+xml;base64,{}", STANDARD.encode(ICON))
 }
 
 fn data_uri(path: &Path) -> Result<String, LogoError> {

@@ -10,20 +10,23 @@
 //! exist is an error when the folder is read.
 //!
 //! Both pages get `lang` (`zh-CN` or `en`), `title` and `logo` (a `data:` URI) of `login.page` or
-//! none, `heading`, `sentence`, and `text`, the page's other words.
+//! none, `icon` (a `data:` URI: the logo, or the gateway's own), `heading`, `sentence`, `text`, the
+//! page's other words, and `copy`: `label`, `done` and `script` of a button that copies the address
+//! of the page, or none.
 //!
 //! `sign_in.html` gets `choices`, a list of `title`, `kind` and `href`: the apps that the user can
 //! sign in to in this browser, which are official accounts in WeChat (`is_in_wechat`) and websites
 //! in other browsers. `elsewhere` lists the others. `widget` is what WeChat's script needs for the
 //! first choice, or none: `script`, `appid`, `redirect_uri`, `state`, and the `nonce` that a
-//! `script` element needs. Without a widget no script runs.
-//! `text` has `scan`, `go_on`, `no_qr_code`, `others`, `qr_code` and `elsewhere`.
+//! `script` element needs. Without a widget only `copy.script` runs. `open_in_wechat` is what a
+//! phone shows first if the user can sign in in WeChat, or none.
+//! `text` has `scan`, `go_on`, `no_qr_code`, `others`, `other_phone`, `qr_code` and `elsewhere`.
 //!
 //! `message.html` gets `notice` (the name of a [`Notice`] in `snake_case`), `tone` (`good`, `info`
 //! or `trouble`), `retry` (a path or none), `is_reload` (whether a link with an empty `href` is
 //! better than one to `retry`), `sign_out` (the values of a form that signs out: `path`,
-//! `return_to` and `everywhere`, or none) and `request_id`; `text` has `retry`, `sign_out` and
-//! `request_id`. No script runs.
+//! `return_to` and `everywhere`, or none), `request_id` and `code` (the word of the error, or
+//! none); `text` has `retry`, `sign_out` and `request_id`. Only `copy.script` runs.
 //!
 //! Styles belong into `style` elements, whose text must not depend on data; an attribute `style`
 //! has no effect. Pictures are `data:` URIs, or files of the same origin. Nothing else is loaded.
@@ -47,7 +50,7 @@ use serde::Serialize;
 use tracing::warn;
 
 pub use self::language::Language;
-use self::policy::{Scripted, Styles};
+use self::policy::{Scripted, Scripts, Styles};
 use self::template::{MESSAGE, SIGN_IN, Templates};
 use self::view::Site;
 use crate::config::{self, AppKind, Findings};
@@ -127,6 +130,8 @@ pub struct Message<'a> {
     pub wait_seconds: Option<u64>,
     /// What an operator finds the request by.
     pub request_id: &'a str,
+    /// The word of the error in a document, if it has one.
+    pub code: Option<&'a str>,
 }
 
 /// What a user can do on the message page.
@@ -136,6 +141,8 @@ pub enum Action<'a> {
     Nothing,
     /// Follow a link to a path of the gateway.
     Link(&'a str),
+    /// Follow a link to the root of the origin.
+    Home,
     /// Load the address of the page again. The browser knows it and the page does not contain it,
     /// because it may hold a code. Templates without support for it link to this path.
     Reload(&'a str),
@@ -158,7 +165,7 @@ pub struct SignOut<'a> {
 impl<'a> Message<'a> {
     /// A message that asks for no wait.
     pub const fn new(notice: Notice, action: Action<'a>, request_id: &'a str) -> Self {
-        Self { notice, action, wait_seconds: None, request_id }
+        Self { notice, action, wait_seconds: None, request_id, code: None }
     }
 }
 
@@ -196,6 +203,26 @@ pub enum Notice {
     NothingToSignInTo,
     /// The request makes no sense.
     Malformed,
+    /// The host of the request is not one of `login.origins`.
+    OriginUnknown,
+    /// The route needs a user who is signed in, and no browser can sign in to it.
+    NotSignedIn,
+    /// A page of another site sent the request.
+    CrossSite,
+    /// There is no such page.
+    NotFound,
+    /// The address is not for this method.
+    MethodNotAllowed,
+    /// The header is too large, usually because of cookies.
+    HeaderTooLarge,
+    /// The body is too large.
+    TooLarge,
+    /// The body did not arrive in time.
+    TimedOut,
+    /// No server answered, or not properly.
+    BackendUnavailable,
+    /// Too many requests are under way.
+    Busy,
     /// The gateway failed.
     Internal,
 }
@@ -209,7 +236,12 @@ impl Pages {
             is_sound &= logo.is_some();
             logo
         });
-        let site = Site { title: config.title.clone(), logo: logo.map(Value::from_safe_string) };
+        let icon = logo.clone().unwrap_or_else(logo::built_in_icon);
+        let site = Site {
+            title: config.title.clone(),
+            logo: logo.map(Value::from_safe_string),
+            icon: Value::from_safe_string(icon),
+        };
         let own = config.templates.as_deref().map(|folder| Templates::in_folder(folder, findings));
         let mut sets = Vec::new();
         for templates in own.into_iter().chain([Templates::delivered(findings)]) {
@@ -236,19 +268,20 @@ impl Pages {
         let scripted = widget.zip(nonce.as_deref());
         let view = view::sign_in(&self.site, page, scripted, language);
         let scripted = scripted.map(|(widget, nonce)| Scripted { nonce, frame_origin: widget.frame_origin });
-        Ok(self.page(SIGN_IN, &view, scripted))
+        Ok(self.page(SIGN_IN, &view, Scripts { widget: scripted, copies: view::copies(page) }))
     }
 
     /// Renders the message page.
     pub fn message(&self, message: &Message<'_>, language: Language) -> Page {
-        self.page(MESSAGE, &view::message(&self.site, message, language), None)
+        let scripts = Scripts { widget: None, copies: message.notice.copies() };
+        self.page(MESSAGE, &view::message(&self.site, message, language), scripts)
     }
 
-    fn page(&self, template: &str, view: &Value, scripted: Option<Scripted<'_>>) -> Page {
+    fn page(&self, template: &str, view: &Value, scripts: Scripts<'_>) -> Page {
         for TemplateSet { templates, styles } in &self.sets {
             match templates.render(template, view) {
                 Ok(html) => {
-                    return Page { body: html.into(), content_security_policy: styles.policy(scripted) };
+                    return Page { body: html.into(), content_security_policy: styles.policy(scripts) };
                 }
                 // The details of the error may contain a value, such as a `state`.
                 Err(error) => {

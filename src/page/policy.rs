@@ -1,10 +1,12 @@
 //! What the browser of a page may load: only what the page is made of.
 //!
-//! A style is allowed by its hash and a script by a nonce. A template's styles are the same in
-//! every page, so their hashes are computed once, from trusted samples. A style that data brings
-//! into a page has another hash, and the browser ignores it.
+//! A style is allowed by its hash. Of scripts, WeChat's widget is allowed by a nonce, and the one
+//! that copies the address by its hash. A template's styles are the same in every page, so their
+//! hashes are computed once, from trusted samples. A style that data brings into a page has another
+//! hash, and the browser ignores it.
 
 use std::collections::BTreeSet;
+use std::sync::LazyLock;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -16,6 +18,19 @@ use crate::digest::sha256;
 #[derive(Clone, Debug, Default)]
 pub(super) struct Styles {
     sources: BTreeSet<String>,
+}
+
+/// The script of the button that copies the address of a page.
+pub(super) const COPY_SCRIPT: &str = include_str!("templates/copy.js");
+
+static COPY_SOURCE: LazyLock<String> = LazyLock::new(|| source(COPY_SCRIPT));
+
+/// The scripts of a page.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Scripts<'a> {
+    pub(super) widget: Option<Scripted<'a>>,
+    /// Whether a button copies the address.
+    pub(super) copies: bool,
 }
 
 /// What WeChat's widget needs.
@@ -39,8 +54,8 @@ impl Styles {
         }
     }
 
-    /// The policy of a page; without a script there is no frame either.
-    pub(super) fn policy(&self, scripted: Option<Scripted<'_>>) -> HeaderValue {
+    /// The policy of a page; without the widget there is no frame either.
+    pub(super) fn policy(&self, scripts: Scripts<'_>) -> HeaderValue {
         let mut policy = "default-src 'none'; img-src data: 'self'; form-action 'self'; base-uri 'none'; \
                           frame-ancestors 'none'"
             .to_owned();
@@ -51,8 +66,15 @@ impl Styles {
                 policy.push_str(source);
             }
         }
-        if let Some(Scripted { nonce, frame_origin }) = scripted {
-            policy.push_str(&format!("; script-src 'nonce-{nonce}'"));
+        if scripts.copies || scripts.widget.is_some() {
+            policy.push_str("; script-src");
+        }
+        if scripts.copies {
+            policy.push(' ');
+            policy.push_str(&COPY_SOURCE);
+        }
+        if let Some(Scripted { nonce, frame_origin }) = scripts.widget {
+            policy.push_str(&format!(" 'nonce-{nonce}'"));
             if is_origin(frame_origin) {
                 policy.push_str(&format!("; frame-src {frame_origin}"));
             }

@@ -29,12 +29,17 @@ pub(super) fn sign_ins() -> impl Iterator<Item = (SignInPage<'static>, Language)
     // One website, one account, one of each, and several of each.
     let offers = [CHOICES.get(..1), CHOICES.get(1..2), CHOICES.get(..2), Some(&CHOICES[..])];
     offers.into_iter().flatten().flat_map(|choices| {
-        [(None, false), (Some(WIDGET), false), (None, true)].into_iter().flat_map(
-            move |(widget, is_in_wechat)| {
-                let page = SignInPage { choices, widget, is_in_wechat, is_on_phone: is_in_wechat };
-                Language::ALL.map(|language| (page, language))
-            },
-        )
+        let browsers = [
+            (None, false, false),
+            (Some(WIDGET), false, false),
+            (None, false, true),
+            (Some(WIDGET), false, true),
+            (None, true, true),
+        ];
+        browsers.into_iter().flat_map(move |(widget, is_in_wechat, is_on_phone)| {
+            let page = SignInPage { choices, widget, is_in_wechat, is_on_phone };
+            Language::ALL.map(|language| (page, language))
+        })
     })
 }
 
@@ -47,8 +52,9 @@ pub(super) fn messages() -> impl Iterator<Item = (Message<'static>, Language)> {
     })
 }
 
-const ACTIONS: [Action<'static>; 5] = [
+const ACTIONS: [Action<'static>; 6] = [
     Action::Nothing,
+    Action::Home,
     Action::Link("/auth/login?return_to=%2F"),
     Action::Reload("/auth/login?return_to=%2F"),
     Action::SignOut(SignOut { path: "/auth/logout", return_to: None, everywhere: false }),

@@ -28,6 +28,8 @@ pub(super) struct SignInWords {
     pub(super) no_qr_code: &'static str,
     /// Above the other choices.
     pub(super) others: &'static str,
+    /// Above the QR code on a phone that can sign in in WeChat.
+    pub(super) other_phone: &'static str,
     /// The name of the frame with the QR code, for screen readers.
     pub(super) qr_code: &'static str,
 }
@@ -60,6 +62,7 @@ impl Language {
                 go_on: "使用微信登录",
                 no_qr_code: "看不到二维码？去微信页面扫码",
                 others: "其他登录方式",
+                other_phone: "或者",
                 qr_code: "微信登录二维码",
             },
             Self::English => SignInWords {
@@ -72,6 +75,7 @@ impl Language {
                 go_on: "Continue with WeChat",
                 no_qr_code: "No QR code? Open WeChat’s page",
                 others: "Other ways to sign in",
+                other_phone: "Or",
                 qr_code: "WeChat QR code",
             },
         }
@@ -149,6 +153,22 @@ impl Language {
         }
     }
 
+    /// The button that copies the address of the page, before and after.
+    pub(super) const fn copy(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Chinese => ("复制网址", "已复制，去微信粘贴"),
+            Self::English => ("Copy the address", "Copied: paste it in WeChat"),
+        }
+    }
+
+    /// The link to the root of the origin.
+    pub(super) const fn home(self) -> &'static str {
+        match self {
+            Self::Chinese => "回到首页",
+            Self::English => "Go to the home page",
+        }
+    }
+
     /// Next to the id of a request.
     pub(super) const fn request_id(self) -> &'static str {
         match self {
@@ -167,7 +187,7 @@ impl Language {
 
 impl Notice {
     /// Every notice, for the test of templates. A test counts them.
-    pub(super) const ALL: [Self; 16] = [
+    pub(super) const ALL: [Self; 26] = [
         Self::SignedOut,
         Self::StillSignedIn,
         Self::Refused,
@@ -183,11 +203,21 @@ impl Notice {
         Self::Misconfigured,
         Self::NothingToSignInTo,
         Self::Malformed,
+        Self::OriginUnknown,
+        Self::NotSignedIn,
+        Self::CrossSite,
+        Self::NotFound,
+        Self::MethodNotAllowed,
+        Self::HeaderTooLarge,
+        Self::TooLarge,
+        Self::TimedOut,
+        Self::BackendUnavailable,
+        Self::Busy,
         Self::Internal,
     ];
 
     /// The word that templates know it by.
-    pub(super) const fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::SignedOut => "signed_out",
             Self::StillSignedIn => "still_signed_in",
@@ -204,8 +234,35 @@ impl Notice {
             Self::Misconfigured => "misconfigured",
             Self::NothingToSignInTo => "nothing_to_sign_in_to",
             Self::Malformed => "malformed",
+            Self::OriginUnknown => "origin_unknown",
+            Self::NotSignedIn => "not_signed_in",
+            Self::CrossSite => "cross_site",
+            Self::NotFound => "not_found",
+            Self::MethodNotAllowed => "method_not_allowed",
+            Self::HeaderTooLarge => "header_too_large",
+            Self::TooLarge => "too_large",
+            Self::TimedOut => "timed_out",
+            Self::BackendUnavailable => "backend_unavailable",
+            Self::Busy => "busy",
             Self::Internal => "internal",
         }
+    }
+
+    /// Whether its words send the user to the home page of the site.
+    pub const fn leads_home(self) -> bool {
+        matches!(
+            self,
+            Self::NothingToSignInTo
+                | Self::Malformed
+                | Self::CrossSite
+                | Self::NotFound
+                | Self::MethodNotAllowed
+        )
+    }
+
+    /// Whether its words ask the user to copy the address.
+    pub(super) const fn copies(self) -> bool {
+        matches!(self, Self::OpenInWeChat)
     }
 
     /// How the page looks: `good` if something is done, `info` if the user must do something,
@@ -218,6 +275,12 @@ impl Notice {
             | Self::OtherBrowser
             | Self::SnapshotVisitor
             | Self::OpenInWeChat
+            | Self::NotSignedIn
+            | Self::NotFound
+            | Self::HeaderTooLarge
+            | Self::TooLarge
+            | Self::TimedOut
+            | Self::Busy
             | Self::Throttled => "info",
             Self::StillSignedIn
             | Self::CodeInvalid
@@ -227,6 +290,10 @@ impl Notice {
             | Self::Misconfigured
             | Self::NothingToSignInTo
             | Self::Malformed
+            | Self::OriginUnknown
+            | Self::CrossSite
+            | Self::MethodNotAllowed
+            | Self::BackendUnavailable
             | Self::Internal => "trouble",
         }
     }
@@ -266,7 +333,30 @@ const fn chinese(notice: Notice) -> Words {
             ("登录暂不可用", "本站的微信登录还没有设置好。请把下面的编号告诉网站管理员。")
         }
         Notice::NothingToSignInTo => ("此网址无法登录", "这个网址没有对应的登录方式。请从网站首页重新进入。"),
-        Notice::Malformed => ("无法打开此页", "这个网址不完整。请从网站首页重新进入。"),
+        Notice::Malformed => {
+            ("无法打开此页", "这个网址不完整，或者浏览器发来的请求有误。请从网站首页重新进入。")
+        }
+        Notice::OriginUnknown => (
+            "这个网址还不能登录",
+            "这里没有设置微信登录，请换用网站平时的网址。如果你是管理员：请把地址栏里的来源（例如 https://shop.example.com）加到 login.origins，并让前面的代理原样传递 Host；访问日志里的 server.address 就是网关收到的 Host。",
+        ),
+        Notice::NotSignedIn => ("需要登录", "此页需要登录，但不能在浏览器中登录。请从小程序或应用中打开。"),
+        Notice::CrossSite => {
+            ("操作没有执行", "这个请求来自其他网站，为了你的安全没有执行。请从网站首页重新进入。")
+        }
+        Notice::NotFound => ("找不到此页", "这个网址下没有页面。请检查网址，或从网站首页重新进入。"),
+        Notice::MethodNotAllowed => ("这个网址不是页面", "它不能在浏览器中直接打开。请从网站首页重新进入。"),
+        Notice::HeaderTooLarge => (
+            "Cookie 太多",
+            "浏览器发来的信息太长，通常是因为本站的 Cookie 太多。请清除本站的 Cookie，然后再试一次。",
+        ),
+        Notice::TooLarge => ("内容太大", "你发送的内容超过了上限。请换一个小一些的文件再试。"),
+        Notice::TimedOut => ("连接太慢", "没有及时收到你发送的内容。请检查网络，然后再试一次。"),
+        Notice::BackendUnavailable => (
+            "网站暂时打不开",
+            "网站的服务器没有正常回应，通常很快就会恢复。请稍后再试；如果一直这样，请把下面的编号告诉网站管理员。",
+        ),
+        Notice::Busy => ("网站正忙", "现在访问的人很多，通常很快就会恢复。请稍后再试。"),
         Notice::Internal => {
             ("出了点问题", "问题在我们这边，请稍后再试。如果一直这样，请把下面的编号告诉网站管理员。")
         }
@@ -330,7 +420,46 @@ const fn english(notice: Notice) -> Words {
         ),
         Notice::Malformed => (
             "This page cannot be opened",
-            "The address is not complete. Please start from the site’s home page.",
+            "The address is not complete, or the browser sent something that makes no sense. Please start from the site’s home page.",
+        ),
+        Notice::OriginUnknown => (
+            "You cannot sign in at this address",
+            "Sign-in is not set up here. Please use the site’s usual address. If you run this site: add the origin in the address bar, such as https://shop.example.com, to login.origins, and let a proxy in front pass Host on unchanged. The access log shows the Host that the gateway received as server.address.",
+        ),
+        Notice::NotSignedIn => (
+            "Please sign in",
+            "This page is for users who are signed in, and you cannot sign in to it with a browser. Please open it from the mini program or the app.",
+        ),
+        Notice::CrossSite => (
+            "Nothing was done",
+            "Another site sent this request. To protect you, it was not carried out. Please start from the site’s home page.",
+        ),
+        Notice::NotFound => (
+            "Page not found",
+            "There is no page at this address. Please check it, or start from the site’s home page.",
+        ),
+        Notice::MethodNotAllowed => (
+            "This address is not a page",
+            "You cannot open it in a browser. Please start from the site’s home page.",
+        ),
+        Notice::HeaderTooLarge => (
+            "Too many cookies",
+            "Your browser sent more than this site reads, usually because it keeps too many cookies of the site. Please delete them, then try again.",
+        ),
+        Notice::TooLarge => {
+            ("Too large", "What you sent is larger than this site accepts. Please try a smaller file.")
+        }
+        Notice::TimedOut => (
+            "The connection is too slow",
+            "What you sent did not arrive in time. Please check your connection, then try again.",
+        ),
+        Notice::BackendUnavailable => (
+            "The site does not answer",
+            "Its server does not respond properly; usually this is over soon. Please try again in a moment. If it happens again, tell the site’s administrator the ID below.",
+        ),
+        Notice::Busy => (
+            "The site is busy",
+            "There are many visitors now; usually this is over soon. Please try again in a moment.",
         ),
         Notice::Internal => (
             "Something went wrong",

@@ -6,6 +6,7 @@ use minijinja::Value;
 use minijinja::value::Serde;
 use serde::Serialize;
 
+use super::policy::COPY_SCRIPT;
 use super::text::{SignInWords, Situation};
 use super::{Action, Choice, Language, Message, Notice, SignInPage, SignInWidget, SignOut};
 use crate::config::AppKind;
@@ -16,6 +17,8 @@ pub(super) struct Site {
     pub(super) title: Option<String>,
     /// A `data:` URI, marked as safe: it is Base64.
     pub(super) logo: Option<Value>,
+    /// The same, or the gateway's own.
+    pub(super) icon: Value,
 }
 
 #[derive(Debug, Serialize)]
@@ -29,7 +32,18 @@ struct SignInView<'a> {
     elsewhere: Vec<ChoiceView<'a>>,
     widget: Option<WidgetView<'a>>,
     is_in_wechat: bool,
+    open_in_wechat: Option<&'static str>,
+    copy: Option<CopyView>,
     text: SignInText,
+}
+
+/// A button that copies the address of the page.
+#[derive(Debug, Serialize)]
+struct CopyView {
+    label: &'static str,
+    done: &'static str,
+    /// Marked as safe: it is a constant, and allowed by its hash.
+    script: Value,
 }
 
 #[derive(Debug, Serialize)]
@@ -68,6 +82,8 @@ struct MessageView<'a> {
     is_reload: bool,
     sign_out: Option<SignOut<'a>>,
     request_id: &'a str,
+    code: Option<&'a str>,
+    copy: Option<CopyView>,
     text: MessageText,
 }
 
@@ -92,6 +108,22 @@ pub(super) fn works_here<'a>(page: &SignInPage<'a>) -> impl Iterator<Item = &'a 
 fn works_elsewhere<'a>(page: &SignInPage<'a>) -> impl Iterator<Item = &'a Choice<'a>> {
     let elsewhere = if page.is_in_wechat { AppKind::Website } else { AppKind::OfficialAccount };
     page.choices.iter().filter(move |choice| choice.kind == elsewhere)
+}
+
+/// Whether the user should open the page elsewhere, and gets a button that copies its address: a
+/// phone, which cannot scan its own screen, or a browser in which nothing works.
+pub(super) fn copies(page: &SignInPage<'_>) -> bool {
+    works_here(page).next().is_none() || opens_in_wechat(page)
+}
+
+/// Whether a phone's user can sign in by opening the page in WeChat.
+fn opens_in_wechat(page: &SignInPage<'_>) -> bool {
+    page.is_on_phone && !page.is_in_wechat && works_elsewhere(page).next().is_some()
+}
+
+fn copy_view(language: Language) -> CopyView {
+    let (label, done) = language.copy();
+    CopyView { label, done, script: Value::from_safe_string(COPY_SCRIPT.to_owned()) }
 }
 
 /// The values of `sign_in.html`.
@@ -125,6 +157,9 @@ pub(super) fn sign_in(
             nonce,
         }),
         is_in_wechat: page.is_in_wechat,
+        open_in_wechat: (opens_in_wechat(page) && works_here(page).next().is_some())
+            .then(|| language.sentence(Situation::BrowserNeedsWeChat)),
+        copy: copies(page).then(|| copy_view(language)),
         text: SignInText { words, elsewhere: language.elsewhere(page.is_in_wechat) },
     }))
 }
@@ -139,6 +174,7 @@ pub(super) fn message(site: &Site, message: &Message<'_>, language: Language) ->
     let (retry, is_reload, sign_out) = match message.action {
         Action::Nothing => (None, false, None),
         Action::Link(path) => (Some(path), false, None),
+        Action::Home => (Some("/"), false, None),
         Action::Reload(path) => (Some(path), true, None),
         Action::SignOut(form) => (None, false, Some(form)),
     };
@@ -153,8 +189,10 @@ pub(super) fn message(site: &Site, message: &Message<'_>, language: Language) ->
         is_reload,
         sign_out,
         request_id: message.request_id,
+        code: message.code,
+        copy: message.notice.copies().then(|| copy_view(language)),
         text: MessageText {
-            retry: words.retry,
+            retry: if matches!(message.action, Action::Home) { language.home() } else { words.retry },
             sign_out: language.sign_out(message.notice),
             request_id: language.request_id(),
         },

@@ -11,6 +11,7 @@ use pingora::proxy::Session;
 use super::admission::{Admission, AdmissionError, CanonicalRequest, Received, with_path_and_query};
 use super::reason::Reason;
 use super::refusal::Refusal;
+use crate::host::request_authority;
 use crate::path::AmbiguousPath;
 
 /// A request that was admitted. Its header has the canonical target and host; an ambiguous path has
@@ -19,6 +20,8 @@ use crate::path::AmbiguousPath;
 pub(super) struct Admitted {
     /// Lower case, without port and trailing dot.
     pub(super) host: Arc<str>,
+    /// The host and the port as sent, if they differ from `host`.
+    pub(super) sent_authority: Option<Box<str>>,
     /// Set if backends read the path in more than one way.
     pub(super) ambiguous_path: Option<Box<AmbiguousPath>>,
     /// `OPTIONS *`: the request is about the gateway itself.
@@ -38,7 +41,8 @@ pub(super) fn admit(session: &mut Session, admission: &Admission) -> Result<Admi
     let canonical = admission.admit(&received).map_err(refused)?;
     let CanonicalRequest { host, rewritten_target, rewritten_authority, ambiguous_path, is_about_server } =
         canonical;
-    let admitted = Admitted { host: host.into(), ambiguous_path, is_about_server };
+    let sent_authority = request_authority(request).filter(|sent| *sent != &*host).map(Box::from);
+    let admitted = Admitted { host: host.into(), sent_authority, ambiguous_path, is_about_server };
     if !is_about_server && (rewritten_target.is_some() || rewritten_authority.is_some()) {
         rewrite(session.req_header_mut(), rewritten_target, rewritten_authority)
             .ok_or_else(|| refused(AdmissionError::Target))?;

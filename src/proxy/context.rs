@@ -120,9 +120,11 @@ impl Context {
         }
     }
 
-    /// The host that the request asks for; empty until it is admitted.
-    pub(super) fn host(&self) -> &str {
-        self.admitted.as_ref().map_or("", |admitted| &admitted.host)
+    /// The host that the request asks for, with its port, as sent; empty until the request is
+    /// admitted.
+    fn server_address(&self) -> &str {
+        let admitted = self.admitted.as_ref();
+        admitted.map_or("", |admitted| admitted.sent_authority.as_deref().unwrap_or(&admitted.host))
     }
 
     /// Whether a trusted proxy sent a malformed header that does not say for which client.
@@ -151,7 +153,7 @@ impl Context {
             arrival: &self.arrival,
             method,
             version,
-            host: self.host(),
+            server_address: self.server_address(),
             path,
             route: self.decision.route().map(|route| &*route.name),
             app: self.decision.app(),

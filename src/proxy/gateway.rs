@@ -25,6 +25,7 @@ use super::budget::RequestBudget;
 use super::context::{Context, CountedTunnel, Decision, Tries};
 use super::current::Current;
 use super::decide::{Decided, decide};
+use super::explain::explain_to_user;
 use super::handover::Handover;
 use super::log::RequestEnd;
 use super::open_request::{AwaitedBody, LongestSilence, OpenRequest};
@@ -147,6 +148,7 @@ impl ProxyHttp for Gateway {
             session.as_downstream_mut().set_close_on_response_before_downstream_finish(false);
         }
         self.records.count_refusal(ctx.reason);
+        explain_to_user(&mut response, ctx.reason, session.req_header(), ctx);
         cors::edit_own_response(&mut response, session.req_header(), ctx);
         audit::write_answer(&self.records.shared.audit_log, session, ctx, response.status());
         respond::send(session, response, &ctx.arrival.request_id).await?;
@@ -362,6 +364,7 @@ impl ProxyHttp for Gateway {
                 }
                 _ => respond::failure(reason, request_id),
             };
+            explain_to_user(&mut response, reason, session.req_header(), ctx);
             cors::edit_own_response(&mut response, session.req_header(), ctx);
             // If the client is gone, there is no one to answer.
             _ = respond::send(session, response, request_id).await;

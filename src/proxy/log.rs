@@ -15,7 +15,7 @@ pub(super) struct LoggedRequest<'a> {
     pub(super) method: &'static str,
     pub(super) version: Version,
     /// Empty if the request was not admitted.
-    pub(super) host: &'a str,
+    pub(super) server_address: &'a str,
     pub(super) path: &'a str,
     pub(super) route: Option<&'a str>,
     pub(super) app: Option<&'a str>,
@@ -45,7 +45,7 @@ impl<'a> LoggedRequest<'a> {
             method: self.method,
             scheme: self.arrival.scheme(),
             version: self.version,
-            host: Some(self.host).filter(|host| !host.is_empty()),
+            server_address: Some(self.server_address).filter(|address| !address.is_empty()),
             path: self.path,
             route: self.route,
             decision: end.reason.disposition().as_str(),

@@ -22,6 +22,7 @@ mod cors;
 mod credential;
 mod current;
 mod decide;
+mod explain;
 mod failure;
 mod forward;
 #[cfg(any(test, feature = "fuzzing"))]

@@ -84,7 +84,7 @@ impl Permit {
 /// Decides who calls, and whether the route permits them.
 ///
 /// # Errors
-/// [`Reason::Authentication`], [`Reason::Denied`]
+/// [`Reason::Authentication`], [`Reason::OriginUnknown`], [`Reason::Denied`]
 pub(super) async fn permit(
     request: &RequestHeader,
     routed: Routed,
@@ -109,7 +109,11 @@ pub(super) async fn permit(
     if routed.route.access == Access::Optional && shown.is_anonymous(refusal) {
         return Ok(Permit::new(routed, Caller::Anonymous, place));
     }
-    let page = shown.is_mended_by_sign_in(refusal).then(|| pages.sign_in(&routed.route)).flatten();
+    let is_mended = shown.is_mended_by_sign_in(refusal);
+    if is_mended && pages.are_at_unknown_origin(&routed.route) {
+        return Err(Refusal { person: blocked, ..Refusal::on(routed, Reason::OriginUnknown) });
+    }
+    let page = is_mended.then(|| pages.sign_in(&routed.route)).flatten();
     let page = page.or_else(|| pages.refused(page_reason(refusal)?, &routed.route));
     let refused = Refusal { person: blocked, ..Refusal::on(routed, Reason::Authentication(refusal)) };
     let refused = match &authenticated {
@@ -159,6 +163,11 @@ struct RefusalPages<'r> {
 }
 
 impl RefusalPages<'_> {
+    /// Whether the sign-in page does not work at the host of the request.
+    fn are_at_unknown_origin(&self, route: &Route) -> bool {
+        self.current.runtime().sign_in.is_at_unknown_origin(self.request, &route.sign_in)
+    }
+
     /// Redirects to the sign-in page, and back afterwards.
     fn sign_in(&self, route: &Route) -> Option<Response<Bytes>> {
         if route.sign_in.is_empty() {

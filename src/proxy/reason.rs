@@ -57,6 +57,8 @@ pub(super) enum Reason {
     TooManyUnderWayOfAddress,
     /// The caller is not authenticated, or not for this route.
     Authentication(authn::AuthnError),
+    /// A browser opened a page without a session, and its user cannot sign in at this host.
+    OriginUnknown,
     /// The caller is authenticated, and the route's rules refuse them.
     Denied(Denied),
 
@@ -132,6 +134,7 @@ impl Reason {
             Self::TooManyUnderWayOfAddress => "too_many_under_way_of_address",
             Self::Authentication(refusal) => refusal.reason(),
             Self::Denied(denied) => denied.reason(),
+            Self::OriginUnknown => "origin_unknown",
             Self::UserChanged => "user_changed",
             Self::WebSocketNotAllowed => "websocket_not_allowed",
             Self::UpstreamConnectTimeout => "upstream_connect_timeout",
@@ -188,7 +191,7 @@ impl Reason {
             Self::Authentication(R::CrossSite | R::AppNotPermitted | R::Blocked) | Self::Denied(_) => {
                 StatusCode::FORBIDDEN
             }
-            Self::Authentication(_) => StatusCode::UNAUTHORIZED,
+            Self::Authentication(_) | Self::OriginUnknown => StatusCode::UNAUTHORIZED,
             Self::ClientTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::UpstreamConnectTimeout | Self::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
             Self::UpstreamUnreachable | Self::UpstreamTlsFailed | Self::UpstreamBrokeOff => {
@@ -219,7 +222,7 @@ impl Reason {
     pub(super) fn is_denial(self) -> bool {
         match self {
             Self::Authentication(refusal) => refusal != authn::AuthnError::StoreUnavailable,
-            Self::Denied(_) => true,
+            Self::Denied(_) | Self::OriginUnknown => true,
             _ => false,
         }
     }
@@ -242,12 +245,12 @@ impl From<NoRoute> for Reason {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::path::{PathError, Spellings};
 
     /// Every reason, with its status and its word.
-    fn table() -> Vec<(Reason, Option<u16>, &'static str)> {
+    pub(in crate::proxy) fn table() -> Vec<(Reason, Option<u16>, &'static str)> {
         use {AdmissionError as A, Reason as R, authn::AuthnError as I};
 
         let mut table = vec![
@@ -290,6 +293,7 @@ mod tests {
             (R::Denied(Denied::UserUnbound), Some(403), "user_unbound"),
             (R::Denied(Denied::ClaimMissing), Some(403), "claim_missing"),
             (R::Denied(Denied::NotOnList), Some(403), "not_on_list"),
+            (R::OriginUnknown, Some(401), "origin_unknown"),
             (R::UserChanged, None, "user_changed"),
             (R::TooManyUnderWay, Some(503), "too_many_under_way"),
             (R::TooManyUnderWayOfAddress, Some(503), "too_many_under_way_of_address"),
@@ -319,7 +323,7 @@ mod tests {
     #[test]
     fn each_reason_has_one_status_and_one_word() {
         let table = table();
-        assert_eq!(table.len(), 53 + authn::AuthnError::ALL.len());
+        assert_eq!(table.len(), 54 + authn::AuthnError::ALL.len());
         for (reason, status, word) in table {
             assert_eq!(reason.status().map(|status| status.as_u16()), status, "{reason:?}");
             assert_eq!(reason.as_str(), word, "{reason:?}");

@@ -98,6 +98,9 @@ fn document(reason: Reason, shape: RejectShape, request_id: &RequestId) -> Respo
         Reason::Authentication(authn::AuthnError::StoreUnavailable) => {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         }
+        Reason::OriginUnknown => {
+            headers.insert(header::WWW_AUTHENTICATE, challenge(authn::AuthnError::NoToken));
+        }
         Reason::Authentication(refusal)
             if status == StatusCode::UNAUTHORIZED && shape == RejectShape::Problem =>
         {
@@ -127,6 +130,9 @@ fn detail(reason: Reason) -> Option<&'static str> {
         }
         Reason::Authentication(_) if reason.status() == Some(StatusCode::UNAUTHORIZED) => {
             Some("sign in and send the access token")
+        }
+        Reason::OriginUnknown => {
+            Some("browsers cannot sign in at this host: add its origin to `login.origins`, or open another")
         }
         Reason::RateLimited
         | Reason::TooManyErrors

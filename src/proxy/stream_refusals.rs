@@ -61,7 +61,7 @@ impl StreamRefusals {
             arrival: &arrival,
             method: "_OTHER",
             version: Version::HTTP_2,
-            host: "",
+            server_address: "",
             path: "",
             route: None,
             app: None,

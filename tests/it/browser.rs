@@ -8,6 +8,7 @@ mod logout;
 mod one_person;
 mod other_origin;
 mod other_site;
+mod refusal_pages;
 mod screenshots;
 mod shared;
 mod sign_in;

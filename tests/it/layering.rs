@@ -60,7 +60,7 @@ const MAY_IMPORT: &[(&str, &str)] = &[
     ("internal", "address config places telemetry authn management"),
     (
         "proxy",
-        "address clock config cookie entropy host identity path places problem cors route telemetry token upstream session throttle authn identity_headers sign_in runtime",
+        "address clock config cookie entropy host identity page path places problem cors route telemetry token upstream session throttle authn identity_headers sign_in runtime",
     ),
     ("reload", "config key_file runtime proxy"),
     (

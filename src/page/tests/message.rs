@@ -1,4 +1,4 @@
-use super::{build, html, policy, tags, values};
+use super::{build, html, links, policy, tags, values};
 use crate::config::LoginPage;
 use crate::page::{Action, Language, Message, Notice, SignOut};
 
@@ -26,7 +26,7 @@ fn every_notice_has_a_page_in_both_languages() {
             headings.insert((language.tag(), words.sentence));
         }
     }
-    assert_eq!(headings.len(), 32, "a sentence for each");
+    assert_eq!(headings.len(), 52, "a sentence for each");
 }
 
 #[test]
@@ -58,14 +58,24 @@ fn list_of_notices_has_every_notice() {
         Notice::Misconfigured => 12,
         Notice::NothingToSignInTo => 13,
         Notice::Malformed => 14,
-        Notice::Internal => 15,
+        Notice::OriginUnknown => 15,
+        Notice::NotSignedIn => 16,
+        Notice::CrossSite => 17,
+        Notice::NotFound => 18,
+        Notice::MethodNotAllowed => 19,
+        Notice::HeaderTooLarge => 20,
+        Notice::TooLarge => 21,
+        Notice::TimedOut => 22,
+        Notice::BackendUnavailable => 23,
+        Notice::Busy => 24,
+        Notice::Internal => 25,
     };
-    assert!(Notice::ALL.into_iter().map(position).eq(0..16));
+    assert!(Notice::ALL.into_iter().map(position).eq(0..26));
 }
 
 #[test]
 fn page_without_a_way_to_try_again_has_no_link() {
-    assert_eq!(values(&message(Notice::Expired, None, Language::English), "href"), Vec::<String>::new());
+    assert_eq!(links(&message(Notice::Expired, None, Language::English)), Vec::<String>::new());
 }
 
 #[test]
@@ -79,7 +89,7 @@ fn message_is_escaped() {
 
         let names = |html: &str| tags(html).into_iter().map(|(name, _)| name).collect::<Vec<_>>();
         assert_eq!(names(html(&page)), names(html(&pages.message(&plain, Language::English))), "{hostile}");
-        assert_eq!(values(html(&page), "href"), [hostile.replace('\0', "\u{fffd}")]);
+        assert_eq!(links(html(&page)), [hostile.replace('\0', "\u{fffd}")]);
     }
 }
 
@@ -113,7 +123,7 @@ fn retry_link_of_a_page_reloads_it_without_naming_its_address() {
 
     let page = pages.message(&message, Language::English);
 
-    assert_eq!(values(html(&page), "href"), [""]);
+    assert_eq!(links(html(&page)), [""]);
     assert!(!html(&page).contains("/auth/start"), "for templates that know of no reload");
 }
 
@@ -149,7 +159,7 @@ fn sign_out_form_repeats_the_request_and_escapes_it() {
     assert_eq!(values(&plain, "method"), ["post"]);
     assert_eq!(values(&plain, "action"), ["/auth/logout"]);
     assert!(plain.contains("<button class=\"button\">Sign out to use another account</button>"), "{plain}");
-    assert!(!plain.contains("<input") && !plain.contains("href"), "{plain}");
+    assert!(!plain.contains("<input") && links(&plain).is_empty(), "{plain}");
     assert_eq!(values(&full, "name")[3..], ["return_to", "everywhere"], "after those of the head");
     assert!(values(&full, "value").contains(&"true".to_owned()), "{full}");
     for hostile in super::sign_in::HOSTILE {
@@ -157,5 +167,48 @@ fn sign_out_form_repeats_the_request_and_escapes_it() {
 
         let names = |html: &str| tags(html).into_iter().map(|(name, _)| name).collect::<Vec<_>>();
         assert_eq!(names(&page), names(&full), "{hostile}");
+    }
+}
+
+#[test]
+fn a_page_that_names_the_home_page_links_to_it() {
+    for notice in Notice::ALL {
+        let zh = Language::Chinese.notice(notice).sentence.contains("首页");
+        let en = Language::English.notice(notice).sentence.contains("home page");
+
+        assert_eq!((zh, en), (notice.leads_home(), notice.leads_home()), "{notice:?}");
+    }
+    let pages = build(&LoginPage::default());
+    for (language, words) in [(Language::Chinese, "回到首页"), (Language::English, "Go to the home page")]
+    {
+        let page = pages.message(&Message::new(Notice::NotFound, Action::Home, "1"), language);
+
+        assert!(html(&page).contains(&format!("href=\"/\">{words}</a>")), "{}", html(&page));
+    }
+}
+
+#[test]
+fn a_page_that_asks_to_copy_the_address_has_a_button_that_does() {
+    let pages = build(&LoginPage::default());
+    for notice in Notice::ALL {
+        let page = pages.message(&Message::new(notice, Action::Nothing, "1"), Language::English);
+
+        let asks = Language::English.notice(notice).sentence.contains("opy the address");
+        assert_eq!(html(&page).contains("id=\"copy\""), asks, "{notice:?}");
+        assert_eq!(html(&page).contains("<script>"), asks, "{notice:?}");
+        assert_eq!(policy(&page).contains("script-src 'sha256-"), asks, "{notice:?}");
+    }
+}
+
+#[test]
+fn every_page_brings_its_icon() {
+    let pages = build(&LoginPage::default());
+    let message = pages.message(&Message::new(Notice::NotFound, Action::Home, "1"), Language::English);
+    let choices = [super::SHOP];
+    let sign_in = super::sign_in(&pages, &super::in_browser(&choices), Language::English);
+    for page in [message, sign_in] {
+        let icons = tags(html(&page)).into_iter().filter(|(name, _)| name == "link").collect::<Vec<_>>();
+        assert_eq!(icons.len(), 1);
+        assert!(values(html(&page), "href")[0].starts_with("data:image/svg+xml;base64,"));
     }
 }

@@ -137,3 +137,10 @@ fn values(html: &str, attribute: &str) -> Vec<String> {
     let attributes = tags(html).into_iter().flat_map(|(_, attributes)| attributes);
     attributes.filter(|(name, _)| name == attribute).map(|(_, value)| value).collect()
 }
+
+/// Where the links of a page lead, for users to follow.
+fn links(html: &str) -> Vec<String> {
+    let links = tags(html).into_iter().filter(|(name, _)| name == "a");
+    let attributes = links.flat_map(|(_, attributes)| attributes);
+    attributes.filter(|(name, _)| name == "href").map(|(_, value)| value).collect()
+}

@@ -3,7 +3,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use super::{
-    ACCOUNT, OFFICE, SHOP, WIDGET, build, html, in_browser, in_wechat, policy, sign_in, tags, values,
+    ACCOUNT, OFFICE, SHOP, WIDGET, build, html, in_browser, in_wechat, links, policy, sign_in, tags, values,
     website, with_widget,
 };
 use crate::config::LoginPage;
@@ -75,7 +75,7 @@ fn every_usable_choice_is_a_link() {
     for (case, page, expected) in table {
         let page = sign_in(&default_pages(), &page, Language::Chinese);
 
-        assert_eq!(values(html(&page), "href"), expected, "{case}");
+        assert_eq!(links(html(&page)), expected, "{case}");
     }
 }
 
@@ -88,6 +88,33 @@ fn page_says_what_to_do_if_no_choice_is_usable() {
 
     assert!(html(&computer).contains("A phone cannot scan its own screen."));
     assert!(html(&wechat).contains("Please open this page in WeChat"));
+    for page in [computer, wechat] {
+        assert!(html(&page).contains("id=\"copy\""));
+        assert!(policy(&page).contains("; script-src 'sha256-"));
+    }
+}
+
+#[test]
+fn a_phone_is_first_told_to_open_the_page_in_wechat() {
+    let pages = default_pages();
+    let on_phone = |page: SignInPage<'static>| SignInPage { is_on_phone: true, ..page };
+    for language in Language::ALL {
+        for page in [on_phone(in_browser(&[SHOP, ACCOUNT])), on_phone(with_widget(&[SHOP, ACCOUNT]))] {
+            let page = sign_in(&pages, &page, language);
+
+            let html = html(&page);
+            let (copy, scan) =
+                (html.find("id=\"copy\"").unwrap(), html.find("/auth/web/shop/start").unwrap());
+            assert!(copy < scan, "{html}");
+            assert!(html.contains(language.sentence(crate::page::text::Situation::BrowserNeedsWeChat)));
+            assert!(policy(&page).contains("; script-src 'sha256-"), "{}", policy(&page));
+        }
+        for page in [on_phone(with_widget(&[SHOP])), with_widget(&[SHOP, ACCOUNT])] {
+            let page = sign_in(&pages, &page, language);
+
+            assert!(!html(&page).contains("id=\"copy\""), "nothing to open in WeChat, or no phone");
+        }
+    }
 }
 
 #[test]
@@ -135,7 +162,7 @@ fn sign_in_page_is_escaped() {
         for attribute in ["data-script", "data-appid", "data-redirect-uri", "data-state"] {
             assert_eq!(values(html(&attacked), attribute), [shown.as_str()], "{attribute}");
         }
-        assert_eq!(values(html(&attacked), "href"), vec![shown; 3]);
+        assert_eq!(links(html(&attacked)), vec![shown; 3]);
         assert_eq!(
             script(&attacked).replace(&nonce(&attacked), ""),
             script(&plain).replace(&nonce(&plain), "")

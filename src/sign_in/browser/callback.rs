@@ -82,7 +82,7 @@ async fn verify_state(
     return_to: &mut ReturnTo,
 ) -> Result<VerifiedCallback, BrowserError> {
     let SignInCall { request, client, now, .. } = call;
-    let own = service.settings.origins.of(request).ok_or(BrowserError::NothingToSignInTo)?;
+    let own = service.own_origin(request)?;
     let query = Query::of(request);
     let state = match query.one("state") {
         Parameter::Missing => return Err(BrowserError::StateMissing),

@@ -3,7 +3,7 @@
 use http::Method;
 use http::request::Parts;
 
-use super::{Origin, ReturnTo};
+use super::{BrowserError, Origin, ReturnTo};
 use crate::sign_in::SignInService;
 use crate::wechat::App;
 
@@ -42,6 +42,19 @@ impl SignInService {
     /// Whether browsers can sign in at the origin of this request.
     pub(in crate::sign_in) fn has_sign_in_page(&self, request: &Parts) -> bool {
         self.settings.origins.of(request).is_some() && self.browser_apps().next().is_some()
+    }
+
+    /// The origin that a request was made to.
+    ///
+    /// # Errors
+    /// [`BrowserError::OriginUnknown`] if `login.origins` does not have it,
+    /// [`BrowserError::NothingToSignInTo`] if that list is empty.
+    pub(super) fn own_origin(&self, request: &Parts) -> Result<&Origin, BrowserError> {
+        let origins = &self.settings.origins;
+        origins.of(request).ok_or(match origins.is_empty() {
+            true => BrowserError::NothingToSignInTo,
+            false => BrowserError::OriginUnknown,
+        })
     }
 
     /// The path at which a sign-in to an app starts.

@@ -9,6 +9,8 @@ use crate::throttle::Throttled;
 pub(in crate::sign_in) enum BrowserError {
     #[error("no app to sign in to at this address")]
     NothingToSignInTo,
+    #[error("the host is not one of login.origins")]
+    OriginUnknown,
     #[error("no page was asked for")]
     NotNavigated,
     #[error("no state")]
@@ -41,6 +43,12 @@ impl BrowserError {
                 "invalid_request",
                 "nothing_to_sign_in_to",
                 "no app that a browser signs in to is offered at this address",
+            ),
+            Self::OriginUnknown => reply(
+                404,
+                "invalid_request",
+                "origin_unknown",
+                "browsers cannot sign in at this host: it is not one of `login.origins`",
             ),
             Self::NotNavigated => reply(
                 403,

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use http::header::{ACCEPT, HeaderName};
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 
 use super::{Origin, ReturnTo};
 use crate::page::{Action, Message, Notice};
@@ -52,6 +53,24 @@ impl SignInService {
         SignInAnswer::see_other("sign_in", &path).ok()
     }
 
+    /// Whether a user who has no session opens a page at a host that is not one of `login.origins`,
+    /// so that the user cannot sign in here.
+    pub fn is_at_unknown_origin(&self, request: &Parts, apps: &[Arc<str>]) -> bool {
+        let origins = &self.settings.origins;
+        opens_page(request, apps) && !origins.is_empty() && origins.of(request).is_none()
+    }
+
+    /// The page that says to a user why a request was refused. `None` if no user reads the answer.
+    pub fn refusal_page(
+        &self,
+        status: StatusCode,
+        message: &Message<'_>,
+        request: &Parts,
+    ) -> Option<Response<Bytes>> {
+        let page = || self.message_page(status, message.notice.as_str(), message, request).response;
+        is_read_by_user(request).then(page)
+    }
+
     /// The page for a user whose request was denied and would be denied after another sign-in.
     /// `None` as with [`SignInService::sign_in_redirect`].
     pub fn denial_page(
@@ -91,6 +110,13 @@ impl SignInService {
 /// Whether a user opens a page of a route that browsers can sign in to.
 fn opens_page(request: &Parts, apps: &[Arc<str>]) -> bool {
     !apps.is_empty() && request.method == Method::GET && is_navigation(request)
+}
+
+/// Whether a browser shows the answer to its user. A form is such a request only if the browser
+/// says so: programs that send no `Sec-Fetch-Mode` post too, whatever they accept.
+fn is_read_by_user(request: &Parts) -> bool {
+    let is_read = matches!(request.method, Method::GET | Method::HEAD);
+    is_navigation(request) && (is_read || request.headers.contains_key(SEC_FETCH_MODE))
 }
 
 /// Whether a browser requests a page to show to its user. If the browser sends no `Sec-Fetch-Mode`,

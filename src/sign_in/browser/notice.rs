@@ -11,6 +11,7 @@ pub(super) const fn notice(error: &BrowserError) -> Notice {
         BrowserError::StateUnknown => Notice::Expired,
         BrowserError::BrowserMismatch | BrowserError::BrowserCookieMissing => Notice::OtherBrowser,
         BrowserError::NothingToSignInTo => Notice::NothingToSignInTo,
+        BrowserError::OriginUnknown => Notice::OriginUnknown,
         BrowserError::NotNavigated
         | BrowserError::StateMissing
         | BrowserError::StateMalformed

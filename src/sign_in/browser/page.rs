@@ -32,6 +32,7 @@ impl SignInService {
         request_id: &str,
     ) -> SignInAnswer {
         let wait_seconds = reply.retry_after_seconds;
+        let action = if notice.leads_home() { Action::Home } else { action };
         let message = Message { wait_seconds, ..Message::new(notice, action, request_id) };
         // A 401 must name an authentication scheme (RFC 9110 §15.5.2), and a browser has none for
         // this. The user tries again instead.
@@ -97,7 +98,7 @@ impl SignInService {
             // If the policy sends no referrer, a browser sends `Origin: null` with a form, and
             // older browsers send no other header that shows the origin.
             Action::SignOut(_) => answer.with_referrer_policy("same-origin"),
-            Action::Nothing | Action::Link(_) | Action::Reload(_) => answer,
+            Action::Nothing | Action::Link(_) | Action::Home | Action::Reload(_) => answer,
         }
     }
 }

@@ -53,7 +53,7 @@ pub(in crate::sign_in) async fn respond(service: &SignInService, call: SignInCal
 
 /// The apps that the request names, in its order, or all apps; and the place to return to.
 fn offer<'a>(service: &'a SignInService, request: &Parts) -> Result<Offer<'a>, BrowserError> {
-    let own = service.settings.origins.of(request).ok_or(BrowserError::NothingToSignInTo)?;
+    let own = service.own_origin(request)?;
     let query = Query::of(request);
     let mut apps: Vec<&App> = Vec::new();
     let mut names = query.all("app").peekable();

@@ -25,9 +25,10 @@ pub(super) struct StartedSignIn {
 /// Answers `GET /auth/web/{app}/start`.
 pub(in crate::sign_in) async fn respond(service: &SignInService, call: SignInCall<'_>) -> SignInAnswer {
     let SignInCall { request, request_id, .. } = call;
-    let own = service.settings.origins.of(request);
-    let (Some(app), Some(own)) = (service.app_in_path(request), own) else {
-        return service.error_page(BrowserError::NothingToSignInTo, Action::Nothing, request, request_id);
+    let app = service.app_in_path(request).ok_or(BrowserError::NothingToSignInTo);
+    let (app, own) = match app.and_then(|app| Ok((app, service.own_origin(request)?))) {
+        Ok(found) => found,
+        Err(error) => return service.error_page(error, Action::Nothing, request, request_id),
     };
     let return_to = service.return_to(Query::of(request).return_to(), own);
     let mut answer = match send_to_wechat(service, app, own, &return_to, call).await {

@@ -152,6 +152,7 @@ fn assert_notice_page_with(
     notice: Notice,
     action: Action<'_>,
 ) -> (u16, &'static str) {
+    let action = if notice.leads_home() { Action::Home } else { action };
     let wait_seconds = header(answer, "retry-after").map(|seconds| seconds.parse().unwrap());
     let message = Message { wait_seconds, ..Message::new(notice, action, "req-1") };
     let referrer = if matches!(action, Action::SignOut(_)) { "same-origin" } else { "no-referrer" };

@@ -24,8 +24,8 @@ pub struct AccessLogEntry<'a> {
     pub scheme: &'a str,
     /// The protocol the client spoke.
     pub version: http::Version,
-    /// The host of the request, as sent.
-    pub host: Option<&'a str>,
+    /// The host of the request, with its port if it has one, as sent.
+    pub server_address: Option<&'a str>,
     /// The path: canonical, or as sent if the gateway refused it because it is not canonical. A
     /// query string is cut off.
     pub path: &'a str,
@@ -65,7 +65,7 @@ impl AccessLogEntry<'_> {
         line.text(key!("http.request.method"), self.method);
         line.text(key!("url.scheme"), self.scheme);
         line.text(key!("network.protocol.version"), protocol_version(self.version));
-        line.optional_text(key!("server.address"), self.host);
+        line.optional_text(key!("server.address"), self.server_address);
         line.text(key!("url.path"), without_query(self.path));
         line.optional_text(key!("http.route"), self.route);
         line.text(key!("decision"), self.decision);
@@ -92,7 +92,7 @@ impl AccessLogEntry<'_> {
     pub(super) fn longest(&self) -> usize {
         let required =
             [self.request_id, self.method, self.scheme, self.path, self.decision, self.reason].map(Some);
-        let optional = [self.host, self.route, self.app, self.subject, self.upstream];
+        let optional = [self.server_address, self.route, self.app, self.subject, self.upstream];
         longest(required.into_iter().chain(optional).flatten())
     }
 }

@@ -22,7 +22,7 @@ const FULL: AccessLogEntry<'static> = AccessLogEntry {
     method: "GET",
     scheme: "https",
     version: http::Version::HTTP_2,
-    host: Some("shop.example.com"),
+    server_address: Some("shop.example.com"),
     path: "/api/orders/7",
     route: Some("orders"),
     decision: "forwarded",
@@ -69,7 +69,7 @@ fn line_has_every_field_of_the_request() {
 #[test]
 fn fields_that_do_not_apply_are_left_out() {
     let bare = AccessLogEntry {
-        host: None,
+        server_address: None,
         route: None,
         status: 0,
         app: None,
@@ -203,7 +203,7 @@ fn characters_that_act_on_a_reader_are_escaped() {
         ("\u{2028}\u{2029}\u{202e}\u{2066}", r#""\u2028\u2029\u202e\u2066""#),
         ("门神 é 🛡", r#""门神 é 🛡""#),
     ] {
-        let line = render(&AccessLogEntry { host: Some(text), ..FULL });
+        let line = render(&AccessLogEntry { server_address: Some(text), ..FULL });
         assert!(line.contains(&format!("\"server.address\":{written},")), "{line}");
     }
 }
@@ -231,7 +231,7 @@ proptest! {
             timestamp: Timestamp::from_millis(millis),
             request_id: &request_id,
             method: &method,
-            host: host.as_deref(),
+            server_address: host.as_deref(),
             path: &path,
             duration: Duration::from_micros(micros),
             ..FULL
@@ -449,7 +449,7 @@ fn longest_line_fits_an_empty_buffer() {
         request_id: &worst,
         method: &worst,
         scheme: &worst,
-        host: Some(&worst),
+        server_address: Some(&worst),
         path: &worst,
         route: Some(&worst),
         decision: &worst,

@@ -101,7 +101,7 @@ async fn malformed_callback_is_refused_and_spends_no_code() {
     let answer = elsewhere.clone().come_back("account", &state, "x").await;
     assert_eq!(answer.outcome, "state_of_other_origin");
     let answer = elsewhere.with("host", Some("evil.example")).come_back("account", &state, "x").await;
-    assert_eq!(answer.outcome, "nothing_to_sign_in_to");
+    assert_eq!(answer.outcome, "origin_unknown");
     assert_eq!(harness.fake.requests().len(), 0, "wechat was asked nothing");
 
     let answer = browser.come_back("account", &state, "code").await;

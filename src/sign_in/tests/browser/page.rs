@@ -127,12 +127,14 @@ async fn page_says_if_no_app_is_offered() {
         browser.clone().get("/auth/login?app=nobody").await,
         browser.clone().get("/auth/login?app=shop").await,
         browser.clone().get("/auth/login?app=").await,
-        browser.with("host", Some("evil.example")).get("/auth/login").await,
     ];
     for answer in answers {
         let told = assert_notice_page(&harness, &answer, Notice::NothingToSignInTo, None);
         assert_eq!(told, (404, "nothing_to_sign_in_to"));
     }
+    let answer = browser.with("host", Some("evil.example")).get("/auth/login").await;
+    let told = assert_notice_page(&harness, &answer, Notice::OriginUnknown, None);
+    assert_eq!(told, (404, "origin_unknown"));
 }
 
 #[tokio::test]

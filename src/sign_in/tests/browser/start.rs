@@ -72,8 +72,8 @@ async fn host_sent_by_a_client_never_becomes_an_address() {
     for host in ["evil.example", "shop.example.com.evil.example", "shop.example.com:8443", ""] {
         let answer = browser.with("host", Some(host)).get("/auth/web/site/start").await;
 
-        let told = assert_notice_page(&harness, &answer, Notice::NothingToSignInTo, None);
-        assert_eq!(told, (404, "nothing_to_sign_in_to"), "{host}");
+        let told = assert_notice_page(&harness, &answer, Notice::OriginUnknown, None);
+        assert_eq!(told, (404, "origin_unknown"), "{host}");
         assert_eq!(set_cookies(&answer).len(), 0);
     }
 }
