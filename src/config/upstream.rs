@@ -41,6 +41,11 @@ pub struct Upstream {
     /// spelling would lead around.
     #[serde(default)]
     pub exact_paths: bool,
+    /// Whether a redirect to a server's own address and port leads to where the client came from:
+    /// `Location: http://10.0.0.5:9000/x` becomes `https://shop.example.com/x`. Clients cannot
+    /// reach the servers themselves. Also for `Content-Location` and `Refresh`.
+    #[serde(default = "default_map_redirects")]
+    pub map_redirects: bool,
 }
 
 /// `upstreams.<name>.servers[]`: `host:port`, or with a weight.
@@ -120,6 +125,10 @@ pub struct UpstreamTls {
     /// Certificate that the gateway shows to the servers.
     #[serde(default)]
     pub client_certificate: Option<Certificate>,
+}
+
+const fn default_map_redirects() -> bool {
+    true
 }
 
 const fn default_connect_timeout() -> Duration {

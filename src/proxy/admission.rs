@@ -201,8 +201,18 @@ impl Admission {
         if received.target.len() > self.max_target_bytes {
             return Err(AdmissionError::TargetTooLong);
         }
-        let header_bytes = || headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
-        let is_too_large = headers.len() > self.max_header_fields
+        // Over HTTP/2 the parts of `Cookie` are one field, joined with `; `; RFC 9113 §8.2.3.
+        let more_cookies = || match received.parts.version {
+            Version::HTTP_2 => headers.get_all(header::COOKIE).iter().count().saturating_sub(1),
+            _ => 0,
+        };
+        let header_bytes = || {
+            let fields = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4);
+            fields.sum::<usize>() - more_cookies() * (header::COOKIE.as_str().len() + 2)
+        };
+        let has_too_many =
+            headers.len() > self.max_header_fields && headers.len() - more_cookies() > self.max_header_fields;
+        let is_too_large = has_too_many
             || received.raw_header.map_or_else(header_bytes, <[u8]>::len) > self.max_header_bytes;
         if is_too_large { Err(AdmissionError::HeaderTooLarge) } else { Ok(()) }
     }
@@ -319,7 +329,7 @@ fn canonical_target(received: &Received<'_>, authority: &str) -> Result<Canonica
 /// A query with the escapes that a browser would write for text beyond ASCII: some backends refuse
 /// such text, and others read it as Latin-1.
 fn canonical_query(query: &str) -> Result<Cow<'_, str>, AdmissionError> {
-    // `"`, `<` and `>` may not stand in a URI, RFC 3986 §2, and Pingora reads none with them.
+    // `"`, `<` and `>` may not stand in a URI, RFC 3986 §2. The guard has escaped them.
     let is_query_character = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'<' | b'>');
     if query.bytes().all(is_query_character) {
         return Ok(Cow::Borrowed(query));

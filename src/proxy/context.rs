@@ -96,6 +96,10 @@ pub(super) struct Tries {
     pub(super) started: Option<Instant>,
     /// From there to the header of the answer.
     pub(super) duration: Option<Duration>,
+    /// Whether the last try wrote the header, and the body came next.
+    pub(super) has_begun_body: bool,
+    /// How often the request was repeated because it was not processed.
+    pub(super) repeats: u8,
 }
 
 impl Context {
@@ -131,6 +135,12 @@ impl Context {
     pub(super) fn is_of_unknown_client(&self) -> bool {
         let client = &self.arrival.client;
         self.refused.is_some() && client.proxy.is_some() && client.client == client.peer
+    }
+
+    /// Whether the client sent bytes beyond the end of its request. They are no part of it, and the
+    /// connection ends with the answer.
+    pub(super) fn is_sent_ahead(&self) -> bool {
+        self.gate.as_ref().is_some_and(Gate::has_excess)
     }
 
     /// Whether the client sent a chunk that is malformed.

@@ -1,7 +1,7 @@
 //! What is changed in a request on its way to the backend, and in the answer on its way back.
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Version, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::{Error, ErrorType};
 
@@ -11,6 +11,7 @@ use super::caching;
 use super::cors;
 use super::current::Current;
 use super::permit::Permit;
+use super::redirect::{self, ClientOrigin};
 use crate::authn::query_without;
 use crate::cookie;
 use crate::identity_headers::{Believed, EditHeaders, RequestOrigin, credential};
@@ -52,11 +53,59 @@ pub(super) fn edit_request(
     if received.version == Version::HTTP_2 && !speaks_http2 {
         credential::join_cookies(&mut Edits(request));
     }
+    if received.version < Version::HTTP_11 {
+        // RFC 9110 §10.1.1: a client of HTTP/1.0 waits for no `100 Continue`.
+        request.remove_header(&header::EXPECT);
+    }
     if speaks_http2 && received.headers.get(header::TE).is_some_and(|te| te == "trailers") {
         // gRPC servers refuse a call without it, and it was removed as a hop-by-hop header.
         request.insert_header(header::TE, "trailers")?;
     }
     Ok(())
+}
+
+/// Says that a request without a body has none, if its method expects one: some backends refuse
+/// such a request otherwise. RFC 9110 §8.6.
+pub(super) fn state_empty_body(request: &mut RequestHeader) -> pingora::Result<()> {
+    let headers = &request.headers;
+    let expects_body = matches!(request.method, Method::POST | Method::PUT | Method::PATCH);
+    let is_framed =
+        headers.contains_key(header::CONTENT_LENGTH) || headers.contains_key(header::TRANSFER_ENCODING);
+    if !expects_body || is_framed {
+        return Ok(());
+    }
+    request.insert_header(header::CONTENT_LENGTH, HeaderValue::from_static("0"))
+}
+
+/// Makes a WebSocket opening ask for nothing else, as Pingora lets it through.
+pub(super) fn state_opening(request: &mut RequestHeader) -> pingora::Result<()> {
+    let is_plain = |value: &HeaderValue| value == "websocket";
+    let mut upgrades = request.headers.get_all(header::UPGRADE).iter();
+    if !upgrades.next().is_some_and(is_plain) || upgrades.next().is_some() {
+        request.insert_header(header::UPGRADE, "websocket")?;
+    }
+    request.remove_header(&header::CONTENT_LENGTH);
+    Ok(())
+}
+
+/// Makes redirects to the backend's own address lead to where the client came from.
+pub(super) fn map_redirects(
+    response: &mut ResponseHeader,
+    received: &RequestHeader,
+    permit: &Permit,
+    arrival: &RequestArrival,
+    current: &Current,
+) -> pingora::Result<()> {
+    if !permit.upstream.maps_redirects || !redirect::leads_somewhere(&response.headers) {
+        return Ok(());
+    }
+    let believed = current.trusted_proxies.believed(arrival.client.proxy);
+    let origin = ClientOrigin {
+        scheme: scheme(received, arrival, believed),
+        authority: forwarded_host(received, believed),
+        sent_host: authority(received),
+    };
+    redirect::map(response, &permit.upstream, origin)
 }
 
 /// Removes the gateway's cookies from a backend's answer, and says what the backend cannot know:

@@ -34,11 +34,12 @@ use super::reason::Reason;
 use super::record::{self, RequestLine};
 use super::records::Records;
 use super::refusal::{Refusal, RefusalAnswer};
+use super::repeat::{self, FailedTry, Repeat};
 use super::request_id::RequestIds;
 use super::review::ReviewedRequest;
 use super::sign_in::GatewayAnswer;
 use super::watch::{Watch, WatchedRequest};
-use super::{audit, body, cors, failure, forward, limits, respond};
+use super::{audit, backend_answer, body, cors, failure, forward, limits, respond};
 use crate::entropy::NoEntropy;
 use crate::route::Route;
 use crate::runtime::Shared;
@@ -105,9 +106,16 @@ impl ProxyHttp for Gateway {
         session.set_write_timeout(Some(limits.write_timeout.0));
         session.set_total_drain_timeout(Some(limits.linger_time.0));
         // A tunnel ends if either side ends.
-        let serves_half_closed =
-            limits.half_close && !session.req_header().headers.contains_key(header::UPGRADE);
-        session.as_downstream_mut().set_abort_on_close(!serves_half_closed);
+        let may_be_tunnel = session.req_header().headers.contains_key(header::UPGRADE);
+        let serves_half_closed = limits.half_close && !may_be_tunnel;
+        let is_old = session.req_header().version < Version::HTTP_11;
+        let downstream = session.as_downstream_mut();
+        downstream.set_abort_on_close(!serves_half_closed);
+        // Otherwise what a client sends ahead of its answer would cost it the answer. The guard
+        // drops it.
+        downstream.set_pipelining_enabled(!may_be_tunnel);
+        // RFC 9110 §15.2: HTTP/1.0 knows no interim answers.
+        downstream.set_ignore_info_resp(is_old);
         Ok(())
     }
 
@@ -119,6 +127,9 @@ impl ProxyHttp for Gateway {
         let mut response = match decided {
             Ok(Decided::Forward(permit)) => {
                 ctx.reason = permit.reason();
+                if permit.is_websocket {
+                    forward::state_opening(session.req_header_mut())?;
+                }
                 let awaits_body = !session.is_body_empty();
                 // A preflight has no user, and a new configuration may have no route for it.
                 ctx.open = (!permit.is_preflight).then(|| self.open(session, ctx, &permit, awaits_body));
@@ -146,6 +157,9 @@ impl ProxyHttp for Gateway {
         if is_awaited && has_little_body(session.req_header()) {
             // Pingora reads the rest of the body, and the connection is kept.
             session.as_downstream_mut().set_close_on_response_before_downstream_finish(false);
+        }
+        if ctx.is_sent_ahead() {
+            session.set_keepalive(None);
         }
         self.records.count_refusal(ctx.reason);
         explain_to_user(&mut response, ctx.reason, session.req_header(), ctx);
@@ -178,6 +192,9 @@ impl ProxyHttp for Gateway {
         ctx: &mut Box<Context>,
     ) -> pingora::Result<()> {
         let permit = ctx.decision.permit()?;
+        if !permit.upstream.speaks_http2 && session.is_body_empty() {
+            forward::state_empty_body(request)?;
+        }
         forward::edit_request(session.req_header(), request, permit, &ctx.arrival, &ctx.current)
     }
 
@@ -208,6 +225,7 @@ impl ProxyHttp for Gateway {
     ) -> pingora::Result<()> {
         let length = body.as_ref().map_or(0, Bytes::len);
         ctx.request_bytes += length as u64;
+        ctx.tries.has_begun_body = true;
         check_open(ctx)?;
         if let Some(open) = &ctx.open {
             open.record_body(length, is_end);
@@ -236,6 +254,11 @@ impl ProxyHttp for Gateway {
             let what = "the backend switched protocols without being asked";
             return Err(Error::explain(ErrorType::InvalidHTTPHeader, what).into_up());
         }
+        let received = session.req_header();
+        let permit = ctx.decision.permit()?;
+        let passes_trailers = permit.upstream.speaks_http2 && received.version == Version::HTTP_2;
+        backend_answer::clean(response, &received.method, passes_trailers)?;
+        forward::map_redirects(response, received, permit, &ctx.arrival, &ctx.current)?;
         ctx.tries.duration = ctx.tries.started.map(|started| self.records.since(started));
         if is_tunnel {
             // Either side of a tunnel may be silent as long as it likes. TCP notices if one of them
@@ -260,14 +283,16 @@ impl ProxyHttp for Gateway {
                 open.request().await_no_body();
             }
         }
+        if is_final && ctx.is_sent_ahead() {
+            session.set_keepalive(None);
+        }
         let permit = ctx.decision.permit()?;
         limits::add_fields(response, permit, &ctx.current)?;
-        if session.req_header().version < Version::HTTP_11 {
-            // A client of HTTP/1.0 knows no chunks; its answer ends with the connection. RFC 9112
-            // §6.1.
-            response.remove_header(&header::TRANSFER_ENCODING);
+        forward::edit_response(response, session.req_header(), permit, &ctx.current)?;
+        if session.req_header().version < Version::HTTP_11 && is_final {
+            return answer_old_client(session, response, permit.upstream.speaks_http2).await;
         }
-        forward::edit_response(response, session.req_header(), permit, &ctx.current)
+        Ok(())
     }
 
     fn response_body_filter(
@@ -291,18 +316,30 @@ impl ProxyHttp for Gateway {
         is_reused: bool,
     ) -> Box<Error> {
         let mut error = error.more_context(format!("peer {peer}"));
-        let is_repeatable = cut_reason(ctx).is_none()
-            && session.req_header().method.is_idempotent()
-            && !session.as_ref().retry_buffer_truncated();
-        if is_repeatable {
-            error.retry.decide_reuse(is_reused);
-        } else {
-            error.set_retry(false);
-        }
-        if error.retry() {
+        let failed = FailedTry {
+            is_idempotent: session.req_header().method.is_idempotent(),
+            is_reused,
+            has_body: !session.as_ref().retry_buffer_truncated(),
+            has_begun_body: ctx.tries.has_begun_body,
+            is_answered: ctx.status.is_some(),
+            repeats: ctx.tries.repeats,
+        };
+        let repeat =
+            if cut_reason(ctx).is_none() { repeat::decide(&mut error, failed) } else { Repeat::Never };
+        error.set_retry(repeat != Repeat::Never);
+        let others =
+            ctx.decision.upstream().is_some_and(|upstream| ctx.tries.servers.len() < upstream.max_tries());
+        match repeat {
+            Repeat::Never => {}
+            // Another server may have room, if there is one.
+            Repeat::OfUnprocessed if others => ctx.tries.repeats += 1,
+            Repeat::OfUnprocessed => {
+                ctx.tries.repeats += 1;
+                ctx.tries.servers.pop();
+            }
             // The server had closed a kept connection, which does not mean that it fails: it may be
             // tried again.
-            ctx.tries.servers.pop();
+            Repeat::OfStaleConnection => _ = ctx.tries.servers.pop(),
         }
         error
     }
@@ -386,9 +423,9 @@ impl ProxyHttp for Gateway {
         ctx.is_logged = true;
         if let Some(gate) = &ctx.gate
             && end.status >= 200
-            && !session.as_downstream_mut().is_body_done()
+            && (gate.has_excess() || !session.as_downstream_mut().is_body_done())
         {
-            // The client may still be sending its body.
+            // The client may still be sending its body, or another request.
             gate.keep_stream();
         }
     }
@@ -469,6 +506,27 @@ impl Gateway {
     }
 }
 
+/// Finishes the answer to a client of HTTP/1.0, which knows no chunks: a body of unknown length
+/// ends with the connection, and the client must be told. RFC 9112 §6.3.
+async fn answer_old_client(
+    session: &mut Session,
+    response: &mut ResponseHeader,
+    is_of_http2: bool,
+) -> pingora::Result<()> {
+    response.remove_header(&header::TRANSFER_ENCODING);
+    let has_body = backend_answer::has_body(response.status, &session.req_header().method);
+    if !has_body || response.headers.contains_key(header::CONTENT_LENGTH) {
+        return Ok(());
+    }
+    session.set_keepalive(None);
+    if is_of_http2 {
+        // Pingora adds `chunked` after this. It writes no header twice.
+        response.set_version(Version::HTTP_11);
+        session.write_response_header(Box::new(response.clone()), false).await?;
+    }
+    Ok(())
+}
+
 /// Whether a body is short enough to be read after the answer, so that the connection is kept. A
 /// client that waits for `100 Continue` may send no body at all.
 fn has_little_body(request: &RequestHeader) -> bool {
@@ -522,6 +580,7 @@ fn choose_peer(
     tries.in_flight = upstream.count(&server);
     tries.servers.push(server.address);
     tries.started = Some(now);
+    tries.has_begun_body = false;
     Ok(upstream.peer(&server, permit.route.read_timeout, tunnel))
 }
 

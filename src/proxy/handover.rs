@@ -5,8 +5,11 @@ mod chunks;
 mod gate;
 mod refused;
 
+use http::header;
+use pingora::http::RequestHeader;
 use pingora::proxy::Session;
 
+use self::gate::RestOfRequest;
 pub(super) use self::gate::{Gate, GatedStream};
 pub(super) use self::refused::RefusedHeader;
 use super::admission::AdmissionError;
@@ -24,9 +27,22 @@ impl Handover {
     /// The bytes of a chunked body are checked from here on. If those that arrived with the header
     /// are malformed, the request is refused.
     pub(super) fn open_gate(&mut self, session: &Session) {
-        let is_chunked = session.req_header().headers.contains_key(http::header::TRANSFER_ENCODING);
-        if self.gate.open(is_chunked).is_err() && self.refused.is_none() {
+        if self.gate.open(rest_of(session.req_header())).is_err() && self.refused.is_none() {
             self.refused = Some(Box::new(RefusedHeader::of_request(session, AdmissionError::Chunk)));
         }
     }
+}
+
+/// How long the rest of a request is. Its framing was not admitted yet, and may be malformed.
+fn rest_of(request: &RequestHeader) -> RestOfRequest {
+    let headers = &request.headers;
+    if headers.contains_key(header::TRANSFER_ENCODING) {
+        return RestOfRequest::Chunked;
+    }
+    if headers.contains_key(header::UPGRADE) {
+        return RestOfRequest::Endless;
+    }
+    let Some(length) = headers.get(header::CONTENT_LENGTH) else { return RestOfRequest::Length(0) };
+    let length = length.to_str().ok().and_then(|length| length.parse().ok());
+    length.map_or(RestOfRequest::Endless, RestOfRequest::Length)
 }

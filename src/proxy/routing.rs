@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use http::{HeaderMap, Method, Version, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header};
 use pingora::http::RequestHeader;
 
 use super::admit::Admitted;
@@ -83,26 +83,27 @@ pub(super) fn find_in_every_reading<'r>(
     runtime.routes.find_in_every_reading(host, path, method)
 }
 
-/// Whether a request is the opening handshake of a WebSocket, which has no body; RFC 6455 §4.1.
-/// Pingora lets no other upgrade through.
+/// Whether a request is the opening handshake of a WebSocket, which has no body; RFC 6455 §4.2.1.
+/// `Upgrade` may offer other protocols too, and some proxies add `Content-Length: 0`.
+///
+/// The key and the version are for the backend, which answers 400 or 426 if it does not like them.
 fn is_websocket_opening(request: &RequestHeader) -> bool {
-    let mut upgrades = request.headers.get_all(header::UPGRADE).iter();
-    let is_websocket =
-        upgrades.next().is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"));
-    is_websocket
-        && upgrades.next().is_none()
+    let headers = &request.headers;
+    let is_empty = |length: &HeaderValue| length == "0";
+    lists(headers, &header::UPGRADE, b"websocket")
         && request.version == Version::HTTP_11
         && request.method == Method::GET
-        && nominates_upgrade(&request.headers)
-        && !request.headers.contains_key(header::CONTENT_LENGTH)
-        && !request.headers.contains_key(header::TRANSFER_ENCODING)
+        && lists(headers, &header::CONNECTION, b"upgrade")
+        && headers.get(header::CONTENT_LENGTH).is_none_or(is_empty)
+        && !headers.contains_key(header::TRANSFER_ENCODING)
 }
 
-fn nominates_upgrade(headers: &HeaderMap) -> bool {
-    let lines = headers.get_all(header::CONNECTION).iter();
+/// Whether a list has a member, in any letter case.
+fn lists(headers: &HeaderMap, name: &HeaderName, member: &[u8]) -> bool {
+    let lines = headers.get_all(name).iter();
     lines
         .flat_map(|line| line.as_bytes().split(|byte| *byte == b','))
-        .any(|option| option.trim_ascii().eq_ignore_ascii_case(b"upgrade"))
+        .any(|listed| listed.trim_ascii().eq_ignore_ascii_case(member))
 }
 
 #[cfg(test)]

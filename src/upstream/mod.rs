@@ -11,7 +11,7 @@ mod tunnel;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,6 +21,7 @@ use pingora::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy};
 
 use crate::clock::Timestamp;
 use crate::config::{self, Findings, UpstreamProtocol};
+use crate::host::Authority;
 
 use self::balance::Balancer;
 use self::discovery::Discovery;
@@ -39,6 +40,10 @@ pub struct Upstream {
     pub name: Arc<str>,
     /// Whether the servers speak HTTP/2.
     pub speaks_http2: bool,
+    /// Whether redirects to the servers' own addresses lead to where the client came from.
+    pub maps_redirects: bool,
+    /// Host and port of each server, as configured.
+    named: Vec<(Box<str>, u16)>,
     balancer: Balancer,
     servers: ArcSwap<HashMap<SocketAddr, Arc<Server>>>,
     peer: HttpPeer,
@@ -131,6 +136,20 @@ impl Upstream {
         self.servers.load().len().min(3)
     }
 
+    /// Whether one of the servers is at this host and port, by the name that is configured or by
+    /// its address.
+    pub fn is_at(&self, host: &str, port: u16) -> bool {
+        let literal = host.trim_start_matches('[').trim_end_matches(']');
+        let is_address = |address: IpAddr| self.servers.load().contains_key(&SocketAddr::new(address, port));
+        self.named.iter().any(|(name, of_name)| *of_name == port && name.eq_ignore_ascii_case(host))
+            || literal.parse().is_ok_and(is_address)
+    }
+
+    /// Whether one of the servers has this port.
+    pub fn has_port(&self, port: u16) -> bool {
+        self.named.iter().any(|(_, of_name)| *of_name == port)
+    }
+
     /// Counts a request in progress, if the balance needs it.
     pub fn count(&self, server: &Arc<Server>) -> Option<InFlight> {
         self.balancer.counts_requests().then(|| server.count())
@@ -146,6 +165,8 @@ impl Upstream {
         let upstream = Self {
             name: name.into(),
             speaks_http2: config.protocol == UpstreamProtocol::Http2,
+            maps_redirects: config.map_redirects,
+            named: config.servers.iter().filter_map(named).collect(),
             balancer: Balancer::new(config.balance, Backends::new(Box::new(discovery))),
             servers: ArcSwap::default(),
             peer,
@@ -165,6 +186,12 @@ impl Upstream {
         });
         self.servers.store(Arc::new(servers.collect()));
     }
+}
+
+/// Host and port of a server.
+fn named(server: &config::Server) -> Option<(Box<str>, u16)> {
+    let authority = Authority::parse(server.address())?;
+    Some((authority.host.into(), authority.port?))
 }
 
 impl fmt::Debug for Upstream {

@@ -14,6 +14,7 @@
 )]
 
 mod admin;
+mod answers;
 mod app_token;
 mod audit;
 mod authorization;

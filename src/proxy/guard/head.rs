@@ -3,7 +3,8 @@
 //! This decides where to stop reading, and whether a request line is one that Pingora would repair.
 //! Pingora parses the header, and `admission` judges it.
 
-use memchr::{memchr, memchr_iter};
+use bytes::{BufMut as _, BytesMut};
+use memchr::{memchr, memchr_iter, memchr3};
 
 /// How much of a header has arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,11 +57,38 @@ pub(super) fn has_plain_request_line(header: &[u8]) -> bool {
     blanks == 3 && line.ends_with(b"\r")
 }
 
+/// Escapes `"`, `<` and `>` in the query of a request line: clients send them, but they may not
+/// stand in a target, RFC 3986 §2, and Pingora reads none with them. Returns the bytes, and where
+/// their header ends.
+pub(super) fn escape_query(bytes: BytesMut, end: usize) -> (BytesMut, usize) {
+    let start = bytes.iter().position(|byte| !matches!(byte, b'\r' | b'\n')).unwrap_or(0);
+    let line_end = memchr(b'\n', bytes.get(start..).unwrap_or_default()).map_or(end, |at| start + at);
+    let line = bytes.get(..line_end).unwrap_or_default();
+    if memchr3(b'"', b'<', b'>', line).is_none() {
+        return (bytes, end);
+    }
+    let Some((path, query)) = memchr(b'?', line).and_then(|at| line.split_at_checked(at)) else {
+        return (bytes, end);
+    };
+    let mut escaped = BytesMut::with_capacity(bytes.len() + 2 * query.len());
+    escaped.put_slice(path);
+    for byte in query {
+        match byte {
+            b'"' => escaped.put_slice(b"%22"),
+            b'<' => escaped.put_slice(b"%3C"),
+            b'>' => escaped.put_slice(b"%3E"),
+            byte => escaped.put_u8(*byte),
+        }
+    }
+    let added = escaped.len() - line.len();
+    escaped.put_slice(bytes.get(line_end..).unwrap_or_default());
+    (escaped, end + added)
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
-    use bytes::BytesMut;
     use futures_util::FutureExt as _;
     use pingora::protocols::http::ServerSession;
     use proptest::prelude::*;
@@ -131,6 +159,27 @@ mod tests {
             assert_eq!(has_plain_request_line(header.as_bytes()), is_plain, "{line:?}");
         }
         assert!(!has_plain_request_line(b"GET / HTTP/1.1\nHost: a\r\n\r\n"));
+    }
+
+    #[test]
+    fn what_may_not_stand_in_a_query_is_escaped_there_and_nowhere_else() {
+        for (line, expected) in [
+            ("GET /a?b=c HTTP/1.1", None),
+            ("GET /a?b=\"c\"&<d>? HTTP/1.1", Some("GET /a?b=%22c%22&%3Cd%3E? HTTP/1.1")),
+            ("\r\nGET /a?< HTTP/1.1", Some("\r\nGET /a?%3C HTTP/1.1")),
+            ("GET /\"a\" HTTP/1.1", None),
+            ("GET /<a>?<b> HTTP/1.1", Some("GET /<a>?%3Cb%3E HTTP/1.1")),
+            ("GET http://a/?\" HTTP/1.1", Some("GET http://a/?%22 HTTP/1.1")),
+        ] {
+            let rest = "\r\nHost: a?\"<>\r\n\r\n";
+            let sent = format!("{line}{rest}");
+            let expected = format!("{}{rest}", expected.unwrap_or(line));
+
+            let (bytes, end) = escape_query(BytesMut::from(format!("{sent}body<").as_bytes()), sent.len());
+
+            assert_eq!(bytes, format!("{expected}body<"), "{line}");
+            assert_eq!(end, expected.len(), "{line}");
+        }
     }
 
     #[test]

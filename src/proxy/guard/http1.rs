@@ -71,7 +71,7 @@ impl<'l> Http1<'l> {
         loop {
             let (bytes, end) = match read {
                 HeaderRead::Header(bytes, Head::Whole { end }) if head::has_plain_request_line(&bytes) => {
-                    (bytes, end)
+                    head::escape_query(bytes, end)
                 }
                 HeaderRead::Header(bytes, _) => {
                     Box::pin(self.refuse(RefusedHeader::explain(&bytes), &bytes)).await;
@@ -87,8 +87,6 @@ impl<'l> Http1<'l> {
             let stream = self.stream.take()?;
             let reused = self.break_off.run(self.request(stream, bytes, None)).await;
             self.break_off.reset();
-            // What a request leaves for the next one is dropped: Pingora ends connections on which
-            // a client sent more than one request ahead.
             let Some(reused) = reused else {
                 if self.gate.is_open() {
                     self.linger().await;
@@ -97,6 +95,14 @@ impl<'l> Http1<'l> {
                 }
                 return None;
             };
+            if self.gate.has_excess() {
+                // What a client sent ahead of an answer is dropped. No proxy sends requests ahead:
+                // behind one, such bytes would be the end of a body that it saw elsewhere.
+                self.gate.keep_stream();
+                drop(reused);
+                self.linger().await;
+                return None;
+            }
             self.stream = Some(reused.consume().0);
             read = self.next_header().await?;
         }

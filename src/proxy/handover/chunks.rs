@@ -22,6 +22,8 @@ pub(super) struct ChunkedBody {
     place: ChunkPlace,
     /// Bytes of the line, or of the trailers, so far.
     line: usize,
+    /// Whether bytes came after the end.
+    has_excess: bool,
 }
 
 /// What the next byte belongs to.
@@ -110,7 +112,12 @@ impl Extension {
 
 impl ChunkedBody {
     pub(super) const fn new() -> Self {
-        Self { place: ChunkPlace::Size { size: 0, digits: 0 }, line: 0 }
+        Self { place: ChunkPlace::Size { size: 0, digits: 0 }, line: 0, has_excess: false }
+    }
+
+    /// Whether bytes came after the end of the body.
+    pub(super) const fn has_excess(&self) -> bool {
+        self.has_excess
     }
 
     /// Reads on.
@@ -120,7 +127,10 @@ impl ChunkedBody {
     pub(super) fn read(&mut self, mut bytes: &[u8]) -> Result<(), MalformedChunk> {
         while let [byte, rest @ ..] = bytes {
             match self.place {
-                ChunkPlace::End => return Ok(()),
+                ChunkPlace::End => {
+                    self.has_excess = true;
+                    return Ok(());
+                }
                 ChunkPlace::Data { left } => {
                     let skipped = usize::try_from(left).unwrap_or(usize::MAX).min(bytes.len());
                     bytes = bytes.get(skipped..).unwrap_or_default();
@@ -285,6 +295,15 @@ mod tests {
             "0\r\n\r\r",
         ] {
             assert_eq!(read(body.as_bytes()), Err(MalformedChunk), "{body:?}");
+        }
+    }
+
+    #[test]
+    fn bytes_after_the_end_are_noticed() {
+        for (body, expected) in [("0\r\n\r\n", false), ("0\r\n\r\nG", true), ("1\r\na\r\n", false)] {
+            let mut chunks = ChunkedBody::new();
+            chunks.read(body.as_bytes()).unwrap();
+            assert_eq!(chunks.has_excess(), expected, "{body:?}");
         }
     }
 

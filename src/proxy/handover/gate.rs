@@ -7,7 +7,7 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 
 use async_trait::async_trait;
@@ -33,7 +33,21 @@ struct GateState {
     is_kept: AtomicBool,
     checks_chunks: AtomicBool,
     has_malformed_chunk: AtomicBool,
+    /// Bytes of the request that are to come, if its body is not chunked.
+    left: AtomicU64,
+    has_excess: AtomicBool,
     held: Mutex<Held>,
+}
+
+/// How long the rest of a request is, after its header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum RestOfRequest {
+    /// So many bytes.
+    Length(u64),
+    /// A chunked body.
+    Chunked,
+    /// Whatever comes: another protocol may follow.
+    Endless,
 }
 
 #[derive(Default)]
@@ -59,6 +73,8 @@ impl Gate {
         self.0.is_open.store(false, Ordering::Relaxed);
         self.0.is_kept.store(false, Ordering::Relaxed);
         self.0.checks_chunks.store(false, Ordering::Relaxed);
+        self.0.has_excess.store(false, Ordering::Relaxed);
+        self.0.left.store(u64::MAX, Ordering::Relaxed);
         let mut held = self.0.held.lock();
         held.received = received.into();
         held.header_end = header_end;
@@ -69,15 +85,23 @@ impl Gate {
     /// # Errors
     /// [`MalformedChunk`] if the body is chunked and the bytes that came with the header are
     /// malformed.
-    pub(super) fn open(&self, is_chunked: bool) -> Result<(), MalformedChunk> {
+    pub(super) fn open(&self, rest: RestOfRequest) -> Result<(), MalformedChunk> {
         self.0.is_open.store(true, Ordering::Relaxed);
         let mut held = self.0.held.lock();
         let received = std::mem::take(&mut held.received);
-        if !is_chunked {
-            return Ok(());
+        let after_header = received.get(held.header_end..).unwrap_or_default();
+        match rest {
+            RestOfRequest::Chunked => {}
+            RestOfRequest::Length(length) => {
+                self.0.left.store(length, Ordering::Relaxed);
+                self.count(after_header.len());
+                return Ok(());
+            }
+            RestOfRequest::Endless => return Ok(()),
         }
         let mut chunks = ChunkedBody::new();
-        let checked = chunks.read(received.get(held.header_end..).unwrap_or_default());
+        let checked = chunks.read(after_header);
+        self.0.has_excess.store(chunks.has_excess(), Ordering::Relaxed);
         held.chunks = Some(chunks);
         self.0.checks_chunks.store(true, Ordering::Relaxed);
         checked.inspect_err(|_| self.0.has_malformed_chunk.store(true, Ordering::Relaxed))
@@ -90,6 +114,11 @@ impl Gate {
 
     pub(in crate::proxy) fn is_open(&self) -> bool {
         self.0.is_open.load(Ordering::Relaxed)
+    }
+
+    /// Whether the client sent bytes beyond the end of its request.
+    pub(in crate::proxy) fn has_excess(&self) -> bool {
+        self.0.has_excess.load(Ordering::Relaxed)
     }
 
     /// Whether the body was read and is malformed.
@@ -109,7 +138,22 @@ impl Gate {
         chunks.read(bytes).map_err(|MalformedChunk| {
             self.0.has_malformed_chunk.store(true, Ordering::Relaxed);
             io::Error::new(io::ErrorKind::InvalidData, "malformed chunk")
-        })
+        })?;
+        if chunks.has_excess() {
+            self.0.has_excess.store(true, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    /// Counts bytes of a request whose length is known. Pingora alone reads them, one after the
+    /// other.
+    fn count(&self, bytes: usize) {
+        let left = self.0.left.load(Ordering::Relaxed);
+        let rest = left.checked_sub(bytes as u64);
+        self.0.left.store(rest.unwrap_or(0), Ordering::Relaxed);
+        if rest.is_none() {
+            self.0.has_excess.store(true, Ordering::Relaxed);
+        }
     }
 }
 
@@ -147,8 +191,11 @@ impl AsyncRead for GatedStream {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         ready!(self.stream()?.poll_read(context, buffer))?;
+        let read = buffer.filled().get(before..).unwrap_or_default();
         if self.gate.0.checks_chunks.load(Ordering::Relaxed) {
-            self.gate.check(buffer.filled().get(before..).unwrap_or_default())?;
+            self.gate.check(read)?;
+        } else {
+            self.gate.count(read.len());
         }
         Poll::Ready(Ok(()))
     }

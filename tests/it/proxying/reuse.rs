@@ -84,7 +84,7 @@ fn a_large_header_and_what_follows_it_arrive_whole() {
 }
 
 /// Requests sent ahead are not served, and no part of one is taken for another: the connection ends
-/// after the first.
+/// after the first, whose answer says so.
 #[test]
 fn what_is_sent_ahead_of_an_answer_is_no_request() {
     let world = World::new();
@@ -100,17 +100,65 @@ fn what_is_sent_ahead_of_an_answer_is_no_request() {
         let mut connection = world.connect();
         connection.write(&sent);
 
-        assert_eq!(answers(&mut connection), [200], "{what}");
+        let first = connection.read_response(false);
+        assert_eq!((first.status, first.header("connection")), (200, Some("close")), "{what}");
+        assert!(answers(&mut connection).is_empty(), "{what}");
         assert_eq!(world.backend.count(), before + 1, "{what}");
     }
-    // In the middle of the first answer, the second may cost the first.
     for split in [1, 10, second.len() - 1] {
         let mut connection = world.connect();
         connection.write(&[GET, &second[..split]].concat());
         _ = connection.stream.write_all(&second[split..]);
-        assert!(answers(&mut connection).len() <= 1, "split at {split}");
+        assert_eq!(answers(&mut connection), [200], "split at {split}");
     }
     assert!(world.backend.requests().iter().all(|request| request.target() == "/pub/x"));
+}
+
+/// What comes ahead of an answer never costs the client that answer.
+#[test]
+fn a_request_sent_while_another_waits_for_its_answer_does_not_cost_it() {
+    for (body, refused) in [("", false), ("Content-Length: 4\r\n\r\nbody", false), ("", true)] {
+        let (asked, is_asked) = std::sync::mpsc::channel();
+        let (answer, answers_now) = std::sync::mpsc::channel::<()>();
+        let (asked, answers_now) = (std::sync::Mutex::new(asked), std::sync::Mutex::new(answers_now));
+        let world = crate::proxying::raw::world(
+            move |mut stream| {
+                let mut received = Vec::new();
+                while !received.ends_with(b"body") && !received.ends_with(b"\r\n\r\n") {
+                    let mut byte = [0];
+                    if std::io::Read::read(&mut stream, &mut byte).unwrap_or(0) == 0 {
+                        return;
+                    }
+                    received.push(byte[0]);
+                }
+                asked.lock().unwrap().send(()).unwrap();
+                _ = answers_now.lock().unwrap().recv();
+                _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+            },
+            "",
+            "",
+        );
+        let mut client = world.connect();
+        if refused {
+            client.write(&[b"GET /x HTTP/1.1\r\nHost: gateway.test\r\n\r\n", GET].concat());
+            let answer = client.read_response(false);
+            assert_eq!((answer.status, answer.header("connection")), (401, Some("close")));
+            assert!(client.is_closed());
+            continue;
+        }
+        let end = if body.is_empty() { "\r\n" } else { body };
+        client.write(format!("POST /pub/x HTTP/1.1\r\nHost: gateway.test\r\n{end}").as_bytes());
+        is_asked.recv().unwrap();
+        client.write(GET);
+        // The gateway has read it when a request on another connection was served after it.
+        assert_eq!(world.get("/x", "").status, 401);
+        answer.send(()).unwrap();
+
+        let answered = client.read_response(false);
+
+        assert_eq!((answered.status, answered.text().as_str()), (200, "ok"), "{body:?}");
+        assert!(client.is_closed(), "{body:?}");
+    }
 }
 
 #[test]
