@@ -73,6 +73,11 @@ impl Codes {
         self.by_text.get(text).filter(|code| code.belongs_to(appid, kinds)).map(|code| code.wxid.as_str())
     }
 
+    /// Whether the code was issued, and still matters.
+    pub(super) fn has(&self, text: &str) -> bool {
+        self.by_text.contains_key(text)
+    }
+
     /// Uses a code up and returns its owner and its kind.
     ///
     /// Another app's attempt leaves the code as it is. A used code is distinguished from an unknown

@@ -35,6 +35,9 @@ pub struct Config {
     pub refused_sign_in: RefusedSignIn,
     /// Limits on calls; off by default, so that a load test measures something else.
     pub quotas: Quotas,
+    /// Whose code every code of `wx.login` is that the emulator did not issue. Off by default: such
+    /// a code answers 40029.
+    pub accept_any_code: AcceptAnyCode,
     /// Whether a missing or wrong `grant_type` is refused with 40002.
     pub grant_type_required: bool,
     /// How many calls the log keeps; older ones are forgotten.
@@ -53,9 +56,11 @@ impl Default for Config {
                 App::new("wxe000000000000003", "emulator-secret-3"),
                 App::new("wxe000000000000004", "emulator-secret-4")
                     .on("emulator-platform")
+                    .titled("模拟网站 Emulated website")
                     .website(["127.0.0.1", "localhost"]),
                 App::new("wxe000000000000005", "emulator-secret-5")
                     .on("emulator-platform")
+                    .titled("模拟公众号 Emulated account")
                     .official_account(["127.0.0.1", "localhost"]),
             ],
             users: vec![
@@ -68,9 +73,41 @@ impl Default for Config {
             qr_codes: QrCodes::default(),
             refused_sign_in: RefusedSignIn::default(),
             quotas: Quotas::default(),
+            accept_any_code: AcceptAnyCode::default(),
             grant_type_required: true,
             logged_calls: 10_000,
             max_connections: 4_096,
+        }
+    }
+}
+
+/// `accept_any_code`, for WeChat's developer tools: their `wx.login` gives codes that only WeChat
+/// knows.
+///
+/// Whoever reaches the emulator then signs in without a phone, as one person. This person does not
+/// depend on the code, because the tools get another code for each `wx.login` of one developer.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(untagged)]
+pub enum AcceptAnyCode {
+    /// `false`, or `true`: the person is `developer`.
+    Switch(bool),
+    /// The wxid of the person.
+    Person(String),
+}
+
+impl Default for AcceptAnyCode {
+    fn default() -> Self {
+        Self::Switch(false)
+    }
+}
+
+impl AcceptAnyCode {
+    /// The person whose codes they are; `None` if no such code is accepted.
+    pub fn wxid(&self) -> Option<&str> {
+        match self {
+            Self::Switch(false) => None,
+            Self::Switch(true) => Some("developer"),
+            Self::Person(wxid) => Some(wxid),
         }
     }
 }
@@ -196,6 +233,9 @@ impl Config {
         }
         if self.qr_codes.lifetime.is_zero() {
             findings.error("qr_codes.lifetime", "a QR code needs a lifetime").hint("write `5m`");
+        }
+        if self.accept_any_code.wxid() == Some("") {
+            findings.error("accept_any_code", "the name is empty").hint("write `true`, or name a person");
         }
         if self.max_connections == 0 {
             findings.error("max_connections", "no connection is accepted").hint("write a number from 1");

@@ -47,7 +47,9 @@ use crate::entropy::{Entropy, NoEntropy};
 
 pub use authorization::{AuthorizationError, Scope};
 pub use call::{CallEnding, LoggedCall, fingerprint};
-pub use config::{App, AppKind, Config, QrCodes, Quotas, RefusedSignIn, Rotate, SessionKeys, User};
+pub use config::{
+    AcceptAnyCode, App, AppKind, Config, QrCodes, Quotas, RefusedSignIn, Rotate, SessionKeys, User,
+};
 pub use fault::{Effect, Errcode, InjectedFault};
 pub use qr_code::{QrCode, QrCodeError, QrCodeStep};
 pub use server::Running;
@@ -117,6 +119,13 @@ pub enum ControlError {
 impl Emulator {
     /// Builds an emulator without any state.
     pub fn new(config: Config, clock: Arc<dyn Clock>, entropy: Arc<dyn Entropy>) -> Arc<Self> {
+        if let Some(wxid) = config.accept_any_code.wxid() {
+            tracing::warn!(
+                wxid,
+                "`accept_any_code` is on: every code that this emulator did not issue signs in as `{wxid}`; \
+                 keep it away from real data"
+            );
+        }
         Arc::new(Self {
             clock,
             entropy,

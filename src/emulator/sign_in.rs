@@ -193,6 +193,6 @@ impl EmulatorState {
     /// The display name of an app.
     pub(super) fn app_name(&self, appid: &str) -> String {
         let app: Option<&App> = self.apps.get(appid);
-        app.and_then(|app| app.name.clone()).unwrap_or_else(|| appid.to_owned())
+        app.and_then(|app| app.title.clone().or_else(|| app.name.clone())).unwrap_or_else(|| appid.to_owned())
     }
 }

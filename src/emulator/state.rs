@@ -18,6 +18,8 @@ use super::session_key::SessionKeys;
 pub(super) struct EmulatorState {
     pub(super) identifiers: Identifiers,
     pub(super) grant_type_required: bool,
+    /// The person whose codes all unknown ones are; `None` if they are refused.
+    pub(super) owner_of_any_code: Option<String>,
     pub(super) refused_sign_in: RefusedSignIn,
     pub(super) apps: BTreeMap<String, App>,
     /// The users of the configuration; any other wxid is a default user.
@@ -39,6 +41,7 @@ impl EmulatorState {
         Self {
             identifiers: Identifiers::new(&config.seed),
             grant_type_required: config.grant_type_required,
+            owner_of_any_code: config.accept_any_code.wxid().map(str::to_owned),
             refused_sign_in: config.refused_sign_in,
             apps: config.apps.into_iter().map(|app| (app.appid.clone(), app)).collect(),
             people: config.users.iter().map(|user| user.wxid.clone()).collect(),
@@ -76,5 +79,17 @@ impl EmulatorState {
     pub(super) fn nickname(&self, wxid: &str) -> String {
         let given = self.users.get(wxid).and_then(|user| user.nickname.clone());
         given.unwrap_or_else(|| wxid.to_owned())
+    }
+
+    /// What a person of the phone does, in one line.
+    pub(super) fn caption(&self, wxid: &str) -> &str {
+        match self.users.get(wxid) {
+            Some(User { caption: Some(caption), .. }) => caption,
+            Some(User { risk: true, .. }) => "被微信限制，登录失败 · WeChat refuses every sign-in (40226)",
+            Some(User { snapshot: true, .. }) => {
+                "在公众号里只看到快照页 · gets no identity from official accounts"
+            }
+            _ => "普通用户 · an ordinary user",
+        }
     }
 }

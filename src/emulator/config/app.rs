@@ -15,9 +15,12 @@ pub struct App {
     /// The app's kind; a mini program if absent.
     #[serde(default)]
     pub kind: AppKind,
-    /// The app's name on the sign-in pages; the appid if absent.
+    /// The app's name at WeChat.
     #[serde(default)]
     pub name: Option<String>,
+    /// What the sign-in pages call the app; the name if absent, or else the appid.
+    #[serde(default)]
+    pub title: Option<String>,
     /// The hosts a website's or official account's `redirect_uri` may have, ports aside. Subdomains
     /// do not count.
     #[serde(default)]
@@ -41,11 +44,19 @@ impl App {
             secret: secret.into(),
             kind: AppKind::MiniProgram,
             name: None,
+            title: None,
             redirect_domains: Vec::new(),
             open_platform: None,
             frozen: false,
             ip_whitelist: Vec::new(),
         }
+    }
+
+    /// The same app, which the sign-in pages call so.
+    #[must_use]
+    pub fn titled(mut self, title: impl Into<String>) -> Self {
+        self.title = Some(title.into());
+        self
     }
 
     /// The same app, bound to an Open Platform account.

@@ -39,6 +39,9 @@ pub struct User {
     /// `snsapi_userinfo` is then invented and marked `is_snapshotuser`.
     #[serde(default)]
     pub snapshot: bool,
+    /// What the pages say below the name of the person; derived from the other keys if absent.
+    #[serde(default)]
+    pub caption: Option<String>,
 }
 
 impl User {

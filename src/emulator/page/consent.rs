@@ -1,6 +1,6 @@
 //! `/connect/oauth2/authorize`: an official account's sign-in, inside WeChat.
 
-use super::{Emulator, OFFICIAL_ACCOUNT, Page, Reply, Request, escape, link, portrait, redirect};
+use super::{Emulator, OFFICIAL_ACCOUNT, Page, Reply, Request, escape, link, person, redirect};
 use crate::emulator::authorization::{Authorization, AuthorizationError, Scope};
 use crate::emulator::config::{AppKind, RefusedSignIn};
 use crate::emulator::state::EmulatorState;
@@ -61,7 +61,6 @@ fn consent(state: &EmulatorState, request: &Request, authorization: &Authorizati
         let asked = ORDER.into_iter().map(|name| (name, request.parameter(name).unwrap_or_default()));
         link(OFFICIAL_ACCOUNT, asked.chain([("wxid", wxid), ("answer", answer)]))
     };
-    let nickname = state.nickname(wxid);
     let others = state.people.iter().filter(|other| *other != wxid);
     // The page uses links instead of a form: the policy of a page with a form must name every host
     // that the response redirects to.
@@ -72,18 +71,16 @@ fn consent(state: &EmulatorState, request: &Request, authorization: &Authorizati
         .collect();
     let body = format!(
         r#"<main class="card">
-<h1>{app} <small>{appid}</small></h1>
+<h1>{app}</h1>
 <p class="text">申请获取以下信息 <small>asks for</small></p>
 <p class="text">你的昵称、头像 <small>your nickname and picture</small></p>
-<p class="person">{portrait}<bdi>{name}</bdi></p>
+<p class="person">{person}</p>
 <p class="actions"><a class="button" id="allow" href="{allow}">允许 <small>Allow</small></a>
 <a class="button quiet" id="refuse" href="{refuse}">拒绝 <small>Refuse</small></a></p>
 <p class="aside">换个人 <small>Someone else</small>: {others}</p>
 </main>"#,
         app = escape(&state.app_name(&authorization.appid)),
-        appid = escape(&authorization.appid),
-        portrait = portrait(&nickname),
-        name = escape(&nickname),
+        person = person(&state.nickname(wxid), state.caption(wxid)),
         allow = go(wxid, "allow"),
         refuse = go(wxid, "refuse"),
     );

@@ -62,6 +62,16 @@ struct Page {
     body: String,
     /// Whether other sites may show the page in a frame, as they do with the QR code.
     is_embeddable: bool,
+    /// The style sheet that the site gave for its frame.
+    style: Option<ForeignStyle>,
+}
+
+/// A style sheet of another server, or a `data:` URI of one.
+#[derive(Debug)]
+struct ForeignStyle {
+    href: String,
+    /// What the policy of the page names it by.
+    source: String,
 }
 
 impl Page {
@@ -75,7 +85,13 @@ impl Page {
     }
 
     fn into_reply(self) -> Reply {
-        let Self { title, head, body, is_embeddable } = self;
+        let Self { title, head, body, is_embeddable, style } = self;
+        let (foreign, source) = match style {
+            Some(ForeignStyle { href, source }) => {
+                (format!("<link rel=\"stylesheet\" href=\"{}\">\n", escape(&href)), format!(" {source}"))
+            }
+            None => (String::new(), String::new()),
+        };
         let html = format!(
             r#"<!doctype html>
 <html lang="zh-CN">
@@ -83,8 +99,9 @@ impl Page {
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{title}</title>
+<link rel="icon" href="{ICON}">
 <link rel="stylesheet" href="{STYLE}">
-{head}</head>
+{foreign}{head}</head>
 <body>
 {body}
 <footer>Menshen · WeChat emulator</footer>
@@ -93,17 +110,22 @@ impl Page {
 "#
         );
         let policy = if is_embeddable { POLICY_EMBEDDABLE } else { POLICY };
+        let policy = policy.replace("style-src 'self'", &format!("style-src 'self'{source}"));
+        let policy = HeaderValue::from_str(&policy).unwrap_or(NOTHING);
         Reply::new(StatusCode::OK, "text/html; charset=utf-8", html)
             .uncached()
-            .with(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(policy))
+            .with(header::CONTENT_SECURITY_POLICY, policy)
             .with(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"))
             .with(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"))
     }
 }
 
-const POLICY: &str =
-    "default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
-const POLICY_EMBEDDABLE: &str = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors *";
+/// The policy of a page whose own is no header value.
+const NOTHING: HeaderValue = HeaderValue::from_static("default-src 'none'");
+/// A speech bubble. Without an icon, a browser asks for `/favicon.ico`.
+const ICON: &str = "data:image/svg+xml;base64,PHN2ZyB4bWxucz0iaHR0cDovL3d3dy53My5vcmcvMjAwMC9zdmciIHZpZXdCb3g9IjAgMCAzMiAzMiI+PHBhdGggZmlsbD0iIzA3YzE2MCIgZD0iTTE2IDRjNy43IDAgMTQgNS4yIDE0IDExLjVTMjMuNyAyNyAxNiAyN2MtMS42IDAtMy4yLS4yLTQuNi0uN0w1IDI5bDEuNy00LjhDMy44IDIyLjEgMiAxOSAyIDE1LjUgMiA5LjIgOC4zIDQgMTYgNHoiLz48L3N2Zz4K";
+const POLICY: &str = "default-src 'none'; style-src 'self'; img-src data:; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
+const POLICY_EMBEDDABLE: &str = "default-src 'none'; style-src 'self'; img-src data:; script-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors *";
 
 /// Sends the browser elsewhere.
 fn redirect(location: &str) -> Reply {
@@ -140,6 +162,33 @@ fn escape(text: &str) -> String {
 fn link<'a>(path: &str, parameters: impl IntoIterator<Item = (&'a str, &'a str)>) -> String {
     let query = form_urlencoded::Serializer::new(String::new()).extend_pairs(parameters).finish();
     escape(&format!("{path}?{query}"))
+}
+
+impl ForeignStyle {
+    /// What WeChat's widget passes on as `href`: an `https` URL, or a `data:` URI of CSS; here also
+    /// an `http` URL, since tests have no TLS. Others are ignored.
+    fn parse(href: &str) -> Option<Self> {
+        if href.starts_with("data:text/css") {
+            return Some(Self { href: href.to_owned(), source: "data:".to_owned() });
+        }
+        let (scheme, rest) =
+            href.split_once("://").filter(|(scheme, _)| ["https", "http"].contains(scheme))?;
+        let authority = rest.split(['/', '?', '#']).next()?;
+        // Nothing that would end the directive of the policy.
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-.:[]_".contains(&byte);
+        let is_sound = !authority.is_empty() && authority.bytes().all(is_plain);
+        is_sound.then(|| Self { href: href.to_owned(), source: format!("{scheme}://{authority}") })
+    }
+}
+
+/// A person, with what the person does.
+fn person(nickname: &str, caption: &str) -> String {
+    format!(
+        r#"{}<span class="who"><bdi>{}</bdi><small>{}</small></span>"#,
+        portrait(nickname),
+        escape(nickname),
+        escape(caption)
+    )
 }
 
 /// A person's picture: the first character of their name, since a real picture comes from another

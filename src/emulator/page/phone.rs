@@ -2,7 +2,7 @@
 
 use http::{HeaderValue, Method, StatusCode, header};
 
-use super::{Emulator, PHONE, Page, Reply, Request, escape, portrait};
+use super::{Emulator, PHONE, Page, Reply, Request, escape, person};
 use crate::emulator::qr_code::QrCodeStep;
 use crate::emulator::state::EmulatorState;
 
@@ -16,13 +16,21 @@ impl Emulator {
         let uuid = request.parameter("uuid").unwrap_or_default();
         let state = self.state.lock();
         let step = state.qr_codes.step(uuid, self.now());
-        let app = state.qr_codes.authorization(uuid).map(|asked| state.app_name(&asked.appid));
+        let asked = state.qr_codes.authorization(uuid);
+        let app = asked.map(|asked| state.app_name(&asked.appid));
+        let is_bound = asked.is_some_and(|asked| state.unionid(&asked.appid, "").is_some());
         let body = match &step {
             QrCodeStep::Waiting | QrCodeStep::Cancelled => {
                 let people = people(&state);
+                let unionid = if is_bound {
+                    "此应用绑定了开放平台，每个人都有 unionid <small>Everyone has a unionid in this app</small>"
+                } else {
+                    "此应用没有绑定开放平台，没有 unionid <small>Nobody has a unionid in this app</small>"
+                };
                 format!(
                     r#"<h1>扫一扫 <small>Scan</small></h1>
 {people}
+<p class="aside">{unionid}</p>
 <p class="actions"><button class="button" name="action" value="scan">扫描 <small>Scan</small></button>
 <button class="button quiet" name="action" value="expire">等到过期 <small>Wait until it expires</small></button></p>"#
                 )
@@ -30,13 +38,12 @@ impl Emulator {
             QrCodeStep::Scanned { wxid } => format!(
                 r#"<h1>{app} <small>网站登录 website sign-in</small></h1>
 <p class="text">将获得你的昵称、头像<br><small>will learn your nickname and picture</small></p>
-<p class="person">{portrait}<bdi>{name}</bdi></p>
+<p class="person">{person}</p>
 <p class="actions"><button class="button" name="action" value="confirm">确认登录 <small>Confirm</small></button>
 <button class="button quiet" name="action" value="cancel">取消 <small>Refuse</small></button>
 <button class="button quiet" name="action" value="expire">等到过期 <small>Wait until it expires</small></button></p>"#,
                 app = escape(&app.unwrap_or_default()),
-                portrait = portrait(&state.nickname(wxid)),
-                name = escape(&state.nickname(wxid)),
+                person = person(&state.nickname(wxid), state.caption(wxid)),
             ),
             QrCodeStep::Confirmed { .. } => {
                 r#"<p class="mark good" aria-hidden="true">✓</p><h1>已确认 <small>Confirmed</small></h1>
@@ -81,18 +88,16 @@ impl Emulator {
 }
 
 fn people(state: &EmulatorState) -> String {
-    let person = |(at, wxid): (usize, &String)| {
-        let nickname = state.nickname(wxid);
+    let choice = |(at, wxid): (usize, &String)| {
         format!(
-            r#"<label class="person"><input type="radio" name="wxid" value="{wxid}"{checked}>{portrait}<bdi>{name}</bdi></label>
+            r#"<label class="person"><input type="radio" name="wxid" value="{wxid}"{checked}>{person}</label>
 "#,
             wxid = escape(wxid),
             checked = if at == 0 { " checked" } else { "" },
-            portrait = portrait(&nickname),
-            name = escape(&nickname),
+            person = person(&state.nickname(wxid), state.caption(wxid)),
         )
     };
-    let listed: String = state.people.iter().enumerate().map(person).collect();
+    let listed: String = state.people.iter().enumerate().map(choice).collect();
     format!(
         r#"{listed}<label class="person other">另一位 <small>Another wxid</small> <input name="other" autocomplete="off"></label>"#
     )

@@ -1,6 +1,8 @@
 //! `/connect/qrconnect`: a website's sign-in, with a QR code and its state.
 
-use super::{Emulator, PHONE, Page, Reply, Request, SCRIPT, WEBSITE, escape, link, qr_code, redirect};
+use super::{
+    Emulator, ForeignStyle, PHONE, Page, Reply, Request, SCRIPT, WEBSITE, escape, link, qr_code, redirect,
+};
 use crate::emulator::authorization::Authorization;
 use crate::emulator::config::{AppKind, RefusedSignIn};
 use crate::emulator::identifier;
@@ -65,13 +67,13 @@ fn page(
     // The code is inserted between the two halves.
     let (before, after) = split_at_code(authorization);
     let body = format!(
-        r#"<main class="card" id="sign-in" data-step="{step}" data-uuid="{uuid}" data-before="{before}" data-after="{after}" data-refused="{refused}" data-target="{target}">
-<h1>微信登录 <small>WeChat sign-in</small></h1>
-<div class="code">{svg}</div>
-<p class="text when-408">请使用微信扫描二维码登录 <b>{name}</b><br><small>Scan with WeChat to sign in</small></p>
+        r#"<main class="card impowerBox" id="sign-in" data-step="{step}" data-uuid="{uuid}" data-before="{before}" data-after="{after}" data-refused="{refused}" data-target="{target}">
+<h1 class="title">微信登录 <small>WeChat sign-in</small></h1>
+<div class="code qrcode">{svg}</div>
+<div class="info"><p class="text when-408">请使用微信扫描二维码登录 <b>{name}</b><br><small>Scan with WeChat to sign in</small></p>
 <p class="text when-404">扫描成功，请在手机上确认<br><small>Scanned. Confirm on the phone</small></p>
 <p class="text when-403">你已取消此次登录，可再次扫描<br><small>Refused. Scan again to sign in</small></p>
-<p class="text when-405">正在登录……<br><small>Signing in</small></p>
+<p class="text when-405">正在登录……<br><small>Signing in</small></p></div>
 <p class="aside"><a href="{phone}" target="_blank" rel="noreferrer">没有手机？打开模拟手机 <small>Open the emulated phone</small></a></p>
 </main>"#,
         step = step.errcode(),
@@ -84,7 +86,10 @@ fn page(
         name = escape(app_name),
         phone = link(PHONE, [("uuid", uuid)]),
     );
-    Page { title: TITLE, head, body, is_embeddable: true }
+    // The frame alone: the page that a browser opens has WeChat's own look.
+    let is_framed = request.parameter("login_type") == Some("jssdk");
+    let style = request.parameter("href").filter(|_| is_framed).and_then(ForeignStyle::parse);
+    Page { title: TITLE, head, body, is_embeddable: true, style }
 }
 
 fn split_at_code(authorization: &Authorization) -> (String, String) {

@@ -236,7 +236,7 @@ async fn snsapi_base_is_silent_and_snsapi_userinfo_asks() {
     }
     assert_eq!((refused.status, refused.headers.get("location")), (200, None));
     assert!(refused.text().contains("你已拒绝授权"));
-    assert!(other.text().contains("<bdi>alice</bdi></p>"), "{}", other.text());
+    assert!(other.text().contains("<bdi>alice</bdi><small>"), "{}", other.text());
     let redirecting = wechat_with(Config { refused_sign_in: RefusedSignIn::Redirect, ..Config::default() });
     let refused = redirecting.get_in_wechat(&find("wxid=bob&amp;answer=refuse")).await;
     assert_eq!(refused.headers["location"], format!("{CALLBACK}?state=abc"));

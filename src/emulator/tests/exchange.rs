@@ -408,3 +408,41 @@ async fn time_follows_the_given_clock() {
 
     assert!(emulator.now().since(before) >= FIVE_MINUTES);
 }
+
+#[tokio::test]
+async fn any_code_signs_in_as_one_person_where_the_configuration_says_so() {
+    for (yaml, wxid) in [("accept_any_code: true", "developer"), ("accept_any_code: bob", "bob")] {
+        let mut findings = crate::config::Findings::default();
+        let config = Config::from_yaml(yaml, &mut findings).unwrap_or_else(|| panic!("{findings:?}"));
+        let wechat = wechat_with(config);
+        let exchange = |appid: &str, secret: &str, code: &str| {
+            format!(
+                "/sns/jscode2session?appid={appid}&secret={secret}&js_code={code}&grant_type=authorization_code"
+            )
+        };
+        for code in ["0a3Xk1Ga1", "0b9", "the code is a mock one".replace(' ', "-").as_str()] {
+            let seen = wechat.get(&exchange(APP_1, SECRET_1, code)).await;
+            assert!(seen.text().contains(&wechat.emulator.openid(APP_1, wxid)), "{}", seen.text());
+            let again = wechat.get(&exchange(APP_1, SECRET_1, code)).await;
+            assert!(again.text().contains("40163"), "it works once: {}", again.text());
+        }
+        // What the emulator issued is what it is.
+        let alice = wechat.emulator.wx_login(APP_1, "alice").unwrap();
+        let elsewhere = wechat.get(&exchange(APP_2, SECRET_2, &alice)).await;
+        assert!(elsewhere.text().contains("40029"), "{}", elsewhere.text());
+        let seen = wechat.get(&exchange(APP_1, SECRET_1, &alice)).await;
+        assert!(seen.text().contains(&wechat.emulator.openid(APP_1, "alice")), "{}", seen.text());
+        // A code of a page is none of `wx.login`.
+        let page = format!(
+            "/sns/oauth2/access_token?appid={WEBSITE}&secret={WEBSITE_SECRET}&code=x&grant_type=authorization_code"
+        );
+        assert!(wechat.get(&page).await.text().contains("40029"));
+    }
+    let wechat = wechat();
+    let seen = wechat
+        .get(&format!(
+            "/sns/jscode2session?appid={APP_1}&secret={SECRET_1}&js_code=x&grant_type=authorization_code"
+        ))
+        .await;
+    assert!(seen.text().contains("40029"), "off by default: {}", seen.text());
+}

@@ -9,8 +9,10 @@ use super::*;
 async fn text_from_outside_never_becomes_markup() {
     let evil = r#""'><script>alert(1)</script><img src=x onerror=alert(1)>&quot;"#;
     let mut config = Config::default();
-    config.apps.iter_mut().for_each(|app| app.name = Some(evil.into()));
-    config.users.insert(0, User { nickname: Some(evil.into()), ..User::new(evil) });
+    config.apps.iter_mut().for_each(|app| app.title = Some(evil.into()));
+    config
+        .users
+        .insert(0, User { nickname: Some(evil.into()), caption: Some(evil.into()), ..User::new(evil) });
     config.users.insert(1, User { nickname: Some(evil.into()), ..User::new("bob") });
     let wechat = wechat_with(config);
     let site = wechat.get(&Asked::WEBSITE.target()).await.text().to_owned();
@@ -79,7 +81,9 @@ async fn pages_load_nothing_from_other_servers_and_are_not_cached() {
         assert_eq!(page.headers["referrer-policy"], "no-referrer");
         for reference in page.text().split("src=\"").skip(1).chain(page.text().split("<link ").skip(1)) {
             assert!(
-                reference.starts_with("/connect/") || reference.contains("href=\"/connect/"),
+                reference.starts_with("/connect/")
+                    || reference.contains("href=\"/connect/")
+                    || reference.starts_with("rel=\"icon\" href=\"data:"),
                 "{reference}"
             );
         }
@@ -146,4 +150,56 @@ async fn pages_are_logged_and_hit_by_faults_but_polls_are_not() {
         ]
     );
     assert_eq!(calls[0].query["redirect_uri"], CALLBACK);
+}
+
+#[tokio::test]
+async fn a_framed_page_obeys_the_style_sheet_that_the_site_gave() {
+    let wechat = wechat();
+    let target = |href: &str, framed: bool| {
+        let href = form_urlencoded::byte_serialize(href.as_bytes()).collect::<String>();
+        let framed = if framed { "&login_type=jssdk" } else { "" };
+        format!("{}&href={href}{framed}", Asked::WEBSITE.target())
+    };
+    let css = "data:text/css;base64,LmltcG93ZXJCb3ggLnRpdGxle2Rpc3BsYXk6bm9uZX0=";
+    for (href, framed, source) in [
+        (css, true, Some("style-src 'self' data:;")),
+        ("https://shop.example.com/qr.css?v=1", true, Some("style-src 'self' https://shop.example.com;")),
+        (css, false, None),
+        ("javascript:alert(1)", true, None),
+        ("https://a;script-src *", true, None),
+        ("data:text/html,x", true, None),
+        ("//evil.example/x.css", true, None),
+    ] {
+        let page = wechat.get(&target(href, framed)).await;
+
+        let policy = &page.headers["content-security-policy"];
+        assert!(policy.contains(source.unwrap_or("style-src 'self';")), "{href}: {policy}");
+        let sheets = page.text().matches("rel=\"stylesheet\"").count();
+        assert_eq!(sheets, if source.is_some() { 2 } else { 1 }, "{href}");
+    }
+    let page = wechat.get(&target(css, true)).await;
+    for class in ["impowerBox", "title", "qrcode", "info"] {
+        assert!(page.text().contains(class), "WeChat's page has `{class}`");
+    }
+}
+
+#[tokio::test]
+async fn pages_name_the_app_by_its_title_and_each_person_by_what_they_do() {
+    let mut config = Config::default();
+    config.apps[3].name = Some("shop-web".into());
+    config.apps[3].title = Some("小店 <1>".into());
+    let wechat = wechat_with(config);
+
+    let page = wechat.get(&Asked::WEBSITE.target()).await;
+    let uuid = wechat.emulator.qr_codes()[0].uuid.clone();
+    let phone = wechat.get(&format!("/connect/confirm?uuid={uuid}")).await;
+
+    assert!(page.text().contains("<b>小店 &lt;1&gt;</b>"), "{}", page.text());
+    for text in ["普通用户", "40226", "快照", "每个人都有 unionid"] {
+        assert!(phone.text().contains(text), "{text}: {}", phone.text());
+    }
+    wechat.emulator.scan(&uuid, "mallory").unwrap();
+    let confirm = wechat.get(&format!("/connect/confirm?uuid={uuid}")).await;
+    assert!(confirm.text().contains("小店 &lt;1&gt;") && confirm.text().contains("40226"));
+    assert!(!page.text().contains(">wxe0") && !confirm.text().contains(">wxe0"));
 }
