@@ -27,7 +27,7 @@ use self::session::SessionCommand;
 use self::throttle::ThrottleCommand;
 use crate::clock::SystemClock;
 use crate::config::{self, Document, Findings, KeyAlgorithm};
-use crate::demo::{self, DemoError};
+use crate::demo::{self, DemoError, DemoLanguage, DemoOptions};
 use crate::emulator::{self, Emulator};
 use crate::entropy::SystemEntropy;
 use crate::server::{self, RunError, Sources, StartError};
@@ -101,12 +101,21 @@ enum Command {
         /// YAML file with apps, users and quotas; the defaults are in `docs/emulator.md`
         #[arg(long, value_name = "FILE")]
         apps: Option<PathBuf>,
+        /// Accept every code of `wx.login`, as one person: for WeChat's developer tools
+        #[arg(long)]
+        accept_any_code: bool,
     },
     /// Run the gateway, an emulated WeChat and a sample backend in one process
     Demo {
         /// Run the steps of the demo and exit with 0 if all of them succeed
         #[arg(long)]
         self_test: bool,
+        /// The address of the gateway, with WeChat on the next port; by default free ports
+        #[arg(long, value_name = "ADDRESS")]
+        listen: Option<SocketAddr>,
+        /// The language, zh or en; by default that of LC_ALL, LC_MESSAGES or LANG
+        #[arg(long, value_name = "LANGUAGE", value_parser = parse_language)]
+        lang: Option<DemoLanguage>,
     },
 }
 
@@ -138,8 +147,14 @@ impl Arguments {
             Command::Throttle(command) => command.run(&self.config),
             Command::Reload => reload::run(&self.config),
             Command::Store(command) => store::run(command, &self.config),
-            Command::Emulator { listen, apps } => run_emulator(*listen, apps.as_deref()),
-            Command::Demo { self_test } => run_demo(*self_test),
+            Command::Emulator { listen, apps, accept_any_code } => {
+                run_emulator(*listen, apps.as_deref(), *accept_any_code)
+            }
+            Command::Demo { self_test, listen, lang } => {
+                let language =
+                    lang.unwrap_or_else(|| DemoLanguage::of_environment(|name| std::env::var(name).ok()));
+                run_demo(*self_test, DemoOptions { listen: *listen, language })
+            }
         }
     }
 }
@@ -232,11 +247,17 @@ fn parse_algorithm(name: &str) -> Result<KeyAlgorithm, String> {
     named.ok_or_else(|| "write ES256, EdDSA or RS256".to_owned())
 }
 
-fn run_emulator(listen: SocketAddr, apps: Option<&Path>) -> CommandOutcome {
-    let config = match apps.map(read_emulator_config).transpose() {
+fn run_emulator(listen: SocketAddr, apps: Option<&Path>, accepts_any_code: bool) -> CommandOutcome {
+    let mut config = match apps.map(read_emulator_config).transpose() {
         Ok(config) => config.unwrap_or_default(),
         Err(message) => return CommandOutcome::failure(MISUSED, message),
     };
+    if accepts_any_code && config.accept_any_code.wxid().is_none() {
+        config.accept_any_code = emulator::AcceptAnyCode::Switch(true);
+    }
+    // For its warnings. Diagnostics that are installed already stay.
+    let log = config::Log { level: "warn".into(), ..config::Log::default() };
+    let _diagnostics = diagnostics::install(&log).ok();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -275,9 +296,14 @@ fn read_emulator_config(path: &Path) -> Result<emulator::Config, String> {
     })
 }
 
-fn run_demo(self_test: bool) -> CommandOutcome {
+fn parse_language(name: &str) -> Result<DemoLanguage, String> {
+    DemoLanguage::parse(name).ok_or_else(|| "write zh or en".to_owned())
+}
+
+fn run_demo(self_test: bool, options: DemoOptions) -> CommandOutcome {
     let out = &mut io::stdout().lock();
-    let shown = if self_test { demo::self_test(out) } else { demo::show(out).map(|()| true) };
+    let shown =
+        if self_test { demo::self_test(options, out) } else { demo::show(options, out).map(|()| true) };
     match shown {
         Ok(true) => CommandOutcome::default(),
         Ok(false) => CommandOutcome { code: FAILED, ..CommandOutcome::default() },

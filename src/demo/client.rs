@@ -24,14 +24,16 @@ pub(super) struct TextAnswer {
     pub(super) body: String,
 }
 
-/// Sends a request. `fill_in` replaces variables with their values.
+/// Sends a request. `fill_in` replaces variables with their values; a browser's `Host` is `host`.
 pub(super) async fn send(
     call: &StepCall,
     server: SocketAddr,
+    host: Option<&str>,
     fill_in: impl Fn(&str) -> String,
 ) -> io::Result<TextAnswer> {
-    let mut request =
-        Request::builder().method(call.method()).uri(fill_in(call.path)).header(HOST, server.to_string());
+    let of_browser = host.filter(|_| call.is_of_browser()).map(str::to_owned);
+    let host = of_browser.unwrap_or_else(|| server.to_string());
+    let mut request = Request::builder().method(call.method()).uri(fill_in(call.path)).header(HOST, host);
     if !call.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("user-agent")) {
         request = request.header(USER_AGENT, "menshen-demo");
     }

@@ -1,11 +1,13 @@
-//! A step as a shell line. It needs bash, curl, grep and sed.
+//! A step as a shell line, for bash, zsh and dash. It needs curl, grep and sed.
 
 use std::fmt::Write as _;
 
 use super::step::{Between, DemoStep, Show, StepCall};
 
-/// The line of a step; `url` is the whole URL of the request.
-pub(super) fn shell_line(step: &DemoStep, url: &str) -> String {
+/// The line of a step; `url` is the whole URL of the request, `host` the `Host` of a browser, if it
+/// is another than that of the URL.
+pub(super) fn shell_line(step: &DemoStep, url: &str, host: Option<&str>) -> String {
+    let curl = |options, call, url| curl(options, call, url, host);
     match step.show {
         Show::Body => format!("{}; echo", curl("-sS", &step.call, url)),
         Show::Everything => format!("{}; echo", curl("-sSi", &step.call, url)),
@@ -14,21 +16,21 @@ pub(super) fn shell_line(step: &DemoStep, url: &str) -> String {
         }
         Show::Save(members) => {
             let curl = curl("-sS", &step.call, url);
-            let mut line = format!(r#"answer=$({curl}); echo "$answer""#);
+            let mut line = format!(r#"answer=$({curl}); {PRINT}"#);
             for (member, variable) in members {
                 let sed = format!(r#"sed 's/.*"{member}":"\([^"]*\)".*/\1/'"#);
                 // Writing to a string cannot fail.
-                _ = write!(line, r#"; {variable}=$({sed} <<<"$answer")"#);
+                _ = write!(line, r#"; {variable}=$({PRINT} | {sed})"#);
             }
             line
         }
         Show::SaveFromHeaders(parts) => {
             let curl = curl("-sSi", &step.call, url);
-            let mut line = format!(r#"answer=$({curl}); echo "$answer""#);
+            let mut line = format!(r#"answer=$({curl}); {PRINT}"#);
             for Between { before, variable } in parts {
                 let sed = format!(r"sed -n 's/.*{before}\([A-Za-z0-9_-]*\).*/\1/p'");
                 // Writing to a string cannot fail.
-                _ = write!(line, r#"; {variable}=$({sed} <<<"$answer")"#);
+                _ = write!(line, r#"; {variable}=$({PRINT} | {sed})"#);
             }
             line
         }
@@ -40,8 +42,15 @@ pub(super) fn shell_line(step: &DemoStep, url: &str) -> String {
     }
 }
 
-fn curl(options: &str, call: &StepCall, url: &str) -> String {
+/// Prints the last answer: `echo` of some shells would read its backslashes.
+const PRINT: &str = r#"printf '%s\n' "$answer""#;
+
+fn curl(options: &str, call: &StepCall, url: &str, host: Option<&str>) -> String {
     let mut line = format!("curl {options}");
+    if let Some(host) = host.filter(|_| call.is_of_browser()) {
+        // Writing to a string cannot fail.
+        _ = write!(line, " -H {}", quote(&format!("Host: {host}")));
+    }
     for (name, value) in call.headers {
         // Writing to a string cannot fail.
         _ = write!(line, " -H {}", quote(&format!("{name}: {value}")));
@@ -49,7 +58,7 @@ fn curl(options: &str, call: &StepCall, url: &str) -> String {
     if let Some(json) = call.json {
         _ = write!(line, " -H 'Content-Type: application/json' -d {}", quote(json));
     }
-    let url = if url.contains(['?', '&', '$']) { format!("\"{url}\"") } else { url.to_owned() };
+    let url = if url.contains(['?', '&', '$', '[']) { format!("\"{url}\"") } else { url.to_owned() };
     format!("{line} {url}")
 }
 
@@ -68,8 +77,8 @@ mod tests {
     use crate::demo::step::STEPS;
 
     fn named(name: &str) -> String {
-        let step = STEPS.iter().find(|step| step.name == name).unwrap();
-        shell_line(step, "http://127.0.0.1:8080/x")
+        let step = STEPS.iter().find(|step| step.english.name == name).unwrap();
+        shell_line(step, "http://127.0.0.1:8080/x", None)
     }
 
     #[test]
@@ -87,7 +96,8 @@ mod tests {
             concat!(
                 r#"answer=$(curl -sS -H 'Content-Type: application/json' "#,
                 r#"-d '{"appid":"wxe000000000000001","wxid":"alice"}' http://127.0.0.1:8080/x); "#,
-                r#"echo "$answer"; code=$(sed 's/.*"code":"\([^"]*\)".*/\1/' <<<"$answer")"#,
+                r#"printf '%s\n' "$answer"; "#,
+                r#"code=$(printf '%s\n' "$answer" | sed 's/.*"code":"\([^"]*\)".*/\1/')"#,
             )
         );
     }
@@ -95,9 +105,10 @@ mod tests {
     #[test]
     fn no_line_has_characters_that_an_interactive_shell_expands() {
         for step in STEPS {
-            let line = shell_line(step, "http://127.0.0.1:8080/x");
+            let line = shell_line(step, "http://127.0.0.1:8080/x", None);
 
             assert!(!line.contains(['!', '`', '\n', '\t']), "{line}");
+            assert!(!line.contains("<<<"), "dash has no here-strings: {line}");
         }
     }
 }

@@ -6,17 +6,29 @@
 mod backend;
 mod client;
 mod curl;
+mod language;
 mod stage;
 mod step;
 mod tour;
 
 use std::io::{self, Write};
+use std::net::SocketAddr;
 
 use crate::config;
 use crate::server::StartError;
 use crate::telemetry::diagnostics::{self, Diagnostics};
 
+pub use self::language::DemoLanguage;
 use self::stage::Stage;
+
+/// How the demo is shown.
+#[derive(Clone, Copy, Debug)]
+pub struct DemoOptions {
+    /// Where the gateway listens; WeChat listens on the next port. The system chooses if absent.
+    pub listen: Option<SocketAddr>,
+    /// The language of all that is printed.
+    pub language: DemoLanguage,
+}
 
 /// Why the demo failed.
 #[derive(Debug, thiserror::Error)]
@@ -44,10 +56,10 @@ pub enum DemoError {
 ///
 /// # Errors
 /// [`DemoError`]. No file is left behind.
-pub fn show(out: &mut impl Write) -> Result<(), DemoError> {
+pub fn show(options: DemoOptions, out: &mut impl Write) -> Result<(), DemoError> {
     let _diagnostics = quiet_diagnostics();
-    let stage = Stage::start()?;
-    let shown = stage.show_until_signal(|stage| tour::show(stage, out));
+    let stage = Stage::start(options)?;
+    let shown = stage.show_until_signal(|stage| tour::show(stage, options.language, out));
     stage.end();
     shown
 }
@@ -56,10 +68,10 @@ pub fn show(out: &mut impl Write) -> Result<(), DemoError> {
 ///
 /// # Errors
 /// [`DemoError`]. No file is left behind.
-pub fn self_test(out: &mut impl Write) -> Result<bool, DemoError> {
+pub fn self_test(options: DemoOptions, out: &mut impl Write) -> Result<bool, DemoError> {
     let _diagnostics = quiet_diagnostics();
-    let stage = Stage::start()?;
-    let passed = tour::run(&stage, out);
+    let stage = Stage::start(options)?;
+    let passed = tour::run(&stage, options.language, out);
     stage.end();
     Ok(passed?)
 }

@@ -1,7 +1,7 @@
 //! The running parts of the demo: WeChat, the backend, the gateway, and their folder.
 
 use std::fs::DirBuilder;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,9 +11,10 @@ use std::{env, fs, io};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::DemoError;
 use super::backend::Backend;
+use super::language::DemoLanguage;
 use super::step::DemoServer;
+use super::{DemoError, DemoOptions};
 use crate::clock::SystemClock;
 use crate::config::Document;
 use crate::emulator::{self, Emulator};
@@ -25,6 +26,8 @@ pub(super) const APPID: &str = "wxe000000000000001";
 pub(super) const USER: &str = "alice";
 /// The website that the same user signs in to with a browser.
 pub(super) const SITE_APPID: &str = "wxe000000000000004";
+/// The logo on the pages of the gateway.
+const LOGO: &str = include_str!("logo.svg");
 /// How often another port is chosen, if another program took the first one.
 const MAX_TRIES: usize = 5;
 
@@ -32,41 +35,69 @@ const MAX_TRIES: usize = 5;
 #[derive(Debug)]
 pub(super) struct Stage {
     pub(super) emulator: Arc<Emulator>,
-    wechat: emulator::Running,
+    wechat: EmulatedWeChat,
     backend: Backend,
     gateway: server::RunningGateway,
     gateway_address: SocketAddr,
+    browser_origin: String,
     folder: Folder,
     threads: Runtime,
 }
 
+/// The listeners of the emulated WeChat.
+#[derive(Debug)]
+struct EmulatedWeChat {
+    public: emulator::Running,
+    /// Of loopback, if the public one is not.
+    local: Option<emulator::Running>,
+}
+
 impl Stage {
-    /// Starts everything on ports that the system chooses.
-    pub(super) fn start() -> Result<Self, DemoError> {
+    /// Starts everything. Parts that `options` say nothing of get ports that the system chooses.
+    pub(super) fn start(options: DemoOptions) -> Result<Self, DemoError> {
         let threads = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
             .build()
             .map_err(start_error("a thread"))?;
+        let language = options.language;
         let emulator =
-            Emulator::new(emulator::Config::default(), Arc::new(SystemClock), Arc::new(SystemEntropy));
+            Emulator::new(emulator_config(options), Arc::new(SystemClock), Arc::new(SystemEntropy));
         let (wechat, backend) = threads.block_on(async {
-            let wechat = emulator.listen((Ipv4Addr::LOCALHOST, 0).into()).map_err(start_error("WeChat"))?;
+            let wechat = EmulatedWeChat::listen(&emulator, options.listen).map_err(start_error("WeChat"))?;
             Ok::<_, DemoError>((wechat, Backend::start().await.map_err(start_error("the backend"))?))
         })?;
         let folder = Folder::create(&SystemEntropy).map_err(start_error("a temporary folder"))?;
-        let gateway = start_gateway(&folder, &wechat.url(), backend.address)?;
-        let gateway_address = gateway.addresses().first().copied().ok_or(DemoError::Ended)?;
-        Ok(Self { emulator, wechat, backend, gateway, gateway_address, folder, threads })
+        let parts = GatewayParts { wechat: wechat.local_url(), backend: backend.address, language };
+        let gateway = start_gateway(&folder, options.listen, &parts)?;
+        let listening = gateway.addresses().first().copied().ok_or(DemoError::Ended)?;
+        let gateway_address = reached_at(listening);
+        let browser_origin = browser_origins(listening).swap_remove(0);
+        Ok(Self { emulator, wechat, backend, gateway, gateway_address, browser_origin, folder, threads })
     }
 
     /// The address of a server that steps call.
     pub(super) fn address(&self, server: DemoServer) -> SocketAddr {
         match server {
-            DemoServer::WeChat => self.wechat.address,
+            DemoServer::WeChat => reached_at(self.wechat.public.address),
             DemoServer::Gateway => self.gateway_address,
             DemoServer::Admin => self.gateway.admin_address(),
         }
+    }
+
+    /// Whether other machines may reach the gateway.
+    pub(super) fn is_reached_from_elsewhere(&self) -> bool {
+        self.gateway.addresses().iter().any(|address| !address.ip().is_loopback())
+    }
+
+    /// The origin at which browsers sign in.
+    pub(super) fn browser_origin(&self) -> &str {
+        &self.browser_origin
+    }
+
+    /// The address at which the browser of this machine reaches the pages of WeChat.
+    pub(super) fn wechat_pages(&self) -> SocketAddr {
+        reached_at(self.wechat.local.as_ref().unwrap_or(&self.wechat.public).address)
     }
 
     /// The address of the backend. No step calls it directly.
@@ -133,6 +164,10 @@ impl Folder {
         self.0.join("access.log")
     }
 
+    fn logo(&self) -> PathBuf {
+        self.0.join("logo.svg")
+    }
+
     fn data(&self) -> PathBuf {
         self.0.join("data")
     }
@@ -145,42 +180,124 @@ impl Drop for Folder {
     }
 }
 
+impl EmulatedWeChat {
+    /// Listens next to the gateway. The gateway and the browser of this machine reach WeChat over
+    /// loopback, because a gateway accepts plain HTTP only there.
+    fn listen(emulator: &Arc<Emulator>, gateway: Option<SocketAddr>) -> io::Result<Self> {
+        let gateway = gateway.unwrap_or((Ipv4Addr::LOCALHOST, 0).into());
+        let port = if gateway.port() == 0 { 0 } else { gateway.port().checked_add(1).unwrap_or(0) };
+        let public = emulator.listen((gateway.ip(), port).into())?;
+        let local = if reached_at(public.address).ip().is_loopback() {
+            None
+        } else {
+            Some(emulator.listen((Ipv4Addr::LOCALHOST, public.address.port()).into())?)
+        };
+        Ok(Self { public, local })
+    }
+
+    fn local_url(&self) -> String {
+        format!("http://{}", reached_at(self.local.as_ref().unwrap_or(&self.public).address))
+    }
+}
+
+/// The address at which this machine reaches a listener.
+fn reached_at(listening: SocketAddr) -> SocketAddr {
+    let ip = match listening.ip() {
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED) => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(Ipv6Addr::UNSPECIFIED) => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    (ip, listening.port()).into()
+}
+
+/// The origins at which browsers sign in, the shown one first: without TLS, browsers keep the
+/// session cookie for this machine alone.
+fn browser_origins(gateway: SocketAddr) -> Vec<String> {
+    let (reached, port) = (reached_at(gateway), gateway.port());
+    let local = [format!("http://127.0.0.1:{port}"), format!("http://localhost:{port}")];
+    let mut origins = if reached.ip().is_loopback() { vec![format!("http://{reached}")] } else { Vec::new() };
+    origins.extend(local.into_iter().filter(|origin| *origin != format!("http://{reached}")));
+    origins
+}
+
+/// The apps have titles, and redirect to the gateway, as in WeChat's console.
+fn emulator_config(options: DemoOptions) -> emulator::Config {
+    let mut config = emulator::Config::default();
+    for app in &mut config.apps {
+        app.title = Some(title(options.language).to_owned());
+        if let (Some(gateway), false) = (options.listen, app.redirect_domains.is_empty()) {
+            app.redirect_domains.push(match reached_at(gateway).ip() {
+                IpAddr::V4(v4) => v4.to_string(),
+                IpAddr::V6(v6) => format!("[{v6}]"),
+            });
+        }
+    }
+    config
+}
+
+const fn title(language: DemoLanguage) -> &'static str {
+    language.choose("Menshen demo", "门神演示")
+}
+
+/// What the gateway works with.
+struct GatewayParts {
+    wechat: String,
+    backend: SocketAddr,
+    language: DemoLanguage,
+}
+
 /// Starts the gateway. Its configuration must name its own address, because browsers return to it.
 fn start_gateway(
     folder: &Folder,
-    wechat: &str,
-    backend: SocketAddr,
+    listen: Option<SocketAddr>,
+    parts: &GatewayParts,
 ) -> Result<server::RunningGateway, DemoError> {
+    fs::write(folder.logo(), LOGO).map_err(start_error("a temporary folder"))?;
     let mut tries = 1..=MAX_TRIES;
     loop {
-        let own = free_address().map_err(start_error("the gateway"))?;
-        let yaml = configuration(folder, own, wechat, backend);
+        let own = match listen {
+            Some(own) if own.port() != 0 => own,
+            asked => free_address(asked).map_err(start_error("the gateway"))?,
+        };
+        let yaml = configuration(folder, own, parts);
         fs::write(folder.configuration(), &yaml).map_err(start_error("a temporary folder"))?;
         let document = Document::parse(&folder.configuration().display().to_string(), &yaml)
             .map_err(StartError::Config)?;
         tries.next();
+        let is_chosen_again = !tries.is_empty() && listen.is_none_or(|listen| listen.port() == 0);
         match server::start(&document, folder.configuration(), Sources::default()) {
-            Err(StartError::Bind { .. }) if !tries.is_empty() => {}
+            Err(StartError::Bind { .. }) if is_chosen_again => {}
             started => return Ok(started?),
         }
     }
 }
 
 /// A free address that the system chooses.
-fn free_address() -> io::Result<SocketAddr> {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()
+fn free_address(asked: Option<SocketAddr>) -> io::Result<SocketAddr> {
+    TcpListener::bind(asked.unwrap_or((Ipv4Addr::LOCALHOST, 0).into()))?.local_addr()
 }
 
-fn configuration(folder: &Folder, own: SocketAddr, wechat: &str, backend: SocketAddr) -> String {
-    let port = own.port();
-    let (data, access_log) = (quote(&folder.data()), quote(&folder.access_log()));
+/// The listeners of the gateway: also loopback, where browsers sign in.
+fn listeners(own: SocketAddr) -> String {
+    let mut lines = format!("  - address: \"{own}\"\n");
+    if !reached_at(own).ip().is_loopback() {
+        lines.push_str(&format!("  - address: 127.0.0.1:{} # where browsers sign in\n", own.port()));
+    }
+    lines
+}
+
+fn configuration(folder: &Folder, own: SocketAddr, parts: &GatewayParts) -> String {
+    let GatewayParts { wechat, backend, language } = parts;
+    let (data, access_log, logo) =
+        (quote(&folder.data()), quote(&folder.access_log()), quote(&folder.logo()));
+    let (listeners, title) = (listeners(own), title(*language));
+    let origins = serde_json::Value::from(browser_origins(own)).to_string();
     format!(
         "\
 # The configuration of the demo. conf/minimal.yaml is the smallest one, conf/menshen.yaml has every key.
 data_dir: {data}
 listeners:
-  - address: {own}
-admin:
+{listeners}admin:
   address: 127.0.0.1:0
 apps:
   shop:
@@ -191,10 +308,12 @@ apps:
     kind: website
     appid: {SITE_APPID}
     secret: emulator-secret-4
+    title: {title}
   account: # users are inside WeChat
     kind: official_account
     appid: wxe000000000000005
     secret: emulator-secret-5
+    title: {title}
 wechat:
   hosts: [\"{wechat}\"]
   pages: \"{wechat}\"
@@ -210,7 +329,8 @@ routes:
     access: public
     upstream: backend
 login:
-  origins: [\"http://{own}\", \"http://localhost:{port}\"] # exactly as in the address bar of the browser
+  origins: {origins} # exactly as in the address bar of the browser
+  page: {{ title: {title}, logo: {logo} }}
   replay_window: 5m # as long as WeChat's codes live, so that there is time to read
 throttle:
   login: {{ rate: 10/min, burst: 10 }}

@@ -6,58 +6,119 @@ use std::io::{self, Write};
 
 use super::client::{self, TextAnswer};
 use super::curl;
+use super::language::DemoLanguage;
 use super::stage::{APPID, SITE_APPID, Stage, USER};
-use super::step::{DemoServer, DemoStep, STEPS, Show};
+use super::step::{DemoServer, DemoStep, Heading, STEPS, Show};
 
 /// Prints the addresses of all parts and the lines to paste.
-pub(super) fn show(stage: &Stage, out: &mut impl Write) -> io::Result<()> {
-    let folder = stage.folder();
+pub(super) fn show(stage: &Stage, language: DemoLanguage, out: &mut impl Write) -> io::Result<()> {
+    show_parts(stage, language, out)?;
+    show_browser(stage, language, out)?;
     writeln!(
         out,
-        "menshen {}: a gateway, an emulated WeChat, and a backend that knows neither of them.\n",
-        env!("CARGO_PKG_VERSION")
+        "{}\n",
+        language.choose(
+            "Or paste these lines into another terminal, one by one or all at once. A line that begins with a colon does\n\
+             nothing: it says what comes.",
+            "或者把下面的命令贴到另一个终端里，可以一行行贴，也可以全部一起贴。冒号开头的行什么也不做，只说明下一行。",
+        )
     )?;
-    writeln!(out, "  gateway     http://{}", stage.address(DemoServer::Gateway))?;
-    writeln!(out, "  its admin   http://{}", stage.address(DemoServer::Admin))?;
-    writeln!(out, "  WeChat      http://{} (emulated)", stage.address(DemoServer::WeChat))?;
-    writeln!(out, "  backend     http://{}", stage.backend())?;
-    writeln!(out, "  config      {}", folder.configuration().display())?;
-    writeln!(out, "  access log  {}\n", folder.access_log().display())?;
-    writeln!(
-        out,
-        "Open http://{}/orders/7 in a browser on this machine. It asks you to sign in. The link below the QR code opens",
-        stage.address(DemoServer::Gateway)
-    )?;
-    writeln!(out, "the phone: scan, confirm. Then you see what the backend receives about you.\n")?;
-    writeln!(out, "Or paste these lines into another terminal, one by one.\n")?;
+    let host = browser_host(stage);
     if has_proxy() {
-        writeln!(out, "# a proxy is set in this environment: these requests must not use it")?;
-        writeln!(out, "export no_proxy=127.0.0.1\n")?;
+        let about = language.choose(
+            "a proxy is set in this environment, and these requests must not use it",
+            "这个环境设置了代理，下面的请求不能经过代理",
+        );
+        writeln!(out, ": {about}\nexport no_proxy={}\n", stage.address(DemoServer::Gateway).ip())?;
     }
     for (step, number) in STEPS.iter().zip(1..) {
-        writeln!(out, "# {number}. {}: {}", step.name, step.about)?;
-        let line = curl::shell_line(step, &url(stage, step));
-        writeln!(out, "{}\n", line.replace("$gateway", &stage.address(DemoServer::Gateway).to_string()))?;
+        let Heading { name, about } = step.heading(language);
+        writeln!(out, ": {number}. {name}: {about}")?;
+        let line = curl::shell_line(step, &url(stage, step), host);
+        writeln!(out, "{}\n", line.replace("$origin", stage.browser_origin()))?;
     }
-    writeln!(out, "Ctrl-C ends the demo and removes what it wrote.")?;
+    let end = language
+        .choose("Ctrl-C ends the demo and removes what it wrote.", "按 Ctrl-C 结束演示，并删除它写的文件。");
+    writeln!(out, "{end}")?;
     out.flush()
 }
 
+/// Prints what runs, and where.
+fn show_parts(stage: &Stage, language: DemoLanguage, out: &mut impl Write) -> io::Result<()> {
+    let folder = stage.folder();
+    let title = language.choose(
+        "a gateway, an emulated WeChat, and a backend that knows neither of them.",
+        "一个网关、一个模拟的微信，还有一个对两者一无所知的后端。",
+    );
+    writeln!(out, "menshen {}: {title}\n", env!("CARGO_PKG_VERSION"))?;
+    let words = language.choose(
+        ["gateway   ", "its admin ", "WeChat    ", "backend   ", "config    ", "access log", "emulated"],
+        ["网关    ", "管理端口", "微信    ", "后端    ", "配置    ", "访问日志", "模拟"],
+    );
+    let [gateway, admin, wechat, backend, config, access_log, emulated] = words;
+    writeln!(out, "  {gateway}  http://{}", stage.address(DemoServer::Gateway))?;
+    writeln!(out, "  {admin}  http://{}", stage.address(DemoServer::Admin))?;
+    writeln!(out, "  {wechat}  http://{} ({emulated})", stage.address(DemoServer::WeChat))?;
+    writeln!(out, "  {backend}  http://{}", stage.backend())?;
+    writeln!(out, "  {config}  {}", folder.configuration().display())?;
+    writeln!(out, "  {access_log}  {}\n", folder.access_log().display())
+}
+
+/// Prints where a browser signs in.
+fn show_browser(stage: &Stage, language: DemoLanguage, out: &mut impl Write) -> io::Result<()> {
+    let address = format!("{}/orders/7", stage.browser_origin());
+    match language {
+        DemoLanguage::English => writeln!(
+            out,
+            "Open {address} in a browser on this machine. It asks you to sign in. The link below the QR code opens\n\
+             the phone: scan, confirm. Then you see what the backend receives about you.\n"
+        )?,
+        DemoLanguage::Chinese => writeln!(
+            out,
+            "请在本机的浏览器里打开 {address} 。页面会要求登录：点二维码下面的链接打开模拟的手机，扫码、确认，\n\
+             就能看到后端收到的身份。\n"
+        )?,
+    }
+    if !stage.is_reached_from_elsewhere() {
+        return Ok(());
+    }
+    let (gateway, wechat) = (stage.address(DemoServer::Gateway).port(), stage.wechat_pages().port());
+    let forward = format!("ssh -L {gateway}:127.0.0.1:{gateway} -L {wechat}:127.0.0.1:{wechat}");
+    match language {
+        DemoLanguage::English => writeln!(
+            out,
+            "Without TLS, a browser keeps a session only of its own machine. In a browser on another machine, open the same\n\
+             address after `{forward} HOST`. The\n\
+             admin listener stays on this machine, so the step with the metrics works here alone.\n"
+        ),
+        DemoLanguage::Chinese => writeln!(
+            out,
+            "没有 TLS 时，浏览器只为本机保存会话。要在另一台机器的浏览器里试，先在那里运行\n\
+             `{forward} 主机`，再打开同一个网址。\n\
+             管理端口只在本机，所以看监控指标的那一步只能在本机运行。\n"
+        ),
+    }
+}
+
 /// Runs the steps and prints a line for each. Returns whether all of them passed.
-pub(super) fn run(stage: &Stage, out: &mut impl Write) -> io::Result<bool> {
+pub(super) fn run(stage: &Stage, language: DemoLanguage, out: &mut impl Write) -> io::Result<bool> {
     let mut variables = Variables::new(stage);
     let mut passed = 0;
     for step in STEPS {
+        let Heading { name, about } = step.heading(language);
         match stage.block_on(run_step(step, stage, &mut variables)) {
             Ok(()) => {
                 passed += 1;
-                writeln!(out, "ok   {}: {}", step.name, step.about)?;
+                writeln!(out, "ok   {name}: {about}")?;
             }
-            Err(reason) => writeln!(out, "FAIL {}: {reason}", step.name)?,
+            Err(reason) => writeln!(out, "FAIL {name}: {reason}")?,
         }
         out.flush()?;
     }
-    writeln!(out, "{passed} of {} steps passed", STEPS.len())?;
+    match language {
+        DemoLanguage::English => writeln!(out, "{passed} of {} steps passed", STEPS.len())?,
+        DemoLanguage::Chinese => writeln!(out, "{} 步中有 {passed} 步通过", STEPS.len())?,
+    }
     out.flush()?;
     Ok(passed == STEPS.len())
 }
@@ -68,7 +129,8 @@ async fn run_step(step: &DemoStep, stage: &Stage, variables: &mut Variables) -> 
     let server = stage.address(step.call.server);
     let mut answer = None;
     for _ in 0..times {
-        let sent = client::send(&step.call, server, |text| variables.fill_in(text)).await;
+        let sent =
+            client::send(&step.call, server, browser_host(stage), |text| variables.fill_in(text)).await;
         let sent = sent.map_err(|error| format!("no answer from {}: {error}", url(stage, step)))?;
         if answer.insert(sent).status == step.expect.status {
             break;
@@ -119,6 +181,12 @@ fn check(step: &DemoStep, answer: &TextAnswer, variables: &Variables) -> Result<
     Ok(())
 }
 
+/// The `Host` of a browser, if the gateway is reached at another address.
+fn browser_host(stage: &Stage) -> Option<&str> {
+    let host = stage.browser_origin().strip_prefix("http://")?;
+    (host != stage.address(DemoServer::Gateway).to_string()).then_some(host)
+}
+
 fn url(stage: &Stage, step: &DemoStep) -> String {
     format!("http://{}{}", stage.address(step.call.server), step.call.path)
 }
@@ -138,7 +206,7 @@ impl Variables {
         let web_openid = stage.emulator.openid(SITE_APPID, USER);
         Self(BTreeMap::from([
             ("appid", APPID.to_owned()),
-            ("gateway", stage.address(DemoServer::Gateway).to_string()),
+            ("origin", stage.browser_origin().to_owned()),
             ("openid", openid),
             ("unionid", unionid),
             ("web_openid", web_openid),
@@ -159,7 +227,7 @@ mod tests {
     use super::*;
 
     fn verdict(status: u16, body: &str) -> Result<(), String> {
-        let orders = STEPS.iter().find(|step| step.name == "call the backend").unwrap();
+        let orders = STEPS.iter().find(|step| step.english.name == "call the backend").unwrap();
         let answer = TextAnswer { status, headers: "content-type: text/plain\n".into(), body: body.into() };
         let variables = [("openid", "o1"), ("unionid", "u1"), ("appid", "wx1"), ("token", "ey.J.x")];
         check(orders, &answer, &Variables(variables.map(|(name, value)| (name, value.to_owned())).into()))
