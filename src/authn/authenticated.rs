@@ -12,6 +12,11 @@ use crate::config::AppKind;
 use crate::identity::{Identity, Profile, SessionId, User};
 use crate::session::{CheckedSession, Lease};
 
+/// The source of a call by a program inside WeChat, in the words of WeChat Cloud Run.
+const OF_A_PROGRAM: HeaderValue = HeaderValue::from_static("wx_client");
+/// The source of a call by a page.
+const OF_A_PAGE: HeaderValue = HeaderValue::from_static("wx_http");
+
 /// Proof that a request shows a valid token or cookie of a configured app, whose session has not
 /// ended.
 ///
@@ -123,10 +128,12 @@ impl Authenticated {
         subject_hash: String,
         tells_profile: bool,
     ) -> Result<Self, InvalidHeaderValue> {
-        let CheckedSession { id, lease, recheck_at, identity, profile, user, .. } = checked;
+        let CheckedSession { id, lease, recheck_at, identity, profile, user, parent, .. } = checked;
+        // A web-view holds what was handed over to it, whatever the app is.
+        let source = if parent.is_some() { OF_A_PAGE } else { app.source.clone() };
         let profile = Some(profile).filter(|profile| tells_profile && !profile.is_empty());
         Ok(Self(Arc::new(Proof {
-            header_values: HeaderValues::new(&identity, user.as_ref(), profile.as_ref(), app.source.clone())?,
+            header_values: HeaderValues::new(&identity, user.as_ref(), profile.as_ref(), source)?,
             identity,
             user: user.map(Box::new),
             session: id,
@@ -219,10 +226,10 @@ pub(super) struct ConfiguredApp {
 impl ConfiguredApp {
     pub(super) fn new(name: &str, kind: AppKind) -> Self {
         let source = match kind {
-            AppKind::MiniProgram => "wx_client",
-            AppKind::Website | AppKind::OfficialAccount => "wx_http",
+            AppKind::MiniProgram => OF_A_PROGRAM,
+            AppKind::Website | AppKind::OfficialAccount => OF_A_PAGE,
         };
-        Self { name: name.into(), source: HeaderValue::from_static(source) }
+        Self { name: name.into(), source }
     }
 }
 

@@ -193,6 +193,7 @@ fn build(
         code_login: false,
         unknown_unionid: None,
         app_token: AppTokenApi::default(),
+        hand_over: None,
     };
     let apps = apps.iter().map(|(name, appid)| ((*name).to_owned(), app(appid))).collect();
     let mut findings = Findings::default();

@@ -46,9 +46,19 @@ pub struct App {
     /// of token do not affect each other. A `website` has no access token.
     #[serde(default)]
     pub app_token: AppTokenApi,
+    /// Whether a session of this mini program can be handed over to a web-view: `POST /auth/ticket`
+    /// gives a ticket, and the page that the web-view opens with it is signed in. Needs
+    /// `login.origins`. Default: yes. Other kinds of app have no choice: they hand nothing over.
+    #[serde(default)]
+    pub hand_over: Option<bool>,
 }
 
 impl App {
+    /// Whether sessions of this app can be handed over to a web-view.
+    pub fn hands_over(&self) -> bool {
+        self.kind == AppKind::MiniProgram && self.hand_over != Some(false)
+    }
+
     /// Whether WeChat gives no unionid at a sign-in to this app. A mini program or an official
     /// account that is not bound to an Open Platform account gives none either; the configuration
     /// does not show it. Nor does it show the scope that a page chooses with `code_login`.

@@ -12,8 +12,8 @@ pub struct Throttle {
     /// Logins of one client address that failed or are under way: a login that succeeds gives back
     /// what it took. If none is left, the next login waits. A code that was answered 429 and is
     /// sent again after the wait has a second limit of the same size. Refreshes that fail have one
-    /// too, and so have the refreshes of one user. For IPv6, the /56 around a client has twice as
-    /// much, and the /48 four times as much.
+    /// too, and so have the refreshes of one user, and the tickets of one user. For IPv6, the /56
+    /// around a client has twice as much, and the /48 four times as much.
     pub login: LoginLimit,
     /// Sign-ins of one user whose address has nothing left. The user is known by an access token of
     /// the gateway, expired or not, or by a live refresh token or session cookie. A code of another

@@ -1,15 +1,15 @@
-//! Pages for users: the sign-in page and the message page, in Chinese and English. The operator can
-//! replace them.
+//! Pages for users: the sign-in page, the message page, and the page that asks before a session is
+//! handed over, in Chinese and English. The operator can replace them.
 //!
 //! This module decides what a page looks like and what the browser may load for it. `sign_in`
 //! decides what a page says and where a link leads.
 //!
 //! # Templates
-//! `login.page.templates` names a folder with `layout.html`, `sign_in.html` and `message.html`, or
-//! some of them, in the language of Jinja 2. Every value is escaped, and a variable that does not
-//! exist is an error when the folder is read.
+//! `login.page.templates` names a folder with `layout.html`, `sign_in.html`, `message.html` and
+//! `hand_over.html`, or some of them, in the language of Jinja 2. Every value is escaped, and a
+//! variable that does not exist is an error when the folder is read.
 //!
-//! Both pages get `lang` (`zh-CN` or `en`), `title` and `logo` (a `data:` URI) of `login.page` or
+//! All pages get `lang` (`zh-CN` or `en`), `title` and `logo` (a `data:` URI) of `login.page` or
 //! none, `icon` (a `data:` URI: the logo, or the gateway's own), `heading`, `sentence`, `text`, the
 //! page's other words, and `copy`: `label`, `done` and `script` of a button that copies the address
 //! of the page, or none.
@@ -27,6 +27,9 @@
 //! better than one to `retry`), `sign_out` (the values of a form that signs out: `path`,
 //! `return_to` and `everywhere`, or none), `request_id` and `code` (the word of the error, or
 //! none); `text` has `retry`, `sign_out` and `request_id`. Only `copy.script` runs.
+//!
+//! `hand_over.html` gets `form` (`path`, and the values of its hidden fields `t` and `return_to`:
+//! `ticket` and `return_to`), and `text` with `go_on`. No script runs.
 //!
 //! Styles belong into `style` elements, whose text must not depend on data; an attribute `style`
 //! has no effect. Pictures are `data:` URIs, or files of the same origin. Nothing else is loaded.
@@ -51,7 +54,7 @@ use tracing::warn;
 
 pub use self::language::Language;
 use self::policy::{Scripted, Scripts, Styles};
-use self::template::{MESSAGE, SIGN_IN, Templates};
+use self::template::{HAND_OVER, MESSAGE, SIGN_IN, Templates};
 use self::view::Site;
 use crate::config::{self, AppKind, Findings};
 use crate::entropy::{self, Entropy, NoEntropy};
@@ -169,11 +172,37 @@ impl<'a> Message<'a> {
     }
 }
 
+/// What the page says that asks before a session is handed over to this browser.
+#[derive(Clone, Copy, Debug)]
+pub struct HandOverPage<'a> {
+    /// Why the user is asked.
+    pub doubt: HandOverDoubt,
+    /// Path of the gateway that the form is sent to.
+    pub path: &'a str,
+    /// The ticket.
+    pub ticket: &'a str,
+    /// The place that the browser goes to after that.
+    pub return_to: &'a str,
+}
+
+/// Why a session is not handed over without a question.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HandOverDoubt {
+    /// Another user is signed in to this browser.
+    OtherUser,
+    /// A page of another site led the browser here: the session may be that of its owner.
+    OtherSite,
+}
+
 /// What happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Notice {
     /// The user signed out.
     SignedOut,
+    /// The session of a program was handed over to the browser.
+    HandedOver,
+    /// The ticket of a hand-over was used, is too old, or never existed.
+    TicketUnknown,
     /// The user wanted to sign out, and is still signed in.
     StillSignedIn,
     /// The user refused on the phone.
@@ -277,6 +306,15 @@ impl Pages {
         self.page(MESSAGE, &view::message(&self.site, message, language), scripts)
     }
 
+    /// Renders the page that asks before a session is handed over.
+    pub fn hand_over(&self, page: &HandOverPage<'_>, language: Language) -> Page {
+        self.page(
+            HAND_OVER,
+            &view::hand_over(&self.site, page, language),
+            Scripts { widget: None, copies: false },
+        )
+    }
+
     fn page(&self, template: &str, view: &Value, scripts: Scripts<'_>) -> Page {
         for TemplateSet { templates, styles } in &self.sets {
             match templates.render(template, view) {
@@ -317,6 +355,8 @@ impl TemplateSet {
         });
         let can_tell = sample::messages()
             .all(|(message, language)| try_out(MESSAGE, view::message(site, &message, language), ""));
-        (can_sign_in && can_tell).then_some(Self { templates, styles })
+        let can_ask = sample::hand_overs()
+            .all(|(page, language)| try_out(HAND_OVER, view::hand_over(site, &page, language), page.path));
+        (can_sign_in && can_tell && can_ask).then_some(Self { templates, styles })
     }
 }

@@ -1,7 +1,9 @@
 //! Sample pages that templates are tried with, so that a mistake is found when they are read and
 //! not when a user signs in.
 
-use super::{Action, Choice, Language, Message, Notice, SignInPage, SignInWidget, SignOut};
+use super::{
+    Action, Choice, HandOverDoubt, HandOverPage, Language, Message, Notice, SignInPage, SignInWidget, SignOut,
+};
 use crate::config::AppKind;
 
 pub(super) const NONCE: &str = "bm9uY2U";
@@ -49,6 +51,15 @@ pub(super) fn messages() -> impl Iterator<Item = (Message<'static>, Language)> {
         ACTIONS.into_iter().flat_map(move |action| {
             Language::ALL.map(|language| (Message::new(notice, action, "sample"), language))
         })
+    })
+}
+
+/// Every question before a session is handed over.
+pub(super) fn hand_overs() -> impl Iterator<Item = (HandOverPage<'static>, Language)> {
+    HandOverDoubt::ALL.into_iter().flat_map(|doubt| {
+        let page =
+            HandOverPage { doubt, path: "/auth/ticket/confirm", ticket: "sample", return_to: "/orders" };
+        Language::ALL.map(|language| (page, language))
     })
 }
 

@@ -11,12 +11,14 @@ use crate::config::Findings;
 
 pub(super) const SIGN_IN: &str = "sign_in.html";
 pub(super) const MESSAGE: &str = "message.html";
+pub(super) const HAND_OVER: &str = "hand_over.html";
 const LAYOUT: &str = "layout.html";
 
-const DELIVERED: [(&str, &str); 3] = [
+const DELIVERED: [(&str, &str); 4] = [
     (LAYOUT, include_str!("templates/layout.html")),
     (SIGN_IN, include_str!("templates/sign_in.html")),
     (MESSAGE, include_str!("templates/message.html")),
+    (HAND_OVER, include_str!("templates/hand_over.html")),
 ];
 
 const KEY: &str = "login.page.templates";
@@ -66,13 +68,11 @@ impl Templates {
 
     /// Reports a page that shows no way to sign in: it must not be used.
     pub(super) fn refuse_dead_end(&self, rendered: &str, findings: &mut Findings) -> bool {
+        let needed = if rendered == HAND_OVER { "`form.path`" } else { "`choices[0].href`" };
         let folder =
             self.replaced.as_ref().map(|(folder, _)| folder.display().to_string()).unwrap_or_default();
         findings
-            .error(
-                KEY,
-                format!("{rendered}, with the templates of `{folder}`, does not link to `choices[0].href`"),
-            )
+            .error(KEY, format!("{rendered}, with the templates of `{folder}`, does not link to {needed}"))
             .hint("a layout needs `{% block content %}`, and a page of your own needs the link");
         false
     }
@@ -210,7 +210,7 @@ fn refuse(place: &str, error: &Error, findings: &mut Findings) {
     findings.error(KEY, reason).hint(match error.kind() {
         ErrorKind::SyntaxError => "the syntax is that of Jinja 2",
         ErrorKind::TemplateNotFound => {
-            "a template may extend or include layout.html, sign_in.html and message.html"
+            "a template may extend or include layout.html, sign_in.html, message.html and hand_over.html"
         }
         _ => DOCUMENTATION,
     });

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use serde::Serialize;
 
-use super::{Language, Notice};
+use super::{HandOverDoubt, Language, Notice};
 
 /// The words of a notice.
 #[derive(Clone, Copy, Debug)]
@@ -177,6 +177,32 @@ impl Language {
         }
     }
 
+    /// The question before a session is handed over.
+    pub(super) const fn hand_over(self, doubt: HandOverDoubt) -> Words {
+        match (self, doubt) {
+            (Self::Chinese, HandOverDoubt::OtherUser) => Words {
+                heading: "要换一个账号吗？",
+                sentence: "这个浏览器已经登录了另一个账号。继续后，将改用在小程序中打开此页的账号。",
+                retry: "换用小程序的账号",
+            },
+            (Self::English, HandOverDoubt::OtherUser) => Words {
+                heading: "Use another account?",
+                sentence: "Another account is signed in to this browser. If you continue, you will use the account that opened this page in the mini program.",
+                retry: "Use the mini program’s account",
+            },
+            (Self::Chinese, HandOverDoubt::OtherSite) => Words {
+                heading: "这是你的账号吗？",
+                sentence: "继续后，你将以打开此链接的小程序账号登录。如果不是你自己在小程序中打开的，请关闭此页：这可能是别人的账号。",
+                retry: "是我打开的，继续",
+            },
+            (Self::English, HandOverDoubt::OtherSite) => Words {
+                heading: "Is this your account?",
+                sentence: "If you continue, you will be signed in with the account of the mini program that made this link. If you did not open it there yourself, close this page: it may be the account of another person.",
+                retry: "I opened it, continue",
+            },
+        }
+    }
+
     pub(super) const fn notice(self, notice: Notice) -> Words {
         match self {
             Self::Chinese => chinese(notice),
@@ -185,10 +211,17 @@ impl Language {
     }
 }
 
+impl HandOverDoubt {
+    /// Every doubt, for the test of templates.
+    pub(super) const ALL: [Self; 2] = [Self::OtherUser, Self::OtherSite];
+}
+
 impl Notice {
     /// Every notice, for the test of templates. A test counts them.
-    pub(super) const ALL: [Self; 26] = [
+    pub(super) const ALL: [Self; 28] = [
         Self::SignedOut,
+        Self::HandedOver,
+        Self::TicketUnknown,
         Self::StillSignedIn,
         Self::Refused,
         Self::Expired,
@@ -220,6 +253,8 @@ impl Notice {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::SignedOut => "signed_out",
+            Self::HandedOver => "handed_over",
+            Self::TicketUnknown => "ticket_unknown",
             Self::StillSignedIn => "still_signed_in",
             Self::Refused => "refused",
             Self::Expired => "expired",
@@ -269,8 +304,9 @@ impl Notice {
     /// `trouble` if something failed.
     pub(super) const fn tone(self) -> &'static str {
         match self {
-            Self::SignedOut => "good",
+            Self::SignedOut | Self::HandedOver => "good",
             Self::Refused
+            | Self::TicketUnknown
             | Self::Expired
             | Self::OtherBrowser
             | Self::SnapshotVisitor
@@ -302,6 +338,10 @@ impl Notice {
 const fn chinese(notice: Notice) -> Words {
     let (heading, sentence) = match notice {
         Notice::SignedOut => ("已退出登录", "你已安全退出，可以关闭此页。"),
+        Notice::HandedOver => ("已登录", "现在使用的是小程序的账号。"),
+        Notice::TicketUnknown => {
+            ("链接已失效", "这个链接只能使用一次，而且很快就会过期。请回到小程序，重新打开此页。")
+        }
         Notice::StillSignedIn => (
             "你还没有退出登录",
             "刚才没能退出，你仍然处于登录状态。请再试一次；如果这是别人也会使用的设备，请先不要离开。",
@@ -363,6 +403,7 @@ const fn chinese(notice: Notice) -> Words {
     };
     let retry = match notice {
         Notice::SignedOut | Notice::Expired | Notice::CodeInvalid | Notice::OtherBrowser => "重新登录",
+        Notice::HandedOver => "继续",
         _ => "再试一次",
     };
     Words { heading, sentence, retry }
@@ -371,6 +412,11 @@ const fn chinese(notice: Notice) -> Words {
 const fn english(notice: Notice) -> Words {
     let (heading, sentence) = match notice {
         Notice::SignedOut => ("You are signed out", "All done. You can close this page."),
+        Notice::HandedOver => ("You are signed in", "You now use the account of the mini program."),
+        Notice::TicketUnknown => (
+            "This link does not work any more",
+            "The link can be used once, and only for a short time. Go back to the mini program and open the page again.",
+        ),
         Notice::StillSignedIn => (
             "You are still signed in",
             "Signing out did not work just now. Please try again. If other people use this device, do not leave it until you are signed out.",
@@ -468,6 +514,7 @@ const fn english(notice: Notice) -> Words {
     };
     let retry = match notice {
         Notice::SignedOut | Notice::Expired | Notice::CodeInvalid | Notice::OtherBrowser => "Sign in again",
+        Notice::HandedOver => "Continue",
         _ => "Try again",
     };
     Words { heading, sentence, retry }

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::policy::COPY_SCRIPT;
 use super::text::{SignInWords, Situation};
-use super::{Action, Choice, Language, Message, Notice, SignInPage, SignInWidget, SignOut};
+use super::{Action, Choice, HandOverPage, Language, Message, Notice, SignInPage, SignInWidget, SignOut};
 use crate::config::AppKind;
 
 /// The values that every page gets.
@@ -92,6 +92,29 @@ struct MessageText {
     retry: &'static str,
     sign_out: &'static str,
     request_id: &'static str,
+}
+
+#[derive(Debug, Serialize)]
+struct HandOverView<'a> {
+    lang: &'static str,
+    #[serde(flatten)]
+    site: &'a Site,
+    heading: &'static str,
+    sentence: &'static str,
+    form: HandOverForm<'a>,
+    text: HandOverText,
+}
+
+#[derive(Debug, Serialize)]
+struct HandOverForm<'a> {
+    path: &'a str,
+    ticket: &'a str,
+    return_to: &'a str,
+}
+
+#[derive(Debug, Serialize)]
+struct HandOverText {
+    go_on: &'static str,
 }
 
 /// The widget that a page shows: none in WeChat, because a phone cannot scan its own screen.
@@ -196,6 +219,20 @@ pub(super) fn message(site: &Site, message: &Message<'_>, language: Language) ->
             sign_out: language.sign_out(message.notice),
             request_id: language.request_id(),
         },
+    }))
+}
+
+/// The values of `hand_over.html`.
+pub(super) fn hand_over(site: &Site, page: &HandOverPage<'_>, language: Language) -> Value {
+    let words = language.hand_over(page.doubt);
+    let HandOverPage { path, ticket, return_to, .. } = *page;
+    Value::from(Serde(HandOverView {
+        lang: language.tag(),
+        site,
+        heading: words.heading,
+        sentence: words.sentence,
+        form: HandOverForm { path, ticket, return_to },
+        text: HandOverText { go_on: words.retry },
     }))
 }
 

@@ -33,6 +33,8 @@ pub struct CheckedSession {
     pub profile: Profile,
     /// The business's own user that the person is bound to.
     pub user: Option<User>,
+    /// The session of a program that this one was handed over from, if a web-view holds this one.
+    pub parent: Option<SessionId>,
 }
 
 impl Sessions {
@@ -103,8 +105,12 @@ impl Sessions {
         let user = people.user_of(entry.revocation_number)?;
 
         let is_written = now.since(entry.last_seen_at) < limits.use_interval;
-        let last_used_at = if is_written { entry.last_used_at() } else { now };
-        let end = entry.expires_at.min(limits.idle_end(last_used_at));
+        let end_of = |entry: &SessionEntry| {
+            let last_used_at = if is_written { entry.last_used_at() } else { now };
+            entry.expires_at.min(limits.idle_end(last_used_at))
+        };
+        let parent = row.parent_of(entry);
+        let end = parent.map_or(end_of(entry), |parent| end_of(entry).min(end_of(parent)));
         if !is_written {
             let core = Arc::clone(core);
             let limits = *limits;
@@ -115,10 +121,11 @@ impl Sessions {
             id: name::session_id(&locator, &id)?,
             lease,
             recheck_at: now.plus(limits.recheck_after).min(end),
-            expires_at: entry.expires_at,
+            expires_at: parent.map_or(entry.expires_at, |parent| entry.expires_at.min(parent.expires_at)),
             identity: row.identity(),
             profile: row.profile(),
             user,
+            parent: parent.map(|parent| name::session_id(&locator, &parent.id)).transpose()?,
         })
     }
 }
@@ -156,6 +163,6 @@ fn touched(
     let is_due = |entry: &&SessionEntry| now.since(entry.last_seen_at) >= limits.use_interval;
     row.live_entry(id, limits, revocations, now).filter(is_due)?;
     let mut row = row.clone();
-    row.entry_mut(id)?.touch(now);
+    row.touch(id, now);
     Some(row)
 }

@@ -186,6 +186,7 @@ pub(crate) fn written_rows() -> Vec<(&'static str, Vec<u8>)> {
         family: token.new_family(),
         device: Some("WeChat 8.0.50 on iPhone".into()),
         cookie: Some([4; 32].into()),
+        handed_over: None,
     };
     let client = Client::for_test([192, 0, 2, 1], "curl/8.0");
     let shown = token.shown_by(&client);

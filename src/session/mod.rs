@@ -20,6 +20,7 @@ mod erase;
 mod error;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzz;
+mod hand_over;
 mod list;
 mod node;
 mod open;
@@ -40,6 +41,7 @@ pub use self::check::CheckedSession;
 pub use self::client::Client;
 pub use self::erase::{EraseError, ErasedPerson};
 pub use self::error::{RefreshError, SessionError};
+pub use self::hand_over::HandedOverSession;
 pub use self::list::SessionInfo;
 pub use self::node::core::Core;
 pub use self::node::lease::Lease;

@@ -109,14 +109,18 @@ impl Sessions {
         let (id, expires_at) = self.put(opening, now).await?;
         if let Some(before) = before.filter(|_| replaces.is_none()) {
             // After the sign-in: if it fails, the browser keeps the session that it had.
-            let revoked = self.revoke(&SessionScope::Session(before.clone()), now).await;
-            if let Err(error) = revoked {
-                warn!(
-                    "another person signed in with a browser, and the previous session was not ended: {error}"
-                );
-            }
+            self.end_previous(before, now).await;
         }
         Ok(OpenedBrowserSession { id, cookie, expires_at })
+    }
+
+    /// Ends the session of another person that a browser held until now. If that fails, it is
+    /// logged: a failed sign-in would help no user.
+    pub(super) async fn end_previous(&self, before: &SessionId, now: Timestamp) {
+        let revoked = self.revoke(&SessionScope::Session(before.clone()), now).await;
+        if let Err(error) = revoked {
+            warn!("another person signed in with a browser, and the previous session was not ended: {error}");
+        }
     }
 
     fn new_entry(
@@ -136,6 +140,7 @@ impl Sessions {
             family: token.new_family(),
             device: new.user_agent.and_then(device::label),
             cookie: cookie.map(Into::into),
+            handed_over: None,
         })
     }
 

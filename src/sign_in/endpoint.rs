@@ -7,10 +7,10 @@ use std::sync::Arc;
 use http::{Method, StatusCode};
 
 use super::answer::SignInAnswer;
-use super::browser::{callback, sign_in_page, start};
+use super::browser::{callback, hand_over, sign_in_page, start};
 use super::call::{ReadBody, SignInCall};
 use super::precheck::{self, Precheck};
-use super::program::{login, logout, refresh, session};
+use super::program::{login, logout, refresh, session, ticket};
 use super::service::SignInService;
 use crate::path::PathTree;
 use crate::telemetry::audit_log::AuditEvent;
@@ -30,6 +30,10 @@ pub enum Endpoint {
     Start,
     /// Completes the sign-in of a browser that WeChat redirects to it.
     Callback,
+    /// Gives a program a ticket; signs a browser in that shows it.
+    Ticket,
+    /// Signs a browser in that shows a ticket and was asked first.
+    TicketConfirm,
     /// The keys that verify tokens.
     Jwks,
     /// A path below the prefix that is none of these.
@@ -45,6 +49,8 @@ enum Audited {
     Posts(AuditEvent),
     /// Answers with status 401 or 403.
     Refusals(AuditEvent),
+    /// Answers that sign a user in.
+    SignIns(AuditEvent),
 }
 
 /// The outcomes of a sign-in or a refresh for which a code or a refresh token was judged.
@@ -138,6 +144,23 @@ const ENDPOINTS: &[EndpointSpec] = &[
         respond: |service, call, _| Box::pin(callback::respond(service, call)),
         audited: Audited::Always(AuditEvent::Login),
     },
+    // A HEAD would spend the ticket.
+    EndpointSpec {
+        endpoint: Endpoint::Ticket,
+        path: BelowPrefix("/ticket"),
+        allow: "GET, POST",
+        precheck: precheck::ticket,
+        respond: |service, call, _| Box::pin(take_ticket(service, call)),
+        audited: Audited::SignIns(AuditEvent::Login),
+    },
+    EndpointSpec {
+        endpoint: Endpoint::TicketConfirm,
+        path: BelowPrefix("/ticket/confirm"),
+        allow: "POST",
+        precheck: precheck::logout,
+        respond: |service, call, body| Box::pin(hand_over::confirm(service, call, body)),
+        audited: Audited::SignIns(AuditEvent::Login),
+    },
     // Where a backend finds the keys to verify tokens with. See RFC 8615.
     EndpointSpec {
         endpoint: Endpoint::Jwks,
@@ -155,6 +178,15 @@ async fn log_in(service: &Arc<SignInService>, call: SignInCall<'_>, body: ReadBo
         sign_in_page::respond(service, call).await
     } else {
         login::respond(service, call, body).await
+    }
+}
+
+/// A program posts for a ticket; a browser opens a page with one.
+async fn take_ticket(service: &Arc<SignInService>, call: SignInCall<'_>) -> SignInAnswer {
+    if call.request.method == Method::POST {
+        ticket::respond(service, call).await
+    } else {
+        hand_over::respond(service, call).await
     }
 }
 
@@ -212,6 +244,7 @@ impl Endpoint {
             Audited::Always(event) => Some(event),
             Audited::Posts(event) => (method == Method::POST).then_some(event),
             Audited::Refusals(event) => is_refusal.then_some(event),
+            Audited::SignIns(event) => (outcome == "ok").then_some(event),
         }
     }
 

@@ -1,5 +1,6 @@
 //! What the endpoints check by the header alone, before a body is read.
 
+use http::Method;
 use tracing::debug;
 
 use super::answer::SignInAnswer;
@@ -40,13 +41,20 @@ pub(super) fn login(service: &SignInService, call: SignInCall<'_>, _: &'static s
     precheck_program(service, call).map_err(|error| refuse_login(service, &error, call))
 }
 
+/// A program posts for a ticket, or a browser opens a page with one.
+#[expect(clippy::result_large_err, reason = "the answer goes straight to the client, once")]
+pub(super) fn ticket(_: &SignInService, call: SignInCall<'_>, allow: &'static str) -> PrecheckResult {
+    check_method(call, allow)?;
+    if call.request.method == Method::POST { Ok(None) } else { check_navigation(call) }
+}
+
 /// A program posts a refresh token.
 #[expect(clippy::result_large_err, reason = "the answer goes straight to the client, once")]
 pub(super) fn refresh(service: &SignInService, call: SignInCall<'_>, _: &'static str) -> PrecheckResult {
     precheck_program(service, call).map_err(|error| SignInAnswer::refused(&error.reply(), call.request_id))
 }
 
-/// A program or a page posts that a session ends.
+/// A program or a page posts that a session ends, or a page that a hand-over may go on.
 #[expect(clippy::result_large_err, reason = "the answer goes straight to the client, once")]
 pub(super) fn logout(service: &SignInService, call: SignInCall<'_>, _: &'static str) -> PrecheckResult {
     precheck_post(service, call.request)

@@ -63,6 +63,8 @@ struct Setup {
     code_login: bool,
     /// Of every app.
     unknown_unionid: Option<config::UnknownUnionId>,
+    /// Of every mini program.
+    hand_over: Option<bool>,
 }
 
 impl Default for Setup {
@@ -84,6 +86,7 @@ impl Default for Setup {
             cookie: None,
             code_login: false,
             unknown_unionid: None,
+            hand_over: None,
         }
     }
 }
@@ -173,6 +176,7 @@ fn apps(setup: &Setup) -> BTreeMap<String, config::App> {
             code_login: setup.code_login && kind == AppKind::OfficialAccount,
             unknown_unionid,
             app_token: config::AppTokenApi::default(),
+            hand_over: setup.hand_over.filter(|_| kind == AppKind::MiniProgram),
         };
         (name.to_owned(), app)
     });

@@ -44,6 +44,8 @@ pub struct Metrics {
     pub rejected_connections: IntCounterVec,
     /// `menshen_logins_total{provider,flow,outcome}`
     pub logins: IntCounterVec,
+    /// `menshen_hand_overs_total{outcome}`
+    pub hand_overs: IntCounterVec,
     /// `menshen_login_duration_seconds{app}`
     pub login_duration: HistogramVec,
     /// `menshen_wechat_request_duration_seconds{app,api}`
@@ -164,6 +166,11 @@ impl Metrics {
                 "logins_total",
                 "Total number of logins that were answered.",
                 &["provider", "flow", "outcome"],
+            )?,
+            hand_overs: new.counter_vec(
+                "hand_overs_total",
+                "Total number of hand-overs of a session to a web-view that were answered.",
+                &["outcome"],
             )?,
             login_duration: new.histogram_vec(
                 "login_duration_seconds",

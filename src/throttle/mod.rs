@@ -79,7 +79,7 @@ pub struct Throttle {
     logins: Logins,
     /// Sign-ins and refreshes of users who show a credential, by user.
     known: ClientRate,
-    /// Refreshes with a good token, by user.
+    /// Refreshes with a good token, by user, and tickets by user.
     refresh: ClientRate,
     failed_refresh: Buckets,
     sign_in: Buckets,
@@ -148,11 +148,13 @@ pub enum Limit {
     WeChat,
     /// Requests of one session for `/auth/session`.
     Session,
+    /// Tickets of one user.
+    Ticket,
 }
 
 impl Limit {
     /// Every limit.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Login,
         Self::Refresh,
         Self::SignIn,
@@ -161,6 +163,7 @@ impl Limit {
         Self::Request,
         Self::WeChat,
         Self::Session,
+        Self::Ticket,
     ];
 
     /// The limit's name.
@@ -174,6 +177,7 @@ impl Limit {
             Self::Request => "request",
             Self::WeChat => "wechat",
             Self::Session => "session",
+            Self::Ticket => "ticket",
         }
     }
 }
@@ -329,6 +333,18 @@ impl Throttle {
         self.session.check(session).map_err(|wait| self.refuse(Limit::Session, wait))
     }
 
+    /// Checks the limit for one ticket of a user, who is signed in. Each takes room in the store.
+    ///
+    /// The rate is that of the logins of one address.
+    ///
+    /// # Errors
+    /// [`Throttled`] if the user asks for too many.
+    pub fn check_ticket_of(&self, user: &Subject) -> Result<(), Throttled> {
+        // Of the refreshes of the user it is apart: no two lists of words have one key.
+        let key = self.names.key(&["ticket", user.appid.as_str(), user.openid.as_str()]);
+        self.refresh.check(key).map(drop).map_err(|wait| self.refuse(Limit::Ticket, wait))
+    }
+
     fn check_all_sign_ins(&self, standing: Standing) -> Result<(), Throttled> {
         self.all_sign_ins.take(standing).map_err(|wait| self.refuse(Limit::AllSignIns, wait))
     }
@@ -388,6 +404,7 @@ struct RefusedCounters {
     request: IntCounter,
     wechat: IntCounter,
     session: IntCounter,
+    ticket: IntCounter,
 }
 
 impl RefusedCounters {
@@ -402,6 +419,7 @@ impl RefusedCounters {
             request: child(Limit::Request),
             wechat: child(Limit::WeChat),
             session: child(Limit::Session),
+            ticket: child(Limit::Ticket),
         }
     }
 
@@ -415,6 +433,7 @@ impl RefusedCounters {
             Limit::Request => &self.request,
             Limit::WeChat => &self.wechat,
             Limit::Session => &self.session,
+            Limit::Ticket => &self.ticket,
         }
     }
 }

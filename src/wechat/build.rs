@@ -253,6 +253,7 @@ fn build_apps(
             code_login: app.code_login,
             refuses_unknown_unionid,
             token_api: app.app_token,
+            hands_over: app.hands_over(),
             scope,
             secret,
             breaker,
@@ -287,6 +288,11 @@ fn check_kind(key: &str, app: &config::App, findings: &mut Findings) {
                 "no user can sign in: with `snsapi_base`, WeChat gives no unionid",
             )
             .hint("write `scope: snsapi_userinfo`, or remove it");
+    }
+    if app.hand_over.is_some() && app.kind != AppKind::MiniProgram {
+        findings
+            .error(format!("{key}.hand_over"), format!("a `{}` has no choice of it", app.kind.as_str()))
+            .hint("remove it; it is for a `mini_program`");
     }
     if app.browser_check == BrowserCheck::Loose && !app.kind.is_for_browsers() {
         findings

@@ -98,6 +98,8 @@ pub struct App {
     code_login: bool,
     /// Whether a user is refused for whom WeChat gives no unionid.
     pub refuses_unknown_unionid: bool,
+    /// Whether its sessions can be handed over to a web-view.
+    pub hands_over: bool,
     /// The scope that an official account asks the user for.
     scope: OAuthScope,
     /// How the app's access token is asked for.

@@ -83,6 +83,7 @@ fn app(appid: &str) -> config::App {
         code_login: false,
         unknown_unionid: None,
         app_token: AppTokenApi::default(),
+        hand_over: None,
     }
 }
 

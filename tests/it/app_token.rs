@@ -139,6 +139,7 @@ impl Harness {
             code_login: false,
             unknown_unionid: None,
             app_token: if kind == AppKind::Website { AppTokenApi::default() } else { self.app_token },
+            hand_over: None,
         };
         BTreeMap::from([
             ("shop".to_owned(), app(AppKind::MiniProgram, 1)),

@@ -3,6 +3,7 @@
 
 mod attacks;
 mod emulator;
+mod hand_over;
 mod in_wechat;
 mod logout;
 mod one_person;

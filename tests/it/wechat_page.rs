@@ -70,6 +70,7 @@ fn app(kind: AppKind, appid: &str, secret: &str, scope: Option<OAuthScope>) -> c
         code_login: false,
         unknown_unionid: None,
         app_token: config::AppTokenApi::default(),
+        hand_over: None,
     }
 }
 

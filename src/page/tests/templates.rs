@@ -115,19 +115,22 @@ fn template_that_cannot_be_used_is_refused_by_file_and_line() {
 
 #[test]
 fn template_without_its_required_links_is_refused() {
-    let table: [(&str, &[u8]); 2] =
-        [("layout.html", b"<main></main>"), ("sign_in.html", b"<p>{{ heading }}</p>")];
-    for (name, source) in table {
+    const SIGN_IN: &str = "`, does not link to `choices[0].href`; a layout needs";
+    const HAND_OVER: &str = "`, does not link to `form.path`; a layout needs";
+    let table: [(&str, &[u8], &[&str]); 3] = [
+        ("layout.html", b"<main></main>", &[SIGN_IN, HAND_OVER]),
+        ("sign_in.html", b"<p>{{ heading }}</p>", &[SIGN_IN]),
+        ("hand_over.html", b"<p>{{ heading }}</p>", &[HAND_OVER]),
+    ];
+    for (name, source, expected) in table {
         let (_guard, path) = folder(&[(name, source)]);
 
         let complaints = complaints(&with_templates(&path));
 
-        assert_eq!(complaints.len(), 1, "{name}: {complaints:?}");
-        assert!(
-            complaints[0].contains("`, does not link to `choices[0].href`; a layout needs"),
-            "{}",
-            complaints[0]
-        );
+        assert_eq!(complaints.len(), expected.len(), "{name}: {complaints:?}");
+        for (complaint, expected) in complaints.iter().zip(expected) {
+            assert!(complaint.contains(expected), "{complaint}");
+        }
     }
 }
 

@@ -62,6 +62,21 @@ pub(in crate::session) struct SessionEntry {
     /// The hash of the cookie, if a browser holds the session.
     #[n(8)]
     pub(in crate::session) cookie: Option<ByteArray<32>>,
+    /// Set if the session was handed over to a web-view: it then ends with another session.
+    #[n(9)]
+    pub(in crate::session) handed_over: Option<HandedOver>,
+}
+
+/// What only a session has that was handed over to a web-view.
+#[derive(Clone, PartialEq, Encode, Decode)]
+pub(in crate::session) struct HandedOver {
+    /// The session of the program that handed it over.
+    #[cbor(n(0), with = "minicbor::bytes")]
+    pub(in crate::session) parent: EntryId,
+    /// The hash of the cookie. It does not stand where that of other browsers stands: a gateway of
+    /// the version before would believe it there, and would not end the session with its parent.
+    #[n(1)]
+    pub(in crate::session) cookie: ByteArray<32>,
 }
 
 impl SubjectRow {
@@ -137,7 +152,7 @@ impl SubjectRow {
     /// The session whose cookie has this hash.
     pub(in crate::session) fn find_by_cookie(&self, hash: &[u8; 32]) -> Option<EntryId> {
         let is_equal = |cookie: &ByteArray<32>| verify_slices_are_equal(&**cookie, hash).is_ok();
-        self.entries.iter().find(|entry| entry.cookie.as_ref().is_some_and(is_equal)).map(|entry| entry.id)
+        self.entries.iter().find(|entry| entry.cookie_hash().is_some_and(is_equal)).map(|entry| entry.id)
     }
 
     /// The session with this id, if it is live.
@@ -168,8 +183,18 @@ impl SubjectRow {
         revocations: &Revocations,
         now: Timestamp,
     ) -> bool {
-        now < entry.ends_at(limits)
-            && !revocations.has_revoked(&self.appid.0, entry.revocation_number, entry.created_at)
+        let goes_on = |entry: &SessionEntry| {
+            now < entry.ends_at(limits)
+                && !revocations.has_revoked(&self.appid.0, entry.revocation_number, entry.created_at)
+        };
+        goes_on(entry) && (entry.handed_over.is_none() || self.parent_of(entry).is_some_and(goes_on))
+    }
+
+    /// The session with which this one ends, if it was handed over and the row has that one.
+    pub(in crate::session) fn parent_of(&self, entry: &SessionEntry) -> Option<&SessionEntry> {
+        let parent = entry.handed_over.as_ref()?.parent;
+        // A session that was handed over hands nothing over.
+        self.entries.iter().find(|other| other.id == parent && other.handed_over.is_none())
     }
 
     pub(in crate::session) fn entry_mut(&mut self, id: &EntryId) -> Option<&mut SessionEntry> {
@@ -185,19 +210,20 @@ impl SubjectRow {
         revocations: &Revocations,
         now: Timestamp,
     ) {
-        let mut entries = std::mem::take(&mut self.entries);
-        entries.retain(|entry| {
+        let is_kept = |entry: &SessionEntry| {
             let is_ahead = revocations.is_older_than(entry.revocation_number) && now < entry.ends_at(limits);
             is_ahead || self.is_live(entry, limits, revocations, now)
-        });
-        self.entries = entries;
+        };
+        // All are judged before one is removed: some end with another one of the row.
+        let mut kept = self.entries.iter().map(is_kept).collect::<Vec<bool>>().into_iter();
+        self.entries.retain(|_| kept.next().unwrap_or_default());
         self.remove_orphaned_session_key();
     }
 
-    /// Removes a session; whether the row had it.
+    /// Removes a session, and what was handed over from it; whether the row had it.
     pub(in crate::session) fn remove(&mut self, id: &EntryId) -> bool {
         let before = self.entries.len();
-        self.entries.retain(|entry| entry.id != *id);
+        self.entries.retain(|entry| entry.id != *id && !entry.is_child_of(id));
         self.remove_orphaned_session_key();
         self.entries.len() < before
     }
@@ -216,20 +242,64 @@ impl SubjectRow {
         now: Timestamp,
     ) -> u64 {
         self.entries.push(entry);
-        let counted = self.entries.iter().filter(|entry| !entry.is_evicted).count();
+        // A web-view is no device of its own.
+        let counts = |entry: &&SessionEntry| !entry.is_evicted && entry.handed_over.is_none();
+        let counted = self.entries.iter().filter(counts).count();
         let too_many = counted.saturating_sub(limits.max_per_subject);
-        for entry in self.entries.iter_mut().filter(|entry| !entry.is_evicted).take(too_many) {
+        for entry in self.entries.iter_mut().filter(|entry| counts(&&**entry)).take(too_many) {
             entry.evict(limits, now);
         }
-        let unlisted = self.entries.len().saturating_sub(limits.most_entries());
-        self.entries.drain(..unlisted);
-        self.remove_orphaned_session_key();
+        self.remove_surplus(limits);
         u64::try_from(too_many).unwrap_or(u64::MAX)
+    }
+
+    /// Adds a session that is handed over from another one of the row. It takes the place of the
+    /// one that was handed over from there before. Returns whether there was one.
+    pub(in crate::session) fn add_child(
+        &mut self,
+        entry: SessionEntry,
+        parent: &EntryId,
+        limits: &SessionLimits,
+        now: Timestamp,
+    ) -> bool {
+        // Of those that end in a moment only the last is kept: hand-overs in a row must not fill
+        // the row of the subject.
+        self.entries.retain(|entry| !(entry.is_evicted && entry.is_child_of(parent)));
+        let mut before = self.entries.iter_mut().filter(|entry| entry.is_child_of(parent)).peekable();
+        let is_replaced = before.peek().is_some();
+        before.for_each(|entry| entry.evict(limits, now));
+        self.entries.push(entry);
+        self.remove_surplus(limits);
+        is_replaced
+    }
+
+    /// Removes the oldest sessions of a row that has more than it may hold, those first that end in
+    /// a moment.
+    fn remove_surplus(&mut self, limits: &SessionLimits) {
+        let mut surplus = self.entries.len().saturating_sub(limits.most_entries());
+        self.entries.retain(|entry| {
+            let is_removed = surplus > 0 && entry.is_evicted;
+            surplus -= usize::from(is_removed);
+            !is_removed
+        });
+        self.entries.drain(..surplus);
+        self.remove_orphaned_session_key();
     }
 
     /// Evicts a session because another one takes its place; whether the row had it.
     pub(in crate::session) fn evict(&mut self, id: &EntryId, limits: &SessionLimits, now: Timestamp) -> bool {
         self.entry_mut(id).map(|entry| entry.evict(limits, now)).is_some()
+    }
+
+    /// Writes down that a session was used, and with it the one with which it ends: its person is
+    /// there.
+    pub(in crate::session) fn touch(&mut self, id: &EntryId, now: Timestamp) {
+        let Some(entry) = self.entry_mut(id) else { return };
+        entry.touch(now);
+        let Some(parent) = entry.handed_over.as_ref().map(|handed_over| handed_over.parent) else { return };
+        if let Some(parent) = self.entry_mut(&parent) {
+            parent.touch(now);
+        }
     }
 
     /// When the last session of the row ends, if all are used until then.
@@ -249,6 +319,16 @@ impl SessionEntry {
         self.expires_at.min(limits.idle_end(self.last_used_at()))
     }
 
+    /// The hash of the cookie, if a browser or a web-view holds the session.
+    fn cookie_hash(&self) -> Option<&ByteArray<32>> {
+        self.cookie.as_ref().or_else(|| self.handed_over.as_ref().map(|handed_over| &handed_over.cookie))
+    }
+
+    /// Whether the session was handed over from this one.
+    fn is_child_of(&self, parent: &EntryId) -> bool {
+        self.handed_over.as_ref().is_some_and(|handed_over| handed_over.parent == *parent)
+    }
+
     /// When the session was last used: a refresh is a use.
     pub(in crate::session) fn last_used_at(&self) -> Timestamp {
         self.last_seen_at.max(self.family.spent_at())
@@ -261,7 +341,7 @@ impl SessionEntry {
     }
 
     /// Writes down that the session was used.
-    pub(in crate::session) fn touch(&mut self, now: Timestamp) {
+    fn touch(&mut self, now: Timestamp) {
         self.last_seen_at = self.last_seen_at.max(now);
     }
 }

@@ -7,6 +7,7 @@ mod durable;
 mod erase;
 mod expiry;
 mod follow;
+mod hand_over;
 mod interleaved;
 mod loss;
 mod model;

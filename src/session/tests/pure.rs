@@ -186,5 +186,6 @@ fn entry(byte: u8) -> SessionEntry {
         family: RefreshToken::parse(&token).unwrap().decode().unwrap().new_family(),
         device: Some("curl".into()),
         cookie: None,
+        handed_over: None,
     }
 }

@@ -22,8 +22,8 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 pub struct SignInAnswer {
     /// What the client receives. A successful one holds a token.
     pub response: Response<Bytes>,
-    /// `ok`, `refreshed`, `logged_out`, `session`, `sign_in`, or the machine word of what was
-    /// refused.
+    /// `ok`, `refreshed`, `logged_out`, `session`, `sign_in`, `ticket`, `hand_over_asked`, or the
+    /// machine word of what was refused.
     pub outcome: &'static str,
     /// Name of the app that the sign-in was for.
     pub app: Option<Arc<str>>,
@@ -41,6 +41,13 @@ struct TokenResponse<'a> {
     openid: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     unionid: Option<&'a str>,
+}
+
+/// A ticket for a web-view.
+#[derive(Serialize)]
+struct TicketResponse<'a> {
+    ticket: &'a str,
+    expires_in: u64,
 }
 
 /// The user of a session, and its times.
@@ -96,6 +103,11 @@ impl SignInAnswer {
         let mut answer = Self::json(StatusCode::OK, outcome, &document);
         answer.identity = Some(grant.identity.clone());
         answer
+    }
+
+    /// A ticket for a web-view.
+    pub(super) fn ticket(ticket: &str, expires_in: u64) -> Self {
+        Self::json(StatusCode::OK, "ticket", &TicketResponse { ticket, expires_in })
     }
 
     /// A session that has ended.

@@ -31,6 +31,10 @@ pub(in crate::sign_in) enum BrowserError {
     PersonRefused,
     #[error("not a code")]
     CodeMalformed,
+    #[error("not one ticket")]
+    TicketMalformed,
+    #[error("the ticket was used, is too old, or never existed")]
+    TicketUnknown,
     #[error(transparent)]
     SignIn(#[from] SignInError),
 }
@@ -101,6 +105,15 @@ impl BrowserError {
                 "invalid_request",
                 "code_malformed",
                 "`code` must occur exactly once: 1 to 128 letters, digits, `-` or `_`",
+            ),
+            Self::TicketMalformed => {
+                reply(400, "invalid_request", "ticket_malformed", "`t` must occur exactly once")
+            }
+            Self::TicketUnknown => reply(
+                403,
+                "access_denied",
+                "ticket_unknown",
+                "the ticket was used, is too old, or never existed: ask for another one",
             ),
             Self::SignIn(error) => error.reply(),
         }

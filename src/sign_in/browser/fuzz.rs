@@ -12,6 +12,7 @@ use super::origin::{Origin, build_return_to};
 use super::return_to::ReturnTo;
 use super::session_cookie;
 use super::state::{SignInRecord, SignInState};
+use super::ticket::TicketRecord;
 use crate::authn;
 use crate::config::{BrowserCheck, Findings};
 use crate::cookie::{self, OwnCookie};
@@ -97,6 +98,10 @@ pub(crate) fn callback_query(data: &[u8]) {
 }
 
 pub(crate) fn sign_in_row(data: &[u8]) {
+    if let Some((ticket, written)) = TicketRecord::recode(data) {
+        let again = TicketRecord::recode(&written);
+        assert!(again.is_some_and(|(again, _)| again == ticket), "a ticket is not read as it was written");
+    }
     let Some((sign_in, written)) = SignInRecord::recode(data) else { return };
     let again = SignInRecord::recode(&written);
     assert!(again.is_some_and(|(again, _)| again == sign_in), "a record is not read as it was written");

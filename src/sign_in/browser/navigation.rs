@@ -147,6 +147,13 @@ pub(in crate::sign_in) fn may_be_cross_site(headers: &HeaderMap) -> bool {
     !says(b"same-origin") && !says(b"none")
 }
 
+/// Whether a browser says that a page of another site, or of another origin of the same site, led
+/// it here. WeChat's program opens a page as if the user had typed its address. A browser that does
+/// not say what led it here is not suspected: those of older phones never do.
+pub(in crate::sign_in) fn is_led_by_other_site(headers: &HeaderMap) -> bool {
+    headers.contains_key(SEC_FETCH_SITE) && may_be_cross_site(headers)
+}
+
 /// Whether a browser says that it does not request a page to show, but an image, a frame, or data
 /// for a script.
 fn is_embedded(headers: &HeaderMap) -> bool {

@@ -12,7 +12,9 @@ pub(super) const fn notice(error: &BrowserError) -> Notice {
         BrowserError::BrowserMismatch | BrowserError::BrowserCookieMissing => Notice::OtherBrowser,
         BrowserError::NothingToSignInTo => Notice::NothingToSignInTo,
         BrowserError::OriginUnknown => Notice::OriginUnknown,
+        BrowserError::TicketUnknown => Notice::TicketUnknown,
         BrowserError::NotNavigated
+        | BrowserError::TicketMalformed
         | BrowserError::StateMissing
         | BrowserError::StateMalformed
         | BrowserError::StateOfOtherApp
@@ -33,7 +35,9 @@ const fn sign_in_notice(error: &SignInError) -> Notice {
         | SignInError::CodeOfAnother
         | SignInError::CodeOfAnotherUser => Notice::CodeInvalid,
         SignInError::SnapshotVisitor => Notice::SnapshotVisitor,
-        SignInError::UserBlocked | SignInError::UnionIdUnknown => Notice::UserBlocked,
+        SignInError::UserBlocked | SignInError::UnionIdUnknown | SignInError::HandOverRefused => {
+            Notice::UserBlocked
+        }
         SignInError::Throttled { .. } => Notice::Throttled,
         SignInError::WeChatBusy
         | SignInError::QuotaExhausted

@@ -84,6 +84,16 @@ impl SignInService {
         format!("{}/logout", self.settings.path_prefix)
     }
 
+    /// The path that the question before a hand-over is answered at.
+    pub(super) fn hand_over_confirm_path(&self) -> String {
+        format!("{}/ticket/confirm", self.settings.path_prefix)
+    }
+
+    /// The place that an answer to a form may redirect to, if its page's policy lets it.
+    pub(super) fn form_target<'a>(&self, place: &'a ReturnTo, request: &Parts) -> Option<&'a str> {
+        form_target(place, &request.headers)
+    }
+
     pub(super) fn message_page(
         &self,
         status: StatusCode,

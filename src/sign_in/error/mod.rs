@@ -67,6 +67,8 @@ pub(super) enum SignInError {
     UnionIdUnknown,
     #[error("a visitor of a snapshot page")]
     SnapshotVisitor,
+    #[error("sessions of the app are not handed over")]
+    HandOverRefused,
     #[error("too many logins, for {retry_after_seconds} s")]
     Throttled { retry_after_seconds: u64 },
     #[error("wechat is busy")]
@@ -229,6 +231,12 @@ impl SignInError {
                 "access_denied",
                 "snapshot_visitor",
                 "a snapshot page cannot sign a user in: open the full page",
+            ),
+            Self::HandOverRefused => reply(
+                403,
+                "access_denied",
+                "hand_over_refused",
+                "the gateway hands no session of this app over to a web-view",
             ),
             Self::Throttled { retry_after_seconds } => reply(
                 429,

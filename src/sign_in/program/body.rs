@@ -50,6 +50,15 @@ pub(in crate::sign_in) enum LogoutTarget {
     RefreshToken(SecretString),
 }
 
+/// What the form of the question before a hand-over says.
+#[derive(Debug)]
+pub(in crate::sign_in) struct HandOverBody {
+    /// The value of the field, which may be no ticket.
+    pub(in crate::sign_in) ticket: SecretString,
+    /// Where the browser wants to go afterwards.
+    pub(in crate::sign_in) return_to: Option<String>,
+}
+
 /// How a body is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::sign_in) enum BodyFormat {
@@ -124,6 +133,16 @@ impl BodyFormat {
             None => LogoutTarget::Caller { everywhere },
         };
         Ok(LogoutBody { target, return_to: return_to.map(str::to_owned) })
+    }
+
+    /// Reads the form of the question before a hand-over.
+    pub(in crate::sign_in) fn read_hand_over(self, body: &[u8]) -> Result<HandOverBody, MalformedBody> {
+        let fields = self.fields(body)?;
+        let ticket = fields.text("t")?.ok_or(MalformedBody::TicketMissing)?;
+        let return_to = fields.text("return_to")?;
+        fields.check_unique()?;
+
+        Ok(HandOverBody { ticket: ticket.into(), return_to: return_to.map(str::to_owned) })
     }
 
     fn fields(self, body: &[u8]) -> Result<BodyFields, MalformedBody> {

@@ -14,6 +14,7 @@ pub(in crate::sign_in) enum MalformedBody {
     NotARefresh,
     EverywhereNotBoolean,
     EverywhereByRefreshToken,
+    TicketMissing,
 }
 
 impl MalformedBody {
@@ -34,6 +35,7 @@ impl MalformedBody {
             Self::EverywhereByRefreshToken => {
                 "`everywhere` needs an access token: a refresh token can only end its own session"
             }
+            Self::TicketMissing => "`t` is missing: send the form of the page",
         }
     }
 }

@@ -9,3 +9,4 @@ pub(super) mod malformed;
 pub(super) mod refresh;
 pub(super) mod request;
 pub(super) mod session;
+pub(super) mod ticket;

@@ -51,7 +51,7 @@ pub(super) fn refuse_cross_site(request: &Parts, allowed: CrossSite) -> Result<(
 }
 
 /// The body as it arrived, and its format.
-pub(super) fn read_body(
+pub(in crate::sign_in) fn read_body(
     service: &SignInService,
     request: &Parts,
     body: ReadBody,

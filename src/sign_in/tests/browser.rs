@@ -1,6 +1,7 @@
 //! Sign-in with a browser, against a WeChat that writes raw bytes.
 
 mod callback;
+mod hand_over;
 mod navigation;
 mod page;
 mod session;
