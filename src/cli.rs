@@ -1,8 +1,8 @@
 //! The command line.
 //!
 //! Answers go to standard output, messages to standard error. The exit code is 0 for success, 1 for
-//! a failure, and 2 for wrong usage or a wrong configuration. The other modules do the work of the
-//! commands.
+//! a failure, and 2 for wrong usage or a wrong configuration; docs/exit-codes.md has the list. The
+//! other modules do the work of the commands.
 
 mod control;
 mod person;
@@ -26,12 +26,12 @@ use self::person::PersonCommand;
 use self::session::SessionCommand;
 use self::throttle::ThrottleCommand;
 use crate::clock::SystemClock;
-use crate::config::{self, Document, Findings, KeyAlgorithm};
+use crate::config::{self, Document, Findings, KeyAlgorithm, Report};
 use crate::demo::{self, DemoError, DemoLanguage, DemoOptions};
 use crate::emulator::{self, Emulator};
 use crate::entropy::SystemEntropy;
 use crate::server::{self, RunError, Sources, StartError};
-use crate::telemetry::diagnostics;
+use crate::telemetry::diagnostics::{self, InstallError};
 use crate::token;
 
 const FAILED: u8 = 1;
@@ -187,11 +187,15 @@ impl CommandOutcome {
 fn serve(path: &Path) -> CommandOutcome {
     let document = match Document::load(path) {
         Ok(document) => document,
-        Err(report) => return CommandOutcome::failure(MISUSED, report.to_string()),
+        Err(report) => return refused(&report),
     };
     let diagnostics = match diagnostics::install(&document.config.telemetry.log) {
         Ok(diagnostics) => diagnostics,
-        Err(error) => return CommandOutcome::failure(MISUSED, format!("menshen: {error}")),
+        Err(error) => {
+            let is_misused = matches!(error, InstallError::InvalidFilter(_));
+            let code = if is_misused { MISUSED } else { FAILED };
+            return CommandOutcome::failure(code, format!("menshen: {error}"));
+        }
     };
     let ended = server::run(&document, path);
     if let Err(error @ (RunError::ServiceEnded | RunError::Signals(_))) = &ended {
@@ -203,11 +207,15 @@ fn serve(path: &Path) -> CommandOutcome {
     drop(diagnostics);
     match ended {
         Ok(()) => CommandOutcome::default(),
-        Err(RunError::Start(StartError::Config(report))) => {
-            CommandOutcome::failure(MISUSED, report.to_string())
-        }
+        Err(RunError::Start(StartError::Config(report))) => refused(&report),
         Err(error) => CommandOutcome::failure(FAILED, format!("menshen: {error}")),
     }
+}
+
+/// The end of a start for the errors of a report. Only what the configuration itself has wrong is
+/// [`MISUSED`]: then a restart does not help.
+fn refused(report: &Report) -> CommandOutcome {
+    CommandOutcome::failure(if report.may_pass() { FAILED } else { MISUSED }, report.to_string())
 }
 
 fn check(path: &Path) -> CommandOutcome {

@@ -56,6 +56,22 @@ pub(crate) enum KeyFileError {
     Gone,
 }
 
+impl KeyFileError {
+    /// Whether the cause lies in the surroundings, and not in the configuration or in who may use
+    /// the file.
+    const fn lies_in_surroundings(&self) -> bool {
+        match self {
+            Self::WritableByAll(_) | Self::ForeignOwner(_) | Self::TooLarge => false,
+            Self::Read(_)
+            | Self::Create(_)
+            | Self::NoEntropy(_)
+            | Self::Generate(_)
+            | Self::Vanished
+            | Self::Gone => true,
+        }
+    }
+}
+
 /// Reads a key file that an operator made; `None` if there is none. The warnings about its owner
 /// and mode are in [`config::warn_of_exposed_file`](crate::config::warn_of_exposed_file).
 pub(crate) fn read(path: &Path) -> Result<Option<Zeroizing<Vec<u8>>>, KeyFileError> {
@@ -180,6 +196,7 @@ fn refuse_others(
 /// file.
 pub(crate) fn refuse(at: &str, path: &Path, error: &KeyFileError, keys: &str, findings: &mut Findings) {
     let finding = findings.error(at, format!("file `{}` {error}", path.display()));
+    finding.is_of_surroundings = error.lies_in_surroundings();
     match error {
         KeyFileError::Gone => {
             finding.hint("put it back; or restart the gateway, which makes a new one");

@@ -19,6 +19,15 @@ pub struct Reload {
     shared: Shared,
 }
 
+/// A configuration that replaced the one before.
+#[derive(Debug)]
+pub struct Reloaded {
+    /// The configuration.
+    pub config: Config,
+    /// The warnings about it.
+    pub warnings: Report,
+}
+
 impl Reload {
     /// Reloads from `path` into `current`. Static keys must have the values of `started_with`.
     pub const fn new(
@@ -34,17 +43,19 @@ impl Reload {
     ///
     /// # Errors
     /// The [`Report`] of all errors; the old configuration goes on.
-    pub fn reload(&self) -> Result<Report, Report> {
+    pub fn reload(&self) -> Result<Reloaded, Report> {
         let loaded = self.load();
         self.record(loaded.is_ok());
-        let (runtime, warnings) = loaded?;
+        let (runtime, config, warnings) = loaded?;
         runtime.sessions.use_seal_keys();
-        let next = self.current.load().successor(runtime);
+        let previous = self.current.load();
+        runtime.upstreams.publish(Some(&previous.runtime().upstreams));
+        let next = previous.successor(runtime);
         // The new configuration may trust some of them.
         let untrusted_proxies = i64::try_from(next.untrusted_proxies()).unwrap_or(i64::MAX);
         self.shared.metrics.untrusted_proxies.set(untrusted_proxies);
         self.current.swap(Arc::new(next)).retire();
-        Ok(warnings)
+        Ok(Reloaded { config, warnings })
     }
 
     /// Records in the metrics that the configuration was loaded at start.
@@ -52,7 +63,7 @@ impl Reload {
         self.record(true);
     }
 
-    fn load(&self) -> Result<(Runtime, Report), Report> {
+    fn load(&self) -> Result<(Runtime, Config, Report), Report> {
         let document = Document::load(&self.path)?;
         let mut findings = config::static_changes(&self.started_with, &document.config);
         let current = self.current.load();
@@ -66,7 +77,7 @@ impl Reload {
         );
         let report = document.report(findings);
         match runtime {
-            Some(runtime) if !report.has_errors() => Ok((runtime, report)),
+            Some(runtime) if !report.has_errors() => Ok((runtime, document.config, report)),
             _ => Err(report),
         }
     }

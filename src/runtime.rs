@@ -29,7 +29,7 @@ use crate::telemetry::audit_log::AuditLog;
 use crate::telemetry::metrics::Metrics;
 use crate::throttle::{RequestLimits, Throttle};
 use crate::token::Tokens;
-use crate::upstream::Upstreams;
+use crate::upstream::{UpstreamDependencies, Upstreams};
 use crate::wechat::{App, WeChat};
 
 /// What outlives a reload.
@@ -293,7 +293,15 @@ impl BuiltSections {
                 &config.lists,
                 findings,
             ),
-            upstreams: Upstreams::build(&config.upstreams, findings),
+            upstreams: Upstreams::build(
+                &config.upstreams,
+                UpstreamDependencies {
+                    previous: previous.map(|previous| &previous.upstreams),
+                    metrics,
+                    now: clock.instant(),
+                },
+                findings,
+            ),
             tokens: Tokens::build(&config.tokens, &config.data_dir, missing, entropy_source, findings)
                 .map(Arc::new),
             sessions: Sessions::build(

@@ -39,6 +39,14 @@ impl Document {
             report.error(None, "", reason).hint(hint);
             report
         };
+        let unreadable = |error: io::Error| {
+            let mut report = Report::new(&name);
+            report
+                .error(None, "", format!("cannot read the file: {error}"))
+                .of_surroundings()
+                .hint("check the path and its permissions");
+            report
+        };
         let bytes = read(path).map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => {
                 refuse("there is no such file".into(), "name the file with `--config FILE` or MENSHEN_CONFIG")
@@ -47,7 +55,7 @@ impl Document {
             io::ErrorKind::FileTooLarge => {
                 refuse("the file is larger than 1 MiB".into(), "is it the configuration file?")
             }
-            _ => refuse(format!("cannot read the file: {error}"), "check the path and its permissions"),
+            _ => unreadable(error),
         })?;
         let text = String::from_utf8(bytes).map_err(|error| {
             let valid = error.utf8_error().valid_up_to();

@@ -14,6 +14,9 @@ pub struct Finding {
     pub reason: String,
     /// What to write instead: `write one of …`, `did you mean …?`.
     pub hint: Option<String>,
+    /// Whether the cause lies in the surroundings, and not in the configuration: a file that cannot
+    /// be read, a store in use. The same configuration may be usable later.
+    pub is_of_surroundings: bool,
 }
 
 /// Whether a configuration with this finding can be used.
@@ -70,7 +73,7 @@ impl Findings {
     }
 
     fn push(&mut self, severity: Severity, path: String, reason: String) -> &mut Finding {
-        self.list.push(Finding { severity, path, reason, hint: None });
+        self.list.push(Finding { severity, path, reason, hint: None, is_of_surroundings: false });
         let last = self.list.len() - 1;
         #[expect(clippy::indexing_slicing, reason = "an element was pushed on the line above")]
         &mut self.list[last]
@@ -81,6 +84,12 @@ impl Finding {
     /// Adds what to write instead.
     pub fn hint(&mut self, hint: impl Into<String>) -> &mut Self {
         self.hint = Some(hint.into());
+        self
+    }
+
+    /// Says that the cause lies in the surroundings, and not in the configuration.
+    pub const fn of_surroundings(&mut self) -> &mut Self {
+        self.is_of_surroundings = true;
         self
     }
 

@@ -35,6 +35,13 @@ impl Report {
         self.entries.iter().any(|entry| entry.finding.severity == Severity::Error)
     }
 
+    /// Whether all errors lie in the surroundings, so that the same configuration may be usable
+    /// later.
+    pub fn may_pass(&self) -> bool {
+        let mut errors = self.findings().filter(|finding| finding.severity == Severity::Error).peekable();
+        errors.peek().is_some() && errors.all(|finding| finding.is_of_surroundings)
+    }
+
     /// Whether there are no findings.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
@@ -52,8 +59,13 @@ impl Report {
         path: impl Into<String>,
         reason: impl Into<String>,
     ) -> &mut Finding {
-        let finding =
-            Finding { severity: Severity::Error, path: path.into(), reason: reason.into(), hint: None };
+        let finding = Finding {
+            severity: Severity::Error,
+            path: path.into(),
+            reason: reason.into(),
+            hint: None,
+            is_of_surroundings: false,
+        };
         self.entries.push(PlacedFinding { at, finding });
         let last = self.entries.len() - 1;
         #[expect(clippy::indexing_slicing, reason = "an element was pushed on the line above")]

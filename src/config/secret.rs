@@ -37,7 +37,9 @@ impl SecretSource {
                     Some(text.into())
                 }
                 Err(error) => {
-                    findings.error(path, format!("file `{}` cannot be read: {error}", file.display()));
+                    findings
+                        .error(path, format!("file `{}` cannot be read: {error}", file.display()))
+                        .of_surroundings();
                     None
                 }
             },

@@ -33,7 +33,8 @@ pub struct Upstream {
     /// How long an unused connection stays open.
     #[serde(default = "default_idle_timeout")]
     pub idle_timeout: Duration,
-    /// How long the gateway avoids a server that refused a connection, if other servers answer.
+    /// How long the gateway avoids a server that it could not connect to, if other servers answer.
+    /// Then the gateway itself tries to connect.
     #[serde(default = "default_retry_after")]
     pub failed_for: Duration,
     /// Whether the backend serves `/admin` in this spelling alone, and not also as `/admin.json` or
@@ -122,6 +123,12 @@ pub struct UpstreamTls {
     /// PEM file of the certificate authority to trust. Default: the system's.
     #[serde(default)]
     pub ca_file: Option<FilePath>,
+    /// PEM files of the servers' own certificates. A server must show one of them and have its key.
+    /// Nothing else counts: no authority needs to sign it, its names do not matter, it can be
+    /// self-signed or one of an authority, and it is accepted until you remove it here, also after
+    /// it has expired. To change a certificate, list the old and the new one. Not with `ca_file`.
+    #[serde(default)]
+    pub pinned_certificates: Vec<FilePath>,
     /// Certificate that the gateway shows to the servers.
     #[serde(default)]
     pub client_certificate: Option<Certificate>,

@@ -88,7 +88,10 @@ impl ControlSocket {
         let reason = format!("`{}` {error}", socket_path(data_dir).display());
         match error {
             ControlSocketError::InUse => {
-                findings.error("data_dir", reason).hint("give each gateway a `data_dir` of its own");
+                findings
+                    .error("data_dir", reason)
+                    .of_surroundings()
+                    .hint("give each gateway a `data_dir` of its own");
             }
             ControlSocketError::Io(_) if is_optional => {
                 findings
@@ -96,7 +99,10 @@ impl ControlSocket {
                     .hint("let the gateway write to its data directory");
             }
             ControlSocketError::Io(_) => {
-                findings.error("data_dir", reason).hint("let the gateway write to its data directory");
+                findings
+                    .error("data_dir", reason)
+                    .of_surroundings()
+                    .hint("let the gateway write to its data directory");
             }
         }
         None

@@ -41,7 +41,8 @@ pub(super) fn read(path: &Path, findings: &mut Findings) -> Option<String> {
     match data_uri(path) {
         Ok(uri) => Some(uri),
         Err(error) => {
-            findings.error(KEY, format!("file `{}` {error}", path.display())).hint(error.hint());
+            let finding = findings.error(KEY, format!("file `{}` {error}", path.display()));
+            finding.hint(error.hint()).is_of_surroundings = matches!(error, LogoError::Read(_));
             None
         }
     }

@@ -145,6 +145,7 @@ fn read_folder(folder: &Path, findings: &mut Findings) -> (Vec<(String, String)>
         Err(error) => {
             findings
                 .error(KEY, format!("folder `{}` cannot be read: {error}", folder.display()))
+                .of_surroundings()
                 .hint("give the path of a folder that the gateway may read, or leave the key out");
             return (Vec::new(), false);
         }

@@ -24,7 +24,7 @@ use crate::authn::Authenticated;
 use crate::clock::Clock;
 use crate::route::{METHODS, Route};
 use crate::sign_in::Endpoint;
-use crate::upstream::{InFlight, TunnelSwitch, Upstream};
+use crate::upstream::{InFlight, Server, TlsFailure, TunnelSwitch, Upstream};
 
 /// A request on its way, as Pingora carries it from phase to phase.
 pub struct Context {
@@ -91,6 +91,8 @@ pub(super) enum Decision {
 pub(super) struct Tries {
     /// Servers tried. The last one is the one that answers.
     pub(super) servers: Vec<SocketAddr>,
+    /// The last one.
+    pub(super) server: Option<Arc<Server>>,
     pub(super) in_flight: Option<InFlight>,
     /// When the last try began.
     pub(super) started: Option<Instant>,
@@ -100,6 +102,8 @@ pub(super) struct Tries {
     pub(super) has_begun_body: bool,
     /// How often the request was repeated because it was not processed.
     pub(super) repeats: u8,
+    /// Why TLS with the last one failed.
+    pub(super) tls_failure: Option<TlsFailure>,
 }
 
 impl Context {
@@ -171,6 +175,7 @@ impl Context {
             upstream: self.decision.upstream().map(|upstream| &*upstream.name),
             upstream_address: self.tries.servers.last().copied(),
             upstream_duration: self.tries.duration,
+            upstream_error: self.tries.tls_failure.map(TlsFailure::as_str),
         }
     }
 }

@@ -3,6 +3,7 @@
 use pingora::{Error, ErrorSource, ErrorType};
 
 use super::reason::Reason;
+use crate::upstream::TlsFailure;
 
 /// Why a request failed.
 pub(super) fn reason(error: &Error) -> Reason {
@@ -32,6 +33,8 @@ pub(super) fn reason(error: &Error) -> Reason {
             ErrorSource::Upstream,
             E::TLSHandshakeFailure | E::InvalidCert | E::HandshakeError | E::TLSWantX509Lookup,
         ) => Reason::UpstreamTlsFailed,
+        // With TLS 1.3 a server refuses the gateway's certificate only after the handshake.
+        (ErrorSource::Upstream, _) if TlsFailure::of(error).is_some() => Reason::UpstreamTlsFailed,
         (ErrorSource::Upstream, _) => Reason::UpstreamBrokeOff,
         (ErrorSource::Downstream, E::ReadTimedout) => Reason::ClientTimeout,
         (ErrorSource::Downstream, _) if is_malformed_stream(error) => Reason::RequestMalformed,

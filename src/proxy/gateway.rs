@@ -44,7 +44,7 @@ use crate::entropy::NoEntropy;
 use crate::route::Route;
 use crate::runtime::Shared;
 use crate::telemetry::access_log::AccessLog;
-use crate::upstream::TunnelSwitch;
+use crate::upstream::{TlsFailure, TunnelSwitch};
 
 /// Longest body, in bytes, that is read for the sake of its connection.
 const LITTLE_BODY: usize = 64 * 1024;
@@ -201,12 +201,13 @@ impl ProxyHttp for Gateway {
     async fn connected_to_upstream(
         &self,
         _session: &mut Session,
-        _is_reused: bool,
+        is_reused: bool,
         _peer: &HttpPeer,
         _fd: RawFd,
         digest: Option<&Digest>,
         ctx: &mut Box<Context>,
     ) -> pingora::Result<()> {
+        check_connection(ctx, is_reused, digest)?;
         // A connection of HTTP/2 carries other requests too, so it says nothing of this one.
         if let (Some(open), Some(digest)) = (&ctx.open, digest)
             && ctx.decision.upstream().is_some_and(|upstream| !upstream.speaks_http2)
@@ -352,7 +353,7 @@ impl ProxyHttp for Gateway {
         mut error: Box<Error>,
     ) -> Box<Error> {
         if let (Some(upstream), Some(address)) = (ctx.decision.upstream(), ctx.tries.servers.last()) {
-            upstream.record_failure(*address, ctx.arrival.now);
+            upstream.record_failure(*address, &error, ctx.arrival.now);
             // Nothing was sent, so another server may be tried with every method.
             error.set_retry(ctx.tries.servers.len() < upstream.max_tries());
         }
@@ -382,6 +383,12 @@ impl ProxyHttp for Gateway {
         {
             let failures = &self.records.shared.metrics.upstream_failures;
             failures.with_label_values(&[&*upstream.name, reason.as_str()]).inc();
+            ctx.tries.tls_failure = TlsFailure::of(error);
+            if let (Some(TlsFailure::OwnCertificate), Some(address)) =
+                (ctx.tries.tls_failure, ctx.tries.servers.last())
+            {
+                upstream.warn_of_refusal(*address, error, ctx.arrival.now);
+            }
         }
         let request_id = &ctx.arrival.request_id;
         tracing::debug!(
@@ -555,6 +562,20 @@ fn cut_reason(ctx: &Context) -> Option<Reason> {
     ctx.open.as_ref()?.request().cut_reason()
 }
 
+/// Checks the connection that a request is about to be sent over.
+fn check_connection(ctx: &Context, is_reused: bool, digest: Option<&Digest>) -> pingora::Result<()> {
+    let permit = ctx.decision.permit()?;
+    let verified = permit.upstream.verify(digest.and_then(|digest| digest.ssl_digest.as_deref()));
+    let Some(server) = &ctx.tries.server else { return verified };
+    match &verified {
+        Err(error) => permit.upstream.record_failure(server.address, error, ctx.arrival.now),
+        // A connection that was kept says nothing of whether another can be made.
+        Ok(()) if !is_reused => permit.upstream.record_connection(server),
+        Ok(()) => {}
+    }
+    verified
+}
+
 /// Least bytes a second of a request's body.
 fn least_body_rate(route: &Route, ctx: &Context) -> u64 {
     route.min_body_rate.unwrap_or(ctx.current.runtime().limits.min_body_rate.0)
@@ -581,7 +602,9 @@ fn choose_peer(
     tries.servers.push(server.address);
     tries.started = Some(now);
     tries.has_begun_body = false;
-    Ok(upstream.peer(&server, permit.route.read_timeout, tunnel))
+    let peer = upstream.peer(&server, permit.route.read_timeout, tunnel);
+    tries.server = Some(server);
+    Ok(peer)
 }
 
 /// What a consistent hash follows if the caller is anonymous.

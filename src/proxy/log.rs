@@ -23,6 +23,8 @@ pub(super) struct LoggedRequest<'a> {
     pub(super) upstream: Option<&'a str>,
     pub(super) upstream_address: Option<SocketAddr>,
     pub(super) upstream_duration: Option<Duration>,
+    /// Why TLS with the server failed, in words.
+    pub(super) upstream_error: Option<&'static str>,
 }
 
 /// How a request ended.
@@ -57,6 +59,7 @@ impl<'a> LoggedRequest<'a> {
             upstream_address: self.upstream_address,
             duration: end.duration,
             upstream_duration: self.upstream_duration,
+            upstream_error: self.upstream_error,
             request_bytes: end.request_bytes,
             response_bytes: end.response_bytes,
         }

@@ -69,6 +69,7 @@ impl StreamRefusals {
             upstream: None,
             upstream_address: None,
             upstream_duration: None,
+            upstream_error: None,
         };
         let end =
             RequestEnd { reason, status: 0, duration: Duration::ZERO, request_bytes: 0, response_bytes: 0 };

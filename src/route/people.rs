@@ -307,6 +307,7 @@ impl People {
             Err(error) => {
                 findings
                     .error(at, format!("file `{shown}` cannot be read: {error}"))
+                    .of_surroundings()
                     .hint("check the path and its permissions");
                 return;
             }

@@ -3,20 +3,19 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
-use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::pem::{self, PemObject as _};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
-use super::validity;
-use crate::clock::Timestamp;
+use super::validity::Validity;
 use crate::config::{Certificate, Findings, warn_of_exposed_file};
 
 /// The certificates of one listener.
@@ -44,19 +43,22 @@ impl Certificates {
         Some(Self { files: files.to_vec(), current: ArcSwap::from_pointee(loaded) })
     }
 
-    /// Warns of each certificate that is not valid `now`, or ends soon, and of each key that other
-    /// users can read.
-    pub(super) fn warn_of_doubtful(&self, now: Timestamp, at: &str, findings: &mut Findings) {
-        let loaded = self.current.load();
-        for (position, (file, pair)) in self.files.iter().zip(&loaded.pairs).enumerate() {
+    /// Warns of each key that other users can read.
+    pub(super) fn warn_of_exposed(&self, at: &str, findings: &mut Findings) {
+        for (position, file) in self.files.iter().enumerate() {
             warn_of_exposed_file(&format!("{at}[{position}].key"), &file.key, findings);
-            if let Some(doubt) = validity::doubt_of_chain(&pair.cert, now) {
-                let name = file.certificate.display();
-                findings
-                    .warning(format!("{at}[{position}].certificate"), format!("certificate `{name}` {doubt}"))
-                    .hint("renew it; the gateway reads a file again when it changes");
-            }
         }
+    }
+
+    /// The files of the certificates in use, with how long these are valid.
+    pub(super) fn validities(&self) -> Vec<(PathBuf, Validity)> {
+        let loaded = self.current.load();
+        let pairs = self.files.iter().zip(&loaded.pairs);
+        pairs
+            .filter_map(|(file, pair)| {
+                Some((file.certificate.to_path_buf(), Validity::of_chain(&pair.cert)?))
+            })
+            .collect()
     }
 
     /// Reads the files again if one has changed. Keeps the old certificates if the new ones cannot
@@ -102,8 +104,8 @@ impl LoadedCertificates {
                     }
                     pairs.push(pair);
                 }
-                Err(reason) => {
-                    findings.error(format!("{at}[{position}]"), reason);
+                Err(UnusablePair { reason, is_unreadable }) => {
+                    findings.error(format!("{at}[{position}]"), reason).is_of_surroundings = is_unreadable;
                     is_sound = false;
                 }
             }
@@ -124,27 +126,47 @@ fn modified(files: &[Certificate]) -> Vec<Option<SystemTime>> {
     files.iter().flat_map(|file| [time(&file.certificate), time(&file.key)]).collect()
 }
 
-fn read_pair(file: &Certificate) -> Result<(Vec<String>, Arc<CertifiedKey>), String> {
+/// Why a certificate with its key cannot be used.
+struct UnusablePair {
+    reason: String,
+    /// A file cannot be read; nothing is known of what it holds.
+    is_unreadable: bool,
+}
+
+impl UnusablePair {
+    fn reading(what: &str, path: &Path, error: &pem::Error) -> Self {
+        let reason = format!("{what} `{}` cannot be read: {error}", path.display());
+        Self { reason, is_unreadable: matches!(error, pem::Error::Io(_)) }
+    }
+}
+
+impl From<String> for UnusablePair {
+    fn from(reason: String) -> Self {
+        Self { reason, is_unreadable: false }
+    }
+}
+
+fn read_pair(file: &Certificate) -> Result<(Vec<String>, Arc<CertifiedKey>), UnusablePair> {
     let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_file_iter(&file.certificate)
         .and_then(Iterator::collect)
-        .map_err(|error| format!("certificate `{}` cannot be read: {error}", file.certificate.display()))?;
+        .map_err(|error| UnusablePair::reading("certificate", &file.certificate, &error))?;
     let leaf = chain
         .first()
         .ok_or_else(|| format!("certificate `{}` holds no PEM certificate", file.certificate.display()))?;
     let names = names(leaf);
     let key = PrivateKeyDer::from_pem_file(&file.key)
-        .map_err(|error| format!("key `{}` cannot be read: {error}", file.key.display()))?;
+        .map_err(|error| UnusablePair::reading("key", &file.key, &error))?;
     let key = rustls::crypto::aws_lc_rs::sign::any_supported_type(&key)
         .map_err(|error| format!("key `{}` cannot be used: {error}", file.key.display()))?;
     let pair = CertifiedKey::new(chain, key);
     match pair.keys_match() {
         Ok(()) | Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::Unknown)) => {}
         Err(_) => {
-            return Err(format!(
+            return Err(UnusablePair::from(format!(
                 "key `{}` does not belong to certificate `{}`",
                 file.key.display(),
                 file.certificate.display()
-            ));
+            )));
         }
     }
     Ok((names, Arc::new(pair)))

@@ -5,9 +5,11 @@
 //! one runtime serves all listeners, the process ends with the first listener that ends, and a
 //! drain is over as soon as the last connection is.
 
+mod certificate_files;
 mod certificates;
 mod clients;
 mod error;
+mod expiry;
 mod first_end;
 mod listen;
 mod open_files;
@@ -63,10 +65,9 @@ pub fn check(config: &Config, sources: &Sources, findings: &mut Findings) -> Res
     let shared = shared(config, sources, OnMissingKey::Ephemeral, metrics, store, findings)?;
     ControlSocket::check(&config.data_dir, findings);
     store::check(&config.store, &shared.metrics, findings);
-    let now = sources.clock.now();
-    tls::load(config, now, findings);
-    tls::load_internal(config, now, findings);
-    tls::warn_of_other_certificates(config, now, findings);
+    tls::load(config, findings);
+    tls::load_internal(config, findings);
+    certificate_files::warn_of_doubtful(config, sources.clock.now(), findings);
     AccessLog::check(&config.telemetry.access_log, findings);
     AuditLog::check(&config.telemetry.audit_log, findings);
     crate::telemetry::diagnostics::check(&config.telemetry.log, findings);

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::certificates::Certificates;
+use super::expiry::ExpiryWatch;
 use crate::clock::Clock;
 use crate::config::Report;
-use crate::reload::Reload;
+use crate::reload::{Reload, Reloaded};
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::audit_log::{AuditEvent, AuditLog, AuditLogEntry};
 
@@ -20,6 +21,7 @@ pub(super) struct Reloading {
     pub(super) reload: Reload,
     pub(super) access_log: Arc<AccessLog>,
     pub(super) audit_log: Arc<AuditLog>,
+    pub(super) expiry: Arc<ExpiryWatch>,
     pub(super) certificates: Arc<Vec<Arc<Certificates>>>,
     /// Of two reloads the one that began later must also end later.
     pub(super) one_at_a_time: Mutex<()>,
@@ -37,7 +39,9 @@ impl Reloading {
         for certificates in self.certificates.iter() {
             certificates.refresh();
         }
-        self.reload.reload()
+        let Reloaded { config, warnings } = self.reload.reload()?;
+        self.expiry.read_again(&config, self.clock.now());
+        Ok(warnings)
     }
 
     /// As [`Reloading::reload`], and writes to the audit log that a signal asked for it.

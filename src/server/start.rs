@@ -13,11 +13,13 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use super::certificates::Certificates;
 use super::error::StartError;
+use super::expiry::ExpiryWatch;
 use super::first_end::report_first_end;
 use super::listen::BoundSocket;
 use super::open_files::{DoorConnections, OpenFiles};
-use super::refresh::refresh;
+use super::refresh::Refresh;
 use super::reloading::Reloading;
 use super::running::RunningGateway;
 use super::tls::{self, ListenerTls};
@@ -65,8 +67,9 @@ pub fn start(document: &Document, path: PathBuf, sources: Sources) -> Result<Run
     let internal = internal_listener(internal, prepared.internal_tls.as_ref(), door_connections)?;
     let certificates = listeners_tls.into_iter().chain(prepared.internal_tls).map(|tls| tls.certificates);
     let certificates = Arc::new(certificates.collect::<Vec<_>>());
-    threads.spawn(refresh(Arc::clone(&certificates), Arc::clone(&current)));
+    let expiry = follow_surroundings(&threads, config, &shared, &certificates, &current);
     let reloading = Arc::new(Reloading {
+        expiry,
         clock: Arc::clone(&shared.clock),
         reload: Reload::new(path, config.clone(), Arc::clone(&current), shared.clone()),
         access_log: Arc::clone(&access_log),
@@ -83,7 +86,6 @@ pub fn start(document: &Document, path: PathBuf, sources: Sources) -> Result<Run
     doors.serve(sockets, &doors_watch, &mut services, threads.handle());
     serve_clients(guards, &shared.store_health, &shutdown_watch, &mut services, threads.handle());
     let ended = spawn_background(&threads, &shared, services);
-
     reloading.reload.record_start();
     health.set_ready();
     Ok(RunningGateway {
@@ -103,6 +105,27 @@ pub fn start(document: &Document, path: PathBuf, sources: Sources) -> Result<Run
         ended,
         threads,
     })
+}
+
+/// Follows certificates, names and servers; returns what says when certificates expire.
+fn follow_surroundings(
+    threads: &tokio::runtime::Runtime,
+    config: &Config,
+    shared: &Shared,
+    certificates: &Arc<Vec<Arc<Certificates>>>,
+    current: &Arc<ArcSwap<Current>>,
+) -> Arc<ExpiryWatch> {
+    let (metrics, now) = (Arc::clone(&shared.metrics), shared.clock.now());
+    let expiry = Arc::new(ExpiryWatch::new(config, Arc::clone(certificates), metrics, now));
+    current.load().runtime().upstreams.publish(None);
+    let followed = Refresh {
+        clock: Arc::clone(&shared.clock),
+        certificates: Arc::clone(certificates),
+        expiry: Arc::clone(&expiry),
+        current: Arc::clone(current),
+    };
+    threads.spawn(followed.run());
+    expiry
 }
 
 /// Follows what other gateways do in the store, and waits for the first service that ends.
@@ -183,10 +206,8 @@ impl Prepared {
             return Err(StartError::Config(document.report(findings)));
         };
         let shared = shared(config, sources, OnMissingKey::Create, metrics, store, &mut findings)?;
-        let now = shared.clock.now();
-        let listeners_tls = tls::load(config, now, &mut findings);
-        let internal_tls = tls::load_internal(config, now, &mut findings);
-        tls::warn_of_other_certificates(config, now, &mut findings);
+        let listeners_tls = tls::load(config, &mut findings);
+        let internal_tls = tls::load_internal(config, &mut findings);
         let dropped_lines = shared.metrics.access_log_dropped_lines.clone();
         let access_log = AccessLog::open(&config.telemetry.access_log, dropped_lines, &mut findings);
         let dropped_lines = shared.metrics.audit_log_dropped_lines.clone();

@@ -1,5 +1,7 @@
 //! When a certificate is valid. It warns of a certificate that clients refuse now, or soon will.
 
+use std::fmt;
+
 use rustls::pki_types::CertificateDer;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
@@ -10,37 +12,89 @@ use crate::clock::Timestamp;
 const RENEWAL_DAYS: i64 = 14;
 const SECONDS_A_DAY: i64 = 86_400;
 
+/// When a certificate, or a file of them, is valid: Unix seconds, both included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Validity {
+    from: i64,
+    pub(super) until: i64,
+}
+
+/// What to warn of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Doubt {
+    /// It expired at that time.
+    Expired(i64),
+    /// It is valid only from that time on.
+    NotYetValid(i64),
+    /// It expires at that time, which is near.
+    Ending(i64),
+}
+
+impl Validity {
+    /// Of one certificate; `None` if it does not parse.
+    fn of(certificate: &CertificateDer<'_>) -> Option<Self> {
+        let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
+        let validity = parsed.validity();
+        Some(Self { from: validity.not_before.timestamp(), until: validity.not_after.timestamp() })
+    }
+
+    /// Of a certificate with its intermediates: as long as all of them are valid.
+    pub(super) fn of_chain(chain: &[CertificateDer<'_>]) -> Option<Self> {
+        let both = |one: Self, other: Self| Self {
+            from: one.from.max(other.from),
+            until: one.until.min(other.until),
+        };
+        chain.iter().filter_map(Self::of).reduce(both)
+    }
+
+    /// Of a file of which one certificate is enough, such as one of authorities: of the one that is
+    /// valid longest. An old one next to a new one is not doubtful.
+    pub(super) fn of_any(certificates: &[CertificateDer<'_>]) -> Option<Self> {
+        certificates.iter().filter_map(Self::of).max_by_key(|validity| validity.until)
+    }
+
+    /// What to warn of; `None` if it is valid, and goes on to be.
+    pub(super) fn doubt(self, now: Timestamp) -> Option<Doubt> {
+        let seconds = i64::try_from(now.seconds()).ok()?;
+        if self.until < seconds {
+            return Some(Doubt::Expired(self.until));
+        }
+        if self.from > seconds {
+            return Some(Doubt::NotYetValid(self.from));
+        }
+        (self.until - seconds < RENEWAL_DAYS * SECONDS_A_DAY).then_some(Doubt::Ending(self.until))
+    }
+}
+
+impl fmt::Display for Doubt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let time = |seconds: i64| Timestamp::from_seconds(u64::try_from(seconds).unwrap_or(0));
+        match *self {
+            Self::Expired(at) => write!(f, "expired at {}", time(at)),
+            Self::NotYetValid(from) => write!(f, "is not valid before {}", time(from)),
+            Self::Ending(at) => write!(f, "ends at {}, within {RENEWAL_DAYS} days", time(at)),
+        }
+    }
+}
+
 /// What to warn of in a certificate with its intermediates: the first that is doubtful.
 pub(super) fn doubt_of_chain(chain: &[CertificateDer<'_>], now: Timestamp) -> Option<String> {
     let mut doubts = chain.iter().enumerate().filter_map(|(place, one)| Some((place, doubt(one, now)?)));
     doubts.next().map(|(place, doubt)| match place {
-        0 => doubt,
+        0 => doubt.to_string(),
         place => format!("has an intermediate, number {place}, that {doubt}"),
     })
 }
 
-/// What to warn of in a file of authorities: that none of them is valid, or goes on to be. An old
-/// one next to a new one is not doubtful.
-pub(super) fn doubt_of_authorities(authorities: &[CertificateDer<'_>], now: Timestamp) -> Option<String> {
-    let doubts = authorities.iter().map(|one| doubt(one, now)).collect::<Option<Vec<_>>>()?;
-    doubts.into_iter().next_back()
+/// What to warn of in a file of which one certificate is enough: that none of them is valid, or
+/// goes on to be.
+pub(super) fn doubt_of_any(certificates: &[CertificateDer<'_>], now: Timestamp) -> Option<String> {
+    let doubts = certificates.iter().map(|one| doubt(one, now)).collect::<Option<Vec<_>>>()?;
+    doubts.into_iter().next_back().map(|doubt| doubt.to_string())
 }
 
-/// What to warn of; `None` for a certificate that is valid, and goes on to be.
-pub(super) fn doubt(certificate: &CertificateDer<'_>, now: Timestamp) -> Option<String> {
-    let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
-    let validity = parsed.validity();
-    let (from, until) = (validity.not_before.timestamp(), validity.not_after.timestamp());
-    let seconds = i64::try_from(now.seconds()).ok()?;
-    let day = |seconds: i64| Timestamp::from_seconds(u64::try_from(seconds).unwrap_or(0));
-    if until < seconds {
-        return Some(format!("expired at {}", day(until)));
-    }
-    if from > seconds {
-        return Some(format!("is not valid before {}", day(from)));
-    }
-    (until - seconds < RENEWAL_DAYS * SECONDS_A_DAY)
-        .then(|| format!("ends at {}, within {RENEWAL_DAYS} days", day(until)))
+fn doubt(certificate: &CertificateDer<'_>, now: Timestamp) -> Option<Doubt> {
+    Validity::of(certificate)?.doubt(now)
 }
 
 #[cfg(test)]
@@ -54,7 +108,7 @@ mod tests {
         let mut params = CertificateParams::new(vec!["shop.test".to_owned()]).unwrap();
         (params.not_before, params.not_after) = (date_time_ymd(2026, 3, 1), date_time_ymd(2026, 6, 1));
         let certificate = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
-        doubt(certificate.der(), now.parse().unwrap())
+        doubt(certificate.der(), now.parse().unwrap()).map(|doubt| doubt.to_string())
     }
 
     /// A certificate from the first day of one month of 2026 to that of another.
@@ -79,7 +133,7 @@ mod tests {
             (vec![], None, None),
         ] {
             assert_eq!(says_expired(doubt_of_chain(&certificates, now)), chain, "{}", certificates.len());
-            assert_eq!(says_expired(doubt_of_authorities(&certificates, now)), authorities);
+            assert_eq!(says_expired(doubt_of_any(&certificates, now)), authorities);
         }
     }
 

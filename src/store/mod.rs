@@ -314,7 +314,7 @@ pub fn open(
             match Embedded::open(&path, &config.embedded, clock, metrics) {
                 Ok(store) => Some(Arc::new(store)),
                 Err(error) => {
-                    findings.error("store.embedded", error.to_string());
+                    findings.error("store.embedded", error.to_string()).of_surroundings();
                     None
                 }
             }

@@ -3,8 +3,8 @@
 
 use prometheus::core::Collector;
 use prometheus::{
-    Encoder, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
-    Opts, Registry, TextEncoder,
+    Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
 use super::diagnostics;
@@ -32,6 +32,10 @@ pub struct Metrics {
     pub upstream_request_duration: HistogramVec,
     /// `menshen_upstream_failures_total{upstream,reason}`
     pub upstream_failures: IntCounterVec,
+    /// `menshen_upstream_server_up{upstream,server}`
+    pub upstream_server_up: IntGaugeVec,
+    /// `menshen_certificate_expiry_timestamp_seconds{certificate}`
+    pub certificate_expiry: GaugeVec,
     /// `menshen_open_connections`
     pub open_connections: IntGauge,
     /// `menshen_untrusted_proxies`
@@ -145,6 +149,16 @@ impl Metrics {
                 "upstream_failures_total",
                 "Total number of requests that a server did not accept, answer in time, or complete.",
                 &["upstream", "reason"],
+            )?,
+            upstream_server_up: new.gauge_vec(
+                "upstream_server_up",
+                "1 if the last connection to the server was made, 0 if not, or if its name has no address.",
+                &["upstream", "server"],
+            )?,
+            certificate_expiry: new.float_gauge_vec(
+                "certificate_expiry_timestamp_seconds",
+                "Unix time at which the certificate expires; certificate is its file.",
+                &["certificate"],
             )?,
             open_connections: new.gauge("open_connections", "Client connections open now.")?,
             untrusted_proxies: new.gauge(
@@ -318,6 +332,15 @@ impl Registration {
 
     fn float_gauge(&self, name: &str, help: &str) -> Result<Gauge, prometheus::Error> {
         self.add(Gauge::with_opts(opts(name, help))?)
+    }
+
+    fn float_gauge_vec(
+        &self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+    ) -> Result<GaugeVec, prometheus::Error> {
+        self.add(GaugeVec::new(opts(name, help), labels)?)
     }
 
     fn gauge_vec(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntGaugeVec, prometheus::Error> {

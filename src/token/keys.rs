@@ -135,7 +135,8 @@ fn read_key(
             pem
         }
         Ok(None) => {
-            findings.error(path, format!("file `{}` does not exist", file.display())).hint(make_one);
+            let reason = format!("file `{}` does not exist", file.display());
+            findings.error(path, reason).of_surroundings().hint(make_one);
             return None;
         }
         Err(error) => return refuse_file(path, file, &error, findings),

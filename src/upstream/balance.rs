@@ -46,7 +46,7 @@ impl Balancer {
         }
     }
 
-    /// Resolves the servers' names, and returns their addresses and weights.
+    /// Takes over the addresses of the servers' names, and returns them with their weights.
     pub(super) fn update(&self) -> Arc<BTreeSet<Backend>> {
         match self {
             Self::RoundRobin(balancer) | Self::LeastConnections(balancer) => update(balancer),
@@ -55,14 +55,14 @@ impl Balancer {
     }
 }
 
-/// Our discovery never awaits, so the update is complete after its first poll.
+/// Our discovery neither awaits nor fails, so the update is complete after its first poll.
 fn update<S>(balancer: &LoadBalancer<S>) -> Arc<BTreeSet<Backend>>
 where
     S: BackendSelection + 'static + Send + Sync,
     S::Iter: BackendIter,
 {
     if let Some(Err(error)) = balancer.update().now_or_never() {
-        tracing::warn!("the servers' names did not resolve, keeping the addresses known: {error}");
+        tracing::error!("the servers' addresses were not taken over: {error}");
     }
     balancer.backends().get_backend()
 }

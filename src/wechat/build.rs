@@ -199,7 +199,7 @@ fn read_roots(file: &Path, findings: &mut Findings) -> Vec<Certificate> {
     let pem = match fs::read(file) {
         Ok(pem) => pem,
         Err(error) => {
-            findings.error(key, format!("file `{name}` cannot be read: {error}"));
+            findings.error(key, format!("file `{name}` cannot be read: {error}")).of_surroundings();
             return Vec::new();
         }
     };

@@ -231,7 +231,7 @@ fn a_killed_gateways_socket_is_replaced_and_a_live_ones_is_not_stolen() {
 
     let (code, said) = process::run_to_end(other.path());
 
-    assert_eq!(code, Some(2), "{said}");
+    assert_eq!(code, Some(1), "{said}");
     assert!(said.contains("belongs to another running gateway"), "{said}");
     let config = first.config();
     let blocked = || process::command(&config, &["person", "blocked"]);

@@ -35,7 +35,7 @@ const MAY_IMPORT: &[(&str, &str)] = &[
     ("route", "config host identity path cors"),
     ("telemetry", "address clock config"),
     ("token", "clock config digest entropy identity key_file"),
-    ("upstream", "clock config host"),
+    ("upstream", "clock config digest host telemetry"),
     ("store", "clock config telemetry"),
     ("wechat", "clock config entropy host identity telemetry"),
     ("session", "address clock config digest entropy identity key_file telemetry store"),

@@ -2,6 +2,7 @@
 
 mod handshakes;
 mod mutual;
+mod reasons;
 
 use std::fs;
 use std::io::{Read as _, Write as _};

@@ -290,7 +290,7 @@ fn certificates(config: &RedisTls, findings: &mut Findings) -> TlsCertificates {
         fs::read(file)
             .inspect_err(|error| {
                 let reason = format!("file `{}` cannot be read: {error}", file.display());
-                findings.error(format!("store.redis.tls.{key}"), reason);
+                findings.error(format!("store.redis.tls.{key}"), reason).of_surroundings();
             })
             .ok()
     };

@@ -45,6 +45,8 @@ pub struct AccessLogEntry<'a> {
     pub upstream: Option<&'a str>,
     /// The server that responded, or was tried last.
     pub upstream_address: Option<SocketAddr>,
+    /// Why TLS with that server failed, in words.
+    pub upstream_error: Option<&'static str>,
     /// Time from the request's header to the end of the response.
     pub duration: Duration,
     /// The upstream's part of that time.
@@ -79,6 +81,7 @@ impl AccessLogEntry<'_> {
         if let Some(address) = self.upstream_address {
             line.socket_address(key!("upstream.address"), address);
         }
+        line.optional_text(key!("upstream.error"), self.upstream_error);
         line.millis(key!("duration_ms"), self.duration);
         if let Some(duration) = self.upstream_duration {
             line.millis(key!("upstream.duration_ms"), duration);
@@ -92,7 +95,8 @@ impl AccessLogEntry<'_> {
     pub(super) fn longest(&self) -> usize {
         let required =
             [self.request_id, self.method, self.scheme, self.path, self.decision, self.reason].map(Some);
-        let optional = [self.server_address, self.route, self.app, self.subject, self.upstream];
+        let optional =
+            [self.server_address, self.route, self.app, self.subject, self.upstream, self.upstream_error];
         longest(required.into_iter().chain(optional).flatten())
     }
 }

@@ -52,10 +52,12 @@ impl AccessLog {
                     }
                     _ => ("target", "stdout".into()),
                 };
-                findings.error(
-                    format!("telemetry.access_log.{key}"),
-                    format!("`{name}` cannot be written: {error}"),
-                );
+                findings
+                    .error(
+                        format!("telemetry.access_log.{key}"),
+                        format!("`{name}` cannot be written: {error}"),
+                    )
+                    .of_surroundings();
             });
         Some(Self { writer: Some(started.ok()?) })
     }

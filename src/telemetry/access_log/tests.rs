@@ -34,6 +34,7 @@ const FULL: AccessLogEntry<'static> = AccessLogEntry {
     upstream_address: Some(std::net::SocketAddr::new(std::net::IpAddr::V6(Ipv6Addr::LOCALHOST), 8080)),
     duration: Duration::from_micros(12_345),
     upstream_duration: Some(Duration::from_micros(11_007)),
+    upstream_error: None,
     request_bytes: 0,
     response_bytes: 5120,
 };
@@ -77,6 +78,7 @@ fn fields_that_do_not_apply_are_left_out() {
         upstream: None,
         upstream_address: None,
         upstream_duration: None,
+        upstream_error: None,
         ..FULL
     };
 
@@ -102,7 +104,9 @@ fn documentation_explains_every_field_and_no_other() {
         fields.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()).collect();
     let example = document.lines().find(|line| line.starts_with("{\"timestamp\"")).unwrap();
 
-    let written: Vec<String> = keys(&render(&FULL));
+    // Also the one that only a request that failed has.
+    let failed = AccessLogEntry { upstream_error: Some("certificate expired"), ..FULL };
+    let written: Vec<String> = keys(&render(&failed));
 
     assert_eq!(documented, written);
     assert_eq!(example, render(&FULL).trim_end(), "the example line");

@@ -215,7 +215,9 @@ impl AuditLog {
             Ok(lines) => Some(Self { lines: Some(lines) }),
             Err(error) => {
                 let name = path.display();
-                findings.error("telemetry.audit_log.file", format!("`{name}` cannot be written: {error}"));
+                findings
+                    .error("telemetry.audit_log.file", format!("`{name}` cannot be written: {error}"))
+                    .of_surroundings();
                 None
             }
         }

@@ -46,7 +46,12 @@ impl Backend {
 
     /// Answers as `handler` says.
     pub fn with(handler: impl Fn(&Recorded) -> Reply + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        Self::at("127.0.0.1:0".parse().unwrap(), handler)
+    }
+
+    /// As [`Backend::with`], at this address.
+    pub fn at(address: SocketAddr, handler: impl Fn(&Recorded) -> Reply + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind(address).unwrap();
         let address = listener.local_addr().unwrap();
         let state = Arc::new(State::default());
         let handler: Arc<Handler> = Arc::new(handler);
