@@ -487,6 +487,17 @@ fn check_token_header(
 /// itself.
 fn check_routes_below_login(config: &Config, findings: &mut Findings) {
     let prefix = config.login.path_prefix.as_str();
+    for (index, listener) in config.listeners.iter().enumerate() {
+        let path = listener.health.as_deref().and_then(|path| path.strip_prefix(prefix));
+        if path.is_some_and(|rest| rest.is_empty() || rest.starts_with('/')) {
+            findings
+                .error(
+                    format!("listeners[{index}].health"),
+                    format!("paths below `{prefix}` are for signing in"),
+                )
+                .hint("write a path of its own, such as `/healthz`");
+        }
+    }
     for (index, route) in config.routes.iter().enumerate() {
         let is_below =
             route.path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));

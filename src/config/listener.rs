@@ -28,6 +28,12 @@ pub struct Listener {
     #[serde(default, deserialize_with = "value::networks")]
     #[schemars(schema_with = "value::networks_schema")]
     pub proxy_protocol: Vec<IpNet>,
+    /// Path where the listener answers the probes of load balancers, such as `/healthz`: with 200,
+    /// and with 503 while the gateway drains. GET, HEAD and OPTIONS, by every version of HTTP, with
+    /// any host or none. No route gets such a request, on any host. Not set: probes are requests
+    /// like others.
+    #[serde(default)]
+    pub health: Option<String>,
 }
 
 /// `listeners[].tls`

@@ -24,7 +24,9 @@ pub struct Route {
     /// and blanks. A pattern such as `/api/*` is refused. For a path with the character `*`, write
     /// the escape `%2A`.
     pub path: String,
-    /// Methods of this route. Empty: every method that the gateway accepts.
+    /// Methods of this route. Empty: GET, HEAD, POST, PUT, PATCH, DELETE and OPTIONS. Only a route
+    /// that names them serves QUERY and the methods of WebDAV, such as PROPFIND, MKCOL, COPY, MOVE,
+    /// LOCK, UNLOCK, REPORT and SEARCH. A COPY or MOVE must stay on this route.
     #[serde(default)]
     pub methods: Vec<String>,
     /// Who may call this route.

@@ -24,6 +24,15 @@ fn listeners(listeners: &[Listener], findings: &mut Findings) {
                 )
                 .hint("remove `h2c`; `tls.http2` is on by default");
         }
+        if listener.health.as_ref().is_some_and(|path| !is_plain_path(path)) {
+            let path = listener.health.as_deref().unwrap_or_default();
+            findings
+                .error(
+                    format!("listeners[{index}].health"),
+                    format!("`{}` is not a plain path", path.escape_debug()),
+                )
+                .hint("write a path of letters, digits, `-`, `_` and `.`, such as `/healthz`");
+        }
         let earlier = listeners.iter().take(index).position(|other| other.address == listener.address);
         if let Some(earlier) = earlier
             && listener.address.port() != 0
@@ -36,6 +45,15 @@ fn listeners(listeners: &[Listener], findings: &mut Findings) {
                 .hint("choose another port");
         }
     }
+}
+
+/// Whether a path has one spelling.
+fn is_plain_path(path: &str) -> bool {
+    let is_segment = |segment: &str| {
+        let is_byte = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~');
+        !matches!(segment, "" | "." | "..") && segment.bytes().all(is_byte)
+    };
+    path.strip_prefix('/').is_some_and(|rest| rest.is_empty() || rest.split('/').all(is_segment))
 }
 
 fn trusted_proxies(config: &Config, findings: &mut Findings) {

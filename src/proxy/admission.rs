@@ -25,6 +25,9 @@ pub struct Admission {
     max_header_fields: usize,
     max_target_bytes: usize,
     header_names: HeaderNames,
+    /// The methods besides [`METHODS`] that a route names.
+    named_methods: Vec<Method>,
+    allow: HeaderValue,
 }
 
 /// A request as the client sent it, as far as Pingora keeps it.
@@ -149,15 +152,35 @@ impl AdmissionError {
     }
 }
 
+/// The value of `Allow`.
+pub(super) fn allow<'m>(methods: impl Iterator<Item = &'m Method>) -> HeaderValue {
+    let names: Vec<&str> = methods.map(Method::as_str).collect();
+    // The names of methods have no character that a header may not have.
+    HeaderValue::from_str(&names.join(", ")).unwrap_or(HeaderValue::from_static(""))
+}
+
 impl Admission {
     /// Reads the limits from the configuration.
     pub fn new(limits: &config::Limits) -> Self {
         Self {
+            named_methods: Vec::new(),
+            allow: HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"),
             max_header_bytes: limits.max_header.as_usize(),
             max_header_fields: limits.max_header_fields,
             max_target_bytes: limits.max_uri.as_usize(),
             header_names: limits.header_names,
         }
+    }
+
+    /// Admits these methods too, which some route serves.
+    pub fn with_named_methods(self, named_methods: Vec<Method>) -> Self {
+        let allow = allow(METHODS.iter().chain(&named_methods));
+        Self { named_methods, allow, ..self }
+    }
+
+    /// The value of `Allow` for what is not about a route: all methods that are admitted.
+    pub const fn allow(&self) -> &HeaderValue {
+        &self.allow
     }
 
     /// Decides whether a request is admitted.
@@ -166,7 +189,7 @@ impl Admission {
     /// [`AdmissionError`], the first reason found.
     pub fn admit<'r>(&self, received: &Received<'r>) -> Result<CanonicalRequest<'r>, AdmissionError> {
         let parts = received.parts;
-        if !METHODS.contains(&parts.method) {
+        if !METHODS.contains(&parts.method) && !self.named_methods.contains(&parts.method) {
             return Err(AdmissionError::Method);
         }
         self.check_size(received)?;

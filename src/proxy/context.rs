@@ -22,7 +22,7 @@ use super::routed::Routed;
 use super::watch::WatchedRequest;
 use crate::authn::Authenticated;
 use crate::clock::Clock;
-use crate::route::{METHODS, Route};
+use crate::route::{Route, method_name};
 use crate::sign_in::Endpoint;
 use crate::upstream::{InFlight, Server, TlsFailure, TunnelSwitch, Upstream};
 
@@ -238,7 +238,7 @@ impl Decision {
 /// The method if the gateway knows it, otherwise `_OTHER`, OpenTelemetry's word: the client may
 /// have written anything.
 fn logged_method(method: &Method) -> &'static str {
-    METHODS.iter().find(|known| *known == method).map_or("_OTHER", Method::as_str)
+    method_name(method.as_str().as_bytes()).unwrap_or("_OTHER")
 }
 
 #[cfg(test)]

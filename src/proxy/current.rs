@@ -28,7 +28,7 @@ impl Current {
     /// Derives what the proxy needs from a runtime.
     pub fn new(runtime: Runtime) -> Self {
         Self {
-            admission: Admission::new(&runtime.limits),
+            admission: Admission::new(&runtime.limits).with_named_methods(runtime.routes.named_methods()),
             trusted_proxies: TrustedProxies::new(&runtime.trusted_proxies, runtime.header_edits.believed()),
             unbelieved_proxies: UnbelievedProxies::default(),
             read_headers: ReadHeaders::new(runtime.authenticator.sources()),

@@ -37,6 +37,9 @@ pub(super) async fn decide(
     ctx: &mut Context,
     gateway: &Gateway,
 ) -> Result<Decided, Refusal> {
+    if let Some(answer) = answer_probe(session, ctx, gateway) {
+        return answer.map(Decided::Answer);
+    }
     let current = &*ctx.current;
     let admitted = match ctx.arrival.identify_client(session, &current.trusted_proxies) {
         Ok(()) => match &ctx.refused {
@@ -58,7 +61,7 @@ pub(super) async fn decide(
     limits::check_lock_out(current, &ctx.arrival)?;
     let admitted = admitted?;
     if admitted.is_about_server {
-        return Ok(Decided::Answer(GatewayAnswer::options(respond::options())));
+        return Ok(Decided::Answer(GatewayAnswer::about_gateway(Reason::Options, respond::options(current))));
     }
     if admitted.ambiguous_path.is_none()
         && let Some(endpoint) = current.runtime().sign_in.endpoint(session.req_header().uri.path())
@@ -88,6 +91,19 @@ pub(super) async fn decide(
         return Ok(Decided::Forward(permit));
     }
     Box::pin(decide_again(request, permit, ctx, gateway)).await.map(Decided::Forward)
+}
+
+/// The answer to the probe of a balancer, if the request is one.
+fn answer_probe(
+    session: &Session,
+    ctx: &mut Context,
+    gateway: &Gateway,
+) -> Option<Result<GatewayAnswer, Refusal>> {
+    let is_draining = gateway.health.probe(session).filter(|_| ctx.refused.is_none())?;
+    // For the line of the access log.
+    let identified = ctx.arrival.identify_client(session, &ctx.current.trusted_proxies);
+    let answer = respond::health(is_draining);
+    Some(identified.map(|()| GatewayAnswer::about_gateway(Reason::Health, answer)))
 }
 
 /// Decides again on a request that had to wait for room: its session may have ended meanwhile, or a

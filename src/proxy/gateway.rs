@@ -27,6 +27,7 @@ use super::current::Current;
 use super::decide::{Decided, decide};
 use super::explain::explain_to_user;
 use super::handover::Handover;
+use super::health::HealthPaths;
 use super::log::RequestEnd;
 use super::open_request::{AwaitedBody, LongestSilence, OpenRequest};
 use super::permit::{Caller, Permit};
@@ -55,6 +56,7 @@ pub struct Gateway {
     pub(super) records: Records,
     watch: Arc<Watch>,
     pub(super) budget: Arc<RequestBudget>,
+    pub(super) health: HealthPaths,
     request_ids: RequestIds,
 }
 
@@ -68,11 +70,12 @@ impl Gateway {
         shared: Shared,
         access_log: Arc<AccessLog>,
         budget: Arc<RequestBudget>,
+        health: HealthPaths,
     ) -> Result<Self, NoEntropy> {
         let request_ids = RequestIds::new(shared.entropy.as_ref())?;
         let records = Records { shared, access_log };
         let watch = Arc::new(Watch::new(Arc::clone(&current), records.clone()));
-        Ok(Self { current, records, watch, budget, request_ids })
+        Ok(Self { current, records, watch, budget, health, request_ids })
     }
 
     /// Watches the requests under way, for ever.
@@ -139,6 +142,9 @@ impl ProxyHttp for Gateway {
             Ok(Decided::Answer(GatewayAnswer { reason, response, endpoint, route, person })) => {
                 ctx.reason = reason;
                 ctx.decision = Decision::Answered { endpoint, route, person };
+                if reason == Reason::Health && response.status() != StatusCode::OK {
+                    session.set_keepalive(None);
+                }
                 response
             }
             Err(Refusal { reason, answer, routed, person }) => {

@@ -26,6 +26,8 @@ pub(super) enum Reason {
 
     /// Answered: `OPTIONS *`.
     Options,
+    /// Answered: the probe of a balancer.
+    Health,
     /// Answered: the page of another origin may send what its preflight asks about.
     Preflight,
     /// Answered so that the browser does not send what the preflight asks about.
@@ -45,6 +47,8 @@ pub(super) enum Reason {
     RouteUnknown,
     /// The path's routes serve other methods.
     MethodNotAllowed,
+    /// The `Destination` of COPY or MOVE is not a canonical path of the request's own route.
+    DestinationRefused,
     /// Backends read the path in more than one way, and its route does not accept that.
     PathRefused(PathRefusal),
     /// The route's upstream does not exist.
@@ -118,6 +122,7 @@ impl Reason {
             Self::Authenticated => "authenticated",
             Self::PreflightForwarded => "preflight_forwarded",
             Self::Options => "options",
+            Self::Health => "health",
             Self::Preflight => "preflight",
             Self::PreflightRefused(error) => error.reason(),
             Self::SignIn(word) | Self::SignInRefused(word) => word,
@@ -126,6 +131,7 @@ impl Reason {
             Self::TooManyErrors => "too_many_errors",
             Self::RouteUnknown => "route_unknown",
             Self::MethodNotAllowed => "method_not_allowed",
+            Self::DestinationRefused => "destination_refused",
             // The same word as for a path that no route may accept: both are spelled wrongly.
             Self::PathRefused(_) => "path_refused",
             Self::UpstreamUndefined => "upstream_undefined",
@@ -156,7 +162,7 @@ impl Reason {
             Self::Public | Self::Anonymous | Self::Authenticated | Self::PreflightForwarded => {
                 Disposition::Forwarded
             }
-            Self::Options | Self::Preflight | Self::SignIn(_) => Disposition::Answered,
+            Self::Options | Self::Health | Self::Preflight | Self::SignIn(_) => Disposition::Answered,
             _ => Disposition::Refused,
         }
     }
@@ -172,6 +178,7 @@ impl Reason {
             | Self::Authenticated
             | Self::PreflightForwarded
             | Self::Options
+            | Self::Health
             | Self::Preflight
             | Self::PreflightRefused(_)
             | Self::SignIn(_)
@@ -181,7 +188,9 @@ impl Reason {
             | Self::ClientGone => return None,
             Self::Admission(error) => error.status(),
             Self::RefusedByServer(code) => return StatusCode::from_u16(code).ok(),
-            Self::PeerUnknown | Self::RequestMalformed | Self::PathRefused(_) => StatusCode::BAD_REQUEST,
+            Self::PeerUnknown | Self::RequestMalformed | Self::PathRefused(_) | Self::DestinationRefused => {
+                StatusCode::BAD_REQUEST
+            }
             Self::RouteUnknown => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::TooManyErrors | Self::RateLimited => StatusCode::TOO_MANY_REQUESTS,
@@ -260,6 +269,8 @@ pub(super) mod tests {
             (R::Authenticated, None, "authenticated"),
             (R::PreflightForwarded, None, "preflight_forwarded"),
             (R::Options, None, "options"),
+            (R::Health, None, "health"),
+            (R::DestinationRefused, Some(400), "destination_refused"),
             (R::Preflight, None, "preflight"),
             (R::PreflightRefused(PreflightError::Origin), None, "preflight_origin_refused"),
             (R::PreflightRefused(PreflightError::Method), None, "preflight_method_refused"),
@@ -323,7 +334,7 @@ pub(super) mod tests {
     #[test]
     fn each_reason_has_one_status_and_one_word() {
         let table = table();
-        assert_eq!(table.len(), 54 + authn::AuthnError::ALL.len());
+        assert_eq!(table.len(), 56 + authn::AuthnError::ALL.len());
         for (reason, status, word) in table {
             assert_eq!(reason.status().map(|status| status.as_u16()), status, "{reason:?}");
             assert_eq!(reason.as_str(), word, "{reason:?}");
@@ -335,7 +346,7 @@ pub(super) mod tests {
         for (reason, _, word) in table() {
             let expected = match word {
                 "public" | "anonymous" | "authenticated" | "preflight_forwarded" => "forwarded",
-                "options" | "preflight" | "ok" => "answered",
+                "options" | "health" | "preflight" | "ok" => "answered",
                 _ => "refused",
             };
             assert_eq!(reason.disposition().as_str(), expected, "{reason:?}");

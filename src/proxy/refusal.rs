@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::Response;
+use http::{HeaderValue, Response};
 
 use super::reason::Reason;
 use super::routed::Routed;
@@ -31,6 +31,8 @@ pub(super) enum RefusalAnswer {
     Document,
     /// By the same, with the wait in whole seconds until the client may try again.
     RetryAfter(u64),
+    /// By the same, with the methods that the path has, for `Allow`.
+    Allow(Box<HeaderValue>),
     /// By a page for a person who opens a page, or by a redirect to one.
     Page(Box<Response<Bytes>>),
 }
@@ -51,6 +53,11 @@ impl Refusal {
     /// Refuses a request on its route.
     pub(super) const fn on(routed: Routed, reason: Reason) -> Self {
         Self { reason, answer: RefusalAnswer::Document, routed: Some(routed), person: None }
+    }
+
+    /// Says which methods the path has.
+    pub(super) fn with_allow(self, methods: HeaderValue) -> Self {
+        Self { answer: RefusalAnswer::Allow(Box::new(methods)), ..self }
     }
 
     /// Answers with a page instead of a document.

@@ -15,19 +15,20 @@ use super::routed::Routed;
 use crate::authn;
 use crate::config::RejectShape;
 use crate::problem::{self, Problem};
-use crate::route::METHODS;
-
-/// Methods named in `Allow` when the gateway itself refuses one.
-const ALLOW: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
-
-const _: () = assert!(METHODS.len() == 7, "ALLOW names every method");
 
 /// Answers `OPTIONS *`.
-pub(super) fn options() -> Response<Bytes> {
+pub(super) fn options(current: &Current) -> Response<Bytes> {
     let mut response = Response::new(Bytes::new());
     *response.status_mut() = StatusCode::NO_CONTENT;
-    response.headers_mut().insert(header::ALLOW, ALLOW);
+    response.headers_mut().insert(header::ALLOW, current.admission.allow().clone());
     response
+}
+
+/// Answers a probe of a balancer. While the gateway drains, it sends its clients elsewhere.
+pub(super) fn health(is_draining: bool) -> Response<Bytes> {
+    let (status, text) =
+        if is_draining { (StatusCode::SERVICE_UNAVAILABLE, "draining\n") } else { (StatusCode::OK, "ok\n") };
+    document_of(status, "text/plain", text.as_bytes().to_vec())
 }
 
 /// Answers a refused request, in the shape that its route asks for.
@@ -38,14 +39,20 @@ pub(super) fn refusal(
     current: &Current,
     request_id: &RequestId,
 ) -> Response<Bytes> {
-    let retry_after = match answer {
+    let (retry_after, allow) = match answer {
         RefusalAnswer::Page(page) => return *page,
-        RefusalAnswer::RetryAfter(seconds) => Some(seconds),
-        RefusalAnswer::Document => None,
+        RefusalAnswer::RetryAfter(seconds) => (Some(seconds), None),
+        RefusalAnswer::Allow(methods) => (None, Some(*methods)),
+        RefusalAnswer::Document => (None, None),
     };
+    let is_of_method = reason == Reason::Admission(AdmissionError::Method);
+    let allow = allow.or_else(|| is_of_method.then(|| current.admission.allow().clone()));
     let shape = routed.map_or(RejectShape::Problem, |routed| routed.route.reject);
     let mut response = document(reason, shape, request_id);
     let headers = response.headers_mut();
+    if let Some(methods) = allow {
+        headers.insert(header::ALLOW, methods);
+    }
     if let Some(seconds) = retry_after {
         headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     }
@@ -71,7 +78,7 @@ fn document(reason: Reason, shape: RejectShape, request_id: &RequestId) -> Respo
         RejectShape::Code200 => {
             let body =
                 serde_json::json!({ "code": status.as_u16(), "message": code, "request_id": request_id });
-            json(StatusCode::OK, "application/json", body.to_string().into_bytes())
+            document_of(StatusCode::OK, "application/json", body.to_string().into_bytes())
         }
         RejectShape::Problem => {
             let request_detail = match reason {
@@ -87,14 +94,11 @@ fn document(reason: Reason, shape: RejectShape, request_id: &RequestId) -> Respo
                 code,
                 request_id,
             };
-            json(status, problem::CONTENT_TYPE, document.to_json())
+            document_of(status, problem::CONTENT_TYPE, document.to_json())
         }
     };
     let headers = response.headers_mut();
     match reason {
-        Reason::Admission(AdmissionError::Method) => {
-            headers.insert(header::ALLOW, ALLOW);
-        }
         Reason::Authentication(authn::AuthnError::StoreUnavailable) => {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         }
@@ -156,7 +160,7 @@ fn named((name, value): (&'static str, HeaderValue)) -> Option<(header::HeaderNa
     Some((header::HeaderName::from_static(name), value))
 }
 
-fn json(status: StatusCode, content_type: &'static str, body: Vec<u8>) -> Response<Bytes> {
+fn document_of(status: StatusCode, content_type: &'static str, body: Vec<u8>) -> Response<Bytes> {
     let mut response = Response::new(Bytes::from(body));
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));

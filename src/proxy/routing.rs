@@ -5,26 +5,32 @@ use std::sync::Arc;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header};
 use pingora::http::RequestHeader;
 
+use super::admission::allow;
 use super::admit::Admitted;
 use super::current::Current;
+use super::destination;
 use super::reason::Reason;
 use super::refusal::Refusal;
 use super::routed::Routed;
 use crate::path::AmbiguousPath;
-use crate::route::{NoRoute, PathRefusal, Route};
+use crate::route::{NoRoute, PathRefusal, Route, has_destination};
 use crate::runtime::Runtime;
 
 /// Finds the route of an admitted request.
 ///
 /// # Errors
 /// [`Reason::RouteUnknown`], [`Reason::MethodNotAllowed`], [`Reason::PathRefused`],
-/// [`Reason::UpstreamUndefined`]
+/// [`Reason::UpstreamUndefined`], [`Reason::DestinationRefused`]
 pub(super) fn route(
     request: &RequestHeader,
     admitted: &Admitted,
     current: &Current,
 ) -> Result<Routed, Refusal> {
-    route_of_method(&request.method, request, admitted, current)
+    let routed = route_of_method(&request.method, request, admitted, current)?;
+    if has_destination(&request.method) {
+        destination::check(request, &routed, admitted, current)?;
+    }
+    Ok(routed)
 }
 
 /// Finds the route of an admitted request, as if it had this method.
@@ -39,7 +45,7 @@ pub(super) fn route_of_method(
 ) -> Result<Routed, Refusal> {
     let runtime = current.runtime();
     let route = find(runtime, admitted, request.uri.path(), method);
-    let route = route.map_err(|none| Refusal::without_route(none.into()))?;
+    let route = route.map_err(|none| refusal(none, runtime, admitted, request.uri.path()))?;
     let upstream = runtime.upstreams.by_name(&route.upstream);
     let upstream = upstream.ok_or(Refusal::without_route(Reason::UpstreamUndefined))?;
     Ok(Routed {
@@ -48,6 +54,15 @@ pub(super) fn route_of_method(
         is_websocket: route.websocket && is_websocket_opening(request),
         allowance: None,
     })
+}
+
+fn refusal(none: NoRoute, runtime: &Runtime, admitted: &Admitted, path: &str) -> Refusal {
+    let refusal = Refusal::without_route(none.into());
+    if none != NoRoute::MethodNotAllowed || admitted.ambiguous_path.is_some() {
+        return refusal;
+    }
+    let methods = runtime.routes.methods_at(&admitted.host, path);
+    refusal.with_allow(allow(methods.iter()))
 }
 
 /// Finds the route of an admitted request with this path, as if it had this method.

@@ -1,4 +1,5 @@
-//! Requests that the gateway answers itself: the sign-in endpoints, and `OPTIONS *`.
+//! Requests that the gateway answers itself: the sign-in endpoints, `OPTIONS *`, and probes of
+//! balancers.
 
 use std::sync::Arc;
 
@@ -29,9 +30,9 @@ pub(super) struct GatewayAnswer {
 }
 
 impl GatewayAnswer {
-    /// The answer to `OPTIONS *`.
-    pub(super) const fn options(response: Response<Bytes>) -> Self {
-        Self { reason: Reason::Options, response, endpoint: None, route: None, person: None }
+    /// The answer to a request about the gateway itself.
+    pub(super) const fn about_gateway(reason: Reason, response: Response<Bytes>) -> Self {
+        Self { reason, response, endpoint: None, route: None, person: None }
     }
 }
 

@@ -8,6 +8,7 @@
 
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzz;
+mod method;
 mod pattern;
 mod people;
 mod refusal;
@@ -23,13 +24,10 @@ use crate::cors::CorsPolicy;
 use crate::host::is_host_name;
 use crate::path::{self, AmbiguousPath, PathTree, Spelling, Spellings};
 
+pub use self::method::{METHODS, NAMED_METHODS, has_destination, method_name};
 use self::pattern::prefix_of_pattern;
 pub use self::people::{Denied, Lists, Rules};
 pub use self::refusal::PathRefusal;
-
-/// Methods that the gateway admits: those of RFC 9110 §9.3 without CONNECT and TRACE, and PATCH.
-pub const METHODS: [Method; 7] =
-    [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::OPTIONS];
 
 /// Every route, ready to be searched.
 #[derive(Debug)]
@@ -174,6 +172,32 @@ impl RouteTable {
         &self.routes
     }
 
+    /// The methods that a route of this host and path serves. For the answer to another method.
+    pub fn methods_at(&self, host: &str, path: &str) -> Vec<Method> {
+        let routes = self.table_of(host).find(&path::decode(path)).map_or(&[][..], Vec::as_slice);
+        let mut methods: Vec<Method> = Vec::new();
+        for route in routes {
+            let served = if route.methods.is_empty() { &METHODS[..] } else { &route.methods };
+            for method in served {
+                if !methods.contains(method) {
+                    methods.push(method.clone());
+                }
+            }
+        }
+        methods
+    }
+
+    /// The methods of [`NAMED_METHODS`] that some route serves.
+    pub fn named_methods(&self) -> Vec<Method> {
+        let mut named: Vec<Method> = Vec::new();
+        for method in self.routes.iter().flat_map(|route| &route.methods) {
+            if !METHODS.contains(method) && !named.contains(method) {
+                named.push(method.clone());
+            }
+        }
+        named
+    }
+
     /// Whether any rule depends on the method. Then no header may name another method to a backend.
     pub const fn distinguishes_methods(&self) -> bool {
         self.distinguishes_methods
@@ -230,7 +254,11 @@ impl Route {
     }
 
     fn serves(&self, method: &Method) -> bool {
-        self.methods.is_empty() || self.methods.contains(method)
+        if self.methods.is_empty() {
+            METHODS.contains(method) || !NAMED_METHODS.contains(&method.as_str())
+        } else {
+            self.methods.contains(method)
+        }
     }
 
     fn build(
@@ -250,10 +278,11 @@ impl Route {
         check_apps(config, at, apps, findings);
         let methods = build_methods(&config.methods, at, findings);
         let served = if methods.is_empty() { &METHODS[..] } else { &methods };
+        let known: Vec<Method> = METHODS.iter().chain(&methods).cloned().collect();
         let cors = config
             .cors
             .as_ref()
-            .and_then(|cors| CorsPolicy::build(cors, &format!("{at}.cors"), &METHODS, served, findings));
+            .and_then(|cors| CorsPolicy::build(cors, &format!("{at}.cors"), &known, served, findings));
         Self {
             index,
             methods,
@@ -316,16 +345,19 @@ fn check_apps(
 
 fn build_methods(methods: &[String], at: &str, findings: &mut Findings) -> Vec<Method> {
     let parsed = methods.iter().enumerate().filter_map(|(position, text)| {
-        let method = METHODS.iter().find(|method| method.as_str() == text);
+        let method = method::by_name(text);
         if method.is_none() {
+            let common = METHODS.iter().map(Method::as_str);
+            let upper_case = text.to_ascii_uppercase();
+            let is_named = NAMED_METHODS.contains(&upper_case.as_str());
             findings
                 .error(
                     format!("{at}.methods[{position}]"),
                     format!("`{text}` is not a method that the gateway accepts"),
                 )
-                .did_you_mean(&text.to_ascii_uppercase(), METHODS.iter().map(Method::as_str));
+                .did_you_mean(&upper_case, common.chain(NAMED_METHODS.into_iter().filter(|_| is_named)));
         }
-        method.cloned()
+        method
     });
     parsed.collect()
 }

@@ -24,7 +24,7 @@ use super::reloading::Reloading;
 use super::running::RunningGateway;
 use super::tls::{self, ListenerTls};
 use super::{Sources, shared};
-use crate::admin::{Admin, GatewayHealth};
+use crate::admin::{Admin, GatewayHealth, HealthState};
 use crate::config::{Config, Document, Findings, Report, StoreEngine};
 use crate::control::{self, Control, ControlSocket};
 use crate::internal::{self, Internal, InternalListener};
@@ -33,6 +33,7 @@ use crate::management::Management;
 use crate::proxy::budget::RequestBudget;
 use crate::proxy::connections::Connections;
 use crate::proxy::guard::{DoorGuard, Guard, GuardServices};
+use crate::proxy::health::HealthPaths;
 use crate::proxy::stream_refusals::StreamRefusals;
 use crate::proxy::{Current, Gateway};
 use crate::reload::Reload;
@@ -58,10 +59,10 @@ pub fn start(document: &Document, path: PathBuf, sources: Sources) -> Result<Run
     let threads = start_threads(worker_threads(config))?;
     let door_connections = files.doors;
     let current = Arc::new(ArcSwap::from_pointee(Current::new(runtime)));
-    let gateway = build_gateway(config, files, &current, (&shared, &access_log))?;
-    threads.spawn(gateway.requests);
     let health = Arc::new(GatewayHealth::starting());
-
+    let probes = health_paths(config, &listeners, &health);
+    let gateway = build_gateway(config, files, &current, (&shared, &access_log), probes)?;
+    threads.spawn(gateway.requests);
     let (shutdown, shutdown_watch) = watch::channel(false);
     let guards = build_guards(listeners, config, &listeners_tls, &gateway.guard_services)?;
     let internal = internal_listener(internal, prepared.internal_tls.as_ref(), door_connections)?;
@@ -352,6 +353,14 @@ fn build_guards(
     guards.collect()
 }
 
+/// Where the bound listeners answer the probes of balancers.
+fn health_paths(config: &Config, bound: &[BoundSocket], health: &Arc<GatewayHealth>) -> HealthPaths {
+    let listeners = bound.iter().zip(&config.listeners);
+    let listeners = listeners.map(|(socket, listener)| (socket.address, listener.health.clone()));
+    let health = Arc::clone(health);
+    HealthPaths::new(listeners.collect(), move || health.state() == HealthState::Draining)
+}
+
 /// The gateway, ready to serve.
 struct BuiltGateway<W> {
     guard_services: GuardServices,
@@ -364,12 +373,13 @@ fn build_gateway(
     files: OpenFiles,
     current: &Arc<ArcSwap<Current>>,
     (shared, access_log): (&Shared, &Arc<AccessLog>),
+    health: HealthPaths,
 ) -> Result<BuiltGateway<impl Future<Output = ()> + Send + use<>>, StartError> {
     let connections = Arc::new(Connections::new(&config.limits, files.connections, &shared.metrics));
     let budget =
         RequestBudget::new(&config.limits, files.requests, Arc::clone(&connections), &shared.metrics);
-    let gateway =
-        Gateway::new(Arc::clone(current), shared.clone(), Arc::clone(access_log), Arc::new(budget))?;
+    let (current_one, log) = (Arc::clone(current), Arc::clone(access_log));
+    let gateway = Gateway::new(current_one, shared.clone(), log, Arc::new(budget), health)?;
     let requests = gateway.watch_requests();
     let conf = Arc::new(server_conf(worker_threads(config), files.idle));
     let guard_services = GuardServices {

@@ -67,7 +67,7 @@ async fn options_of_the_server_itself_is_answered_with_the_methods() {
 
     let admitted = admitted(&mut received.session, &mut bench.context()).unwrap();
 
-    let answer = respond::options();
+    let answer = respond::options(&bench.context().current);
     assert!(admitted.is_about_server && answer.headers().contains_key(header::ALLOW));
     assert_eq!((answer.status().as_u16(), Reason::Options.as_str()), (204, "options"));
 }

@@ -5,14 +5,14 @@
 //! substitute, a well-formed header with those of the client's fields that are well-formed
 //! themselves, so that the address of a client behind a trusted proxy is still known.
 
-use http::{Method, header};
+use http::header;
 use memchr::memchr;
 use pingora::proxy::Session;
 
 use super::super::admission::AdmissionError;
 use super::chunks::may_stand_in_a_value;
 use crate::authn::is_token_byte;
-use crate::route::METHODS;
+use crate::route::method_name;
 
 /// Most fields that a header may have; Pingora reads no more.
 const MAX_FIELDS: usize = 254;
@@ -59,9 +59,9 @@ impl RefusedHeader {
     /// A request that Pingora took, and that is refused for its body.
     pub(super) fn of_request(session: &Session, error: AdmissionError) -> Self {
         let request = session.req_header();
-        let method = METHODS.iter().find(|known| **known == request.method);
+        let method = method_name(request.method.as_str().as_bytes());
         let path = request.uri.path().to_owned();
-        Self { error, method: method.map_or("_OTHER", Method::as_str), path }
+        Self { error, method: method.unwrap_or("_OTHER"), path }
     }
 
     /// Finds out why a header is refused.
@@ -124,15 +124,14 @@ fn lines(bytes: &[u8]) -> impl Iterator<Item = HeaderLine<'_>> {
 fn method_and_path(request_line: &[u8]) -> (&'static str, String) {
     let mut words = request_line.split(|byte| matches!(byte, b' ' | b'\t'));
     let method = words.next().unwrap_or_default();
-    let method = METHODS.iter().find(|known| known.as_str().as_bytes() == method);
-    let Some(method) = method else { return ("_OTHER", String::new()) };
-    let after_method = request_line.get(method.as_str().len() + 1..).unwrap_or_default();
+    let Some(method) = method_name(method) else { return ("_OTHER", String::new()) };
+    let after_method = request_line.get(method.len() + 1..).unwrap_or_default();
     let end = after_method
         .windows(6)
         .rposition(|window| matches!(window, [b' ' | b'\t', b'H', b'T', b'T', b'P', b'/']));
     let target = after_method.get(..end.unwrap_or(after_method.len())).unwrap_or_default();
     let path = target.split(|byte| matches!(byte, b'?' | b'#')).next().unwrap_or_default();
-    (method.as_str(), String::from_utf8_lossy(path).into_owned())
+    (method, String::from_utf8_lossy(path).into_owned())
 }
 
 /// What is wrong with a request line; RFC 9112 §3.
