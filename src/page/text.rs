@@ -156,8 +156,8 @@ impl Language {
     /// The button that copies the address of the page, before and after.
     pub(super) const fn copy(self) -> (&'static str, &'static str) {
         match self {
-            Self::Chinese => ("复制网址", "已复制，去微信粘贴"),
-            Self::English => ("Copy the address", "Copied: paste it in WeChat"),
+            Self::Chinese => ("复制网址", "已复制"),
+            Self::English => ("Copy the address", "Copied"),
         }
     }
 

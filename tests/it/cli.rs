@@ -2,6 +2,7 @@
 //! scripts can tell apart.
 
 use std::fs;
+use std::io::{BufRead as _, BufReader};
 use std::net::TcpListener;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
@@ -461,4 +462,22 @@ fn check_warns_of_certificates_that_the_gateway_shows_and_servers_refuse_or_soon
             assert!(warning.unwrap_or_default().contains(expected.unwrap_or_default()), "{}", ran.stderr);
         }
     }
+}
+
+#[test]
+fn an_emulator_that_accepts_any_code_says_so() {
+    let mut emulator = Command::new(env!("CARGO_BIN_EXE_menshen"))
+        .args(["emulator", "--listen", "127.0.0.1:0", "--accept-any-code"])
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut said = BufReader::new(emulator.stderr.take().unwrap()).lines().map(Result::unwrap);
+    let mut before: Vec<String> = said.by_ref().take_while(|line| !line.contains("listening on")).collect();
+    let ended = Command::new("kill").arg(emulator.id().to_string()).status().unwrap();
+    assert!(ended.success() && emulator.wait().unwrap().success());
+
+    before.extend(said);
+
+    let warned = before.iter().any(|line| line.contains("WARN") && line.contains("`accept_any_code` is on"));
+    assert!(warned, "{before:?}");
 }

@@ -169,6 +169,29 @@ fn pages_of_refusals_fit_a_phone_and_a_desktop_in_both_languages() {
     }
 }
 
+/// Whoever prefers dark pages reads light text on them, also in the button.
+#[test]
+fn pages_are_dark_for_those_who_prefer_it() {
+    let site = Site::new();
+    let browser = Browser::speaking("en-US,en");
+    for (name, path) in [("sign-in", "/auth/login?app=site&app=account"), ("message", "/auth/login?app=none")]
+    {
+        let tab = browser.open("about:blank");
+        tab.set_size(390, 844);
+        tab.set_user_agent(PHONE);
+        tab.prefer_dark();
+        tab.go(&site.url(path));
+        tab.wait_for("h1");
+        let contrast = tab.evaluate(
+            "const light = (element, what) => getComputedStyle(element)[what].match(/\\d+/g).slice(0, 3) \
+                 .reduce((sum, part) => sum + Number(part), 0); \
+             [light(document.body, 'backgroundColor') < 200, light(document.querySelector('h1'), 'color') > 500]",
+        );
+        assert_eq!(contrast, json!([true, true]), "{name}");
+        tab.screenshot(&browser::screenshots().join(format!("dark-{name}.png")));
+    }
+}
+
 #[test]
 fn a_phone_gets_a_button_that_copies_the_address() {
     let site = Site::new();

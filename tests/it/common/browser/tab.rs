@@ -138,6 +138,12 @@ impl<'a> Tab<'a> {
         self.order("Network.setUserAgentOverride", json!({ "userAgent": user_agent }));
     }
 
+    /// Prefers dark pages from now on.
+    pub fn prefer_dark(&self) {
+        let dark = json!({ "features": [{ "name": "prefers-color-scheme", "value": "dark" }] });
+        self.order("Emulation.setEmulatedMedia", dark);
+    }
+
     /// The size of the page, in CSS pixels, from now on.
     pub fn set_size(&self, width: u32, height: u32) {
         let is_phone = width < 600;
