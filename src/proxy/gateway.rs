@@ -40,7 +40,7 @@ use super::request_id::RequestIds;
 use super::review::ReviewedRequest;
 use super::sign_in::GatewayAnswer;
 use super::watch::{Watch, WatchedRequest};
-use super::{audit, backend_answer, body, cors, failure, forward, limits, respond};
+use super::{audit, backend_answer, body, cors, failure, forward, interim, limits, respond};
 use crate::entropy::NoEntropy;
 use crate::route::Route;
 use crate::runtime::Shared;
@@ -296,6 +296,9 @@ impl ProxyHttp for Gateway {
         let permit = ctx.decision.permit()?;
         limits::add_fields(response, permit, &ctx.current)?;
         forward::edit_response(response, session.req_header(), permit, &ctx.current)?;
+        if !is_final && session.req_header().version == Version::HTTP_2 {
+            interim::send(response);
+        }
         if session.req_header().version < Version::HTTP_11 && is_final {
             return answer_old_client(session, response, permit.upstream.speaks_http2).await;
         }

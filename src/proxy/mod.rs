@@ -33,6 +33,7 @@ mod gateway;
 pub mod guard;
 mod handover;
 pub mod health;
+mod interim;
 mod limits;
 mod log;
 mod open_request;

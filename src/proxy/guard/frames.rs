@@ -1,6 +1,6 @@
-//! What the HTTP/2 library does not do or tell: it drops pseudo-header fields of trailers, and says
-//! nothing of requests that it refuses. So the frames of a connection are read on their way to and
-//! from it, as far as these two things need.
+//! What the HTTP/2 library does not do or tell: it drops pseudo-header fields of trailers, says
+//! nothing of requests that it refuses, and Pingora sends no interim answers through it. So the
+//! frames of a connection are read on their way to and from it, as far as these things need.
 
 mod header_block;
 mod received;
@@ -10,7 +10,7 @@ use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 
 use async_trait::async_trait;
@@ -23,8 +23,9 @@ use pingora::protocols::{
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use self::header_block::HeaderBlocks;
-use self::received::ReceivedFrames;
+use self::received::{ReceivedFrames, TableSize};
 use self::sent::SentFrames;
+use super::super::interim::InterimQueue;
 
 /// Bytes read at once while a frame is held back.
 const PIECE: usize = 2048;
@@ -34,6 +35,7 @@ const PIECE: usize = 2048;
 pub(super) struct RequestCounts {
     opened: AtomicU64,
     refused: AtomicU64,
+    last_stream: AtomicU32,
     /// Whether the library has read all that has arrived.
     is_read: AtomicBool,
 }
@@ -47,6 +49,14 @@ impl RequestCounts {
             _ => Poll::Pending,
         })
         .await;
+    }
+
+    /// The stream of the request that was accepted after so many others, if it is known: no other
+    /// one was opened and not accepted.
+    pub(super) fn accepted_stream(&self, accepted: u64, malformed: u64) -> Option<u32> {
+        let (opened, refused) = (self.opened.load(Ordering::Relaxed), self.refused.load(Ordering::Relaxed));
+        let is_alone = opened == accepted + malformed + refused + 1;
+        is_alone.then(|| self.last_stream.load(Ordering::Relaxed))
     }
 
     /// How many requests were found malformed; `None` while there are bytes that the library has
@@ -71,10 +81,13 @@ pub(super) struct InspectedStream {
     /// How many of them may be handed on.
     released: usize,
     counts: Arc<RequestCounts>,
+    interim: Arc<InterimQueue>,
+    /// Interim answers that are being written.
+    writing: BytesMut,
 }
 
 impl InspectedStream {
-    pub(super) fn new(stream: Stream, counts: Arc<RequestCounts>) -> Self {
+    pub(super) fn new(stream: Stream, counts: Arc<RequestCounts>, interim: Arc<InterimQueue>) -> Self {
         Self {
             stream,
             received: ReceivedFrames::new(HeaderBlocks::default()),
@@ -82,6 +95,8 @@ impl InspectedStream {
             held: BytesMut::new(),
             released: 0,
             counts,
+            interim,
+            writing: BytesMut::new(),
         }
     }
 
@@ -127,15 +142,45 @@ impl InspectedStream {
                 self.released -= count;
                 return Poll::Ready(Ok(()));
             }
-            if self.held.is_empty() {
+            if !self.held.is_empty() {
+                self.released = self.received.read(&mut self.held);
+                if self.released > 0 {
+                    continue;
+                }
+                if self.received.holds_request() {
+                    // The library hands out the request that it has, and reads on afterwards.
+                    context.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                ready!(self.poll_read_held(context))?;
+            } else {
                 let count = ready!(self.poll_read_through(context, buffer))?;
                 if count == 0 || buffer.filled().len() > before {
                     return Poll::Ready(Ok(()));
                 }
-            } else {
-                ready!(self.poll_read_held(context))?;
             }
         }
+    }
+
+    /// Writes the interim answers that wait, if no frame of the library has begun.
+    fn poll_write_interim(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.writing.is_empty() && self.interim.is_waiting() && self.sent.is_between_frames() {
+            self.writing = self.interim.take();
+        }
+        while !self.writing.is_empty() {
+            let count = ready!(Pin::new(&mut self.stream).poll_write(context, &self.writing))?;
+            if count == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.writing.advance(count);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// How many bytes of the library may be written at once: interim answers wait only for the end
+    /// of a frame.
+    fn most_written(&self) -> usize {
+        if self.interim.is_waiting() { self.sent.rest_of_frame() } else { usize::MAX }
     }
 
     fn note_sent(&mut self, slices: &[IoSlice<'_>], mut count: usize) {
@@ -156,6 +201,14 @@ impl AsyncRead for InspectedStream {
     ) -> Poll<io::Result<()>> {
         let read = self.poll_read_frames(context, buffer);
         self.counts.opened.store(self.received.opened(), Ordering::Relaxed);
+        self.counts.last_stream.store(self.received.last_stream(), Ordering::Relaxed);
+        if let Some(TableSize { size, is_first }) = self.received.take_table_size() {
+            self.interim.set_table_size(size, is_first);
+        }
+        if read.is_pending() {
+            self.received.accept();
+            self.interim.wake(context.waker());
+        }
         // The library reads more only after every frame that it has.
         self.counts.is_read.store(read.is_pending(), Ordering::Relaxed);
         read
@@ -168,12 +221,15 @@ impl AsyncWrite for InspectedStream {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
+        ready!(self.poll_write_interim(context))?;
+        let bytes = bytes.get(..self.most_written().min(bytes.len())).unwrap_or_default();
         let count = ready!(Pin::new(&mut self.stream).poll_write(context, bytes))?;
         self.note_sent(&[IoSlice::new(bytes)], count);
         Poll::Ready(Ok(count))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_write_interim(context))?;
         Pin::new(&mut self.stream).poll_flush(context)
     }
 
@@ -186,6 +242,10 @@ impl AsyncWrite for InspectedStream {
         context: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        if self.interim.is_waiting() || !self.writing.is_empty() {
+            let first = slices.iter().find(|slice| !slice.is_empty());
+            return self.poll_write(context, first.map_or(&[], |slice| slice));
+        }
         let count = ready!(Pin::new(&mut self.stream).poll_write_vectored(context, slices))?;
         self.note_sent(slices, count);
         Poll::Ready(Ok(count))

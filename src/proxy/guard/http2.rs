@@ -17,6 +17,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::super::break_off::BreakOff;
+use super::super::interim::{self, InterimQueue, InterimStream};
 use super::frames::{InspectedStream, RequestCounts};
 use super::listener::{GuardedListener, peer};
 use crate::config;
@@ -71,6 +72,7 @@ pub(super) async fn serve(
         shutdown: shutdown.clone(),
         streams: Arc::default(),
         counts: Arc::default(),
+        interim: Arc::default(),
         accepted: 0,
         malformed: 0,
         malformed_streams: 0,
@@ -98,6 +100,7 @@ struct Http2 {
     shutdown: ShutdownWatch,
     streams: Arc<Streams>,
     counts: Arc<RequestCounts>,
+    interim: Arc<InterimQueue>,
     /// Requests that the HTTP/2 library accepted, and those that it refused.
     accepted: u64,
     malformed: u64,
@@ -123,7 +126,8 @@ impl Http2 {
     /// nothing of requests that it, or the HTTP/2 library, refuses.
     async fn serve(mut self, stream: Stream) {
         let options = Some(self.listener.h2_options.clone());
-        let stream = Box::new(InspectedStream::new(stream, Arc::clone(&self.counts)));
+        let stream =
+            Box::new(InspectedStream::new(stream, Arc::clone(&self.counts), Arc::clone(&self.interim)));
         let mut connection = match handshake(stream, options).await {
             Ok(connection) => connection,
             Err(error) => return self.record_violation(&error),
@@ -145,9 +149,10 @@ impl Http2 {
                 }
                 () = self.streams.idle_for(self.listener.idle_timeout), if !self.is_ending => return,
             };
+            let id = self.counts.accepted_stream(self.accepted, self.malformed);
             self.accepted += 1;
             match accepted {
-                Ok(Some(H2Accept::Session(session))) => self.spawn(session),
+                Ok(Some(H2Accept::Session(session))) => self.spawn(session, id),
                 Ok(Some(H2Accept::Rejected)) => {
                     self.record_refusal();
                     self.malformed_streams += 1;
@@ -174,7 +179,8 @@ impl Http2 {
         }
     }
 
-    fn spawn(&self, mut session: HttpSession) {
+    /// Serves a request, on a stream that is known if all goes well.
+    fn spawn(&self, mut session: HttpSession, id: Option<u32>) {
         // Pingora answers CONNECT itself, with a bare 405 that is not in the access log. Every
         // other method that is not admitted gets the gateway's answer.
         if session.req_header().method == Method::CONNECT {
@@ -184,10 +190,11 @@ impl Http2 {
         self.streams.open.fetch_add(1, Ordering::Relaxed);
         let open = OpenStream(Arc::clone(&self.streams));
         let (listener, shutdown) = (Arc::clone(&self.listener), self.shutdown.clone());
+        let stream = InterimStream { queue: Arc::clone(&self.interim), id };
         tokio::spawn(async move {
             let _open = open;
             let request = listener.proxy.process_new_http(ServerSession::new_http2(session), &shutdown);
-            BreakOff::default().run(request).await;
+            interim::with_stream(stream, BreakOff::default().run(request)).await;
         });
     }
 }

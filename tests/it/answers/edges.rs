@@ -125,6 +125,32 @@ fn interim_answers_are_cleaned_and_never_reach_http_1_0() {
 }
 
 #[test]
+fn each_early_hint_reaches_its_own_request_over_http_2() {
+    let world = with_backend(
+        Backend::with(|request| {
+            let path = request.target();
+            Reply::Bytes(
+                format!("HTTP/1.1 103 Early Hints\r\nLink: <{path}>\r\nConnection: X-Hop\r\nX-Hop: 1\r\n\r\nHTTP/1.1 103 Early Hints\r\nX-Long: {}\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{path}", "x".repeat(300), path.len())
+                    .into_bytes(),
+            )
+        }),
+        "",
+    );
+    let client = Client::connect(world.address());
+    let paths: Vec<String> = (0..80).map(|number| format!("/{number}")).collect();
+
+    for (path, (hints, body)) in paths.iter().zip(client.get_with_hints(&paths)) {
+        assert_eq!(body, path.as_bytes());
+        assert_eq!(hints.len(), 2, "{path}");
+        assert_eq!(hints[0].status(), 103);
+        assert_eq!(hints[0].headers()["link"], *format!("<{path}>"));
+        assert_eq!(hints[0].headers().len(), 1, "{path}: {:?}", hints[0].headers());
+        assert_eq!(hints[1].headers()["x-long"].len(), 300);
+    }
+    assert_eq!(client.get("/after", &[]).status, 200);
+}
+
+#[test]
 fn a_request_whose_method_expects_a_body_says_that_it_has_none() {
     let world = with_backend(Backend::echo(), "");
     let client = Client::connect(world.address());

@@ -77,6 +77,23 @@ impl Client {
         self.threads.block_on(exchange(self.sender.clone(), request(method, path, headers), body))
     }
 
+    /// Sends as many `GET`s at once; the interim answers and the body of each.
+    pub fn get_with_hints(&self, paths: &[String]) -> Vec<(Vec<Response<()>>, Vec<u8>)> {
+        self.threads.block_on(async {
+            let mut calls = Vec::new();
+            for path in paths {
+                let mut sender = self.sender.clone().ready().await.unwrap();
+                let (response, _) = sender.send_request(request("GET", path, &[]), true).unwrap();
+                calls.push(tokio::spawn(tokio::time::timeout(PATIENCE, hinted(response))));
+            }
+            let mut answers = Vec::new();
+            for call in calls {
+                answers.push(call.await.unwrap().expect("no answer in time"));
+            }
+            answers
+        })
+    }
+
     /// Sends as many `GET`s at once.
     fn get_at_once(&self, paths: &[String]) -> Vec<Answer> {
         self.threads.block_on(async {
@@ -140,6 +157,15 @@ async fn exchange(
         Ok(Answer { status: parts.status.as_u16(), headers: parts.headers, body, trailers })
     };
     tokio::time::timeout(PATIENCE, exchanged).await.expect("no answer in time")
+}
+
+async fn hinted(mut response: h2::client::ResponseFuture) -> (Vec<Response<()>>, Vec<u8>) {
+    let mut hints = Vec::new();
+    while let Some(hint) = std::future::poll_fn(|context| response.poll_informational(context)).await {
+        hints.push(hint.unwrap());
+    }
+    let (body, _) = read(&mut response.await.unwrap().into_body()).await.unwrap();
+    (hints, body)
 }
 
 async fn read(stream: &mut RecvStream) -> Result<(Vec<u8>, Option<HeaderMap>), h2::Error> {

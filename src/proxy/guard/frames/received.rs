@@ -15,9 +15,14 @@ pub(super) const HEAD: usize = 9;
 const MAX_TRAILERS: usize = 16 * 1024;
 
 const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
+const SETTINGS: u8 = 4;
 const CONTINUATION: u8 = 9;
 const END_STREAM: u8 = 0x1;
-const END_HEADERS: u8 = 0x4;
+const ACK: u8 = 0x1;
+pub(super) const END_HEADERS: u8 = 0x4;
+/// The setting of the size of the table of header fields; RFC 9113 §6.5.2.
+const HEADER_TABLE_SIZE: u16 = 1;
 const PADDED: u8 = 0x8;
 const PRIORITY: u8 = 0x20;
 
@@ -29,7 +34,30 @@ pub(super) struct ReceivedFrames {
     /// Whether a header block opens a stream and goes on.
     is_opening: bool,
     opened: u64,
+    /// Whether the library has a request that it was not asked for yet, and another one waits.
+    has_unaccepted: bool,
+    holds_request: bool,
+    /// Whether the client has reset a stream. Then no request waits: the library counts those that
+    /// were reset before they were accepted, and ends the connection of a flood of them.
+    has_reset: bool,
+    settings: Option<Settings>,
+    table_size: Option<TableSize>,
     blocks: HeaderBlocks,
+}
+
+/// The size of the table of header fields that a client sets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct TableSize {
+    pub(super) size: u32,
+    /// Whether no request came before.
+    pub(super) is_first: bool,
+}
+
+/// The part of a SETTINGS frame that has arrived: each setting takes six bytes.
+#[derive(Clone, Copy, Debug, Default)]
+struct Settings {
+    setting: [u8; 6],
+    length: usize,
 }
 
 /// The head of a frame.
@@ -77,8 +105,35 @@ impl ReceivedFrames {
             last_stream: 0,
             is_opening: false,
             opened: 0,
+            has_unaccepted: false,
+            holds_request: false,
+            has_reset: false,
+            settings: None,
+            table_size: None,
             blocks,
         }
+    }
+
+    /// The last stream that the client opened.
+    pub(super) const fn last_stream(&self) -> u32 {
+        self.last_stream
+    }
+
+    /// Whether a request waits until the one before it was accepted, so that it is known which
+    /// stream each one has.
+    pub(super) const fn holds_request(&self) -> bool {
+        self.holds_request
+    }
+
+    /// The library was asked for the request that it has.
+    pub(super) const fn accept(&mut self) {
+        self.has_unaccepted = false;
+        self.holds_request = false;
+    }
+
+    /// The size of the table that the client has set since this was asked last.
+    pub(super) const fn take_table_size(&mut self) -> Option<TableSize> {
+        self.table_size.take()
     }
 
     /// How many requests the client opened.
@@ -132,9 +187,15 @@ impl ReceivedFrames {
             }
         }
         if head.kind == HEADERS && head.stream > self.last_stream {
+            if self.has_unaccepted && !self.has_reset {
+                self.holds_request = true;
+                return 0;
+            }
             self.last_stream = head.stream;
             self.is_opening = true;
         }
+        self.has_reset |= head.kind == RST_STREAM;
+        self.settings = (head.kind == SETTINGS && !head.has(ACK)).then(Settings::default);
         self.read_payload(&[], head.length, head.block_part());
         HEAD
     }
@@ -147,8 +208,15 @@ impl ReceivedFrames {
             self.blocks.read(fragment);
             if left == 0 && block.is_last {
                 self.blocks.end();
-                self.opened += u64::from(std::mem::take(&mut self.is_opening));
+                let is_opened = std::mem::take(&mut self.is_opening);
+                self.opened += u64::from(is_opened);
+                self.has_unaccepted |= is_opened;
             }
+        }
+        if let Some(settings) = &mut self.settings
+            && let Some(size) = settings.read(part)
+        {
+            self.table_size = Some(TableSize { size, is_first: self.last_stream == 0 });
         }
         self.place = if left == 0 { FramePlace::FrameStart } else { FramePlace::Payload { left, block } };
     }
@@ -169,6 +237,27 @@ impl ReceivedFrames {
     }
 }
 
+impl Settings {
+    /// Reads on. Returns the size of the table, if it is set.
+    fn read(&mut self, part: &[u8]) -> Option<u32> {
+        let mut size = None;
+        for byte in part {
+            if let Some(place) = self.setting.get_mut(self.length) {
+                *place = *byte;
+            }
+            self.length += 1;
+            if self.length == self.setting.len() {
+                self.length = 0;
+                let [high, low, value @ ..] = self.setting;
+                if u16::from_be_bytes([high, low]) == HEADER_TABLE_SIZE {
+                    size = Some(u32::from_be_bytes(value));
+                }
+            }
+        }
+        size
+    }
+}
+
 impl FrameHead {
     /// Parses the head of a frame; `None` if not all of it has arrived.
     pub(super) fn parse(bytes: &[u8]) -> Option<Self> {
@@ -181,7 +270,7 @@ impl FrameHead {
         })
     }
 
-    const fn has(self, flag: u8) -> bool {
+    pub(super) const fn has(self, flag: u8) -> bool {
         self.flags & flag != 0
     }
 
@@ -258,8 +347,14 @@ mod tests {
         let (mut passed, mut held) = (Vec::new(), Vec::new());
         for piece in bytes.chunks(piece) {
             held.extend_from_slice(piece);
-            let count = frames.read(&mut held);
-            passed.extend(held.drain(..count));
+            loop {
+                let count = frames.read(&mut held);
+                passed.extend(held.drain(..count));
+                if !frames.holds_request() {
+                    break;
+                }
+                frames.accept();
+            }
         }
         passed.extend(held);
         (passed, frames.opened())
@@ -338,6 +433,43 @@ mod tests {
         let mut bytes =
             [PREFACE_TEXT, &request(), &frame(HEADERS, END_STREAM, 1, &[0x82; 20_000])[..100]].concat();
         assert_eq!(received.read(&mut bytes), bytes.len());
+    }
+
+    #[test]
+    fn a_request_waits_until_the_one_before_it_was_accepted() {
+        let (first, second) = (request(), frame(HEADERS, END_HEADERS, 3, b"\x82"));
+        let body = frame(DATA, 0, 1, b"body");
+        let mut bytes = [PREFACE_TEXT, &first, &body, &second].concat();
+        let mut frames = ReceivedFrames::new(HeaderBlocks::default());
+
+        let count = frames.read(&mut bytes);
+
+        assert_eq!((count, frames.last_stream()), (bytes.len() - second.len(), 1));
+        assert!(frames.holds_request());
+        frames.accept();
+        assert_eq!((frames.read(&mut bytes[count..]), frames.last_stream()), (second.len(), 3));
+        // A flood of requests that are reset is the library's to count.
+        let mut flood = [frame(RST_STREAM, 0, 3, &[0; 4]), frame(HEADERS, END_HEADERS, 5, b"\x82")].concat();
+        assert_eq!((frames.read(&mut flood), frames.last_stream()), (flood.len(), 5));
+    }
+
+    #[test]
+    fn the_size_of_the_table_is_noticed() {
+        let settings = frame(SETTINGS, 0, 0, b"\0\x02\0\0\0\0\0\x01\0\0\0\x07");
+        let acknowledged = frame(SETTINGS, ACK, 0, b"");
+        let mut frames = ReceivedFrames::new(HeaderBlocks::default());
+        let mut read = |bytes: &[u8]| {
+            let mut bytes = bytes.to_vec();
+            assert_eq!(frames.read(&mut bytes), bytes.len());
+            frames.accept();
+            frames.take_table_size()
+        };
+        let (start, end) = settings.split_at(HEAD + 8);
+
+        assert_eq!(read(&[PREFACE_TEXT, start].concat()), None);
+        assert_eq!(read(&[end, &acknowledged].concat()), Some(TableSize { size: 7, is_first: true }));
+        assert_eq!(read(&request()), None);
+        assert_eq!(read(&settings), Some(TableSize { size: 7, is_first: false }));
     }
 
     #[test]

@@ -1,9 +1,12 @@
-//! The frames that a client of HTTP/2 is sent: how many of its requests were refused because it had
-//! too many open. That is no mistake of the client: it may not know the limit yet.
+//! The frames that a client of HTTP/2 is sent: where they end, and how many of its requests were
+//! refused because it had too many open. That is no mistake of the client: it may not know the
+//! limit yet.
 
-use super::received::{FrameHead, HEAD};
+use super::received::{END_HEADERS, FrameHead, HEAD};
 
+const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
+const CONTINUATION: u8 = 9;
 /// `REFUSED_STREAM`, the last byte of the error code; RFC 9113 §7.
 const REFUSED_STREAM: u8 = 7;
 
@@ -15,6 +18,8 @@ pub(super) struct SentFrames {
     head_length: usize,
     /// Bytes of the payload to come.
     left: usize,
+    /// Whether a header block goes on in the next frame.
+    is_in_block: bool,
     refused: u64,
 }
 
@@ -22,6 +27,16 @@ impl SentFrames {
     /// How many requests were refused because the client had too many open.
     pub(super) const fn refused(&self) -> u64 {
         self.refused
+    }
+
+    /// Whether another frame may come next: the last one has ended, and its header block too.
+    pub(super) const fn is_between_frames(&self) -> bool {
+        self.head_length == 0 && self.left == 0 && !self.is_in_block
+    }
+
+    /// How many bytes are known to belong to the frame that has begun, at least 1.
+    pub(super) const fn rest_of_frame(&self) -> usize {
+        if self.left > 0 { self.left } else { HEAD - self.head_length }
     }
 
     /// Reads on.
@@ -35,7 +50,11 @@ impl SentFrames {
                 bytes = rest;
                 if self.head_length == HEAD {
                     self.head_length = 0;
-                    self.left = FrameHead::parse(&self.head).map_or(0, |head| head.length);
+                    let head = FrameHead::parse(&self.head);
+                    self.left = head.map_or(0, |head| head.length);
+                    self.is_in_block = head.is_some_and(|head| {
+                        matches!(head.kind, HEADERS | CONTINUATION) && !head.has(END_HEADERS)
+                    });
                 }
                 continue;
             }
@@ -53,6 +72,24 @@ impl SentFrames {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn another_frame_may_come_after_a_whole_header_block() {
+        let mut frames = SentFrames::default();
+        for (bytes, is_between, rest) in [
+            (&b""[..], true, HEAD),
+            (b"\0\0\x02\x01", false, HEAD - 4),
+            (b"\0\0\0\0\x01", false, 2),
+            (b"a", false, 1),
+            (b"b", false, HEAD),
+            (b"\0\0\x01\x09\x04\0\0\0\x01", false, 1),
+            (b"c", true, HEAD),
+            (b"\0\0\0\x04\x01\0\0\0\0", true, HEAD),
+        ] {
+            frames.read(bytes);
+            assert_eq!((frames.is_between_frames(), frames.rest_of_frame()), (is_between, rest), "{bytes:?}");
+        }
+    }
 
     #[test]
     fn refused_streams_are_counted_in_pieces_of_any_length() {
