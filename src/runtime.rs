@@ -165,7 +165,7 @@ impl Runtime {
         check_routes_below_login(config, findings);
         check_shared_keys(config, findings);
         hazard::warn(config, findings);
-        let internal_clients = InternalClients::build(config.internal.as_ref(), findings);
+        let internal_clients = InternalClients::build(config.internal.as_ref(), &config.apps, findings);
         let sections = BuiltSections::build(config, missing, shared, previous, findings);
         // All sections were built, so that their findings are known. What follows needs all of
         // them.

@@ -8,6 +8,7 @@
 
 mod error;
 mod fetch;
+mod relay;
 mod row;
 
 use std::collections::BTreeMap;
@@ -21,6 +22,7 @@ use prometheus::{IntCounterVec, IntGaugeVec};
 use secrecy::{ExposeSecret as _, SecretString};
 
 pub use self::error::AppTokenError;
+pub use self::relay::RelayError;
 use self::row::{lease_key, token_key};
 use crate::clock::{Clock, Timestamp};
 use crate::digest::sha256;

@@ -17,6 +17,7 @@ mod internal_client;
 mod subject_hash;
 #[cfg(test)]
 mod tests;
+mod wechat_api;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -38,6 +39,7 @@ pub use self::cross_site::{CrossSite, is_cross_site};
 pub use self::error::AuthnError;
 pub use self::internal_client::{InternalClient, InternalClients};
 pub use self::subject_hash::SubjectHasher;
+pub use self::wechat_api::WeChatApiAccess;
 use crate::clock::Timestamp;
 use crate::config::{self, Findings};
 use crate::entropy::{self, Entropy};

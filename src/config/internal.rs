@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Certificate, FilePath, SecretSource};
+use super::{Certificate, FilePath, SecretSource, WeChatAlias, WeChatApiAccess};
 
 /// `internal`
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -21,6 +21,10 @@ pub struct Internal {
     /// The programs that may ask, and what they may ask for.
     #[schemars(length(min = 1))]
     pub clients: Vec<InternalClient>,
+    /// A further address, where one of the clients calls WeChat's API without showing its token.
+    /// Not set: there is none.
+    #[serde(default)]
+    pub wechat_alias: Option<WeChatAlias>,
 }
 
 /// `internal.tls`
@@ -48,6 +52,9 @@ pub struct InternalClient {
     pub token: SecretSource,
     /// What the client may ask for.
     pub may: Vec<InternalPermission>,
+    /// Which calls of WeChat's API the client may make, if its `may` has `wechat_api`.
+    #[serde(default)]
+    pub wechat_api: Option<WeChatApiAccess>,
 }
 
 /// What a program of the business may ask for.
@@ -62,4 +69,6 @@ pub enum InternalPermission {
     Sessions,
     /// Ask whether an access token is valid, and whose it is.
     Introspect,
+    /// Call WeChat's API without a token, as `wechat_api` says.
+    WechatApi,
 }

@@ -36,6 +36,7 @@ mod trusted_proxy;
 mod upstream;
 pub mod value;
 mod wechat;
+mod wechat_api;
 mod wording;
 
 use std::collections::BTreeMap;
@@ -67,6 +68,7 @@ pub use trusted_proxy::TrustedProxy;
 pub use upstream::{Balance, Server, Upstream, UpstreamProtocol, UpstreamTls};
 pub use value::{ByteSize, Duration, FilePath, Rate, SecretSource};
 pub use wechat::{Breaker, WeChat};
+pub use wechat_api::{WeChatAlias, WeChatApiAccess};
 
 /// The whole configuration file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -34,6 +34,9 @@ pub struct LoggedCall {
     pub query: BTreeMap<String, String>,
     /// The body if it was JSON, with a `secret` in it as its [`fingerprint`].
     pub body: Option<Value>,
+    /// The names of its headers, in lower case. Only for tests in process.
+    #[serde(skip)]
+    pub header_names: Vec<String>,
     /// The faults that were played.
     pub faults: Vec<Effect>,
     /// What WeChat decided, 0 for success; absent if a fault prevented a decision.
@@ -102,6 +105,7 @@ impl Calls {
             path: request.path.clone(),
             query: redacted_query(&request.query),
             body: request.json().map(redacted_body),
+            header_names: request.headers.keys().map(|name| name.as_str().to_owned()).collect(),
             faults,
             errcode: None,
             ending: CallEnding::UnderWay,

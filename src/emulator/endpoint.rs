@@ -23,7 +23,7 @@ use super::state::EmulatorState;
 pub(super) type Decision = Result<Members, WeChatRefusal>;
 
 /// Every path [`EmulatorState::decide`] knows.
-pub(super) const PATHS: [&str; 9] = [
+pub(super) const PATHS: [&str; 12] = [
     "/sns/jscode2session",
     "/sns/oauth2/access_token",
     "/sns/oauth2/refresh_token",
@@ -33,6 +33,9 @@ pub(super) const PATHS: [&str; 9] = [
     "/cgi-bin/stable_token",
     "/wxa/checksession",
     "/wxa/business/getuserphonenumber",
+    "/wxa/msg_sec_check",
+    "/cgi-bin/media/upload",
+    "/cgi-bin/media/get",
 ];
 
 impl EmulatorState {
@@ -53,6 +56,9 @@ impl EmulatorState {
             "/cgi-bin/stable_token" => self.stable_token(request, now, entropy),
             "/wxa/checksession" => self.check_session(request, now),
             "/wxa/business/getuserphonenumber" => self.phone_number(request, now),
+            "/wxa/msg_sec_check" => self.message_check(request, now),
+            "/cgi-bin/media/upload" => self.media_upload(request, now, entropy),
+            "/cgi-bin/media/get" => self.media_get(request, now),
             _ => return None,
         })
     }
@@ -208,7 +214,7 @@ impl EmulatorState {
         Ok(app)
     }
 
-    fn token_app(&self, request: &Request, now: Timestamp) -> Result<String, WeChatRefusal> {
+    pub(super) fn token_app(&self, request: &Request, now: Timestamp) -> Result<String, WeChatRefusal> {
         let token = request.required("access_token", errcode::ACCESS_TOKEN_MISSING)?;
         self.tokens.app_of(token, now)
     }
@@ -222,7 +228,7 @@ fn check_address(app: &App, request: &Request) -> Result<(), WeChatRefusal> {
     Err(WeChatRefusal::invalid_ip(address))
 }
 
-fn posted_json<T: for<'de> Deserialize<'de>>(request: &Request) -> Result<T, WeChatRefusal> {
+pub(super) fn posted_json<T: for<'de> Deserialize<'de>>(request: &Request) -> Result<T, WeChatRefusal> {
     if request.method != Method::POST {
         return Err(errcode::REQUIRE_POST);
     }

@@ -43,6 +43,7 @@ errors! {
     NOT_LATEST = 40001 "invalid credential, access_token is invalid or not latest";
     INVALID_GRANT_TYPE = 40002 "invalid grant_type";
     INVALID_OPENID = 40003 "invalid openid";
+    INVALID_MEDIA_ID = 40007 "invalid media_id";
     INVALID_APPID = 40013 "invalid appid";
     INVALID_ACCESS_TOKEN = 40014 "invalid access_token";
     INVALID_CODE = 40029 "invalid code";
@@ -55,6 +56,7 @@ errors! {
     APPID_MISSING = 41002 "appid missing";
     REFRESH_TOKEN_MISSING = 41003 "refresh_token missing";
     APPSECRET_MISSING = 41004 "appsecret missing";
+    MEDIA_MISSING = 41005 "media data missing";
     MISSING_CODE = 41008 "missing code";
     ACCESS_TOKEN_EXPIRED = 42001 "access_token expired";
     REFRESH_TOKEN_EXPIRED = 42002 "refresh_token expired";

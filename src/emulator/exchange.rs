@@ -6,7 +6,8 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use http::StatusCode;
+use http::header::LOCATION;
+use http::{HeaderValue, StatusCode};
 use serde_json::{Value, json};
 
 use super::Emulator;
@@ -67,7 +68,15 @@ impl Emulator {
         if let Some(page) = self.page(request) {
             return page;
         }
+        if effects.contains(&Effect::Redirect) {
+            return Reply::page(StatusCode::FOUND, "302 Found").with(LOCATION, whole_target(request));
+        }
         let instead = effects.iter().find_map(Effect::instead);
+        if instead.is_none()
+            && let Some(file) = self.media_file(request, call)
+        {
+            return file;
+        }
         let mut answer = match instead {
             Some(Errcode { errcode, consume }) => {
                 if consume {
@@ -85,6 +94,9 @@ impl Emulator {
         for effect in effects {
             effect.edit(&mut answer, succeeded);
         }
+        if effects.contains(&Effect::EchoTarget) {
+            answer.set("target", whole_target(request).to_str().unwrap_or_default().into());
+        }
         answer.into_reply()
     }
 
@@ -98,6 +110,12 @@ impl Emulator {
         state.calls.decide(call, answer.errcode());
         Some(answer)
     }
+}
+
+/// The URL that was called, with all that is in its query.
+fn whole_target(request: &Request) -> HeaderValue {
+    let target = format!("https://{}{}?{}", request.host, request.path, request.raw_query);
+    HeaderValue::from_str(&target).unwrap_or(HeaderValue::from_static("/"))
 }
 
 async fn pause(waits: impl Iterator<Item = Duration>) {

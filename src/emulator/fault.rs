@@ -115,6 +115,10 @@ pub enum Effect {
     /// Revokes every access token of the app before WeChat decides, as if another server had
     /// requested one.
     RevokeToken,
+    /// Answers with a redirect to the URL that was called, with its query, before WeChat decides.
+    Redirect,
+    /// Adds a member `target` with the URL that was called, with its query.
+    EchoTarget,
     /// Sets members of a successful answer.
     Set(Map<String, Value>),
     /// Leaves members out of a successful answer.

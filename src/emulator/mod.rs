@@ -19,6 +19,8 @@ mod exchange;
 mod fault;
 mod grant;
 mod identifier;
+mod media;
+mod media_file;
 mod page;
 mod qr_code;
 mod quota;

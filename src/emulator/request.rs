@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, header};
+use http::{HeaderMap, HeaderValue, Method, header};
 use serde_json::Value;
 
 use super::errcode::WeChatRefusal;
@@ -17,8 +17,11 @@ pub(super) struct Request {
     pub(super) method: Method,
     pub(super) path: String,
     pub(super) user_agent: String,
+    pub(super) headers: HeaderMap,
     /// The names in the query, undecoded and in their order.
     pub(super) names: Vec<String>,
+    /// As it came.
+    pub(super) raw_query: String,
     /// Decoded; if a parameter occurs twice, the first one.
     pub(super) query: BTreeMap<String, String>,
     pub(super) body: Bytes,
@@ -34,7 +37,9 @@ impl Request {
             method: parts.method.clone(),
             path: parts.uri.path().to_owned(),
             user_agent: header(header::USER_AGENT).unwrap_or_default().to_owned(),
+            headers: parts.headers.clone(),
             names: form_urlencoded::parse(query.as_bytes()).map(|(name, _)| name.into_owned()).collect(),
+            raw_query: query.to_owned(),
             query: parse_form(query.as_bytes()),
             body,
         }

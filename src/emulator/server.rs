@@ -29,7 +29,8 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 const MAX_HEADERS: usize = 100;
 const MAX_HEAD_BYTES: usize = 64 * 1024;
-const MAX_BODY_BYTES: usize = 1024 * 1024;
+/// WeChat takes pictures of 10 MB.
+const MAX_BODY_BYTES: usize = 12 * 1024 * 1024;
 
 /// A listening emulator; dropping it closes the listener and every connection.
 #[derive(Debug)]

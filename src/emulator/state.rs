@@ -9,6 +9,7 @@ use super::config::{App, Config, RefusedSignIn, User};
 use super::fault::Faults;
 use super::grant::Grants;
 use super::identifier::Identifiers;
+use super::media_file::MediaFiles;
 use super::qr_code::QrCodes;
 use super::quota::Quotas;
 use super::session_key::SessionKeys;
@@ -31,6 +32,7 @@ pub(super) struct EmulatorState {
     pub(super) grants: Grants,
     pub(super) session_keys: SessionKeys,
     pub(super) tokens: AccessTokens,
+    pub(super) media: MediaFiles,
     pub(super) quotas: Quotas,
     pub(super) faults: Faults,
     pub(super) calls: Calls,
@@ -51,6 +53,7 @@ impl EmulatorState {
             grants: Grants::default(),
             session_keys: SessionKeys::new(config.session_keys),
             tokens: AccessTokens::default(),
+            media: MediaFiles::default(),
             quotas: Quotas::new(config.quotas),
             faults: Faults::default(),
             calls: Calls::new(config.logged_calls),

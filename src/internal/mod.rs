@@ -5,6 +5,7 @@
 
 mod introspect;
 mod serve;
+mod wechat_api;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -13,15 +14,24 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::request::Parts;
 use http::{Response, StatusCode};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
 
 pub use self::serve::{InternalListener, serve};
+use self::wechat_api::{CallForm, WeChatApi};
 use crate::authn::InternalClient;
 use crate::config::InternalPermission;
 use crate::management::{Door, Management, ManagementAnswer, ManagementBodyError, ManagementPage, Requester};
+use crate::wechat::RelayBodyError;
+
+/// The body of an answer: a document, or what WeChat answers, as it comes.
+type InternalBody = UnsyncBoxBody<Bytes, RelayBodyError>;
 
 /// Answers the programs of the business.
 pub struct Internal {
     management: Arc<Management>,
+    wechat_api: WeChatApi,
 }
 
 /// A page of the listener.
@@ -50,8 +60,8 @@ impl InternalPage {
 
 impl Internal {
     /// Makes the service.
-    pub const fn new(management: Arc<Management>) -> Self {
-        Self { management }
+    pub fn new(management: Arc<Management>) -> Self {
+        Self { wechat_api: WeChatApi::new(Arc::clone(&management)), management }
     }
 
     /// Answers a request from an address.
@@ -60,15 +70,40 @@ impl Internal {
         request: &Parts,
         client: SocketAddr,
         body: impl Future<Output = Result<Bytes, ManagementBodyError>>,
-    ) -> Response<Vec<u8>> {
+    ) -> Response<InternalBody> {
         let runtime = self.management.runtime();
         let program = runtime.internal_clients.find(&request.headers);
         let answer = self.answer_page(request, client, program, body).await;
         let response = answer.unwrap_or_else(|refused| refused).into_response(&request.method);
+        self.count(program, response.status());
+        response.map(whole)
+    }
+
+    /// Answers a call of WeChat's API.
+    async fn answer_call(
+        &self,
+        form: CallForm,
+        request: &Parts,
+        client: SocketAddr,
+        incoming: Incoming,
+    ) -> Response<InternalBody> {
+        let runtime = self.management.runtime();
+        let clients = &runtime.internal_clients;
+        let program = match form {
+            CallForm::Path => clients.find(&request.headers),
+            CallForm::Proxy => clients.find_proxied(&request.headers),
+            CallForm::Alias => clients.of_alias(),
+        };
+        let answer = self.wechat_api.answer(form, request, (program, client), incoming).await;
+        let response = answer.unwrap_or_else(|refused| refused.into_response(&request.method).map(whole));
+        self.count(program, response.status());
+        response
+    }
+
+    fn count(&self, program: Option<&InternalClient>, status: StatusCode) {
         let name = program.map(InternalClient::name).unwrap_or_default();
         let requests = &self.management.shared().metrics.internal_requests;
-        requests.with_label_values(&[name, response.status().as_str()]).inc();
-        response
+        requests.with_label_values(&[name, status.as_str()]).inc();
     }
 
     async fn answer_page(
@@ -98,6 +133,10 @@ impl Internal {
             InternalPage::Management(page) => self.management.answer(page, request, &requester, body).await,
         }
     }
+}
+
+fn whole(body: Vec<u8>) -> InternalBody {
+    Full::new(Bytes::from(body)).map_err(|never| match never {}).boxed_unsync()
 }
 
 impl fmt::Debug for Internal {

@@ -6,9 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::Request;
-use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -21,6 +19,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 use super::Internal;
+use super::wechat_api::CallForm;
 use crate::address::client_network;
 use crate::management::read_body;
 use crate::places::{Place, Places};
@@ -41,11 +40,14 @@ pub struct InternalListener {
     pub tls: Option<Acceptor>,
     /// Most connections at once.
     pub max_connections: usize,
+    /// Whether every request is a call of WeChat's API, by the one client that shows no token.
+    pub is_wechat_alias: bool,
 }
 
 /// What the connections of the listener share.
 struct InternalDoor {
     internal: Arc<Internal>,
+    is_wechat_alias: bool,
     tls: Option<Acceptor>,
     places: Arc<Places<IpAddr>>,
     closed: ClosedConnections,
@@ -71,7 +73,7 @@ impl ClosedConnections {
 
 /// Serves the listener until the shutdown.
 pub async fn serve(listener: InternalListener, internal: Arc<Internal>, mut shutdown: watch::Receiver<bool>) {
-    let InternalListener { socket, tls, max_connections } = listener;
+    let InternalListener { socket, tls, max_connections, is_wechat_alias } = listener;
     let socket = match TcpListener::from_std(socket) {
         Ok(socket) => socket,
         Err(error) => {
@@ -80,7 +82,8 @@ pub async fn serve(listener: InternalListener, internal: Arc<Internal>, mut shut
         }
     };
     let closed = ClosedConnections::new(&internal.management.shared().metrics);
-    let door = Arc::new(InternalDoor { internal, tls, places: Places::new(max_connections), closed });
+    let places = Places::new(max_connections);
+    let door = Arc::new(InternalDoor { internal, is_wechat_alias, tls, places, closed });
     loop {
         let accepted = tokio::select! {
             accepted = socket.accept() => accepted,
@@ -144,8 +147,11 @@ impl InternalDoor {
     {
         let service = service_fn(|request: Request<Incoming>| async move {
             let (parts, incoming) = request.into_parts();
-            let response = self.internal.answer(&parts, client, read_body(incoming)).await;
-            Ok::<_, Infallible>(response.map(|body| Full::new(Bytes::from(body))))
+            let form = if self.is_wechat_alias { Some(CallForm::Alias) } else { CallForm::of(&parts) };
+            Ok::<_, Infallible>(match form {
+                Some(form) => self.internal.answer_call(form, &parts, client, incoming).await,
+                None => self.internal.answer(&parts, client, read_body(incoming)).await,
+            })
         });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())

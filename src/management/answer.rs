@@ -1,7 +1,8 @@
 //! What is sent back, over whichever door the request came.
 
 use http::header::{
-    ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
+    ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, PROXY_AUTHENTICATE, RETRY_AFTER, WWW_AUTHENTICATE,
+    X_CONTENT_TYPE_OPTIONS,
 };
 use http::{HeaderValue, Method, Response, StatusCode};
 use serde::Serialize;
@@ -21,7 +22,16 @@ pub struct ManagementAnswer {
     body: Vec<u8>,
     allow: Option<&'static str>,
     retry_after_seconds: Option<u64>,
-    has_bearer_challenge: bool,
+    challenge: Option<Challenge>,
+}
+
+/// Which credential is asked for.
+#[derive(Clone, Copy, Debug)]
+enum Challenge {
+    /// A token, as `WWW-Authenticate` says.
+    Bearer,
+    /// A name and a token, as `Proxy-Authenticate` says.
+    Proxy,
 }
 
 impl ManagementAnswer {
@@ -33,7 +43,7 @@ impl ManagementAnswer {
             body,
             allow: None,
             retry_after_seconds: None,
-            has_bearer_challenge: false,
+            challenge: None,
         }
     }
 
@@ -93,7 +103,19 @@ impl ManagementAnswer {
     /// Adds that a token is asked for. See RFC 6750 §3.
     #[must_use]
     pub fn with_bearer_challenge(self) -> Self {
-        Self { has_bearer_challenge: true, ..self }
+        Self { challenge: Some(Challenge::Bearer), ..self }
+    }
+
+    /// Adds that a proxy asks for a name and a token. See RFC 9110 §11.7.1.
+    #[must_use]
+    pub fn with_proxy_challenge(self) -> Self {
+        Self { challenge: Some(Challenge::Proxy), ..self }
+    }
+
+    /// Adds the methods that are answered.
+    #[must_use]
+    pub fn with_allow(self, allow: &'static str) -> Self {
+        Self { allow: Some(allow), ..self }
     }
 
     /// Adds the headers that every answer has. The answer to HEAD has the length, but not the body.
@@ -111,8 +133,12 @@ impl ManagementAnswer {
         if let Some(allow) = self.allow {
             headers.insert(ALLOW, HeaderValue::from_static(allow));
         }
-        if self.has_bearer_challenge {
-            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        if let Some(challenge) = self.challenge {
+            let (name, challenge) = match challenge {
+                Challenge::Bearer => (WWW_AUTHENTICATE, "Bearer"),
+                Challenge::Proxy => (PROXY_AUTHENTICATE, "Basic realm=\"menshen\""),
+            };
+            headers.insert(name, HeaderValue::from_static(challenge));
         }
         if let Some(seconds) = self.retry_after_seconds {
             headers.insert(RETRY_AFTER, seconds.into());

@@ -32,6 +32,7 @@ pub(super) struct OpenFiles {
 pub(super) struct DoorConnections {
     pub(super) admin: usize,
     pub(super) internal: usize,
+    pub(super) wechat_alias: usize,
     pub(super) control: usize,
 }
 
@@ -67,6 +68,7 @@ impl OpenFiles {
             doors: DoorConnections {
                 admin: reserved / 8,
                 internal: reserved / 4,
+                wechat_alias: (reserved / 16).max(1),
                 control: (reserved / 16).max(1),
             },
         }
@@ -96,11 +98,11 @@ mod tests {
         ] {
             let shares = OpenFiles::of(files, 50_000);
 
-            let DoorConnections { admin, internal, control } = shares.doors;
+            let DoorConnections { admin, internal, wechat_alias, control } = shares.doors;
             assert_eq!((shares.connections, shares.idle), (connections, idle), "{files}");
             assert_eq!((admin, internal, control), doors, "{files}");
             let RequestFiles { shared, reserved } = shares.requests;
-            let taken = shared + reserved + shares.idle + admin + internal + control;
+            let taken = shared + reserved + shares.idle + admin + internal + wechat_alias + control;
             assert!(taken <= files - RESERVED.min(files / 4) / 4, "{files}: too few are left");
         }
     }

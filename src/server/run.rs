@@ -70,6 +70,9 @@ fn log_start(running: &RunningGateway, config: &Config) {
     if let Some(address) = running.internal_address {
         tracing::info!(server.address = %address, "programs of the business are answered at {address}");
     }
+    if let Some(address) = running.wechat_alias_address {
+        tracing::info!(server.address = %address, "calls of WeChat's API without a credential are answered at {address}");
+    }
     if let Some(socket) = &running.control_socket {
         tracing::info!("operators are answered at {}", socket.display());
     }

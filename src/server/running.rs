@@ -23,6 +23,8 @@ pub struct RunningGateway {
     pub(super) control_socket: Option<PathBuf>,
     /// `None` if none is configured.
     pub(super) internal_address: Option<SocketAddr>,
+    /// `None` if none is configured.
+    pub(super) wechat_alias_address: Option<SocketAddr>,
     pub(super) warnings: Report,
     pub(super) reloading: Arc<Reloading>,
     pub(super) access_log: Arc<AccessLog>,
@@ -53,6 +55,11 @@ impl RunningGateway {
     /// The bound address of the internal listener, if there is one.
     pub const fn internal_address(&self) -> Option<SocketAddr> {
         self.internal_address
+    }
+
+    /// The bound address where a program calls WeChat's API without a credential, if there is one.
+    pub const fn wechat_alias_address(&self) -> Option<SocketAddr> {
+        self.wechat_alias_address
     }
 
     /// The Unix socket of the operators; `None` if the file system did not allow it.

@@ -51,13 +51,13 @@ pub fn start(document: &Document, path: PathBuf, sources: Sources) -> Result<Run
     let config = &document.config;
     let prepared = Prepared::build(document, &sources)?;
     let Prepared { shared, runtime, access_log, audit_log, listeners_tls, files, .. } = prepared;
-    let Sockets { admin, internal, listeners } = Sockets::bind(config)?;
+    let Sockets { admin, internal, wechat_alias, listeners } = Sockets::bind(config)?;
     let addresses = listeners.iter().map(|socket| socket.address).collect();
     let admin_address = admin.address;
-    let internal_address = internal.as_ref().map(|socket| socket.address);
-
+    let address_of = |socket: &Option<BoundSocket>| socket.as_ref().map(|socket| socket.address);
+    let (internal_address, wechat_alias_address) = (address_of(&internal), address_of(&wechat_alias));
     let threads = start_threads(worker_threads(config))?;
-    let door_connections = files.doors;
+    let doors = files.doors;
     let current = Arc::new(ArcSwap::from_pointee(Current::new(runtime)));
     let health = Arc::new(GatewayHealth::starting());
     let probes = health_paths(config, &listeners, &health);
@@ -65,7 +65,7 @@ pub fn start(document: &Document, path: PathBuf, sources: Sources) -> Result<Run
     threads.spawn(gateway.requests);
     let (shutdown, shutdown_watch) = watch::channel(false);
     let guards = build_guards(listeners, config, &listeners_tls, &gateway.guard_services)?;
-    let internal = internal_listener(internal, prepared.internal_tls.as_ref(), door_connections)?;
+    let internal = internal_listeners((internal, wechat_alias), prepared.internal_tls.as_ref(), doors)?;
     let certificates = listeners_tls.into_iter().chain(prepared.internal_tls).map(|tls| tls.certificates);
     let certificates = Arc::new(certificates.collect::<Vec<_>>());
     let expiry = follow_surroundings(&threads, config, &shared, &certificates, &current);
@@ -78,10 +78,9 @@ pub fn start(document: &Document, path: PathBuf, sources: Sources) -> Result<Run
         certificates,
         one_at_a_time: Mutex::default(),
     });
-    let doors = Doors::build(&shared, &health, &current, &reloading, door_connections);
+    let doors = Doors::build(&shared, &health, &current, &reloading, doors);
     let (doors_shutdown, doors_watch) = watch::channel(false);
     let control_socket = prepared.control_socket.as_ref().map(|socket| socket.path().to_owned());
-
     let mut services = JoinSet::new();
     let sockets = DoorSockets { admin, control: prepared.control_socket, internal };
     doors.serve(sockets, &doors_watch, &mut services, threads.handle());
@@ -94,6 +93,7 @@ pub fn start(document: &Document, path: PathBuf, sources: Sources) -> Result<Run
         admin_address,
         control_socket,
         internal_address,
+        wechat_alias_address,
         warnings: prepared.warnings,
         reloading,
         access_log,
@@ -247,6 +247,7 @@ impl Prepared {
 struct Sockets {
     admin: BoundSocket,
     internal: Option<BoundSocket>,
+    wechat_alias: Option<BoundSocket>,
     /// In the order of the configuration.
     listeners: Vec<BoundSocket>,
 }
@@ -254,22 +255,34 @@ struct Sockets {
 impl Sockets {
     fn bind(config: &Config) -> Result<Self, StartError> {
         let admin = BoundSocket::bind(config.admin.address)?;
-        let internal = config.internal.as_ref().map(|internal| BoundSocket::bind(internal.address));
+        let section = config.internal.as_ref();
+        let internal = section.map(|internal| BoundSocket::bind(internal.address));
+        let alias = section.and_then(|internal| internal.wechat_alias.as_ref());
+        let wechat_alias = alias.map(|alias| BoundSocket::bind(alias.address)).transpose()?;
         let listeners = config.listeners.iter().map(|listener| BoundSocket::bind(listener.address));
-        Ok(Self { admin, internal: internal.transpose()?, listeners: listeners.collect::<Result<_, _>>()? })
+        let listeners = listeners.collect::<Result<_, _>>()?;
+        Ok(Self { admin, internal: internal.transpose()?, wechat_alias, listeners })
     }
 }
 
-/// The internal listener with what it needs, if there is one.
-fn internal_listener(
-    socket: Option<BoundSocket>,
+/// The internal listener, and the address for calls of WeChat's API without a credential, with what
+/// they need, as far as there are any.
+fn internal_listeners(
+    (internal, wechat_alias): (Option<BoundSocket>, Option<BoundSocket>),
     tls: Option<&ListenerTls>,
     connections: DoorConnections,
-) -> Result<Option<InternalListener>, StartError> {
-    let Some(socket) = socket else { return Ok(None) };
-    let tls = tls.map(|tls| tls.acceptor(false)).transpose()?;
-    let max_connections = connections.internal;
-    Ok(Some(InternalListener { socket: socket.into_socket(), tls, max_connections }))
+) -> Result<Vec<InternalListener>, StartError> {
+    let mut listeners = Vec::new();
+    if let Some(socket) = internal {
+        let tls = tls.map(|tls| tls.acceptor(false)).transpose()?;
+        let (socket, max_connections) = (socket.into_socket(), connections.internal);
+        listeners.push(InternalListener { socket, tls, max_connections, is_wechat_alias: false });
+    }
+    if let Some(socket) = wechat_alias {
+        let (socket, max_connections) = (socket.into_socket(), connections.wechat_alias);
+        listeners.push(InternalListener { socket, tls: None, max_connections, is_wechat_alias: true });
+    }
+    Ok(listeners)
 }
 
 /// The doors besides the public listeners. They answer as long as the process drains.
@@ -284,7 +297,7 @@ struct Doors {
 struct DoorSockets {
     admin: BoundSocket,
     control: Option<ControlSocket>,
-    internal: Option<InternalListener>,
+    internal: Vec<InternalListener>,
 }
 
 impl Doors {
@@ -325,8 +338,9 @@ impl Doors {
             let served = control::serve(socket, control, self.control_connections, shutdown.clone());
             services.spawn_on(served, threads);
         }
-        if let Some(listener) = internal {
-            services.spawn_on(internal::serve(listener, Arc::new(self.internal), shutdown.clone()), threads);
+        let programs = Arc::new(self.internal);
+        for listener in internal {
+            services.spawn_on(internal::serve(listener, Arc::clone(&programs), shutdown.clone()), threads);
         }
     }
 }

@@ -62,6 +62,8 @@ pub struct Metrics {
     pub wechat_app_token_fetches: IntCounterVec,
     /// `menshen_wechat_app_token_expiry_timestamp_seconds{app}`
     pub wechat_app_token_expiry: IntGaugeVec,
+    /// `menshen_wechat_api_requests_total{client,app,path,errcode}`
+    pub wechat_api_requests: IntCounterVec,
     /// `menshen_token_verifications_total{outcome}`
     pub token_verifications: IntCounterVec,
     /// `menshen_token_cache_hits_total`
@@ -217,6 +219,11 @@ impl Metrics {
                 "wechat_app_token_expiry_timestamp_seconds",
                 "Unix time at which the app's access token that this gateway uses expires.",
                 &["app"],
+            )?,
+            wechat_api_requests: new.counter_vec(
+                "wechat_api_requests_total",
+                "Total number of calls of WeChat's API that programs made, by the prefix that permits them.",
+                &["client", "app", "path", "errcode"],
             )?,
             token_verifications: new.counter_vec(
                 "token_verifications_total",

@@ -208,6 +208,12 @@ impl<T> From<WeChatError> for ApiReply<T> {
     }
 }
 
+/// The errcode of an answer; 0 if it has none that can be read.
+pub(super) fn errcode_of(body: &[u8]) -> i64 {
+    let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
+    serde_json::from_slice(body).map_or(0, |ReplyStatus { errcode }| errcode)
+}
+
 /// The part that all replies share.
 #[derive(Deserialize)]
 struct ReplyStatus {

@@ -22,6 +22,9 @@ use crate::telemetry::metrics::Metrics;
 const MAX_BUSY_RETRIES: u8 = 2;
 /// Largest configurable number of exchanges at the same time; each holds a connection.
 const MAX_IN_FLIGHT: usize = 65_536;
+/// Most calls of programs under way, with their answers. Each holds a connection, and files of the
+/// process are kept for as many.
+const MAX_RELAYS: usize = 128;
 /// How long an idle connection is kept. It is shorter than the limit of servers and firewalls on
 /// the way: if the other side closes a connection while a request is sent on it, the code is lost.
 const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(20);
@@ -59,6 +62,7 @@ impl WeChat {
                 busy_retries: config.busy_retries,
                 max_reply_bytes: config.max_reply.as_usize(),
                 in_flight: Semaphore::new(config.max_in_flight),
+                relays: Arc::new(Semaphore::new(MAX_RELAYS)),
                 request_duration: metrics.wechat_request_duration.clone(),
                 errors: metrics.wechat_errors.clone(),
                 clock,

@@ -91,6 +91,9 @@ pub enum ReplyFault {
     /// More bytes than `wechat.max_reply` allows.
     #[error("too large")]
     TooLarge,
+    /// A body that is compressed, though that was not asked for.
+    #[error("compressed")]
+    Encoded,
     /// Not a JSON object of the documented types.
     #[error("not the documented json")]
     NotJson,

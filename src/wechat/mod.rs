@@ -8,6 +8,7 @@
 //! call.
 
 mod api;
+mod api_path;
 mod app_token;
 mod breaker;
 mod build;
@@ -15,7 +16,9 @@ mod call;
 mod error;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzz;
+mod mask;
 mod page;
+mod relay;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -35,9 +38,11 @@ use crate::entropy::Entropy;
 use crate::identity::AppId;
 
 pub use self::api::{Code, CodeExchange, InvalidCode, InvalidSessionKey, SessionKey};
+pub use self::api_path::{ApiPath, RefusedApiPath};
 pub use self::app_token::IssuedAppToken;
 pub use self::error::{ReplyFault, WeChatError};
 pub use self::page::{PageExchange, QrCodeWidget, Visit};
+pub use self::relay::{RelayAnswer, RelayBody, RelayBodyError, RelayRequest, errcode_label, failure_label};
 
 /// The client of WeChat's API, for all configured apps.
 #[derive(Debug)]
@@ -51,6 +56,8 @@ pub struct WeChat {
     busy_retries: u8,
     max_reply_bytes: usize,
     in_flight: Semaphore,
+    /// For calls of programs, so that they do not take the places of sign-ins.
+    relays: Arc<Semaphore>,
     request_duration: HistogramVec,
     errors: IntCounterVec,
     clock: Arc<dyn Clock>,

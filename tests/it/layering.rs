@@ -43,7 +43,7 @@ const MAY_IMPORT: &[(&str, &str)] = &[
     ("app_token", "clock config digest entropy identity single_flight telemetry store wechat session"),
     (
         "authn",
-        "clock config cookie digest entropy host identity single_flight key_file telemetry token store session",
+        "clock config cookie digest entropy host identity single_flight key_file telemetry token store wechat session",
     ),
     ("identity_headers", "address config cookie identity telemetry authn"),
     (
@@ -57,7 +57,7 @@ const MAY_IMPORT: &[(&str, &str)] = &[
     ("management", "clock config identity problem telemetry session runtime"),
     ("admin", "clock telemetry runtime management"),
     ("control", "config entropy places telemetry store throttle management"),
-    ("internal", "address config places telemetry authn management"),
+    ("internal", "address clock config places telemetry wechat app_token authn management"),
     (
         "proxy",
         "address clock config cookie entropy host identity page path places problem cors route telemetry token upstream session throttle authn identity_headers sign_in runtime",

@@ -64,4 +64,5 @@ mod under_way;
 mod uploads;
 mod verifiers;
 mod websocket;
+mod wechat_api;
 mod wechat_page;

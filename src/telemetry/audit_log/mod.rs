@@ -60,11 +60,13 @@ pub enum AuditEvent {
     Backup,
     /// What the limits counted of an address was forgotten.
     ThrottleLift,
+    /// A program called WeChat's API.
+    WeChatApi,
 }
 
 impl AuditEvent {
     /// Every event, in order.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Login,
         Self::Refresh,
         Self::Logout,
@@ -81,6 +83,7 @@ impl AuditEvent {
         Self::Reload,
         Self::Backup,
         Self::ThrottleLift,
+        Self::WeChatApi,
     ];
 
     /// The word in the log.
@@ -102,6 +105,7 @@ impl AuditEvent {
             Self::Reload => "reload",
             Self::Backup => "backup",
             Self::ThrottleLift => "throttle_lift",
+            Self::WeChatApi => "wechat_api",
         }
     }
 }
@@ -139,6 +143,10 @@ pub struct AuditLogEntry<'a> {
     pub session: Option<&'a str>,
     /// How many sessions were listed or ended.
     pub count: Option<u64>,
+    /// The configured prefix of the path of WeChat's API that was called.
+    pub api_path: Option<&'a str>,
+    /// WeChat's errcode; 0 if there is none.
+    pub errcode: Option<&'a str>,
 }
 
 impl<'a> AuditLogEntry<'a> {
@@ -159,6 +167,8 @@ impl<'a> AuditLogEntry<'a> {
             scope: None,
             session: None,
             count: None,
+            api_path: None,
+            errcode: None,
         }
     }
 
@@ -183,6 +193,8 @@ impl<'a> AuditLogEntry<'a> {
         if let Some(count) = self.count {
             line.number(key!("session.count"), count);
         }
+        line.optional_text(key!("wechat.path"), self.api_path);
+        line.optional_text(key!("wechat.errcode"), self.errcode);
         line.end();
     }
 
@@ -190,7 +202,8 @@ impl<'a> AuditLogEntry<'a> {
     fn longest(&self) -> usize {
         let request = [self.request_id, self.route, self.app, self.subject];
         let order = [self.bound_user, self.door, self.requester, self.scope, self.session];
-        let optional = request.into_iter().chain(order).flatten();
+        let call = [self.api_path, self.errcode];
+        let optional = request.into_iter().chain(order).chain(call).flatten();
         line_log::longest(optional.chain([self.event.as_str(), self.outcome]))
     }
 }

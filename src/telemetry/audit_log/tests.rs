@@ -20,6 +20,8 @@ const FULL: AuditLogEntry<'static> = AuditLogEntry {
     scope: Some("subject"),
     session: Some("q83vEjRWeJA"),
     count: Some(2),
+    api_path: Some("/wxa/msg"),
+    errcode: Some("40001"),
 };
 
 fn render(entry: &AuditLogEntry<'_>) -> String {
@@ -46,7 +48,7 @@ fn line_has_the_fields_that_are_set_and_no_other() {
             r#"{"timestamp":"2025-11-21T07:38:31.042Z","event":"refusal","outcome":"denied_by_list","#,
             r#""request_id":"3cee1fc1a4cebd9a143d608990761bc8","client.address":"203.0.113.7","http.route":"orders","#,
             r#""app":"shop","user.hash":"5bb7a9d5ee13ddaf","bound_user.hash":"made-1:83c1","door":"internal","caller":"crm","scope":"subject","#,
-            r#""session.id":"q83vEjRWeJA","session.count":2}"#,
+            r#""session.id":"q83vEjRWeJA","session.count":2,"wechat.path":"/wxa/msg","wechat.errcode":"40001"}"#,
             "\n"
         )
     );
