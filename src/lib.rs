@@ -32,6 +32,7 @@ pub mod route;
 pub mod telemetry;
 pub mod token;
 pub mod upstream;
+pub mod user_data;
 
 pub mod store;
 pub mod wechat;

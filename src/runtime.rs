@@ -30,6 +30,7 @@ use crate::telemetry::metrics::Metrics;
 use crate::throttle::{RequestLimits, Throttle};
 use crate::token::Tokens;
 use crate::upstream::{UpstreamDependencies, Upstreams};
+use crate::user_data::UserDataPolicy;
 use crate::wechat::{App, WeChat};
 
 /// What outlives a reload.
@@ -187,7 +188,8 @@ impl Runtime {
             clock: Arc::clone(&shared.clock),
             entropy: Arc::clone(&shared.entropy),
         };
-        let mut sign_in = SignInService::new(sections.sign_in?, dependencies);
+        let mut sign_in =
+            SignInService::new(sections.sign_in?, dependencies).opening_user_data(sections.user_data?);
         if let Some(previous) = previous {
             sign_in = sign_in.with_codes_of(&previous.sign_in);
         }
@@ -271,6 +273,7 @@ struct BuiltSections {
     request_limits: Option<RequestLimits>,
     pages: Option<Arc<Pages>>,
     sign_in: Option<SignInSettings>,
+    user_data: Option<Option<UserDataPolicy>>,
     header_edits: Option<HeaderEdits>,
     cors: Option<Option<CorsPolicy>>,
 }
@@ -311,7 +314,7 @@ impl BuiltSections {
                 Arc::clone(session_core),
                 findings,
             )
-            .map(Arc::new),
+            .map(|sessions| Arc::new(sessions.keeping_session_keys(config.user_data.is_some()))),
             wechat: WeChat::build(
                 &config.wechat,
                 &config.apps,
@@ -332,6 +335,7 @@ impl BuiltSections {
             ),
             pages: Pages::build(&config.login.page, findings).map(Arc::new),
             sign_in: SignInSettings::build(&config.login, &config.apps, entropy_source, findings),
+            user_data: build_user_data(config.user_data.as_ref(), findings),
             header_edits: build_header_edits(config, metrics, findings),
             cors: build_cors(config.cors.as_ref(), findings),
         }
@@ -352,6 +356,15 @@ fn build_app_tokens(wechat: &Arc<WeChat>, shared: &Shared) -> Arc<AppTokens> {
 /// The ids of apps, by name.
 fn appids<'a>(apps: impl Iterator<Item = &'a App>) -> BTreeMap<Arc<str>, AppId> {
     apps.map(|app| (Arc::clone(&app.name), app.appid.clone())).collect()
+}
+
+/// What is opened of WeChat's sealed user data, if anything is.
+fn build_user_data(
+    config: Option<&config::UserData>,
+    findings: &mut Findings,
+) -> Option<Option<UserDataPolicy>> {
+    let Some(config) = config else { return Some(None) };
+    UserDataPolicy::build(config, findings).map(Some)
 }
 
 /// The policy of the gateway's own answers, if there is one.

@@ -34,6 +34,7 @@ mod token;
 mod tree;
 mod trusted_proxy;
 mod upstream;
+mod user_data;
 pub mod value;
 mod wechat;
 mod wechat_api;
@@ -66,6 +67,7 @@ pub use throttle::{FailedLoginLimit, LoginLimit, Throttle};
 pub use token::{KeyAlgorithm, SigningKey, TokenCache, TokenSources, TokenType, Tokens};
 pub use trusted_proxy::TrustedProxy;
 pub use upstream::{Balance, Server, Upstream, UpstreamProtocol, UpstreamTls};
+pub use user_data::UserData;
 pub use value::{ByteSize, Duration, FilePath, Rate, SecretSource};
 pub use wechat::{Breaker, WeChat};
 pub use wechat_api::{WeChatAlias, WeChatApiAccess};
@@ -143,6 +145,10 @@ pub struct Config {
     /// The login endpoints.
     #[serde(default)]
     pub login: Login,
+    /// WeChat's sealed user data, which mini programs send to `POST /auth/wechat/decrypt`. Not set:
+    /// none is opened, and no `session_key` is kept.
+    #[serde(default)]
+    pub user_data: Option<UserData>,
     /// Limits on logins.
     #[serde(default)]
     pub throttle: Throttle,

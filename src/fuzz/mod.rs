@@ -59,6 +59,8 @@ targets! {
     wechat_reply => crate::wechat::fuzz::reply,
     /// WeChat's replies to a page's code, a refresh and a profile request.
     wechat_page_reply => crate::wechat::fuzz::page_reply,
+    /// WeChat's sealed user data: nothing that opens is of another user or app.
+    user_data => crate::user_data::fuzz::sealed,
     /// `Accept-Language` lines.
     accept_language => crate::page::fuzz::accept_language,
     /// The scope that an operator or program names: it is never wider than what is written.

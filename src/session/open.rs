@@ -194,7 +194,7 @@ impl Sessions {
         };
         row.remove_ended(limits, revocations, now);
         if !self.keeps_session_keys {
-            row.session_key = None;
+            row.clear_session_keys();
         }
         // Before the new one counts: a browser that signs in again must not push out another
         // device.
@@ -224,7 +224,11 @@ impl Sessions {
 
     /// Refuses a person who is blocked. If the subject has just become known of a blocked unionid,
     /// its sessions without that unionid end too.
-    async fn refuse_blocked(&self, row: &SubjectRow, revocations: &Revocations) -> Result<(), SessionError> {
+    pub(super) async fn refuse_blocked(
+        &self,
+        row: &SubjectRow,
+        revocations: &Revocations,
+    ) -> Result<(), SessionError> {
         let people = self.core.people.of_row(row, revocations).await?;
         if people.is_newly_linked() {
             self.core.publish_person(&PersonId::Subject(row.subject()), Ok(true)).await?;

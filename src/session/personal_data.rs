@@ -107,7 +107,7 @@ impl Sessions {
             identity: row.identity(),
             profile: row.profile(),
             sessions: session_infos(row, &locator, &self.limits, &revocations, now)?,
-            has_session_key: row.session_key.is_some(),
+            has_session_key: row.session_keys().next().is_some(),
         }))
     }
 

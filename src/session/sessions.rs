@@ -17,7 +17,7 @@ pub struct Sessions {
     pub(super) core: Arc<Core>,
     pub(super) limits: SessionLimits,
     pub(super) keys: Arc<SealKeys>,
-    /// Whether something is configured that opens WeChat's `session_key`s. Nothing is so far.
+    /// Whether something is configured that uses WeChat's `session_key`s.
     pub(super) keeps_session_keys: bool,
 }
 
@@ -25,6 +25,12 @@ impl Sessions {
     /// What all configurations share.
     pub fn core(&self) -> &Arc<Core> {
         &self.core
+    }
+
+    /// Keeps the `session_key`s that sign-ins bring, if something is configured that uses them.
+    #[must_use]
+    pub fn keeping_session_keys(self, keeps: bool) -> Self {
+        Self { keeps_session_keys: keeps, ..self }
     }
 
     /// Uses the seal keys of this configuration for the rows of the store, from now on.

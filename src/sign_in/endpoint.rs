@@ -10,7 +10,7 @@ use super::answer::SignInAnswer;
 use super::browser::{callback, hand_over, sign_in_page, start};
 use super::call::{ReadBody, SignInCall};
 use super::precheck::{self, Precheck};
-use super::program::{login, logout, refresh, session, ticket};
+use super::program::{decrypt, login, logout, refresh, session, ticket};
 use super::service::SignInService;
 use crate::path::PathTree;
 use crate::telemetry::audit_log::AuditEvent;
@@ -34,6 +34,8 @@ pub enum Endpoint {
     Ticket,
     /// Signs a browser in that shows a ticket and was asked first.
     TicketConfirm,
+    /// Opens WeChat's sealed user data.
+    Decrypt,
     /// The keys that verify tokens.
     Jwks,
     /// A path below the prefix that is none of these.
@@ -160,6 +162,14 @@ const ENDPOINTS: &[EndpointSpec] = &[
         precheck: precheck::logout,
         respond: |service, call, body| Box::pin(hand_over::confirm(service, call, body)),
         audited: Audited::SignIns(AuditEvent::Login),
+    },
+    EndpointSpec {
+        endpoint: Endpoint::Decrypt,
+        path: BelowPrefix("/wechat/decrypt"),
+        allow: "POST",
+        precheck: precheck::decrypt,
+        respond: |service, call, body| Box::pin(decrypt::respond(service, call, body)),
+        audited: Audited::Refusals(AuditEvent::Refusal),
     },
     // Where a backend finds the keys to verify tokens with. See RFC 8615.
     EndpointSpec {

@@ -41,6 +41,15 @@ pub(super) fn login(service: &SignInService, call: SignInCall<'_>, _: &'static s
     precheck_program(service, call).map_err(|error| refuse_login(service, &error, call))
 }
 
+/// A program posts sealed user data.
+#[expect(clippy::result_large_err, reason = "the answer goes straight to the client, once")]
+pub(super) fn decrypt(service: &SignInService, call: SignInCall<'_>, allow: &'static str) -> PrecheckResult {
+    match &service.user_data {
+        Some(_) => logout(service, call, allow),
+        None => Err(SignInAnswer::not_found(call.request_id)),
+    }
+}
+
 /// A program posts for a ticket, or a browser opens a page with one.
 #[expect(clippy::result_large_err, reason = "the answer goes straight to the client, once")]
 pub(super) fn ticket(_: &SignInService, call: SignInCall<'_>, allow: &'static str) -> PrecheckResult {

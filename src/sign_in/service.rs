@@ -12,18 +12,27 @@ use super::error::SignInError;
 use crate::authn::{Authenticated, Credential, CrossSite};
 use crate::clock::Timestamp;
 use crate::identity::{AppId, Identity, Subject};
+use crate::user_data::UserDataPolicy;
 use crate::wechat::App;
 
 /// The login endpoints.
 pub struct SignInService {
     pub(super) settings: SignInSettings,
+    /// `None` if no sealed user data are opened.
+    pub(super) user_data: Option<UserDataPolicy>,
     pub(super) deps: Arc<SignInDependencies>,
 }
 
 impl SignInService {
     /// The endpoints, with what they work with.
     pub fn new(settings: SignInSettings, deps: SignInDependencies) -> Self {
-        Self { settings, deps: Arc::new(deps) }
+        Self { settings, user_data: None, deps: Arc::new(deps) }
+    }
+
+    /// Opens sealed user data by this policy.
+    #[must_use]
+    pub fn opening_user_data(self, user_data: Option<UserDataPolicy>) -> Self {
+        Self { user_data, ..self }
     }
 
     /// Keeps the codes that the service of the previous configuration remembers, so that a reload

@@ -5,6 +5,7 @@ mod code_login;
 mod known_user;
 mod once;
 mod session;
+mod user_data;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -29,6 +30,7 @@ use crate::store::{Store, StoreHealth};
 use crate::telemetry::metrics::Metrics;
 use crate::throttle::Throttle;
 use crate::token::Tokens;
+use crate::user_data::UserDataPolicy;
 use crate::wechat::testing::{Fake, Reply};
 use crate::wechat::{Code, WeChat};
 
@@ -65,6 +67,7 @@ struct Setup {
     unknown_unionid: Option<config::UnknownUnionId>,
     /// Of every mini program.
     hand_over: Option<bool>,
+    user_data: Option<config::UserData>,
 }
 
 impl Default for Setup {
@@ -87,6 +90,7 @@ impl Default for Setup {
             code_login: false,
             unknown_unionid: None,
             hand_over: None,
+            user_data: None,
         }
     }
 }
@@ -117,6 +121,9 @@ impl Harness {
         let parts = dependencies(setup, &metrics, &clock, &store, &mut findings);
         let settings = SignInSettings::build(&setup.login, &apps(setup), &SystemEntropy, &mut findings);
         let login = SignInService::new(settings.unwrap_or_else(|| panic!("{findings:?}")), parts);
+        let policy = setup.user_data.as_ref();
+        let policy = policy.and_then(|config| UserDataPolicy::build(config, &mut findings));
+        let login = login.opening_user_data(policy);
         let cross_site = CrossSite::Refuse;
         Self { login: Arc::new(login), fake, clock, metrics, store, cross_site, _folder: None }
     }
@@ -209,7 +216,8 @@ fn dependencies(
     let health = Arc::new(StoreHealth::new(store.as_ref(), metrics));
     let core = Core::new(store.clone(), health.clone(), clock.clone(), entropy.clone(), metrics.clone());
     let sessions = Sessions::build(&setup.sessions, folder.path(), missing, Arc::new(core), findings);
-    let (tokens, sessions) = (Arc::new(tokens), Arc::new(sessions.unwrap()));
+    let sessions = sessions.unwrap().keeping_session_keys(setup.user_data.is_some());
+    let (tokens, sessions) = (Arc::new(tokens), Arc::new(sessions));
     let authenticator = Authenticator::build(
         &tokens_config,
         &apps,

@@ -50,6 +50,8 @@ pub struct Metrics {
     pub logins: IntCounterVec,
     /// `menshen_hand_overs_total{outcome}`
     pub hand_overs: IntCounterVec,
+    /// `menshen_user_data_total{outcome}`
+    pub user_data: IntCounterVec,
     /// `menshen_login_duration_seconds{app}`
     pub login_duration: HistogramVec,
     /// `menshen_wechat_request_duration_seconds{app,api}`
@@ -186,6 +188,11 @@ impl Metrics {
             hand_overs: new.counter_vec(
                 "hand_overs_total",
                 "Total number of hand-overs of a session to a web-view that were answered.",
+                &["outcome"],
+            )?,
+            user_data: new.counter_vec(
+                "user_data_total",
+                "Total number of sealed user data that a client sent and that were judged.",
                 &["outcome"],
             )?,
             login_duration: new.histogram_vec(

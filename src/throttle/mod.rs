@@ -150,11 +150,13 @@ pub enum Limit {
     Session,
     /// Tickets of one user.
     Ticket,
+    /// Sealed user data of one session that did not open.
+    UserData,
 }
 
 impl Limit {
     /// Every limit.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Login,
         Self::Refresh,
         Self::SignIn,
@@ -164,6 +166,7 @@ impl Limit {
         Self::WeChat,
         Self::Session,
         Self::Ticket,
+        Self::UserData,
     ];
 
     /// The limit's name.
@@ -178,6 +181,7 @@ impl Limit {
             Self::WeChat => "wechat",
             Self::Session => "session",
             Self::Ticket => "ticket",
+            Self::UserData => "user_data",
         }
     }
 }
@@ -345,6 +349,17 @@ impl Throttle {
         self.refresh.check(key).map(drop).map_err(|wait| self.refuse(Limit::Ticket, wait))
     }
 
+    /// Counts sealed user data of a session that did not open.
+    ///
+    /// The rate is that of [`Throttle::check_session`], counted apart. Data that open are not
+    /// refused.
+    ///
+    /// # Errors
+    /// [`Throttled`] if too many of this session did not open.
+    pub fn charge_stale_user_data(&self, session: &str) -> Result<(), Throttled> {
+        self.session.check_apart("user_data", session).map_err(|wait| self.refuse(Limit::UserData, wait))
+    }
+
     fn check_all_sign_ins(&self, standing: Standing) -> Result<(), Throttled> {
         self.all_sign_ins.take(standing).map_err(|wait| self.refuse(Limit::AllSignIns, wait))
     }
@@ -405,6 +420,7 @@ struct RefusedCounters {
     wechat: IntCounter,
     session: IntCounter,
     ticket: IntCounter,
+    user_data: IntCounter,
 }
 
 impl RefusedCounters {
@@ -420,6 +436,7 @@ impl RefusedCounters {
             wechat: child(Limit::WeChat),
             session: child(Limit::Session),
             ticket: child(Limit::Ticket),
+            user_data: child(Limit::UserData),
         }
     }
 
@@ -434,6 +451,7 @@ impl RefusedCounters {
             Limit::WeChat => &self.wechat,
             Limit::Session => &self.session,
             Limit::Ticket => &self.ticket,
+            Limit::UserData => &self.user_data,
         }
     }
 }

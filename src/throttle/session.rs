@@ -36,4 +36,9 @@ impl SessionRate {
     pub(super) fn check(&self, session: &str) -> Result<(), Duration> {
         self.rate.check(self.keys.key(&[session])).map(drop)
     }
+
+    /// As [`SessionRate::check`], from a bucket that only this purpose takes from.
+    pub(super) fn check_apart(&self, purpose: &str, session: &str) -> Result<(), Duration> {
+        self.rate.check(self.keys.key(&[purpose, session])).map(drop)
+    }
 }

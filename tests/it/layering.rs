@@ -36,6 +36,7 @@ const MAY_IMPORT: &[(&str, &str)] = &[
     ("telemetry", "address clock config"),
     ("token", "clock config digest entropy identity key_file"),
     ("upstream", "clock config digest host telemetry"),
+    ("user_data", "clock config identity"),
     ("store", "clock config telemetry"),
     ("wechat", "clock config entropy host identity telemetry"),
     ("session", "address clock config digest entropy identity key_file telemetry store"),
@@ -48,11 +49,11 @@ const MAY_IMPORT: &[(&str, &str)] = &[
     ("identity_headers", "address config cookie identity telemetry authn"),
     (
         "sign_in",
-        "clock config cookie digest entropy host identity path problem single_flight key_file page telemetry token store wechat session throttle authn",
+        "clock config cookie digest entropy host identity path problem single_flight key_file page telemetry token user_data store wechat session throttle authn",
     ),
     (
         "runtime",
-        "clock config entropy cors hazard identity key_file page route telemetry token upstream store wechat session throttle app_token authn identity_headers sign_in",
+        "clock config entropy cors hazard identity key_file page route telemetry token upstream user_data store wechat session throttle app_token authn identity_headers sign_in",
     ),
     ("management", "clock config identity problem telemetry session runtime"),
     ("admin", "clock telemetry runtime management"),
@@ -70,7 +71,7 @@ const MAY_IMPORT: &[(&str, &str)] = &[
     ("demo", "clock config entropy emulator telemetry control server"),
     (
         "fuzz",
-        "clock config entropy identity key_file page route token wechat session identity_headers sign_in management proxy",
+        "clock config entropy identity key_file page route token user_data wechat session identity_headers sign_in management proxy",
     ),
     ("cli", "clock config entropy emulator telemetry token store control server demo"),
 ];

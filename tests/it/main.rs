@@ -62,6 +62,7 @@ mod tls;
 mod tokens;
 mod under_way;
 mod uploads;
+mod user_data;
 mod verifiers;
 mod websocket;
 mod wechat_api;

@@ -34,6 +34,9 @@ pub(in crate::session) struct SubjectRow {
     /// From the last sign-in that brought a profile.
     #[n(6)]
     profile: Option<ProfileField>,
+    /// The `session_key` before the newest one.
+    #[n(7)]
+    previous_session_key: Option<SealedSessionKey>,
 }
 
 /// One session.
@@ -89,6 +92,7 @@ impl SubjectRow {
             session_key: None,
             generation: 0,
             profile: None,
+            previous_session_key: None,
         }
     }
 
@@ -122,7 +126,8 @@ impl SubjectRow {
         }
     }
 
-    /// Puts the newest `session_key` of the subject into the row.
+    /// Puts the newest `session_key` of the subject into the row, and keeps the one before. WeChat
+    /// often gives the same one again: then the one before stays.
     pub(in crate::session) fn set_session_key(
         &mut self,
         keys: &SealKeys,
@@ -134,13 +139,32 @@ impl SubjectRow {
         self.generation = self.generation.saturating_add(1);
         let (subject, generation) = (self.subject(), self.generation);
         let purpose = SealPurpose { subject: &subject, locator, session, generation };
-        self.session_key = Some(keys.seal(purpose, secret, entropy)?);
+        let before = self.session_key.replace(keys.seal(purpose, secret, entropy)?);
+        // One that does not open, because its seal key is gone, is of no use.
+        let opened = before.and_then(|before| {
+            let (known, _) = keys.open(&subject, locator, &before, entropy).ok()?;
+            Some((before, *known != *secret))
+        });
+        if let Some((before, true)) = opened {
+            self.previous_session_key = Some(before);
+        }
         Ok(())
+    }
+
+    /// Removes every `session_key`.
+    pub(in crate::session) fn clear_session_keys(&mut self) {
+        self.session_key = None;
+        self.previous_session_key = None;
+    }
+
+    /// The `session_key`s, the newest first.
+    pub(in crate::session) fn session_keys(&self) -> impl Iterator<Item = &SealedSessionKey> {
+        self.session_key.iter().chain(&self.previous_session_key)
     }
 
     /// Whether the row holds nothing that is worth a row.
     pub(in crate::session) fn is_empty(&self) -> bool {
-        self.entries.is_empty() && self.session_key.is_none()
+        self.entries.is_empty() && self.session_keys().next().is_none()
     }
 
     /// The number of the revocations row when the session was opened; 0 if the row does not have
@@ -230,8 +254,9 @@ impl SubjectRow {
 
     fn remove_orphaned_session_key(&mut self) {
         let entries = &self.entries;
-        self.session_key =
-            self.session_key.take().filter(|key| entries.iter().any(|entry| entry.id == key.session));
+        let has_session = |key: &SealedSessionKey| entries.iter().any(|entry| entry.id == key.session);
+        self.session_key = self.session_key.take().filter(has_session);
+        self.previous_session_key = self.previous_session_key.take().filter(has_session);
     }
 
     /// Adds a session, and evicts the oldest ones if there are too many; how many it evicted.

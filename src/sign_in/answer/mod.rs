@@ -110,6 +110,11 @@ impl SignInAnswer {
         Self::json(StatusCode::OK, "ticket", &TicketResponse { ticket, expires_in })
     }
 
+    /// User data that were opened: the fields that the client may have.
+    pub(super) fn user_data(fields: &serde_json::Map<String, serde_json::Value>) -> Self {
+        Self::json(StatusCode::OK, "user_data", fields)
+    }
+
     /// A session that has ended.
     pub(super) fn logged_out() -> Self {
         let mut answer = Self::new(StatusCode::NO_CONTENT, "logged_out", Bytes::new());

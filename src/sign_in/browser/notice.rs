@@ -53,6 +53,7 @@ const fn sign_in_notice(error: &SignInError) -> Notice {
         | SignInError::BodyTimedOut
         | SignInError::BodyIncomplete
         | SignInError::RequestMalformed(_)
+        | SignInError::SessionKeyStale
         | SignInError::CrossSite
         | SignInError::Unauthenticated(_) => Notice::Malformed,
         SignInError::Internal => Notice::Internal,

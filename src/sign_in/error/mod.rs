@@ -69,6 +69,8 @@ pub(super) enum SignInError {
     SnapshotVisitor,
     #[error("sessions of the app are not handed over")]
     HandOverRefused,
+    #[error("the data do not open with the session's key")]
+    SessionKeyStale,
     #[error("too many logins, for {retry_after_seconds} s")]
     Throttled { retry_after_seconds: u64 },
     #[error("wechat is busy")]
@@ -231,6 +233,12 @@ impl SignInError {
                 "access_denied",
                 "snapshot_visitor",
                 "a snapshot page cannot sign a user in: open the full page",
+            ),
+            Self::SessionKeyStale => reply(
+                409,
+                "invalid_grant",
+                "session_key_stale",
+                "the data do not open with the session's key: call wx.login, sign in with the new code, then ask WeChat for the data again",
             ),
             Self::HandOverRefused => reply(
                 403,

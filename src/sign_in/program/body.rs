@@ -59,6 +59,12 @@ pub(in crate::sign_in) struct HandOverBody {
     pub(in crate::sign_in) return_to: Option<String>,
 }
 
+/// What a program sends to have opened. It may be anything: only the key tells.
+pub(in crate::sign_in) struct DecryptBody {
+    pub(in crate::sign_in) encrypted_data: String,
+    pub(in crate::sign_in) iv: String,
+}
+
 /// How a body is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::sign_in) enum BodyFormat {
@@ -143,6 +149,16 @@ impl BodyFormat {
         fields.check_unique()?;
 
         Ok(HandOverBody { ticket: ticket.into(), return_to: return_to.map(str::to_owned) })
+    }
+
+    /// Reads what a program has from WeChat, in WeChat's spelling.
+    pub(in crate::sign_in) fn read_decrypt(self, body: &[u8]) -> Result<DecryptBody, MalformedBody> {
+        let fields = self.fields(body)?;
+        let encrypted_data = fields.text("encryptedData")?.ok_or(MalformedBody::SealedDataMissing)?;
+        let iv = fields.text("iv")?.ok_or(MalformedBody::SealedDataMissing)?;
+        fields.check_unique()?;
+
+        Ok(DecryptBody { encrypted_data: encrypted_data.to_owned(), iv: iv.to_owned() })
     }
 
     fn fields(self, body: &[u8]) -> Result<BodyFields, MalformedBody> {

@@ -15,6 +15,7 @@ pub(in crate::sign_in) enum MalformedBody {
     EverywhereNotBoolean,
     EverywhereByRefreshToken,
     TicketMissing,
+    SealedDataMissing,
 }
 
 impl MalformedBody {
@@ -24,7 +25,7 @@ impl MalformedBody {
             Self::Empty => "the body is empty",
             Self::NotAnObject => "the body is not one JSON object, although its Content-Type says JSON",
             Self::FieldTwice => "a field occurs twice in the body",
-            Self::NotText => "`code`, `app`, `refresh_token` and `grant_type` must be strings",
+            Self::NotText => "a field that must be a string is none",
             Self::CodeMissing => "`code` is missing: send the code that wx.login gave",
             Self::NotACode => "`code` is not one that wx.login gives: 1 to 128 letters, digits, `-` or `_`",
             Self::RefreshTokenMissing => {
@@ -35,6 +36,7 @@ impl MalformedBody {
             Self::EverywhereByRefreshToken => {
                 "`everywhere` needs an access token: a refresh token can only end its own session"
             }
+            Self::SealedDataMissing => "`encryptedData` or `iv` is missing: send both as WeChat gave them",
             Self::TicketMissing => "`t` is missing: send the form of the page",
         }
     }

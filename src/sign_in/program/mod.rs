@@ -2,6 +2,7 @@
 //! session.
 
 pub(super) mod body;
+pub(super) mod decrypt;
 pub(super) mod grant;
 pub(super) mod login;
 pub(super) mod logout;

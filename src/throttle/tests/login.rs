@@ -43,7 +43,7 @@ fn refusal_names_the_limit_and_counts_once() {
     let refusal = bench.forge_one(client, "other").unwrap_err();
 
     assert_eq!(refusal, Throttled { limit: Limit::Login, retry_after: seconds(6) });
-    assert_eq!(Limit::ALL.map(|limit| bench.refused(limit)), [1, 0, 0, 0, 0, 0, 0, 0, 0]);
+    assert_eq!(Limit::ALL.map(|limit| bench.refused(limit)), [1, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
 }
 
 #[test]
