@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use crate::cluster::COMMON;
 use crate::common::redis::RedisServer;
-use crate::common::{APPID, Connection, NO_THROTTLE, ROUTES, Response, World, eventually};
+use crate::common::{APPID, Connection, NO_THROTTLE, ROUTES, Response, World, eventually, now};
 use crate::process::Process;
 
 const SHOP: &str = "shop-token-0123456789";
@@ -542,6 +542,31 @@ fn each_prefix_of_a_client_has_a_rate() {
     assert_eq!(call(CHECK).status, 429, "a reload forgets nothing");
     world.clock.advance(Duration::from_secs(30));
     assert_eq!(call(CHECK).status, 200);
+}
+
+#[test]
+fn calls_of_one_client_that_hang_leave_room_for_another() {
+    let world = world();
+    let address = internal(&world);
+    assert_eq!(errcode(&check(address)), 0);
+    world.emulator.clear_calls();
+    let hang = Effect::DelayBefore(Span(Duration::from_secs(4)));
+    world.emulator.inject(InjectedFault::new(hang).path(CHECK));
+
+    thread::scope(|scope| {
+        for _ in 0..140 {
+            scope.spawn(|| check(address).status);
+        }
+        eventually("many hang", || calls(&world, CHECK).len() >= 64);
+        let headers = format!("Host: internal\r\n{}", bearer(BOTH));
+        let began = now();
+        let line = "GET /wechat/shop/wxa/checksession?openid=x";
+        let other = send(address, line, &headers, b"");
+        let waited = began.elapsed();
+        let hanging = calls(&world, CHECK).len();
+        assert_eq!((errcode(&other), hanging), (40003, 64), "{waited:?}");
+        assert!(waited < Duration::from_secs(2), "{waited:?}");
+    });
 }
 
 #[test]

@@ -6,6 +6,7 @@
 
 mod body;
 mod call;
+mod place;
 mod rate;
 
 use std::net::SocketAddr;
@@ -18,9 +19,11 @@ use http::request::Parts;
 use http::{HeaderValue, Response, StatusCode};
 use http_body_util::{BodyExt as _, StreamBody};
 use hyper::body::{Frame, Incoming};
+use tokio::sync::OwnedSemaphorePermit;
 
 pub(in crate::internal) use self::call::CallForm;
 use self::call::{PermittedCall, RefusedCall};
+use self::place::CallPlaces;
 use self::rate::CallRates;
 use super::InternalBody;
 use crate::app_token::{AppTokenError, RelayError};
@@ -37,6 +40,7 @@ const RETRY_SECONDS: u64 = 1;
 pub(super) struct WeChatApi {
     management: Arc<Management>,
     rates: CallRates,
+    places: CallPlaces,
 }
 
 /// What came of a permitted call, for metrics and the audit log.
@@ -49,7 +53,7 @@ struct CallRecord<'c> {
 
 impl WeChatApi {
     pub(super) fn new(management: Arc<Management>) -> Self {
-        Self { management, rates: CallRates::default() }
+        Self { management, rates: CallRates::default(), places: CallPlaces::default() }
     }
 
     /// Answers a request of this form, which `client` sent.
@@ -77,6 +81,11 @@ impl WeChatApi {
             return Err(ManagementAnswer::problem(StatusCode::TOO_MANY_REQUESTS, "throttled", Some(detail))
                 .with_retry_after(seconds_rounded_up(wait)));
         }
+        let Some(place) = self.places.wait(name).await else {
+            let (answer, outcome) = failed(&RelayError::Call(WeChatError::TooManyInFlight));
+            self.record(&record, "other", outcome, None);
+            return Err(answer);
+        };
         let body = body::read(incoming).await.map_err(ManagementBodyError::answer)?;
         let PermittedCall { app, path, query, .. } = &call;
         let relayed = RelayRequest { method: &request.method, path, query, headers: &request.headers };
@@ -86,7 +95,7 @@ impl WeChatApi {
                 let outcome = if answer.errcode == 0 { "ok" } else { "wechat_refused" };
                 let label = wechat::errcode_label(answer.errcode);
                 self.record(&record, &label, outcome, Some(&answer.errcode.to_string()));
-                Ok(response(answer))
+                Ok(response(answer, place))
             }
             Err(failure) => {
                 let (answer, outcome) = failed(&failure);
@@ -116,9 +125,13 @@ impl WeChatApi {
     }
 }
 
-/// WeChat's answer, as the client gets it.
-fn response(answer: RelayAnswer) -> Response<InternalBody> {
-    let body = StreamBody::new(answer.body.map(|piece| piece.map(Frame::<Bytes>::data))).boxed_unsync();
+/// WeChat's answer, as the client gets it. Its place is free when the body has ended.
+fn response(answer: RelayAnswer, place: OwnedSemaphorePermit) -> Response<InternalBody> {
+    let pieces = answer.body.map(move |piece| {
+        let _kept = &place;
+        piece.map(Frame::<Bytes>::data)
+    });
+    let body = StreamBody::new(pieces).boxed_unsync();
     let mut response = Response::new(body);
     *response.status_mut() = answer.status;
     let headers = response.headers_mut();
