@@ -12,7 +12,7 @@ use crate::config::AppKind;
 use crate::identity::{Identity, Profile, SessionId, User};
 use crate::session::{CheckedSession, Lease};
 
-/// The source of a call by a program inside WeChat, in the words of WeChat Cloud Run.
+/// The source of a call by a program, in the words of WeChat Cloud Run.
 const OF_A_PROGRAM: HeaderValue = HeaderValue::from_static("wx_client");
 /// The source of a call by a page.
 const OF_A_PAGE: HeaderValue = HeaderValue::from_static("wx_http");
@@ -226,7 +226,7 @@ pub(super) struct ConfiguredApp {
 impl ConfiguredApp {
     pub(super) fn new(name: &str, kind: AppKind) -> Self {
         let source = match kind {
-            AppKind::MiniProgram => OF_A_PROGRAM,
+            AppKind::MiniProgram | AppKind::Mobile => OF_A_PROGRAM,
             AppKind::Website | AppKind::OfficialAccount => OF_A_PAGE,
         };
         Self { name: name.into(), source }

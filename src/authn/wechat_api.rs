@@ -100,9 +100,10 @@ fn check_apps(
                     .error(at, format!("app `{name}` is not configured"))
                     .hint("write the name of an app under `apps`");
             }
-            Some(app) if app.kind == AppKind::Website => {
+            Some(app) if matches!(app.kind, AppKind::Website | AppKind::Mobile) => {
+                let kind = app.kind.as_str();
                 findings
-                    .error(at, format!("app `{name}` is a `website`, for which WeChat gives no access token"))
+                    .error(at, format!("app `{name}` is a `{kind}`, for which WeChat gives no access token"))
                     .hint("name a `mini_program` or an `official_account`");
             }
             Some(_) => {}

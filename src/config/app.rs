@@ -92,12 +92,15 @@ pub enum UnknownUnionId {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum AppKind {
-    /// A mini program (小程序). Its pages sign in with `wx.login`.
+    /// A mini program (小程序) or a mini game (小游戏). It signs in with `wx.login`.
     MiniProgram,
     /// A website (网站应用) of the Open Platform. Users sign in with a QR code.
     Website,
     /// An official account (公众号). Users sign in inside WeChat.
     OfficialAccount,
+    /// A mobile app (移动应用) of the Open Platform, for iOS, Android or HarmonyOS. It signs in with
+    /// a code that WeChat's SDK gives it.
+    Mobile,
 }
 
 impl AppKind {
@@ -107,13 +110,14 @@ impl AppKind {
             Self::MiniProgram => "mini_program",
             Self::Website => "website",
             Self::OfficialAccount => "official_account",
+            Self::Mobile => "mobile",
         }
     }
 
     /// Whether users sign in to this app with a browser.
     pub const fn is_for_browsers(self) -> bool {
         match self {
-            Self::MiniProgram => false,
+            Self::MiniProgram | Self::Mobile => false,
             Self::Website | Self::OfficialAccount => true,
         }
     }

@@ -36,7 +36,7 @@ impl Scope {
 
     fn of(kind: AppKind, name: &str) -> Option<Self> {
         let scopes: &[Self] = match kind {
-            AppKind::MiniProgram => &[],
+            AppKind::MiniProgram | AppKind::Mobile => &[],
             AppKind::Website => &[Self::Login],
             AppKind::OfficialAccount => &[Self::Base, Self::UserInfo],
         };
@@ -104,7 +104,7 @@ impl Authorization {
         let scope = parameter("scope").ok_or(AuthorizationError::ScopeMissing)?;
         let state = checked_state(kind, parameter("state"))?;
         let app = apps.get(appid).ok_or(AuthorizationError::UnknownApp)?;
-        if app.kind != kind || kind == AppKind::MiniProgram {
+        if app.kind != kind || matches!(kind, AppKind::MiniProgram | AppKind::Mobile) {
             return Err(AuthorizationError::WrongKind);
         }
         Ok(Self {

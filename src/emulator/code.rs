@@ -13,7 +13,8 @@ use super::errcode::{self, WeChatRefusal};
 /// per its login guide.
 const LIFE: Duration = Duration::from_secs(300);
 
-/// How long a website's code may be exchanged. Ten minutes, per the Open Platform's guide.
+/// How long the code of a website or a mobile app may be exchanged. Ten minutes, per the Open
+/// Platform's guide.
 const WEBSITE_LIFE: Duration = Duration::from_secs(600);
 
 /// What a code was issued for; it is valid only for that.
@@ -27,17 +28,19 @@ pub(super) enum CodeKind {
     Phone,
     /// A sign-in page, exchanged for a person's access token of this scope.
     Page(Scope),
+    /// WeChat's SDK in a mobile app, exchanged likewise.
+    Sdk,
 }
 
 impl CodeKind {
     /// The kinds `/sns/oauth2/access_token` takes.
     pub(super) const PAGE: &[Self] =
-        &[Self::Page(Scope::Login), Self::Page(Scope::Base), Self::Page(Scope::UserInfo)];
+        &[Self::Page(Scope::Login), Self::Page(Scope::Base), Self::Page(Scope::UserInfo), Self::Sdk];
 
     /// How long a code of this kind may be exchanged.
     pub(super) const fn life(self) -> Duration {
         match self {
-            Self::Page(Scope::Login) => WEBSITE_LIFE,
+            Self::Page(Scope::Login) | Self::Sdk => WEBSITE_LIFE,
             Self::Page(Scope::Base | Scope::UserInfo) | Self::Login | Self::Phone => LIFE,
         }
     }

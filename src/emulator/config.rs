@@ -215,7 +215,8 @@ impl Config {
             if app.secret.is_empty() {
                 findings.error(format!("apps[{at}].secret"), "the secret is empty").hint("make one up");
             }
-            if app.kind != AppKind::MiniProgram && app.redirect_domains.is_empty() {
+            let is_for_browsers = matches!(app.kind, AppKind::Website | AppKind::OfficialAccount);
+            if is_for_browsers && app.redirect_domains.is_empty() {
                 findings
                     .error(format!("apps[{at}].redirect_domains"), "no sign-in can return to the gateway")
                     .hint("write the host of the gateway, such as `127.0.0.1`");

@@ -63,6 +63,7 @@ impl Emulator {
         match path {
             "wx.login" => self.order_login(post(request)?),
             "getPhoneNumber" => self.order_phone_code(post(request)?),
+            "sdk.login" => self.order_sdk_code(post(request)?),
             "encrypt" => self.order_encrypt(post(request)?),
             "identity" => self.order_identity(post(request)?),
             "app" => self.order_app(post(request)?),
@@ -107,6 +108,11 @@ impl Emulator {
     fn order_phone_code(&self, body: Value) -> Result<Value, Refused> {
         let Person { appid, wxid } = serde_json::from_value(body)?;
         Ok(json!({ "code": self.phone_code(&appid, &wxid)? }))
+    }
+
+    fn order_sdk_code(&self, body: Value) -> Result<Value, Refused> {
+        let Person { appid, wxid } = serde_json::from_value(body)?;
+        Ok(json!({ "code": self.sdk_code(&appid, &wxid)? }))
     }
 
     fn order_encrypt(&self, body: Value) -> Result<Value, Refused> {

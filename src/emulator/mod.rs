@@ -104,6 +104,9 @@ pub enum ControlError {
     /// The app's users sign in on pages, not with `wx.login`.
     #[error("`{0}` is no mini program: its users sign in on pages")]
     NoMiniProgram(String),
+    /// The app's users do not sign in with WeChat's SDK.
+    #[error("`{0}` is no mobile app: its users do not sign in with the SDK")]
+    NoMobileApp(String),
     /// A sign-in page would show an error.
     #[error(transparent)]
     Authorization(#[from] AuthorizationError),
@@ -181,6 +184,23 @@ impl Emulator {
         let mut state = self.state.lock();
         state.check_user(appid, wxid)?;
         state.codes.insert(text.clone(), issued(appid, wxid, CodeKind::Phone, CodeState::Fresh, now), now);
+        Ok(text)
+    }
+
+    /// A person who agrees on the phone when a mobile app asks with WeChat's SDK: a code that works
+    /// once, within ten minutes.
+    ///
+    /// # Errors
+    /// [`ControlError`], [`ControlError::NoMobileApp`] among them.
+    pub fn sdk_code(&self, appid: &str, wxid: &str) -> Result<String, ControlError> {
+        let text = identifier::login_code(&*self.entropy)?;
+        let now = self.now();
+        let mut state = self.state.lock();
+        state.check_person(appid, wxid)?;
+        if state.apps.get(appid).is_none_or(|app| app.kind != AppKind::Mobile) {
+            return Err(ControlError::NoMobileApp(appid.into()));
+        }
+        state.codes.insert(text.clone(), issued(appid, wxid, CodeKind::Sdk, CodeState::Fresh, now), now);
         Ok(text)
     }
 

@@ -92,9 +92,14 @@ impl EmulatorState {
 
     fn grant(&self, code: Code) -> Grant {
         let Code { appid, wxid, kind, .. } = code;
-        // Only codes of pages come here; any other code gets the smallest scope.
-        let scope = if let CodeKind::Page(scope) = kind { scope } else { Scope::Base };
-        let is_snapshot = scope == Scope::UserInfo && self.users.get(&wxid).is_some_and(|user| user.snapshot);
+        // Only codes of pages and of the SDK come here; any other code gets the smallest scope.
+        let scope = match kind {
+            CodeKind::Page(scope) => scope,
+            CodeKind::Sdk => Scope::UserInfo,
+            CodeKind::Login | CodeKind::Phone => Scope::Base,
+        };
+        let is_page = kind == CodeKind::Page(Scope::UserInfo);
+        let is_snapshot = is_page && self.users.get(&wxid).is_some_and(|user| user.snapshot);
         let openid = if is_snapshot {
             self.identifiers.snapshot_openid(&wxid, &appid)
         } else {

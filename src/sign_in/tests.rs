@@ -3,6 +3,7 @@
 mod browser;
 mod code_login;
 mod known_user;
+mod mobile;
 mod once;
 mod session;
 mod user_data;

@@ -280,9 +280,12 @@ fn check_kind(key: &str, app: &config::App, findings: &mut Findings) {
             .error(format!("{key}.code_login"), format!("a `{}` has no choice of it", app.kind.as_str()))
             .hint("remove it; it is for an `official_account`");
     }
-    if app.app_token != AppTokenApi::default() && app.kind == AppKind::Website {
+    if app.app_token != AppTokenApi::default() && matches!(app.kind, AppKind::Website | AppKind::Mobile) {
         findings
-            .error(format!("{key}.app_token"), "a `website` has no access token of its own")
+            .error(
+                format!("{key}.app_token"),
+                format!("a `{}` has no access token of its own", app.kind.as_str()),
+            )
             .hint("remove it; it is for a `mini_program` or an `official_account`");
     }
     if app.unknown_unionid == Some(UnknownUnionId::Refuse) && app.gives_no_unionid() {

@@ -80,12 +80,12 @@ impl App {
 
     /// Whether WeChat gives the app an access token of its own.
     pub fn has_token(&self) -> bool {
-        self.kind != AppKind::Website
+        !matches!(self.kind, AppKind::Website | AppKind::Mobile)
     }
 
     /// Whether a program may bring a code of this app.
     pub fn permits_code_login(&self) -> bool {
-        self.kind == AppKind::MiniProgram || self.code_login
+        matches!(self.kind, AppKind::MiniProgram | AppKind::Mobile) || self.code_login
     }
 }
 

@@ -52,9 +52,9 @@ pub struct QrCodeWidget<'a> {
 }
 
 impl WeChat {
-    /// Exchanges the code of a website or an official account for the user's identity, and asks for
-    /// the user's profile if the scope that WeChat granted allows it. If that fails, the user signs
-    /// in without a profile.
+    /// Exchanges the code of a website, an official account or a mobile app for the user's
+    /// identity, and asks for the user's profile if the scope that WeChat granted allows it. If
+    /// that fails, the user signs in without a profile.
     ///
     /// # Errors
     /// As [`WeChat::exchange_code`], and [`WeChatError::SnapshotVisitor`].
@@ -66,10 +66,10 @@ impl WeChat {
     }
 
     /// The URL of WeChat's page that the browser is sent to, with its parameters in the order that
-    /// WeChat requires. A mini program has no such page.
+    /// WeChat requires. Mini programs and mobile apps have no such page.
     pub fn page_url(&self, app: &App, visit: &Visit<'_>) -> Option<String> {
         let (path, scope, language) = match (app.kind, app.scope) {
-            (AppKind::MiniProgram, _) => return None,
+            (AppKind::MiniProgram | AppKind::Mobile, _) => return None,
             (AppKind::Website, _) => {
                 let language = if visit.is_english { "en" } else { "cn" };
                 ("/connect/qrconnect", "snsapi_login", Some(("lang", language)))
@@ -112,6 +112,15 @@ impl WeChat {
         code: &Code,
     ) -> Result<PageExchange, WeChatError> {
         let grant = self.ask_until_not_busy(app, &reply::code_exchange(app, code), deadline).await?;
+        // WeChat's SDK asks for this scope alone. A code of another one was not given to the app's
+        // user by the SDK.
+        if app.kind == AppKind::Mobile && !grant.is_of_sdk {
+            warn!(
+                app.name = &*app.name,
+                "a code of app {} has another scope than WeChat's SDK asks for", app.name
+            );
+            return Err(WeChatError::CodeInvalid);
+        }
         if !grant.has_profile {
             // WeChat documents a unionid only for the other scopes.
             return Ok(PageExchange { openid: grant.openid, unionid: None, profile: None });

@@ -47,6 +47,7 @@ mod login;
 mod many;
 mod methods;
 mod metrics;
+mod mobile;
 mod outages;
 mod paths;
 mod probes;

@@ -78,17 +78,25 @@ impl App {
     pub fn official_account<const N: usize>(self, redirect_domains: [&str; N]) -> Self {
         Self { kind: AppKind::OfficialAccount, ..self.website(redirect_domains) }
     }
+
+    /// The same app, as a mobile app.
+    #[must_use]
+    pub fn mobile(self) -> Self {
+        Self { kind: AppKind::Mobile, ..self }
+    }
 }
 
 /// The kind of an app.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AppKind {
-    /// Its users sign in with `wx.login`.
+    /// Its users sign in with `wx.login`; a mini game is one, too.
     #[default]
     MiniProgram,
     /// Its users scan a QR code in a browser: `snsapi_login`.
     Website,
     /// Its users are inside WeChat: `snsapi_base`, `snsapi_userinfo`.
     OfficialAccount,
+    /// Its users are in an app on a phone, which asks WeChat with its SDK: `snsapi_userinfo`.
+    Mobile,
 }

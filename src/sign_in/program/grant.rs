@@ -35,7 +35,7 @@ impl TokenGrant {
     }
 }
 
-/// What WeChat says of a user, to a mini program or to an official account.
+/// What WeChat says of a user, to a mini program, an official account or a mobile app.
 struct ExchangedUser {
     openid: OpenId,
     unionid: Option<UnionId>,

@@ -1,5 +1,5 @@
-//! `POST /auth/login`: a code from `wx.login`, or of an official account with `code_login`, becomes
-//! a session and its tokens.
+//! `POST /auth/login`: a code from `wx.login`, of an official account with `code_login`, or from
+//! WeChat's SDK in a mobile app, becomes a session and its tokens.
 
 use std::sync::Arc;
 
@@ -67,8 +67,9 @@ async fn sign_in(
     flow::sign_in(&service.deps, &service.settings.program_codes, attempt).await
 }
 
-/// Finds the app of this name. The name may be left out if there is only one mini program, or no
-/// mini program and only one official account with `code_login`.
+/// Finds the app of this name. The name may be left out if there is only one mini program; if there
+/// is none, only one official account with `code_login`; and if there is none of these either, only
+/// one mobile app.
 fn choose_app<'a>(service: &'a SignInService, name: Option<&str>) -> Result<&'a App, SignInError> {
     let wechat = &service.deps.wechat;
     if let Some(name) = name {
@@ -79,7 +80,10 @@ fn choose_app<'a>(service: &'a SignInService, name: Option<&str>) -> Result<&'a 
         (apps.next(), apps.next())
     };
     let found = match first_two(AppKind::MiniProgram) {
-        (None, _) => first_two(AppKind::OfficialAccount),
+        (None, _) => match first_two(AppKind::OfficialAccount) {
+            (None, _) => first_two(AppKind::Mobile),
+            found => found,
+        },
         found => found,
     };
     match found {

@@ -17,6 +17,8 @@ pub(super) struct PageGrant {
     pub(super) refresh_token: Option<SecretString>,
     /// Whether the scope allows the gateway to ask for the profile.
     pub(super) has_profile: bool,
+    /// Whether the scope is the one that WeChat's SDK for mobile apps asks for.
+    pub(super) is_of_sdk: bool,
 }
 
 /// WeChat's profile of a user.
@@ -116,7 +118,8 @@ fn read_grant(text: &str) -> Result<PageGrant, WeChatError> {
         access_token: token(members.access_token)
             .ok_or(WeChatError::UnexpectedReply(ReplyFault::AccessToken))?,
         refresh_token: token(members.refresh_token),
-        has_profile: members.scope.is_some_and(|scope| has_profile(&scope.0)),
+        has_profile: members.scope.as_ref().is_some_and(|scope| has_profile(&scope.0)),
+        is_of_sdk: members.scope.is_some_and(|scope| scope.0 == "snsapi_userinfo"),
     })
 }
 
