@@ -283,6 +283,21 @@ proptest! {
     }
 }
 
+/// Blanks after the JSON would be read as nothing, if only the JSON were looked at. A space is the
+/// length of no padding.
+#[test]
+fn a_text_that_ends_in_blanks_instead_of_a_padding_does_not_open() {
+    for text in [profile(), phone()] {
+        let blanks = " ".repeat(16 - text.len() % 16);
+        let text = text + &blanks;
+        let sealed = seal(KEY, &text);
+        let (unpadded, _) = sealed.split_at(text.len());
+
+        assert!(open_bytes(&[KEY], &sealed, &IV).is_ok());
+        assert_eq!(open_bytes(&[KEY], unpadded, &IV), Err(StaleKey));
+    }
+}
+
 /// What the documentation admits: a text that is put together from another kind of data. This one
 /// is refused, because it has fields of two kinds.
 #[test]
