@@ -18,6 +18,7 @@ pub fn warn(config: &Config, findings: &mut Findings) {
     }
     route::warn_of_cross_site_root(&config.routes, findings);
     route::warn_of_public_neighbours(config, findings);
+    route::check_tokens_in_query(config, findings);
 }
 
 fn warn_of_admin_address(config: &Config, findings: &mut Findings) {

@@ -26,6 +26,7 @@ pub mod single_flight;
 pub mod cors;
 pub mod emulator;
 pub mod hazard;
+pub mod json_template;
 pub mod key_file;
 pub mod page;
 pub mod route;

@@ -334,7 +334,13 @@ impl BuiltSections {
                 findings,
             ),
             pages: Pages::build(&config.login.page, findings).map(Arc::new),
-            sign_in: SignInSettings::build(&config.login, &config.apps, entropy_source, findings),
+            sign_in: SignInSettings::build(
+                &config.login,
+                &config.apps,
+                &config.routes,
+                entropy_source,
+                findings,
+            ),
             user_data: build_user_data(config.user_data.as_ref(), findings),
             header_edits: build_header_edits(config, metrics, findings),
             cors: build_cors(config.cors.as_ref(), findings),
@@ -486,10 +492,8 @@ fn check_token_header(
     header_edits: Option<&HeaderEdits>,
     findings: &mut Findings,
 ) {
-    let header = authenticator.and_then(|authenticator| authenticator.sources().header());
-    if let Some(header) = header
-        && header_edits.is_some_and(|edits| edits.writes(header))
-    {
+    let headers = authenticator.map(|authenticator| authenticator.sources().headers()).unwrap_or_default();
+    for header in headers.iter().filter(|header| header_edits.is_some_and(|edits| edits.writes(header))) {
         findings
             .error("tokens.sources.header", format!("`{header}` is a header that the gateway writes itself"))
             .hint("choose a name of your own, such as `X-Token`");

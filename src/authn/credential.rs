@@ -32,6 +32,9 @@ const RESERVED_HEADERS: [&str; 14] = [
     "upgrade",
 ];
 
+/// Most headers that can carry a token: which of them did is one bit each.
+const MAX_HEADERS: usize = 8;
+
 /// A place that may carry a token, or a session's cookie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
@@ -43,6 +46,8 @@ pub enum Source {
     Cookie,
     /// The query parameter named by `tokens.sources.websocket_query`.
     Query,
+    /// A query parameter named by `tokens.sources.query`, on a route with `token_in_query`.
+    RouteQuery,
     /// The gateway's own cookie, with a session and no token.
     SessionCookie,
 }
@@ -58,16 +63,18 @@ pub struct Credential<'a> {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CredentialPlaces {
     sources: u8,
+    /// Which of the headers of `tokens.sources.header` it stood in, one bit each.
+    headers: u8,
     /// In `Authorization` without `Bearer`.
     is_bare: bool,
 }
 
 impl CredentialPlaces {
     /// No place at all.
-    pub const NONE: Self = Self { sources: 0, is_bare: false };
+    pub const NONE: Self = Self { sources: 0, headers: 0, is_bare: false };
 
     pub(crate) const fn only(source: Source) -> Self {
-        Self { sources: bit(source), is_bare: false }
+        Self { sources: bit(source), headers: 0, is_bare: false }
     }
 
     const fn contains(self, source: Source) -> bool {
@@ -89,7 +96,7 @@ impl Credential<'_> {
     /// Whether a browser may have added it by itself. A page must know a token to put it in another
     /// place.
     pub fn is_in_cookies_alone(&self) -> bool {
-        let elsewhere = [Source::Authorization, Source::Header, Source::Query];
+        let elsewhere = [Source::Authorization, Source::Header, Source::Query, Source::RouteQuery];
         !elsewhere.into_iter().any(|source| self.is_in(source))
     }
 
@@ -107,7 +114,7 @@ impl Credential<'_> {
 
 impl fmt::Debug for Credential<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Credential([redacted], found_in: {:#06b})", self.found_in.sources)
+        write!(f, "Credential([redacted], found_in: {:#08b})", self.found_in.sources)
     }
 }
 
@@ -116,25 +123,42 @@ impl fmt::Debug for Credential<'_> {
 pub struct TokenSources {
     bearer: bool,
     raw_authorization: bool,
-    header: Option<HeaderName>,
-    header_as_written: Option<String>,
+    headers: Vec<HeaderName>,
+    headers_as_written: Vec<String>,
     cookie: Option<String>,
     websocket_query: Option<String>,
+    query: Vec<String>,
 }
 
 impl TokenSources {
     /// Checks the names and that there is a place at all.
     pub(crate) fn build(config: &config::TokenSources, findings: &mut Findings) -> Option<Self> {
-        let config::TokenSources { bearer, raw_authorization, header, cookie, websocket_query } = config;
+        let config::TokenSources { bearer, raw_authorization, header, cookie, websocket_query, query } =
+            config;
         findings.scope(|findings| {
             let is_off = !bearer && !raw_authorization;
-            if is_off && header.is_none() && cookie.is_none() && websocket_query.is_none() {
+            let has_query = websocket_query.is_some() || !query.is_empty();
+            if is_off && header.is_empty() && cookie.is_none() && !has_query {
                 findings
                     .error("tokens.sources", "no token can reach the gateway: every source is off")
                     .hint("write `bearer: true`");
             }
-            let header_as_written = header.clone();
-            let header = header.as_deref().and_then(|name| header_name(name, findings));
+            if header.len() > MAX_HEADERS {
+                findings
+                    .error("tokens.sources.header", format!("{} headers are too many", header.len()))
+                    .hint(format!("write {MAX_HEADERS} at most"));
+            }
+            let headers: Vec<HeaderName> =
+                header.iter().filter_map(|name| header_name(name, findings)).collect();
+            if let Some(twice) = headers
+                .iter()
+                .enumerate()
+                .find_map(|(index, name)| headers.iter().take(index).find(|earlier| *earlier == name))
+            {
+                findings
+                    .error("tokens.sources.header", format!("`{twice}` is listed twice"))
+                    .hint("remove one");
+            }
             if let Some(name) = cookie.as_deref().filter(|name| !is_token(name)) {
                 findings
                     .error("tokens.sources.cookie", format!("`{name}` is not a cookie name"))
@@ -145,18 +169,20 @@ impl TokenSources {
                     .error("tokens.sources.cookie", format!("`{name}` is a cookie of the gateway's own"))
                     .hint("choose another name, such as `token`");
             }
-            if let Some(name) = websocket_query.as_deref().filter(|name| !is_query_name(name)) {
-                findings
-                    .error("tokens.sources.websocket_query", format!("`{name}` is not a parameter name"))
-                    .hint("write letters, digits, `-`, `.`, `_` and `~`");
+            if let Some(name) = websocket_query {
+                check_query_name(name, "tokens.sources.websocket_query", findings);
+            }
+            for name in query {
+                check_query_name(name, "tokens.sources.query", findings);
             }
             Some(Self {
                 bearer: *bearer,
                 raw_authorization: *raw_authorization,
-                header,
-                header_as_written,
+                headers,
+                headers_as_written: header.clone(),
                 cookie: cookie.clone(),
                 websocket_query: websocket_query.clone(),
+                query: query.clone(),
             })
         })
     }
@@ -166,14 +192,14 @@ impl TokenSources {
         self.bearer || self.raw_authorization
     }
 
-    /// The header that carries the bare token.
-    pub fn header(&self) -> Option<&HeaderName> {
-        self.header.as_ref()
+    /// The headers that carry the bare token.
+    pub fn headers(&self) -> &[HeaderName] {
+        &self.headers
     }
 
-    /// The name of that header, in the letter case of the configuration.
-    pub fn header_as_written(&self) -> Option<&str> {
-        self.header_as_written.as_deref()
+    /// The names of those headers, in the letter case of the configuration.
+    pub fn headers_as_written(&self) -> &[String] {
+        &self.headers_as_written
     }
 
     /// The cookie that carries the token.
@@ -186,15 +212,31 @@ impl TokenSources {
         self.websocket_query.as_deref()
     }
 
-    /// Searches every place. The same token in two places is one token. Two different tokens are
-    /// refused, and so are a token and a session cookie.
+    /// The query without the parameters that may carry a token, on any route; `None` if it has none
+    /// of them. Reads the query as a token is read, so that what was read is what is removed.
+    pub fn query_without_tokens(&self, query: &str) -> Option<String> {
+        let has_token = |pair: &str| {
+            let mut names = self.websocket_query.iter().chain(&self.query);
+            names.any(|name| parameter_named(pair, name).is_some())
+        };
+        if !query.split('&').any(has_token) {
+            return None;
+        }
+        let kept: Vec<&str> = query.split('&').filter(|pair| !has_token(pair)).collect();
+        Some(kept.join("&"))
+    }
+
+    /// Searches every place. `reads_query` says whether the route reads tokens in the query. The
+    /// same token in two places is one token. Two different tokens are refused, and so are a token
+    /// and a session cookie.
     pub(super) fn find<'a>(
         &self,
         request: &'a Parts,
         is_websocket: bool,
+        reads_query: bool,
     ) -> Result<Option<Credential<'a>>, AuthnError> {
         let mut found = None;
-        let headers = &request.headers;
+        let (headers, query) = (&request.headers, request.uri.query().unwrap_or_default());
         if self.read_authorization() {
             let (token, is_bare) = self.in_authorization(headers)?;
             add(&mut found, Source::Authorization, token)?;
@@ -202,14 +244,22 @@ impl TokenSources {
                 credential.found_in.is_bare = is_bare;
             }
         }
-        if let Some(name) = &self.header {
-            add(&mut found, Source::Header, in_header(headers, name)?)?;
+        for (index, name) in self.headers.iter().enumerate() {
+            let token = in_header(headers, name)?.filter(|token| !token.is_empty());
+            let is_there = token.is_some();
+            add(&mut found, Source::Header, token)?;
+            if let Some(credential) = found.as_mut().filter(|_| is_there) {
+                credential.found_in.headers |= 1 << (index % MAX_HEADERS);
+            }
         }
         if let Some(name) = &self.cookie {
             add(&mut found, Source::Cookie, in_cookie(headers, name)?)?;
         }
         if let Some(name) = self.websocket_query.as_deref().filter(|_| is_websocket) {
-            add(&mut found, Source::Query, in_query(request.uri.query().unwrap_or_default(), name)?)?;
+            add(&mut found, Source::Query, in_query(query, name)?)?;
+        }
+        for name in self.query.iter().filter(|_| reads_query) {
+            add(&mut found, Source::RouteQuery, in_query(query, name)?)?;
         }
         match (session_cookie(headers)?, &found) {
             (None, _) => Ok(found),
@@ -223,17 +273,23 @@ impl TokenSources {
 
     /// Whether a credential that was found in these places by the sources `before` is found in one
     /// of them by these.
-    pub(super) fn find_also(&self, before: &Self, places: CredentialPlaces) -> bool {
+    pub(super) fn find_also(&self, before: &Self, places: CredentialPlaces, reads_query: bool) -> bool {
         let named_alike = |source: Source, now: Option<&str>, then: Option<&str>| {
             places.contains(source) && now.is_some() && now == then
         };
         let reads_authorization = if places.is_bare { self.raw_authorization } else { self.bearer };
-        let [header, header_before] = [self, before].map(|sources| sources.header().map(HeaderName::as_str));
+        let mut headers_before = before.headers.iter().enumerate();
+        let reads_header = headers_before.any(|(index, name)| {
+            places.headers & (1 << (index % MAX_HEADERS)) != 0 && self.headers.contains(name)
+        });
         places.contains(Source::SessionCookie)
             || places.contains(Source::Authorization) && reads_authorization
-            || named_alike(Source::Header, header, header_before)
+            || places.contains(Source::Header) && reads_header
             || named_alike(Source::Cookie, self.cookie(), before.cookie())
             || named_alike(Source::Query, self.websocket_query(), before.websocket_query())
+            || reads_query
+                && places.contains(Source::RouteQuery)
+                && before.query.iter().all(|name| self.query.contains(name))
     }
 
     /// `Bearer <token>` (RFC 6750 §2.1) or the bare token, and whether it is bare. Another scheme
@@ -268,14 +324,6 @@ pub(super) fn session_cookie(headers: &HeaderMap) -> Result<Option<&str>, AuthnE
         OwnCookie::One(value) => Ok(Some(value)),
         OwnCookie::Several => Err(AuthnError::SeveralTokens),
     }
-}
-
-/// Removes a parameter from a query; `None` when nothing is left.
-///
-/// Reads the query as [`TokenSources`] does, so that what was read as a token is what is removed.
-pub fn query_without(query: &str, name: &str) -> Option<String> {
-    let rest: Vec<&str> = query.split('&').filter(|pair| parameter_named(pair, name).is_none()).collect();
-    Some(rest.join("&")).filter(|rest| !rest.is_empty())
 }
 
 fn in_header<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<Cow<'a, str>>, AuthnError> {
@@ -358,6 +406,14 @@ fn percent_decode(text: &str) -> Option<Cow<'_, str>> {
         return None;
     }
     percent_decode_str(text).decode_utf8().ok()
+}
+
+fn check_query_name(name: &str, at: &str, findings: &mut Findings) {
+    if !is_query_name(name) {
+        findings
+            .error(at, format!("`{}` is not a parameter name", name.escape_debug()))
+            .hint("write letters, digits, `-`, `.`, `_` and `~`");
+    }
 }
 
 fn header_name(name: &str, findings: &mut Findings) -> Option<HeaderName> {

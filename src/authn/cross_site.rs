@@ -31,9 +31,11 @@ pub enum CrossSite {
 pub fn is_cross_site(request: &Parts, is_websocket: bool, allowed: CrossSite) -> bool {
     let reads = matches!(request.method, Method::GET | Method::HEAD | Method::OPTIONS);
     // GET opens a tunnel, and what the client sends through it later is not checked again.
-    if reads && !is_websocket {
-        return false;
-    }
+    (!reads || is_websocket) && is_cross_site_change(request, allowed)
+}
+
+/// As [`is_cross_site`], for a request that changes something whatever its method.
+pub fn is_cross_site_change(request: &Parts, allowed: CrossSite) -> bool {
     match (allowed, single_header(&request.headers, &SEC_FETCH_SITE)) {
         (CrossSite::Allow, _) => false,
         // Only the browser knows which hosts are one site: the gateway has no list of public

@@ -34,8 +34,8 @@ use siphasher::sip128::SipHasher24;
 use self::authenticated::ConfiguredApp;
 pub use self::authenticated::{Authenticated, HeaderValues, ProfileValues};
 pub(crate) use self::credential::is_token_byte;
-pub use self::credential::{Credential, CredentialPlaces, Source, TokenSources, query_without};
-pub use self::cross_site::{CrossSite, is_cross_site};
+pub use self::credential::{Credential, CredentialPlaces, Source, TokenSources};
+pub use self::cross_site::{CrossSite, is_cross_site, is_cross_site_change};
 pub use self::error::AuthnError;
 pub use self::internal_client::{InternalClient, InternalClients};
 pub use self::subject_hash::SubjectHasher;
@@ -150,12 +150,26 @@ impl Authenticator {
         is_websocket: bool,
         cross_site: CrossSite,
     ) -> Result<Option<Credential<'a>>, AuthnError> {
+        self.credential_on_route(request, is_websocket, false, cross_site)
+    }
+
+    /// As [`Authenticator::credential`], on a route that may read tokens in the query.
+    ///
+    /// # Errors
+    /// As [`Authenticator::credential`].
+    pub fn credential_on_route<'a>(
+        &self,
+        request: &'a Parts,
+        is_websocket: bool,
+        reads_query: bool,
+        cross_site: CrossSite,
+    ) -> Result<Option<Credential<'a>>, AuthnError> {
         let is_forged = |credential: &Credential<'_>| {
             cross_site != CrossSite::Allow
                 && credential.is_in_cookies_alone()
                 && is_cross_site(request, is_websocket, cross_site)
         };
-        let found = match self.sources.find(request, is_websocket) {
+        let found = match self.sources.find(request, is_websocket, reads_query) {
             Ok(Some(credential)) if is_forged(&credential) => Err(AuthnError::CrossSite),
             found => found,
         };
@@ -219,9 +233,10 @@ impl Authenticator {
         Some((Arc::clone(&app.name), self.subject_hasher.hash(&subject)))
     }
 
-    /// Whether a credential in these places, which `before` found and accepted, would be found.
-    pub fn finds_also(&self, before: &Self, places: CredentialPlaces) -> bool {
-        self.sources.find_also(&before.sources, places)
+    /// Whether a credential in these places, which `before` found and accepted, would be found on a
+    /// route that reads tokens in the query, or does not.
+    pub fn finds_also(&self, before: &Self, places: CredentialPlaces, reads_query: bool) -> bool {
+        self.sources.find_also(&before.sources, places, reads_query)
     }
 
     /// Checks whether a token that `before` accepted would be accepted, its times and its session

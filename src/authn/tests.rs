@@ -470,7 +470,7 @@ fn every_refusal_has_a_distinct_code_and_one_oauth_error() {
 #[test]
 fn every_problem_is_reported_at_once() {
     let sources = config::TokenSources {
-        header: Some("Authorization".into()),
+        header: vec!["Authorization".into()],
         cookie: Some("a b".into()),
         websocket_query: Some("a=b".into()),
         ..config::TokenSources::default()

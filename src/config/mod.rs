@@ -29,6 +29,7 @@ mod store;
 mod structure;
 mod syntax;
 mod telemetry;
+mod template;
 mod throttle;
 mod token;
 mod tree;
@@ -56,13 +57,16 @@ pub use internal::{Internal, InternalClient, InternalPermission, InternalTls};
 pub use limits::{H2Limits, HeaderNames, Limits};
 pub use list::List;
 pub use listener::{Certificate, Listener, ListenerTls};
-pub use login::{Login, LoginPage};
+pub use login::{CodePlace, Facade, Login, LoginPage};
 pub use report::Report;
-pub use route::{Access, PathSpelling, Paths, RateLimit, RateLimitKey, RejectShape, Route};
+pub use route::{
+    Access, PathSpelling, Paths, RateLimit, RateLimitKey, Reject, RejectShape, RejectTemplate, Route,
+};
 pub use schema::{schema, static_changes};
 pub use session::{RetryNetwork, SealKey, Sessions};
 pub use store::{EmbeddedStore, RedisDurability, RedisStore, RedisTls, RedisTopology, Store, StoreEngine};
 pub use telemetry::{AccessLog, AccessLogTarget, AuditLog, Log, LogFormat, Telemetry, UserHashKey};
+pub use template::Template;
 pub use throttle::{FailedLoginLimit, LoginLimit, Throttle};
 pub use token::{KeyAlgorithm, SigningKey, TokenCache, TokenSources, TokenType, Tokens};
 pub use trusted_proxy::TrustedProxy;

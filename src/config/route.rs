@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{ByteSize, Cors, Duration, Rate, UnknownUnionId};
+use super::{ByteSize, Cors, Duration, Rate, Template, UnknownUnionId};
 
 /// `routes[]`
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -94,9 +94,14 @@ pub struct Route {
     /// Whether WebSocket connections are allowed.
     #[serde(default)]
     pub websocket: bool,
-    /// How a request without a valid token is refused.
+    /// How a request without a valid token is refused: a word, or a template.
     #[serde(default)]
-    pub reject: RejectShape,
+    pub reject: Reject,
+    /// Whether a token is also read from the query parameters of `tokens.sources.query`. URLs stand
+    /// in logs of proxies, in histories, and in the `Referer` of later requests: set it only for
+    /// clients that cannot send a header.
+    #[serde(default)]
+    pub token_in_query: bool,
     /// Whether the backend receives the client's token. By default the gateway removes it.
     #[serde(default)]
     pub forward_token: bool,
@@ -180,6 +185,34 @@ pub enum Access {
     /// invalid token. It ignores the cookie of a session that has ended, because browsers go on
     /// sending it.
     Optional,
+}
+
+/// `routes[].reject`: how a request without a valid token is refused.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Reject {
+    /// One of the shapes that have a name.
+    Named(RejectShape),
+    /// A shape of the operator's own.
+    Template(RejectTemplate),
+}
+
+impl Default for Reject {
+    fn default() -> Self {
+        Self::Named(RejectShape::Problem)
+    }
+}
+
+/// `routes[].reject` as a template.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RejectTemplate {
+    /// HTTP status of refusals: 200, or 400 to 599. Default: the status of the refusal.
+    #[serde(default)]
+    pub status: Option<u16>,
+    /// The JSON of refusals. In a text, `{code}`, `{message}`, `{status}` and `{request_id}` stand
+    /// for values. A text that is only `{status}` becomes a number. Write `{{` for a brace.
+    pub body: Template,
 }
 
 /// How a request without a valid token is refused.

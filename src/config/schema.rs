@@ -71,6 +71,11 @@ pub(super) fn is_secret(schema: &'static Value) -> bool {
         || branches.any(is_secret)
 }
 
+/// Whether a value of `schema` is a template: any value, which its module checks.
+pub(super) fn is_template(schema: &Value) -> bool {
+    schema.get("x-template") == Some(&Value::Bool(true))
+}
+
 /// Whether a key takes effect at start only.
 pub(super) fn is_static(property: &Value) -> bool {
     property.get("x-static") == Some(&Value::Bool(true))

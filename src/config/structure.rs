@@ -9,7 +9,9 @@ use serde_json::Value as Schema;
 
 use super::finding::{escape, nearest};
 use super::report::{Position, Report};
-use super::schema::{self, allows, alternatives, free_values, is_secret, join, properties, required, words};
+use super::schema::{
+    self, allows, alternatives, free_values, is_secret, is_template, join, properties, required, words,
+};
 use super::tree::{Scalar, ScalarKind, YamlEntry, YamlNode, YamlValue};
 use super::wording::{bounds, expected, keys_of, meaning, quote, shape, whole_number};
 use super::{Finding, format};
@@ -42,6 +44,9 @@ impl KeyPlace {
 impl Checker<'_> {
     fn value(&mut self, schema: &'static Schema, node: &YamlNode, place: &KeyPlace) {
         let alternatives = alternatives(schema);
+        if alternatives.iter().any(|schema| is_template(schema)) {
+            return self.template(node, place);
+        }
         match &node.value {
             YamlValue::Map(entries) => match maps_like(&alternatives, entries).as_slice() {
                 [] => self.misplaced("a map", &alternatives, node, place),
@@ -91,6 +96,48 @@ impl Checker<'_> {
         }
         if schema.get("minProperties").is_some() && entries.is_empty() {
             self.error(at, &place.path, "the map is empty").hint("write at least one entry");
+        }
+    }
+
+    /// Checks a template: every value is allowed that JSON can say exactly.
+    fn template(&mut self, node: &YamlNode, place: &KeyPlace) {
+        let below = |path| KeyPlace { path, is_secret: false, is_optional: false };
+        match &node.value {
+            YamlValue::Map(entries) => {
+                let mut seen: HashMap<&str, Position> = HashMap::new();
+                for entry in entries {
+                    let path = join(&place.path, &escape(&entry.key));
+                    if entry.key == "<<" {
+                        self.error(entry.at, &place.path, "merge keys (`<<`) are not supported")
+                            .hint("write the keys out");
+                    } else if lacks_space(entry) {
+                        let name = escape(entry.key.split(':').next().unwrap_or_default());
+                        self.error(entry.at, &path, "this key has no value")
+                            .hint(format!("write a space after `{name}:`"));
+                    }
+                    if let Some(first) = seen.insert(&entry.key, entry.at) {
+                        let reason = format!("this key is written twice, first on line {}", first.line);
+                        self.error(entry.at, &path, reason).hint("keep one of them");
+                    }
+                    self.template(&entry.node, &below(path));
+                }
+            }
+            YamlValue::List(items) => {
+                for (index, item) in items.iter().enumerate() {
+                    self.template(item, &below(format!("{}[{index}]", place.path)));
+                }
+            }
+            YamlValue::Scalar(scalar) => {
+                let is_exact = match scalar.kind() {
+                    ScalarKind::Integer(number) => i64::try_from(number).is_ok(),
+                    kind => kind != ScalarKind::Number,
+                };
+                if !is_exact {
+                    let reason = format!("{} is not a whole number of 64 bits", quote(scalar));
+                    self.error(node.at, &place.path, reason)
+                        .hint("write a whole number, or put it in quotes");
+                }
+            }
         }
     }
 

@@ -48,7 +48,11 @@ const VALID: usize = 9;
 
 #[test]
 fn example_files_load_without_a_message() {
-    for (name, text) in [("conf/minimal.yaml", MINIMAL), ("conf/menshen.yaml", EVERY_KEY)] {
+    for (name, text) in [
+        ("conf/minimal.yaml", MINIMAL),
+        ("conf/menshen.yaml", EVERY_KEY),
+        ("conf/existing-client.yaml", include_str!("../../conf/existing-client.yaml")),
+    ] {
         let document = parse(name, text);
         assert_eq!(document.report(Findings::default()).to_string(), "", "{name}");
     }
@@ -95,6 +99,32 @@ fn full_example_shows_the_defaults() {
             upstreams["backend"].as_object_mut().unwrap().remove("servers");
         }
         assert_eq!(example, default, "{section}");
+    }
+}
+
+#[test]
+fn a_template_keeps_its_types_and_its_mistakes_have_a_line() {
+    let with = |answer: &str| {
+        format!(
+            "{MINIMAL}\nlogin:\n  facades:\n    - path: /login\n      code: {{ query: c }}\n      answer: {answer}\n"
+        )
+    };
+    let answer = r#"{ a: "{x}", "1": [1, -2, true, null, "3"], b: { c: "true" } }"#;
+    let config = parse("test.yaml", &with(answer)).config;
+    let expected = serde_json::json!({ "a": "{x}", "1": [1, -2, true, null, "3"], "b": { "c": "true" } });
+    assert_eq!(config.login.facades[0].answer.0, expected);
+
+    for (answer, expected) in [
+        ("{ a: 1.5 }", "login.facades[0].answer.a: `1.5` is not a whole number of 64 bits"),
+        (
+            "[ 99999999999999999999 ]",
+            "login.facades[0].answer[0]: `99999999999999999999` is not a whole number",
+        ),
+        ("{ a: 1, a: 2 }", "login.facades[0].answer.a: this key is written twice, first on line"),
+        ("{ ok:true }", "login.facades[0].answer.ok:true: this key has no value; write a space after `ok:`"),
+    ] {
+        let report = Document::parse("test.yaml", &with(answer)).unwrap_err().to_string();
+        assert!(report.contains(expected), "{answer}: {report}");
     }
 }
 

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Duration, FilePath, SecretSource};
+use super::{Duration, FilePath, SecretSource, value};
 
 /// `tokens`
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -98,17 +98,32 @@ pub struct TokenSources {
     pub bearer: bool,
     /// Whether the gateway reads `Authorization: <token>`, without a scheme.
     pub raw_authorization: bool,
-    /// Header that carries the token alone, such as `X-Token`.
-    pub header: Option<String>,
+    /// Header that carries the token alone, such as `X-Token`, or a list of such headers, at most
+    /// 8.
+    #[serde(deserialize_with = "value::one_or_more_texts")]
+    #[schemars(schema_with = "value::one_or_more_texts_schema")]
+    pub header: Vec<String>,
     /// Cookie that carries the token.
     pub cookie: Option<String>,
     /// Query parameter that carries the token. It is read on WebSocket upgrades only.
     pub websocket_query: Option<String>,
+    /// Query parameter that carries the token, or a list of them. It is read only on routes with
+    /// `token_in_query: true`, and removed on every route without `forward_token`.
+    #[serde(deserialize_with = "value::one_or_more_texts")]
+    #[schemars(schema_with = "value::one_or_more_texts_schema")]
+    pub query: Vec<String>,
 }
 
 impl Default for TokenSources {
     fn default() -> Self {
-        Self { bearer: true, raw_authorization: false, header: None, cookie: None, websocket_query: None }
+        Self {
+            bearer: true,
+            raw_authorization: false,
+            header: Vec::new(),
+            cookie: None,
+            websocket_query: None,
+            query: Vec::new(),
+        }
     }
 }
 

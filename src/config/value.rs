@@ -342,6 +342,28 @@ pub(super) fn one_or_more_networks_schema(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "anyOf": [network, { "type": "array", "minItems": 1, "items": network }] })
 }
 
+/// Reads one text, or a list of them. Null is an empty list.
+pub(super) fn one_or_more_texts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Written {
+        None(()),
+        One(String),
+        Several(Vec<String>),
+    }
+
+    Ok(match Written::deserialize(deserializer)? {
+        Written::None(()) => Vec::new(),
+        Written::One(text) => vec![text],
+        Written::Several(texts) => texts,
+    })
+}
+
+pub(super) fn one_or_more_texts_schema(_: &mut SchemaGenerator) -> Schema {
+    let text = json_schema!({ "type": "string" });
+    json_schema!({ "anyOf": [text, { "type": "array", "maxItems": 8, "items": text }, { "type": "null" }] })
+}
+
 pub(super) fn network(text: &str) -> Result<IpNet, InvalidValue> {
     let address = || text.parse::<IpAddr>().map(IpNet::from);
     text.parse::<IpNet>().or_else(|_| address()).map_err(|_| {

@@ -52,6 +52,40 @@ pub(super) fn warn_of_public_neighbours(config: &Config, findings: &mut Findings
     }
 }
 
+/// Warns of tokens in URLs, and refuses a route that says it reads them and does not.
+pub(super) fn check_tokens_in_query(config: &Config, findings: &mut Findings) {
+    let reads = |route: &Route| route.token_in_query;
+    let is_named = !config.tokens.sources.query.is_empty();
+    if is_named && !config.routes.iter().any(reads) {
+        findings
+            .warning("tokens.sources.query", "no route reads a token there")
+            .hint("write `token_in_query: true` on the routes of clients that cannot send a header");
+    }
+    for (index, route) in config.routes.iter().enumerate().filter(|(_, route)| reads(route)) {
+        let at = format!("routes[{index}].token_in_query");
+        if route.access == Access::Public {
+            findings
+                .error(at, "a public route reads no token")
+                .hint("write `access: authenticated` or `access: optional`, or remove it");
+        } else if !is_named {
+            findings
+                .error(at, "no query parameter is named that carries the token")
+                .hint("write its name under `tokens.sources.query`, such as `sessionId`");
+        } else {
+            findings
+                .warning(
+                    at,
+                    format!(
+                        "tokens stand in the URLs of `{}`: in the logs of proxies in front, in histories, and \
+                         in the `Referer` of what pages load",
+                        route.path
+                    ),
+                )
+                .hint("let clients send the token in a header where they can");
+        }
+    }
+}
+
 /// The route with the longest path above `route`, on one of its hosts: what serves a sibling of its
 /// path. Another route of the same path does not serve one.
 fn neighbour<'r>(route: &Route, routes: &'r [Route]) -> Option<&'r Route> {

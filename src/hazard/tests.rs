@@ -122,6 +122,28 @@ fn pages_of_other_sites_on_a_route_for_everything_are_a_hazard() {
 }
 
 #[test]
+fn tokens_in_urls_are_a_hazard_and_need_a_name_and_a_caller() {
+    let named = "tokens: { sources: { query: sid } }";
+    let route = |keys: &str| format!("routes: [{{ path: /a, {keys}, upstream: api }}]");
+    let reading = route("access: optional, token_in_query: true");
+    for (sections, expected, is_refused) in [
+        (format!("{named}\n{reading}"), "routes[0].token_in_query: tokens stand in the URLs of `/a`", false),
+        (reading, "routes[0].token_in_query: no query parameter is named", true),
+        (
+            format!("{named}\n{}", route("access: public, token_in_query: true")),
+            "routes[0].token_in_query: a public route reads no token",
+            true,
+        ),
+        (format!("{named}\n{}", route("access: optional")), "tokens.sources.query: no route reads", false),
+    ] {
+        let found = findings(&sections);
+        assert_eq!(found.has_errors(), is_refused, "{sections}");
+        let found: Vec<String> = found.iter().map(ToString::to_string).collect();
+        assert!(matches!(found.as_slice(), [only] if only.starts_with(expected)), "{sections}: {found:?}");
+    }
+}
+
+#[test]
 fn a_protected_route_below_a_public_one_of_its_backend_is_a_hazard() {
     let public = "{ path: /, access: public, upstream: api }";
     let admin = "{ path: /admin/, access: authenticated, upstream: api }";

@@ -20,7 +20,7 @@ pub fn strip(request: &mut impl EditHeaders, sources: &TokenSources, was_in_auth
     if was_in_authorization || looks_like_ours() {
         request.remove(&header::AUTHORIZATION);
     }
-    if let Some(name) = sources.header() {
+    for name in sources.headers() {
         request.remove(name);
     }
     if let Some(name) = sources.cookie() {

@@ -645,7 +645,7 @@ fn stripped(
 
 #[test]
 fn token_of_the_gateway_is_removed_from_authorization() {
-    let off = || config::TokenSources { bearer: false, header: Some("x-token".into()), ..Default::default() };
+    let off = || config::TokenSources { bearer: false, header: vec!["x-token".into()], ..Default::default() };
     for (value, looks_like_ours) in [
         ("Bearer eyJ.x.y", true),
         ("bearer   eyJ.x.y", true),
@@ -671,7 +671,7 @@ fn token_of_the_gateway_is_removed_from_authorization() {
 #[test]
 fn token_is_removed_from_the_header_and_cookie_it_is_read_from() {
     let sources = || config::TokenSources {
-        header: Some("x-token".into()),
+        header: vec!["x-token".into()],
         cookie: Some("token".into()),
         ..config::TokenSources::default()
     };

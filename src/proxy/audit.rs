@@ -51,6 +51,8 @@ fn event(ctx: &Context, method: &Method, status: StatusCode) -> Option<AuditEven
     match ctx.decision {
         Decision::Answered { endpoint: Some(endpoint), .. } => {
             let is_user_known = ctx.decision.subject_hash().is_some();
+            // A façade may answer an error with 200.
+            let status = ctx.reason.status().unwrap_or(status);
             endpoint.audit_event(method, status, ctx.reason.as_str(), is_user_known)
         }
         // Not by its status: some routes refuse with 200. A person redirected to sign in is not

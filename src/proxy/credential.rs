@@ -90,7 +90,9 @@ pub(super) async fn judge(
     let authenticator = &current.runtime().authenticator;
     let cross_site = cross_site_on(&routed.route, request);
     let (place, blocked) = (CredentialPlace::default(), None);
-    let credential = match authenticator.credential(request, routed.is_websocket, cross_site) {
+    let reads_query = routed.route.token_in_query;
+    let found = authenticator.credential_on_route(request, routed.is_websocket, reads_query, cross_site);
+    let credential = match found {
         Ok(Some(credential)) => credential,
         Ok(None) => return Judged { verdict: Ok(None), shown: Shown::Nothing, place, blocked },
         Err(refusal) => return Judged { verdict: Err(refusal), shown: Shown::Token, place, blocked },

@@ -12,7 +12,7 @@ use super::cors;
 use super::current::Current;
 use super::permit::Permit;
 use super::redirect::{self, ClientOrigin};
-use crate::authn::query_without;
+use crate::authn::TokenSources;
 use crate::cookie;
 use crate::identity_headers::{Believed, EditHeaders, RequestOrigin, credential};
 
@@ -48,7 +48,7 @@ pub(super) fn edit_request(
     if !permit.route.forward_token {
         let sources = runtime.authenticator.sources();
         credential::strip(&mut Edits(request), sources, permit.credential.is_in_authorization);
-        strip_query_token(request, sources.websocket_query())?;
+        strip_query_tokens(request, sources)?;
     }
     if received.version == Version::HTTP_2 && !speaks_http2 {
         credential::join_cookies(&mut Edits(request));
@@ -202,14 +202,11 @@ fn is_authority(text: &str) -> bool {
         })
 }
 
-fn strip_query_token(request: &mut RequestHeader, parameter: Option<&str>) -> pingora::Result<()> {
-    let Some((parameter, query)) = parameter.zip(request.uri.query()) else { return Ok(()) };
-    let rest = query_without(query, parameter);
-    if rest.as_deref() == Some(query) {
-        return Ok(());
-    }
+fn strip_query_tokens(request: &mut RequestHeader, sources: &TokenSources) -> pingora::Result<()> {
+    let query = request.uri.query();
+    let Some(rest) = query.and_then(|query| sources.query_without_tokens(query)) else { return Ok(()) };
     let path = request.uri.path();
-    let target = rest.map_or_else(|| path.to_owned(), |rest| format!("{path}?{rest}"));
+    let target = if rest.is_empty() { path.to_owned() } else { format!("{path}?{rest}") };
     let uri = target.parse().ok().and_then(|target| with_path_and_query(&request.uri, target));
     request.set_uri(uri.ok_or_else(|| Error::new_in(ErrorType::InternalError))?);
     Ok(())

@@ -143,8 +143,8 @@ pub(super) fn count_answer(
     current.runtime().throttle.record_response(arrival.client.client, status);
 }
 
-/// The status that an answer stands for: a refusal in the shape `code_200` has it in its body
-/// alone.
+/// The status that an answer stands for: a refusal in the shape `code_200`, or in a shape of
+/// the operator's own, has it in its body alone; and so has an error of a façade.
 fn meant_status(status: u16, reason: Reason, was_forwarded: bool) -> u16 {
     if status != 200 || was_forwarded || !reason.is_refusal() {
         return status;
@@ -173,6 +173,7 @@ mod tests {
             (200, Reason::ClientGone, true, 200),
             (404, Reason::Public, true, 404),
             (200, Reason::SignIn("ok"), false, 200),
+            (200, Reason::SignInRefused("code_invalid", StatusCode::UNAUTHORIZED), false, 401),
             (0, Reason::ClientGone, false, 0),
         ] {
             assert_eq!(meant_status(status, reason, was_forwarded), meant, "{status} {reason:?}");

@@ -11,21 +11,24 @@ pub(super) struct ReadHeaders {
     pub(super) all: HeaderValue,
     /// All of them and `Origin`.
     pub(super) all_and_origin: HeaderValue,
-    /// The header of `tokens.sources.header`.
+    /// The headers of `tokens.sources.header`, as a list.
     pub(super) token_header: Option<HeaderValue>,
 }
 
 impl ReadHeaders {
     pub(super) fn new(sources: &TokenSources) -> Self {
-        let token_header = sources.header_as_written();
+        let token_headers = sources.headers_as_written();
         let authorization = sources.read_authorization().then_some("Authorization");
-        let names: Vec<&str> = [authorization, token_header, Some("Cookie")].into_iter().flatten().collect();
+        let token_names = token_headers.iter().map(String::as_str);
+        let names: Vec<&str> = authorization.into_iter().chain(token_names).chain(["Cookie"]).collect();
         let list =
             |names: &[&str]| HeaderValue::try_from(names.join(", ")).unwrap_or(HeaderValue::from_static("*"));
         Self {
             all: list(&names),
             all_and_origin: list(&[&names[..], &["Origin"]].concat()),
-            token_header: token_header.and_then(|name| HeaderValue::from_str(name).ok()),
+            token_header: (!token_headers.is_empty())
+                .then(|| HeaderValue::try_from(token_headers.join(", ")).ok())
+                .flatten(),
         }
     }
 }

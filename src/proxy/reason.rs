@@ -34,8 +34,9 @@ pub(super) enum Reason {
     PreflightRefused(PreflightError),
     /// Answered by a sign-in endpoint, in the endpoint's own word.
     SignIn(&'static str),
-    /// Refused by a sign-in endpoint, in the endpoint's own word.
-    SignInRefused(&'static str),
+    /// Refused by a sign-in endpoint, in the endpoint's own word. A façade may answer with another
+    /// status than this.
+    SignInRefused(&'static str, StatusCode),
 
     /// The connection has no peer address.
     PeerUnknown,
@@ -125,7 +126,7 @@ impl Reason {
             Self::Health => "health",
             Self::Preflight => "preflight",
             Self::PreflightRefused(error) => error.reason(),
-            Self::SignIn(word) | Self::SignInRefused(word) => word,
+            Self::SignIn(word) | Self::SignInRefused(word, _) => word,
             Self::PeerUnknown => "peer_unknown",
             Self::Admission(error) => error.reason(),
             Self::TooManyErrors => "too_many_errors",
@@ -167,8 +168,8 @@ impl Reason {
         }
     }
 
-    /// The status of a refusal for this reason; `None` if it is no refusal, if a sign-in endpoint
-    /// chose the status, or if there is no client to answer.
+    /// The status of a refusal for this reason; `None` if it is no refusal, or if there is no
+    /// client to answer.
     pub(super) fn status(self) -> Option<StatusCode> {
         use authn::AuthnError as R;
 
@@ -182,10 +183,10 @@ impl Reason {
             | Self::Preflight
             | Self::PreflightRefused(_)
             | Self::SignIn(_)
-            | Self::SignInRefused(_)
             | Self::UserChanged
             | Self::WebSocketNotAllowed
             | Self::ClientGone => return None,
+            Self::SignInRefused(_, status) => status,
             Self::Admission(error) => error.status(),
             Self::RefusedByServer(code) => return StatusCode::from_u16(code).ok(),
             Self::PeerUnknown | Self::RequestMalformed | Self::PathRefused(_) | Self::DestinationRefused => {
@@ -276,7 +277,7 @@ pub(super) mod tests {
             (R::PreflightRefused(PreflightError::Method), None, "preflight_method_refused"),
             (R::PreflightRefused(PreflightError::Header), None, "preflight_header_refused"),
             (R::SignIn("ok"), None, "ok"),
-            (R::SignInRefused("code_invalid"), None, "code_invalid"),
+            (R::SignInRefused("code_invalid", StatusCode::UNAUTHORIZED), Some(401), "code_invalid"),
             (R::PeerUnknown, Some(400), "peer_unknown"),
             (R::Admission(A::Method), Some(405), "method_not_admitted"),
             (R::Admission(A::TargetTooLong), Some(414), "target_too_long"),

@@ -13,8 +13,8 @@ use super::refusal::RefusalAnswer;
 use super::request_id::RequestId;
 use super::routed::Routed;
 use crate::authn;
-use crate::config::RejectShape;
 use crate::problem::{self, Problem};
+use crate::route::Reject;
 
 /// Answers `OPTIONS *`.
 pub(super) fn options(current: &Current) -> Response<Bytes> {
@@ -47,7 +47,7 @@ pub(super) fn refusal(
     };
     let is_of_method = reason == Reason::Admission(AdmissionError::Method);
     let allow = allow.or_else(|| is_of_method.then(|| current.admission.allow().clone()));
-    let shape = routed.map_or(RejectShape::Problem, |routed| routed.route.reject);
+    let shape = routed.map_or(&Reject::Problem, |routed| &routed.route.reject);
     let mut response = document(reason, shape, request_id);
     let headers = response.headers_mut();
     if let Some(methods) = allow {
@@ -67,20 +67,30 @@ pub(super) fn refusal(
 
 /// Answers a request that was not forwarded or not answered in the end, with a problem document.
 pub(super) fn failure(reason: Reason, request_id: &RequestId) -> Response<Bytes> {
-    document(reason, RejectShape::Problem, request_id)
+    document(reason, &Reject::Problem, request_id)
 }
 
 /// The document of a refusal in each shape, with the header fields that belong to its reason.
-fn document(reason: Reason, shape: RejectShape, request_id: &RequestId) -> Response<Bytes> {
+fn document(reason: Reason, shape: &Reject, request_id: &RequestId) -> Response<Bytes> {
     let status = reason.status().unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let (code, request_id) = (public_code(reason), request_id.as_str());
     let mut response = match shape {
-        RejectShape::Code200 => {
+        Reject::Code200 => {
             let body =
                 serde_json::json!({ "code": status.as_u16(), "message": code, "request_id": request_id });
             document_of(StatusCode::OK, "application/json", body.to_string().into_bytes())
         }
-        RejectShape::Problem => {
+        Reject::Template(template) => {
+            let body = template.body.render(&|name| match name {
+                "code" => code.into(),
+                "message" => detail(reason).unwrap_or(code).into(),
+                "status" => status.as_u16().into(),
+                "request_id" => request_id.into(),
+                _ => serde_json::Value::Null,
+            });
+            document_of(template.status.unwrap_or(status), "application/json", body)
+        }
+        Reject::Problem => {
             let request_detail = match reason {
                 Reason::Admission(error) => Some(error.to_string()),
                 Reason::PathRefused(refusal) => Some(refusal.to_string()),
@@ -97,6 +107,7 @@ fn document(reason: Reason, shape: RejectShape, request_id: &RequestId) -> Respo
             document_of(status, problem::CONTENT_TYPE, document.to_json())
         }
     };
+    let is_unauthorized = response.status() == StatusCode::UNAUTHORIZED;
     let headers = response.headers_mut();
     match reason {
         Reason::Authentication(authn::AuthnError::StoreUnavailable) => {
@@ -105,9 +116,8 @@ fn document(reason: Reason, shape: RejectShape, request_id: &RequestId) -> Respo
         Reason::OriginUnknown => {
             headers.insert(header::WWW_AUTHENTICATE, challenge(authn::AuthnError::NoToken));
         }
-        Reason::Authentication(refusal)
-            if status == StatusCode::UNAUTHORIZED && shape == RejectShape::Problem =>
-        {
+        // RFC 9110 §15.5.2 wants it in every 401.
+        Reason::Authentication(refusal) if is_unauthorized => {
             headers.insert(header::WWW_AUTHENTICATE, challenge(refusal));
         }
         _ => {}

@@ -70,7 +70,7 @@ impl ReviewedRequest {
             return Err(Reason::WebSocketNotAllowed);
         }
         // A request whose credential would not be found is one without.
-        let found = person.filter(|person| person.credential.is_found_by(current));
+        let found = person.filter(|person| person.credential.is_found_by(current, route));
         match (route.access, found) {
             (Access::Public, _) | (Access::Optional, None) => Ok(()),
             (Access::Authenticated, None) => Err(Reason::Authentication(AuthnError::NoToken)),
@@ -104,9 +104,10 @@ impl ReviewedRequest {
 }
 
 impl ReviewedCredential<'_> {
-    fn is_found_by(&self, current: &Current) -> bool {
+    fn is_found_by(&self, current: &Current, route: &Route) -> bool {
         let authenticator = &current.runtime().authenticator;
-        authenticator.finds_also(&self.decided_by.runtime().authenticator, self.place.all)
+        let before = &self.decided_by.runtime().authenticator;
+        authenticator.finds_also(before, self.place.all, route.token_in_query)
     }
 }
 

@@ -65,11 +65,11 @@ pub(super) async fn answer(
         }
     };
     // A browser that signs in is redirected, which is no refusal.
-    let status = answer.response.status();
+    let status = answer.meant_status();
     let reason = if status.is_success() || status.is_redirection() {
         Reason::SignIn(answer.outcome)
     } else {
-        Reason::SignInRefused(answer.outcome)
+        Reason::SignInRefused(answer.outcome, status)
     };
     let person = answer.app.map(|app| {
         let hasher = current.runtime().authenticator.subject_hasher();

@@ -12,6 +12,7 @@ mod method;
 mod pattern;
 mod people;
 mod refusal;
+mod reject;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -19,7 +20,7 @@ use std::time::Duration;
 
 use http::Method;
 
-use crate::config::{self, Access, Findings, RejectShape};
+use crate::config::{self, Access, Findings};
 use crate::cors::CorsPolicy;
 use crate::host::is_host_name;
 use crate::path::{self, AmbiguousPath, PathTree, Spelling, Spellings};
@@ -28,6 +29,7 @@ pub use self::method::{METHODS, NAMED_METHODS, has_destination, method_name};
 use self::pattern::prefix_of_pattern;
 pub use self::people::{Denied, Lists, Rules};
 pub use self::refusal::PathRefusal;
+pub use self::reject::{Reject, RejectTemplate};
 
 /// Every route, ready to be searched.
 #[derive(Debug)]
@@ -58,7 +60,9 @@ pub struct Route {
     /// Whether WebSocket connections are let through.
     pub websocket: bool,
     /// How a request without a valid token is refused.
-    pub reject: RejectShape,
+    pub reject: Reject,
+    /// Whether a token is also read from the query.
+    pub token_in_query: bool,
     /// Whether the client's token is passed on.
     pub forward_token: bool,
     /// Apps that a browser may sign in to for this route, the preferred one first. Empty: it
@@ -292,7 +296,8 @@ impl Route {
             read_timeout: config.read_timeout.map(|timeout| timeout.0),
             min_body_rate: config.min_body_rate.map(|rate| rate.0),
             websocket: config.websocket,
-            reject: config.reject,
+            reject: Reject::build(&config.reject, &format!("{at}.reject"), findings),
+            token_in_query: config.token_in_query,
             forward_token: config.forward_token,
             sign_in: build_sign_in(config, at, apps, findings),
             allow_cross_site: config.allow_cross_site,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::browser::{BrowserGrant, Origin, Origins, build_return_to};
+use super::facade::{Facade, build_facades};
 use super::once::{CodeMemory, Expiring};
 use super::program::grant::TokenGrant;
 use crate::config::{self, Findings};
@@ -17,7 +18,7 @@ const MAX_REPLAY_CAPACITY: u64 = 10_000_000;
 const MAX_BODY_BYTES: u64 = 1 << 20;
 const MAX_BODY_TIMEOUT: Duration = Duration::from_secs(300);
 
-/// The checked `login` section, which depends on no other section.
+/// The checked `login` section.
 pub struct SignInSettings {
     pub(super) path_prefix: String,
     pub(super) max_body_bytes: usize,
@@ -26,6 +27,8 @@ pub struct SignInSettings {
     pub(super) origins: Origins,
     /// Origins of other sites that a sign-in may redirect to.
     pub(super) return_to: Vec<Origin>,
+    /// Endpoints in the protocols of other clients.
+    pub(super) facades: Vec<Facade>,
     pub(super) program_codes: Arc<CodeMemory<TokenGrant>>,
     pub(super) browser_codes: Arc<CodeMemory<BrowserGrant>>,
 }
@@ -36,6 +39,7 @@ impl SignInSettings {
     pub fn build(
         config: &config::Login,
         apps: &BTreeMap<String, config::App>,
+        routes: &[config::Route],
         entropy: &dyn Entropy,
         findings: &mut Findings,
     ) -> Option<Self> {
@@ -44,6 +48,7 @@ impl SignInSettings {
             check_limits(config, findings);
             let origins = Origins::build(&config.origins, findings);
             let return_to = build_return_to(&config.return_to, findings);
+            let facades = build_facades(config, apps, routes, findings);
             check_browser_apps(&origins, apps, findings);
             let program_codes = memory(config, entropy, findings);
             let browser_codes = memory(config, entropy, findings);
@@ -54,6 +59,7 @@ impl SignInSettings {
                 body_timeout: *config.body_timeout,
                 origins,
                 return_to,
+                facades,
                 program_codes,
                 browser_codes,
             })

@@ -5,19 +5,24 @@ use std::sync::Arc;
 use super::answer::SignInAnswer;
 use super::call::{BodyLimit, ReadBody, SignInCall};
 use super::endpoint::Endpoint;
+use super::facade::{self, Facade};
 use super::service::SignInService;
 use crate::path::AmbiguousPath;
 
 impl SignInService {
     /// Finds the endpoint of a canonical path; `None` leaves the path to the routes.
     pub fn endpoint(&self, path: &str) -> Option<Endpoint> {
+        let is_asked = |facade: &Facade| facade.path == path;
         Endpoint::find(path, &self.settings.path_prefix)
+            .or_else(|| self.settings.facades.iter().position(is_asked).map(Endpoint::Facade))
     }
 
     /// Whether some backend may read this path as a path of an endpoint.
     pub fn is_in_a_reading_of(&self, path: &AmbiguousPath) -> bool {
         // Few requests come here, so nothing is kept for them.
-        Endpoint::own_paths(&self.settings.path_prefix).find_in_every_reading(path) != Ok(Some(&false))
+        let mut own = Endpoint::own_paths(&self.settings.path_prefix);
+        self.settings.facades.iter().for_each(|facade| facade.note_path(&mut own));
+        own.find_in_every_reading(path) != Ok(Some(&false))
     }
 
     /// Decides by the header alone whether a request is worth reading; returns the limits of the
@@ -31,9 +36,10 @@ impl SignInService {
         endpoint: Endpoint,
         call: SignInCall<'_>,
     ) -> Result<Option<BodyLimit>, SignInAnswer> {
-        match endpoint.spec() {
-            Some(spec) => (spec.precheck)(self, call, spec.allow),
-            None => Err(SignInAnswer::not_found(call.request_id)),
+        match (self.facade(endpoint), endpoint.spec()) {
+            (Some(facade), _) => facade::precheck(self, facade, call),
+            (None, Some(spec)) => (spec.precheck)(self, call, spec.allow),
+            (None, None) => Err(SignInAnswer::not_found(call.request_id)),
         }
     }
 
@@ -47,9 +53,17 @@ impl SignInService {
         call: SignInCall<'_>,
         body: ReadBody,
     ) -> SignInAnswer {
-        match endpoint.spec() {
-            Some(spec) => (spec.respond)(self, call, body).await,
-            None => SignInAnswer::not_found(call.request_id),
+        match (self.facade(endpoint), endpoint.spec()) {
+            (Some(facade), _) => facade::respond(self, facade, call, body).await,
+            (None, Some(spec)) => (spec.respond)(self, call, body).await,
+            (None, None) => SignInAnswer::not_found(call.request_id),
+        }
+    }
+
+    fn facade(&self, endpoint: Endpoint) -> Option<&Facade> {
+        match endpoint {
+            Endpoint::Facade(position) => self.settings.facades.get(position),
+            _ => None,
         }
     }
 }

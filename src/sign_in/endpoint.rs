@@ -38,6 +38,8 @@ pub enum Endpoint {
     Decrypt,
     /// The keys that verify tokens.
     Jwks,
+    /// A façade, by its position in the configuration.
+    Facade(usize),
     /// A path below the prefix that is none of these.
     Unknown,
 }
@@ -249,7 +251,11 @@ impl Endpoint {
             return None;
         }
         let is_refusal = matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
-        match self.spec()?.audited {
+        let audited = match self {
+            Self::Facade(_) => Audited::Always(AuditEvent::Login),
+            endpoint => endpoint.spec()?.audited,
+        };
+        match audited {
             Audited::Never => None,
             Audited::Always(event) => Some(event),
             Audited::Posts(event) => (method == Method::POST).then_some(event),
@@ -258,7 +264,7 @@ impl Endpoint {
         }
     }
 
-    /// Its row of the table; `None` for a path that is no endpoint.
+    /// Its row of the table; `None` for a façade, and for a path that is no endpoint.
     pub(super) fn spec(self) -> Option<&'static EndpointSpec> {
         ENDPOINTS.iter().find(|spec| spec.endpoint == self)
     }

@@ -8,7 +8,7 @@
 //! `endpoint` lists the endpoints with their handlers. A handler is in the file of its name, in
 //! `program` or `browser`. `dispatch` gives a request to its handler. A code becomes a session in
 //! `flow`, for mini programs and browsers. `once` makes one exchange of a code that is sent twice.
-//! `answer` and `error` write the answers.
+//! `facade` signs in in the protocols of other clients. `answer` and `error` write the answers.
 
 mod answer;
 mod browser;
@@ -19,6 +19,7 @@ mod deps;
 mod dispatch;
 mod endpoint;
 mod error;
+mod facade;
 mod flow;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzz;

@@ -1,6 +1,6 @@
 //! What the endpoints check by the header alone, before a body is read.
 
-use http::Method;
+use http::{HeaderValue, Method};
 use tracing::debug;
 
 use super::answer::SignInAnswer;
@@ -96,5 +96,5 @@ fn refuse_login(service: &SignInService, error: &SignInError, call: SignInCall<'
     debug!(login.outcome = error.code(), http.request.id = call.request_id, "login refused unread: {error}");
     let answer = SignInAnswer::refused(&error.reply(), call.request_id);
     let has_page = *error == SignInError::MethodNotAllowed && service.has_sign_in_page(call.request);
-    if has_page { answer.with_allow("GET, POST") } else { answer }
+    if has_page { answer.with_allow(HeaderValue::from_static("GET, POST")) } else { answer }
 }

@@ -2,6 +2,7 @@
 
 mod browser;
 mod code_login;
+mod facade;
 mod known_user;
 mod mobile;
 mod once;
@@ -120,7 +121,7 @@ impl Harness {
         let metrics = Arc::new(Metrics::new().unwrap());
         let mut findings = Findings::default();
         let parts = dependencies(setup, &metrics, &clock, &store, &mut findings);
-        let settings = SignInSettings::build(&setup.login, &apps(setup), &SystemEntropy, &mut findings);
+        let settings = SignInSettings::build(&setup.login, &apps(setup), &[], &SystemEntropy, &mut findings);
         let login = SignInService::new(settings.unwrap_or_else(|| panic!("{findings:?}")), parts);
         let policy = setup.user_data.as_ref();
         let policy = policy.and_then(|config| UserDataPolicy::build(config, &mut findings));
@@ -768,7 +769,7 @@ async fn a_reload_forgets_no_answer_unless_the_limits_changed() {
         let config =
             config::Login { replay_window: config::Duration::from_secs(window), ..Default::default() };
         let settings =
-            SignInSettings::build(&config, &BTreeMap::new(), &SystemEntropy, &mut Findings::default())
+            SignInSettings::build(&config, &BTreeMap::new(), &[], &SystemEntropy, &mut Findings::default())
                 .unwrap();
         let reloaded = SignInService::new(settings, SignInDependencies::clone(&harness.login.deps));
         harness.login = Arc::new(reloaded.with_codes_of(&harness.login));
@@ -998,7 +999,7 @@ async fn every_problem_of_a_configuration_is_found() {
         change(&mut config);
         let mut findings = Findings::default();
 
-        let settings = SignInSettings::build(&config, &BTreeMap::new(), &SystemEntropy, &mut findings);
+        let settings = SignInSettings::build(&config, &BTreeMap::new(), &[], &SystemEntropy, &mut findings);
 
         assert!(settings.is_none(), "{path}: {reason}");
 

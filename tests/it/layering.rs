@@ -30,9 +30,10 @@ const MAY_IMPORT: &[(&str, &str)] = &[
     ("cors", "config host"),
     ("emulator", "clock config digest entropy"),
     ("hazard", "config host"),
+    ("json_template", "config"),
     ("key_file", "config digest entropy"),
     ("page", "config digest entropy"),
-    ("route", "config host identity path cors"),
+    ("route", "config host identity path cors json_template"),
     ("telemetry", "address clock config"),
     ("token", "clock config digest entropy identity key_file"),
     ("upstream", "clock config digest host telemetry"),
@@ -49,7 +50,7 @@ const MAY_IMPORT: &[(&str, &str)] = &[
     ("identity_headers", "address config cookie identity telemetry authn"),
     (
         "sign_in",
-        "clock config cookie digest entropy host identity path problem single_flight key_file page telemetry token user_data store wechat session throttle authn",
+        "clock config cookie digest entropy host identity path problem single_flight json_template key_file page telemetry token user_data store wechat session throttle authn",
     ),
     (
         "runtime",

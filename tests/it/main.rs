@@ -33,6 +33,7 @@ mod demo;
 mod docs;
 mod doors;
 mod erasure;
+mod existing_clients;
 mod expiry;
 mod floods;
 mod framing;

@@ -42,16 +42,16 @@ fn sources_configure_where_a_token_is_read() {
     let none = build(config::TokenSources::default());
     let all = build(config::TokenSources {
         bearer: false,
-        header: Some("X-Token".into()),
+        header: vec!["X-Token".into()],
         cookie: Some("token".into()),
         websocket_query: Some("t".into()),
         ..config::TokenSources::default()
     });
 
-    assert!(none.read_authorization() && none.header().is_none());
+    assert!(none.read_authorization() && none.headers().is_empty());
     assert_eq!((none.cookie(), none.websocket_query()), (None, None));
     assert!(!all.read_authorization());
-    assert_eq!(all.header().map(http::HeaderName::as_str), Some("x-token"));
+    assert_eq!(all.headers(), ["x-token"]);
     assert_eq!((all.cookie(), all.websocket_query()), (Some("token"), Some("t")));
 }
 

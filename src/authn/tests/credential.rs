@@ -19,9 +19,10 @@ fn all() -> Config {
     Config {
         bearer: true,
         raw_authorization: true,
-        header: Some("X-Token".into()),
+        header: vec!["X-Token".into()],
         cookie: Some("session".into()),
         websocket_query: Some("token".into()),
+        query: Vec::new(),
     }
 }
 
@@ -43,10 +44,16 @@ fn find(
 ) -> Result<Option<(String, Vec<Source>)>, AuthnError> {
     let mut findings = Findings::default();
     let sources = TokenSources::build(config, &mut findings).unwrap();
-    let found = sources.find(request, is_websocket)?;
+    let found = sources.find(request, is_websocket, true)?;
     Ok(found.map(|credential| {
-        let places =
-            [Source::Authorization, Source::Header, Source::Cookie, Source::Query, Source::SessionCookie];
+        let places = [
+            Source::Authorization,
+            Source::Header,
+            Source::Cookie,
+            Source::Query,
+            Source::RouteQuery,
+            Source::SessionCookie,
+        ];
         let places = places.into_iter().filter(|place| credential.is_in(*place)).collect();
         (credential.token().to_owned(), places)
     }))
@@ -320,25 +327,88 @@ fn ambiguous_credentials_are_counted() {
 }
 
 #[test]
-fn removing_a_parameter_leaves_the_others_as_they_were() {
+fn removing_the_tokens_leaves_the_other_parameters_as_they_were() {
+    let sources = TokenSources::build(&in_query(), &mut Findings::default()).unwrap();
     let table = [
-        ("token=t", None),
+        ("token=t", Some("")),
         ("a=1&token=t&b=%zz", Some("a=1&b=%zz")),
         ("%74oken=t&a", Some("a")),
         ("token=%zz&a=1", Some("a=1")),
-        ("a=1", Some("a=1")),
-        ("Token=t", Some("Token=t")),
+        ("sid=t&a=1&session=u", Some("a=1")),
+        ("s%69d=t&s%69d=u&&b", Some("&b")),
+        ("sid", Some("")),
+        ("sid=&token=", Some("")),
+        ("a=1", None),
+        ("Token=t", None),
+        ("sidx=t&xsid=t", None),
         ("", None),
     ];
     for (query, expected) in table {
-        assert_eq!(query_without(query, "token").as_deref(), expected, "{query}");
+        assert_eq!(sources.query_without_tokens(query).as_deref(), expected, "{query}");
+    }
+}
+
+/// A WebSocket's parameter, and two of routes.
+fn in_query() -> Config {
+    let query = vec!["sid".to_owned(), "session".to_owned()];
+    Config { websocket_query: Some("token".into()), query, ..Config::default() }
+}
+
+#[test]
+fn token_in_the_query_is_found_only_on_a_route_that_reads_it() {
+    let sources = TokenSources::build(&in_query(), &mut Findings::default()).unwrap();
+    let found = |query: &str, headers, reads_query| {
+        let request = request(&format!("/?{query}"), headers);
+        let found = sources.find(&request, false, reads_query)?;
+        Ok(found.map(|credential| (credential.token().to_owned(), credential.is_in(Source::RouteQuery))))
+    };
+    let bearer: Headers<'_> = &[("authorization", b"Bearer t")];
+    let t = |is_in_query| Ok(Some(("t".to_owned(), is_in_query)));
+    for (query, headers, expected) in [
+        ("sid=t", &[][..], t(true)),
+        ("s%69d=t", &[], t(true)),
+        ("a=1&session=%74&b", &[], t(true)),
+        ("sid=t&session=t", &[], t(true)),
+        ("sid=t", bearer, t(true)),
+        ("sid=&session=t", &[], t(true)),
+        ("token=t", &[], Ok(None)),
+        ("SID=t", &[], Ok(None)),
+        ("sid=", &[], Ok(None)),
+        ("sid=t&sid=t", &[], Err(SeveralTokens)),
+        ("sid=t&s%69d=u", &[], Err(SeveralTokens)),
+        ("sid=t&session=u", &[], Err(SeveralTokens)),
+        ("sid=u", bearer, Err(SeveralTokens)),
+        ("sid=%zz", &[], Err(MALFORMED)),
+    ] {
+        assert_eq!(found(query, headers, true), expected, "{query}");
+        let without = if headers.is_empty() { Ok(None) } else { t(false) };
+        assert_eq!(found(query, headers, false), without, "{query} on another route");
+    }
+}
+
+#[test]
+fn token_in_the_query_is_found_again_only_if_the_route_still_reads_it() {
+    let build = |query: &[&str]| {
+        let query = query.iter().map(|name| (*name).to_owned()).collect();
+        TokenSources::build(&Config { query, ..Config::default() }, &mut Findings::default()).unwrap()
+    };
+    let (before, places) = (build(&["sid"]), CredentialPlaces::only(Source::RouteQuery));
+
+    for (now, reads_query, expected) in [
+        (build(&["sid"]), true, true),
+        (build(&["sid", "session"]), true, true),
+        (build(&["sid"]), false, false),
+        (build(&["session"]), true, false),
+        (build(&[]), true, false),
+    ] {
+        assert_eq!(now.find_also(&before, places, reads_query), expected, "{now:?} {reads_query}");
     }
 }
 
 #[test]
 fn invalid_sources_are_refused() {
     let none = Config { bearer: false, ..Config::default() };
-    let header = |name: &str| Config { header: Some(name.into()), ..Config::default() };
+    let header = |name: &str| Config { header: vec![name.into()], ..Config::default() };
     let cookie = |name: &str| Config { cookie: Some(name.into()), ..Config::default() };
     let query = |name: &str| Config { websocket_query: Some(name.into()), ..Config::default() };
     let mut table = vec![(none, "tokens.sources")];

@@ -154,7 +154,7 @@ fn request_without_a_host_of_its_own_has_no_own_origin() {
 #[test]
 fn cross_site_request_with_a_cookie_is_refused_and_with_a_bearer_token_is_not() {
     let sources = config::TokenSources {
-        header: Some("X-Token".into()),
+        header: vec!["X-Token".into()],
         cookie: Some("token".into()),
         websocket_query: Some("token".into()),
         ..config::TokenSources::default()

@@ -116,7 +116,7 @@ fn judge(fixture: &Fixture, authenticator: &Authenticator, request: &Parts) -> R
 fn fixture() -> (Fixture, String, String) {
     let sources = config::TokenSources {
         raw_authorization: true,
-        header: Some("X-Token".into()),
+        header: vec!["X-Token".into()],
         cookie: Some("token".into()),
         ..config::TokenSources::default()
     };

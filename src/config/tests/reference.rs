@@ -3,8 +3,8 @@
 use serde_json::Value as Schema;
 
 use crate::config::schema::{
-    self, SchemaKey, alternatives, description, free_values, is_secret, is_static, properties, required,
-    words,
+    self, SchemaKey, alternatives, description, free_values, is_secret, is_static, is_template, properties,
+    required, words,
 };
 use crate::config::wording::whole_number;
 
@@ -158,6 +158,7 @@ fn kind_of(schema: &'static Schema) -> Option<String> {
     };
     Some(match named {
         Some(name) => name.to_owned(),
+        None if is_template(schema) => "JSON with placeholders".to_owned(),
         None if !words(schema).is_empty() => "word".to_owned(),
         None if is("array") => {
             format!("list of {}", plural(&schema.get("items").map(kind).unwrap_or_default()))

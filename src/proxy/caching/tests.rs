@@ -55,7 +55,7 @@ fn restricted(permit: &Permit, lines: &[(&'static str, &str)]) -> Vec<String> {
 
 fn sources() -> TokenSources {
     let sources = crate::config::TokenSources {
-        header: Some("X-Token".into()),
+        header: vec!["X-Token".into()],
         cookie: Some("token".into()),
         ..crate::config::TokenSources::default()
     };

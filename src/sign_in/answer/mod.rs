@@ -25,6 +25,8 @@ pub struct SignInAnswer {
     /// `ok`, `refreshed`, `logged_out`, `session`, `sign_in`, `ticket`, `hand_over_asked`, or the
     /// machine word of what was refused.
     pub outcome: &'static str,
+    /// The status of a refusal that a façade answers with another status.
+    pub(in crate::sign_in) refused_as: Option<StatusCode>,
     /// Name of the app that the sign-in was for.
     pub app: Option<Arc<str>>,
     /// The user who signed in, or is signed in.
@@ -89,6 +91,11 @@ struct ErrorResponse<'a> {
 }
 
 impl SignInAnswer {
+    /// What the answer says, which is its status unless a façade has one of its own for errors.
+    pub fn meant_status(&self) -> StatusCode {
+        self.refused_as.unwrap_or(self.response.status())
+    }
+
     /// The tokens of a login or a refresh. One answered again says how long the token is valid from
     /// now on.
     pub(super) fn granted(outcome: &'static str, grant: &TokenGrant, now: Timestamp) -> Self {
@@ -177,8 +184,8 @@ impl SignInAnswer {
     }
 
     /// The same answer, which allows these methods.
-    pub(super) fn with_allow(mut self, methods: &'static str) -> Self {
-        self.set(header::ALLOW, HeaderValue::from_static(methods));
+    pub(super) fn with_allow(mut self, methods: HeaderValue) -> Self {
+        self.set(header::ALLOW, methods);
         self
     }
 
@@ -227,9 +234,24 @@ impl SignInAnswer {
         answer.with_refusal_headers(reply)
     }
 
+    /// A refusal in the shape of a façade.
+    pub(super) fn refused_in_shape(reply: &ErrorReply, status: StatusCode, body: Vec<u8>) -> Self {
+        let answer = Self::shaped(status, reply.outcome, body);
+        Self { refused_as: Some(reply.status), ..answer }.with_refusal_headers(reply)
+    }
+
+    /// An answer in the shape of a façade.
+    pub(super) fn shaped(status: StatusCode, outcome: &'static str, body: Vec<u8>) -> Self {
+        let mut answer = Self::new(status, outcome, body.into());
+        answer.set(header::CONTENT_TYPE, JSON);
+        answer.set(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        answer.set(header::PRAGMA, HeaderValue::from_static("no-cache"));
+        answer
+    }
+
     fn with_refusal_headers(self, reply: &ErrorReply) -> Self {
         let mut answer = self.with_wait_of(reply);
-        match reply.status {
+        match answer.response.status() {
             StatusCode::METHOD_NOT_ALLOWED => answer.set(header::ALLOW, HeaderValue::from_static("POST")),
             // RFC 9110 §15.5.2 wants it in every 401.
             StatusCode::UNAUTHORIZED => answer.set(header::WWW_AUTHENTICATE, challenge(reply.code)),
@@ -255,7 +277,7 @@ impl SignInAnswer {
     /// A method that the endpoint does not have.
     pub(super) fn method_not_allowed(allow: &'static str, request_id: &str) -> Self {
         Self::problem(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", None, request_id)
-            .with_allow(allow)
+            .with_allow(HeaderValue::from_static(allow))
     }
 
     fn problem(status: StatusCode, code: &'static str, detail: Option<&str>, request_id: &str) -> Self {
@@ -270,18 +292,13 @@ impl SignInAnswer {
     fn json(status: StatusCode, outcome: &'static str, document: &impl Serialize) -> Self {
         // Structs of strings and numbers cannot fail to serialise; an empty body would still carry
         // the status.
-        let body = serde_json::to_vec(document).unwrap_or_default();
-        let mut answer = Self::new(status, outcome, body.into());
-        answer.set(header::CONTENT_TYPE, JSON);
-        answer.set(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        answer.set(header::PRAGMA, HeaderValue::from_static("no-cache"));
-        answer
+        Self::shaped(status, outcome, serde_json::to_vec(document).unwrap_or_default())
     }
 
     fn new(status: StatusCode, outcome: &'static str, body: Bytes) -> Self {
         let mut response = Response::new(body);
         *response.status_mut() = status;
-        Self { response, outcome, app: None, identity: None }
+        Self { response, outcome, refused_as: None, app: None, identity: None }
     }
 
     fn set(&mut self, name: HeaderName, value: HeaderValue) {

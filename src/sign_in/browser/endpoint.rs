@@ -105,26 +105,26 @@ impl SignInService {
 }
 
 /// The parameters of a query. Unknown parameters are ignored.
-pub(super) struct Query {
+pub(in crate::sign_in) struct Query {
     pairs: Vec<(String, String)>,
 }
 
 /// How often a parameter occurs in a query.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Parameter<'a> {
+pub(in crate::sign_in) enum Parameter<'a> {
     Missing,
     One(&'a str),
     Several,
 }
 
 impl Query {
-    pub(super) fn of(request: &Parts) -> Self {
+    pub(in crate::sign_in) fn of(request: &Parts) -> Self {
         let query = request.uri.query().unwrap_or_default();
         Self { pairs: form_urlencoded::parse(query.as_bytes()).into_owned().collect() }
     }
 
     /// The one value of a parameter.
-    pub(super) fn one<'a>(&'a self, name: &'a str) -> Parameter<'a> {
+    pub(in crate::sign_in) fn one<'a>(&'a self, name: &'a str) -> Parameter<'a> {
         let mut values = self.all(name);
         match (values.next(), values.next()) {
             (None, _) => Parameter::Missing,
@@ -134,7 +134,7 @@ impl Query {
     }
 
     /// Every value of a parameter, in order.
-    pub(super) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+    pub(in crate::sign_in) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
         self.pairs.iter().filter(move |(other, _)| other == name).map(|(_, value)| value.as_str())
     }
 

@@ -26,11 +26,12 @@ pub(super) mod start;
 mod state;
 mod ticket;
 
+pub(super) use self::endpoint::{Parameter, Query};
 pub(super) use self::error::BrowserError;
 pub(super) use self::grant::BrowserGrant;
 pub use self::navigation::PageDenial;
 pub(super) use self::navigation::{
-    is_led_by_other_site, is_navigation, is_sent_without_preflight, may_be_cross_site,
+    is_led_by_other_site, is_navigation, is_prefetch, is_sent_without_preflight, may_be_cross_site,
 };
 pub(super) use self::origin::{Origin, Origins, build_return_to};
 pub(super) use self::return_to::ReturnTo;

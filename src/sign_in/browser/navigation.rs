@@ -131,7 +131,7 @@ pub(in crate::sign_in) fn is_navigation(request: &Parts) -> bool {
 /// Whether a browser prefetches a page that its user may never open. Any page of any site can cause
 /// this, and in all other headers such a request looks as if the user had typed the address.
 /// See https://wicg.github.io/nav-speculation/prefetch.html.
-fn is_prefetch(headers: &HeaderMap) -> bool {
+pub(in crate::sign_in) fn is_prefetch(headers: &HeaderMap) -> bool {
     let values = PURPOSES.into_iter().flat_map(|name| headers.get_all(name));
     values.filter_map(|value| value.to_str().ok()).any(|value| {
         let value = value.to_ascii_lowercase();

@@ -161,6 +161,18 @@ impl BodyFormat {
         Ok(DecryptBody { encrypted_data: encrypted_data.to_owned(), iv: iv.to_owned() })
     }
 
+    /// Reads one field of a body, a text; `None` if it is missing.
+    pub(in crate::sign_in) fn read_text(
+        self,
+        body: &[u8],
+        name: &str,
+    ) -> Result<Option<String>, MalformedBody> {
+        let fields = self.fields(body)?;
+        let text = fields.text(name)?.map(str::to_owned);
+        fields.check_unique()?;
+        Ok(text)
+    }
+
     fn fields(self, body: &[u8]) -> Result<BodyFields, MalformedBody> {
         match self {
             _ if body.is_empty() => Err(MalformedBody::Empty),

@@ -52,7 +52,8 @@ fn read_login<'a>(
     Ok((choose_app(service, body.app.as_deref())?, body))
 }
 
-async fn sign_in(
+/// Signs in with a code.
+pub(in crate::sign_in) async fn sign_in(
     service: &SignInService,
     call: SignInCall<'_>,
     app: &App,
@@ -70,7 +71,10 @@ async fn sign_in(
 /// Finds the app of this name. The name may be left out if there is only one mini program; if there
 /// is none, only one official account with `code_login`; and if there is none of these either, only
 /// one mobile app.
-fn choose_app<'a>(service: &'a SignInService, name: Option<&str>) -> Result<&'a App, SignInError> {
+pub(in crate::sign_in) fn choose_app<'a>(
+    service: &'a SignInService,
+    name: Option<&str>,
+) -> Result<&'a App, SignInError> {
     let wechat = &service.deps.wechat;
     if let Some(name) = name {
         return wechat.app(name).filter(|app| app.permits_code_login()).ok_or(SignInError::AppUnknown);

@@ -212,7 +212,7 @@ fn browser_apps_need_an_origin_and_a_url_safe_name() {
         let config = config::Login { origins: origins.clone(), ..Default::default() };
         let mut findings = Findings::default();
 
-        let settings = SignInSettings::build(&config, &apps(&setup), &SystemEntropy, &mut findings);
+        let settings = SignInSettings::build(&config, &apps(&setup), &[], &SystemEntropy, &mut findings);
 
         let found =
             Vec::from_iter(findings.iter().map(|finding| (finding.path.as_str(), finding.reason.as_str())));
