@@ -26,7 +26,7 @@ use self::person::PersonCommand;
 use self::session::SessionCommand;
 use self::throttle::ThrottleCommand;
 use crate::clock::SystemClock;
-use crate::config::{self, Document, Findings, KeyAlgorithm, Report};
+use crate::config::{self, Draft, Findings, KeyAlgorithm, Report};
 use crate::demo::{self, DemoError, DemoLanguage, DemoOptions};
 use crate::emulator::{self, Emulator};
 use crate::entropy::SystemEntropy;
@@ -185,7 +185,15 @@ impl CommandOutcome {
 }
 
 fn serve(path: &Path) -> CommandOutcome {
-    let document = match Document::load(path) {
+    let draft = match Draft::load(path) {
+        Ok(draft) => draft,
+        Err(report) => return refused(&report),
+    };
+    if draft.has_errors() {
+        // The start would report only what the file alone shows.
+        return check_draft(&draft);
+    }
+    let document = match draft.into_document() {
         Ok(document) => document,
         Err(report) => return refused(&report),
     };
@@ -219,15 +227,17 @@ fn refused(report: &Report) -> CommandOutcome {
 }
 
 fn check(path: &Path) -> CommandOutcome {
-    let document = match Document::load(path) {
-        Ok(document) => document,
-        Err(report) => return CommandOutcome::failure(MISUSED, report.to_string()),
-    };
-    let mut findings = Findings::default();
-    if let Err(error) = server::check(&document.config, &Sources::default(), &mut findings) {
-        return CommandOutcome::failure(FAILED, format!("menshen: {error}"));
+    match Draft::load(path) {
+        Ok(draft) => check_draft(&draft),
+        Err(report) => CommandOutcome::failure(MISUSED, report.to_string()),
     }
-    let report = document.report(findings);
+}
+
+fn check_draft(draft: &Draft) -> CommandOutcome {
+    let report = match server::check_draft(draft, &Sources::default()) {
+        Ok(report) => report,
+        Err(error) => return CommandOutcome::failure(FAILED, format!("menshen: {error}")),
+    };
     if report.has_errors() {
         return CommandOutcome::failure(MISUSED, report.to_string());
     }

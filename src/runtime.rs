@@ -215,9 +215,9 @@ impl Runtime {
         })
     }
 
-    /// The id of the app with this name in the configuration.
+    /// The id of the app with this name in the configuration, or with this appid.
     pub fn appid(&self, name: &str) -> Option<&AppId> {
-        self.apps.get(name)
+        self.apps.get(name).or_else(|| self.apps.values().find(|appid| appid.as_str() == name))
     }
 
     /// The apps whose users sign in without a unionid, by name.

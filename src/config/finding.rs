@@ -3,6 +3,8 @@
 
 use std::fmt;
 
+use super::characters::is_invisible;
+
 /// One error or warning about a configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
@@ -17,6 +19,8 @@ pub struct Finding {
     /// Whether the cause lies in the surroundings, and not in the configuration: a file that cannot
     /// be read, a store in use. The same configuration may be usable later.
     pub is_of_surroundings: bool,
+    /// Whether what else is found at this key comes from this, and is not reported.
+    pub is_cause: bool,
 }
 
 /// Whether a configuration with this finding can be used.
@@ -73,7 +77,14 @@ impl Findings {
     }
 
     fn push(&mut self, severity: Severity, path: String, reason: String) -> &mut Finding {
-        self.list.push(Finding { severity, path, reason, hint: None, is_of_surroundings: false });
+        self.list.push(Finding {
+            severity,
+            path,
+            reason,
+            hint: None,
+            is_of_surroundings: false,
+            is_cause: false,
+        });
         let last = self.list.len() - 1;
         #[expect(clippy::indexing_slicing, reason = "an element was pushed on the line above")]
         &mut self.list[last]
@@ -91,6 +102,20 @@ impl Finding {
     pub const fn of_surroundings(&mut self) -> &mut Self {
         self.is_of_surroundings = true;
         self
+    }
+
+    /// Says that what else is found at this key comes from this, and is not reported.
+    pub const fn cause(&mut self) -> &mut Self {
+        self.is_cause = true;
+        self
+    }
+
+    /// Whether this is about the key at `path`, one below it, or one that it is in.
+    pub(super) fn is_related_to(&self, path: &str) -> bool {
+        let is_in = |inner: &str, outer: &str| {
+            inner.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+        };
+        !self.path.is_empty() && (is_in(&self.path, path) || is_in(path, &self.path))
     }
 
     /// Adds the nearest of the `known` names to a name that is not one of them, or lists them all.
@@ -126,7 +151,10 @@ pub(super) fn nearest<'a>(wrong: &str, known: impl IntoIterator<Item = &'a str>)
 
 /// A name for comparison: `readTimeout`, `read-timeout` and `read_timeout` are the same.
 fn normalize(name: &str) -> String {
-    name.chars().filter(|c| !matches!(c, '_' | '-' | ' ')).flat_map(char::to_lowercase).collect()
+    name.chars()
+        .filter(|c| !matches!(c, '_' | '-' | ' ') && !is_invisible(*c))
+        .flat_map(char::to_lowercase)
+        .collect()
 }
 
 /// A value for a message: not too long, and without characters that control a terminal.

@@ -51,6 +51,7 @@ pub struct InternalClient {
     /// the output of `openssl rand -base64 32`. A reload reads the file again.
     pub token: SecretSource,
     /// What the client may ask for.
+    #[schemars(length(min = 1))]
     pub may: Vec<InternalPermission>,
     /// Which calls of WeChat's API the client may make, if its `may` has `wechat_api`.
     #[serde(default)]

@@ -5,8 +5,10 @@
 
 mod admin;
 mod app;
+mod characters;
 mod cors;
 mod document;
+mod draft;
 mod exposure;
 mod finding;
 mod format;
@@ -19,12 +21,14 @@ mod list;
 mod listener;
 mod login;
 mod paths;
+mod repair;
 mod report;
 mod route;
 mod rules;
 mod schema;
 mod secret;
 mod session;
+mod slips;
 mod store;
 mod structure;
 mod syntax;
@@ -50,6 +54,7 @@ pub use admin::Admin;
 pub use app::{App, AppKind, AppTokenApi, BrowserCheck, OAuthScope, UnknownUnionId};
 pub use cors::{Cors, Preflight};
 pub use document::Document;
+pub use draft::Draft;
 pub use exposure::{FileAccess, warn_of_exposed_file};
 pub use finding::{Finding, Findings, Severity};
 pub use identity_headers::IdentityHeaders;
@@ -63,6 +68,7 @@ pub use route::{
     Access, PathSpelling, Paths, RateLimit, RateLimitKey, Reject, RejectShape, RejectTemplate, Route,
 };
 pub use schema::{schema, static_changes};
+pub use secret::placeholder;
 pub use session::{RetryNetwork, SealKey, Sessions};
 pub use store::{EmbeddedStore, RedisDurability, RedisStore, RedisTls, RedisTopology, Store, StoreEngine};
 pub use telemetry::{AccessLog, AccessLogTarget, AuditLog, Log, LogFormat, Telemetry, UserHashKey};

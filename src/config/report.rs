@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Finding, Findings, Severity};
+use super::{Finding, Severity};
 
 /// All findings about one configuration file. They are sorted by line when they are written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,6 +65,7 @@ impl Report {
             reason: reason.into(),
             hint: None,
             is_of_surroundings: false,
+            is_cause: false,
         };
         self.entries.push(PlacedFinding { at, finding });
         let last = self.entries.len() - 1;
@@ -72,11 +73,23 @@ impl Report {
         &mut self.entries[last].finding
     }
 
-    /// Adds findings and looks up their places. A finding that is already there is not added again.
-    pub(super) fn extend(&mut self, findings: &Findings, locate: impl Fn(&str) -> Option<Position>) {
-        for finding in findings.iter() {
+    /// Adds the contradictions of a file and what the modules found, and looks up their places. A
+    /// finding that is already there, or that comes from another, is not added.
+    pub(super) fn extend_without_follow_ups(
+        &mut self,
+        contradictions: &[Finding],
+        found: Vec<Finding>,
+        locate: impl Fn(&str) -> Option<Position>,
+    ) {
+        let all: Vec<Finding> = contradictions.iter().cloned().chain(found).collect();
+        let causes: Vec<(usize, &Finding)> =
+            all.iter().enumerate().filter(|(_, finding)| finding.is_cause).collect();
+        for (index, finding) in all.iter().enumerate() {
+            let comes_from = |(cause_index, cause): &(usize, &Finding)| {
+                *cause_index != index && !finding.is_cause && finding.is_related_to(&cause.path)
+            };
             let entry = PlacedFinding { at: locate(&finding.path), finding: finding.clone() };
-            if !self.entries.contains(&entry) {
+            if !causes.iter().any(comes_from) && !self.entries.contains(&entry) {
                 self.entries.push(entry);
             }
         }

@@ -3,12 +3,17 @@
 //! The range of a single number is in the schema. What one section says about another is checked by
 //! the modules.
 
+use std::net::{IpAddr, SocketAddr};
+
+use super::finding::escape;
 use super::{Config, Findings, Listener, TrustedProxy};
 
 /// Everything in `config` that contradicts itself.
 pub(super) fn check(config: &Config) -> Findings {
     let mut findings = Findings::default();
     listeners(&config.listeners, &mut findings);
+    addresses(config, &mut findings);
+    servers(config, &mut findings);
     trusted_proxies(config, &mut findings);
     timeouts(config, &mut findings);
     findings
@@ -33,15 +38,21 @@ fn listeners(listeners: &[Listener], findings: &mut Findings) {
                 )
                 .hint("write a path of letters, digits, `-`, `_` and `.`, such as `/healthz`");
         }
-        let earlier = listeners.iter().take(index).position(|other| other.address == listener.address);
-        if let Some(earlier) = earlier
-            && listener.address.port() != 0
-        {
+    }
+}
+
+/// Refuses two listeners of which the system would let only one bind its address.
+fn addresses(config: &Config, findings: &mut Findings) {
+    let mut bound = vec![("admin.address".to_owned(), config.admin.address)];
+    bound.extend(config.internal.iter().map(|internal| ("internal.address".to_owned(), internal.address)));
+    for (index, listener) in config.listeners.iter().enumerate() {
+        bound.push((format!("listeners[{index}].address"), listener.address));
+    }
+    for (index, (key, address)) in bound.iter().enumerate() {
+        let earlier = bound.iter().take(index).find(|(_, other)| share_a_port(*address, *other));
+        if let Some((other_key, other)) = earlier {
             findings
-                .error(
-                    format!("listeners[{index}].address"),
-                    format!("listeners[{earlier}] already binds `{}`", listener.address),
-                )
+                .error(key, format!("`{address}` shares its port with `{other_key}`, which is `{other}`"))
                 .hint("choose another port");
         }
     }
@@ -54,6 +65,65 @@ fn is_plain_path(path: &str) -> bool {
         !matches!(segment, "" | "." | "..") && segment.bytes().all(is_byte)
     };
     path.strip_prefix('/').is_some_and(|rest| rest.is_empty() || rest.split('/').all(is_segment))
+}
+
+/// Whether two sockets cannot be bound together. A socket of `[::]` is bound to the addresses of
+/// IPv4 too: see ipv6(7), `IPV6_V6ONLY`.
+fn share_a_port(one: SocketAddr, other: SocketAddr) -> bool {
+    let (a, b) = (one.ip().to_canonical(), other.ip().to_canonical());
+    let is_every_address = |ip: IpAddr| ip.is_ipv6() && ip.is_unspecified();
+    let is_every_ipv4 = |ip: IpAddr, beside: IpAddr| ip.is_ipv4() && ip.is_unspecified() && beside.is_ipv4();
+    one.port() == other.port()
+        && one.port() != 0
+        && (a == b
+            || is_every_address(a)
+            || is_every_address(b)
+            || is_every_ipv4(a, b)
+            || is_every_ipv4(b, a))
+}
+
+/// Refuses what is no `host:port`, before anything tries to resolve it.
+fn servers(config: &Config, findings: &mut Findings) {
+    for (name, upstream) in &config.upstreams {
+        for (index, server) in upstream.servers.iter().enumerate() {
+            let address = server.address();
+            let Some((reason, hint)) = doubt_of_server(address) else { continue };
+            findings
+                .error(
+                    format!("upstreams.{name}.servers[{index}]"),
+                    // With a user, it can have a password.
+                    if address.contains('@') {
+                        format!("the address {reason}")
+                    } else {
+                        format!("`{}` {reason}", escape(address))
+                    },
+                )
+                .hint(hint)
+                .cause();
+        }
+    }
+}
+
+/// Why a text is no `host:port`, and what to write.
+fn doubt_of_server(address: &str) -> Option<(&'static str, String)> {
+    let general = || "write `host:port`, such as `127.0.0.1:9000` or `api.internal:8080`".to_owned();
+    if let Some((scheme, rest)) = address.split_once("://") {
+        let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
+        let default = if scheme.eq_ignore_ascii_case("https") { 443 } else { 80 };
+        let host = if has_port(host) { host.to_owned() } else { format!("{host}:{default}") };
+        let tls = if scheme.eq_ignore_ascii_case("https") { ", and `tls` beside `servers`" } else { "" };
+        let hint = if host.contains('@') { general() } else { format!("write `{host}`{tls}") };
+        return Some(("is a URL, not `host:port`", hint));
+    }
+    if address.contains('/') {
+        return Some(("has a path", general()));
+    }
+    (!has_port(address)).then(|| ("has no port", general()))
+}
+
+fn has_port(address: &str) -> bool {
+    let port = address.rsplit_once(':').map(|(_, port)| port.parse::<u16>());
+    port.is_some_and(|port| port.is_ok_and(|port| port > 0)) && address.parse::<IpAddr>().is_err()
 }
 
 fn trusted_proxies(config: &Config, findings: &mut Findings) {

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 
 use serde_json::Value as Schema;
 
+use super::characters::{between_wide_quotes, is_invisible};
 use super::finding::{escape, nearest};
 use super::report::{Position, Report};
 use super::schema::{
@@ -16,14 +17,16 @@ use super::tree::{Scalar, ScalarKind, YamlEntry, YamlNode, YamlValue};
 use super::wording::{bounds, expected, keys_of, meaning, quote, shape, whole_number};
 use super::{Finding, format};
 
-/// Reports everything in `root` that the schema does not allow.
-pub(super) fn check(root: &YamlNode, report: &mut Report) {
+/// Reports everything in `root` that the schema does not allow. Sections that could not be read are
+/// `left_out`, and not missing.
+pub(super) fn check(root: &YamlNode, left_out: &[String], report: &mut Report) {
     let place = KeyPlace { path: String::new(), is_secret: false, is_optional: false };
-    Checker { report }.value(schema::root(), root, &place);
+    Checker { report, left_out }.value(schema::root(), root, &place);
 }
 
 struct Checker<'r> {
     report: &'r mut Report,
+    left_out: &'r [String],
 }
 
 /// The place of a value in the configuration.
@@ -84,12 +87,15 @@ impl Checker<'_> {
                 }
                 self.value(below, &entry.node, &place.below(path, below, is_optional));
             } else {
-                meant.extend(self.unknown_key(schema, entries, entry, place));
+                self.unknown_key(schema, entries, entry, place);
+                meant.extend(meant_key(schema, entries, entry).filter(|_| !place.is_secret));
             }
         }
         let is_missing =
             |key: &&str| !seen.contains_key(key) && !seen.contains_key("<<") && !meant.contains(key);
-        for key in required(schema).filter(is_missing) {
+        let is_read = |key: &&str| !place.path.is_empty() || self.left_out.iter().all(|other| other != key);
+        let missing: Vec<&str> = required(schema).filter(is_missing).filter(is_read).collect();
+        for key in missing {
             let hint =
                 properties(schema).find(|(name, _)| *name == key).map(|(_, property)| meaning(property));
             self.error(at, &join(&place.path, key), "this required key is missing").hint = hint;
@@ -141,17 +147,17 @@ impl Checker<'_> {
         }
     }
 
-    /// Reports a key that is not in the schema. Returns the key that was meant, if that is clear.
+    /// Reports a key that is not in the schema.
     fn unknown_key(
         &mut self,
         schema: &'static Schema,
         entries: &[YamlEntry],
         entry: &YamlEntry,
         place: &KeyPlace,
-    ) -> Option<&'static str> {
+    ) {
         if place.is_secret {
             self.error(entry.at, &place.path, "unknown key").hint(format!("write {}", shape(schema)));
-            return None;
+            return;
         }
         let known: Vec<&'static str> = properties(schema).map(|(name, _)| name).collect();
         // YAML reads `secret:value`, without the space, as a key: the text after the colon is not
@@ -160,16 +166,13 @@ impl Checker<'_> {
         let finding = self.report.error(Some(entry.at), join(&place.path, &name), "unknown key");
         if entry.key.contains(':') {
             finding.hint(format!("write a space after `{name}:`"));
-            return known.into_iter().find(|key| *key == name);
+            return;
         }
-        let missing = known.iter().copied().filter(|key| entries.iter().all(|entry| entry.key != *key));
-        let nearest = nearest(&name, missing).or_else(|| nearest(&name, known.iter().copied()));
-        match (nearest, elsewhere(&name)) {
+        match (meant_key(schema, entries, entry), elsewhere(&name)) {
             (Some(nearest), _) => finding.hint(format!("did you mean `{nearest}`?")),
             (None, Some(place)) => finding.hint(format!("this key belongs under `{place}`")),
             (None, None) => finding.did_you_mean(&name, known.iter().copied()),
         };
-        nearest
     }
 
     fn list(&mut self, schema: &'static Schema, items: &[YamlNode], at: Position, place: &KeyPlace) {
@@ -197,6 +200,11 @@ impl Checker<'_> {
                     (None, true) => "write the value, or remove the key".to_owned(),
                     (None, false) => "write the value".to_owned(),
                 };
+                self.error(at, &place.path, reason).hint(hint);
+            }
+            (Some(_), ScalarKind::Text, _) if !is_title(place) && doubt_of_text(&scalar.text).is_some() => {
+                let doubt = doubt_of_text(&scalar.text);
+                let (reason, hint) = doubt.unwrap_or_default();
                 self.error(at, &place.path, reason).hint(hint);
             }
             // Before the types: for `timeout: 30` the unit is missing, which says more than "not
@@ -290,6 +298,8 @@ impl Checker<'_> {
             finding.hint("start each item with `- `");
         } else if holds_maps && takes("object") {
             finding.hint("write the keys without `- `");
+        } else if matches!(&node.value, YamlValue::List(_)) && !takes("object") {
+            finding.hint("write one value, without `[ ]` and `- `");
         } else if let Some(keys) = keys_of(alternatives) {
             finding.hint(format!("write {keys}"));
         }
@@ -300,8 +310,40 @@ impl Checker<'_> {
     }
 }
 
+/// What people read: every character can be meant.
+fn is_title(place: &KeyPlace) -> bool {
+    place.path.ends_with(".title")
+}
+
+/// Why a text holds characters that were not meant, and what to write.
+pub(super) fn doubt_of_text(text: &str) -> Option<(String, &'static str)> {
+    if let Some(c) = text.chars().find(|c| is_invisible(*c)) {
+        let reason = format!("there is an invisible character (U+{:04X}) in the value", u32::from(c));
+        return Some((reason, "type the value again, without it"));
+    }
+    between_wide_quotes(text)
+        .map(|_| ("these quotes are not those of YAML".to_owned(), "write `\"`, or no quotes"))
+}
+
+/// The key that an unknown key was meant to be, if that is clear: one that is missing, before one
+/// that is there already.
+pub(super) fn meant_key(
+    schema: &'static Schema,
+    entries: &[YamlEntry],
+    entry: &YamlEntry,
+) -> Option<&'static str> {
+    let known: Vec<&'static str> = properties(schema).map(|(name, _)| name).collect();
+    // YAML reads `secret:value`, without the space, as a key.
+    let name = entry.key.split(':').next().unwrap_or_default();
+    if entry.key.contains(':') {
+        return known.into_iter().find(|key| *key == name);
+    }
+    let missing = known.iter().copied().filter(|key| entries.iter().all(|entry| entry.key != *key));
+    nearest(name, missing).or_else(|| nearest(name, known.iter().copied()))
+}
+
 /// The maps that are allowed here. If one of them has exactly the written keys, it alone.
-fn maps_like(alternatives: &[&'static Schema], entries: &[YamlEntry]) -> Vec<&'static Schema> {
+pub(super) fn maps_like(alternatives: &[&'static Schema], entries: &[YamlEntry]) -> Vec<&'static Schema> {
     let has = |schema: &Schema, key: &str| properties(schema).any(|(name, _)| name == key);
     let is_written = |key: &str| entries.iter().any(|entry| entry.key == key);
     let maps: Vec<_> = alternatives.iter().copied().filter(|schema| allows(schema, "object")).collect();
@@ -311,7 +353,7 @@ fn maps_like(alternatives: &[&'static Schema], entries: &[YamlEntry]) -> Vec<&'s
     exact.next().map_or(maps.clone(), |schema| vec![*schema])
 }
 
-fn fits(schema: &Schema, kind: ScalarKind) -> bool {
+pub(super) fn fits(schema: &Schema, kind: ScalarKind) -> bool {
     match kind {
         ScalarKind::Null => allows(schema, "null"),
         ScalarKind::Boolean(_) => allows(schema, "boolean"),
@@ -327,7 +369,7 @@ fn is_list_of_text(schema: &'static Schema) -> bool {
 }
 
 /// Whether a key without a value is `key:value`, written without the space.
-fn lacks_space(entry: &YamlEntry) -> bool {
+pub(super) fn lacks_space(entry: &YamlEntry) -> bool {
     let is_empty =
         matches!(&entry.node.value, YamlValue::Scalar(scalar) if scalar.kind() == ScalarKind::Null);
     is_empty && entry.key.contains(':')

@@ -10,6 +10,15 @@ pub(super) struct SyntaxError {
     pub(super) at: Position,
     pub(super) reason: String,
     pub(super) hint: Option<&'static str>,
+    /// Whether it can come from any place before it: a quote or a bracket that is not closed.
+    pub(super) spreads: bool,
+}
+
+impl SyntaxError {
+    /// An error that says nothing of other places.
+    pub(super) fn new(at: Position, reason: &str, hint: &'static str) -> Self {
+        Self { at, reason: reason.to_owned(), hint: Some(hint), spreads: false }
+    }
 }
 
 /// The place where a value starts.
@@ -19,7 +28,7 @@ pub(super) fn position(span: Span) -> Position {
 
 /// An error at `span`.
 pub(super) fn error_at(span: Span, reason: impl Into<String>, hint: &'static str) -> SyntaxError {
-    SyntaxError { at: position(span), reason: reason.into(), hint: Some(hint) }
+    SyntaxError { at: position(span), reason: reason.into(), hint: Some(hint), spreads: false }
 }
 
 /// Explains a parser's error to the person who edits the file. It repeats no text of the file: the
@@ -85,10 +94,18 @@ pub(super) fn explain(error: &ScanError) -> SyntaxError {
                 at: position_of(error),
                 reason: format!("not valid YAML: {kind}"),
                 hint: None,
+                spreads: true,
             };
         }
     };
-    SyntaxError { at: position_of(error), reason: reason.to_owned(), hint: Some(hint) }
+    let spreads = matches!(
+        error.kind(),
+        ErrorKind::UnclosedQuotedScalar
+            | ErrorKind::UnclosedFlowCollection { .. }
+            | ErrorKind::UnexpectedEofFlowMapping
+            | ErrorKind::UnexpectedEofFlowSequence
+    );
+    SyntaxError { at: position_of(error), reason: reason.to_owned(), hint: Some(hint), spreads }
 }
 
 fn position_of(error: &ScanError) -> Position {

@@ -21,12 +21,12 @@ pub struct InvalidValue {
     /// What is wrong, with the value.
     pub reason: String,
     /// What to write instead.
-    pub hint: &'static str,
+    pub hint: Cow<'static, str>,
 }
 
 impl InvalidValue {
-    pub(super) fn new(text: &str, reason: &str, hint: &'static str) -> Self {
-        Self { reason: format!("`{}` {reason}", escape(text)), hint }
+    pub(super) fn new(text: &str, reason: &str, hint: impl Into<Cow<'static, str>>) -> Self {
+        Self { reason: format!("`{}` {reason}", escape(text)), hint: hint.into() }
     }
 }
 
@@ -64,7 +64,7 @@ impl FromStr for Duration {
     fn from_str(text: &str) -> Result<Self, InvalidValue> {
         number_with_unit(text, DURATION_UNITS).map(Self::from_millis).ok_or_else(|| {
             let hint = "write a whole number and a unit, such as `500ms`, `30s`, `5m`, `2h`, `7d`";
-            InvalidValue::new(text, "is not a duration", hint)
+            InvalidValue::new(text, "is not a duration", write_this(meant_duration(text), hint))
         })
     }
 }
@@ -105,7 +105,7 @@ impl FromStr for ByteSize {
     fn from_str(text: &str) -> Result<Self, InvalidValue> {
         number_with_unit(text, SIZE_UNITS).map(Self).ok_or_else(|| {
             let hint = "write a whole number and a unit, such as `512B`, `64KiB`, `1MiB`";
-            InvalidValue::new(text, "is not a size", hint)
+            InvalidValue::new(text, "is not a size", write_this(meant_size(text), hint))
         })
     }
 }
@@ -139,14 +139,9 @@ impl FromStr for Rate {
     type Err = InvalidValue;
 
     fn from_str(text: &str) -> Result<Self, InvalidValue> {
-        let parsed = text.split_once('/').and_then(|(count, unit)| {
-            let count = count.parse::<u32>().ok().filter(|count| *count > 0)?;
-            let (_, seconds) = RATE_UNITS.iter().find(|(name, _)| *name == unit)?;
-            Some(Self { count, per: std::time::Duration::from_secs(*seconds) })
-        });
-        parsed.ok_or_else(|| {
+        parse_rate(text).ok_or_else(|| {
             let hint = "write a number from 1 and a unit of time, such as `10/min`, `100/s`, `1000/h`";
-            InvalidValue::new(text, "is not a rate", hint)
+            InvalidValue::new(text, "is not a rate", write_this(meant_rate(text), hint))
         })
     }
 }
@@ -283,6 +278,13 @@ pub struct FileSecret {
     pub file: FilePath,
 }
 
+impl SecretSource {
+    /// Whether the configuration has the secret itself.
+    pub const fn is_inline(&self) -> bool {
+        matches!(self, Self::Inline(_))
+    }
+}
+
 impl Serialize for SecretSource {
     /// Writes where the secret comes from, but not the secret.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -370,6 +372,62 @@ pub(super) fn network(text: &str) -> Result<IpNet, InvalidValue> {
         let hint = "write an address or a block, such as `10.0.0.1`, `10.0.0.0/8`, `fd00::/8`";
         InvalidValue::new(text, "is neither an IP address nor a CIDR block", hint)
     })
+}
+
+fn parse_rate(text: &str) -> Option<Rate> {
+    let (count, unit) = text.split_once('/')?;
+    let count = count.parse::<u32>().ok().filter(|count| *count > 0)?;
+    let (_, seconds) = RATE_UNITS.iter().find(|(name, _)| *name == unit)?;
+    Some(Rate { count, per: std::time::Duration::from_secs(*seconds) })
+}
+
+/// The duration that a text was meant to be, as it is written: `30` is `30s`.
+pub(super) fn meant_duration(text: &str) -> Option<String> {
+    meant_number(text, |unit| match unit {
+        "" | "sec" | "secs" | "second" | "seconds" | "秒" => Some("s"),
+        "msec" | "millis" | "milliseconds" | "毫秒" => Some("ms"),
+        "min" | "mins" | "minute" | "minutes" | "分" | "分钟" => Some("m"),
+        "hr" | "hrs" | "hour" | "hours" | "小时" => Some("h"),
+        "day" | "days" | "天" => Some("d"),
+        _ => DURATION_UNITS.iter().map(|(name, _)| *name).find(|name| name.eq_ignore_ascii_case(unit)),
+    })
+    .filter(|text| number_with_unit(text, DURATION_UNITS).is_some())
+}
+
+/// The size that a text was meant to be, as it is written: `32KB` is `32KiB`.
+pub(super) fn meant_size(text: &str) -> Option<String> {
+    meant_number(text, |unit| match unit {
+        "" | "b" | "byte" | "bytes" => Some("B"),
+        "k" | "kb" | "kib" => Some("KiB"),
+        "m" | "mb" | "mib" => Some("MiB"),
+        "g" | "gb" | "gib" => Some("GiB"),
+        _ => None,
+    })
+    .filter(|text| number_with_unit(text, SIZE_UNITS).is_some())
+}
+
+/// The rate that a text was meant to be, as it is written: `10/minute` is `10/min`.
+pub(super) fn meant_rate(text: &str) -> Option<String> {
+    let (count, unit) = text.split_once('/')?;
+    let unit = match unit.trim().to_lowercase().as_str() {
+        "s" | "sec" | "second" | "1s" | "秒" => "s",
+        "m" | "min" | "minute" | "1m" | "分钟" => "min",
+        "h" | "hour" | "1h" | "小时" => "h",
+        _ => return None,
+    };
+    Some(format!("{}/{unit}", count.trim())).filter(|text| parse_rate(text).is_some())
+}
+
+/// A number and the unit that its unit was meant to be.
+fn meant_number(text: &str, unit: impl FnOnce(&str) -> Option<&'static str>) -> Option<String> {
+    let text = text.trim();
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, written) = text.split_at_checked(digits)?;
+    Some(format!("{number}{}", unit(&written.trim().to_lowercase())?))
+}
+
+fn write_this(meant: Option<String>, otherwise: &'static str) -> Cow<'static, str> {
+    meant.map_or(Cow::Borrowed(otherwise), |meant| format!("write `{meant}`").into())
 }
 
 fn number_with_unit(text: &str, units: &[(&str, u64)]) -> Option<u64> {

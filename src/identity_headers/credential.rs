@@ -24,7 +24,7 @@ pub fn strip(request: &mut impl EditHeaders, sources: &TokenSources, was_in_auth
         request.remove(name);
     }
     if let Some(name) = sources.cookie() {
-        edit_cookies(request, |line| cookie::without(line.as_bytes(), name));
+        edit_cookies(request, |line| cookie::without(line, name));
     }
 }
 
@@ -43,7 +43,7 @@ pub fn strip_own_cookies(request: &mut impl EditHeaders) {
 /// Joins the `Cookie` lines that HTTP/2 clients may send apart; HTTP/1.1 has one, RFC 9113 §8.2.3.
 pub fn join_cookies(request: &mut impl EditHeaders) {
     if request.headers().get_all(header::COOKIE).iter().nth(1).is_some() {
-        edit_cookies(request, |line| Some(line.trim().as_bytes().to_vec()));
+        edit_cookies(request, |line| Some(line.trim_ascii().to_vec()));
     }
 }
 
@@ -58,13 +58,12 @@ fn looks_like_token(value: &HeaderValue) -> bool {
 }
 
 /// Replaces all `Cookie` lines by one, made of what `edit` leaves of each.
-fn edit_cookies(request: &mut impl EditHeaders, edit: impl Fn(&str) -> Option<Vec<u8>>) {
+fn edit_cookies(request: &mut impl EditHeaders, edit: impl Fn(&[u8]) -> Option<Vec<u8>>) {
     if !request.headers().contains_key(header::COOKIE) {
         return;
     }
-    // A line that is not text cannot be searched for our cookie, so it does not pass.
-    let lines = request.headers().get_all(header::COOKIE).iter().filter_map(|line| line.to_str().ok());
-    let kept: Vec<Vec<u8>> = lines.filter_map(edit).collect();
+    let lines = request.headers().get_all(header::COOKIE).iter();
+    let kept: Vec<Vec<u8>> = lines.filter_map(|line| edit(line.as_bytes())).collect();
     set_cookies(request, &kept);
 }
 

@@ -34,8 +34,8 @@ const CONFIG: &str = "
 listeners: [{ address: 127.0.0.1:8080 }]
 trusted_proxies: [TRUSTED]
 apps:
-  shop: { kind: mini_program, appid: wxe000000000000001, secret: s }
-  site: { kind: website, appid: wxe000000000000004, secret: s }
+  shop: { kind: mini_program, appid: wxe000000000000001, secret: 0123456789abcdef0123456789abcdef }
+  site: { kind: website, appid: wxe000000000000004, secret: 0123456789abcdef0123456789abcdef }
 tokens: { sources: { websocket_query: token } }
 login: { origins: ['https://a.test'] }
 upstreams:

@@ -141,6 +141,7 @@ impl Rules {
         }
         let denies_unionids = deny.iter().any(|people| !people.unionids.is_empty());
         warn_of_unknown_unionids(config, at, apps, denies_unionids, findings);
+        refuse_required_unionid_of_nobody(config, at, apps, findings);
         Self {
             deny,
             refuse_unknown_unionid: denies_unionids && !admits_unknown_unionid(config),
@@ -154,6 +155,36 @@ impl Rules {
 
 fn admits_unknown_unionid(config: &config::Route) -> bool {
     config.unknown_unionid == Some(UnknownUnionId::Admit)
+}
+
+/// Refuses a route that requires a unionid if WeChat gives none for users of any app of the route:
+/// no user could pass.
+fn refuse_required_unionid_of_nobody(
+    config: &config::Route,
+    at: &str,
+    apps: &BTreeMap<String, config::App>,
+    findings: &mut Findings,
+) {
+    let is_permitted = |name: &String| config.apps.is_empty() || config.apps.contains(name);
+    let permitted: Vec<_> = apps.iter().filter(|(name, _)| is_permitted(name)).collect();
+    let is_unreachable = !permitted.is_empty() && permitted.iter().all(|(_, app)| app.gives_no_unionid());
+    if !config.require_unionid || !is_unreachable || config.access == Access::Public {
+        return;
+    }
+    let names: Vec<String> = permitted.iter().map(|(name, _)| format!("`{name}`")).collect();
+    let names = names.join(", ");
+    let key = format!("{at}.require_unionid");
+    let finding = if config.access == Access::Authenticated {
+        let reason =
+            format!("no user can pass: with `snsapi_base`, WeChat gives no unionid of users of {names}");
+        findings.error(key, reason)
+    } else {
+        let reason = format!(
+            "no signed-in user can pass: with `snsapi_base`, WeChat gives no unionid of users of {names}"
+        );
+        findings.warning(key, reason)
+    };
+    finding.hint("write `scope: snsapi_userinfo` for these apps, name other `apps`, or remove it");
 }
 
 /// Warns of a route that denies unionids, for the apps whose users have none: it refuses all of

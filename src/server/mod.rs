@@ -10,6 +10,7 @@ mod certificates;
 mod clients;
 mod error;
 mod expiry;
+mod files;
 mod first_end;
 mod listen;
 mod open_files;
@@ -26,7 +27,7 @@ use std::sync::Arc;
 
 use crate::authn::SubjectHasher;
 use crate::clock::{Clock, SystemClock};
-use crate::config::{Config, Findings, StoreEngine};
+use crate::config::{Config, Draft, Findings, Report, StoreEngine};
 use crate::control::ControlSocket;
 use crate::entropy::{Entropy, SystemEntropy};
 use crate::key_file::{self, OnMissingKey};
@@ -57,8 +58,25 @@ impl Default for Sources {
     }
 }
 
+/// Checks a configuration file as a start would, and writes nothing. A mistake in one place hides
+/// none in another.
+///
+/// # Errors
+/// [`StartError`] if the machine allows no check.
+pub fn check_draft(draft: &Draft, sources: &Sources) -> Result<Report, StartError> {
+    let mut found = Vec::new();
+    for config in draft.readings() {
+        let mut findings = Findings::default();
+        check(config, sources, &mut findings)?;
+        found.push(findings);
+    }
+    Ok(draft.report(found))
+}
+
 /// Checks a configuration as a start would, and writes nothing.
 pub fn check(config: &Config, sources: &Sources, findings: &mut Findings) -> Result<(), StartError> {
+    files::check_writable(config, findings);
+    files::refuse_encrypted_keys(config, findings);
     key_file::check_data_dir(&config.data_dir, OnMissingKey::Ephemeral, findings);
     let is_shared = config.store.engine == StoreEngine::Redis;
     let (metrics, store) = (Arc::new(Metrics::new()?), Arc::new(store::Closed { is_shared }));

@@ -62,7 +62,8 @@ pub fn hash_person(
             Ok(hasher.unionid_hashes(&unionid))
         }
         NamedPerson { app: Some(app), openid: Some(openid), .. } => {
-            let app = config.apps.get(app).ok_or(PersonHashError::AppUnknown)?;
+            let by_appid = || config.apps.values().find(|known| known.appid == app);
+            let app = config.apps.get(app).or_else(by_appid).ok_or(PersonHashError::AppUnknown)?;
             let appid = AppId::parse(&app.appid).map_err(invalid("app"))?;
             let openid = OpenId::parse(openid).map_err(invalid("openid"))?;
             Ok(hasher.hashes(&Subject { appid, openid }))

@@ -23,7 +23,7 @@ use super::refresh::Refresh;
 use super::reloading::Reloading;
 use super::running::RunningGateway;
 use super::tls::{self, ListenerTls};
-use super::{Sources, shared};
+use super::{Sources, files, shared};
 use crate::admin::{Admin, GatewayHealth, HealthState};
 use crate::config::{Config, Document, Findings, Report, StoreEngine};
 use crate::control::{self, Control, ControlSocket};
@@ -198,6 +198,7 @@ impl Prepared {
         let config = &document.config;
         let metrics = Arc::new(Metrics::new()?);
         let mut findings = Findings::default();
+        files::refuse_encrypted_keys(config, &mut findings);
         key_file::check_data_dir(&config.data_dir, OnMissingKey::Create, &mut findings);
         if findings.has_errors() {
             return Err(StartError::Config(document.report(findings)));

@@ -49,7 +49,7 @@ impl SignInSettings {
             let origins = Origins::build(&config.origins, findings);
             let return_to = build_return_to(&config.return_to, findings);
             let facades = build_facades(config, apps, routes, findings);
-            check_browser_apps(&origins, apps, findings);
+            check_browser_apps(&config.origins, apps, findings);
             let program_codes = memory(config, entropy, findings);
             let browser_codes = memory(config, entropy, findings);
             let (program_codes, browser_codes) = program_codes.zip(browser_codes)?;
@@ -99,7 +99,7 @@ fn check_prefix(prefix: &str, findings: &mut Findings) {
 }
 
 /// Checks that users can sign in to the apps that are for browsers.
-fn check_browser_apps(origins: &Origins, apps: &BTreeMap<String, config::App>, findings: &mut Findings) {
+fn check_browser_apps(origins: &[String], apps: &BTreeMap<String, config::App>, findings: &mut Findings) {
     let names: Vec<&String> =
         apps.iter().filter(|(_, app)| app.kind.is_for_browsers()).map(|(name, _)| name).collect();
     for name in &names {
@@ -111,6 +111,14 @@ fn check_browser_apps(origins: &Origins, apps: &BTreeMap<String, config::App>, f
                 )
                 .hint("write only letters, digits, `-`, `.`, `_` and `~` in the name");
         }
+    }
+    if names.is_empty() && !origins.is_empty() {
+        findings
+            .warning(
+                "login.origins",
+                "no browser can sign in here: no app is a `website` or an `official_account`",
+            )
+            .hint("add one, or remove `origins`");
     }
     let needs_origin = |name: &&&String| apps.get(**name).is_some_and(|app| !app.code_login);
     if let Some(name) = names.iter().find(needs_origin)

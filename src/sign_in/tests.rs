@@ -551,7 +551,9 @@ async fn the_app_is_chosen_by_name_or_by_being_the_only_one() {
     let table: &[(&[&'static str], Option<&str>, &str)] = &[
         (&["shop"], None, "ok"),
         (&["shop"], Some("shop"), "ok"),
-        (&["shop"], Some("wx0"), "app_unknown"),
+        (&["shop"], Some("wx0"), "ok"),
+        (&["news", "shop"], Some("wx1"), "ok"),
+        (&["shop"], Some("wx9"), "app_unknown"),
         (&["shop"], Some(""), "app_unknown"),
         (&["news", "shop"], Some("shop"), "ok"),
         (&["news", "shop"], None, "app_missing"),

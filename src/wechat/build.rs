@@ -7,9 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::{Certificate, Url, redirect, retry};
+use secrecy::ExposeSecret as _;
 use tokio::sync::Semaphore;
 
 use super::breaker::Breaker;
+use super::credentials;
 use super::{App, WeChat};
 use crate::clock::Clock;
 use crate::config::{self, AppKind, AppTokenApi, BrowserCheck, Findings, OAuthScope, UnknownUnionId};
@@ -222,11 +224,16 @@ fn build_apps(
     metrics: &Metrics,
     findings: &mut Findings,
 ) -> BTreeMap<Arc<str>, App> {
+    let is_wechat = credentials::are_of_wechat(config);
     let mut names = BTreeMap::new();
     let mut built = BTreeMap::new();
     for (name, app) in apps {
         let key = format!("apps.{name}");
-        let secret = app.secret.read(&format!("{key}.secret"), findings);
+        let secret_key = format!("{key}.secret");
+        let secret = app.secret.read(&secret_key, findings);
+        if let Some(secret) = &secret {
+            credentials::check_secret(&secret_key, &app.secret, secret.expose_secret(), is_wechat, findings);
+        }
         check_kind(&key, app, findings);
         let Ok(appid) = AppId::parse(&app.appid) else {
             findings
@@ -234,6 +241,17 @@ fn build_apps(
                 .hint("write it as WeChat's console shows it, such as `wx4f4bc4dec97d474b`");
             continue;
         };
+        if is_wechat {
+            credentials::check_appid(&format!("{key}.appid"), &app.appid, findings);
+        }
+        if let Some((other, _)) = apps.iter().find(|(other, named)| *other != name && named.appid == **name) {
+            findings
+                .error(
+                    &key,
+                    format!("`{name}` is the appid of app `{other}`, and programs may name an app by it"),
+                )
+                .hint("choose another name");
+        }
         if let Some(other) = names.insert(appid.clone(), name) {
             findings
                 .error(format!("{key}.appid"), format!("`{appid}` is the appid of app `{other}` too"))
@@ -290,7 +308,7 @@ fn check_kind(key: &str, app: &config::App, findings: &mut Findings) {
     }
     if app.unknown_unionid == Some(UnknownUnionId::Refuse) && app.gives_no_unionid() {
         findings
-            .warning(
+            .error(
                 format!("{key}.unknown_unionid"),
                 "no user can sign in: with `snsapi_base`, WeChat gives no unionid",
             )

@@ -13,6 +13,7 @@ mod app_token;
 mod breaker;
 mod build;
 mod call;
+mod credentials;
 mod error;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzz;
@@ -126,9 +127,9 @@ impl fmt::Debug for App {
 }
 
 impl WeChat {
-    /// Finds an app by its name in the configuration.
+    /// Finds an app by its name in the configuration, or by its appid.
     pub fn app(&self, name: &str) -> Option<&App> {
-        self.apps.get(name)
+        self.apps.get(name).or_else(|| self.apps.values().find(|app| app.appid.as_str() == name))
     }
 
     /// Every app, by name.

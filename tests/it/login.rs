@@ -129,7 +129,7 @@ routes:
     let code = world.code("alice");
 
     assert_refused(&login(&world, &code), 400, "invalid_request", "app_missing");
-    for app in ["three", "", "One", "wxe000000000000001", "one "] {
+    for app in ["three", "", "One", "wxe000000000000009", "WXE000000000000001", "one "] {
         let response = world.login_with(&format!(r#"{{"code":"{code}","app":"{app}"}}"#));
         assert_refused(&response, 400, "invalid_client", "app_unknown");
     }
@@ -138,6 +138,10 @@ routes:
     let response = world.login_with(&format!(r#"{{"code":"{code}","app":"two"}}"#));
     assert_refused(&response, 401, "invalid_grant", "code_invalid");
     let response = world.login_with(&format!(r#"{{"code":"{code}","app":"one"}}"#));
+    assert_eq!(response.status, 200);
+    // White-label mini programs know only their appid.
+    let code = world.code("bob");
+    let response = world.login_with(&format!(r#"{{"code":"{code}","app":"wxe000000000000001"}}"#));
     assert_eq!(response.status, 200);
 }
 

@@ -27,6 +27,7 @@ mod cli;
 mod clients;
 mod cluster;
 mod common;
+mod config_mistakes;
 mod cors;
 mod crash;
 mod demo;

@@ -185,6 +185,45 @@ fn token_is_read_from_a_header_of_its_own() {
     );
 }
 
+#[test]
+fn a_token_is_read_from_each_header_of_a_list_and_two_differing_ones_are_refused() {
+    let config = Config { header: vec!["X-Token".into(), "X-WX-Skey".into()], ..Config::default() };
+    check(
+        &config,
+        &[
+            (&[("x-token", b"t")], Ok(Some("t"))),
+            (&[("X-WX-Skey", b"t")], Ok(Some("t"))),
+            (&[("x-token", b""), ("x-wx-skey", b"t")], Ok(Some("t"))),
+            (&[("x-token", b"t"), ("x-wx-skey", b"")], Ok(Some("t"))),
+            (&[("x-token", b""), ("x-wx-skey", b"")], Ok(None)),
+            (&[("x-token", b"t"), ("x-wx-skey", b"t")], Ok(Some("t"))),
+            (&[("x-token", b"t"), ("x-wx-skey", b"u")], Err(SeveralTokens)),
+            (&[("x-wx-skey", b"t"), ("authorization", b"Bearer u")], Err(SeveralTokens)),
+        ],
+    );
+}
+
+#[test]
+fn a_token_of_a_header_that_a_reload_removed_is_found_no_more_and_others_are() {
+    let sources = |names: &[&str]| {
+        let header = names.iter().map(|name| (*name).to_owned()).collect();
+        TokenSources::build(&Config { header, ..Config::default() }, &mut Findings::default()).unwrap()
+    };
+    let before = sources(&["X-A", "X-B"]);
+    let shown = request("/", &[("x-b", b"t")]);
+    let places = before.find(&shown, false, false).unwrap().unwrap().places();
+
+    for (now, is_found) in [
+        (&["X-A", "X-B"][..], true),
+        (&["X-B"], true),
+        (&["X-B", "X-A"], true),
+        (&["X-A"], false),
+        (&[], false),
+    ] {
+        assert_eq!(sources(now).find_also(&before, places, false), is_found, "{now:?}");
+    }
+}
+
 /// B18, A7.
 #[test]
 fn token_is_read_from_one_cookie() {

@@ -6,10 +6,10 @@ use std::path::Path;
 use tempfile::TempDir;
 
 use super::MINIMAL;
-use crate::config::Document;
 use crate::config::paths::{PathBase, is_path};
 use crate::config::report::Report;
 use crate::config::schema::{self, alternatives};
+use crate::config::{Document, Draft};
 
 /// Every key that holds a path, with a relative one.
 const EVERY_PATH: &str = "
@@ -54,7 +54,7 @@ impl Folders {
 
     fn load(&self, state: Option<&Path>, yaml: &str) -> Result<Document, Report> {
         let base = PathBase::new(self.file.path(), self.working.path(), state);
-        Document::read("f", yaml, Some(&base))
+        Draft::read("f", yaml, Some(&base))?.into_document()
     }
 
     fn data_dir(&self, state: Option<&Path>, yaml: &str) -> String {

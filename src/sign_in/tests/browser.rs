@@ -188,10 +188,7 @@ fn browser_apps_need_an_origin_and_a_url_safe_name() {
             "a",
             AppKind::Website,
             vec!["http://a.example".into()],
-            &[
-                ("login.origins[0]", "`http://a.example` sends sessions without encryption"),
-                ("login.origins", "no browser can sign in to app `a`"),
-            ],
+            &[("login.origins[0]", "`http://a.example` sends sessions without encryption")],
         ),
         (
             "a/b",
