@@ -70,6 +70,7 @@ impl Guard {
             tls,
             idle_timeout: limits.h2.idle_timeout.0,
             h2_options: http2::options(limits),
+            most_resets: http2::most_resets(limits),
             header_timeout: limits.header_timeout.0,
             keepalive_timeout: limits.keepalive_timeout.0,
             // A client that exceeds the limit by less gets an answer to its request that says so.

@@ -3,6 +3,7 @@
 mod connections;
 mod failure;
 pub mod http2;
+mod http2_end;
 mod limits;
 mod memory;
 pub mod raw;

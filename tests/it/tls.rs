@@ -22,6 +22,7 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, Server
 use rustls::{SupportedProtocolVersion, version};
 use tempfile::TempDir;
 
+use crate::common::http2::{self, Http2};
 use crate::common::{
     Connection, NO_THROTTLE, PATIENCE, ROUTES, Response, Tally, World, eventually, install_crypto, loopback,
     now, times,
@@ -289,6 +290,32 @@ fn every_malformed_request_is_refused_over_tls_as_it_is_without() {
     }
     assert_eq!(world.backend.count(), 0);
     tally.report("tls: hostile framings");
+}
+
+/// Without TLS's own goodbye a client cannot tell the end from an attack.
+#[test]
+fn a_connection_of_http_2_that_is_idle_says_goodbye_in_tls_too() {
+    let authority = Authority::new();
+    authority.issue("first", &["gateway.test"], 1);
+    for limits in ["h2: { idle_timeout: 300ms }", "header_timeout: 500ms"] {
+        let world = World::with(&format!(
+            "{ROUTES}{NO_THROTTLE}limits: {{ {limits} }}\n{}",
+            authority.listeners(&["first"])
+        ));
+        for version in ALL {
+            let config = authority.client(&[version], &[b"h2"]);
+            let stream = connect(world.address(), &config, "gateway.test").stream;
+            let mut client = Http2::over(stream);
+            if limits.starts_with("h2") {
+                assert_eq!(client.send(&http2::fields("GET", b"/pub/x", &[])).status(), 200);
+            }
+
+            assert!(client.next_of(http2::GOAWAY).is_some(), "closed without a word");
+            assert!(client.is_closed());
+            let end = client.stream.read(&mut [0]);
+            assert_eq!(end.map_err(|error| error.to_string()), Ok(0), "{limits} {version:?}");
+        }
+    }
 }
 
 #[test]

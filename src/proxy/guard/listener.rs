@@ -39,6 +39,8 @@ pub(super) struct GuardedListener {
     /// Of a connection that speaks HTTP/2.
     pub(super) idle_timeout: Duration,
     pub(super) h2_options: H2Options,
+    /// How many requests a client of HTTP/2 may take back at once.
+    pub(super) most_resets: u64,
     pub(super) header_timeout: Duration,
     pub(super) keepalive_timeout: Duration,
     /// Bytes of a header that are kept before its end has arrived.

@@ -74,6 +74,32 @@ impl Http2 {
     }
 }
 
+impl Http2 {
+    /// Writes bytes; a connection that is gone is noticed when reading.
+    pub fn write(&mut self, bytes: &[u8]) {
+        _ = self.stream.write_all(bytes);
+    }
+
+    /// The error code that the other side gave the connection up with, if what has arrived says so.
+    pub fn given_up_with(&mut self) -> Option<u32> {
+        self.stream.set_nonblocking(true).unwrap();
+        let mut buffer = [0; 4096];
+        if let Ok(count) = self.stream.read(&mut buffer) {
+            self.unread.extend_from_slice(&buffer[..count]);
+        }
+        self.stream.set_nonblocking(false).unwrap();
+        while let [high, middle, low, kind, _, _, _, _, _, rest @ ..] = &self.unread[..] {
+            let length = usize::from(*high) << 16 | usize::from(*middle) << 8 | usize::from(*low);
+            let payload = rest.get(..length)?;
+            if *kind == GOAWAY {
+                return Some(u32::from_be_bytes(payload[4..8].try_into().unwrap()));
+            }
+            self.unread.drain(..9 + length);
+        }
+        None
+    }
+}
+
 impl<S: Read + Write> Http2<S> {
     pub fn over(stream: S) -> Self {
         let mut connection =
@@ -172,6 +198,20 @@ impl<S: Read + Write> Http2<S> {
             match self.read_frame()? {
                 (SETTINGS, flags, ..) if flags & ACK == 0 => self.frame(SETTINGS, ACK, 0, &[]),
                 (HEADERS, _, id, payload) => return Some((id, decode_status(&payload))),
+                _ => {}
+            }
+        }
+    }
+
+    /// Reads until a frame of this kind, which is no acknowledgement; its payload. `None` if the
+    /// connection ends.
+    pub fn next_of(&mut self, kind: u8) -> Option<Vec<u8>> {
+        loop {
+            match self.read_frame()? {
+                (SETTINGS, flags, ..) if flags & ACK == 0 => self.frame(SETTINGS, ACK, 0, &[]),
+                (read, flags, _, payload) if read == kind && (kind != PING || flags & ACK == 0) => {
+                    return Some(payload);
+                }
                 _ => {}
             }
         }

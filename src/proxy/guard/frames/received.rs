@@ -1,5 +1,5 @@
-//! The frames that a client of HTTP/2 sends: how many requests it opened, and trailers that have a
-//! pseudo-header field.
+//! The frames that a client of HTTP/2 sends: how many requests it opened and took back, and
+//! trailers that have a pseudo-header field.
 //!
 //! The HTTP/2 library drops such a field silently, but RFC 9113 §8.1 calls the request malformed.
 //! So the flag that the stream ends is removed from such trailers: the library resets a stream
@@ -14,8 +14,8 @@ pub(super) const HEAD: usize = 9;
 /// Most bytes of trailers, with the heads of their frames. Longer ones are malformed.
 const MAX_TRAILERS: usize = 16 * 1024;
 
-const HEADERS: u8 = 1;
-const RST_STREAM: u8 = 3;
+pub(super) const HEADERS: u8 = 1;
+pub(super) const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
 const CONTINUATION: u8 = 9;
 const END_STREAM: u8 = 0x1;
@@ -42,6 +42,7 @@ pub(super) struct ReceivedFrames {
     has_reset: bool,
     settings: Option<Settings>,
     table_size: Option<TableSize>,
+    taken_back: u64,
     blocks: HeaderBlocks,
 }
 
@@ -110,6 +111,7 @@ impl ReceivedFrames {
             has_reset: false,
             settings: None,
             table_size: None,
+            taken_back: 0,
             blocks,
         }
     }
@@ -139,6 +141,11 @@ impl ReceivedFrames {
     /// How many requests the client opened.
     pub(super) const fn opened(&self) -> u64 {
         self.opened
+    }
+
+    /// How many streams the client reset.
+    pub(super) const fn taken_back(&self) -> u64 {
+        self.taken_back
     }
 
     /// Reads on, and changes malformed trailers. Returns how many bytes the library may have. The
@@ -186,6 +193,7 @@ impl ReceivedFrames {
                 Trailers::TooLong => refuse(bytes),
             }
         }
+        self.taken_back += u64::from(head.kind == RST_STREAM);
         if head.kind == HEADERS && head.stream > self.last_stream {
             if self.has_unaccepted && !self.has_reset {
                 self.holds_request = true;

@@ -1,11 +1,9 @@
-//! The frames that a client of HTTP/2 is sent: where they end, and how many of its requests were
-//! refused because it had too many open. That is no mistake of the client: it may not know the
-//! limit yet.
+//! The frames that a client of HTTP/2 is sent: where they end, how many of its requests were
+//! answered, and how many were refused because it had too many open. That is no mistake of the
+//! client: it may not know the limit yet.
 
-use super::received::{END_HEADERS, FrameHead, HEAD};
+use super::received::{END_HEADERS, FrameHead, HEAD, HEADERS, RST_STREAM};
 
-const HEADERS: u8 = 1;
-const RST_STREAM: u8 = 3;
 const CONTINUATION: u8 = 9;
 /// `REFUSED_STREAM`, the last byte of the error code; RFC 9113 §7.
 const REFUSED_STREAM: u8 = 7;
@@ -21,6 +19,7 @@ pub(super) struct SentFrames {
     /// Whether a header block goes on in the next frame.
     is_in_block: bool,
     refused: u64,
+    answered: u64,
 }
 
 impl SentFrames {
@@ -39,6 +38,11 @@ impl SentFrames {
         if self.left > 0 { self.left } else { HEAD - self.head_length }
     }
 
+    /// How many headers of answers, or trailers, were sent.
+    pub(super) const fn answered(&self) -> u64 {
+        self.answered
+    }
+
     /// Reads on.
     pub(super) fn read(&mut self, mut bytes: &[u8]) {
         while let [byte, rest @ ..] = bytes {
@@ -55,6 +59,7 @@ impl SentFrames {
                     self.is_in_block = head.is_some_and(|head| {
                         matches!(head.kind, HEADERS | CONTINUATION) && !head.has(END_HEADERS)
                     });
+                    self.answered += u64::from(self.head[3] == HEADERS);
                 }
                 continue;
             }
@@ -92,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn refused_streams_are_counted_in_pieces_of_any_length() {
+    fn answers_and_refused_streams_are_counted_in_pieces_of_any_length() {
         let frame = |kind: u8, payload: &[u8]| {
             let length = u8::try_from(payload.len()).unwrap();
             [&[0, 0, length, kind, 0, 0, 0, 0, 1][..], payload].concat()
@@ -102,13 +107,14 @@ mod tests {
             frame(RST_STREAM, &[0, 0, 0, 7]),
             frame(RST_STREAM, &[0, 0, 0, 1]),
             frame(0, &[7]),
+            frame(HEADERS, &[0x88]),
             frame(RST_STREAM, &[0, 0, 0, 7]),
         ]
         .concat();
         for piece in 1..=bytes.len() {
             let mut frames = SentFrames::default();
             bytes.chunks(piece).for_each(|piece| frames.read(piece));
-            assert_eq!(frames.refused(), 2, "in pieces of {piece}");
+            assert_eq!((frames.refused(), frames.answered()), (2, 1), "in pieces of {piece}");
         }
     }
 }
