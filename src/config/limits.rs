@@ -25,7 +25,9 @@ pub struct Limits {
     /// byte.
     #[schemars(extend("x-static" = true))]
     pub header_timeout: Duration,
-    /// How long a connection can be idle between requests.
+    /// How long a connection can be idle between requests. Longer than the 60 seconds after which
+    /// common load balancers give up an idle connection: the side that sends the next request
+    /// should be the one that closes.
     #[schemars(extend("x-static" = true))]
     pub keepalive_timeout: Duration,
     /// Longest pause while a client sends a body.
@@ -59,7 +61,8 @@ pub struct Limits {
     #[schemars(extend("x-static" = true))]
     pub max_request_wait: Duration,
     /// Lowest average rate of a request's body, in bytes per second, after the first 10 seconds. A
-    /// slower body is answered 408. `0B`: no limit.
+    /// slower body is answered 408. `0B`: no limit. Bodies on routes whose upstream speaks HTTP/2
+    /// have no such limit: they are often streams, such as those of gRPC.
     pub min_body_rate: ByteSize,
     /// Most bytes of a request's body that are read and discarded after the gateway has answered
     /// without them. Many clients read the answer only when they have sent the body.
@@ -83,7 +86,7 @@ impl Default for Limits {
             header_names: HeaderNames::Refuse,
             max_uri: ByteSize::kib(8),
             header_timeout: Duration::from_secs(10),
-            keepalive_timeout: Duration::from_secs(60),
+            keepalive_timeout: Duration::from_secs(75),
             read_timeout: Duration::from_secs(30),
             write_timeout: Duration::from_secs(30),
             max_connections: 50_000,
@@ -120,12 +123,13 @@ pub struct H2Limits {
     /// Maximum number of requests at the same time on one connection.
     #[schemars(range(min = 1))]
     pub max_concurrent_streams: u32,
-    /// How long a connection without requests stays open.
+    /// How long a connection without requests stays open. Then the client is told of the end, and
+    /// knows of a request that is on its way that it was not processed.
     pub idle_timeout: Duration,
 }
 
 impl Default for H2Limits {
     fn default() -> Self {
-        Self { max_concurrent_streams: 100, idle_timeout: Duration::from_secs(60) }
+        Self { max_concurrent_streams: 100, idle_timeout: Duration::from_secs(75) }
     }
 }

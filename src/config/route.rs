@@ -84,14 +84,16 @@ pub struct Route {
     pub paths: Paths,
     /// The backend of this route: a name under `upstreams`.
     pub upstream: String,
-    /// Longest pause of the upstream on this route. Default: the upstream's own `read_timeout`.
+    /// Longest pause of the upstream on this route. `0s`: no limit, for streams of events and long
+    /// polls. Default: the upstream's own `read_timeout`.
     #[serde(default)]
     pub read_timeout: Option<Duration>,
-    /// Lowest rate of a request's body on this route, in bytes per second. Default:
-    /// `limits.min_body_rate`. Write `0B` if bodies are streams, such as those of gRPC.
+    /// Lowest rate of a request's body on this route, in bytes per second. `0B`: no limit. Default:
+    /// `limits.min_body_rate`, or no limit if the upstream speaks HTTP/2.
     #[serde(default)]
     pub min_body_rate: Option<ByteSize>,
-    /// Whether WebSocket connections are allowed.
+    /// Whether WebSocket connections are allowed. Otherwise a request for one is answered 403.
+    /// Needs an upstream of HTTP/1.
     #[serde(default)]
     pub websocket: bool,
     /// How a request without a valid token is refused: a word, or a template.

@@ -171,9 +171,6 @@ fn timeouts(config: &Config, findings: &mut Findings) {
         all.push((format!("upstreams.{name}.read_timeout"), upstream.read_timeout));
         all.push((format!("upstreams.{name}.write_timeout"), upstream.write_timeout));
     }
-    for (index, route) in config.routes.iter().enumerate() {
-        all.extend(route.read_timeout.map(|timeout| (format!("routes[{index}].read_timeout"), timeout)));
-    }
     for (path, _) in all.into_iter().filter(|(_, timeout)| timeout.is_zero()) {
         findings.error(path, "a timeout of zero fails every time").hint("write a longer one, such as `30s`");
     }

@@ -30,7 +30,9 @@ pub struct Upstream {
     /// Longest wait for the server to accept data.
     #[serde(default = "default_write_timeout")]
     pub write_timeout: Duration,
-    /// How long an unused connection stays open.
+    /// How long an unused connection stays open. Keep it shorter than the keep-alive time of the
+    /// servers, which is often 2 to 5 seconds: a request on a connection that the server is closing
+    /// fails.
     #[serde(default = "default_idle_timeout")]
     pub idle_timeout: Duration,
     /// How long the gateway avoids a server that it could not connect to, if other servers answer.
@@ -151,7 +153,7 @@ const fn default_write_timeout() -> Duration {
 }
 
 const fn default_idle_timeout() -> Duration {
-    Duration::from_secs(60)
+    Duration::from_millis(1500)
 }
 
 const fn default_retry_after() -> Duration {

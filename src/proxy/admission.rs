@@ -9,7 +9,7 @@ use std::borrow::Cow;
 
 use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version, header};
 use percent_encoding::{CONTROLS, utf8_percent_encode};
 
 use crate::config::{self, HeaderNames};
@@ -193,7 +193,7 @@ impl Admission {
             return Err(AdmissionError::Method);
         }
         self.check_size(received)?;
-        if self.header_names == HeaderNames::Refuse && parts.headers.keys().any(has_unusual_character) {
+        if self.header_names == HeaderNames::Refuse && refused_name(&parts.headers).is_some() {
             return Err(AdmissionError::HeaderName);
         }
         check_framing(received)?;
@@ -239,6 +239,11 @@ impl Admission {
             || received.raw_header.map_or_else(header_bytes, <[u8]>::len) > self.max_header_bytes;
         if is_too_large { Err(AdmissionError::HeaderTooLarge) } else { Ok(()) }
     }
+}
+
+/// The first header name that is refused for its characters.
+pub fn refused_name(headers: &HeaderMap) -> Option<&HeaderName> {
+    headers.keys().find(|name| has_unusual_character(name))
 }
 
 /// Refuses every message whose end two readers could see at different places; RFC 9112 §6.3.

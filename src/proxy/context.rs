@@ -50,6 +50,8 @@ pub struct Context {
     pub(super) counted_tunnel: Option<CountedTunnel>,
     /// Of the answer that the client gets.
     pub(super) status: Option<StatusCode>,
+    /// What the status of an answer would be that has it in gRPC's words alone.
+    pub(super) status_in_http: Option<StatusCode>,
     /// Bytes of the body that have come from the client.
     pub(super) request_bytes: u64,
     /// Bytes of the answer's body that were handed to Pingora for the client.
@@ -122,6 +124,7 @@ impl Context {
             counted: None,
             counted_tunnel: None,
             status: None,
+            status_in_http: None,
             request_bytes: 0,
             response_bytes: 0,
             is_logged: false,

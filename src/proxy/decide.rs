@@ -13,10 +13,10 @@ use super::arrival::RequestArrival;
 use super::context::Context;
 use super::cors::{self, PreflightStep};
 use super::gateway::Gateway;
-use super::permit::{Permit, permit};
+use super::permit::{Caller, Permit, permit};
 use super::reason::Reason;
 use super::refusal::Refusal;
-use super::routing::{route, route_of_method};
+use super::routing::{is_websocket_opening, route, route_of_method};
 use super::sign_in::{self, GatewayAnswer};
 use super::{limits, respond};
 
@@ -84,6 +84,11 @@ pub(super) async fn decide(
         _ => permit(request, routed, &ctx.arrival, current).await?,
     };
     let permit = limits::check_caller(permit, current, &ctx.arrival)?;
+    if !permit.route.websocket && is_websocket_opening(request) {
+        // Forwarded without the upgrade, it would be answered by a backend that knows nothing of
+        // WebSocket, and the client would look for the mistake there.
+        return Err(refuse_websocket(permit));
+    }
     let (permit, entered) = limits::enter(permit, &gateway.budget, &ctx.arrival).await?;
     ctx.counted = Some(entered.counted);
     // A preflight has no user.
@@ -104,6 +109,15 @@ fn answer_probe(
     let identified = ctx.arrival.identify_client(session, &ctx.current.trusted_proxies);
     let answer = respond::health(is_draining);
     Some(identified.map(|()| GatewayAnswer::about_gateway(Reason::Health, answer)))
+}
+
+fn refuse_websocket(permit: Permit) -> Refusal {
+    let (routed, caller) = permit.revoke();
+    let refusal = Refusal::on(routed, Reason::WebSocketNotAllowed);
+    match &caller {
+        Caller::Authenticated(authenticated) => refusal.of(authenticated),
+        Caller::Anonymous => refusal,
+    }
 }
 
 /// Decides again on a request that had to wait for room: its session may have ended meanwhile, or a

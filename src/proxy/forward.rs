@@ -57,9 +57,13 @@ pub(super) fn edit_request(
         // RFC 9110 §10.1.1: a client of HTTP/1.0 waits for no `100 Continue`.
         request.remove_header(&header::EXPECT);
     }
-    if speaks_http2 && received.headers.get(header::TE).is_some_and(|te| te == "trailers") {
-        // gRPC servers refuse a call without it, and it was removed as a hop-by-hop header.
-        request.insert_header(header::TE, "trailers")?;
+    if speaks_http2 {
+        // Pingora reads no trailers of a request, so none follow that this could announce.
+        request.remove_header(&header::TRAILER);
+        if received.headers.get(header::TE).is_some_and(|te| te == "trailers") {
+            // gRPC servers refuse a call without it, and it was removed as a hop-by-hop header.
+            request.insert_header(header::TE, "trailers")?;
+        }
     }
     Ok(())
 }

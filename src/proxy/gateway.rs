@@ -40,9 +40,8 @@ use super::request_id::RequestIds;
 use super::review::ReviewedRequest;
 use super::sign_in::GatewayAnswer;
 use super::watch::{Watch, WatchedRequest};
-use super::{audit, backend_answer, body, cors, failure, forward, interim, limits, respond};
+use super::{audit, backend_answer, body, cors, failure, forward, grpc, interim, limits, respond};
 use crate::entropy::NoEntropy;
-use crate::route::Route;
 use crate::runtime::Shared;
 use crate::telemetry::access_log::AccessLog;
 use crate::upstream::{TlsFailure, TunnelSwitch};
@@ -149,7 +148,11 @@ impl ProxyHttp for Gateway {
             }
             Err(Refusal { reason, answer, routed, person }) => {
                 let (current, request_id) = (&ctx.current, &ctx.arrival.request_id);
-                let response = respond::refusal(reason, answer, routed.as_ref(), current, request_id);
+                let detail = respond::admission_detail(reason, ctx.refused.as_deref(), headers);
+                let is_grpc = grpc::is_call(session.req_header());
+                let response =
+                    respond::refusal(reason, answer, detail, routed.as_ref(), is_grpc, current, request_id);
+                ctx.status_in_http = if is_grpc { reason.status() } else { None };
                 ctx.reason = reason;
                 ctx.decision = Decision::Refused { routed, person };
                 if reason.leaves_end_unknown() {
@@ -406,16 +409,21 @@ impl ProxyHttp for Gateway {
             failure::description(error)
         );
         let status = reason.status();
+        let is_grpc = grpc::is_call(session.req_header());
+        if is_grpc && session.response_written().is_some() {
+            end_grpc_answer(session, reason).await;
+        }
         if status.is_some() && session.response_written().is_none() {
+            ctx.status_in_http = status.filter(|_| is_grpc);
             session.set_keepalive(None);
             let mut response = match (&ctx.decision, cut_reason) {
                 // In the shape of the route, as a refusal.
                 (Decision::Permitted(permit), Some(_)) => {
                     let (routed, _) = permit.clone().revoke();
                     let document = RefusalAnswer::Document;
-                    respond::refusal(reason, document, Some(&routed), &ctx.current, request_id)
+                    respond::refusal(reason, document, None, Some(&routed), is_grpc, &ctx.current, request_id)
                 }
-                _ => respond::failure(reason, request_id),
+                _ => respond::failure(reason, is_grpc, request_id),
             };
             explain_to_user(&mut response, reason, session.req_header(), ctx);
             cors::edit_own_response(&mut response, session.req_header(), ctx);
@@ -426,9 +434,11 @@ impl ProxyHttp for Gateway {
     }
 
     async fn logging(&self, session: &mut Session, _error: Option<&Error>, ctx: &mut Box<Context>) {
+        let written = session.response_written().map(|response| response.status);
+        let status = written.map(|written| ctx.status_in_http.unwrap_or(written));
         let end = RequestEnd {
             reason: ctx.reason,
-            status: session.response_written().map_or(0, |response| response.status.as_u16()),
+            status: status.map_or(0, |status| status.as_u16()),
             duration: self.records.since(ctx.arrival.started),
             request_bytes: session.body_bytes_read() as u64,
             response_bytes: session.body_bytes_sent() as u64,
@@ -482,8 +492,11 @@ impl Gateway {
             // Pingora measures the silence of a client of HTTP/1 alone.
             let longest = || LongestSilence::new(limits.read_timeout.0, permit.upstream.write_timeout());
             let is_http2 = received.version == Version::HTTP_2;
-            let silence = is_http2.then(longest);
-            let body = AwaitedBody::new(silence, least_body_rate(&permit.route, ctx), now);
+            // Where the backend may be silent for ever, a stream of requests may be as well.
+            let may_be_silent =
+                permit.upstream.speaks_http2 && permit.route.read_timeout == Some(Duration::ZERO);
+            let silence = (is_http2 && !may_be_silent).then(longest);
+            let body = AwaitedBody::new(silence, least_body_rate(permit, ctx), now);
             // Over HTTP/2 Pingora sends no `100 Continue`, and no client waits for one in vain.
             if !is_http2 && received.headers.contains_key(header::EXPECT) {
                 body.after_continue()
@@ -511,8 +524,7 @@ impl Gateway {
     /// Breaks off a body that arrives too slowly: each byte would start `limits.read_timeout`
     /// again.
     fn check_body_rate(&self, session: &Session, ctx: &Context) -> pingora::Result<()> {
-        let Some(route) = ctx.decision.route() else { return Ok(()) };
-        let least = least_body_rate(route, ctx);
+        let least = least_body_rate(ctx.decision.permit()?, ctx);
         let elapsed = self.records.since(ctx.arrival.started);
         let received = session.body_bytes_read() as u64;
         if elapsed < body::RATE_GRACE || received >= least.saturating_mul(elapsed.as_secs()) {
@@ -558,6 +570,15 @@ fn without_credential(received: &RequestHeader) -> Box<Parts> {
     Box::new(sent)
 }
 
+/// Ends the answer of a call of gRPC that fails after it has begun: its trailers say why.
+async fn end_grpc_answer(session: &mut Session, reason: Reason) {
+    let answers_grpc = session.response_written().is_some_and(|answer| grpc::has_grpc_body(&answer.headers));
+    if let Some(trailers) = respond::grpc_trailers(reason).filter(|_| answers_grpc) {
+        // If the client is gone, there is no one to answer.
+        _ = session.as_downstream_mut().write_response_trailers(trailers).await;
+    }
+}
+
 /// Fails a request that was cut off.
 fn check_open(ctx: &Context) -> pingora::Result<()> {
     match ctx.open.as_ref().map_or(Ok(()), WatchedRequest::check) {
@@ -585,9 +606,12 @@ fn check_connection(ctx: &Context, is_reused: bool, digest: Option<&Digest>) -> 
     verified
 }
 
-/// Least bytes a second of a request's body.
-fn least_body_rate(route: &Route, ctx: &Context) -> u64 {
-    route.min_body_rate.unwrap_or(ctx.current.runtime().limits.min_body_rate.0)
+/// Least bytes a second of a request's body. Backends of HTTP/2 are sent streams as well, and a
+/// client could call any body a stream, so the upstream decides.
+fn least_body_rate(permit: &Permit, ctx: &Context) -> u64 {
+    permit.route.min_body_rate.unwrap_or_else(|| {
+        if permit.upstream.speaks_http2 { 0 } else { ctx.current.runtime().limits.min_body_rate.0 }
+    })
 }
 
 /// Chooses a server for the next try of a permitted request.

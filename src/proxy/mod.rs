@@ -30,6 +30,7 @@ mod forward;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzz;
 mod gateway;
+mod grpc;
 pub mod guard;
 mod handover;
 pub mod health;

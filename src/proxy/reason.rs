@@ -69,7 +69,7 @@ pub(super) enum Reason {
 
     /// The person of a request under way was bound to another user, or to none.
     UserChanged,
-    /// The route of an open WebSocket no longer allows it.
+    /// The route of a WebSocket, to be opened or open, does not allow it.
     WebSocketNotAllowed,
 
     /// No connection to a server was made in time.
@@ -184,7 +184,6 @@ impl Reason {
             | Self::PreflightRefused(_)
             | Self::SignIn(_)
             | Self::UserChanged
-            | Self::WebSocketNotAllowed
             | Self::ClientGone => return None,
             Self::SignInRefused(_, status) => status,
             Self::Admission(error) => error.status(),
@@ -198,9 +197,9 @@ impl Reason {
             Self::TooManyUnderWay
             | Self::TooManyUnderWayOfAddress
             | Self::Authentication(R::StoreUnavailable) => StatusCode::SERVICE_UNAVAILABLE,
-            Self::Authentication(R::CrossSite | R::AppNotPermitted | R::Blocked) | Self::Denied(_) => {
-                StatusCode::FORBIDDEN
-            }
+            Self::Authentication(R::CrossSite | R::AppNotPermitted | R::Blocked)
+            | Self::Denied(_)
+            | Self::WebSocketNotAllowed => StatusCode::FORBIDDEN,
             Self::Authentication(_) | Self::OriginUnknown => StatusCode::UNAUTHORIZED,
             Self::ClientTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::UpstreamConnectTimeout | Self::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
@@ -309,7 +308,7 @@ pub(super) mod tests {
             (R::UserChanged, None, "user_changed"),
             (R::TooManyUnderWay, Some(503), "too_many_under_way"),
             (R::TooManyUnderWayOfAddress, Some(503), "too_many_under_way_of_address"),
-            (R::WebSocketNotAllowed, None, "websocket_not_allowed"),
+            (R::WebSocketNotAllowed, Some(403), "websocket_not_allowed"),
             (R::UpstreamConnectTimeout, Some(504), "upstream_connect_timeout"),
             (R::UpstreamTimeout, Some(504), "upstream_timeout"),
             (R::UpstreamUnreachable, Some(502), "upstream_unreachable"),

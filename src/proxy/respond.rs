@@ -1,12 +1,15 @@
 //! Answers that the gateway gives itself, and the one way they reach the client.
 
 use bytes::Bytes;
-use http::{HeaderValue, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use pingora::http::ResponseHeader;
+use pingora::protocols::http::ServerSession;
 use pingora::proxy::Session;
 
-use super::admission::AdmissionError;
+use super::admission::{AdmissionError, refused_name};
 use super::current::Current;
+use super::grpc;
+use super::handover::RefusedHeader;
 use super::limits;
 use super::reason::Reason;
 use super::refusal::RefusalAnswer;
@@ -31,24 +34,53 @@ pub(super) fn health(is_draining: bool) -> Response<Bytes> {
     document_of(status, "text/plain", text.as_bytes().to_vec())
 }
 
-/// Answers a refused request, in the shape that its route asks for.
+/// Longest name of a refused header, in bytes, that its document repeats.
+const MAX_NAME: usize = 100;
+
+/// What the document of a request that is not admitted says about it. A header that is refused is
+/// named, never shown with its value.
+pub(super) fn admission_detail(
+    reason: Reason,
+    refused: Option<&RefusedHeader>,
+    headers: &HeaderMap,
+) -> Option<String> {
+    let Reason::Admission(error) = reason else { return None };
+    let name = match (refused, error) {
+        (Some(refused), _) => refused.field.as_deref(),
+        (None, AdmissionError::HeaderName) => refused_name(headers).map(|name| name.as_str().as_bytes()),
+        _ => None,
+    };
+    let Some(name) = name else { return Some(error.to_string()) };
+    let name = name.get(..MAX_NAME).unwrap_or(name);
+    Some(format!("{error}: `{}`", name.escape_ascii()))
+}
+
+/// Answers a refused request, in the shape that its route asks for. `request_detail` is what
+/// [`admission_detail`] says.
 pub(super) fn refusal(
     reason: Reason,
     answer: RefusalAnswer,
+    request_detail: Option<String>,
     routed: Option<&Routed>,
+    is_grpc: bool,
     current: &Current,
     request_id: &RequestId,
 ) -> Response<Bytes> {
     let (retry_after, allow) = match answer {
-        RefusalAnswer::Page(page) => return *page,
+        RefusalAnswer::Page(page) if !is_grpc => return *page,
         RefusalAnswer::RetryAfter(seconds) => (Some(seconds), None),
         RefusalAnswer::Allow(methods) => (None, Some(*methods)),
-        RefusalAnswer::Document => (None, None),
+        RefusalAnswer::Document | RefusalAnswer::Page(_) => (None, None),
     };
     let is_of_method = reason == Reason::Admission(AdmissionError::Method);
     let allow = allow.or_else(|| is_of_method.then(|| current.admission.allow().clone()));
-    let shape = routed.map_or(&Reject::Problem, |routed| &routed.route.reject);
-    let mut response = document(reason, shape, request_id);
+    let shape = match routed {
+        _ if is_grpc => Shape::Grpc,
+        Some(routed) => Shape::Route(&routed.route.reject),
+        None => Shape::Route(&Reject::Problem),
+    };
+    let request_detail = request_detail.or_else(|| route_detail(reason, routed));
+    let mut response = document(reason, shape, request_detail.as_deref(), request_id);
     let headers = response.headers_mut();
     if let Some(methods) = allow {
         headers.insert(header::ALLOW, methods);
@@ -62,45 +94,84 @@ pub(super) fn refusal(
         headers.insert(header::RETRY_AFTER, HeaderValue::from(allowance.reset_seconds()));
         headers.extend(limits::fields(routed.route.index, &allowance, current).filter_map(named));
     }
+    if is_grpc {
+        grpc::add_pushback(headers);
+    }
     response
 }
 
-/// Answers a request that was not forwarded or not answered in the end, with a problem document.
-pub(super) fn failure(reason: Reason, request_id: &RequestId) -> Response<Bytes> {
-    document(reason, &Reject::Problem, request_id)
+/// Answers a request that was not forwarded or not answered in the end, with a problem document or
+/// in gRPC's words.
+pub(super) fn failure(reason: Reason, is_grpc: bool, request_id: &RequestId) -> Response<Bytes> {
+    document(reason, if is_grpc { Shape::Grpc } else { Shape::Route(&Reject::Problem) }, None, request_id)
+}
+
+/// The trailers that end the answer of a call of gRPC that was cut off or has failed; `None` if
+/// there is no client to read them.
+pub(super) fn grpc_trailers(reason: Reason) -> Option<HeaderMap> {
+    grpc::trailers_of(reason, &words(reason, None))
+}
+
+/// The shape of an answer.
+#[derive(Clone, Copy)]
+enum Shape<'a> {
+    Grpc,
+    Route(&'a Reject),
+}
+
+/// What a refusal is called, and what its client can do about it, in one line.
+fn words(reason: Reason, request_detail: Option<&str>) -> String {
+    let code = public_code(reason);
+    match request_detail.or_else(|| detail(reason)) {
+        Some(detail) => format!("{code}: {detail}"),
+        None => code.to_owned(),
+    }
+}
+
+/// What the document says about the route that refuses.
+fn route_detail(reason: Reason, routed: Option<&Routed>) -> Option<String> {
+    match (reason, routed) {
+        (Reason::PathRefused(refusal), _) => Some(refusal.to_string()),
+        (Reason::WebSocketNotAllowed, Some(routed)) => Some(format!(
+            "this route accepts no WebSocket: `routes[{}].websocket` is not set in the gateway's configuration",
+            routed.route.index
+        )),
+        _ => None,
+    }
 }
 
 /// The document of a refusal in each shape, with the header fields that belong to its reason.
-fn document(reason: Reason, shape: &Reject, request_id: &RequestId) -> Response<Bytes> {
+fn document(
+    reason: Reason,
+    shape: Shape<'_>,
+    request_detail: Option<&str>,
+    request_id: &RequestId,
+) -> Response<Bytes> {
     let status = reason.status().unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let (code, request_id) = (public_code(reason), request_id.as_str());
     let mut response = match shape {
-        Reject::Code200 => {
+        Shape::Grpc => grpc::answer(reason, status, &words(reason, request_detail)),
+        Shape::Route(Reject::Code200) => {
             let body =
                 serde_json::json!({ "code": status.as_u16(), "message": code, "request_id": request_id });
             document_of(StatusCode::OK, "application/json", body.to_string().into_bytes())
         }
-        Reject::Template(template) => {
+        Shape::Route(Reject::Template(template)) => {
             let body = template.body.render(&|name| match name {
                 "code" => code.into(),
-                "message" => detail(reason).unwrap_or(code).into(),
+                "message" => request_detail.or_else(|| detail(reason)).unwrap_or(code).into(),
                 "status" => status.as_u16().into(),
                 "request_id" => request_id.into(),
                 _ => serde_json::Value::Null,
             });
             document_of(template.status.unwrap_or(status), "application/json", body)
         }
-        Reject::Problem => {
-            let request_detail = match reason {
-                Reason::Admission(error) => Some(error.to_string()),
-                Reason::PathRefused(refusal) => Some(refusal.to_string()),
-                _ => None,
-            };
+        Shape::Route(Reject::Problem) => {
             let document = Problem {
                 kind: "about:blank",
                 title: status.canonical_reason().unwrap_or("Error"),
                 status: status.as_u16(),
-                detail: request_detail.as_deref().or_else(|| detail(reason)),
+                detail: request_detail.or_else(|| detail(reason)),
                 code,
                 request_id,
             };
@@ -113,7 +184,7 @@ fn document(reason: Reason, shape: &Reject, request_id: &RequestId) -> Response<
         Reason::Authentication(authn::AuthnError::StoreUnavailable) => {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         }
-        Reason::OriginUnknown => {
+        Reason::OriginUnknown if !matches!(shape, Shape::Grpc) => {
             headers.insert(header::WWW_AUTHENTICATE, challenge(authn::AuthnError::NoToken));
         }
         // RFC 9110 §15.5.2 wants it in every 401.
@@ -187,17 +258,23 @@ pub(super) async fn send(
 ) -> pingora::Result<()> {
     let (parts, body) = response.into_parts();
     let is_head = session.req_header().method == http::Method::HEAD;
-    let has_no_body = is_head || parts.status == StatusCode::NO_CONTENT;
+    let is_grpc = grpc::is_trailers_only(&parts.headers);
+    let has_no_body = is_head || parts.status == StatusCode::NO_CONTENT || is_grpc;
 
     let mut header = ResponseHeader::build(parts.status, Some(parts.headers.len() + 3))?;
     for (name, value) in &parts.headers {
         header.append_header(name, value)?;
     }
     header.insert_header("x-request-id", request_id.as_str())?;
+    header.insert_header(header::SERVER, "menshen")?;
+    if is_grpc && let ServerSession::H2(http2) = session.as_downstream_mut() {
+        // The header is the trailers, so the stream ends with it. Pingora's own function would end
+        // it with an empty frame of data.
+        return http2.write_response_header(Box::new(header), true);
+    }
     if parts.status != StatusCode::NO_CONTENT {
         header.insert_header(header::CONTENT_LENGTH, body.len())?;
     }
-    header.insert_header(header::SERVER, "menshen")?;
     session.write_response_header(Box::new(header), has_no_body).await?;
     if !has_no_body {
         session.write_response_body(Some(body), true).await?;

@@ -102,7 +102,7 @@ pub(super) fn find_in_every_reading<'r>(
 /// `Upgrade` may offer other protocols too, and some proxies add `Content-Length: 0`.
 ///
 /// The key and the version are for the backend, which answers 400 or 426 if it does not like them.
-fn is_websocket_opening(request: &RequestHeader) -> bool {
+pub(super) fn is_websocket_opening(request: &RequestHeader) -> bool {
     let headers = &request.headers;
     let is_empty = |length: &HeaderValue| length == "0";
     lists(headers, &header::UPGRADE, b"websocket")

@@ -115,7 +115,8 @@ impl Bench {
     pub(super) fn answer(&self, refusal: Refusal, ctx: &mut Context) -> Response<Bytes> {
         let Refusal { reason, answer, routed, person } = refusal;
         let request_id = &ctx.arrival.request_id;
-        let response = respond::refusal(reason, answer, routed.as_ref(), &self.current, request_id);
+        let response =
+            respond::refusal(reason, answer, None, routed.as_ref(), false, &self.current, request_id);
         ctx.reason = reason;
         ctx.decision = Decision::Refused { routed, person };
         response

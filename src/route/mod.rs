@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use http::Method;
 
-use crate::config::{self, Access, Findings};
+use crate::config::{self, Access, Findings, UpstreamProtocol};
 use crate::cors::CorsPolicy;
 use crate::host::is_host_name;
 use crate::path::{self, AmbiguousPath, PathTree, Spelling, Spellings};
@@ -53,9 +53,10 @@ pub struct Route {
     pub access: Access,
     /// Name of the upstream.
     pub upstream: Arc<str>,
-    /// Longest silence of the upstream here; `None`: the upstream's own.
+    /// Longest silence of the upstream here, zero for any; `None`: the upstream's own.
     pub read_timeout: Option<Duration>,
-    /// Least bytes a second of a request's body here; `None`: as everywhere.
+    /// Least bytes a second of a request's body here; `None`: as everywhere, or as the upstream's
+    /// protocol asks for.
     pub min_body_rate: Option<u64>,
     /// Whether WebSocket connections are let through.
     pub websocket: bool,
@@ -279,6 +280,7 @@ impl Route {
                 .error(format!("{at}.upstream"), format!("upstream `{}` is not defined", config.upstream))
                 .did_you_mean(&config.upstream, upstreams.keys().map(String::as_str));
         }
+        check_websocket(config, at, upstreams, findings);
         check_apps(config, at, apps, findings);
         let methods = build_methods(&config.methods, at, findings);
         let served = if methods.is_empty() { &METHODS[..] } else { &methods };
@@ -322,6 +324,26 @@ const fn build_spelling(spelling: config::PathSpelling) -> Option<Spelling> {
         Named::Brackets => None,
         Named::RawUtf8 => Some(Spelling::RawUtf8),
         Named::LegacyEscapes => Some(Spelling::LegacyEscapes),
+    }
+}
+
+fn check_websocket(
+    config: &config::Route,
+    at: &str,
+    upstreams: &BTreeMap<String, config::Upstream>,
+    findings: &mut Findings,
+) {
+    let upstream = upstreams.get(&config.upstream);
+    if config.websocket && upstream.is_some_and(|upstream| upstream.protocol == UpstreamProtocol::Http2) {
+        findings
+            .error(
+                format!("{at}.websocket"),
+                format!(
+                    "upstream `{}` speaks HTTP/2, which the gateway opens no WebSocket over",
+                    config.upstream
+                ),
+            )
+            .hint("remove `websocket`, or give the route an upstream with `protocol: http1`");
     }
 }
 

@@ -9,7 +9,7 @@ fn table(yaml: &str) -> Result<RouteTable, Vec<String>> {
     let routes: Vec<config::Route> = serde_saphyr::from_str(yaml).unwrap();
     let apps: BTreeMap<String, config::App> = serde_saphyr::from_str(APPS).unwrap();
     let upstreams: BTreeMap<String, config::Upstream> =
-        serde_saphyr::from_str("api: { servers: ['127.0.0.1:1'] }\nother: { servers: ['127.0.0.1:2'] }")
+        serde_saphyr::from_str("api: { servers: ['127.0.0.1:1'] }\nother: { servers: ['127.0.0.1:2'] }\ngrpc: { servers: ['127.0.0.1:3'], protocol: http2 }")
             .unwrap();
     let mut findings = Findings::default();
     let table = RouteTable::build(&routes, &apps, &upstreams, &BTreeMap::new(), &mut findings);
@@ -44,6 +44,18 @@ fn the_longest_path_on_a_segment_boundary_wins() {
     ] {
         assert_eq!(found(&table, "h", path, Method::GET), name, "{path}");
     }
+}
+
+#[test]
+fn a_route_to_an_upstream_of_http_2_has_no_websocket() {
+    let of = |upstream: &str, websocket: bool| {
+        table(&format!("- {{ path: /ws, access: public, upstream: {upstream}, websocket: {websocket} }}"))
+    };
+
+    let findings = of("grpc", true).unwrap_err();
+
+    assert!(findings[0].contains("routes[0].websocket: upstream `grpc` speaks HTTP/2"), "{findings:?}");
+    assert!(of("grpc", false).is_ok() && of("api", true).is_ok());
 }
 
 #[test]

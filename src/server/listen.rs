@@ -6,6 +6,7 @@
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::IntoRawFd as _;
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use pingora::apps::ServerApp;
@@ -14,7 +15,7 @@ use pingora::protocols::l4::stream::L4BufferSettings;
 use pingora::server::{Fds, ListenFds, ShutdownWatch};
 use pingora::services::Service as _;
 use pingora::services::listening::Service;
-use socket2::SockRef;
+use socket2::{SockRef, TcpKeepalive};
 
 use super::error::StartError;
 
@@ -26,6 +27,11 @@ const READ_BUFFER: usize = 256;
 /// library's 128 are too few when many clients reconnect at once: each of the others waits a second
 /// or more.
 const BACKLOG: i32 = 4096;
+/// How long a connection is silent before the system asks whether the client is still there, and
+/// how long it waits before it asks again. Without an answer the connection ends after a few times.
+/// Otherwise a tunnel, or a stream without a limit on silence, would outlive a client that is gone.
+const PROBE_AFTER: Duration = Duration::from_secs(60);
+const PROBE_INTERVAL: Duration = Duration::from_secs(10);
 /// One packet's worth, so that a short header and body leave together.
 const WRITE_BUFFER: usize = 1460;
 
@@ -43,6 +49,9 @@ impl BoundSocket {
         let failed = |source| StartError::Bind { address, source };
         let socket = TcpListener::bind(address).map_err(failed)?;
         SockRef::from(&socket).listen(BACKLOG).map_err(failed)?;
+        // The sockets of accepted connections inherit it.
+        let probes = TcpKeepalive::new().with_time(PROBE_AFTER).with_interval(PROBE_INTERVAL);
+        SockRef::from(&socket).set_tcp_keepalive(&probes).map_err(failed)?;
         socket.set_nonblocking(true).map_err(failed)?;
         let address = socket.local_addr().map_err(failed)?;
         Ok(Self { address, socket })

@@ -175,7 +175,8 @@ impl Upstream {
         servers.get(&address).cloned()
     }
 
-    /// Returns how to connect to a server. With a tunnel, a WebSocket opening is let through.
+    /// Returns how to connect to a server. `read_timeout` replaces the upstream's own; zero: the
+    /// server may be silent for ever. With a tunnel, a WebSocket opening is let through.
     pub fn peer(
         &self,
         server: &Server,
@@ -185,8 +186,8 @@ impl Upstream {
         let mut peer = Box::new(self.peer.clone());
         peer._address = server.address.into();
         let options = &mut peer.options;
-        if read_timeout.is_some() {
-            options.read_timeout = read_timeout;
+        if let Some(longest_silence) = read_timeout {
+            options.read_timeout = Some(longest_silence).filter(|silence| !silence.is_zero());
         }
         if let Some(switch) = tunnel {
             options.http_upstream_request_policy = HttpUpstreamRequestPolicy::standard();

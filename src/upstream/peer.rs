@@ -5,9 +5,10 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
-use pingora::protocols::ALPN;
 use pingora::protocols::tls::SslDigest;
+use pingora::protocols::{ALPN, TcpKeepalive};
 use pingora::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy};
 use pingora::utils::tls::{CertKey, WrappedX509};
 use rustls::pki_types::pem::{self, PemObject as _};
@@ -17,6 +18,13 @@ use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use crate::config::{self, Findings, UpstreamProtocol, warn_of_exposed_file};
 use crate::digest::sha256;
+
+/// How long a connection is silent before the system asks whether the server is still there, how
+/// long it waits before it asks again, and how often it asks. Otherwise a request whose server may
+/// be silent for ever would never end if that machine is gone.
+pub(super) const PROBE_AFTER: Duration = Duration::from_secs(60);
+pub(super) const PROBE_INTERVAL: Duration = Duration::from_secs(10);
+const PROBES: usize = 6;
 
 /// What every connection of an upstream is made from.
 pub(super) struct PeerTemplate {
@@ -54,6 +62,13 @@ pub(super) fn build(
     options.read_timeout = Some(config.read_timeout.0);
     options.write_timeout = Some(config.write_timeout.0);
     options.idle_timeout = Some(config.idle_timeout.0);
+    options.tcp_keepalive = Some(TcpKeepalive {
+        idle: PROBE_AFTER,
+        interval: PROBE_INTERVAL,
+        count: PROBES,
+        #[cfg(target_os = "linux")]
+        user_timeout: Duration::ZERO,
+    });
     options.http_upstream_request_policy = HttpUpstreamRequestPolicy::deny_upgrades();
     match config.protocol {
         UpstreamProtocol::Http1 => options.alpn = ALPN::H1,

@@ -19,9 +19,12 @@ use pingora::protocols::l4::socket::SocketAddr;
 use pingora::protocols::l4::stream::Stream;
 use pingora::protocols::l4::virt::{VirtualSockOpt, VirtualSocket, VirtualSocketStream};
 use pingora::{Error, ErrorType};
+use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Sleep;
+
+use super::peer::{PROBE_AFTER, PROBE_INTERVAL};
 
 /// Whether the server has switched protocols, and whether the tunnel was cut. The request that asks
 /// for the tunnel and its connection share it.
@@ -79,6 +82,8 @@ impl Connect for TunnelConnector {
         let failed = |cause| Error::because(ErrorType::ConnectError, "connecting for a tunnel", cause);
         let address = address.as_inet().ok_or_else(|| Error::new(ErrorType::ConnectNoRoute))?;
         let socket = TcpStream::connect(address).await.map_err(failed)?;
+        let probes = TcpKeepalive::new().with_time(PROBE_AFTER).with_interval(PROBE_INTERVAL);
+        SockRef::from(&socket).set_tcp_keepalive(&probes).map_err(failed)?;
         let tunnel = TunnelStream {
             socket,
             switch: self.switch.clone(),

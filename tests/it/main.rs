@@ -39,6 +39,7 @@ mod expiry;
 mod floods;
 mod framing;
 mod fronts;
+mod grpc;
 mod hostile;
 mod identity;
 mod internal;

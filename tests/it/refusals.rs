@@ -244,6 +244,28 @@ const MALFORMED: &str = r#"menshen_refused_requests_total{reason="request_malfor
 
 /// Requests of HTTP/2 that Pingora refuses, and those that the HTTP/2 library does: each has a
 /// line, a counter and a client, though neither method nor path.
+/// The value may be a secret.
+#[test]
+fn a_refused_header_is_named_without_its_value() {
+    let world = World::with(&format!("{ROUTES}{NO_THROTTLE}"));
+    let get = |lines: &str| format!("GET /pub/x HTTP/1.1\r\nHost: a\r\n{lines}\r\n");
+    for (lines, expected) in [
+        ("access_token: secret\r\n", "`access_token`"),
+        ("X-A: b\r\nX_B: secret\r\nY_C: secret\r\n", "`x_b`"),
+        ("X(A): secret\r\n", "`X(A)`"),
+        ("X-\u{e9}`\\\"<b>: secret\r\n", r#"`X-\xc3\xa9`\\\"<b>`"#),
+        ("X-A: secret\u{1}\r\n", "`X-A`"),
+    ] {
+        let answer = world.send(&get(lines));
+        let detail = answer.json()["detail"].as_str().unwrap().to_owned();
+        assert_eq!(answer.status, 400, "{lines:?}");
+        assert!(detail.contains(expected), "{lines:?}: {detail}");
+        assert!(!detail.contains("secret"), "{lines:?}: {detail}");
+    }
+    let long = world.send(&get(&format!("X_{}: secret\r\n", "a".repeat(5000))));
+    assert!(long.json()["detail"].as_str().unwrap().len() < 300);
+}
+
 #[test]
 fn a_refused_request_over_http2_is_logged_and_counted() {
     let world = World::with(&format!("{ROUTES}{NO_THROTTLE}{H2C}"));

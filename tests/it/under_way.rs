@@ -28,6 +28,9 @@ fn world(sections: &str) -> World {
 /// A gateway before this backend; `options` are added to the upstream.
 fn world_before(backend: SocketAddr, options: &str, sections: &str) -> World {
     let upstreams = format!("upstreams:\n  backend: {{ servers: ['{backend}']{options} }}\n");
+    // No WebSocket goes over HTTP/2 to a backend.
+    let speaks_http2 = options.contains("http2");
+    let sections = if speaks_http2 { sections.replace(", websocket: true", "") } else { sections.to_owned() };
     World::with(&format!("{LISTENERS}{upstreams}{NO_THROTTLE}{sections}"))
 }
 

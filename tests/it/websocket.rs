@@ -160,7 +160,12 @@ fn only_a_websocket_opening_on_a_websocket_route_keeps_its_upgrade() {
     let world = world(Backend::echo(), "");
 
     for (path, headers) in [
-        ("/plain-open", "Upgrade: websocket\r\nConnection: Upgrade\r\n"),
+        // As curl and Java's client send with a first request.
+        (
+            "/plain-open",
+            "Upgrade: h2c\r\nConnection: Upgrade, HTTP2-Settings\r\nHTTP2-Settings: AAMAAABk\r\n",
+        ),
+        ("/plain-open", "Upgrade: websocket\r\n"),
         ("/open", "Upgrade: h2c\r\nConnection: Upgrade, HTTP2-Settings\r\nHTTP2-Settings: AAMAAABk\r\n"),
         ("/open", "Upgrade: TLS/1.2\r\nConnection: Upgrade\r\n"),
         ("/open", "Upgrade: websocket/13\r\nConnection: Upgrade\r\n"),
@@ -173,6 +178,27 @@ fn only_a_websocket_opening_on_a_websocket_route_keeps_its_upgrade() {
         assert_eq!(asked.header("upgrade"), Vec::<String>::new(), "{path} {headers}");
         assert_eq!(asked.header("http2-settings"), Vec::<String>::new(), "{path} {headers}");
     }
+}
+
+/// Stripped in silence, the backend would answer a request that it knows nothing of.
+#[test]
+fn an_opening_on_a_route_without_websocket_is_refused_with_the_key_that_allows_it() {
+    let world = world(switching(echo), "");
+    let bearer = world.bearer("alice");
+    for (path, headers, route) in [("/plain-open/chat", "", 3), ("/plain/chat", &*bearer, 2)] {
+        let mut client = world.connect();
+
+        let answer = client.send(opening(path, headers).as_bytes());
+
+        assert_eq!((answer.status, &answer.json()["code"]), (403, &"websocket_not_allowed".into()));
+        let detail = answer.json()["detail"].as_str().unwrap().to_owned();
+        assert!(detail.contains(&format!("`routes[{route}].websocket`")), "{detail}");
+        let line = logged(&world, path);
+        let decision = (&line["decision"], &line["reason"], &line["http.response.status_code"]);
+        assert_eq!(decision, (&"refused".into(), &"websocket_not_allowed".into(), &403.into()));
+    }
+    assert_eq!(world.send(&opening("/plain/chat", "")).status, 401, "who calls is asked first");
+    assert_eq!(world.backend.count(), 0);
 }
 
 #[test]

@@ -243,6 +243,17 @@ fn a_backend_with_http_2_gets_te_trailers_and_no_other_te() {
     }
 }
 
+/// Pingora reads no trailers of a request.
+#[test]
+fn trailers_that_do_not_pass_are_not_announced() {
+    let bench = Bench::new();
+    let received = request("/grpc", &[("trailer", "x-checksum"), ("te", "trailers")]);
+
+    let request = forwarded(&received, &bench, &bench.permit_on("/grpc"), &bench.arrival());
+
+    assert_eq!((value_of(&request, "trailer"), value_of(&request, "te")), (None, Some("trailers")));
+}
+
 #[test]
 fn a_backend_sets_any_cookie_but_those_of_the_gateway() {
     for (lines, expected) in [

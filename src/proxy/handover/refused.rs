@@ -42,6 +42,8 @@ pub(in crate::proxy) struct RefusedHeader {
     pub(in crate::proxy) method: &'static str,
     /// The target as sent, without its query.
     pub(in crate::proxy) path: String,
+    /// The name of the field that is refused, as sent, if it is one with a name.
+    pub(in crate::proxy) field: Option<Box<[u8]>>,
 }
 
 /// One line of a header, and whether it ends with CR LF.
@@ -61,7 +63,7 @@ impl RefusedHeader {
         let request = session.req_header();
         let method = method_name(request.method.as_str().as_bytes());
         let path = request.uri.path().to_owned();
-        Self { error, method: method.unwrap_or("_OTHER"), path }
+        Self { error, method: method.unwrap_or("_OTHER"), path, field: None }
     }
 
     /// Finds out why a header is refused.
@@ -78,7 +80,7 @@ impl RefusedHeader {
         };
         let (method, path) =
             if error == AdmissionError::Tls { ("_OTHER", String::new()) } else { (method, path) };
-        Self { error, method, path }
+        Self { error, method, path, field: refused_field(bytes, error) }
     }
 
     /// The header that Pingora gets in place of these bytes.
@@ -100,6 +102,15 @@ impl RefusedHeader {
         header.extend_from_slice(b"\r\n");
         header
     }
+}
+
+/// The name of the first field with this mistake, if it has a name.
+fn refused_field(bytes: &[u8], error: AdmissionError) -> Option<Box<[u8]>> {
+    if !matches!(error, AdmissionError::HeaderName | AdmissionError::HeaderValue) {
+        return None;
+    }
+    let line = lines(bytes).skip(1).find(|line| field(line.text).is_err_and(|found| found == error))?;
+    line.text.split(|byte| *byte == b':').next().map(Into::into)
 }
 
 /// The lines of a header up to the empty one.
@@ -280,6 +291,19 @@ mod tests {
             (get(""), A::Target),
         ] {
             assert_eq!(RefusedHeader::explain(header.as_bytes()).error, error, "{header:?}");
+        }
+    }
+
+    #[test]
+    fn the_field_that_is_refused_is_named_without_its_value() {
+        for (header, expected) in [
+            (get("X-A: b\r\nX(B): secret\r\n"), Some(&b"X(B)"[..])),
+            (get("X-A: b\r\nX-B: sec\0ret\r\n"), Some(b"X-B")),
+            (get("X-A : secret\r\n"), Some(b"X-A ")),
+            (get("no colon\r\n"), None),
+            (get("Host: b\r\n"), None),
+        ] {
+            assert_eq!(RefusedHeader::explain(header.as_bytes()).field.as_deref(), expected, "{header:?}");
         }
     }
 

@@ -218,6 +218,76 @@ routes:
     assert_eq!(world.get("/hasty", "").status, 504);
 }
 
+/// A stream of events, or a long poll.
+#[test]
+fn a_route_may_wait_for_ever() {
+    let backend = Backend::with(|_| {
+        Reply::Take(Box::new(|mut stream| {
+            pass(Duration::from_millis(700));
+            stream
+                .write_all(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: 1\n\n")
+                .unwrap();
+            pass(Duration::from_millis(700));
+            _ = stream.write_all(b"data: 2\n\n");
+        }))
+    });
+    let world = World::with_backend(
+        backend,
+        &format!(
+            "upstreams: {{ backend: {{ servers: ['{{backend}}'], read_timeout: 200ms }} }}
+routes:
+  - {{ path: /events, access: public, upstream: backend, read_timeout: 0s }}
+  - {{ path: /hasty, access: public, upstream: backend }}
+{NO_THROTTLE}"
+        ),
+    );
+
+    let events = world.get("/events", "");
+
+    assert_eq!((events.status, events.text().as_str()), (200, "data: 1\n\ndata: 2\n\n"));
+    assert_eq!(world.get("/hasty", "").status, 504);
+}
+
+/// What ends it then: the client hangs up, or its machine is gone, which the system finds out.
+#[test]
+fn a_request_that_may_wait_for_ever_ends_with_its_client() {
+    let (ended, was_ended) = mpsc::channel();
+    let backend = Backend::with(move |_| {
+        let ended = ended.clone();
+        Reply::Take(Box::new(move |mut stream| {
+            _ = stream.read(&mut [0]);
+            _ = ended.send(());
+        }))
+    });
+    let world = World::with_backend(
+        backend,
+        &format!(
+            "routes: [{{ path: /events, access: public, upstream: backend, read_timeout: 0s }}]\n{NO_THROTTLE}"
+        ),
+    );
+    let mut client = world.connect();
+    client.write(b"GET /events HTTP/1.1\r\nHost: gateway.test\r\n\r\n");
+    eventually("the backend is asked", || world.backend.count() == 1);
+    let ports = [client.stream.local_addr().unwrap(), world.backend.address()].map(|address| address.port());
+    assert!(ports.iter().all(|port| is_probed(*port)), "the system asks neither side whether it is there");
+
+    drop(client);
+
+    was_ended.recv_timeout(PATIENCE).expect("the backend works for nobody");
+    assert_eq!(logged(&world, "/events")["reason"], "client_gone");
+}
+
+/// Whether the connection of this process to that port at the other end has the timer of TCP's
+/// keep-alive.
+fn is_probed(port: u16) -> bool {
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let remote = format!(":{port:04X}");
+    table.lines().skip(1).any(|line| {
+        let columns: Vec<&str> = line.split_whitespace().collect();
+        columns[2].ends_with(&remote) && columns[3] == "01" && columns[5].starts_with("02")
+    })
+}
+
 #[test]
 fn a_backend_that_reads_no_body_is_a_gateway_timeout() {
     let world = raw::world(

@@ -6,6 +6,7 @@ use std::net::Shutdown;
 use std::time::Duration;
 
 use super::pass;
+use super::raw::{self, read_head};
 use crate::common::http2::{self, Http2, PREFACE};
 use crate::common::{Connection, NO_THROTTLE, ROUTES, World, eventually, now};
 
@@ -19,6 +20,42 @@ fn limited(limits: &str) -> World {
 /// Answers until the connection ends.
 fn answers(connection: &mut Connection) -> Vec<u16> {
     std::iter::from_fn(|| connection.try_read_response(false)).map(|response| response.status).collect()
+}
+
+/// Its keep-alive time is over, and a request that crosses its goodbye is lost: gunicorn waits 2
+/// seconds, Node and uvicorn 5. By default the gateway gives the connection up before.
+#[test]
+fn no_request_is_sent_to_a_backend_whose_keep_alive_time_is_over() {
+    const KEEP_ALIVE: Duration = Duration::from_secs(2);
+    let world = raw::world(
+        |mut stream| {
+            loop {
+                let idle_since = now();
+                if read_head(&mut stream).is_empty() || now() - idle_since > KEEP_ALIVE {
+                    return;
+                }
+                stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").unwrap();
+            }
+        },
+        "",
+        "",
+    );
+    let clients: Vec<_> = [0, 1000, 1900, 2000, 2050, 2500]
+        .into_iter()
+        .map(|pause| {
+            let mut client = world.connect();
+            std::thread::spawn(move || {
+                for _ in 0..2 {
+                    let answer = client
+                        .send(b"POST /pub/x HTTP/1.1\r\nHost: gateway.test\r\nContent-Length: 0\r\n\r\n");
+                    assert_eq!(answer.status, 200, "after {pause} ms");
+                    pass(Duration::from_millis(pause));
+                }
+            })
+        })
+        .collect();
+
+    clients.into_iter().for_each(|client| client.join().unwrap());
 }
 
 #[test]
@@ -121,7 +158,7 @@ fn a_request_sent_while_another_waits_for_its_answer_does_not_cost_it() {
         let (asked, is_asked) = std::sync::mpsc::channel();
         let (answer, answers_now) = std::sync::mpsc::channel::<()>();
         let (asked, answers_now) = (std::sync::Mutex::new(asked), std::sync::Mutex::new(answers_now));
-        let world = crate::proxying::raw::world(
+        let world = raw::world(
             move |mut stream| {
                 let mut received = Vec::new();
                 while !received.ends_with(b"body") && !received.ends_with(b"\r\n\r\n") {
