@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use proptest::prelude::*;
 
 use super::tree::{self, Scalar, ScalarKind, YamlNode, YamlValue};
-use super::{Document, Findings, SecretSource, schema};
+use super::{Document, Draft, Findings, SecretSource, schema};
 
 const MINIMAL: &str = include_str!("../../conf/minimal.yaml");
 const EVERY_KEY: &str = include_str!("../../conf/menshen.yaml");
@@ -478,6 +478,9 @@ proptest! {
         let end = (start + length..).find(|at| *at >= text.len() || text.is_char_boundary(*at)).unwrap();
         text.replace_range(start..end.min(MINIMAL.len()), &noise);
 
+        if let Ok(draft) = Draft::read("f", &text, None) {
+            prop_assert!(!draft.readings().is_empty(), "nothing of it is checked: {}", draft.report([]));
+        }
         match Document::parse("f", &text) {
             Ok(document) => _ = document.report(Findings::default()).to_string(),
             Err(report) => prop_assert!(report.has_errors() && !report.to_string().contains("untagged")),
