@@ -284,6 +284,10 @@ fn run_emulator(listen: SocketAddr, apps: Option<&Path>, accepts_any_code: bool)
     };
     let ended = runtime.block_on(async {
         let emulator = Emulator::new(config, Arc::new(SystemClock), Arc::new(SystemEntropy));
+        // The first process of a container has no default action for SIGTERM: it must end by
+        // itself. It waits for the signal before it says that it listens.
+        let mut terminate = signal(SignalKind::terminate())
+            .map_err(|error| format!("menshen: cannot wait for signals: {error}"))?;
         let mut running = emulator
             .listen(listen)
             .map_err(|error| format!("menshen: cannot listen on {listen}: {error}"))?;
@@ -291,10 +295,6 @@ fn run_emulator(listen: SocketAddr, apps: Option<&Path>, accepts_any_code: bool)
             format!("menshen emulator {} listening on {}", env!("CARGO_PKG_VERSION"), running.url());
         write_line(&mut io::stderr().lock(), &started)
             .map_err(|error| format!("menshen: cannot write: {error}"))?;
-        // The first process of a container has no default action for SIGTERM: it must end by
-        // itself.
-        let mut terminate = signal(SignalKind::terminate())
-            .map_err(|error| format!("menshen: cannot wait for signals: {error}"))?;
         tokio::select! {
             _ = terminate.recv() => Ok(()),
             () = running.wait() => Err("menshen: the listener failed".to_owned()),
