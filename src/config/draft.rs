@@ -92,12 +92,10 @@ impl Draft {
     }
 
     fn of_sound(mut root: YamlNode, base: Option<&PathBase>, mut misfits: Report) -> Result<Self, Report> {
-        if let Some(base) = base {
-            base.resolve(&mut root, &mut misfits);
-        }
+        let doubtful = resolve(base, &mut root, &mut misfits);
         // Read from the tree that was checked: a second parser could read the text in another way.
         match Config::deserialize(root.to_json()) {
-            Ok(config) => Ok(Self::of_readings(root, misfits, Vec::new(), vec![config])),
+            Ok(config) => Ok(Self::of_readings(root, misfits, doubtful, vec![config])),
             Err(error) => {
                 misfits.error(None, "", error.to_string());
                 Err(misfits)
@@ -117,9 +115,7 @@ impl Draft {
         }
         let Repaired { mut root, mut doubtful, choices } = repair::repair(written, 0);
         doubtful.extend(left_out);
-        if let Some(base) = base {
-            base.resolve(&mut root, &mut misfits);
-        }
+        doubtful.extend(resolve(base, &mut root, &mut misfits));
         let mut readings = Vec::from_iter(Config::deserialize(root.to_json()).ok());
         for choice in 1..choices.min(MAX_CHOICES) {
             let mut other = repair::repair(written, choice).root;
@@ -178,6 +174,16 @@ impl Draft {
             None => Err(self.misfits),
         }
     }
+}
+
+/// Makes the paths absolute. Returns the keys of those that are refused: what else is found there
+/// comes from it.
+fn resolve(base: Option<&PathBase>, root: &mut YamlNode, misfits: &mut Report) -> Vec<String> {
+    let known = misfits.findings().count();
+    if let Some(base) = base {
+        base.resolve(root, misfits);
+    }
+    misfits.findings().skip(known).map(|finding| finding.path.clone()).collect()
 }
 
 /// What every pass found.

@@ -9,7 +9,7 @@ use super::MINIMAL;
 use crate::config::paths::{PathBase, is_path};
 use crate::config::report::Report;
 use crate::config::schema::{self, alternatives};
-use crate::config::{Document, Draft};
+use crate::config::{Document, Draft, Findings};
 
 /// Every key that holds a path, with a relative one.
 const EVERY_PATH: &str = "
@@ -114,7 +114,10 @@ fn a_file_that_is_only_where_it_was_looked_for_earlier_is_refused_and_both_are_n
     assert!(folders.load(None, &yaml).is_ok(), "nothing is at either place");
 
     fs::write(&before, "secret").unwrap();
-    let refused = folders.load(None, &yaml).unwrap_err().to_string();
+    let base = PathBase::new(folders.file.path(), folders.working.path(), None);
+    let mut found = Findings::default();
+    found.error("apps.shop.secret", "the file cannot be read, which comes from it");
+    let refused = Draft::read("f", &yaml, Some(&base)).unwrap().report([found]).to_string();
     fs::write(&now, "secret").unwrap();
     let both = folders.load(None, &yaml);
 
