@@ -181,18 +181,24 @@ fn a_change_to_what_needs_a_restart_is_refused_and_said_so() {
 }
 
 #[test]
-fn a_request_under_way_keeps_what_it_began_with() {
+fn a_request_under_way_keeps_the_server_that_it_began_with() {
     let (backend, release) = held_backend();
-    let world = World::with_backend(backend, &format!("{ROUTES}{NO_THROTTLE}"));
+    let upstreams =
+        "upstreams:\n  backend: { servers: ['{backend}'] }\n  other: { servers: ['127.0.0.1:1'] }\n";
+    let world = World::with_backend(backend, &format!("{upstreams}{ROUTES}{NO_THROTTLE}"));
     let mut slow = world.connect();
     slow.write(b"GET /pub/slow HTTP/1.1\r\nHost: gateway.test\r\n\r\n");
     eventually("the backend is asked", || world.backend.count() == 1);
 
-    edit(&world, "path: /pub, access: public", "path: /elsewhere, access: public");
+    edit(
+        &world,
+        "path: /pub, access: public, upstream: backend",
+        "path: /pub, access: public, upstream: other",
+    );
     for _ in 0..3 {
         world.gateway().reload().unwrap();
     }
-    assert_eq!(world.get("/pub/x", "").status, 401);
+    assert_eq!(world.get("/pub/x", "").status, 502);
     release.send(()).unwrap();
 
     let response = slow.read_response(false);
