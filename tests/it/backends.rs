@@ -4,6 +4,7 @@
 //! names, decode paths and cut messages as they do. The programs are in `tests/fixtures/backends`;
 //! `scripts/test` installs what runs them, and a server that is missing fails its test.
 
+mod asgi;
 mod framing;
 mod identity;
 mod path;
@@ -12,7 +13,7 @@ pub mod server;
 
 use crate::common::NO_THROTTLE;
 
-use self::server::{DJANGO, EXPRESS, FLASK, PHP, Program, TOMCAT};
+use self::server::{DJANGO, EXPRESS, FLASK, PHP, Program, TOMCAT, UVICORN};
 
 #[test]
 fn php_behind_nginx_never_gets_another_identity_or_path() {
@@ -37,6 +38,11 @@ fn express_never_gets_another_identity_or_path() {
 #[test]
 fn a_servlet_in_tomcat_never_gets_another_identity_or_path() {
     assert_holds(&TOMCAT);
+}
+
+#[test]
+fn an_asgi_application_under_uvicorn_never_gets_another_identity_or_path() {
+    assert_holds(&UVICORN);
 }
 
 /// Tomcat writes `;jsessionid=` into the links of its first page itself.

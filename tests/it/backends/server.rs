@@ -19,7 +19,7 @@ const START: Duration = Duration::from_secs(90);
 /// How much of a log a failed test prints.
 const LAST_LINES: usize = 30;
 /// Not what else may be installed: the packages of Debian bring modules for its own interpreters.
-const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
+pub const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// A program behind a server: how it is run, and what is known of it.
 pub struct Program {
@@ -114,6 +114,34 @@ pub const TOMCAT: Program = Program {
         ])]
     },
 };
+
+pub const UVICORN: Program = Program {
+    name: "ASGI under uvicorn",
+    folds_names: false,
+    reads_chunked: true,
+    malformed: "Invalid HTTP request received",
+    commands: |place| uvicorn(place, "app:application", &["--timeout-keep-alive", "600"]),
+};
+
+/// It closes a connection after two idle seconds, and shows its clients' ports.
+pub const UVICORN_KEEPING_CONNECTIONS_BRIEFLY: Program = Program {
+    commands: |place| uvicorn(place, "app:application", &["--timeout-keep-alive", "2", "--no-proxy-headers"]),
+    ..UVICORN
+};
+
+/// A server of Socket.IO.
+pub const CHAT: Program = Program {
+    name: "Socket.IO under uvicorn",
+    commands: |place| uvicorn(place, "chat:application", &["--timeout-keep-alive", "600"]),
+    ..UVICORN
+};
+
+fn uvicorn(place: &Place, application: &str, options: &[&str]) -> Vec<Vec<String>> {
+    let (folder, port) = (place.fixture("asgi"), place.address.port().to_string());
+    let server =
+        ["uvicorn", "--app-dir", &folder, "--host", "127.0.0.1", "--port", &port, "--lifespan", "off"];
+    vec![words(&[&server[..], options, &[application]].concat())]
+}
 
 /// Where a server listens and keeps its files.
 pub struct Place {
@@ -278,7 +306,7 @@ impl Drop for Process {
     }
 }
 
-fn fixtures() -> PathBuf {
+pub fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/backends")
 }
 
