@@ -17,8 +17,8 @@ routes:
   - { name: all, path: /, access: authenticated, upstream: backend, websocket: true }
 ";
 
-/// How long the gateway keeps an idle connection: not as long as uvicorn, which here keeps one for
-/// two seconds, and by default for five.
+/// How long the gateway by default keeps an idle connection: not as long as uvicorn, which here
+/// keeps one for two seconds, and by default for five.
 const IDLE: Duration = Duration::from_millis(1500);
 
 fn post(path: &str, headers: &str, body: &str) -> String {
@@ -126,11 +126,7 @@ fn no_post_meets_a_connection_that_uvicorn_is_closing() {
 
 /// Two POSTs through a gateway of their own, so far apart.
 fn post_twice(server: &Server, distance: Duration) {
-    let world = World::with(&format!(
-        "{SOCKETS}{NO_THROTTLE}upstreams:\n  backend: {{ servers: ['{}'], idle_timeout: {}ms }}\n",
-        server.address,
-        IDLE.as_millis(),
-    ));
+    let world = server.world(&format!("{SOCKETS}{NO_THROTTLE}"));
     let mut client = world.connect();
     let mut port = || {
         let response = client.send(post("/pub/orders", "", "one").as_bytes());
