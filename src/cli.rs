@@ -337,7 +337,8 @@ fn write_line(to: &mut impl Write, text: &str) -> io::Result<()> {
     if text.is_empty() {
         return Ok(());
     }
-    writeln!(to, "{text}")?;
+    // In one piece: diagnostics of another thread could come between.
+    to.write_all(format!("{text}\n").as_bytes())?;
     to.flush()
 }
 
