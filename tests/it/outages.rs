@@ -112,7 +112,7 @@ fn serve_starts_with_a_name_that_does_not_resolve_and_ends_with_1_for_what_lies_
     let data = world.data.path().to_str().unwrap();
     let backend = world.backend.address().to_string();
     for (from, to, code, expected) in [
-        (format!("'{backend}'"), "'http://127.0.0.1:1'".to_owned(), 2, "is not `host:port`"),
+        (format!("'{backend}'"), "'http://127.0.0.1:1'".to_owned(), 2, "is a URL, not `host:port`"),
         (
             format!("servers: ['{backend}']"),
             format!("servers: ['{backend}'], tls: {{ server_name: a.test, ca_file: {away}/ca.pem }}"),

@@ -18,14 +18,16 @@ fn refusing(count: usize) -> (Server, Arc<AtomicUsize>) {
     let server = Server::with(move |_, mut body, mut respond| {
         let is_refused = counted.fetch_add(1, Ordering::SeqCst) < count;
         async move {
-            if is_refused {
-                respond.send_reset(h2::Reason::REFUSED_STREAM);
-                return;
-            }
             let mut received = Vec::new();
             while let Some(Ok(piece)) = body.data().await {
                 _ = body.flow_control().release_capacity(piece.len());
                 received.extend_from_slice(&piece);
+            }
+            if is_refused {
+                // After the body: whoever still writes when the reset comes may not learn its
+                // reason.
+                respond.send_reset(h2::Reason::REFUSED_STREAM);
+                return;
             }
             let mut stream = respond.send_response(Response::new(()), false).unwrap();
             _ = stream.send_data(received.into(), true);

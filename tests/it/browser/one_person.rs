@@ -190,8 +190,12 @@ fn a_block_by_unionid_reaches_an_account_that_gives_none_or_says_that_it_does_no
 
 #[test]
 fn an_app_that_refuses_an_unknown_unionid_refuses_the_sign_in() {
-    let refuse = (BASE.0, ", unknown_unionid: refuse");
-    let site = Site::with(Config::default(), &[refuse]);
+    let refuse = (BASE.0, ", scope: snsapi_userinfo, unknown_unionid: refuse");
+    let mut config = Config::default();
+    for app in config.apps.iter_mut().filter(|app| app.appid == ACCOUNT_APPID) {
+        app.open_platform = None;
+    }
+    let site = Site::with(config, &[refuse]);
     let mut account = Visitor::at(site.world.address());
     let begun = account.begin("account", "/page");
 

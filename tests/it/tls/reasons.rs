@@ -12,7 +12,7 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig, version};
 
 use super::{Authority, secured};
-use crate::common::{PATIENCE, World, eventually, install_crypto, leaks};
+use crate::common::{NO_THROTTLE, PATIENCE, ROUTES, World, eventually, install_crypto, leaks};
 use crate::proxying::logged;
 use crate::proxying::raw;
 
@@ -225,7 +225,10 @@ fn a_certificate_that_is_not_pinned_is_refused_before_anything_is_sent() {
         file.display(),
         authority.path("expected", "pem").display()
     );
-    let world = secured(address, &tls, "");
+    let routes = ROUTES.replace("upstream: backend }", "upstream: backend, websocket: true }");
+    let world = World::with(&format!(
+        "{routes}{NO_THROTTLE}upstreams: {{ backend: {{ servers: ['{address}'], tls: {{ {tls} }} }} }}\n"
+    ));
 
     assert_reason(&world, address, "certificate not pinned");
 
